@@ -1,0 +1,1 @@
+"""Holds the clients: one long connection each, one channel for each key."""

@@ -1,0 +1,56 @@
+"""The options of a comet (etc/comet.ini)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.settings import option
+from gopush.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
+
+
+@dataclass(frozen=True)
+class SubscriberSettings:
+    """What a comet grants to those who connect; the embedded mode has it too."""
+
+    proto: tuple[str, ...] = option(
+        "base", "proto", "tcp,websocket", some_of("tcp", "websocket"), "what clients may speak"
+    )
+    tcp_bind: tuple[str, ...] = option(
+        "base", "tcp.bind", "localhost:6969", listeners, "where TCP clients connect: endpoints, separated by blanks"
+    )
+    websocket_bind: tuple[str, ...] = option(
+        "base", "websocket.bind", "localhost:6968", listeners, "where WebSocket clients connect"
+    )
+    stat_bind: tuple[str, ...] = option("base", "stat.bind", "localhost:6972", listeners, "where statistics are read")
+    tcp_advertise: tuple[str, ...] = option(
+        "base", "tcp.advertise", "", addresses, "what look-ups name to TCP clients, host:port; empty: as bound"
+    )
+    websocket_advertise: tuple[str, ...] = option(
+        "base", "websocket.advertise", "", addresses, "what look-ups name to WebSocket clients; empty: as bound"
+    )
+    sndbuf: int = option("tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own")
+    rcvbuf: int = option("tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own")
+    keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections")
+    max_subscribers: int = option("channel", "maxsubscriber", "64", count(1), "connections that one key may have")
+    auth: bool = option("channel", "auth", "no", switch, "whether a subscriber needs a token")
+    msgbuf_messages: int = option(
+        "channel", "msgbuf.num", "4096", count(1), "messages that may wait for a slow subscriber before it is closed"
+    )
+    msgbuf_bytes: int = option("channel", "msgbuf.size", "2MiB", size, "bytes that may wait for a slow subscriber")
+    sweep: float = option("channel", "sweep", "30s", duration, "how often every channel is compared with the store")
+
+
+@dataclass(frozen=True)
+class CometSettings(SubscriberSettings):
+    """All of etc/comet.ini."""
+
+    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    node: str = option("base", "node", "node1", node_name, "the name on the ring; a standby bears its node's name")
+    weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the ring")
+    rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:6970", listeners, "where the cluster calls in")
+    rpc_advertise: tuple[str, ...] = option(
+        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+    )
+    zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)

@@ -1,0 +1,1 @@
+"""Keeps what must be delivered later: the log of each key, in a store."""

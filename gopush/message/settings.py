@@ -1,0 +1,60 @@
+"""The options of a message node (etc/message.ini)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.settings import option
+from gopush.values import addresses, count, duration, listeners, one_of, text
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What every store is told."""
+
+    store: int = option("storage", "store", "20", count(1, 1_000_000), "messages that a key keeps, the newest")
+    head_life: float = option("storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages")
+
+
+@dataclass(frozen=True)
+class SqliteSettings:
+    """Section [sqlite]."""
+
+    path: str = option("sqlite", "path", "gopush.sqlite", text, "the database file")
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    """Sections [redis] and [redis.source]."""
+
+    timeout: float = option("redis", "timeout", "1s", duration, "how long a Redis server may take to answer")
+    prefix: str = option("redis", "prefix", "gopush:", text, "what the name of every key in Redis begins with")
+    wait: int = option("redis", "wait", "0", count(0, 100), "replicas that must have a message before it is answered")
+    sources: str = option(
+        "redis",
+        "source",
+        "node1:1 tcp@localhost:6379",
+        text,
+        "the Redis servers: name:weight tcp@host:port[#password], separated by commas",
+    )
+
+
+@dataclass(frozen=True)
+class MessageSettings:
+    """All of etc/message.ini."""
+
+    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    storage: str = option(
+        "storage", "type", "redis", one_of("redis", "sqlite", "memory"), "the store: redis, sqlite or memory"
+    )
+    weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
+    rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:8070", listeners, "where the cluster calls in")
+    rpc_advertise: tuple[str, ...] = option(
+        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+    )
+    store: StoreSettings = field(default_factory=StoreSettings)
+    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)

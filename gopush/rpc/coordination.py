@@ -1,0 +1,114 @@
+"""Who is alive, as each process sees it: an immutable view, swapped whole (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.hashring import HashRing
+from gopush.rpc.model import NodeInfo
+
+Watcher = Callable[["View"], None]
+
+
+class View:
+    """The live comets and message nodes at one moment, and the ring that follows from them."""
+
+    __slots__ = ("_active", "_ring", "comets", "messages")
+
+    def __init__(self, comets: Iterable[NodeInfo] = (), messages: Iterable[NodeInfo] = ()) -> None:
+        self.comets = tuple(sorted(comets, key=lambda info: (info.node, info.sequence)))
+        self.messages = tuple(sorted(messages, key=lambda info: info.sequence))
+        self._active: dict[str, NodeInfo] = {}
+        for info in self.comets:
+            self._active.setdefault(info.node, info)
+        self._ring = HashRing({name: info.weight for name, info in self._active.items()})
+
+    def owner(self, key: str) -> NodeInfo | None:
+        """The active comet that holds the key's subscribers."""
+        node = self._ring.node_of(key)
+        return None if node is None else self._active[node]
+
+    @property
+    def active(self) -> tuple[NodeInfo, ...]:
+        """The comets that are on the ring."""
+        return tuple(self._active.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
+
+    def __hash__(self) -> int:
+        return hash((self.comets, self.messages))
+
+
+class Coordination(Protocol):
+    """Keeps the view, and this process in everybody's view."""
+
+    view: View
+    connected: bool
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise a comet process; `sequence` is given by the coordinator. Fires once it is registered."""
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise a message node, as register_comet."""
+
+    def withdraw(self) -> Deferred[None]:
+        """Leave everybody's view; the own view goes on."""
+
+    def start(self) -> None:
+        """Begin to look for the coordinator, and never give up."""
+
+    def stop(self) -> Deferred[None]:
+        """Let go of the coordinator."""
+
+
+class StaticCoordination:
+    """The coordination of a cluster that never changes but by its own members: those of the embedded mode."""
+
+    connected = True
+
+    def __init__(self, view: View | None = None) -> None:
+        self.view = view or View()
+        self._watchers: list[Watcher] = []
+        self._mine: list[NodeInfo] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """See Coordination."""
+        self._watchers.append(watcher)
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        self._mine.append(info)
+        self.adopt(View((*self.view.comets, info), self.view.messages))
+        return succeed(None)
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        self._mine.append(info)
+        self.adopt(View(self.view.comets, (*self.view.messages, info)))
+        return succeed(None)
+
+    def withdraw(self) -> Deferred[None]:
+        """See Coordination."""
+        gone, self._mine = set(self._mine), []
+        self.adopt(View(set(self.view.comets) - gone, set(self.view.messages) - gone))
+        return succeed(None)
+
+    def adopt(self, view: View) -> None:
+        """Swap the view and tell the watchers."""
+        self.view = view
+        for watcher in self._watchers:
+            watcher(view)
+
+    def start(self) -> None:
+        """See Coordination."""
+
+    def stop(self) -> Deferred[None]:
+        """See Coordination."""
+        return succeed(None)

@@ -1,0 +1,61 @@
+"""What comet and message offer to the others. In one process they are the services themselves, in a cluster
+the Perspective Broker clients of pb.py: nobody who calls them can tell.
+
+Every call takes and gives a batch, in the same order; a call that fails as a whole fails with UnavailableError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Token, TokenState
+
+
+class MessageService(Protocol):
+    """The log of every key."""
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """Sequence and keep messages; what `ret` 0 answers is as durable as the store's settings say."""
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """Read pieces of logs."""
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """Read where logs end."""
+
+    def delete(self, key: str) -> Deferred[None]:
+        """Delete a key's kept messages; its head and the ids of its pushes stay."""
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """Keep a token for a key until it expires."""
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """Forget a token; False where it was not known."""
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """The key's live tokens."""
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """Whether the key was created, and whether it has a live token of this digest."""
+
+    def ping(self) -> Deferred[None]:
+        """Make a round trip to the store."""
+
+
+class CometService(Protocol):
+    """A comet, as web and the other comets see it."""
+
+    def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
+        """Have messages stored and deliver them to the subscribers here, or tell the comet that has them."""
+
+    def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
+        """Hear of messages that another comet has appended."""
+
+    def close(self, keys: Sequence[str]) -> Deferred[int]:
+        """Close the subscribers of these keys, without a word to them; answers how many there were."""
+
+    def ping(self) -> Deferred[None]:
+        """Answer."""

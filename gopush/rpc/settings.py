@@ -1,0 +1,53 @@
+"""The options that every role of a cluster has: how it finds the others and how it speaks with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gopush.settings import option
+from gopush.values import addresses, count, duration, size, text
+
+
+@dataclass(frozen=True)
+class ZooKeeperSettings:
+    """Section [zookeeper]."""
+
+    hosts: tuple[str, ...] = option(
+        "zookeeper", "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
+    )
+    session_timeout: float = option(
+        "zookeeper", "timeout", "30s", duration, "how long a silent process is still taken for alive"
+    )
+    comet_path: str = option("zookeeper", "comet.path", "/gopush-cluster-comet", text, "where comets register")
+    message_path: str = option(
+        "zookeeper", "message.path", "/gopush-cluster-message", text, "where message nodes register"
+    )
+    settle: float = option(
+        "zookeeper", "settle", "1s", duration, "how long the absence of a node must last before it is believed"
+    )
+
+
+@dataclass(frozen=True)
+class RpcSettings:
+    """Section [rpc]: calls to other processes."""
+
+    ping: float = option("rpc", "ping", "1s", duration, "how often a peer that failed is tried again")
+    retry: float = option("rpc", "retry", "1s", duration, "the longest wait between attempts to connect to a peer")
+    call_timeout: float = option(
+        "rpc", "timeout", "1s", duration, "how long a call to a message node may take before another one is asked"
+    )
+    attempt_timeout: float = option(
+        "rpc", "attempt", "2s", duration, "how long a comet may take for a push before another one is asked"
+    )
+    push_deadline: float = option(
+        "rpc", "deadline", "4s", duration, "a push that is not stored by then is refused for good"
+    )
+    batch_messages: int = option("rpc", "batch.num", "1000", count(1, 100_000), "messages in one call at most")
+    batch_bytes: int = option("rpc", "batch.size", "4MiB", size, "bytes in one call at most (one message may be more)")
+    lane_messages: int = option(
+        "rpc", "lane.num", "20000", count(1), "messages that may wait for one peer; more are refused at once"
+    )
+    lane_bytes: int = option("rpc", "lane.size", "64MiB", size, "bytes that may wait for one peer")
+    secret: str = option(
+        "rpc", "secret", "", text, "what all processes of the cluster share; needed beyond loopback; empty: none"
+    )

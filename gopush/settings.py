@@ -1,0 +1,113 @@
+"""Ini files to frozen, typed settings. A role declares its options as the fields of a dataclass, with option().
+
+Whatever is wrong with a file is said in one line: file, section, option, what was found, what would be right.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from gopush.errors import SettingsError
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One line of an ini file: its place, its default as written there, how it is read, what it means."""
+
+    section: str
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+
+
+def option(section: str, name: str, default: str, parse: Callable[[str], T], help: str) -> T:
+    """Declare a field of a settings dataclass; `parse` raises ValueError saying what would be right."""
+    declared = Option(section, name, default, parse, help)
+    return dataclasses.field(default_factory=lambda: parse(default), metadata={"option": declared})
+
+
+def options(settings: type[Any]) -> list[Option]:
+    """All declared options, those of nested settings included, in their order."""
+    found = []
+    for field in dataclasses.fields(settings):
+        if "option" in field.metadata:
+            found.append(field.metadata["option"])
+        elif (nested := _nested(field)) is not None:
+            found.extend(options(nested))
+    return found
+
+
+def load(settings: type[S], path: Path | None) -> S:
+    """Read `path` (None: the defaults) into `settings`. Raises SettingsError."""
+    found = _read(path) if path is not None else {}
+    _refuse_unknown(path, found, options(settings))
+    try:
+        return _build(settings, path, found)
+    except ValueError as wrong:
+        raise SettingsError(f"{path or 'the defaults'}: {wrong}") from None
+
+
+def _build(settings: type[S], path: Path | None, found: Mapping[str, Mapping[str, str]]) -> S:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cast(Any, settings)):
+        opt = field.metadata.get("option")
+        if opt is None:
+            values[field.name] = _build(cast(type[Any], _nested(field)), path, found)
+        elif opt.name in found.get(opt.section, {}):
+            values[field.name] = _parse(path, opt, found[opt.section][opt.name])
+    return settings(**values)
+
+
+def _nested(field: dataclasses.Field[Any]) -> type[Any] | None:
+    """The settings class of a field declared with field(default_factory=Class)."""
+    factory: Any = field.default_factory
+    return factory if dataclasses.is_dataclass(factory) and isinstance(factory, type) else None
+
+
+def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
+    parser = configparser.ConfigParser(
+        interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"), default_section="\0", strict=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(path.read_text("utf-8"), str(path))
+    except OSError as wrong:
+        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
+    except configparser.Error as wrong:
+        raise SettingsError(f"{path}: {' '.join(str(wrong).split())}") from None
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+def _refuse_unknown(path: Path | None, found: Mapping[str, Mapping[str, str]], declared: Sequence[Option]) -> None:
+    known: dict[str, set[str]] = {}
+    for opt in declared:
+        known.setdefault(opt.section, set()).add(opt.name)
+    for section, lines in found.items():
+        if section not in known:
+            names = ", ".join(f"[{name}]" for name in known)
+            raise SettingsError(f"{path}: [{section}]: is no section here (there are {names})")
+        for name in lines:
+            if name not in known[section]:
+                names = ", ".join(sorted(known[section]))
+                raise SettingsError(f"{path}: [{section}] {name}: is no option here (there are {names})")
+
+
+def _parse(path: Path | None, opt: Option, raw: str) -> Any:
+    try:
+        return opt.parse(raw.strip())
+    except ValueError as wrong:
+        shown = "(hidden)" if opt.name in SECRETS else repr(raw)
+        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {shown} {wrong}") from None
+
+
+SECRETS = frozenset({"secret", "password"})

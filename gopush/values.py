@@ -1,0 +1,117 @@
+"""How the values of an ini file are written: durations, sizes, addresses, listeners. Pure.
+
+Each function reads one value and raises ValueError with words that follow the value in a sentence:
+"[section] option: '3 parsecs' is not a duration (try 30s)".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
+
+
+def text(value: str) -> str:
+    """Any text, also none."""
+    return value
+
+
+def duration(value: str) -> float:
+    """Seconds, written with their unit: 500ms, 30s, 5m, 1h, 30d."""
+    match = _DURATION.fullmatch(value)
+    if not match:
+        raise ValueError("is not a duration (try 30s; the units are ms, s, m, h, d)")
+    return float(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def size(value: str) -> int:
+    """Bytes, written as 4096, 64KiB, 2MiB."""
+    match = _SIZE.fullmatch(value)
+    if not match:
+        raise ValueError("is not a size in bytes (try 64KiB; the units are B, KiB, MiB, GiB)")
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def count(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"\d{1,10}", value) or not least <= int(value) <= most:
+            raise ValueError(f"is not a whole number from {least} to {most}")
+        return int(value)
+
+    return parse
+
+
+def switch(value: str) -> bool:
+    """yes or no."""
+    if value.lower() not in ("yes", "no", "on", "off", "true", "false", "1", "0"):
+        raise ValueError("is neither yes nor no")
+    return value.lower() in ("yes", "on", "true", "1")
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """One word of these."""
+
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:
+    """One or more of these words, separated by commas or blanks."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        words = tuple(re.split(r"[,\s]+", value.strip(", ")))
+        if not set(words) <= set(choices):
+            raise ValueError(f"is not a list of {', '.join(choices)}")
+        return words
+
+    return parse
+
+
+def node_name(value: str) -> str:
+    """A name on the ring: letters, digits, dot, dash, underscore."""
+    if not _NODE.fullmatch(value):
+        raise ValueError("is not a node name (letters, digits, '.', '-' and '_', at most 64)")
+    return value
+
+
+def addresses(value: str) -> tuple[str, ...]:
+    """Addresses "host:port" separated by commas or blanks; may be empty."""
+    found = tuple(word for word in re.split(r"[,\s]+", value) if word)
+    for word in found:
+        match = _HOST_PORT.fullmatch(word)
+        if not match or not 0 < int(match[2]) < 65536:
+            raise ValueError(f"holds {word!r}, which is not host:port (try push1.example.org:6969)")
+    return found
+
+
+def listeners(value: str) -> tuple[str, ...]:
+    """Twisted endpoint strings separated by blanks or line breaks; "host:port" stands for a TCP one; may be empty."""
+    return tuple(_listener(word) for word in value.split())
+
+
+def _listener(word: str) -> str:
+    kind, _, rest = word.partition(":")
+    if kind in _ENDPOINT_TYPES and rest:
+        return word
+    match = _HOST_PORT.fullmatch(word)
+    if not match or int(match[2]) > 65535:
+        raise ValueError(
+            f"holds {word!r}, which is no Twisted endpoint (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
+        )
+    host = match[1].strip("[]")
+    kind = "tcp6" if ":" in host else "tcp"
+    host = "127.0.0.1" if host == "localhost" else host.replace(":", "\\:")
+    return f"{kind}:{match[2]}:interface={host}"

@@ -1,0 +1,1 @@
+"""Speaks HTTP to services and clients: look-up, offline messages, pushes."""

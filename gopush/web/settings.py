@@ -1,0 +1,36 @@
+"""The options of a web node (etc/web.ini)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.settings import option
+from gopush.values import count, duration, listeners, size, switch, text
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """Both HTTP interfaces; the embedded mode has them too."""
+
+    http_bind: tuple[str, ...] = option(
+        "base", "http.bind", "localhost:8090", listeners, "where clients look up and fetch: endpoints"
+    )
+    admin_bind: tuple[str, ...] = option("base", "admin.bind", "localhost:8091", listeners, "where services push")
+    idle: float = option("http", "idle", "10s", duration, "an idle connection, or half a request, is closed after this")
+    body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
+    multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
+    dedupe: float = option("push", "dedupe", "60s", duration, "how long a publisher's id is remembered at least")
+    max_expire: int = option(
+        "push", "expire.max", "4294967295", count(1, 2**32 - 1), "seconds that a push may ask to be kept at most"
+    )
+    auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
+
+
+@dataclass(frozen=True)
+class WebSettings(HttpSettings):
+    """All of etc/web.ini."""
+
+    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)
