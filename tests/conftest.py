@@ -1,0 +1,38 @@
+"""The reactor runs in a thread of its own, so that tests may block: on sockets, processes, or what a Deferred gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet import reactor as global_reactor
+from twisted.internet import threads
+
+reactor: Any = global_reactor
+
+
+@pytest.fixture(scope="session")
+def reactor_thread() -> Iterator[threading.Thread]:
+    started = threading.Event()
+    reactor.callWhenRunning(started.set)
+    thread = threading.Thread(target=reactor.run, kwargs={"installSignalHandlers": False}, daemon=True)
+    thread.start()
+    assert started.wait(10)
+    yield thread
+    reactor.callFromThread(reactor.stop)
+    thread.join(10)
+
+
+InReactor = Callable[..., Any]
+
+
+@pytest.fixture
+def in_reactor(reactor_thread: threading.Thread) -> InReactor:
+    """Call a function in the reactor's thread and wait for its result, a Deferred's (or coroutine's) included."""
+
+    def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return threads.blockingCallFromThread(reactor, function, *args, **kwargs)
+
+    return run

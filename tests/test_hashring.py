@@ -1,0 +1,32 @@
+"""protocol.md, section 8."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gopush.hashring import POINTS_PER_WEIGHT, HashRing
+
+VECTORS = json.loads(Path(__file__).with_name("ring-vectors.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: ",".join(vector["nodes"]))
+def test_answers_what_the_original_answers(vector: dict[str, dict[str, str]]) -> None:
+    ring = HashRing({name: int(weight) for name, weight in vector["nodes"].items()})
+    assert {key: ring.node_of(key) for key in vector["keys"]} == vector["keys"]
+
+
+def test_a_node_of_weight_w_has_255_w_points() -> None:
+    assert POINTS_PER_WEIGHT == 255
+    assert len(HashRing({"a": 1, "b": 3})._points) == 4 * 255
+
+
+def test_an_empty_ring_has_no_node() -> None:
+    assert HashRing({}).node_of("key") is None
+
+
+def test_the_order_in_which_nodes_are_named_does_not_matter() -> None:
+    one, two = HashRing({"a": 1, "b": 2}), HashRing({"b": 2, "a": 1})
+    assert all(one.node_of(f"key-{i}") == two.node_of(f"key-{i}") for i in range(500))
