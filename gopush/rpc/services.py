@@ -54,8 +54,8 @@ class CometService(Protocol):
     def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
         """Hear of messages that another comet has appended."""
 
-    def close(self, keys: Sequence[str]) -> Deferred[int]:
-        """Close the subscribers of these keys, without a word to them; answers how many there were."""
+    def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        """Close the subscribers of these keys, without a word to them; answers how many each had."""
 
     def ping(self) -> Deferred[None]:
         """Answer."""

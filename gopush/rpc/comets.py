@@ -1,0 +1,124 @@
+"""The comets of the cluster, as web and the other comets use them.
+
+A push tries its key's owner first, then any other comet: each of them can have it stored (delivery rule 8).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
+from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
+from gopush.rpc.peers import Call, Peer, Peers
+from gopush.rpc.rendezvous import best
+from gopush.rpc.services import CometService
+from gopush.rpc.settings import RpcSettings
+
+OVERHEAD_BYTES = 64
+
+log = Logger()
+
+
+class CometNode(CometService, Protocol):
+    """A comet service that can be let go."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+class Comets:
+    """Every live comet process, the standbys included."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        connect: Callable[[NodeInfo], CometNode],
+        settings: RpcSettings,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._push = Call[CometNode](lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True)
+        self._push_once = Call[CometNode](lambda node, pushes: node.push(pushes), settings.attempt_timeout, moves=False)
+        self._notice = Call[CometNode](_notice, settings.call_timeout, moves=False)
+        self._close = Call[CometNode](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
+        self._clock = clock
+        self._now = now
+        self._coordination = coordination
+        self._peers = Peers(clock, connect, self._owner_first, settings)
+        coordination.watch(self._adopt)
+        self._adopt(coordination.view)
+
+    def push(self, push: Push) -> Deferred[Pushed]:
+        """Push through the owner, else through any other, until the push's deadline. Never fails: see Pushed.ret."""
+        if not self._peers.live:
+            return succeed(Pushed(RET_NO_NODE, 0))
+        until = self._clock.seconds() + push.deadline - self._now()
+        call: Deferred[Pushed] = self._peers.call(self._push, push.key, push, _size(push), until)
+        return call.addCallbacks(self._pushed, self._unreachable, callbackArgs=(push,))
+
+    def notice(self, name: str, notice: Notice) -> None:
+        """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
+        told = self._peers.call_peer(self._notice, name, notice, OVERHEAD_BYTES + len(notice.body or b""))
+        told.addErrback(lambda _: log.debug("a notice to {comet} was lost", comet=name))
+
+    def close(self, key: str) -> Deferred[int]:
+        """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
+        answers = [self._peers.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self._peers.live]
+        for answer in answers:
+            answer.addErrback(lambda _: 0)
+        return gatherResults(answers).addCallback(sum)
+
+    def stop(self) -> None:
+        """Let go of all comets; what waits fails."""
+        self._peers.stop()
+
+    def _pushed(self, pushed: Pushed, push: Push) -> Pushed | Deferred[Pushed]:
+        if pushed.ret == RET_OK or len(self._peers.live) == 1:
+            return pushed
+        return Deferred.fromCoroutine(self._push_elsewhere(push, pushed))
+
+    async def _push_elsewhere(self, push: Push, refused: Pushed) -> Pushed:
+        """The comet that was asked could not have it stored; perhaps another one reaches a message node."""
+        owner = self._coordination.view.owner(push.key)
+        for name in [name for name in self._peers.live if owner is None or name != owner.id]:
+            if self._now() >= push.deadline:
+                break
+            try:
+                pushed: Pushed = await self._peers.call_peer(self._push_once, name, push, _size(push))
+            except UnavailableError:
+                continue
+            if pushed.ret == RET_OK:
+                return pushed
+        return refused
+
+    def _unreachable(self, failure: Failure) -> Pushed:
+        log.debug("a push was refused: {reason}", reason=failure.getErrorMessage())
+        return Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0)
+
+    def _adopt(self, view: View) -> None:
+        self._peers.update(view.comets)
+
+    def _owner_first(self, key: str, peers: Sequence[Peer[CometNode]]) -> Peer[CometNode]:
+        owner = self._coordination.view.owner(key)
+        name = owner.id if owner is not None else None
+        for peer in peers:
+            if peer.info.id == name:
+                return peer
+        name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
+        return next(peer for peer in peers if peer.info.id == name)
+
+
+def _size(push: Push) -> int:
+    return OVERHEAD_BYTES + len(push.body)
+
+
+def _notice(node: CometNode, notices: list[Notice]) -> Deferred[list[None]]:
+    return node.notice(notices).addCallback(lambda _: [None] * len(notices))

@@ -1,0 +1,140 @@
+"""A lane carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
+
+Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock, within
+from gopush.errors import UnavailableError
+from gopush.rpc.settings import RpcSettings
+
+Send = Callable[[list[Any]], "Deferred[list[Any]]"]
+
+
+class Entry:
+    """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it."""
+
+    __slots__ = ("done", "item", "key", "size", "tried", "until")
+
+    def __init__(self, key: str, item: Any, size: int, until: float) -> None:
+        self.key = key
+        self.item = item
+        self.size = size
+        self.until = until
+        self.tried: tuple[str, ...] = ()
+        self.done: Deferred[Any] = Deferred()
+
+
+class Lane:
+    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order."""
+
+    __slots__ = (
+        "_answers",
+        "_bytes",
+        "_clock",
+        "_gave_up",
+        "_scheduled",
+        "_send",
+        "_sent",
+        "_settings",
+        "_timeout",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        send: Send,
+        timeout: float,
+        settings: RpcSettings,
+        gave_up: Callable[[list[Entry]], None],
+    ) -> None:
+        self._clock = clock
+        self._send = send
+        self._timeout = timeout
+        self._settings = settings
+        self._gave_up = gave_up
+        self._waiting: deque[Entry] = deque()
+        self._bytes = 0
+        self._sent: list[Entry] = []
+        self._scheduled = False
+        self._answers: deque[tuple[list[Entry], list[Any]]] = deque()
+
+    def put(self, entry: Entry) -> None:
+        """Queue a call; its `done` fires with the answer. Raises UnavailableError where the lane is full."""
+        if len(self._waiting) >= self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
+            raise UnavailableError("too much waits for this peer")
+        self._waiting.append(entry)
+        self._bytes += entry.size
+        if not self._sent and not self._scheduled:
+            self._scheduled = True
+            self._clock.callLater(0, self._turn_ended)
+
+    def give_up(self) -> None:
+        """Hand over all that has no answer; an answer that comes late is ignored."""
+        entries = [*self._sent, *self._waiting]
+        self._sent = []
+        self._waiting.clear()
+        self._bytes = 0
+        if entries:
+            self._gave_up(entries)
+
+    def _turn_ended(self) -> None:
+        self._scheduled = False
+        if not self._sent:
+            self._send_batch()
+
+    def _send_batch(self) -> None:
+        batch = self._gather()
+        if not batch:
+            return
+        self._sent = batch
+        call = within(self._timeout, self._send([entry.item for entry in batch]), self._clock)
+        call.addCallbacks(self._answered, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+
+    def _gather(self) -> list[Entry]:
+        batch: list[Entry] = []
+        room = self._settings.batch_bytes
+        now = self._clock.seconds()
+        while self._waiting and len(batch) < self._settings.batch_messages:
+            entry = self._waiting[0]
+            if batch and entry.size > room:
+                break
+            self._waiting.popleft()
+            self._bytes -= entry.size
+            if entry.until <= now:
+                entry.done.errback(UnavailableError("it waited too long for its turn"))
+                continue
+            room -= entry.size
+            batch.append(entry)
+        return batch
+
+    def _answered(self, answers: list[Any], batch: list[Entry]) -> None:
+        if batch is not self._sent:
+            return
+        self._sent = []
+        if len(answers) != len(batch):
+            self._sent = batch
+            self.give_up()
+            return
+        # The next batch goes out first, so that the peer works while the answers are handled here, in order.
+        self._answers.append((batch, answers))
+        first = len(self._answers) == 1
+        self._send_batch()
+        while first and self._answers:
+            done, results = self._answers[0]
+            for entry, result in zip(done, results, strict=True):
+                entry.done.callback(result)
+            self._answers.popleft()
+
+    def _failed(self, _: Failure, batch: list[Entry]) -> None:
+        if batch is self._sent:
+            self.give_up()

@@ -1,0 +1,122 @@
+"""The message nodes of the cluster, as comet and web use them: one key at a time here, batches on the way.
+
+A key goes to the node that rendezvous hashing gives it among those that answer; appends of a key keep their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from gopush.clock import Clock
+from gopush.hashring import HashRing
+from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
+from gopush.rpc.peers import Call, Peer, Peers
+from gopush.rpc.rendezvous import best
+from gopush.rpc.services import MessageService
+from gopush.rpc.settings import RpcSettings
+
+T = TypeVar("T")
+PAGE_MESSAGES = 256
+OVERHEAD_BYTES = 64
+
+
+class MessageNode(MessageService, Protocol):
+    """A message service that can be let go."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+class Messages:
+    """All that a key's log can do. Every call fails with UnavailableError where no node answers in time."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        connect: Callable[[NodeInfo], MessageNode],
+        settings: RpcSettings,
+    ) -> None:
+        timeout = settings.call_timeout
+        self._append = Call[MessageNode](lambda node, appends: node.append(appends), timeout, ordered=True)
+        self._read = Call[MessageNode](lambda node, reads: node.read(reads), timeout)
+        self._heads = Call[MessageNode](lambda node, keys: node.heads(keys), timeout)
+        self._single = Call[MessageNode](_one_by_one, timeout)
+        self._clock = clock
+        self._attempt = settings.attempt_timeout
+        self._stores: tuple[tuple[str, int], ...] = ()
+        self._shards = HashRing({})
+        self._peers = Peers(clock, connect, _by_key, settings)
+        coordination.watch(self._adopt)
+        self._adopt(coordination.view)
+
+    def append(self, append: Append) -> Deferred[Appended]:
+        """Sequence a push, and keep it where it is to be kept (delivery rules 1, 2, 6 and 7)."""
+        push = append.push
+        size = len(push.body) + OVERHEAD_BYTES
+        return self._peers.call(self._append, push.key, append, size, self._until(), self._shard(push.key))
+
+    def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
+        """A page of the key's log after the cursor `after`."""
+        item = Read(key, after, limit)
+        return self._peers.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def head(self, key: str) -> Deferred[Head]:
+        """Where the key's log ends."""
+        return self._peers.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def delete(self, key: str) -> Deferred[None]:
+        """Delete the key's kept messages."""
+        return self._call(key, lambda node: node.delete(key))
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """Keep a token for the key."""
+        return self._call(key, lambda node: node.create_token(key, token))
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """Forget a token; False where it was not known."""
+        return self._call(key, lambda node: node.revoke_token(key, digest))
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """The key's live tokens."""
+        return self._call(key, lambda node: node.tokens(key))
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """Whether the key was created and whether the token is good."""
+        return self._call(key, lambda node: node.check_token(key, digest))
+
+    def stop(self) -> None:
+        """Let go of all nodes; what waits fails."""
+        self._peers.stop()
+
+    def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
+        return self._peers.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def _until(self) -> float:
+        return self._clock.seconds() + self._attempt
+
+    def _shard(self, key: str) -> str:
+        return (self._shards.node_of(key) or "") if len(self._stores) > 1 else ""
+
+    def _adopt(self, view: View) -> None:
+        self._peers.update(view.messages)
+        stores = next((info.stores for info in view.messages), ())
+        if stores != self._stores:
+            self._stores = stores
+            self._shards = HashRing(dict(stores))
+
+
+def _by_key(key: str, peers: Sequence[Peer[MessageNode]]) -> Peer[MessageNode]:
+    if len(peers) == 1:
+        return peers[0]
+    name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
+    return next(peer for peer in peers if peer.info.id == name)
+
+
+def _one_by_one(node: MessageNode, calls: list[Callable[[MessageNode], Deferred[Any]]]) -> Deferred[list[Any]]:
+    """Calls that come too seldom to be packed into batches."""
+    return gatherResults([call(node) for call in calls], consumeErrors=True)

@@ -1,0 +1,246 @@
+"""The live peers of one kind: their lanes, their health, and what happens to calls when one of them fails.
+
+All calls about one key that must keep their order go through one lane at a time: a key moves to another peer only
+when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gopush.clock import Clock, within
+from gopush.errors import UnavailableError
+from gopush.rpc.lane import Entry, Lane
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.settings import RpcSettings
+
+RETRY_PAUSE_SECONDS = 0.1
+
+log = Logger()
+
+
+class Service(Protocol):
+    """What every peer can do."""
+
+    def ping(self) -> Deferred[None]:
+        """Answer."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+S = TypeVar("S", bound=Service)
+
+
+class Call(Generic[S]):
+    """A kind of call: how a batch of it is sent, and how long that may take.
+
+    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others.
+    """
+
+    __slots__ = ("moves", "ordered", "send", "timeout")
+
+    def __init__(
+        self,
+        send: Callable[[S, list[Any]], Deferred[list[Any]]],
+        timeout: float,
+        ordered: bool = False,
+        moves: bool = True,
+    ) -> None:
+        self.send = send
+        self.timeout = timeout
+        self.ordered = ordered
+        self.moves = moves
+
+
+class Peer(Generic[S]):
+    """One live peer."""
+
+    __slots__ = ("healthy", "info", "lanes", "service")
+
+    def __init__(self, info: NodeInfo, service: S) -> None:
+        self.info = info
+        self.service = service
+        self.healthy = True
+        self.lanes: dict[tuple[Call[S], str], Lane] = {}
+
+
+class _Hold(Generic[S]):
+    """The one peer (None: a pause before the next try) that has the unanswered calls about a key."""
+
+    __slots__ = ("calls", "peer")
+
+    def __init__(self, peer: Peer[S] | None) -> None:
+        self.peer = peer
+        self.calls = 0
+
+
+Choice = Callable[[str, Sequence[Peer[S]]], Peer[S]]
+
+
+class Peers(Generic[S]):
+    """Calls peers through lanes. `choose` picks the peer for a key among those that may still be tried."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        connect: Callable[[NodeInfo], S],
+        choose: Choice[S],
+        settings: RpcSettings,
+    ) -> None:
+        self.live: dict[str, Peer[S]] = {}
+        self._clock = clock
+        self._connect = connect
+        self._choose = choose
+        self._settings = settings
+        self._held: dict[tuple[Call[S], str], _Hold[S]] = {}
+        self._paused: list[tuple[Call[S], str, Entry]] = []
+        self._probe = LoopingCall(self._ping_unhealthy)
+        self._probe.clock = clock
+
+    def update(self, infos: Iterable[NodeInfo]) -> None:
+        """Adopt the peers of a new view; what waits for one that is gone moves to the others."""
+        wanted = {info.id: info for info in infos}
+        for name, info in wanted.items():
+            if name in self.live:
+                self.live[name].info = info
+            else:
+                self.live[name] = Peer(info, self._connect(info))
+        for name in self.live.keys() - wanted.keys():
+            peer = self.live.pop(name)
+            for lane in list(peer.lanes.values()):
+                lane.give_up()
+            peer.service.stop()
+
+    def stop(self) -> None:
+        """Let go of all peers; what waits fails."""
+        paused, self._paused = self._paused, []
+        for _, _, entry in paused:
+            entry.done.errback(UnavailableError("stopped"))
+        self.update(())
+        if self._probe.running:
+            self._probe.stop()
+
+    def call(self, call: Call[S], key: str, item: Any, size: int, until: float, lane: str = "") -> Deferred[Any]:
+        """Have `item` answered by the best peer that answers by `until`; else fail with UnavailableError.
+
+        `lane` tells apart what must not wait for each other at one peer.
+        """
+        entry = Entry(key, item, size, until)
+        if call.ordered:
+            self._hold(call, key).calls += 1
+            entry.done.addBoth(self._release, call, key)
+        self._route(call, lane, entry)
+        return entry.done
+
+    def call_peer(self, call: Call[S], name: str, item: Any, size: int) -> Deferred[Any]:
+        """Have `item` answered by this peer, or fail."""
+        peer = self.live.get(name)
+        if peer is None:
+            return fail(UnavailableError(f"{name} is gone"))
+        entry = Entry("", item, size, self._clock.seconds() + call.timeout)
+        self._put(call, "", peer, entry)
+        return entry.done
+
+    def _hold(self, call: Call[S], key: str) -> _Hold[S]:
+        hold = self._held.get((call, key))
+        if hold is None:
+            hold = self._held[call, key] = _Hold(self._best(key, ()))
+        return hold
+
+    def _release(self, result: Any, call: Call[S], key: str) -> Any:
+        hold = self._held[call, key]
+        hold.calls -= 1
+        if not hold.calls:
+            del self._held[call, key]
+        return result
+
+    def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:
+        left = [peer for name, peer in self.live.items() if name not in tried]
+        if not left:
+            return None
+        return self._choose(key, [peer for peer in left if peer.healthy] or left)
+
+    def _route(self, call: Call[S], lane: str, entry: Entry) -> None:
+        if not self.live:
+            entry.done.errback(UnavailableError("no such node is known"))
+            return
+        peer = self._held[call, entry.key].peer if call.ordered else self._best(entry.key, entry.tried)
+        if peer is None:
+            self._pause(call, lane, entry)
+        else:
+            self._put(call, lane, peer, entry)
+
+    def _put(self, call: Call[S], name: str, peer: Peer[S], entry: Entry) -> None:
+        lane = peer.lanes.get((call, name))
+        if lane is None:
+            lane = peer.lanes[call, name] = self._open_lane(call, name, peer)
+        try:
+            lane.put(entry)
+        except UnavailableError as full:
+            entry.done.errback(full)
+
+    def _open_lane(self, call: Call[S], name: str, peer: Peer[S]) -> Lane:
+        def send(items: list[Any]) -> Deferred[list[Any]]:
+            return maybeDeferred(call.send, peer.service, items)
+
+        def gave_up(entries: list[Entry]) -> None:
+            self._given_up(call, name, peer, entries)
+
+        return Lane(self._clock, send, call.timeout, self._settings, gave_up)
+
+    def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
+        self._suspect(peer)
+        now = self._clock.seconds()
+        moved = set()
+        for entry in entries:
+            entry.tried = (*entry.tried, peer.info.id)
+            if entry.until <= now or not call.moves:
+                entry.done.errback(UnavailableError(f"{peer.info.id} did not answer in time"))
+                continue
+            if call.ordered and entry.key not in moved:
+                moved.add(entry.key)
+                self._held[call, entry.key].peer = self._best(entry.key, entry.tried)
+            self._route(call, lane, entry)
+
+    def _pause(self, call: Call[S], lane: str, entry: Entry) -> None:
+        """All peers have failed this call: try them again in a moment, as long as it makes sense."""
+        entry.tried = ()
+        if entry.until <= self._clock.seconds() + RETRY_PAUSE_SECONDS:
+            entry.done.errback(UnavailableError("no peer answered in time"))
+            return
+        if not self._paused:
+            self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
+        self._paused.append((call, lane, entry))
+
+    def _resume(self) -> None:
+        paused, self._paused = self._paused, []
+        for call, lane, entry in paused:
+            if call.ordered and (hold := self._held[call, entry.key]).peer is None:
+                hold.peer = self._best(entry.key, ())
+            self._route(call, lane, entry)
+
+    def _suspect(self, peer: Peer[S]) -> None:
+        if peer.healthy and peer.info.id in self.live:
+            peer.healthy = False
+            log.warn("{peer} does not answer; others are asked until it does", peer=peer.info.id)
+            if not self._probe.running:
+                self._probe.start(self._settings.ping, now=False)
+
+    def _ping_unhealthy(self) -> None:
+        unhealthy = [peer for peer in self.live.values() if not peer.healthy]
+        if not unhealthy:
+            self._probe.stop()
+        for peer in unhealthy:
+            ping = within(self._settings.call_timeout, maybeDeferred(peer.service.ping), self._clock)
+            ping.addCallbacks(lambda _, peer=peer: self._recovered(peer), lambda _: None)
+
+    def _recovered(self, peer: Peer[S]) -> None:
+        if not peer.healthy:
+            peer.healthy = True
+            log.info("{peer} answers again", peer=peer.info.id)
