@@ -1,0 +1,68 @@
+# `make help` lists what there is. Everything works in the checkout alone: .venv holds the tools, var/ the data.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+.DEFAULT_GOAL := help
+
+# $(call debian,TEST,PACKAGES): where the shell command TEST fails, root installs the packages; others are told to.
+define debian
+@if ! $(1) >/dev/null 2>&1; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $(2)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(2) >/dev/null; \
+	else \
+		echo "please install: $(2) (on Debian as root: apt-get install $(2))" >&2; exit 1; \
+	fi; \
+fi
+endef
+
+.PHONY: help venv run test lint types check simulate wheel clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+venv: $(READY) ## .venv with gopush (editable) and the tools for its tests and checks
+
+$(READY): setup.cfg pyproject.toml
+	$(call debian,command -v $(PYTHON),python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gopush needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(call debian,$(PYTHON) -c 'import ensurepip, venv',python3-venv)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,check]' --config-settings editable_mode=compat
+	@touch $@
+
+run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
+	@mkdir -p var
+	@echo "gopush on 127.0.0.1: TCP 6969, WebSocket 6968, look-ups 8090, pushes 8091, statistics 6972"
+	@echo "Try, in two other terminals:"
+	@echo "  $(BIN)/gopush sub Terry-Mao"
+	@echo "  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600"
+	@echo "and see the message arrive in the first. Ctrl-C here ends gopush."
+	@cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
+
+test: $(READY) ## all tests, on servers of their own
+	$(call debian,command -v redis-server,redis-server)
+	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff: style and common mistakes
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(READY) ## mypy --strict
+	@$(BIN)/mypy
+
+check: lint types test ## what a change must pass
+
+simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+wheel: $(READY) ## dist/gopush-*.whl
+	@$(BIN)/pip wheel -q --no-deps -w dist .
+
+clean: ## forget everything made here but var/
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name dropin.cache -delete
