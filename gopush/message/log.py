@@ -1,0 +1,55 @@
+"""The rules of a key's log that every store follows: sequence, repeats, pages (docs/delivery.md). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.rpc.model import Append, Appended, Head, Message, Page, mid_at, next_mid
+
+PAGE_BYTES = 1 << 20
+"""Bodies of one page at most, where it holds more than one message."""
+
+REFUSED = Appended(RET_INTERNAL, 0, 0, False)
+"""The answer to an append that stored nothing."""
+
+NO_HEAD = Head(0, 0)
+"""The head of a log that was never written, or is long forgotten."""
+
+
+class First(NamedTuple):
+    """What is remembered of an id, `until` seconds since the epoch: the answer to its first append."""
+
+    mid: int
+    previous: int
+    until: float
+
+
+class Kept(NamedTuple):
+    """A stored message; from `expires` on (seconds since the epoch) nobody sees it any more."""
+
+    mid: int
+    expires: float
+    body: bytes
+
+
+def sequence(append: Append, last: int, first: First | None, now: float) -> Appended:
+    """The answer to an append at the end of a log whose last mid is `last`, 0 where it was never written."""
+    if first is not None and now < first.until:
+        return Appended(RET_OK, first.mid, first.previous, True)
+    if now > append.push.deadline:
+        return REFUSED
+    return Appended(RET_OK, next_mid(last, append.floor, mid_at(now)), last, False)
+
+
+def page(messages: Iterable[Kept], head: Head, limit: int) -> Page:
+    """The first of these unexpired messages, at most `limit` and about PAGE_BYTES of them, but at least one."""
+    taken: list[Message] = []
+    size = 0
+    for message in messages:
+        size += len(message.body)
+        if taken and (len(taken) >= limit or size > PAGE_BYTES):
+            return Page(taken, head, True)
+        taken.append(Message(message.mid, message.body))
+    return Page(taken, head, False)

@@ -1,0 +1,184 @@
+"""The store that forgets everything when its process ends: for trying out, and for tests."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from operator import attrgetter
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.errors import RET_OK
+from gopush.message.log import NO_HEAD, First, Kept, page, sequence
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+_MID = attrgetter("mid")
+_WALK_SECONDS = 60
+
+
+class Log:
+    """A key's log. `soonest` is at or before the first expiry of its messages; it may be forgotten from `ends` on."""
+
+    __slots__ = ("ends", "firsts", "last", "messages", "soonest", "trimmed")
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.trimmed = 0
+        self.messages: list[Kept] = []
+        self.firsts: dict[str, First] = {}
+        self.soonest = math.inf
+        self.ends = 0.0
+
+    def keep(self, message: Kept, most: int, now: float) -> None:
+        """Add a message and trim the log to the newest `most` unexpired ones."""
+        self.messages.append(message)
+        self.soonest = min(self.soonest, message.expires)
+        if len(self.messages) > most:
+            self.drop_expired(now)
+        if (excess := len(self.messages) - most) > 0:
+            self.trimmed = self.messages[excess - 1].mid
+            del self.messages[:excess]
+
+    def drop_expired(self, now: float) -> None:
+        """Drop the expired messages; that is no trimming."""
+        if self.soonest <= now:
+            self.messages = [message for message in self.messages if message.expires > now]
+            self.soonest = min((message.expires for message in self.messages), default=math.inf)
+
+    def after(self, cursor: int, now: float) -> Iterator[Kept]:
+        """The unexpired messages after a cursor, ascending."""
+        begin = bisect_right(self.messages, cursor, key=_MID)
+        return (message for message in islice(self.messages, begin, None) if message.expires > now)
+
+
+class MemoryStore:
+    """A Store in two dictionaries. `now`: the clock, in seconds since the epoch.
+
+    `logs` and `token_sets` are all its state, plain enough for copy.deepcopy.
+    """
+
+    shards: tuple[tuple[str, int], ...] = ()
+
+    def __init__(self, settings: StoreSettings, now: Callable[[], float]) -> None:
+        self.logs: dict[str, Log] = {}
+        self.token_sets: dict[str, dict[bytes, int]] = {}
+        self._settings = settings
+        self._now = now
+        self._walk: Iterator[str] = iter(())
+
+    def start(self) -> Deferred[None]:
+        """See Store."""
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """See Store."""
+        return succeed(None)
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService."""
+        now = self._now()
+        return succeed([self._append(append, now) for append in appends])
+
+    def _append(self, append: Append, now: float) -> Appended:
+        push = append.push
+        log = self.logs.get(push.key) or Log()
+        answer = sequence(append, log.last, log.firsts.get(push.id), now)
+        if answer.ret != RET_OK:
+            return answer
+        if push.id:
+            self._remember(log, append, answer, now)
+        if answer.repeat:
+            return answer
+        self.logs[push.key] = log
+        log.last = answer.mid
+        log.ends = max(log.ends, now + push.expire + self._settings.head_life)
+        if push.expire:
+            log.keep(Kept(answer.mid, now + push.expire, push.body), self._settings.store, now)
+        return answer
+
+    @staticmethod
+    def _remember(log: Log, append: Append, answer: Appended, now: float) -> None:
+        until = now + append.push.dedupe
+        if answer.repeat:
+            until = max(until, log.firsts[append.push.id].until)
+        log.firsts[append.push.id] = First(answer.mid, answer.previous, until)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        now = self._now()
+        return succeed([self._read(read, now) for read in reads])
+
+    def _read(self, read: Read, now: float) -> Page:
+        log = self.logs.get(read.key)
+        if log is None:
+            return Page([], NO_HEAD, False)
+        return page(log.after(read.after, now), Head(log.last, log.trimmed), read.limit)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        logs = [self.logs.get(key) for key in keys]
+        return succeed([NO_HEAD if log is None else Head(log.last, log.trimmed) for log in logs])
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        if (log := self.logs.get(key)) is not None:
+            log.messages = []
+            log.soonest = math.inf
+            log.ends = self._now() + self._settings.head_life
+        return succeed(None)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        self.token_sets.setdefault(key, {})[token.digest] = token.expires
+        return succeed(None)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        live = self._live_tokens(key)
+        return succeed(live.pop(digest, None) is not None)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return succeed([Token(digest, expires) for digest, expires in self._live_tokens(key).items()])
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        live = self._live_tokens(key)
+        log = self.logs.get(key)
+        kept = log is not None and next(log.after(0, self._now()), None) is not None
+        return succeed(TokenState(bool(live) or kept, digest in live))
+
+    def _live_tokens(self, key: str) -> dict[bytes, int]:
+        """The key's live tokens, to be changed in place; the expired ones are dropped."""
+        now = self._now()
+        live = {digest: expires for digest, expires in self.token_sets.pop(key, {}).items() if expires > now}
+        if live:
+            self.token_sets[key] = live
+        return live
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService."""
+        return succeed(None)
+
+    def purge(self) -> Deferred[None]:
+        """See Store. A walk over all keys takes about a minute."""
+        now = self._now()
+        keys = list(islice(self._walk, 1000 + len(self.logs) // _WALK_SECONDS))
+        if not keys:
+            self._walk = iter([*self.logs, *self.token_sets])
+        for key in keys:
+            self._purge_log(key, now)
+            self._live_tokens(key)
+        return succeed(None)
+
+    def _purge_log(self, key: str, now: float) -> None:
+        log = self.logs.get(key)
+        if log is None:
+            return
+        log.drop_expired(now)
+        log.firsts = {id: first for id, first in log.firsts.items() if first.until > now}
+        if log.ends <= now and not log.firsts:
+            del self.logs[key]

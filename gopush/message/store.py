@@ -1,0 +1,29 @@
+"""What a store offers: the calls of a message node, and a life of its own."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from gopush.rpc.services import MessageService
+
+
+class Store(MessageService, Protocol):
+    """Keeps the log of every key (memory.py, sqlite.py, redis.py).
+
+    A batch of appends is atomic and in order; of a batch over several shards that holds for the part of each shard,
+    and a shard that cannot store answers 65535 for its own part alone. Other calls fail as a whole.
+    """
+
+    shards: tuple[tuple[str, int], ...]
+    """Names and weights of the servers behind it, as they stand on the ring of keys; empty where there is but one."""
+
+    def start(self) -> Deferred[None]:
+        """Open it. Fails with StartError where it can never work; a server may still come later."""
+
+    def stop(self) -> Deferred[None]:
+        """Close it, once what was called before is done."""
+
+    def purge(self) -> Deferred[None]:
+        """Let go of a bounded number of things that nobody can see any more; to be called every second."""
