@@ -29,7 +29,7 @@ $(READY): setup.cfg pyproject.toml
 	$(call debian,command -v $(PYTHON),python3)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "gopush needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(call debian,$(PYTHON) -c 'import ensurepip, venv',python3-venv)
+	$(call debian,$(PYTHON) -c 'import ensurepip',python3-venv)
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,check]' --config-settings editable_mode=compat
 	@touch $@
