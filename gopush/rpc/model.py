@@ -14,6 +14,7 @@ MAX_INT64 = 2**63 - 1
 MAX_CURSOR = MAX_INT64 & ~(MID_STEP - 1)
 MAX_KEY_BYTES = 255
 MAX_ID_BYTES = 255
+MAX_NOTICE_HOPS = 2
 
 
 def mid_at(seconds: float) -> int:

@@ -7,7 +7,7 @@ when nothing of it is unanswered, or, when a peer is given up, with all of it, f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import LoopingCall
@@ -101,7 +101,7 @@ class Peers(Generic[S]):
         self._held: dict[tuple[Call[S], str], _Hold[S]] = {}
         self._paused: list[tuple[Call[S], str, Entry]] = []
         self._probe = LoopingCall(self._ping_unhealthy)
-        self._probe.clock = clock
+        self._probe.clock = cast(Any, clock)
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
         """Adopt the peers of a new view; what waits for one that is gone moves to the others."""

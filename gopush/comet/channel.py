@@ -1,0 +1,202 @@
+"""A key's channel on this comet: which of its log's messages are delivered next, and to whom. Pure.
+
+The store is the sequencer: each message comes with its mid and the mid before it. The channel's cursor is the last mid
+that all live subscribers were given; a message whose predecessor lies past the cursor waits until the log was read
+(delivery rule 3). Nothing here knows of sockets, calls or time.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+
+from gopush.comet.session import Session
+from gopush.rpc.model import Message, Page
+
+RECENT_MESSAGES = 1024
+RECENT_BYTES = 1 << 20
+
+
+class Channel:
+    """The subscribers of one key and their place in its log."""
+
+    __slots__ = (
+        "_head",
+        "_pending",
+        "_pending_bytes",
+        "_proven",
+        "_recent",
+        "_recent_bytes",
+        "_recent_from",
+        "_settles",
+        "_since",
+        "busy",
+        "cursor",
+        "gap",
+        "joining",
+        "key",
+        "live",
+        "reading",
+    )
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.cursor: int | None = None  # None until the store's head is known
+        self.live: dict[Session, None] = {}
+        self.joining: dict[Session, None] = {}
+        self.busy = False  # a round of delivery is under way
+        self.reading = False  # a read of the log is under way
+        self.gap = False  # messages after the cursor were trimmed away before they could be read
+        self._head = 0  # the highest mid that is known to exist
+        self._pending: list[tuple[int, int, bytes]] = []  # (mid, previous, body), ascending
+        self._pending_bytes = 0
+        self._proven = 0  # up to here all that is left of the log is in pending
+        self._settles = 0  # what the read under way will prove
+        self._since: int | None = None
+        self._recent: deque[Message] = deque()  # delivered while somebody joins
+        self._recent_bytes = 0
+        self._recent_from = 0
+
+    @property
+    def subscribers(self) -> int:
+        """How many connections the key has."""
+        return len(self.live) + len(self.joining)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the log has messages for the subscribers that only reading it can bring."""
+        return self.cursor is not None and self._head > self.cursor
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The bodies of the messages that cannot be delivered yet."""
+        return self._pending_bytes
+
+    @property
+    def waiting_messages(self) -> int:
+        """The messages that cannot be delivered yet."""
+        return len(self._pending)
+
+    def begin(self, cursor: int) -> None:
+        """Take the first cursor: all up to it is behind the subscribers."""
+        self._head = max(self._head, cursor)
+        if self._pending:
+            cursor = min(cursor, self._pending[0][1])
+        if self._since is not None:
+            cursor = min(cursor, self._since)
+        self.cursor = cursor
+        self._recent_from = cursor
+
+    def remember_since(self, mid: int) -> None:
+        """Somebody is let in before the first cursor is known, and is owed what comes after `mid`."""
+        self._since = mid if self._since is None else min(self._since, mid)
+
+    def offer(self, mid: int, previous: int, body: bytes | None) -> None:
+        """A message was appended; without its body it has to be read."""
+        if self.cursor is not None and mid <= self.cursor:
+            return
+        self._head = max(self._head, mid)
+        if body is not None:
+            self._insert(mid, previous, body)
+
+    def take(self) -> list[Message]:
+        """The messages that all live subscribers get next; the cursor moves to the last of them."""
+        if self.cursor is None:
+            return []
+        cursor, pending, taken = self.cursor, self._pending, 0
+        messages = []
+        for mid, previous, body in pending:
+            if previous > cursor and mid > self._proven:
+                break
+            taken += 1
+            self._pending_bytes -= len(body)
+            if mid > cursor:
+                messages.append(Message(mid, body))
+                cursor = mid
+        del pending[:taken]
+        self.cursor = max(cursor, self._proven)
+        if self.joining:
+            self._remember(messages)
+        return messages
+
+    def begin_read(self) -> int:
+        """A read of the log starts at the cursor that is returned."""
+        self.reading = True
+        last_pending = self._pending[-1][0] if self._pending else 0
+        self._settles = max(self._head, last_pending)
+        assert self.cursor is not None
+        return self.cursor
+
+    def end_read(self, page: Page | None) -> None:
+        """The read that began last gave this page, or nothing (None)."""
+        self.reading = False
+        if page is None or self.cursor is None:
+            return
+        self.gap = self.gap or page.head.trimmed > self._reach(self.cursor)
+        for message in page.messages:
+            if message.mid > self.cursor:
+                self._insert(message.mid, 0, message.body)
+        if page.more:
+            self._proven = page.messages[-1].mid
+            self._head = max(self._head, page.head.last)
+        else:
+            # All that was offered before the read began is in its answer, or expired, trimmed or lost by the store.
+            self._proven = max(page.head.last, self._settles)
+
+    def start_joining(self, session: Session) -> None:
+        """The session has a cursor of its own until settle() lets it in."""
+        if not self.joining and self.cursor is not None:
+            self._forget()
+        self.joining[session] = None
+
+    def settle(self, session: Session) -> None:
+        """The session has all that the channel delivered: it is live."""
+        self.joining.pop(session, None)
+        self.live[session] = None
+        if not self.joining:
+            self._forget()
+
+    def bridge(self, cursor: int) -> list[Message] | None:
+        """What the channel delivered after `cursor` while somebody joined; None where it does not remember so far."""
+        if cursor < self._recent_from:
+            return None
+        return [message for message in self._recent if message.mid > cursor]
+
+    def remove(self, session: Session) -> None:
+        """The session's connection is gone."""
+        self.live.pop(session, None)
+        if self.joining.pop(session, 0) is None and not self.joining:
+            self._forget()
+
+    def _reach(self, cursor: int) -> int:
+        """How far the log after `cursor` is known without a hole."""
+        for mid, previous, _ in self._pending:
+            if previous > cursor:
+                break
+            cursor = mid
+        return cursor
+
+    def _insert(self, mid: int, previous: int, body: bytes) -> None:
+        pending = self._pending
+        if pending and pending[-1][0] >= mid:
+            at = bisect_left(pending, (mid,))
+            if pending[at][0] == mid:
+                return
+            pending.insert(at, (mid, previous, body))
+        else:
+            pending.append((mid, previous, body))
+        self._pending_bytes += len(body)
+
+    def _remember(self, messages: list[Message]) -> None:
+        for message in messages:
+            self._recent.append(message)
+            self._recent_bytes += len(message.body)
+        while len(self._recent) > RECENT_MESSAGES or self._recent_bytes > RECENT_BYTES:
+            dropped = self._recent.popleft()
+            self._recent_bytes -= len(dropped.body)
+            self._recent_from = dropped.mid
+
+    def _forget(self) -> None:
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._recent_from = self.cursor or 0

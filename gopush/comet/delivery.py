@@ -1,0 +1,163 @@
+"""From a channel to its subscribers: rounds of delivery, and catching up with the log where a round cannot go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.counters import Counters
+from gopush.comet.formats import Format
+from gopush.comet.session import Limits
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import Head, Message, Page
+
+SLICE_SUBSCRIBERS = 256
+RETRY_SECONDS = 0.5
+
+log = Logger()
+
+
+class Delivery:
+    """Delivers what channels offer. `settled` is called after each step of a channel, for those who wait to join it."""
+
+    def __init__(self, clock: Clock, messages: Messages, limits: Limits, counters: Counters) -> None:
+        self.settled: Callable[[Channel], None] = lambda _: None
+        self._clock = clock
+        self._messages = messages
+        self._limits = limits
+        self._counters = counters
+        self._touched: dict[Channel, None] = {}
+
+    def touch(self, channel: Channel) -> None:
+        """Something was offered: deliver at the end of the turn, together with what comes until then."""
+        if not self._touched:
+            self._clock.callLater(0, self._advance_touched)
+        self._touched[channel] = None
+
+    def advance(self, channel: Channel) -> None:
+        """Deliver what can be delivered, and read the log where something is missing."""
+        if channel.cursor is None:
+            self._bound(channel)
+            return
+        if not channel.busy:
+            messages = channel.take()
+            if messages or channel.gap:
+                Round(self._clock, self._counters, channel, messages, self.advance).run()
+        if channel.behind and not channel.reading and not channel.busy:
+            self.catch_up(channel)
+        self._bound(channel)
+        self.settled(channel)
+
+    def catch_up(self, channel: Channel) -> None:
+        """Read the log from the cursor: the one repair for lost notices, holes, new owners and dead comets."""
+        if channel.reading or channel.cursor is None:
+            return
+        self._counters.catch_ups += 1
+        read = self._messages.read(channel.key, channel.begin_read())
+        read.addCallbacks(self._read, self._unread, callbackArgs=(channel,), errbackArgs=(channel,))
+
+    def sweep(self, channels: Iterable[Channel]) -> None:
+        """Compare channels with the heads of their logs, and catch up where the head is ahead."""
+        for channel in channels:
+            if channel.cursor is not None and not channel.reading:
+                head = self._messages.head(channel.key)
+                head.addCallbacks(self._compare, _ignore, callbackArgs=(channel,))
+
+    def _advance_touched(self) -> None:
+        touched, self._touched = self._touched, {}
+        for channel in touched:
+            self.advance(channel)
+
+    def _read(self, page: Page, channel: Channel) -> None:
+        channel.end_read(page)
+        if channel.gap:
+            self._counters.gaps += 1
+        if channel.subscribers:
+            self.advance(channel)
+
+    def _unread(self, _: Failure, channel: Channel) -> None:
+        log.debug("the log of a channel cannot be read; again in {seconds} s", seconds=RETRY_SECONDS)
+        self._clock.callLater(RETRY_SECONDS, self._retry, channel)
+
+    def _retry(self, channel: Channel) -> None:
+        channel.end_read(None)
+        if channel.subscribers:
+            self.catch_up(channel)
+
+    def _compare(self, head: Head, channel: Channel) -> None:
+        if channel.cursor is not None and head.last > channel.cursor and channel.subscribers:
+            channel.offer(head.last, 0, None)
+            self.advance(channel)
+
+    def _bound(self, channel: Channel) -> None:
+        """Too much waits for a read that does not come: the subscribers are closed, and resume elsewhere or later."""
+        limits = self._limits
+        if channel.waiting_messages > limits.msgbuf_messages or (
+            channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes
+        ):
+            self._counters.overflows += 1
+            for session in [*channel.live, *channel.joining]:
+                session.abort()
+
+
+class Round:
+    """Messages on their way to all who were live when it began, in slices: others get their turn between them."""
+
+    __slots__ = ("_advance", "_at", "_channel", "_clock", "_counters", "_frames", "_gap", "_messages", "_sessions")
+
+    def __init__(
+        self,
+        clock: Clock,
+        counters: Counters,
+        channel: Channel,
+        messages: list[Message],
+        advance: Callable[[Channel], None],
+    ) -> None:
+        self._clock = clock
+        self._counters = counters
+        self._channel = channel
+        self._messages = messages
+        self._advance = advance
+        self._gap = channel.gap
+        self._sessions = list(channel.live)
+        self._frames: dict[Format, bytes] = {}
+        self._at = 0
+        channel.gap = False
+
+    def run(self) -> None:
+        """Serve the first slice, and the others in turns of their own."""
+        self._serve_slice()
+        if self._at < len(self._sessions):
+            self._channel.busy = True
+            self._clock.callLater(0, self._go_on)
+        else:
+            self._counters.rounds += 1
+            self._counters.deliveries += len(self._messages) * len(self._sessions)
+
+    def _go_on(self) -> None:
+        self.run()
+        if self._at >= len(self._sessions):
+            self._channel.busy = False
+            self._advance(self._channel)
+
+    def _serve_slice(self) -> None:
+        end = self._at + SLICE_SUBSCRIBERS
+        frames, count = self._frames, len(self._messages)
+        for session in self._sessions[self._at : end]:
+            data = frames.get(session.format)
+            if data is None:
+                data = frames[session.format] = b"".join(map(session.format.message, self._messages))
+            if self._gap and session.resumes:
+                data = session.format.reply(codec.GAP) + data
+            if data:
+                session.deliver(data, count)
+        self._at = end
+
+
+def _ignore(_: Failure) -> None:
+    """A sweep that could not read is followed by another one."""

@@ -1,0 +1,178 @@
+"""How a subscriber gets into its channel (delivery rule 4): the checks, the channel's first cursor, the backlog.
+
+A subscriber that gave a mid reads the log with a cursor of its own until it has all that the channel delivered; only
+then, within one reactor turn, is it live. The order on the wire: `+h`, `+g` where messages were trimmed away, the
+backlog, answers to the heartbeats that came meanwhile, what is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gopush.clock import Clock
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.delivery import Delivery
+from gopush.comet.session import Session, State
+from gopush.errors import UnavailableError
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import mid_at
+
+PATIENCE_SECONDS = 2
+RETRY_SECONDS = 0.25
+
+log = Logger()
+
+
+class Joining:
+    """Lets sessions into channels."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        messages: Messages,
+        delivery: Delivery,
+        now: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._now = now
+        self._messages = messages
+        self._delivery = delivery
+        self._beginning: set[Channel] = set()
+        self._ahead: dict[Channel, list[Deferred[None]]] = {}
+        delivery.settled = self._channel_moved
+
+    def check_token(self, session: Session) -> Deferred[bytes | None]:
+        """What to refuse the session's key and token with, if anything; UnavailableError where it can't be known."""
+        request = session.request
+        assert request is not None
+        state = self._messages.check_token(request.key, sha256(request.token.encode()).digest())
+        return state.addCallback(
+            lambda known: None if known.valid else codec.REFUSE_TOKEN if known.created else codec.REFUSE_KEY
+        )
+
+    def join(self, session: Session, channel: Channel) -> None:
+        """Let a session in, now or as soon as the log was read."""
+        if channel.cursor is not None and not session.resumes:
+            channel.settle(session)
+            session.accept()
+            session.go_live()
+            return
+        channel.start_joining(session)
+        self._begin(channel)
+        if session.resumes:
+            Deferred.fromCoroutine(self._resume(session, channel)).addErrback(self._broke, session)
+        elif channel.cursor is None:
+            self._clock.callLater(PATIENCE_SECONDS, self._let_in_blindly, session, channel)
+
+    def forget(self, channel: Channel) -> None:
+        """The channel has no subscribers any more: nobody is to wait for it."""
+        self._channel_moved(channel)
+
+    def _begin(self, channel: Channel) -> None:
+        """Ask for the channel's first cursor until it is known."""
+        if channel.cursor is None and channel not in self._beginning:
+            self._beginning.add(channel)
+            Deferred.fromCoroutine(self._find_head(channel)).addErrback(
+                lambda failure: log.failure("the head of a channel was not found", failure)
+            )
+
+    async def _find_head(self, channel: Channel) -> None:
+        try:
+            while channel.subscribers:
+                try:
+                    head = await self._messages.head(channel.key)
+                except UnavailableError:
+                    await self._pause()
+                    continue
+                if channel.subscribers:
+                    channel.begin(head.last)
+                break
+        finally:
+            self._beginning.discard(channel)
+        for session in [session for session in channel.joining if not session.resumes]:
+            self._let_in(session, channel)
+        self._delivery.advance(channel)
+
+    def _let_in_blindly(self, session: Session, channel: Channel) -> None:
+        """The store cannot be read: let a plain subscriber in all the same, it gets what came since it asked."""
+        if channel.cursor is None:
+            channel.remember_since(mid_at(self._now() - PATIENCE_SECONDS))
+        self._let_in(session, channel)
+
+    def _let_in(self, session: Session, channel: Channel) -> None:
+        if session in channel.joining and session.state is State.JOINING:
+            channel.settle(session)
+            session.accept()
+            session.go_live()
+
+    async def _resume(self, session: Session, channel: Channel) -> None:
+        request = session.request
+        assert request is not None
+        assert request.mid is not None
+        cursor = max(request.mid, 0)
+        # Who asks for all there is (0) cannot miss what was trimmed before.
+        seen_trimmed = cursor == 0
+        started = self._clock.seconds()
+        accepted = False
+        while session in channel.joining:
+            channel_cursor = channel.cursor
+            try:
+                page = await self._messages.read(channel.key, cursor)
+            except UnavailableError:
+                if not accepted and self._clock.seconds() - started < PATIENCE_SECONDS:
+                    await self._pause()
+                    continue
+                session.abort()
+                return
+            if session not in channel.joining:
+                return
+            if not accepted:
+                accepted = True
+                session.accept()
+            gap = page.head.trimmed > cursor and not seen_trimmed
+            seen_trimmed = False
+            session.catch_up(page.messages, gap)
+            if page.more:
+                cursor = page.messages[-1].mid
+                await session.wire.drained()
+            else:
+                # What the channel had delivered before the read began was in the read, or is gone.
+                cursor = max(cursor, page.head.last, channel_cursor or 0)
+                if await self._meet(session, channel, cursor):
+                    return
+
+    async def _meet(self, session: Session, channel: Channel, cursor: int) -> bool:
+        """Bring together the session, which has all up to `cursor`, and its channel; False: it must read again."""
+        while session in channel.joining and (channel.cursor is None or channel.cursor < cursor):
+            channel.offer(cursor, 0, None)
+            moved: Deferred[None] = Deferred()
+            self._ahead.setdefault(channel, []).append(moved)
+            self._begin(channel)
+            self._delivery.catch_up(channel)
+            await moved
+        missed = channel.bridge(cursor) if session in channel.joining else []
+        if missed is None:
+            return False
+        if session in channel.joining:
+            session.catch_up(missed, gap=False)
+            channel.settle(session)
+            session.go_live()
+        return True
+
+    def _channel_moved(self, channel: Channel) -> None:
+        for waiting in self._ahead.pop(channel, ()):
+            waiting.callback(None)
+
+    def _pause(self) -> Deferred[None]:
+        pause: Deferred[None] = Deferred()
+        self._clock.callLater(RETRY_SECONDS, pause.callback, None)
+        return pause
+
+    def _broke(self, failure: object, session: Session) -> None:
+        log.error("a subscriber could not be let in: {failure}", failure=failure)
+        session.abort()

@@ -1,0 +1,228 @@
+"""A comet: takes pushes, has them stored, delivers them to its subscribers, or tells the comet that holds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.codec import Subscribe
+from gopush.comet.counters import Counters
+from gopush.comet.delivery import Delivery
+from gopush.comet.joining import Joining
+from gopush.comet.session import Session, State
+from gopush.comet.settings import SubscriberSettings
+from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Notice, Push, Pushed, mid_at
+from gopush.timers import Wheel
+
+CURSOR_AHEAD_SECONDS = 60
+
+log = Logger()
+
+
+class Comet:
+    """The service behind the client ports and the RPC port; implements CometService. `name`: its NodeInfo.id."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        messages: Messages,
+        comets: Comets,
+        settings: SubscriberSettings,
+        name: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.counters = Counters()
+        self.settings = settings
+        self.name = name
+        self.wheel: Wheel[Session] = Wheel(clock.seconds())
+        self._clock = clock
+        self._now = now
+        self._coordination = coordination
+        self._messages = messages
+        self._comets = comets
+        self.delivery = Delivery(clock, messages, settings, self.counters)
+        self._joining = Joining(clock, messages, self.delivery, now)
+
+    # --- what web and the other comets call (CometService) ---
+
+    def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
+        """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
+        batch = _Batch(len(pushes))
+        for index, push in enumerate(pushes):
+            channel = self.channels.get(push.key)
+            floor = channel.cursor or 0 if channel is not None else 0
+            append = self._messages.append(Append(push, floor))
+            append.addCallbacks(
+                self._appended, self._not_appended, callbackArgs=(push, batch, index), errbackArgs=(push, batch, index)
+            )
+        return batch.done
+
+    def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
+        """See CometService."""
+        self.counters.notices_received += len(notices)
+        for notice in notices:
+            self._offer(notice)
+        return succeed(None)
+
+    def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        """See CometService."""
+        closed = []
+        for key in keys:
+            channel = self.channels.get(key)
+            sessions = [] if channel is None else [*channel.live, *channel.joining]
+            for session in sessions:
+                session.abort()
+            closed.append(len(sessions))
+        return succeed(closed)
+
+    def ping(self) -> Deferred[None]:
+        """See CometService."""
+        return succeed(None)
+
+    # --- what the client ports call ---
+
+    def opened(self, session: Session) -> None:
+        """A client has connected; its session's deadline is watched from now on."""
+        self.counters.connections_added += 1
+        self.wheel.add(session)
+
+    def subscribe(self, session: Session) -> None:
+        """The session has read its client's request: let it in or refuse it (protocol.md, section 1)."""
+        request = session.request
+        assert request is not None
+        if request.mid is not None and request.mid > mid_at(self._now() + CURSOR_AHEAD_SECONDS):
+            self.refuse_parameter(session)
+        elif not self.owns(request.key):
+            self.counters.refused_node += 1
+            self.refuse(session, codec.REFUSE_NODE)
+        elif self.settings.auth:
+            check = self._joining.check_token(session)
+            check.addCallbacks(
+                self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,)
+            )
+        else:
+            self._join(session, request)
+
+    def closed(self, session: Session) -> None:
+        """The session's connection is gone."""
+        self.counters.connections_removed += 1
+        self.wheel.discard(session)
+        session.state = State.CLOSING
+        channel = self.channels.get(session.request.key) if session.request is not None else None
+        if channel is None:
+            return
+        channel.remove(session)
+        if not channel.subscribers:
+            del self.channels[channel.key]
+            self.counters.channels_deleted += 1
+            self._joining.forget(channel)
+
+    def refuse_parameter(self, session: Session) -> None:
+        """The client's request makes no sense."""
+        self.counters.refused_parameter += 1
+        self.refuse(session, codec.REFUSE_PARAMETER)
+
+    def refuse(self, session: Session, reply: bytes) -> None:
+        """Say `reply` to the client and close."""
+        session.refuse(reply, self._clock.seconds())
+        self.wheel.add(session)
+
+    def owns(self, key: str) -> bool:
+        """Whether this process is the one that holds the key's subscribers, in its own view."""
+        owner = self._coordination.view.owner(key)
+        return owner is not None and owner.id == self.name
+
+    # --- a push's way ---
+
+    def _appended(self, appended: Appended, push: Push, batch: _Batch, index: int) -> None:
+        if appended.ret != RET_OK:
+            self.counters.messages_failed += 1
+            batch.answer(index, Pushed(appended.ret, 0))
+            return
+        self.counters.messages_succeeded += 1
+        batch.answer(index, Pushed(RET_OK, appended.mid))
+        # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
+        body = None if appended.repeat and push.expire else push.body
+        self._offer(Notice(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS))
+
+    def _not_appended(self, failure: Failure, push: Push, batch: _Batch, index: int) -> None:
+        log.debug("a push was not stored: {reason}", reason=failure.getErrorMessage())
+        self.counters.messages_failed += 1
+        batch.answer(index, Pushed(RET_INTERNAL, 0))
+        # It may have been stored all the same: nobody knows, so the log is compared.
+        channel = self.channels.get(push.key)
+        if channel is not None:
+            self.delivery.sweep([channel])
+
+    def _offer(self, notice: Notice) -> None:
+        """Deliver to the subscribers here; tell the owner where that is another comet."""
+        channel = self.channels.get(notice.key)
+        if channel is not None:
+            channel.offer(notice.mid, notice.previous, notice.body)
+            self.delivery.touch(channel)
+        if notice.hops:
+            owner = self._coordination.view.owner(notice.key)
+            if owner is not None and owner.id != self.name:
+                self.counters.notices_sent += 1
+                self._comets.notice(owner.id, notice._replace(hops=notice.hops - 1))
+
+    # --- a subscriber's way ---
+
+    def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
+        if session.state is not State.JOINING:
+            return
+        if refusal is None:
+            self._join(session, request)
+            return
+        if refusal == codec.REFUSE_KEY:
+            self.counters.refused_key += 1
+        else:
+            self.counters.refused_token += 1
+        self.refuse(session, refusal)
+
+    def _not_checked(self, _: Failure, session: Session) -> None:
+        session.abort()
+
+    def _join(self, session: Session, request: Subscribe) -> None:
+        self.counters.channels_accessed += 1
+        channel = self.channels.get(request.key)
+        if channel is None:
+            channel = self.channels[request.key] = Channel(request.key)
+            self.counters.channels_created += 1
+        elif channel.subscribers >= self.settings.max_subscribers:
+            self.counters.refused_limit += 1
+            self.refuse(session, codec.REFUSE_LIMIT)
+            return
+        self._joining.join(session, channel)
+
+
+class _Batch:
+    """Gathers the answers to a call's pushes, in their order."""
+
+    __slots__ = ("_answers", "_left", "done")
+
+    def __init__(self, size: int) -> None:
+        self.done: Deferred[list[Pushed]] = Deferred()
+        self._answers = [Pushed(RET_INTERNAL, 0)] * size
+        self._left = size
+        if not size:
+            self.done.callback([])
+
+    def answer(self, index: int, pushed: Pushed) -> None:
+        self._answers[index] = pushed
+        self._left -= 1
+        if not self._left:
+            self.done.callback(self._answers)

@@ -1,0 +1,175 @@
+"""One subscriber's connection: from its request to its end, the same over TCP and WebSocket. Pure: time comes in.
+
+WAITING for the request, JOINING while the channel lets it in, LIVE, CLOSING once the last word is said.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable
+from enum import Enum
+from typing import Protocol
+
+from gopush.comet import codec
+from gopush.comet.codec import Subscribe
+from gopush.comet.formats import Format
+from gopush.rpc.model import Message
+from gopush.timers import NO_SLOT
+
+REQUEST_SECONDS = 5
+GRACE_SECONDS = 5
+MAX_OWED_HEARTBEATS = 1024
+
+
+class Wire(Protocol):
+    """The connection below a session."""
+
+    def send(self, data: bytes) -> int:
+        """Send; how many bytes now wait because the client does not read fast enough (0: none)."""
+
+    def finish(self) -> None:
+        """Close once all that was sent is out."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+    def drained(self) -> Awaitable[None]:
+        """Wait until nothing waits to be sent, or the connection is gone."""
+
+
+class Limits(Protocol):
+    """What may wait for one subscriber (settings `msgbuf`)."""
+
+    @property
+    def msgbuf_messages(self) -> int:
+        """Messages."""
+
+    @property
+    def msgbuf_bytes(self) -> int:
+        """Bytes."""
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    WAITING = 0
+    JOINING = 1
+    LIVE = 2
+    CLOSING = 3
+
+
+class Backlog:
+    """What a slow subscriber has not read yet, as (bytes, messages) of each send; the oldest first."""
+
+    __slots__ = ("_sends", "bytes", "messages")
+
+    def __init__(self) -> None:
+        self._sends: deque[tuple[int, int]] = deque()
+        self.bytes = 0
+        self.messages = 0
+
+    def add(self, size: int, messages: int, behind: int) -> None:
+        """A send was made, after which `behind` bytes wait: older sends than these are out."""
+        sends = self._sends
+        sends.append((size, messages))
+        self.bytes += size
+        self.messages += messages
+        while self.bytes - sends[0][0] >= behind:
+            size, messages = sends.popleft()
+            self.bytes -= size
+            self.messages -= messages
+
+
+class Session:
+    """The state machine. `deadline` (clock seconds) is kept for the wheel of time; after it expired() is called."""
+
+    __slots__ = ("_backlog", "_limits", "_owed", "deadline", "format", "request", "slot", "state", "wire")
+
+    def __init__(self, wire: Wire, format: Format, limits: Limits, now: float) -> None:
+        self.wire = wire
+        self.format = format
+        self.state = State.WAITING
+        self.deadline: float = now + REQUEST_SECONDS
+        self.slot = NO_SLOT
+        self.request: Subscribe | None = None
+        self._limits = limits
+        self._owed = 0
+        self._backlog: Backlog | None = None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the client gave a mid, and so is told of gaps."""
+        return self.request is not None and self.request.mid is not None
+
+    def join(self, request: Subscribe, format: Format, now: float) -> None:
+        """The request was read; the client is silent for heartbeat + 5 s at most from here on."""
+        self.state = State.JOINING
+        self.request = request
+        self.format = format
+        self.heard(0, now)
+
+    def heard(self, heartbeats: int, now: float) -> None:
+        """The client sent this many heartbeats; each is answered, while joining after the backlog."""
+        request = self.request
+        if request is None:
+            return
+        self.deadline = now + request.heartbeat + GRACE_SECONDS
+        if self.state is State.LIVE:
+            self._send(self.format.reply(codec.HEARTBEAT) * heartbeats, 1)
+        elif self.state is State.JOINING:
+            self._owed += heartbeats
+            if self._owed > MAX_OWED_HEARTBEATS:
+                self.abort()
+
+    def accept(self) -> None:
+        """Say that the subscription stands."""
+        self.wire.send(self.format.reply(codec.HEARTBEAT))
+
+    def catch_up(self, messages: list[Message], gap: bool) -> None:
+        """Send messages of the log while joining; however many, they count for no limit."""
+        data = self.format.reply(codec.GAP) if gap else b""
+        frames = b"".join(map(self.format.message, messages))
+        if (data or frames) and self.state is State.JOINING:
+            self.wire.send(data + frames)
+
+    def go_live(self) -> None:
+        """The backlog is out: answer the heartbeats that came meanwhile; what comes now is delivered."""
+        if self.state is State.JOINING:
+            self.state = State.LIVE
+            if self._owed:
+                self.wire.send(self.format.reply(codec.HEARTBEAT) * self._owed)
+                self._owed = 0
+
+    def deliver(self, data: bytes, messages: int) -> None:
+        """Send framed messages; a subscriber too far behind is closed, and resumes (delivery rule 9)."""
+        if self.state is State.LIVE:
+            self._send(data, messages)
+
+    def refuse(self, reply: bytes, now: float) -> None:
+        """Say why, and close."""
+        if self.state is not State.CLOSING:
+            self.state = State.CLOSING
+            self.deadline = now + GRACE_SECONDS
+            self.wire.send(self.format.reply(reply))
+            self.wire.finish()
+
+    def abort(self) -> None:
+        """Close without a word."""
+        self.state = State.CLOSING
+        self.wire.abort()
+
+    def _send(self, data: bytes, messages: int) -> None:
+        behind = self.wire.send(data)
+        if behind:
+            self._fall_behind(len(data), messages, behind)
+        elif self._backlog is not None:
+            self._backlog = None
+
+    def _fall_behind(self, size: int, messages: int, behind: int) -> None:
+        backlog = self._backlog
+        if backlog is None:
+            backlog = self._backlog = Backlog()
+        backlog.add(size, messages, behind)
+        limits = self._limits
+        if backlog.messages > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes):
+            self.abort()

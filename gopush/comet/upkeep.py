@@ -1,0 +1,80 @@
+"""What a comet does beside its calls: it watches deadlines, sweeps its channels, and moves subscribers away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, cast
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gopush.clock import Clock
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.service import Comet
+from gopush.comet.session import Session
+from gopush.rpc.coordination import Coordination, View
+
+TICK_SECONDS = 0.5
+BLIND_SWEEP_SECONDS = 2.0
+SWEPT_PER_SECOND = 10_000
+MOVE_SECONDS = 1.0
+MOVE_STEPS = 20
+
+log = Logger()
+
+
+class Upkeep:
+    """Runs while the comet does."""
+
+    def __init__(self, clock: Clock, comet: Comet, coordination: Coordination) -> None:
+        self._clock = clock
+        self._comet = comet
+        self._coordination = coordination
+        self._walk: Iterator[Channel] = iter(())
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = cast(Any, clock)
+        coordination.watch(self._view_changed)
+
+    def start(self) -> None:
+        """Begin."""
+        self._ticking.start(TICK_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """End."""
+        if self._ticking.running:
+            self._ticking.stop()
+
+    def _tick(self) -> None:
+        for session in self._comet.wheel.advance(self._clock.seconds()):
+            session.abort()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Go on with the slow walk over the channels; a quick one while nobody tells of new owners."""
+        blind = not self._coordination.connected
+        interval = BLIND_SWEEP_SECONDS if blind else self._comet.settings.sweep
+        share = int(len(self._comet.channels) * TICK_SECONDS / interval) + 1
+        due = list(islice(self._walk, min(share, int(SWEPT_PER_SECOND * TICK_SECONDS))))
+        self._comet.delivery.sweep(due)
+        if not due:
+            self._walk = iter(list(self._comet.channels.values()))
+
+    def _view_changed(self, _: View) -> None:
+        """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
+        lost = [
+            session
+            for channel in self._comet.channels.values()
+            if not self._comet.owns(channel.key)
+            for session in (*channel.live, *channel.joining)
+        ]
+        for step in range(MOVE_STEPS):
+            if part := lost[step::MOVE_STEPS]:
+                self._clock.callLater(step * MOVE_SECONDS / MOVE_STEPS, self._move, part)
+
+    def _move(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            if session.request is not None and not self._comet.owns(session.request.key):
+                self._comet.counters.moved += 1
+                self._comet.refuse(session, codec.REFUSE_NODE)
