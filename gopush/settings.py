@@ -13,6 +13,14 @@ from typing import Any, TypeVar, cast
 
 from gopush.errors import SettingsError
 
+SECRETS = frozenset({"secret", "source"})
+"""The options whose values are never shown."""
+
+HEADER = """\
+# All options with their defaults. A duration bears its unit (ms, s, m, h, d), a size may (B, KiB, MiB, GiB).
+# Where to listen: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
+"""
+
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -43,6 +51,18 @@ def options(settings: type[Any]) -> list[Option]:
         elif (nested := _nested(field)) is not None:
             found.extend(options(nested))
     return found
+
+
+def render(settings: type[Any]) -> str:
+    """The ini file that says what holds without one: every option once, with its meaning and its default."""
+    sections: dict[str, list[Option]] = {}
+    for opt in options(settings):
+        sections.setdefault(opt.section, []).append(opt)
+    lines = [HEADER]
+    for section, found in sections.items():
+        lines.append(f"[{section}]\n")
+        lines.extend(f"# {opt.help}\n{opt.name} = {opt.default}".rstrip() + "\n" for opt in found)
+    return "\n".join(lines)
 
 
 def load(settings: type[S], path: Path | None) -> S:
@@ -78,7 +98,7 @@ def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(path.read_text("utf-8"), str(path))
+        parser.read_string(path.read_text("utf-8-sig"), str(path))
     except OSError as wrong:
         raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
     except UnicodeDecodeError as wrong:
@@ -108,6 +128,3 @@ def _parse(path: Path | None, opt: Option, raw: str) -> Any:
     except ValueError as wrong:
         shown = "(hidden)" if opt.name in SECRETS else repr(raw)
         raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {shown} {wrong}") from None
-
-
-SECRETS = frozenset({"secret", "password"})

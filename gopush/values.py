@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+BACKLOG = 1024
+"""Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
+
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_LONGEST_DURATION = 36500 * 86400
+_SIZE = re.compile(r"([0-9]{1,12})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_LARGEST_SIZE = 1 << 40
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
@@ -24,26 +29,28 @@ def text(value: str) -> str:
 
 
 def duration(value: str) -> float:
-    """Seconds, written with their unit: 500ms, 30s, 5m, 1h, 30d."""
+    """Seconds, more than none, written with their unit: 500ms, 30s, 5m, 1h, 30d."""
     match = _DURATION.fullmatch(value)
-    if not match:
+    seconds = float(match[1]) * _DURATION_UNITS[match[2]] if match else 0
+    if not 0 < seconds <= _LONGEST_DURATION:
         raise ValueError("is not a duration (try 30s; the units are ms, s, m, h, d)")
-    return float(match[1]) * _DURATION_UNITS[match[2]]
+    return seconds
 
 
 def size(value: str) -> int:
     """Bytes, written as 4096, 64KiB, 2MiB."""
     match = _SIZE.fullmatch(value)
-    if not match:
+    found = int(match[1]) * _SIZE_UNITS[match[2]] if match else _LARGEST_SIZE
+    if found >= _LARGEST_SIZE:
         raise ValueError("is not a size in bytes (try 64KiB; the units are B, KiB, MiB, GiB)")
-    return int(match[1]) * _SIZE_UNITS[match[2]]
+    return found
 
 
 def count(least: int = 0, most: int = 2**31 - 1) -> Callable[[str], int]:
     """A whole number from `least` to `most`."""
 
     def parse(value: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", value) or not least <= int(value) <= most:
+        if not re.fullmatch("[0-9]{1,10}", value) or not least <= int(value) <= most:
             raise ValueError(f"is not a whole number from {least} to {most}")
         return int(value)
 
@@ -98,7 +105,7 @@ def addresses(value: str) -> tuple[str, ...]:
 
 
 def listeners(value: str) -> tuple[str, ...]:
-    """Twisted endpoint strings separated by blanks or line breaks; "host:port" stands for a TCP one; may be empty."""
+    """Twisted endpoint strings separated by blanks or line breaks; "host:port" is short for a TCP one; may be empty."""
     return tuple(_listener(word) for word in value.split())
 
 
@@ -114,4 +121,4 @@ def _listener(word: str) -> str:
     host = match[1].strip("[]")
     kind = "tcp6" if ":" in host else "tcp"
     host = "127.0.0.1" if host == "localhost" else host.replace(":", "\\:")
-    return f"{kind}:{match[2]}:interface={host}"
+    return f"{kind}:{match[2]}:interface={host}:backlog={BACKLOG}"

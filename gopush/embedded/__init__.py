@@ -1,0 +1,1 @@
+"""comet, message and web in one process, without ZooKeeper and Redis."""

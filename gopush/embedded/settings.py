@@ -1,0 +1,23 @@
+"""The options of all roles in one process (etc/gopush.ini): those of a cluster that still have a meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gopush.comet.settings import SubscriberSettings
+from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.settings import option
+from gopush.values import one_of, text
+from gopush.web.settings import HttpSettings
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """All of etc/gopush.ini."""
+
+    user: str = option("base", "user", "", text, "who the process runs as when root starts it; empty: who calls")
+    subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    storage: str = option("storage", "type", "sqlite", one_of("sqlite", "memory"), "the store: sqlite or memory")
+    store: StoreSettings = field(default_factory=StoreSettings)
+    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
