@@ -1,0 +1,97 @@
+"""A request under way: what the channel keeps of it until its answer went out, in its turn."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.http.request import Request
+from gopush.http.response import Renderer, Response, plain
+from gopush.http.routing import Route
+
+log = Logger()
+
+FAILED = plain(500)
+
+
+class Channel(Protocol):
+    """What an exchange needs of its connection."""
+
+    @property
+    def renderer(self) -> Renderer:
+        """Makes bytes of responses."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client is slow to read."""
+
+    def answered(self) -> None:
+        """An exchange has (more of) its answer."""
+
+    def settle_input(self) -> None:
+        """Read, or read no more, as the exchanges want it."""
+
+    def give_up(self) -> None:
+        """Close at once: the answer cannot be completed."""
+
+
+class Exchange:
+    """One request and its answer; `done` once all of the answer is in `out`."""
+
+    __slots__ = ("_channel", "_request", "_route", "done", "out")
+
+    paused = False
+    awaits_client = False
+
+    def __init__(self, channel: Channel, request: Request, route: Route) -> None:
+        self._channel = channel
+        self._request = request
+        self._route = route
+        self.done = False
+        self.out = b""
+
+    def start(self) -> None:
+        """Call the handler; the channel hears of a later answer by answered()."""
+        result = call(self._route, self._request)
+        if isinstance(result, Deferred):
+            self.answer_with(result)
+        else:
+            self._finish(result)
+
+    def answer_with(self, result: Deferred[Response]) -> None:
+        """Answer with what the handler's Deferred gives."""
+        result.addErrback(log_failure, self._request)
+        result.addCallback(self._finish)
+
+    def drained(self) -> None:
+        """The client has read what was written: nothing to do."""
+
+    def lost(self) -> None:
+        """The connection is gone: an answer goes nowhere."""
+
+    def _finish(self, response: Response) -> None:
+        self.out = self._channel.renderer.render(response, self._request)
+        self.done = True
+        self._channel.answered()
+
+
+def call(route: Route, request: Request) -> Response | Deferred[Response]:
+    """What the handler answers; an error is logged and answered 500."""
+    try:
+        return route.handler(request)
+    except Exception:
+        return log_failure(current_failure(), request)
+
+
+def current_failure() -> Failure:
+    """The exception that is being handled."""
+    return Failure()  # type: ignore[no-untyped-call]
+
+
+def log_failure(failure: Failure, request: Request) -> Response:
+    """Log a handler's error; gives the answer in its place."""
+    log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+    return FAILED

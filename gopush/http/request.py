@@ -1,0 +1,96 @@
+"""A request as handlers see it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import unquote_to_bytes
+
+from gopush.errors import ParameterError
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class Form:
+    """Form-encoded names and values: of a repeated name the first one counts (protocol.md, section 4)."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, encoded: bytes) -> None:
+        self._values: dict[bytes, bytes] = {}
+        for pair in encoded.split(b"&"):
+            name, _, value = pair.partition(b"=")
+            self._values.setdefault(_plain(name), value)
+
+    def get(self, name: str) -> str | None:
+        """The value of `name`, None where it is absent. Raises ParameterError where it is not UTF-8."""
+        encoded = self._values.get(name.encode())
+        if encoded is None:
+            return None
+        if _BAD_ESCAPE.search(encoded):
+            raise ParameterError(f"{name} is not form-encoded")
+        try:
+            return _plain(encoded).decode()
+        except UnicodeDecodeError:
+            raise ParameterError(f"{name} is not UTF-8") from None
+
+    def text(self, name: str) -> str:
+        """As get(), and an absent value is an empty one."""
+        return self.get(name) or ""
+
+
+def _plain(encoded: bytes) -> bytes:
+    if b"+" in encoded:
+        encoded = encoded.replace(b"+", b" ")
+    return unquote_to_bytes(encoded) if b"%" in encoded else encoded
+
+
+class Request:
+    """One request, its body included.
+
+    `path`: percent-encoded as it came, without the query. `headers`: names in lower case, the values of a repeated
+    name joined by ", ". `peer`: the IP address of the client, "" for a UNIX socket. `connection`: what the Connection
+    header of the answer has to say, b"" for none; b"close" where this request is the last one.
+    """
+
+    __slots__ = ("_form", "_query", "body", "connection", "headers", "method", "path", "peer", "version")
+
+    def __init__(
+        self,
+        method: bytes,
+        path: bytes,
+        query: bytes = b"",
+        headers: Mapping[bytes, bytes] | None = None,
+        body: bytes = b"",
+        peer: str = "",
+    ) -> None:
+        self.method = method
+        self.path = path
+        self._query = query
+        self._form: Form | None = None
+        self.headers = headers or {}
+        self.body = body
+        self.peer = peer
+        self.version = "1.1"
+        self.connection = b""
+
+    @property
+    def query(self) -> Form:
+        """The form-encoded query."""
+        if self._form is None:
+            self._form = Form(self._query)
+        return self._form
+
+    def header(self, name: bytes) -> str | None:
+        """The value of a header (its name in lower case), None where it is absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the client is on this machine."""
+        if not self.peer:
+            return True
+        address = ip_address(self.peer.partition("%")[0])
+        return (getattr(address, "ipv4_mapped", None) or address).is_loopback
