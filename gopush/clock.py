@@ -16,7 +16,7 @@ class Clock(Protocol):
     def seconds(self) -> float:
         """Seconds that only mean something as a difference."""
 
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:  # noqa: A002
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
         """Call after `delay` seconds; gives an IDelayedCall."""
 
 

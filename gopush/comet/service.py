@@ -84,7 +84,7 @@ class Comet:
             channel = self.channels.get(key)
             sessions = [] if channel is None else [*channel.live, *channel.joining]
             for session in sessions:
-                session.abort()
+                self.end(session)
             closed.append(len(sessions))
         return succeed(closed)
 
@@ -137,8 +137,12 @@ class Comet:
 
     def refuse(self, session: Session, reply: bytes) -> None:
         """Say `reply` to the client and close."""
-        session.refuse(reply, self._clock.seconds())
+        session.finish(reply, self._clock.seconds())
         self.wheel.add(session)
+
+    def end(self, session: Session) -> None:
+        """Close without a word, once all that was sent is out."""
+        self.refuse(session, b"")
 
     def owns(self, key: str) -> bool:
         """Whether this process is the one that holds the key's subscribers, in its own view."""

@@ -145,12 +145,13 @@ class Session:
         if self.state is State.LIVE:
             self._send(data, messages)
 
-    def refuse(self, reply: bytes, now: float) -> None:
-        """Say why, and close."""
+    def finish(self, reply: bytes, now: float) -> None:
+        """Say why (b"": without a word), and close."""
         if self.state is not State.CLOSING:
             self.state = State.CLOSING
             self.deadline = now + GRACE_SECONDS
-            self.wire.send(self.format.reply(reply))
+            if reply:
+                self.wire.send(self.format.reply(reply))
             self.wire.finish()
 
     def abort(self) -> None:
