@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ class Upkeep:
         self._clock = clock
         self._comet = comet
         self._coordination = coordination
+        self._leaving = False
         self._walk: Iterator[Channel] = iter(())
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = cast(Any, clock)
@@ -63,18 +64,21 @@ class Upkeep:
 
     def _view_changed(self, _: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
-        lost = [
-            session
-            for channel in self._comet.channels.values()
-            if not self._comet.owns(channel.key)
-            for session in (*channel.live, *channel.joining)
-        ]
+        self._spread(channel for channel in self._comet.channels.values() if not self._comet.owns(channel.key))
+
+    def move_all(self) -> None:
+        """This comet leaves: close all subscribers, spread over a second."""
+        self._leaving = True
+        self._spread(self._comet.channels.values())
+
+    def _spread(self, channels: Iterable[Channel]) -> None:
+        lost = [session for channel in channels for session in (*channel.live, *channel.joining)]
         for step in range(MOVE_STEPS):
             if part := lost[step::MOVE_STEPS]:
                 self._clock.callLater(step * MOVE_SECONDS / MOVE_STEPS, self._move, part)
 
     def _move(self, sessions: list[Session]) -> None:
         for session in sessions:
-            if session.request is not None and not self._comet.owns(session.request.key):
+            if session.request is not None and (self._leaving or not self._comet.owns(session.request.key)):
                 self._comet.counters.moved += 1
                 self._comet.refuse(session, codec.REFUSE_NODE)

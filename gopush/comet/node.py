@@ -1,0 +1,117 @@
+"""A comet as a process of the cluster: its listeners, its place in the view, its way out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from gopush.comet.service import Comet
+from gopush.comet.settings import CometSettings, SubscriberSettings
+from gopush.comet.stat import Statistics
+from gopush.comet.tcp import TcpFactory
+from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
+from gopush.errors import StartError
+from gopush.http.factory import HttpFactory
+from gopush.process import Listeners, advertised, give_up, raise_file_limit
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.listening import refuse_open_doors
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
+from gopush.transport import EagerReactor
+
+HTTP_IDLE_SECONDS = 10
+
+log = Logger()
+
+
+class ClientPorts(MultiService):
+    """Where clients connect and statistics are read; the embedded mode has them too."""
+
+    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any) -> None:
+        """`shown`: the settings that the statistics show."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        eager = EagerReactor(reactor)
+        raise_file_limit()
+        if "tcp" in settings.proto:
+            self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
+        if "websocket" in settings.proto:
+            # autobahn chooses its framework when it is imported, and only those who need it wait for that.
+            from gopush.comet.websocket import SubscriberFactory
+
+            factory = SubscriberFactory(comet, reactor, reactor)
+            self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
+        statistics = HttpFactory(Statistics(comet, shown, time.time()).routes(), reactor, HTTP_IDLE_SECONDS)
+        self._listen(Listeners(eager, "[base] stat.bind", settings.stat_bind, statistics))
+
+    def _listen(self, listeners: Listeners) -> None:
+        listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+
+class CometNode(MultiService):
+    """All of a comet process."""
+
+    def __init__(self, reactor: Any, settings: CometSettings, coordination: Coordination) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        refuse_open_doors(settings.rpc_bind, settings.rpc.secret)
+        self._reactor = reactor
+        self._coordination = coordination
+        self._info = NodeInfo(
+            node=settings.node,
+            sequence=0,
+            rpc=advertised("rpc", settings.rpc_bind, settings.rpc_advertise),
+            tcp=_offered(settings, "tcp"),
+            ws=_offered(settings, "websocket"),
+            weight=settings.weight,
+        )
+        self._messages = Messages(
+            reactor, coordination, lambda info: RemoteMessage(reactor, info, settings.rpc), settings.rpc
+        )
+        self._comets = Comets(
+            reactor, coordination, lambda info: RemoteComet(reactor, info, settings.rpc), settings.rpc
+        )
+        self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
+        self._upkeep = Upkeep(reactor, self.comet, coordination)
+        self._ports = ClientPorts(reactor, self.comet, settings, settings)
+        self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        calls = serve_comet(reactor, self.comet, settings.rpc.secret)
+        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Listen, then tell the others."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._upkeep.start()
+        self._coordination.start()
+        self._coordination.register_comet(self._info).addErrback(self._unregistered)
+
+    def stopService(self) -> Deferred[None]:
+        """Leave the ring, move the subscribers, answer what is under way, and only then stop listening."""
+        return Deferred.fromCoroutine(self._leave())
+
+    async def _leave(self) -> None:
+        await self._coordination.withdraw()
+        self._upkeep.move_all()
+        await deferLater(self._reactor, MOVE_SECONDS, lambda: None)
+        self._upkeep.stop()
+        await super().stopService()  # type: ignore[no-untyped-call]
+        self._comets.stop()
+        self._messages.stop()
+        await self._coordination.stop()
+
+    def _unregistered(self, failure: Any) -> None:
+        log.error("this comet is not registered: {reason}", reason=failure.getErrorMessage())
+        give_up(self._reactor, StartError(failure.getErrorMessage()))
+
+
+def _offered(settings: CometSettings, proto: str) -> tuple[str, ...]:
+    if proto not in settings.proto:
+        return ()
+    if proto == "tcp":
+        return advertised("tcp", settings.tcp_bind, settings.tcp_advertise)
+    return advertised("websocket", settings.websocket_bind, settings.websocket_advertise)

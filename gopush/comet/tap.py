@@ -1,0 +1,25 @@
+"""`twistd comet`."""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+
+from gopush.comet.node import CometNode
+from gopush.comet.settings import CometSettings
+from gopush.process import RoleOptions, start_errors
+from gopush.rpc.zookeeper import ZooKeeperCoordination
+
+
+class Options(RoleOptions):
+    """See RoleOptions."""
+
+    role = CometSettings
+
+
+def makeService(options: Options) -> MultiService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    with start_errors():
+        settings: CometSettings = options.settings
+        return CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))

@@ -1,0 +1,23 @@
+"""`twistd gopush`."""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
+from gopush.process import RoleOptions, start_errors
+
+
+class Options(RoleOptions):
+    """See RoleOptions."""
+
+    role = EmbeddedSettings
+
+
+def makeService(options: Options) -> MultiService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    with start_errors():
+        return EmbeddedNode(reactor, options.settings)

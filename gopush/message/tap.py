@@ -1,0 +1,25 @@
+"""`twistd message`."""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+
+from gopush.message.node import MessageNode
+from gopush.message.settings import MessageSettings
+from gopush.process import RoleOptions, start_errors
+from gopush.rpc.zookeeper import ZooKeeperCoordination
+
+
+class Options(RoleOptions):
+    """See RoleOptions."""
+
+    role = MessageSettings
+
+
+def makeService(options: Options) -> MultiService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    with start_errors():
+        settings: MessageSettings = options.settings
+        return MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))

@@ -1,0 +1,25 @@
+"""`twistd gopush-web`."""
+
+from __future__ import annotations
+
+from twisted.application.service import MultiService
+
+from gopush.process import RoleOptions, start_errors
+from gopush.rpc.zookeeper import ZooKeeperCoordination
+from gopush.web.node import WebNode
+from gopush.web.settings import WebSettings
+
+
+class Options(RoleOptions):
+    """See RoleOptions."""
+
+    role = WebSettings
+
+
+def makeService(options: Options) -> MultiService:
+    """What twistd runs."""
+    from twisted.internet import reactor
+
+    with start_errors():
+        settings: WebSettings = options.settings
+        return WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
