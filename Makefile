@@ -18,7 +18,7 @@ define debian
 fi
 endef
 
-.PHONY: help venv run test lint types check simulate wheel clean
+.PHONY: help venv run test lint types check simulate ini wheel clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +59,9 @@ check: lint types test ## what a change must pass
 
 simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+ini: $(READY) ## etc/*.ini anew, from the options as they are declared
+	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done
 
 wheel: $(READY) ## dist/gopush-*.whl
 	@$(BIN)/pip wheel -q --no-deps -w dist .

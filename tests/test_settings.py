@@ -126,7 +126,7 @@ def test_an_option_is_declared_once(name: str, settings: type[Any]) -> None:
 def test_the_shipped_file_shows_every_option_with_its_default(name: str, settings: type[Any]) -> None:
     """etc/<role>.ini is what `gopush ini <role>` prints."""
     content = (ETC / f"{name}.ini").read_text("utf-8")
-    assert content == render(settings)
+    assert content == render(settings), "write the file anew: make ini"
     for opt in options(settings):
         section = content.split(f"\n[{opt.section}]\n")[1].split("\n[")[0]
         assert section.count(f"\n# {opt.help}\n{opt.name} ={' ' if opt.default else ''}{opt.default}\n") == 1

@@ -1,0 +1,159 @@
+"""The `gopush` command: a device and a service for the shell, and a look at ini files.
+
+Exit statuses: 0 it worked; 1 it did not work now, trying again may help; 2 wrong usage; 3 refused, trying the same
+again is pointless; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import gopush
+from gopush.client.subscriber import Subscriber
+from gopush.client.web import history, push
+from gopush.errors import GopushError, ParameterError, SettingsError
+from gopush.rpc.model import MAX_CURSOR
+from gopush.settings import load, render
+
+FAILED = 1
+REFUSED = 3
+INTERRUPTED = 130
+EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
+ROLES = {
+    "comet": "gopush.comet.settings:CometSettings",
+    "message": "gopush.message.settings:MessageSettings",
+    "web": "gopush.web.settings:WebSettings",
+    "gopush": "gopush.embedded.settings:EmbeddedSettings",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command of `arguments` (None: the process's own); answers the exit status."""
+    asked = _parser().parse_args(arguments)
+    try:
+        asked.run(asked)
+        sys.stdout.flush()
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read stdout has seen enough; nothing may be flushed into the broken pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ParameterError, SettingsError) as wrong:
+        _tell(str(wrong))
+        return REFUSED
+    except GopushError as wrong:
+        _tell(str(wrong))
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("gopush", description="Push messages and receive them.", epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"gopush {gopush.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    sub = commands.add_parser("sub", help="receive a key's messages, one line of JSON each", epilog=EPILOG)
+    sub.add_argument("key")
+    _add_web(sub)
+    sub.add_argument(
+        "--mid", type=_mid, help="begin after this message; 0: with all that are kept (default: what is new)"
+    )
+    sub.add_argument("--heartbeat", type=int, default=30, metavar="SECONDS", help="(default: 30)")
+    sub.add_argument("--count", type=_positive, metavar="N", help="end after N messages")
+    sub.add_argument("--once", action="store_true", help="end with the connection instead of connecting again")
+    sub.set_defaults(run=_sub)
+
+    pusher = commands.add_parser("push", help="push a message to a key", epilog=EPILOG)
+    pusher.add_argument("key")
+    pusher.add_argument("json", help="the message; -: what stdin holds")
+    pusher.add_argument("--admin", default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)")
+    pusher.add_argument("--expire", type=int, default=600, metavar="SECONDS", help="keep it so long (default: 600)")
+    pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
+    pusher.add_argument("--mid", action="store_true", help="print the message's mid")
+    pusher.set_defaults(run=_push)
+
+    offline = commands.add_parser("history", help="print a key's kept messages", epilog=EPILOG)
+    offline.add_argument("key")
+    _add_web(offline)
+    offline.add_argument("--after", type=_mid, default=0, metavar="MID", help="only those after this one")
+    offline.set_defaults(run=_history)
+
+    check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=EPILOG)
+    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    check.add_argument("--role", choices=ROLES, help="whose it is (default: what its name begins with)")
+    check.set_defaults(run=_check)
+
+    ini = commands.add_parser("ini", help="print a role's ini file with all defaults", epilog=EPILOG)
+    ini.add_argument("role", choices=ROLES)
+    ini.set_defaults(run=_ini)
+    return parser
+
+
+def _add_web(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--web", default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)")
+    command.add_argument("--token", default="", help="the subscriber's token")
+
+
+def _mid(value: str) -> int:
+    if not (value.isdecimal() and int(value) <= MAX_CURSOR):
+        raise argparse.ArgumentTypeError(f"{value!r} is no mid")
+    return int(value)
+
+
+def _positive(value: str) -> int:
+    if not (value.isdecimal() and int(value) > 0):
+        raise argparse.ArgumentTypeError(f"{value!r} is no number from 1")
+    return int(value)
+
+
+def _sub(asked: argparse.Namespace) -> None:
+    device = Subscriber(asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, _tell)
+    for number, message in enumerate(device.messages(follow=not asked.once), 1):
+        _print(message)
+        if number == asked.count:
+            return
+
+
+def _push(asked: argparse.Namespace) -> None:
+    body = sys.stdin.buffer.read() if asked.json == "-" else os.fsencode(asked.json)
+    mid = push(asked.admin, asked.key, body, asked.expire, asked.id)
+    if asked.mid:
+        print(mid)
+
+
+def _history(asked: argparse.Namespace) -> None:
+    for message in history(asked.web, asked.key, asked.after, asked.token):
+        _print(message)
+
+
+def _check(asked: argparse.Namespace) -> None:
+    role = asked.role or next((role for role in ROLES if asked.config.name.startswith(role)), None)
+    if role is None:
+        raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
+    load(_settings(role), asked.config)
+    print(f"{asked.config}: good for {role}")
+
+
+def _ini(asked: argparse.Namespace) -> None:
+    print(render(_settings(asked.role)), end="")
+
+
+def _settings(role: str) -> type[Any]:
+    found: type[Any] = resolve_name(ROLES[role])
+    return found
+
+
+def _print(message: bytes) -> None:
+    sys.stdout.buffer.write(message + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _tell(words: str) -> None:
+    print(f"gopush: {words}", file=sys.stderr, flush=True)

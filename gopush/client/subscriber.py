@@ -1,0 +1,147 @@
+"""A device on TCP (protocol.md, section 1): subscribes, sends heartbeats, resumes after the last message it saw."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import gopush
+from gopush.client.web import TIMEOUT_SECONDS, history, look_up
+from gopush.errors import NoNodeError, ParameterError, UnavailableError
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10
+REFUSALS = {
+    b"-a": "the token is missing or not good (-a)",
+    b"-c": "nobody created this key (-c)",
+    b"-l": "the key has as many connections as it may (-l)",
+    b"-p": "the key, the heartbeat or the mid is not good (-p)",
+}
+_MID = re.compile(rb'"mid":([0-9]+),"gid":[01]\}$')
+
+
+def frames(buffer: bytearray) -> Iterator[bytes]:
+    """Take what is complete off the buffer: replies (`+h`) and messages (`{...}`), without their framing."""
+    while (line := buffer.find(b"\r\n")) >= 0:
+        start, end = 0, line
+        if buffer.startswith(b"$"):
+            if not buffer[1:line].isdigit():
+                raise UnavailableError("what came is no message")
+            start, end = line + 2, line + 2 + int(buffer[1:line])
+            if len(buffer) < end + 2:
+                return
+        yield bytes(buffer[start:end])
+        del buffer[: end + 2]
+
+
+def mid_of(message: bytes) -> int:
+    """The mid of a message as comet and web write it."""
+    match = _MID.search(message)
+    if match is None:
+        raise UnavailableError("what came is no message")
+    return int(match[1])
+
+
+@dataclass
+class Subscriber:
+    """One device. `cursor` is the mid of the last message seen; None: what is new from now on.
+
+    `tell` hears, in words, of what happens to the connection.
+    """
+
+    web: str
+    key: str
+    token: str = ""
+    heartbeat: int = 30
+    cursor: int | None = None
+    tell: Callable[[str], object] = lambda _: None
+
+    def messages(self, follow: bool = True) -> Iterator[bytes]:
+        """Every message after the cursor, each once, as JSON; without `follow` until the connection ends.
+
+        Raises ParameterError where the server refuses for good, without `follow` also what else goes wrong.
+        """
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                for frame in self._connection():
+                    if frame.startswith(b"{"):
+                        yield from self._new(frame)
+                    elif frame == b"+h":
+                        pause = FIRST_PAUSE_SECONDS
+            except (UnavailableError, NoNodeError) as wrong:
+                if not follow:
+                    raise
+                self.tell(f"{wrong}; trying again")
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _new(self, message: bytes) -> Iterator[bytes]:
+        mid = mid_of(message)
+        if self.cursor is None or mid > self.cursor:
+            self.cursor = mid
+            yield message
+
+    def _connection(self) -> Iterator[bytes]:
+        """The frames of one connection, from the look-up to its end, which is an UnavailableError."""
+        if self.cursor is None:
+            kept = history(self.web, self.key, 0, self.token)
+            self.cursor = mid_of(kept[-1]) if kept else 0
+        address = look_up(self.web, self.key)
+        host, _, port = address.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS) as connection:
+                connection.sendall(self._request())
+                subscribed = False
+                for frame in self._receive(connection):
+                    self._judge(frame, address)
+                    if frame == b"+h" and not subscribed:
+                        subscribed = True
+                        self.tell(f"subscribed to {self.key} at {address}")
+                    yield frame
+        except OSError as wrong:
+            raise UnavailableError(f"{address}: {wrong.strerror or wrong}") from None
+        raise UnavailableError(f"{address} closed the connection")
+
+    def _request(self) -> bytes:
+        words = ("sub", self.key, str(self.heartbeat), self.token, gopush.__version__, str(self.cursor))
+        arguments = [word.encode() for word in words]
+        return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in arguments)
+
+    def _receive(self, connection: socket.socket) -> Iterator[bytes]:
+        """The frames that come, with a heartbeat sent whenever one is due, until the other side ends."""
+        buffer = bytearray()
+        heard = time.monotonic()
+        due = heard + self.heartbeat
+        while True:
+            connection.settimeout(max(due - time.monotonic(), 0.001))
+            try:
+                data = connection.recv(1 << 16)
+            except TimeoutError:
+                data = None
+            now = time.monotonic()
+            if data == b"":
+                return
+            if data:
+                heard = now
+                buffer += data
+                yield from frames(buffer)
+            elif now > heard + 2 * self.heartbeat:
+                raise TimeoutError("heartbeats are not answered")
+            if time.monotonic() >= due:
+                connection.settimeout(TIMEOUT_SECONDS)
+                connection.sendall(b"h")
+                due += self.heartbeat
+
+    def _judge(self, frame: bytes, address: str) -> None:
+        """Raise what a reply that ends the connection means; tell of a gap."""
+        if frame in REFUSALS:
+            raise ParameterError(f"{address} refused: {REFUSALS[frame]}")
+        if frame == b"-n":
+            raise UnavailableError(f"{address} does not have the key any more (-n)")
+        if frame == b"+g":
+            self.tell("messages were trimmed away before they could be read (+g)")

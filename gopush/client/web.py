@@ -1,0 +1,85 @@
+"""The HTTP calls of devices (protocol.md, section 4) and of services (section 5). Blocking.
+
+What fails raises ParameterError where trying again is pointless, else NoNodeError or UnavailableError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from urllib.parse import urlencode
+
+from gopush.errors import (
+    RET_NO_NODE,
+    RET_OK,
+    RET_PARAMETER,
+    NoNodeError,
+    ParameterError,
+    UnavailableError,
+)
+
+TIMEOUT_SECONDS = 10
+TCP = "2"
+# Numbers stay text: they may have more digits than Python turns into an int.
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def look_up(web: str, key: str) -> str:
+    """The "host:port" of the comet that takes the key's TCP subscribers."""
+    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
+    return str(DECODER.decode(answer)["data"]["server"])
+
+
+def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
+    """The key's kept messages after the mid `after`, each as it was answered, digit for digit."""
+    query = {"k": key, "m": str(after)} | ({"t": token} if token else {})
+    text = _call(web, "GET", "/1/msg/get", query)
+    start = text.find('"msgs":[')
+    return [] if start < 0 else _elements(text, start + len('"msgs":['))
+
+
+def push(admin: str, key: str, body: bytes, expire: int, id: str = "") -> int:
+    """Push a message to a key, to be kept for `expire` seconds; answers its mid. `id` tells repeats apart."""
+    query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body)
+    return int(DECODER.decode(answer)["data"]["mid"])
+
+
+def _elements(text: str, position: int) -> list[bytes]:
+    """The elements, as they are written, of the JSON array that begins before `position`."""
+    found = []
+    while text[position] != "]":
+        _, end = DECODER.raw_decode(text, position)
+        found.append(text[position:end].encode())
+        position = end + (text[end] == ",")
+    return found
+
+
+def _call(address: str, method: str, path: str, query: Mapping[str, str], body: bytes | None = None) -> str:
+    try:
+        connection = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request(method, f"{path}?{urlencode(query)}", body)
+            response = connection.getresponse()
+            answer = response.read().decode()
+        finally:
+            connection.close()
+        if response.status != 200:
+            refused = ParameterError if response.status < 500 else UnavailableError
+            raise refused(f"{address} answered {response.status} {response.reason}")
+        _raise_for(address, int(DECODER.decode(answer)["ret"]))
+    except (OSError, HTTPException) as wrong:
+        raise UnavailableError(f"{address} cannot be reached: {getattr(wrong, 'strerror', None) or wrong}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UnavailableError(f"{address} answered what gopush does not") from None
+    return answer
+
+
+def _raise_for(address: str, ret: int) -> None:
+    if ret == RET_PARAMETER:
+        raise ParameterError(f"{address} refused a parameter, or the message is not JSON (65534)")
+    if ret == RET_NO_NODE:
+        raise NoNodeError(f"{address} knows no comet that could serve the key (1001)")
+    if ret != RET_OK:
+        raise UnavailableError(f"{address} failed ({ret}); try again")

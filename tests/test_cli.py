@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gopush
+from gopush import cli
+from gopush.client.subscriber import Subscriber
+from gopush.errors import NoNodeError, ParameterError, UnavailableError
+
+ETC = Path(__file__).resolve().parent.parent / "etc"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the command asked of gopush, which answers two messages and the mid 32."""
+    calls: list[Any] = []
+
+    def messages(device: Subscriber, follow: bool) -> Iterator[bytes]:
+        calls.append((device.web, device.key, device.token, device.heartbeat, device.cursor, follow))
+        device.tell("subscribed")
+        yield from (b"16", b"32")
+
+    def push(*given: object) -> int:
+        calls.append(given)
+        return 32
+
+    def history(*given: object) -> list[bytes]:
+        calls.append(given)
+        return [b"16", b"32"]
+
+    monkeypatch.setattr(Subscriber, "messages", messages)
+    monkeypatch.setattr(cli, "push", push)
+    monkeypatch.setattr(cli, "history", history)
+    return calls
+
+
+def test_sub_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sub", "key"]) == 0
+    assert calls == [("localhost:8090", "key", "", 30, None, True)]
+    assert capfd.readouterr() == ("16\n32\n", "gopush: subscribed\n")
+
+
+def test_sub_takes_what_a_device_may_say(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["--web", "w:1", "--token", "t", "--heartbeat", "60", "--mid", "0", "--count", "1", "--once"]
+    assert cli.main(["sub", "key", *options]) == 0
+    assert calls == [("w:1", "key", "t", 60, 0, False)]
+    assert capfd.readouterr().out == "16\n"
+
+
+def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["push", "key", '{"ü":1}']) == 0
+    assert cli.main(["push", "key", "1", "--expire", "0", "--id", "once", "--admin", "a:1", "--mid"]) == 0
+    assert calls == [
+        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, ""),
+        ("a:1", "key", b"1", 0, "once"),
+    ]
+    assert capfd.readouterr().out == "32\n"
+
+
+def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1,\n2]\n")))
+    assert cli.main(["push", "key", "-"]) == 0
+    assert calls[0][2] == b"[1,\n2]\n"
+
+
+def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["history", "key", "--after", "15", "--web", "w:1", "--token", "t"]) == 0
+    assert calls == [("w:1", "key", 15, "t")]
+    assert capfd.readouterr().out == "16\n32\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnavailableError("down"), 1),
+        (NoNodeError("down"), 1),
+        (ParameterError("down"), 3),
+        (KeyboardInterrupt(), 130),
+        (BrokenPipeError(), 0),
+    ],
+)
+def test_the_exit_status_says_how_it_ended(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def history(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "history", history)
+    monkeypatch.setattr("os.dup2", lambda *given: None)
+    assert cli.main(["history", "key"]) == status
+    assert capfd.readouterr().err == ("gopush: down\n" if status in (1, 3) else "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["sub"],
+        ["sub", "key", "--mid", "-1"],
+        ["sub", "key", "--mid", str(2**63)],
+        ["sub", "key", "--count", "0"],
+        ["push", "key"],
+        ["push", "key", "1", "--expire", "soon"],
+        ["check"],
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: gopush" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("role", cli.ROLES)
+def test_check_knows_a_role_by_the_files_name(role: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = ETC / f"{role}.ini"
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert capfd.readouterr().out == f"{path}: good for {role}\n"
+
+
+def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "comet-1.ini").write_text("[base]\nweight = heavy\n")
+    (tmp_path / "some.ini").write_text("")
+    assert cli.main(["check", "-c", str(tmp_path / "comet-1.ini")]) == 3
+    assert "[base] weight: 'heavy' is not a whole number" in capfd.readouterr().err
+    assert cli.main(["check", "-c", str(tmp_path / "some.ini")]) == 3
+    assert "use --role" in capfd.readouterr().err
+    assert cli.main(["check", "-c", str(tmp_path / "some.ini"), "--role", "web"]) == 0
+
+
+def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ini", "comet"]) == 0
+    (tmp_path / "comet.ini").write_text(capfd.readouterr().out)
+    assert cli.main(["check", "-c", str(tmp_path / "comet.ini")]) == 0
+
+
+def test_names_its_version(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capfd.readouterr().out == f"gopush {gopush.__version__}\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
+    command = [sys.executable, "-c", "import sys; from gopush.cli import main; sys.exit(main(['ini', 'comet']))"]
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
