@@ -11,6 +11,9 @@ from gopush.rpc.model import Append, Appended, Head, Message, Page, mid_at, next
 PAGE_BYTES = 1 << 20
 """Bodies of one page at most, where it holds more than one message."""
 
+BATCH_BYTES = 16 << 20
+"""Bodies of all pages of a batch at most, not counting the first message of each."""
+
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that stored nothing."""
 
@@ -43,13 +46,18 @@ def sequence(append: Append, last: int, first: First | None, now: float) -> Appe
     return Appended(RET_OK, next_mid(last, append.floor, mid_at(now)), last, False)
 
 
-def page(messages: Iterable[Kept], head: Head, limit: int) -> Page:
-    """The first of these unexpired messages, at most `limit` and about PAGE_BYTES of them, but at least one."""
+def page_bytes(reads: int) -> int:
+    """The bodies of one page at most where a batch asks for this many, so that a batch stays small enough too."""
+    return min(PAGE_BYTES, BATCH_BYTES // max(reads, 1))
+
+
+def page(messages: Iterable[Kept], head: Head, limit: int, most_bytes: int) -> Page:
+    """The first of these unexpired messages: at most `limit`, and `most_bytes` of bodies, but at least one."""
     taken: list[Message] = []
     size = 0
     for message in messages:
         size += len(message.body)
-        if taken and (len(taken) >= limit or size > PAGE_BYTES):
+        if taken and (len(taken) >= limit or size > most_bytes):
             return Page(taken, head, True)
         taken.append(Message(message.mid, message.body))
     return Page(taken, head, False)

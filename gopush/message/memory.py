@@ -11,7 +11,7 @@ from operator import attrgetter
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
-from gopush.message.log import NO_HEAD, First, Kept, page, sequence
+from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, sequence
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
@@ -108,14 +108,14 @@ class MemoryStore:
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
-        now = self._now()
-        return succeed([self._read(read, now) for read in reads])
+        now, most_bytes = self._now(), page_bytes(len(reads))
+        return succeed([self._read(read, now, most_bytes) for read in reads])
 
-    def _read(self, read: Read, now: float) -> Page:
+    def _read(self, read: Read, now: float, most_bytes: int) -> Page:
         log = self.logs.get(read.key)
         if log is None:
             return Page([], NO_HEAD, False)
-        return page(log.after(read.after, now), Head(log.last, log.trimmed), read.limit)
+        return page(log.after(read.after, now), Head(log.last, log.trimmed), read.limit, most_bytes)
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
         """See MessageService."""

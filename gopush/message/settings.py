@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.message.sources import Source, sources
 from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 from gopush.settings import option
 from gopush.values import addresses, count, duration, listeners, one_of, text
@@ -31,12 +32,12 @@ class RedisSettings:
     timeout: float = option("redis", "timeout", "1s", duration, "how long a Redis server may take to answer")
     prefix: str = option("redis", "prefix", "gopush:", text, "what the name of every key in Redis begins with")
     wait: int = option("redis", "wait", "0", count(0, 100), "replicas that must have a message before it is answered")
-    sources: str = option(
+    sources: tuple[Source, ...] = option(
         "redis",
         "source",
         "node1:1 tcp@localhost:6379",
-        text,
-        "the Redis servers: name:weight tcp@host:port[#password], separated by commas",
+        sources,
+        "the Redis servers: name:weight tcp@host:port[#password], or unix@/path, separated by commas",
     )
 
 

@@ -1,0 +1,134 @@
+-- Appends a batch. Arguments: prefix, messages a key keeps, seconds a head outlives them; then for each append
+-- key, id, floor, deadline, expire, dedupe, body. Gives for each: ret, mid, previous, repeat.
+--
+-- First everything is sequenced, then each touched log is settled once, however often the batch appends to it.
+-- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
+local store, head_life = args[2], args[3]
+
+-- The clock as a mid. micros * 10 / 16 would not be exact, so the part below 8 microseconds goes apart.
+local micros = time[1] * 1000000 + time[2]
+local below = micros % 8
+local clock_mid = ((micros - below) / 8 * 5 + math.floor(below * 5 / 8)) * 16
+
+-- How much longer than now needed messages and head may stay, so that their expiry is not set anew at every append.
+local SLACK = 60
+
+local logs = {}
+
+local function open(key)
+  local packed = call('GET', head_name(key))
+  local log = {stored = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0}
+  if packed then
+    log.last, log.trimmed, log.soonest, log.ends = struct.unpack('>dddd', packed)
+  end
+  logs[key] = log
+  return log
+end
+
+-- Numbers become text at a price, so those that come again and again do it once.
+local texts = {}
+
+local function text(number)
+  local found = texts[number]
+  if not found then
+    found = string.format('%.0f', number)
+    texts[number] = found
+  end
+  return found
+end
+
+local function sequence(log, key, id_name, floor, expire, dedupe, body)
+  local previous = log.last
+  local mid = math.max(previous + 16, floor + 16, clock_mid)
+  local expires = now + expire
+  log.last = mid
+  if expires > log.ends then
+    log.ends = math.ceil(expires) + SLACK
+    log.renewed = true
+  end
+  if expire > 0 then
+    call('ZADD', messages_name(key), string.format('%.0f', mid), struct.pack('>dd', mid, expires) .. body)
+    log.soonest = math.min(log.soonest, expires)
+    log.stored = log.stored + 1
+  end
+  if id_name and dedupe > 0 then
+    call('SET', id_name, struct.pack('>dd', mid, previous), 'EX', text(dedupe))
+  end
+  return mid, previous
+end
+
+-- Also lengthens the memory of the id where the repeat asks for that. This write is what WAIT waits for: perhaps the
+-- replicas never had the first one.
+local function repeated(id_name, first, dedupe)
+  call('PEXPIRE', id_name, text(math.max(call('PTTL', id_name), dedupe * 1000, 1)))
+  return struct.unpack('>dd', first)
+end
+
+-- Gives how many it dropped.
+local function drop_expired(name, log)
+  local dropped = 0
+  log.soonest = math.huge
+  for _, member in ipairs(call('ZRANGE', name, 0, -1)) do
+    local _, expires = struct.unpack('>dd', member)
+    if expires <= now then
+      dropped = dropped + call('ZREM', name, member)
+    else
+      log.soonest = math.min(log.soonest, expires)
+    end
+  end
+  return dropped
+end
+
+-- The expired ones are looked for only when there are too many and one of them must have expired.
+local function trim(name, log, excess)
+  if log.soonest <= now then
+    excess = excess - drop_expired(name, log)
+  end
+  if excess > 0 then
+    local popped = call('ZPOPMIN', name, text(excess))
+    log.trimmed = struct.unpack('>d', popped[#popped - 1])
+  end
+end
+
+local function settle(key, log)
+  local name = messages_name(key)
+  if log.stored > 0 then
+    local count = call('ZCARD', name)
+    if count > store then
+      trim(name, log, count - store)
+    end
+    -- A set that holds no more than this batch's messages was just made, and knows of no expiry.
+    log.fresh = count == log.stored
+  end
+  if log.renewed or log.fresh then
+    call('EXPIREAT', name, text(log.ends))
+  end
+  local packed = struct.pack('>dddd', log.last, log.trimmed, log.soonest, log.ends)
+  if log.renewed then
+    call('SET', head_name(key), packed, 'EX', text(math.ceil(log.ends - now) + head_life))
+  else
+    call('SET', head_name(key), packed, 'KEEPTTL')
+  end
+end
+
+local answers = {}
+local n = 0
+for at = 4, #args, 7 do
+  local key, id, floor, deadline, expire, dedupe, body = unpack(args, at, at + 6)
+  local id_name = id ~= '' and prefix .. 'i:' .. key .. '\0' .. id
+  local first = id_name and call('GET', id_name)
+  local ret, mid, previous = 0, 0, 0
+  if first then
+    mid, previous = repeated(id_name, first, dedupe)
+  elseif now > deadline then
+    ret = 65535
+  else
+    mid, previous = sequence(logs[key] or open(key), key, id_name, floor, expire, dedupe, body)
+  end
+  answers[n + 1], answers[n + 2], answers[n + 3], answers[n + 4] = ret, mid, previous, first and true or false
+  n = n + 4
+end
+for key, log in pairs(logs) do
+  settle(key, log)
+end
+return cmsgpack.pack(answers)

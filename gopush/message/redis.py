@@ -1,0 +1,114 @@
+"""The store in Redis servers: each key on one of them, as the ring has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, FirstError, ensureDeferred, gatherResults, succeed
+from twisted.python.failure import Failure
+
+from gopush.hashring import HashRing
+from gopush.message.redis_server import RedisServer
+from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RedisStore:
+    """A Store over Redis servers. Where one fails, its own keys fail, and no others."""
+
+    def __init__(self, store: StoreSettings, settings: RedisSettings, reactor: Any) -> None:
+        self.shards = tuple((source.name, source.weight) for source in settings.sources)
+        self._ring = HashRing(dict(self.shards))
+        self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
+
+    def start(self) -> Deferred[None]:
+        """See Store."""
+        return self._all(RedisServer.start)
+
+    def stop(self) -> Deferred[None]:
+        """See Store."""
+        return self._all(lambda server: ensureDeferred(server.stop()))
+
+    def purge(self) -> Deferred[None]:
+        """See Store. Redis lets go of what has expired by itself."""
+        return succeed(None)
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService."""
+        return self._spread(appends, [append.push.key for append in appends], RedisServer.append)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        return self._spread(reads, [read.key for read in reads], RedisServer.read)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        return self._spread(keys, keys, RedisServer.heads)
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        return self._server(key).delete(key)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        return self._server(key).create_token(key, token)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        return self._server(key).revoke_token(key, digest)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return self._server(key).tokens(key)
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        return self._server(key).check_token(key, digest)
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService. One server that answers is enough: the others fail for their own keys."""
+        return DeferredList([server.ping() for server in self._servers.values()], consumeErrors=True).addCallback(_any)
+
+    def _server(self, key: str) -> RedisServer:
+        return self._servers[self._ring.node_of(key) or ""]
+
+    def _all(self, call: Callable[[RedisServer], Deferred[None]]) -> Deferred[None]:
+        done = gatherResults([call(server) for server in self._servers.values()], consumeErrors=True)
+        return done.addCallbacks(lambda _: None, _unwrap)
+
+    def _spread(
+        self,
+        items: Sequence[T],
+        keys: Sequence[str],
+        call: Callable[[RedisServer, Sequence[T]], Deferred[list[R]]],
+    ) -> Deferred[list[R]]:
+        """Call each key's server with its part of a batch, and put the answers in order again."""
+        if len(self._servers) == 1:
+            return call(next(iter(self._servers.values())), items)
+        places: dict[RedisServer, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(self._server(key), []).append(place)
+        parts = [call(server, [items[place] for place in mine]) for server, mine in places.items()]
+        order = [place for mine in places.values() for place in mine]
+
+        def join(answers: list[list[R]]) -> list[R]:
+            found = dict(zip(order, chain.from_iterable(answers), strict=True))
+            return [found[place] for place in range(len(items))]
+
+        return gatherResults(parts, consumeErrors=True).addCallbacks(join, _unwrap)
+
+
+def _any(outcomes: list[tuple[bool, Any]]) -> None:
+    if not any(answered for answered, _ in outcomes):
+        outcomes[0][1].raiseException()
+
+
+def _unwrap(failure: Failure) -> Failure:
+    """What gatherResults wraps."""
+    first = failure.value
+    return first.subFailure if isinstance(first, FirstError) else failure
