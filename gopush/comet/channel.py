@@ -17,6 +17,33 @@ RECENT_MESSAGES = 1024
 RECENT_BYTES = 1 << 20
 
 
+class Recent:
+    """What a channel delivered after `since`, kept while somebody joins it; bounded."""
+
+    __slots__ = ("_bytes", "_messages", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self._messages: deque[Message] = deque()
+        self._bytes = 0
+
+    def add(self, messages: list[Message]) -> None:
+        """These were delivered."""
+        for message in messages:
+            self._messages.append(message)
+            self._bytes += len(message.body)
+        while len(self._messages) > RECENT_MESSAGES or self._bytes > RECENT_BYTES:
+            dropped = self._messages.popleft()
+            self._bytes -= len(dropped.body)
+            self.since = dropped.mid
+
+    def after(self, cursor: int) -> list[Message] | None:
+        """What was delivered after `cursor`; None where that is too long ago."""
+        if cursor < self.since:
+            return None
+        return [message for message in self._messages if message.mid > cursor]
+
+
 class Channel:
     """The subscribers of one key and their place in its log."""
 
@@ -26,8 +53,6 @@ class Channel:
         "_pending_bytes",
         "_proven",
         "_recent",
-        "_recent_bytes",
-        "_recent_from",
         "_settles",
         "_since",
         "busy",
@@ -53,9 +78,7 @@ class Channel:
         self._proven = 0  # up to here all that is left of the log is in pending
         self._settles = 0  # what the read under way will prove
         self._since: int | None = None
-        self._recent: deque[Message] = deque()  # delivered while somebody joins
-        self._recent_bytes = 0
-        self._recent_from = 0
+        self._recent: Recent | None = None  # while somebody joins
 
     @property
     def subscribers(self) -> int:
@@ -85,7 +108,8 @@ class Channel:
         if self._since is not None:
             cursor = min(cursor, self._since)
         self.cursor = cursor
-        self._recent_from = cursor
+        if self._recent is not None:
+            self._recent.since = cursor
 
     def remember_since(self, mid: int) -> None:
         """Somebody is let in before the first cursor is known, and is owed what comes after `mid`."""
@@ -115,8 +139,8 @@ class Channel:
                 cursor = mid
         del pending[:taken]
         self.cursor = max(cursor, self._proven)
-        if self.joining:
-            self._remember(messages)
+        if self._recent is not None:
+            self._recent.add(messages)
         return messages
 
     def begin_read(self) -> int:
@@ -145,8 +169,8 @@ class Channel:
 
     def start_joining(self, session: Session) -> None:
         """The session has a cursor of its own until settle() lets it in."""
-        if not self.joining and self.cursor is not None:
-            self._forget()
+        if self._recent is None:
+            self._recent = Recent(self.cursor or 0)
         self.joining[session] = None
 
     def settle(self, session: Session) -> None:
@@ -154,19 +178,18 @@ class Channel:
         self.joining.pop(session, None)
         self.live[session] = None
         if not self.joining:
-            self._forget()
+            self._recent = None
 
     def bridge(self, cursor: int) -> list[Message] | None:
         """What the channel delivered after `cursor` while somebody joined; None where it does not remember so far."""
-        if cursor < self._recent_from:
-            return None
-        return [message for message in self._recent if message.mid > cursor]
+        return self._recent.after(cursor) if self._recent is not None else None
 
     def remove(self, session: Session) -> None:
         """The session's connection is gone."""
         self.live.pop(session, None)
-        if self.joining.pop(session, 0) is None and not self.joining:
-            self._forget()
+        self.joining.pop(session, None)
+        if not self.joining:
+            self._recent = None
 
     def _reach(self, cursor: int) -> int:
         """How far the log after `cursor` is known without a hole."""
@@ -186,17 +209,3 @@ class Channel:
         else:
             pending.append((mid, previous, body))
         self._pending_bytes += len(body)
-
-    def _remember(self, messages: list[Message]) -> None:
-        for message in messages:
-            self._recent.append(message)
-            self._recent_bytes += len(message.body)
-        while len(self._recent) > RECENT_MESSAGES or self._recent_bytes > RECENT_BYTES:
-            dropped = self._recent.popleft()
-            self._recent_bytes -= len(dropped.body)
-            self._recent_from = dropped.mid
-
-    def _forget(self) -> None:
-        self._recent.clear()
-        self._recent_bytes = 0
-        self._recent_from = self.cursor or 0
