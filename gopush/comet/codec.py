@@ -63,11 +63,9 @@ class RequestParser:
     def _step(self) -> bool:
         """Take the count or one argument off the data; False where it is not there yet."""
         if not self._count:
-            number = self._number(b"*", len(ARGUMENT_BYTES), 1)
+            number = self._number(b"*", _LEAST_ARGUMENTS, len(ARGUMENT_BYTES), 1)
             if number is None:
                 return False
-            if number[0] < _LEAST_ARGUMENTS:
-                raise ParameterError("a request has 3 to 6 arguments")
             self._count = number[0]
             del self._data[: number[1]]
             return True
@@ -75,7 +73,7 @@ class RequestParser:
 
     def _argument(self) -> bool:
         most = ARGUMENT_BYTES[len(self._arguments)]
-        number = self._number(b"$", most, _MOST_LENGTH_DIGITS)
+        number = self._number(b"$", 0, most, _MOST_LENGTH_DIGITS)
         if number is None:
             return False
         length, start = number
@@ -89,7 +87,7 @@ class RequestParser:
         del self._data[: end + 2]
         return True
 
-    def _number(self, prefix: bytes, most: int, most_digits: int) -> tuple[int, int] | None:
+    def _number(self, prefix: bytes, least: int, most: int, most_digits: int) -> tuple[int, int] | None:
         """The number in the line at the start of the data, and where the line ends; None where it is incomplete."""
         data = self._data
         if not data:
@@ -100,8 +98,8 @@ class RequestParser:
         while at < len(data) and 48 <= data[at] <= 57:
             at += 1
         digits = data[1:at]
-        if len(digits) > most_digits or (digits and int(digits) > most):
-            raise ParameterError("a number is too big")
+        if len(digits) > most_digits or (digits and not least <= int(digits) <= most):
+            raise ParameterError("a number is out of range")
         ending = bytes(data[at : at + 2])
         if not b"\r\n".startswith(ending) or (ending and not digits):
             raise ParameterError("a number is followed by something else than CRLF")
