@@ -1,0 +1,246 @@
+"""A comet on a clock that tests move: an in-memory store, nodes whose answers tests rule, connections that record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from gopush.comet.codec import Subscribe
+from gopush.comet.formats import TCP_RAW, Format
+from gopush.comet.service import Comet
+from gopush.comet.session import Session
+from gopush.comet.settings import SubscriberSettings
+from gopush.comet.upkeep import Upkeep
+from gopush.message.memory import MemoryStore
+from gopush.message.settings import StoreSettings
+from gopush.rpc import envelope
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import StaticCoordination
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import Message, NodeInfo, Push, Pushed
+from gopush.rpc.settings import RpcSettings
+
+EPOCH = 1_700_000_000.0
+TURNS = 12
+
+
+class Wire:
+    """A connection. While it does not read, what is sent waits; `out` is what the client has got."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.out = b""
+        self.sends: list[bytes] = []
+        self.reads = True
+        self.waiting = b""
+        self.finished = False
+        self.aborted = False
+        self.on_closed: Callable[[], object] = lambda: None
+        self._clock = clock
+        self._drained: list[Deferred[None]] = []
+
+    def send(self, data: bytes) -> int:
+        self.sends.append(data)
+        if self.reads:
+            self.out += data
+        else:
+            self.waiting += data
+        return len(self.waiting)
+
+    def finish(self) -> None:
+        self.finished = True
+        self._close()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._close()
+
+    def drained(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        if self.waiting:
+            self._drained.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
+
+    def read_all(self) -> None:
+        """The client reads all that waits, and stops again."""
+        self.out, self.waiting = self.out + self.waiting, b""
+        waiting, self._drained = self._drained, []
+        for drained in waiting:
+            drained.callback(None)
+
+    @property
+    def closed(self) -> bool:
+        return self.finished or self.aborted
+
+    def _close(self) -> None:
+        """As Twisted does, the connection's end is told in a turn of its own."""
+        if self._clock is not None:
+            self._clock.callLater(0, self._tell)
+
+    def _tell(self) -> None:
+        on_closed, self.on_closed = self.on_closed, lambda: None
+        on_closed()
+        self.read_all()
+
+
+class Gate:
+    """A service as its callers reach it: `up`, `down` (calls fail), `silent` (no call is answered), or `held` until
+    release() lets them through. What goes through is noted in `calls`."""
+
+    def __init__(self, inner: Any, hold: tuple[str, ...] = ()) -> None:
+        self.inner = inner
+        self.mode = "up"
+        self.hold = hold
+        self.calls: list[tuple[str, Any]] = []
+        self._held: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Deferred[Any]]:
+        return lambda *args: self._call(name, *args)
+
+    def _call(self, name: str, *args: Any) -> Deferred[Any]:
+        if self.mode == "down":
+            return fail(ConnectionError("down"))
+        if self.mode == "silent":
+            return Deferred()
+        if name in self.hold:
+            waiting: Deferred[Any] = Deferred()
+            self._held.append((waiting, lambda: self._through(name, *args)))
+            return waiting
+        return self._through(name, *args)
+
+    def _through(self, name: str, *args: Any) -> Deferred[Any]:
+        self.calls.append((name, *args))
+        answer: Deferred[Any] = getattr(self.inner, name)(*args)
+        return answer
+
+    def release(self) -> None:
+        """Let through what is held, and what comes from now on."""
+        self.hold = ()
+        held, self._held = self._held, []
+        for waiting, call in held:
+            if not waiting.called:
+                call().chainDeferred(waiting)
+
+    def stop(self) -> None:
+        """The caller lets go."""
+
+    def count(self, name: str) -> int:
+        return sum(call[0] == name for call in self.calls)
+
+
+class World:
+    """One message node `m1` on a memory store and any number of comets."""
+
+    def __init__(self, *names: str, store: int = 20, rpc: RpcSettings | None = None, **settings: Any) -> None:
+        self.clock = Clock()
+        self.skew = 0.0
+        self.rpc = rpc or RpcSettings()
+        self.settings = SubscriberSettings(**settings)
+        self.coordination = StaticCoordination()
+        self.store = MemoryStore(StoreSettings(store=store), self.now)
+        self.node = Gate(self.store)
+        self.messages = Messages(self.clock, self.coordination, lambda _: self.node, self.rpc)
+        self.gates: dict[str, Gate] = {}
+        self.coordination.register_message(NodeInfo("", 0, ("m1",)))
+        self.comets = Comets(self.clock, self.coordination, self._comet_of, self.rpc, self.now)
+        for name in names or ("c1",):
+            self.add_comet(name)
+        self._ids = count()
+
+    def now(self) -> float:
+        return EPOCH + self.skew + self.clock.seconds()
+
+    def add_comet(self, name: str) -> Comet:
+        comet = Comet(self.clock, self.coordination, self.messages, self.comets, self.settings, name, self.now)
+        self.gates[name] = Gate(comet)
+        self.coordination.register_comet(NodeInfo(f"node-{name}", 0, (name,)))
+        return comet
+
+    def _comet_of(self, info: NodeInfo) -> Any:
+        return self.gates[info.id]
+
+    def comet_named(self, name: str) -> Comet:
+        comet = self.gates[name].inner
+        assert isinstance(comet, Comet)
+        return comet
+
+    @property
+    def comet(self) -> Comet:
+        return self.comet_named(next(iter(self.gates)))
+
+    def upkeep(self) -> Upkeep:
+        upkeep = Upkeep(self.clock, self.comet, self.coordination)
+        upkeep.start()
+        return upkeep
+
+    def turns(self, turns: int = TURNS) -> None:
+        """Let the reactor turn without any time going by."""
+        for _ in range(turns):
+            self.clock.advance(0)
+
+    def wait(self, seconds: float, step: float = 0.05) -> None:
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+        self.turns()
+
+    def open(self, comet: Comet | None = None, format: Format = TCP_RAW, reads: bool = True) -> tuple[Session, Wire]:
+        comet = comet or self.comet
+        wire = Wire(self.clock)
+        wire.reads = reads
+        session = Session(wire, format, comet.settings, self.clock.seconds())
+        wire.on_closed = lambda: comet.closed(session)
+        comet.opened(session)
+        return session, wire
+
+    def subscribe(
+        self,
+        mid: int | None = None,
+        key: str = "k",
+        token: str = "",
+        comet: Comet | None = None,
+        format: Format = TCP_RAW,
+        reads: bool = True,
+        turns: int = TURNS,
+    ) -> tuple[Session, Wire]:
+        """A client's request arrives."""
+        session, wire = self.open(comet, format, reads)
+        session.join(Subscribe(key, 30, token, "1", mid), format, self.clock.seconds())
+        (comet or self.comet).subscribe(session)
+        self.turns(turns)
+        return session, wire
+
+    def push(self, body: bytes, key: str = "k", expire: int = 600, id: str = "", turns: int = TURNS) -> list[Pushed]:
+        """A publisher's push; the list gets its answer."""
+        push = Push(key, body, expire, id or f"own-{next(self._ids)}", 60, self.now() + self.rpc.push_deadline)
+        answers: list[Pushed] = []
+        self.comets.push(push).addCallback(answers.append)
+        self.turns(turns)
+        return answers
+
+    def pushed(self, body: bytes, key: str = "k", expire: int = 600, id: str = "") -> int:
+        """Push and give the mid."""
+        (answer,) = self.push(body, key, expire, id)
+        assert answer.ret == 0
+        return answer.mid
+
+
+def frame(mid: int, body: bytes) -> bytes:
+    """A message as a TCP client of today reads it."""
+    json = envelope.raw(Message(mid, body))
+    return b"$%d\r\n%b\r\n" % (len(json), json)
+
+
+def result(deferred: Deferred[Any]) -> list[Any]:
+    """What a Deferred has fired with, if it has: its result or its exception."""
+    fired: list[Any] = []
+    deferred.addCallbacks(fired.append, lambda failure: fired.append(failure.value))
+    return fired
+
+
+def done(value: Any = None) -> Deferred[Any]:
+    return succeed(value)

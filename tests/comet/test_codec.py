@@ -1,0 +1,377 @@
+"""protocol.md, section 1: the request, byte by byte, and what its arguments may be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gopush.comet import codec
+from gopush.comet.codec import RequestParser, Subscribe, parse_subscribe, subscribe
+from gopush.errors import ParameterError
+from gopush.rpc.model import MAX_CURSOR
+
+MOST_HELD_BYTES = 5 * 1024
+
+
+def request(*arguments: bytes) -> bytes:
+    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments)
+
+
+EXAMPLE = b"*5\r\n$3\r\nsub\r\n$9\r\nTerry-Mao\r\n$2\r\n30\r\n$5\r\ntoken\r\n$5\r\n1.0.5\r\n"
+VALID = [
+    (b"sub", b"k", b"30"),
+    (b"sub", b"Terry-Mao", b"30", b"token"),
+    (b"sub", b"Terry-Mao", b"30", b"token", b"1.0.5"),
+    (b"sub", b"Terry-Mao", b"30", b"token", b"1.0.5", b"17000000000000016"),
+    (b"sub", "ключ-日本-😀".encode(), b"86400", b"", b"", b"0"),
+    (b"sub", b"a\r\nb", b"$1\r\n*3\r\n"),  # what an argument holds is not the framing's business
+    (b"sub", b"k" * 255, b"3" * 32, b"t" * 4096, b"v" * 64, b"1" * 32),
+]
+
+Outcome = tuple[list[bytes], bytes] | None
+
+
+def feed_all(data: bytes, cuts: list[int]) -> Outcome:
+    """The arguments and all that follows them, however the bytes arrive; None: more bytes are wanted."""
+    parser = RequestParser()
+    edges = [0, *sorted(cuts), len(data)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        outcome = parser.feed(data[start:end])
+        if outcome is not None:
+            return outcome[0], outcome[1] + data[end:]
+        assert held(parser) <= MOST_HELD_BYTES
+    return None
+
+
+def held(parser: RequestParser) -> int:
+    return len(parser._data) + sum(map(len, parser._arguments))
+
+
+def refused_at(data: bytes) -> int | None:
+    """The index of the byte that the parser refuses, fed one at a time."""
+    parser = RequestParser()
+    for index in range(len(data)):
+        try:
+            if parser.feed(data[index : index + 1]) is not None:
+                return None
+        except ParameterError:
+            return index
+    return None
+
+
+def test_the_example_of_the_protocol() -> None:
+    arguments, rest = RequestParser().feed(EXAMPLE) or ([], b"")
+    assert parse_subscribe(arguments) == Subscribe("Terry-Mao", 30, "token", "1.0.5", None)
+    assert rest == b""
+
+
+@pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
+def test_a_request_may_be_cut_anywhere(arguments: tuple[bytes, ...]) -> None:
+    data = request(*arguments)
+    for cut in range(len(data) + 1):
+        assert feed_all(data, [cut]) == (list(arguments), b"")
+    assert feed_all(data, list(range(len(data)))) == (list(arguments), b"")
+
+
+@pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
+def test_what_is_right_behind_the_request_is_given_back(arguments: tuple[bytes, ...]) -> None:
+    """Heartbeats may arrive right behind `sub` in the same segment."""
+    data = request(*arguments) + b"hhh"
+    for cut in (0, 1, len(data) - 4, len(data) - 3, len(data) - 1):
+        assert feed_all(data, [cut]) == (list(arguments), b"hhh")
+
+
+@pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
+def test_no_beginning_of_a_request_is_refused(arguments: tuple[bytes, ...]) -> None:
+    data = request(*arguments)
+    for end in range(len(data)):
+        assert RequestParser().feed(data[:end]) is None
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_three_to_six_elements(count: int) -> None:
+    arguments = [b"sub", b"k", b"30", b"t", b"1", b"16"][:count]
+    assert feed_all(request(*arguments), []) == (arguments, b"")
+
+
+@pytest.mark.parametrize(
+    ("packet", "index"),
+    [
+        # wrong prefix
+        (b"sub k 30\r\n", 0),
+        (b"GET /sub HTTP/1.1\r\n", 0),
+        (b"\r\n*3\r\n", 0),
+        (b"\x00", 0),
+        (b"h", 0),
+        (b"*3\r\n*", 4),
+        (b"*3\r\n3\r\n", 4),
+        (b"*3\r\n$3\r\nsub\r\n*", 13),
+        # N outside the range, or no number
+        (b"*0\r\n", 1),
+        (b"*1\r\n", 1),
+        (b"*2\r\n$3\r\n", 1),
+        (b"*7\r\n", 1),
+        (b"*9", 1),
+        (b"*33", 2),
+        (b"*03\r\n", 1),
+        (b"*-1\r\n", 1),
+        (b"*+3\r\n", 1),
+        (b"* 3\r\n", 1),
+        (b"*\r\n", 1),
+        (b"*3 \r\n", 2),
+        ("*٣\r\n".encode(), 1),
+        # no CRLF
+        (b"*3\n", 2),
+        (b"*3\r\r\n", 3),
+        (b"*3\r$", 3),
+        (b"*3\r\n$3\n", 6),
+        (b"*3\r\n$3\rs", 7),
+        (b"*3\r\n$3\r\nsub\n", 11),
+        (b"*3\r\n$3\r\nsub\r$", 12),
+        # a length that is no number, too big, or not what follows
+        (b"*3\r\n$-1\r\n", 5),
+        (b"*3\r\n$\r\n", 5),
+        (b"*3\r\n$x\r\n", 5),
+        (b"*3\r\n$ 3\r\n", 5),
+        (b"*3\r\n$+3\r\n", 5),
+        (b"*3\r\n$3x", 6),
+        (b"*3\r\n$3.0", 6),
+        (b"*3\r\n$9\r\n", 5),
+        (b"*3\r\n$99999999999999999999", 5),
+        (b"*3\r\n$000003", 10),
+        (b"*3\r\n$3\r\nsub\r\n$256\r\n", 16),
+        (b"*3\r\n$3\r\nsub\r\n$1\r\nk\r\n$33\r\n", 22),
+        (b"*4\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$4097\r\n", 32),
+        (b"*5\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$0\r\n\r\n$65\r\n", 36),
+        (b"*6\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$0\r\n\r\n$0\r\n\r\n$33\r\n", 42),
+        (b"*3\r\n$2\r\nsub\r\n", 10),
+        (b"*3\r\n$4\r\nsub\r\n", 12),
+        (b"*3\r\n$0\r\nsub\r\n", 8),
+    ],
+)
+def test_refused_at_the_first_byte_that_cannot_belong_to_a_request(packet: bytes, index: int) -> None:
+    assert refused_at(packet) == index
+    assert RequestParser().feed(packet[:index]) is None
+    with pytest.raises(ParameterError):
+        RequestParser().feed(packet)
+
+
+@pytest.mark.parametrize("key", ["ключ", "日本", "é", "a😀", "naïve key"])
+def test_the_length_that_the_java_sdk_sends_is_refused_never_misread(key: str) -> None:
+    """It sends the number of characters (of UTF-16) where bytes are meant."""
+    characters = len(key.encode("utf-16-le")) // 2
+    data = b"*3\r\n$3\r\nsub\r\n$%d\r\n%b\r\n$2\r\n30\r\n" % (characters, key.encode())
+    start = data.index(key.encode())
+    assert refused_at(data) == start + characters
+
+
+def test_a_key_in_ascii_from_the_java_sdk_is_served() -> None:
+    assert feed_all(request(b"sub", b"Terry-Mao", b"30"), []) == ([b"sub", b"Terry-Mao", b"30"], b"")
+
+
+# --- whatever arrives ---
+
+PIECES = st.sampled_from(
+    [b"*", b"$", b"\r\n", b"\r", b"\n", b"3", b"6", b"0", b"-1", b"sub", b"k" * 255, b"30", b"h", b"*3\r\n", b"$3\r\nsub\r\n"]
+)
+STREAMS = st.one_of(
+    st.binary(max_size=200),
+    st.lists(PIECES, max_size=30).map(b"".join),
+    st.lists(st.binary(max_size=12), min_size=3, max_size=6).map(lambda arguments: request(*arguments)),
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A request with one place changed, then anything."""
+    data = bytearray(request(*draw(st.sampled_from(VALID[:5]))))
+    at = draw(st.integers(0, len(data)))
+    data[at : at + draw(st.integers(0, 3))] = draw(st.binary(max_size=3))
+    return bytes(data) + draw(st.binary(max_size=20))
+
+
+@given(st.one_of(STREAMS, damaged()), st.lists(st.integers(0, 300), max_size=8))
+def test_nothing_raises_but_a_refusal_and_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
+    """No input may raise, hang, or hold more than a few KB before `sub` is accepted."""
+    whole, cut = [], []
+    for outcomes, at in ((whole, []), (cut, [min(each, len(data)) for each in cuts])):
+        try:
+            outcomes.append(feed_all(data, at))
+        except ParameterError:
+            outcomes.append("refused")  # type: ignore[arg-type]
+    assert whole == cut
+    assert (refused_at(data) is not None) == (whole == ["refused"])
+
+
+def test_an_endless_stream_is_never_held() -> None:
+    for start in (b"", b"*3\r\n$3\r\nsub\r\n$255\r\n", b"*4\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$4096\r\n"):
+        parser = RequestParser()
+        with pytest.raises(ParameterError):
+            for data in [start, *[b"x" * 1000] * 100]:
+                parser.feed(data)
+                assert held(parser) <= MOST_HELD_BYTES
+
+
+# --- what the arguments mean ---
+
+
+def ask(heartbeat: str = "30", key: str = "k", token: str = "", mid: str | None = None) -> Subscribe:
+    return subscribe(key, heartbeat, token, "1", mid)
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "seconds"),
+    [
+        ("30", 30),
+        ("+30", 30),
+        ("030", 30),
+        ("+030", 30),
+        ("31", 31),
+        ("86400", 86400),
+        (str(2**63 - 1), 2**63 - 1),
+    ],
+)
+def test_heartbeat(heartbeat: str, seconds: int) -> None:
+    assert ask(heartbeat).heartbeat == seconds
+    assert parse_subscribe([b"sub", b"k", heartbeat.encode()]).heartbeat == seconds
+
+
+@pytest.mark.parametrize(
+    "heartbeat",
+    [
+        "",
+        "29",
+        "0",
+        "-30",
+        "+",
+        "++30",
+        "+-30",
+        " 30",
+        "30 ",
+        "30\n",
+        "\t30",
+        "3 0",
+        "3_0",
+        "30.0",
+        "3e1",
+        "0x1e",
+        "thirty",
+        "٣٠",
+        "３０",
+        "³0",
+        str(2**63),
+        "1" + "0" * 30,
+        "0" * 31 + "30",
+        "9" * 100,
+    ],
+)
+def test_bad_heartbeat(heartbeat: str) -> None:
+    with pytest.raises(ParameterError):
+        ask(heartbeat)
+    with pytest.raises(ParameterError):
+        parse_subscribe([b"sub", b"k", heartbeat.encode()])
+
+
+@pytest.mark.parametrize(
+    ("mid", "cursor"),
+    [
+        ("0", 0),
+        ("16", 16),
+        ("+16", 16),
+        ("016", 16),
+        ("-0", 0),
+        ("-5", 0),
+        ("-100", -96),
+        ("17000000000000016", 17000000000000016),
+        ("17000000000000017", 17000000000000016),
+        ("17000000000000014", 17000000000000016),
+        ("17000000000000023", 17000000000000016),
+        ("17000000000000009", 17000000000000016),
+        (str(2**63 - 1), MAX_CURSOR),
+        (str(2**63 - 9), MAX_CURSOR),
+        (str(-(2**63)), -(2**63)),
+    ],
+)
+def test_mid_is_snapped_to_the_nearest_multiple_of_16(mid: str, cursor: int) -> None:
+    """protocol.md, section 3: what JavaScript printed is snapped, saturating at the ends of int64."""
+    assert ask(mid=mid).mid == cursor
+    assert parse_subscribe([b"sub", b"k", b"30", b"", b"", mid.encode()]).mid == cursor
+
+
+@pytest.mark.parametrize(
+    "mid", ["", " ", "x", "1.0", "1e3", "1 ", " 1", "1_6", "--1", "+", "-", "١٦", "0x10", str(2**63), str(-(2**63) - 1), "9" * 33]
+)
+def test_bad_mid(mid: str) -> None:
+    with pytest.raises(ParameterError):
+        ask(mid=mid)
+    with pytest.raises(ParameterError):
+        parse_subscribe([b"sub", b"k", b"30", b"", b"", mid.encode()])
+
+
+def test_without_a_sixth_element_there_is_no_mid() -> None:
+    assert parse_subscribe([b"sub", b"k", b"30", b"t", b"1.0.5"]).mid is None
+
+
+@pytest.mark.parametrize(
+    "key", ["k", "a b", "a,b", "ключ", "日本", "😀", "k" * 255, "é" * 127 + "k", "no\u00a0break", "'\"\\", "*3", "$"]
+)
+def test_key(key: str) -> None:
+    assert ask(key=key).key == key
+
+
+@pytest.mark.parametrize(
+    "key", ["", "k" * 256, "é" * 128, "a\nb", "a\r\nb", "\x00", "\x1f", "\x7f", "\x80", "\x9f", "a\u2028b", "\u2029", "\ud800"]
+)
+def test_bad_key(key: str) -> None:
+    with pytest.raises(ParameterError):
+        ask(key=key)
+
+
+@pytest.mark.parametrize(("token", "good"), [("", True), ("t" * 4096, True), ("t" * 4097, False), ("a\nb", False)])
+def test_token(token: str, good: bool) -> None:
+    if good:
+        assert ask(token=token).token == token
+    else:
+        with pytest.raises(ParameterError):
+            ask(token=token)
+
+
+def test_a_client_that_gives_no_version_and_one_that_gives_an_empty_one_are_of_before_1_0() -> None:
+    assert parse_subscribe([b"sub", b"k", b"30", b"t"]).version == ""
+    assert parse_subscribe([b"sub", b"k", b"30", b"t", b""]).version == ""
+    assert parse_subscribe([b"sub", b"k", b"30"]).token == ""
+
+
+@pytest.mark.parametrize("command", [b"", b"SUB", b"Sub", b"subs", b"su", b"pub", b"sub "])
+def test_unknown_command(command: bytes) -> None:
+    with pytest.raises(ParameterError):
+        parse_subscribe([command, b"k", b"30"])
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_arguments_are_utf8(at: int) -> None:
+    arguments = [b"sub", b"k", b"30", b"t", b"1", b"16"]
+    arguments[at] = b"\xff\xfe"
+    with pytest.raises(ParameterError):
+        parse_subscribe(arguments)
+
+
+@given(st.lists(st.binary(max_size=40), min_size=3, max_size=6))
+def test_whatever_the_arguments_hold_nothing_raises_but_a_refusal(arguments: list[bytes]) -> None:
+    try:
+        asked = parse_subscribe([b"sub", *arguments[1:]])
+    except ParameterError:
+        return
+    assert asked.key
+    assert 30 <= asked.heartbeat < 2**63
+
+
+def test_replies() -> None:
+    assert codec.HEARTBEAT == b"+h\r\n"
+    assert codec.REFUSE_PARAMETER == b"-p\r\n"
+    assert codec.REFUSE_TOKEN == b"-a\r\n"
+    assert codec.REFUSE_KEY == b"-c\r\n"
+    assert codec.REFUSE_NODE == b"-n\r\n"
+    assert codec.REFUSE_LIMIT == b"-l\r\n"
+    assert codec.GAP == b"+g\r\n"
