@@ -59,25 +59,30 @@ class State(Enum):
 
 
 class Backlog:
-    """What a slow subscriber has not read yet, as (bytes, messages) of each send; the oldest first."""
+    """What waits for a slow subscriber: `messages`, `lines` (they and answers to heartbeats), and the `bytes` of both."""
 
-    __slots__ = ("_sends", "bytes", "messages")
+    __slots__ = ("_sends", "_size", "bytes", "lines", "messages")
 
     def __init__(self) -> None:
-        self._sends: deque[tuple[int, int]] = deque()
+        self._sends: deque[tuple[int, int, int]] = deque()  # (size, lines, messages), the oldest first
+        self._size = 0
         self.bytes = 0
+        self.lines = 0
         self.messages = 0
 
-    def add(self, size: int, messages: int, behind: int) -> None:
+    def add(self, size: int, lines: int, messages: int, behind: int) -> None:
         """A send was made, after which `behind` bytes wait: older sends than these are out."""
         sends = self._sends
-        sends.append((size, messages))
-        self.bytes += size
+        sends.append((size, lines, messages))
+        self._size += size
+        self.lines += lines
         self.messages += messages
-        while self.bytes - sends[0][0] >= behind:
-            size, messages = sends.popleft()
-            self.bytes -= size
+        while self._size - sends[0][0] >= behind:
+            size, lines, messages = sends.popleft()
+            self._size -= size
+            self.lines -= lines
             self.messages -= messages
+        self.bytes = min(self._size, behind)
 
 
 class Session:
@@ -111,19 +116,20 @@ class Session:
     def heard(self, heartbeats: int, now: float) -> None:
         """The client sent this many heartbeats; each is answered, while joining after the backlog."""
         request = self.request
-        if request is None:
+        if request is None or self.state is State.CLOSING:
             return
         self.deadline = now + request.heartbeat + GRACE_SECONDS
         if self.state is State.LIVE:
-            self._send(self.format.reply(codec.HEARTBEAT) * heartbeats, 1)
-        elif self.state is State.JOINING:
+            self._send(self.format.reply(codec.HEARTBEAT) * heartbeats, heartbeats, 0)
+        else:
             self._owed += heartbeats
             if self._owed > MAX_OWED_HEARTBEATS:
                 self.abort()
 
     def accept(self) -> None:
         """Say that the subscription stands."""
-        self.wire.send(self.format.reply(codec.HEARTBEAT))
+        if self.state is State.JOINING:
+            self.wire.send(self.format.reply(codec.HEARTBEAT))
 
     def catch_up(self, messages: list[Message], gap: bool) -> None:
         """Send messages of the log while joining; however many, they count for no limit."""
@@ -143,7 +149,7 @@ class Session:
     def deliver(self, data: bytes, messages: int) -> None:
         """Send framed messages; a subscriber too far behind is closed, and resumes (delivery rule 9)."""
         if self.state is State.LIVE:
-            self._send(data, messages)
+            self._send(data, messages, messages)
 
     def finish(self, reply: bytes, now: float) -> None:
         """Say why (b"": without a word), and close."""
@@ -159,18 +165,18 @@ class Session:
         self.state = State.CLOSING
         self.wire.abort()
 
-    def _send(self, data: bytes, messages: int) -> None:
+    def _send(self, data: bytes, lines: int, messages: int) -> None:
         behind = self.wire.send(data)
         if behind:
-            self._fall_behind(len(data), messages, behind)
+            self._fall_behind(len(data), lines, messages, behind)
         elif self._backlog is not None:
             self._backlog = None
 
-    def _fall_behind(self, size: int, messages: int, behind: int) -> None:
+    def _fall_behind(self, size: int, lines: int, messages: int, behind: int) -> None:
         backlog = self._backlog
         if backlog is None:
             backlog = self._backlog = Backlog()
-        backlog.add(size, messages, behind)
+        backlog.add(size, lines, messages, behind)
         limits = self._limits
-        if backlog.messages > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes):
+        if backlog.lines > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes):
             self.abort()
