@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.errors import ParameterError
 from gopush.http.request import Request
-from gopush.http.response import Renderer, Response, plain
+from gopush.http.response import TEXT, Renderer, Response, plain
 from gopush.http.routing import Route
 
 log = Logger()
@@ -63,7 +64,7 @@ class Exchange:
 
     def answer_with(self, result: Deferred[Response]) -> None:
         """Answer with what the handler's Deferred gives."""
-        result.addErrback(log_failure, self._request)
+        result.addErrback(failed, self._request)
         result.addCallback(self._finish)
 
     def drained(self) -> None:
@@ -79,11 +80,13 @@ class Exchange:
 
 
 def call(route: Route, request: Request) -> Response | Deferred[Response]:
-    """What the handler answers; an error is logged and answered 500."""
+    """What the handler answers; a parameter error is answered 400, another error is logged and answered 500."""
     try:
         return route.handler(request)
+    except ParameterError as wrong:
+        return bad_request(wrong)
     except Exception:
-        return log_failure(current_failure(), request)
+        return failed(current_failure(), request)
 
 
 def current_failure() -> Failure:
@@ -91,7 +94,19 @@ def current_failure() -> Failure:
     return Failure()  # type: ignore[no-untyped-call]
 
 
-def log_failure(failure: Failure, request: Request) -> Response:
-    """Log a handler's error; gives the answer in its place."""
-    log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+def failed(failure: Failure, request: Request) -> Response:
+    """The answer in the place of the one that a handler failed to give."""
+    if isinstance(failure.value, ParameterError):
+        return bad_request(failure.value)
+    log_failure(failure, request)
     return FAILED
+
+
+def log_failure(failure: Failure, request: Request) -> None:
+    """Tell of a handler's error; neither the query nor the body is named."""
+    log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
+
+
+def bad_request(wrong: ParameterError) -> Response:
+    """The answer to a request with a parameter that the handler cannot use."""
+    return Response(400, TEXT, f"{wrong}\n".encode())

@@ -24,6 +24,9 @@ class HttpSettings:
     max_expire: int = option(
         "push", "expire.max", "4294967295", count(1, 2**32 - 1), "seconds that a push may ask to be kept at most"
     )
+    token_life: float = option(
+        "token", "life", "30d", duration, "how long a token lives that is created without a life of its own"
+    )
     auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
 
 

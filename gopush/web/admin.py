@@ -1,0 +1,139 @@
+"""What services call: push to one key or many, delete a key's messages (protocol.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+
+from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
+from gopush.http.request import Form, Request
+from gopush.http.routing import Route, Routes
+from gopush.rpc.envelope import json_string
+from gopush.rpc.model import Pushed, is_key
+from gopush.web import json_text, params
+from gopush.web.answers import FailedError, api
+from gopush.web.peers import Comets, Messages
+from gopush.web.publisher import Publisher
+from gopush.web.settings import HttpSettings
+
+
+class Admin:
+    """Pushes and deletions."""
+
+    def __init__(self, messages: Messages, comets: Comets, publisher: Publisher, settings: HttpSettings) -> None:
+        self._messages = messages
+        self._comets = comets
+        self._publisher = publisher
+        self._settings = settings
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        push = {"POST": Route(api(self._push), self._settings.body)}
+        clean = {"POST": Route(api(self._clean))}
+        return {
+            "/1/admin/push/private": push,
+            "/admin/push": push,
+            "/1/admin/push/mprivate": {"POST": Route(api(self._push_many), self._settings.multi_body)},
+            "/1/admin/msg/del": clean,
+            "/admin/msg/clean": clean,
+        }
+
+    def _push(self, request: Request) -> Deferred[bytes]:
+        try:
+            key = params.key(request.query, "key")
+            expire = self._publisher.expire(request.query.text("expire"))
+            push_id = _push_id(request)
+            json_text.check(request.body)
+        except ParameterError:
+            self._publisher.count(RET_PARAMETER)
+            raise
+        pushed = self._publisher.push(key, request.body, expire, push_id)
+        return pushed.addCallback(_with_mid if _wants_mid(request) else _without_mid)
+
+    def _push_many(self, request: Request) -> Deferred[bytes]:
+        expire = self._publisher.expire(request.query.text("expire"))
+        message, names = _envelope(request.body)
+        if len(message) > self._settings.body:
+            raise ParameterError(f"the message has more than {self._settings.body} bytes")
+        return Deferred.fromCoroutine(
+            self._push_to(names, message, expire, _push_id(request), with_mids=_wants_mid(request))
+        )
+
+    async def _push_to(
+        self, names: Sequence[str], message: bytes, expire: int, push_id: str | None, *, with_mids: bool
+    ) -> bytes:
+        keys = [name for name in names if is_key(name)]
+        found = dict(zip(keys, await self._publisher.push_to(keys, message, expire, push_id), strict=True))
+        bad = Pushed(RET_PARAMETER, 0)
+        pushed = {name: found.get(name, bad) for name in names}
+        failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
+        data = _multiple_data(pushed, failed, with_mids=with_mids)
+        if len(failed) == len(names):
+            raise FailedError(_common_ret(pushed.values()), data)
+        return data
+
+    def _clean(self, request: Request) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._clean_key(params.key(Form(request.body), "key")))
+
+    async def _clean_key(self, key: str) -> bytes:
+        """The log goes first: who is closed and comes back at once must not find it."""
+        await self._messages.delete(key)
+        await self._comets.close(key)
+        return b""
+
+
+def _push_id(request: Request) -> str | None:
+    """The publisher's id: of the query, else of the header; None where there is none."""
+    found = request.query.get("id")
+    if found is None and (header := request.headers.get(b"idempotency-key")) is not None:
+        found = header.decode("utf-8", "surrogateescape")
+    return None if found is None else params.push_id(found)
+
+
+def _wants_mid(request: Request) -> bool:
+    return request.query.text("mid") == "1"
+
+
+def _without_mid(pushed: Pushed) -> bytes:
+    if pushed.ret != RET_OK:
+        raise FailedError(pushed.ret)
+    return b""
+
+
+def _with_mid(pushed: Pushed) -> bytes:
+    return _without_mid(pushed) or b'{"mid":%d}' % pushed.mid
+
+
+def _envelope(body: bytes) -> tuple[bytes, list[str]]:
+    """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
+    found = {member.name: member.value for member in json_text.members(json_text.decode(body))}
+    text, names = found.get("m"), found.get("k")
+    if not isinstance(text, str):
+        raise ParameterError("m is not a string")
+    if isinstance(names, str):
+        names = names.split(",")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
+        raise ParameterError("k names no keys")
+    try:
+        message, _ = text.encode(), "".join(names).encode()
+    except UnicodeEncodeError:
+        raise ParameterError("a lone surrogate") from None
+    json_text.check(message)
+    return message, list(dict.fromkeys(names))
+
+
+def _multiple_data(pushed: Mapping[str, Pushed], failed: Sequence[str], *, with_mids: bool) -> bytes:
+    parts = []
+    if failed:
+        parts.append(b'"fk":[%b]' % b",".join(json_string(name) for name in failed))
+    if with_mids:
+        stored = [(name, answer.mid) for name, answer in pushed.items() if answer.ret == RET_OK]
+        parts.append(b'"mids":{%b}' % b",".join(b"%b:%d" % (json_string(name), mid) for name, mid in stored))
+    return b"{%b}" % b",".join(parts) if parts else b""
+
+
+def _common_ret(pushed: Iterable[Pushed]) -> int:
+    """What is answered where no key at all could be served: what all have in common, else 65535."""
+    rets = {answer.ret for answer in pushed}
+    return rets.pop() if len(rets) == 1 else RET_INTERNAL

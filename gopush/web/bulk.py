@@ -1,0 +1,147 @@
+"""Push line by line: any number of messages in one call, in bounded memory.
+
+Each line is `{"k":<key>,"m":<any JSON value>,"expire":<seconds>,"id":<optional>}`; each is answered by one line, in the
+same order: `{"ret":0,"mid":…}`, or the `ret` alone. A bad line fails alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from gopush.errors import RET_OK, RET_PARAMETER, ParameterError
+from gopush.http.request import Request
+from gopush.http.routing import Answer, Routes, StreamRoute
+from gopush.rpc.model import Pushed
+from gopush.web import json_text, params
+from gopush.web.lines import Lines
+from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher
+
+CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
+
+Later = Callable[[Callable[[], None]], object]
+
+
+class Bulk:
+    """The bulk calls. `later` calls a function in the reactor's next turn; `max_line` in bytes."""
+
+    def __init__(self, publisher: Publisher, later: Later, max_line: int) -> None:
+        self._publisher = publisher
+        self._later = later
+        self._max_line = max_line
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
+
+    def _open(self, _request: Request, answer: Answer) -> BulkCall:
+        return BulkCall(self._publisher, answer, self._later, Lines(self._max_line))
+
+
+class BulkCall:
+    """One bulk call: a Receiver."""
+
+    def __init__(self, publisher: Publisher, answer: Answer, later: Later, lines: Lines) -> None:
+        self._publisher = publisher
+        self._answer = answer
+        self._later = later
+        self._lines = lines
+        self._results: deque[_Result] = deque()
+        self._waiting_bytes = 0
+        self._ended = False
+        self._lost = False
+        self._scheduled = False
+        self._paused = False
+
+    def received(self, piece: bytes) -> None:
+        """See Receiver."""
+        self._lines.feed(piece)
+        self._go_on()
+
+    def ended(self) -> None:
+        """See Receiver."""
+        self._ended = True
+        self._lines.end()
+        self._go_on()
+
+    def drained(self) -> None:
+        """See Receiver."""
+        self._go_on()
+
+    def lost(self) -> None:
+        """See Receiver: what is under way goes on, no further line is taken."""
+        self._lost = True
+
+    def _go_on(self) -> None:
+        """Take lines while there is room for what they make."""
+        while not self._lost:
+            if not self._has_room():
+                self._set_paused(True)
+                return
+            line = self._lines.next()
+            if line is None:
+                break
+            self._take(line)
+        self._set_paused(False)
+        if self._ended and not self._results and not self._lost:
+            self._answer.finish()
+
+    def _has_room(self) -> bool:
+        return len(self._results) < MAX_WAITING and self._waiting_bytes < MAX_WAITING_BYTES and not self._answer.stalled
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            (self._answer.pause if paused else self._answer.resume)()
+
+    def _take(self, line: bytes) -> None:
+        result = _Result(len(line))
+        self._results.append(result)
+        self._waiting_bytes += len(line)
+        try:
+            pushed = self._push(line)
+        except ParameterError:
+            self._publisher.count(RET_PARAMETER)
+            self._settle(Pushed(RET_PARAMETER, 0), result)
+        else:
+            pushed.addCallback(self._settle, result)
+
+    def _push(self, line: bytes) -> Deferred[Pushed]:
+        text = json_text.decode(line)
+        found = {member.name: member for member in json_text.members(text)}
+        if not found.keys() >= {"k", "m", "expire"}:
+            raise ParameterError("k, m or expire is missing")
+        key = params.valid_key(found["k"].value)
+        expire = self._publisher.expire(found["expire"].of(text))
+        push_id = params.push_id(found["id"].value) if "id" in found else None
+        return self._publisher.push(key, found["m"].of(text).encode(), expire, push_id)
+
+    def _settle(self, pushed: Pushed, result: _Result) -> None:
+        result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
+        if not self._scheduled and result is self._results[0]:
+            self._scheduled = True
+            self._later(self._flush)
+
+    def _flush(self) -> None:
+        """Write the results whose turn it is, all in one piece."""
+        self._scheduled = False
+        ready = []
+        while self._results and self._results[0].line:
+            result = self._results.popleft()
+            self._waiting_bytes -= result.size
+            ready.append(result.line)
+        if not self._lost:
+            self._answer.write(b"".join(ready))
+            self._go_on()
+
+
+class _Result:
+    """The answer to a line of `size` bytes, once it is there."""
+
+    __slots__ = ("line", "size")
+
+    def __init__(self, size: int) -> None:
+        self.line = b""
+        self.size = size

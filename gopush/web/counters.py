@@ -1,0 +1,21 @@
+"""What a web node counts, for the statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
+
+
+def _by_ret() -> dict[int, int]:
+    return dict.fromkeys((RET_OK, RET_NO_NODE, RET_PARAMETER, RET_INTERNAL), 0)
+
+
+@dataclass
+class Counters:
+    """Since the start. `pushes`: single messages, each key of a multiple push and each line of a bulk one, by `ret`."""
+
+    lookups: int = 0
+    reads: int = 0
+    foreign_origins: int = 0
+    pushes: dict[int, int] = field(default_factory=_by_ret)

@@ -1,0 +1,41 @@
+"""What web needs of the others: gopush.rpc gives it, tests put something smaller in its place."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from gopush.rpc.model import Page, Push, Pushed, Token, TokenState
+
+
+class Messages(Protocol):
+    """The log of each key; every call fails with UnavailableError where it cannot be reached."""
+
+    def read(self, key: str, after: int, limit: int = ...) -> Deferred[Page]:
+        """A piece of the key's log."""
+
+    def delete(self, key: str) -> Deferred[None]:
+        """Delete the key's kept messages."""
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """Keep a token."""
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """Forget a token; False where it was not known."""
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """The key's live tokens."""
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """What is known of the key and the token."""
+
+
+class Comets(Protocol):
+    """All comets."""
+
+    def push(self, push: Push) -> Deferred[Pushed]:
+        """Have a message stored and delivered. Never fails: see Pushed.ret."""
+
+    def close(self, key: str) -> Deferred[int]:
+        """Close the key's subscribers everywhere; how many there were."""

@@ -1,0 +1,52 @@
+"""The two HTTP interfaces of a web node, put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gopush.clock import Clock
+from gopush.http.factory import HttpFactory
+from gopush.rpc.coordination import Coordination
+from gopush.web.admin import Admin
+from gopush.web.bulk import Bulk
+from gopush.web.counters import Counters
+from gopush.web.nodes import Nodes
+from gopush.web.offline import Offline
+from gopush.web.origin import Origins, guarded
+from gopush.web.peers import Comets, Messages
+from gopush.web.publisher import Publisher
+from gopush.web.settings import HttpSettings
+from gopush.web.tokens import Tokens
+
+
+class Web:
+    """A web node: `public` and `admin` are the factories to listen with.
+
+    `push_deadline`: seconds that a push may take. Whoever opens a listener for `admin` adds it to `origins`.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        messages: Messages,
+        comets: Comets,
+        settings: HttpSettings,
+        push_deadline: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.counters = Counters()
+        self.origins = Origins()
+        publisher = Publisher(comets, settings, push_deadline, now, self.counters)
+        public = {
+            **Nodes(coordination, now, self.counters).routes(),
+            **Offline(messages, settings.auth, self.counters).routes(),
+        }
+        admin = {
+            **Admin(messages, comets, publisher, settings).routes(),
+            **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
+            **Tokens(messages, settings.token_life, now).routes(),
+        }
+        self.public = HttpFactory(public, clock, settings.idle)
+        self.admin = HttpFactory(guarded(admin, self.origins, self.counters), clock, settings.idle)

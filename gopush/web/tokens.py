@@ -1,0 +1,82 @@
+"""Tokens that let a client subscribe to a key: `/1/admin/token` creates (POST), lists (GET) and revokes (DELETE).
+
+A token is told once, when it is created; the store keeps its SHA-256 digest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from secrets import token_urlsafe
+
+from twisted.internet.defer import Deferred
+
+from gopush.errors import ParameterError
+from gopush.http.request import Request
+from gopush.http.routing import Route, Routes
+from gopush.rpc.model import Token
+from gopush.web import params
+from gopush.web.answers import api
+from gopush.web.peers import Messages
+
+MAX_LIFE = 2**32 - 1
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Tokens:
+    """The tokens of keys. `life`: seconds that a token lives by default; `now`: seconds since the epoch."""
+
+    def __init__(self, messages: Messages, life: float, now: Callable[[], float]) -> None:
+        self._messages = messages
+        self._life = int(life)
+        self._now = now
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        return {
+            "/1/admin/token": {
+                "POST": Route(api(self._create)),
+                "GET": Route(api(self._list)),
+                "DELETE": Route(api(self._revoke)),
+            }
+        }
+
+    def _create(self, request: Request) -> Deferred[bytes]:
+        key = params.key(request.query, "key")
+        life = request.query.get("life")
+        seconds = self._life if life is None else params.decimal(life, MAX_LIFE)
+        expires = int(self._now()) + seconds
+        token = token_urlsafe(32)
+        kept = self._messages.create_token(key, Token(digest(token), expires))
+        return kept.addCallback(lambda _: b'{"token":"%b","expires":%d}' % (token.encode(), expires))
+
+    def _list(self, request: Request) -> Deferred[bytes]:
+        return self._messages.tokens(params.key(request.query, "key")).addCallback(_list_data)
+
+    def _revoke(self, request: Request) -> Deferred[bytes]:
+        key = params.key(request.query, "key")
+        known = self._messages.revoke_token(key, _named_digest(request))
+        return known.addCallback(lambda known: b'{"revoked":%b}' % (b"true" if known else b"false"))
+
+
+def digest(token: str) -> bytes:
+    """What the store knows of a token."""
+    return sha256(token.encode()).digest()
+
+
+def _named_digest(request: Request) -> bytes:
+    """The digest of the token that is named by itself (`token`) or as it is listed (`digest`)."""
+    token = request.query.text("token")
+    if token:
+        return digest(token)
+    listed = request.query.text("digest")
+    if not _DIGEST.fullmatch(listed):
+        raise ParameterError("neither a token nor a digest")
+    return bytes.fromhex(listed)
+
+
+def _list_data(tokens: list[Token]) -> bytes:
+    listed = (b'{"digest":"%b","expires":%d}' % (token.digest.hex().encode(), token.expires) for token in tokens)
+    return b'{"tokens":[%b]}' % b",".join(listed)
