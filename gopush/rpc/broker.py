@@ -1,0 +1,166 @@
+"""Perspective Broker's connection, made fit for whatever may come in: bounded, and quiet in the log."""
+
+# Perspective Broker is not typed:
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.cred.error import UnauthorizedLogin
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from twisted.spread.jelly import SecurityOptions
+
+from gopush.rpc.batch import CHUNK_BYTES, MAX_BATCH_BYTES
+
+MAX_DEPTH = 16
+MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
+"""What one expression may hold; a call has about ten, and its chunks."""
+
+MAX_BYTES = MAX_BATCH_BYTES + 65536
+MAX_BYTES_BEFORE_LOGIN = 4096
+LOGIN_SECONDS = 5.0
+
+_SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref"))
+
+log = Logger()
+
+
+class RefusedError(Exception):
+    """What came in is not what a node of the cluster sends: the connection is cut, with one line in the log."""
+
+
+def security(*types: str) -> SecurityOptions:
+    """What may come in beside scalars: lists, tuples, dictionaries (the frame of a call) and `types`."""
+    options = SecurityOptions()
+    options.allowTypes("list", "tuple", "dictionary", *types)
+    return options
+
+
+class Broker(pb.Broker):
+    """One connection between two nodes; `factory.reactor` gives it its timer.
+
+    `trusted`: the other side may send whole batches; a server with a secret waits for the login.
+    `received` counts the segments that came in: a call that times out without one met a frozen peer.
+    """
+
+    factory: Any
+    transport: Any
+    trusted = True
+    received = 0
+
+    _bytes = 0
+    _elements = 0
+    _login_deadline: Any = None
+
+    def connectionMade(self) -> None:
+        """A call must not wait for Nagle, nor a connection outlive a peer that vanished."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        if self.isClient or not self.trusted:
+            self._login_deadline = self.factory.reactor.callLater(LOGIN_SECONDS, self._too_late)
+        if not self.isClient:
+            self.transport.registerProducer(self, True)
+        super().connectionMade()
+
+    def _too_late(self) -> None:
+        self._login_deadline = None
+        self.refuse(f"did not finish the login within {LOGIN_SECONDS:g} s")
+
+    def settled(self) -> None:
+        """The login is over: whole batches may come."""
+        self.trusted = True
+        if self._login_deadline is not None:
+            self._login_deadline.cancel()
+            self._login_deadline = None
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """Fail the calls that are out."""
+        self.settled()
+        super().connectionLost(reason)
+
+    def pauseProducing(self) -> None:
+        """A caller that does not read its answers is not read either."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self.transport.resumeProducing()
+
+    def dataReceived(self, chunk: bytes) -> None:
+        """Parse, within bounds; whatever cannot be parsed or obeyed ends the connection."""
+        self.received += 1
+        self._bytes += len(chunk)
+        try:
+            if self._bytes > (MAX_BYTES if self.trusted else MAX_BYTES_BEFORE_LOGIN):
+                raise RefusedError("too many bytes")
+            super().dataReceived(chunk)
+            if len(self.listStack) > MAX_DEPTH:
+                raise RefusedError("lists within lists")
+        except Exception as wrong:
+            self.refuse(f"sent what is no call: {type(wrong).__name__} {wrong!s:.100}")
+
+    def gotItem(self, item: Any) -> None:
+        """Count the elements of an expression: its bytes alone do not bound the memory that it takes."""
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise RefusedError("too many elements")
+        super().gotItem(item)
+
+    def expressionReceived(self, expression: Any) -> None:
+        """A whole expression is in; the counts begin anew, but that of a stranger's bytes."""
+        self._elements = 0
+        if self.trusted:
+            self._bytes = 0
+        if expression[0] not in _SPOKEN:
+            raise RefusedError("an unknown command")
+        super().expressionReceived(expression)
+
+    def refuse(self, reason: str) -> None:
+        """Cut the connection, with one line for the operator."""
+        log.warn("{peer} {reason}; connection closed", peer=self.peer, reason=reason)
+        self.transport.abortConnection()
+
+    @property
+    def peer(self) -> str:
+        """The other side's address, for the log."""
+        address = self.transport.getPeer()
+        return f"{address.host}:{address.port}" if hasattr(address, "host") else str(address)
+
+    def proto_message(self, request: int, luid: Any, name: bytes, wanted: int, args: Any, kwargs: Any) -> None:
+        """A call has come in: answer it, or say in one line why not; a stranger makes no tracebacks."""
+        called = self.localObjectForID(luid)
+        if called is None:
+            raise RefusedError("a call of nothing")
+        made: Deferred[Any] = maybeDeferred(called.remoteMessageReceived, self, name.decode(), args, kwargs)
+        made.addErrback(self._explain, name)
+        if wanted:
+            made.addCallbacks(self._answer, self._fail, callbackArgs=(request,), errbackArgs=(request,))
+
+    def _explain(self, failure: Failure, name: bytes) -> Failure:
+        if failure.check(pb.Error):
+            return failure
+        if failure.check(UnauthorizedLogin):
+            reason = "it gives the wrong secret"
+        elif not self.trusted:
+            reason = "it gives no secret, one is set here"
+        elif name == b"login":
+            reason = "it gives a secret, none is set here"
+        else:
+            reason = f"its call {name!r:.40} cannot be read"
+        log.warn("{peer} is refused: {reason}", peer=self.peer, reason=reason)
+        return Failure(pb.Error(f"refused: {reason}"))
+
+    def _answer(self, result: Any, request: int) -> None:
+        if not self.disconnected:
+            self.sendCall(b"answer", request, result)
+
+    def _fail(self, failure: Failure, request: int) -> None:
+        if not self.disconnected:
+            self.sendCall(b"error", request, self.serialize(pb.CopyableFailure(failure.value)))

@@ -1,0 +1,36 @@
+"""Who may reach the port of the cluster's own calls: without a secret, nobody but this machine. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from gopush.errors import StartError
+
+
+def refuse_open_doors(endpoints: Iterable[str], secret: str) -> None:
+    """Raise StartError where a Twisted endpoint string would let strangers in: not loopback, and no secret is set."""
+    for endpoint in endpoints:
+        if not secret and not _stays_home(endpoint):
+            raise StartError(
+                f"[base] rpc.bind: {endpoint} can be reached from other machines: "
+                "set [rpc] secret (the same in the whole cluster), or listen on 127.0.0.1"
+            )
+
+
+def _stays_home(endpoint: str) -> bool:
+    kind, *words = [word.replace("\\", "") for word in re.split(r"(?<!\\):", endpoint)]
+    if kind == "haproxy":
+        return _stays_home(endpoint.partition(":")[2])
+    if kind == "unix":
+        return True
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    return kind in ("tcp", "tcp6", "ssl") and _is_loopback(named.get("interface", ""))
+
+
+def _is_loopback(interface: str) -> bool:
+    try:
+        return ip_address(interface).is_loopback
+    except ValueError:
+        return False
