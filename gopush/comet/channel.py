@@ -130,7 +130,7 @@ class Channel:
         cursor, pending, taken = self.cursor, self._pending, 0
         messages = []
         for mid, previous, body in pending:
-            if previous > cursor and mid > self._proven:
+            if previous > cursor and previous > self._proven:
                 break
             taken += 1
             self._pending_bytes -= len(body)
