@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,13 +19,14 @@ from typing import Any
 import gopush
 from gopush.client.subscriber import Subscriber
 from gopush.client.web import history, push
-from gopush.errors import GopushError, ParameterError, SettingsError
+from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
 from gopush.rpc.model import MAX_CURSOR
 from gopush.settings import load, render
 
 FAILED = 1
 REFUSED = 3
 INTERRUPTED = 130
+RETRY_SECONDS = 0.5
 EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
 ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     pusher.add_argument("--admin", default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)")
     pusher.add_argument("--expire", type=int, default=600, metavar="SECONDS", help="keep it so long (default: 600)")
     pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
+    pusher.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="try again for so long (default: 0)")
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
     pusher.set_defaults(run=_push)
 
@@ -123,9 +127,21 @@ def _sub(asked: argparse.Namespace) -> None:
 
 def _push(asked: argparse.Namespace) -> None:
     body = sys.stdin.buffer.read() if asked.json == "-" else os.fsencode(asked.json)
-    mid = push(asked.admin, asked.key, body, asked.expire, asked.id)
+    mid = _push_until(time.monotonic() + asked.wait, asked.admin, asked.key, body, asked.expire, asked.id)
     if asked.mid:
         print(mid)
+
+
+def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: str) -> int:
+    """Push, again where it failed for now; one id for all attempts, so that it is one message."""
+    id = id or uuid.uuid4().hex
+    while True:
+        try:
+            return push(admin, key, body, expire, id)
+        except (UnavailableError, NoNodeError):
+            if time.monotonic() + RETRY_SECONDS > end:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def _history(asked: argparse.Namespace) -> None:

@@ -59,10 +59,35 @@ def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFix
     assert cli.main(["push", "key", '{"ü":1}']) == 0
     assert cli.main(["push", "key", "1", "--expire", "0", "--id", "once", "--admin", "a:1", "--mid"]) == 0
     assert calls == [
-        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, ""),
+        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, calls[0][4]),
         ("a:1", "key", b"1", 0, "once"),
     ]
     assert capfd.readouterr().out == "32\n"
+
+
+def test_push_tries_again_with_one_id_for_as_long_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """protocol.md, section 10: a repeat with the same id stores nothing."""
+    failures: list[Exception] = [NoNodeError("no node"), UnavailableError("down")]
+    ids = []
+
+    def push(admin: str, key: str, body: bytes, expire: int, id: str) -> int:
+        ids.append(id)
+        if failures:
+            raise failures.pop(0)
+        return 32
+
+    monkeypatch.setattr(cli, "push", push)
+    monkeypatch.setattr(cli, "RETRY_SECONDS", 0.001)
+    assert cli.main(["push", "key", "1", "--wait", "60", "--mid"]) == 0
+    assert capfd.readouterr() == ("32\n", "")
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    failures.append(UnavailableError("down"))
+    assert cli.main(["push", "key", "1"]) == 1
+    assert len(ids) == 4
+    assert ids[3] not in ids[:3]
 
 
 def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
