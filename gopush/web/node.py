@@ -1,0 +1,77 @@
+"""A web node as a process of the cluster, and the HTTP ports that the embedded mode has too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+
+from gopush.process import Listeners, raise_file_limit
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.messages import Messages
+from gopush.rpc.pb import RemoteComet, RemoteMessage
+from gopush.transport import EagerReactor
+from gopush.web.service import Web
+from gopush.web.settings import HttpSettings, WebSettings
+
+
+class HttpPorts(MultiService):
+    """Where clients look up and fetch, and where services push."""
+
+    def __init__(self, reactor: Any, web: Web, settings: HttpSettings) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        raise_file_limit()
+        eager = EagerReactor(reactor)
+        self._web = web
+        public = Listeners(eager, "[base] http.bind", settings.http_bind, web.public)
+        self._admin = Listeners(eager, "[base] admin.bind", settings.admin_bind, web.admin)
+        for listeners in (public, self._admin):
+            listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Listen, and let the admin port's own pages in."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for port in self._admin.ports:
+            address = port.getHost()
+            if hasattr(address, "port"):
+                self._web.origins.add(address.host, address.port)
+
+    async def close(self) -> None:
+        """Stop listening, answer what was asked, and close."""
+        await super().stopService()  # type: ignore[no-untyped-call]
+        await self._web.public.stop()
+        await self._web.admin.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """See close()."""
+        return Deferred.fromCoroutine(self.close())
+
+
+class WebNode(MultiService):
+    """All of a web process."""
+
+    def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        rpc = settings.rpc
+        self._coordination = coordination
+        self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
+        self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
+        web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
+        HttpPorts(reactor, web, settings).setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Look for the cluster, and serve."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._coordination.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Answer what is under way, then let go of the cluster."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        await super().stopService()  # type: ignore[no-untyped-call]
+        self._comets.stop()
+        self._messages.stop()
+        await self._coordination.stop()
