@@ -23,7 +23,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.usage import Options
+from twisted.python.usage import Options, UsageError
 
 from gopush.errors import SettingsError, StartError
 from gopush.settings import load
@@ -67,6 +67,13 @@ class RoleOptions(Options):
     role: type[Any]
     settings: Any
     optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Refuse a wrong command line as a wrong ini file is refused: old twistds end with status 0 then."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except UsageError as wrong:
+            raise CannotStartError(f"{str(wrong).rstrip('.')} (see --help)") from None
 
     def postOptions(self) -> None:
         """Read the settings and say to twistd which user to become."""

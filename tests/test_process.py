@@ -232,9 +232,11 @@ def twistd(tmp_path: Path) -> Any:
     (tmp_path / "somerole.py").write_text(ROLE)
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 
-    def run(*lines: str, how: tuple[str, ...] = ("--nodaemon",)) -> subprocess.CompletedProcess[str]:
+    def run(
+        *lines: str, how: tuple[str, ...] = ("--nodaemon",), options: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         (tmp_path / "role.ini").write_text("\n".join(("[base]", *lines)))
-        command = [sys.executable, "-c", TWISTD, *how, "--pidfile=role.pid", "somerole", "-c", "role.ini"]
+        command = [sys.executable, "-c", TWISTD, *how, "--pidfile=role.pid", "somerole", "-c", "role.ini", *options]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
 
     return run
@@ -253,6 +255,13 @@ def test_a_bad_ini_file_is_one_line_and_status_1(twistd: Any) -> None:
         "role.ini: [base] tcp.bind: 'nonsense' holds 'nonsense', which is no Twisted endpoint "
         "(try tcp:6969:interface=127.0.0.1, or localhost:6969)\n"
     )
+
+
+@pytest.mark.parametrize("option", ["--nonsense", "nonsense"])
+def test_a_wrong_command_line_is_one_line_and_status_1(twistd: Any, option: str) -> None:
+    ended = twistd(options=(option,))
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.endswith(" (see --help)\n")
 
 
 def test_a_bad_endpoint_is_one_line_and_status_1(twistd: Any) -> None:
