@@ -106,8 +106,7 @@ class Comet:
         if request.mid is not None and request.mid > mid_at(self._now() + CURSOR_AHEAD_SECONDS):
             self.refuse_parameter(session)
         elif not self.owns(request.key):
-            self.counters.refused_node += 1
-            self.refuse(session, codec.REFUSE_NODE)
+            self._refuse_node(session)
         elif self.settings.auth:
             check = self._joining.check_token(session)
             check.addCallbacks(
@@ -188,14 +187,20 @@ class Comet:
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
         if session.state is not State.JOINING:
             return
-        if refusal is None:
-            self._join(session, request)
-            return
         if refusal == codec.REFUSE_KEY:
             self.counters.refused_key += 1
-        else:
+            self.refuse(session, refusal)
+        elif refusal is not None:
             self.counters.refused_token += 1
-        self.refuse(session, refusal)
+            self.refuse(session, refusal)
+        elif not self.owns(request.key):  # it has moved meanwhile
+            self._refuse_node(session)
+        else:
+            self._join(session, request)
+
+    def _refuse_node(self, session: Session) -> None:
+        self.counters.refused_node += 1
+        self.refuse(session, codec.REFUSE_NODE)
 
     def _not_checked(self, _: Failure, session: Session) -> None:
         session.abort()

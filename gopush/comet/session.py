@@ -59,7 +59,7 @@ class State(Enum):
 
 
 class Backlog:
-    """What waits for a slow subscriber: `messages`, `lines` (they and answers to heartbeats), and the `bytes` of both."""
+    """What waits for a slow subscriber: `messages`, `lines` (they and answers to heartbeats), `bytes` of both."""
 
     __slots__ = ("_sends", "_size", "bytes", "lines", "messages")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from twisted.internet import task
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import Clock
 
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import TCP_RAW, Format
@@ -25,7 +25,24 @@ from gopush.rpc.model import Message, NodeInfo, Push, Pushed
 from gopush.rpc.settings import RpcSettings
 
 EPOCH = 1_700_000_000.0
-TURNS = 12
+MANY_TURNS = 10_000
+
+
+class Clock(task.Clock):
+    """A clock whose reactor turns as a real one does: what is called later in a turn has its turn in the next."""
+
+    def advance(self, amount: float) -> None:
+        self.rightNow += amount
+        for call in [call for call in self.calls if call.getTime() <= self.rightNow]:
+            if call.active():
+                self.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+
+    @property
+    def due(self) -> bool:
+        """Whether something waits for the next turn."""
+        return any(call.getTime() <= self.rightNow for call in self.calls)
 
 
 class Wire:
@@ -35,6 +52,7 @@ class Wire:
         self.out = b""
         self.sends: list[bytes] = []
         self.reads = True
+        self.tells_at_once = False
         self.waiting = b""
         self.finished = False
         self.aborted = False
@@ -78,8 +96,10 @@ class Wire:
         return self.finished or self.aborted
 
     def _close(self) -> None:
-        """As Twisted does, the connection's end is told in a turn of its own."""
-        if self._clock is not None:
+        """As Twisted does, the connection's end is told in a turn of its own, unless the test wants it at once."""
+        if self.tells_at_once:
+            self._tell()
+        elif self._clock is not None:
             self._clock.callLater(0, self._tell)
 
     def _tell(self) -> None:
@@ -89,13 +109,17 @@ class Wire:
 
 
 class Gate:
-    """A service as its callers reach it: `up`, `down` (calls fail), `silent` (no call is answered), or `held` until
-    release() lets them through. What goes through is noted in `calls`."""
+    """A service as its callers reach it: "up", "down" (calls fail) or "silent" (no call is answered).
 
-    def __init__(self, inner: Any, hold: tuple[str, ...] = ()) -> None:
+    The calls named in `hold` wait for release(), those in `late` are made but answered only then. What is made is
+    noted in `calls`.
+    """
+
+    def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.mode = "up"
-        self.hold = hold
+        self.hold: tuple[str, ...] = ()
+        self.late: tuple[str, ...] = ()
         self.calls: list[tuple[str, Any]] = []
         self._held: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
@@ -111,7 +135,12 @@ class Gate:
             waiting: Deferred[Any] = Deferred()
             self._held.append((waiting, lambda: self._through(name, *args)))
             return waiting
-        return self._through(name, *args)
+        answer = self._through(name, *args)
+        if name in self.late:
+            waiting = Deferred()
+            self._held.append((waiting, lambda: answer))
+            return waiting
+        return answer
 
     def _through(self, name: str, *args: Any) -> Deferred[Any]:
         self.calls.append((name, *args))
@@ -120,7 +149,7 @@ class Gate:
 
     def release(self) -> None:
         """Let through what is held, and what comes from now on."""
-        self.hold = ()
+        self.hold = self.late = ()
         held, self._held = self._held, []
         for waiting, call in held:
             if not waiting.called:
@@ -178,15 +207,19 @@ class World:
         upkeep.start()
         return upkeep
 
-    def turns(self, turns: int = TURNS) -> None:
-        """Let the reactor turn without any time going by."""
+    def turns(self, turns: int = MANY_TURNS) -> None:
+        """Let the reactor turn, without any time going by, this often or until there is nothing to do."""
         for _ in range(turns):
+            if not self.clock.due:
+                return
             self.clock.advance(0)
+        assert turns < MANY_TURNS, "the reactor never rests"
 
     def wait(self, seconds: float, step: float = 0.05) -> None:
+        """Let time go by."""
         for _ in range(round(seconds / step)):
             self.clock.advance(step)
-        self.turns()
+            self.turns()
 
     def open(self, comet: Comet | None = None, format: Format = TCP_RAW, reads: bool = True) -> tuple[Session, Wire]:
         comet = comet or self.comet
@@ -205,7 +238,7 @@ class World:
         comet: Comet | None = None,
         format: Format = TCP_RAW,
         reads: bool = True,
-        turns: int = TURNS,
+        turns: int = MANY_TURNS,
     ) -> tuple[Session, Wire]:
         """A client's request arrives."""
         session, wire = self.open(comet, format, reads)
@@ -214,7 +247,9 @@ class World:
         self.turns(turns)
         return session, wire
 
-    def push(self, body: bytes, key: str = "k", expire: int = 600, id: str = "", turns: int = TURNS) -> list[Pushed]:
+    def push(
+        self, body: bytes, key: str = "k", expire: int = 600, id: str = "", turns: int = MANY_TURNS
+    ) -> list[Pushed]:
         """A publisher's push; the list gets its answer."""
         push = Push(key, body, expire, id or f"own-{next(self._ids)}", 60, self.now() + self.rpc.push_deadline)
         answers: list[Pushed] = []

@@ -1,0 +1,361 @@
+"""From channels to subscribers: rounds, slices, catching up (delivery rules 3, 5, 7 and 9)."""
+
+from __future__ import annotations
+
+from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
+from gopush.comet.formats import TCP_OLD, TCP_RAW, Format
+from gopush.rpc import envelope
+from gopush.rpc.coordination import View
+from gopush.rpc.model import Append, Message, NodeInfo, Notice, Push
+from tests.comet.harness import Wire, World, frame
+
+H = b"+h\r\n"
+
+
+def append(world: World, body: bytes, expire: int = 600, key: str = "k", floor: int = 0) -> Notice:
+    """Another comet appends: nothing is told here."""
+    push = Push(key, body, expire, "", 0, world.now() + 4)
+    answers: list[Notice] = []
+    world.store.append([Append(push, floor)]).addCallback(
+        lambda appended: answers.append(Notice(key, appended[0].mid, appended[0].previous, body, 0))
+    )
+    return answers[0]
+
+
+def test_a_message_reaches_every_subscriber() -> None:
+    world = World()
+    wires = [world.subscribe()[1] for _ in range(3)]
+    mid = world.pushed(b'{"a":1}')
+    assert [wire.out for wire in wires] == [H + frame(mid, b'{"a":1}')] * 3
+    assert world.comet.counters.deliveries == 3
+
+
+def test_a_message_reaches_no_other_key() -> None:
+    world = World()
+    _, other = world.subscribe(key="other")
+    world.pushed(b"1")
+    assert other.out == H
+
+
+def test_messages_of_one_turn_go_out_in_one_send() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    one, two = world.push(b"1", turns=0), world.push(b"2", turns=0)
+    world.turns()
+    assert wire.sends == [H, frame(one[0].mid, b"1") + frame(two[0].mid, b"2")]
+    assert world.comet.counters.rounds == 1
+
+
+def test_a_message_is_framed_once_per_format() -> None:
+    framed: list[bytes] = []
+
+    def counted(message: Message) -> bytes:
+        framed.append(message.body)
+        return TCP_RAW.message(message)
+
+    world = World()
+    format = Format(counted, TCP_RAW.reply)
+    wires = [world.subscribe(format=format)[1] for _ in range(5)] + [world.subscribe(format=TCP_OLD)[1]]
+    mid = world.pushed(b'"x"')
+    assert framed == [b'"x"']
+    assert {wire.sends[-1] for wire in wires[:5]} == {frame(mid, b'"x"')}
+    assert wires[5].sends[-1] == TCP_OLD.message(Message(mid, b'"x"'))
+    assert envelope.old(Message(mid, b'"x"')) in wires[5].out
+
+
+def test_a_message_that_is_never_kept_is_delivered_to_who_is_connected() -> None:
+    """Delivery rule 7."""
+    world = World()
+    _, wire = world.subscribe()
+    kept, never, last = world.pushed(b"1"), world.pushed(b"2", expire=0), world.pushed(b"3")
+    assert wire.out == H + frame(kept, b"1") + frame(never, b"2") + frame(last, b"3")
+    _, later = world.subscribe(mid=0)
+    assert later.out == H + frame(kept, b"1") + frame(last, b"3")
+
+
+# --- slices ---
+
+
+def crowd(world: World, size: int) -> list[Wire]:
+    return [world.subscribe()[1] for _ in range(size)]
+
+
+def served(wires: list[Wire], body: bytes) -> int:
+    return sum(b'"msg":%b,' % body in wire.out for wire in wires)
+
+
+def test_a_big_channel_is_served_in_slices() -> None:
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS + 10)
+    notice = append(world, b"1")
+    world.comet.notice([notice])
+    steps = []
+    for _ in range(4):
+        world.turns(1)
+        steps.append(served(wires, b"1"))
+    assert steps == [SLICE_SUBSCRIBERS, 2 * SLICE_SUBSCRIBERS, len(wires), len(wires)]
+    assert world.comet.counters.rounds == 1
+    assert world.comet.counters.deliveries == len(wires)
+
+
+def test_others_get_their_turn_between_slices() -> None:
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 3 * SLICE_SUBSCRIBERS)
+    _, other = world.subscribe(key="other")
+    world.comet.notice([append(world, b"1")])
+    world.turns(1)
+    world.comet.notice([append(world, b"2", key="other")])
+    world.turns(1)
+    assert b'"msg":2' in other.out
+    assert served(wires, b"1") < len(wires)
+
+
+def test_a_message_that_comes_between_slices_comes_after_for_everybody() -> None:
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
+    one = append(world, b"1")
+    world.comet.notice([one])
+    world.turns(1)
+    two = append(world, b"2")
+    world.comet.notice([two])
+    world.turns()
+    assert {wire.out for wire in wires} == {H + frame(one.mid, b"1") + frame(two.mid, b"2")}
+
+
+def test_who_joins_between_slices_gets_what_comes_after_its_acceptance() -> None:
+    world = World(max_subscribers=10_000)
+    crowd(world, 2 * SLICE_SUBSCRIBERS)
+    one = append(world, b"1")
+    world.comet.notice([one])
+    world.turns(1)
+    _, plain = world.subscribe(turns=0)
+    _, resuming = world.subscribe(mid=0, turns=0)
+    two = append(world, b"2")
+    world.comet.notice([two])
+    world.turns()
+    assert plain.out == H + frame(two.mid, b"2")
+    assert resuming.out == H + frame(one.mid, b"1") + frame(two.mid, b"2")
+
+
+def test_who_goes_between_slices_is_no_trouble() -> None:
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
+    world.comet.notice([append(world, b"1")])
+    world.turns(1)
+    for wire in wires:
+        wire.abort()
+    world.turns()
+    assert world.comet.channels == {}
+
+
+def test_a_slow_subscriber_delays_nobody() -> None:
+    """Delivery rule 9."""
+    world = World(msgbuf_messages=5)
+    _, slow = world.subscribe(reads=False)
+    _, quick = world.subscribe()
+    mids = [world.pushed(b"%d" % i) for i in range(10)]
+    assert slow.aborted
+    assert quick.out == H + b"".join(frame(mid, b"%d" % i) for i, mid in enumerate(mids))
+    assert world.comet.channels["k"].subscribers == 1
+
+
+def test_whom_a_round_closes_does_not_disturb_it() -> None:
+    world = World(msgbuf_messages=1)
+    _, slow = world.subscribe(reads=False)
+    slow.tells_at_once = True
+    _, quick = world.subscribe()
+    mids = [world.pushed(b"%d" % i) for i in range(4)]
+    assert slow.aborted
+    assert quick.out.count(b'"mid":') == len(mids)
+
+
+# --- catching up ---
+
+
+def test_a_lost_notice_is_repaired_by_the_next_one() -> None:
+    """Delivery rule 3: what lies between is read and delivered first."""
+    world = World()
+    _, wire = world.subscribe()
+    one, two, three = append(world, b"1"), append(world, b"2"), append(world, b"3")
+    world.comet.notice([three])
+    world.turns()
+    assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
+    assert world.comet.counters.catch_ups == 1
+
+
+def test_notices_out_of_order_are_delivered_in_order_and_once() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    one, two, three = append(world, b"1"), append(world, b"2", expire=0), append(world, b"3")
+    world.comet.notice([three])
+    world.comet.notice([one, two, one])
+    world.turns()
+    world.comet.notice([two, three])
+    world.turns()
+    assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
+
+
+def test_a_notice_without_its_body_is_read() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    notice = append(world, b"1")
+    world.comet.notice([notice._replace(body=None)])
+    world.turns()
+    assert wire.out == H + frame(notice.mid, b"1")
+
+
+def test_until_the_read_succeeds_nothing_later_is_delivered() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    one, two = append(world, b"1"), append(world, b"2")
+    world.node.mode = "silent"
+    world.comet.notice([two])
+    world.wait(6)
+    three = append(world, b"3")
+    world.comet.notice([three])
+    world.turns()
+    assert wire.out == H
+    assert not wire.closed
+    world.node.mode = "up"
+    world.wait(5)
+    assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
+
+
+def test_a_read_that_failed_is_repeated_and_not_at_once() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    one, two = append(world, b"1"), append(world, b"2")
+    world.coordination.adopt(View(world.coordination.view.comets, ()))
+    world.comet.notice([two])
+    world.turns()
+    assert world.comet.counters.catch_ups == 1
+    world.wait(RETRY_SECONDS * 2.5)
+    assert world.comet.counters.catch_ups == 3
+    world.coordination.register_message(NodeInfo("", 0, ("m1",)))
+    world.wait(RETRY_SECONDS * 2)
+    assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2")
+
+
+def test_reading_ends_with_the_last_subscriber() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    append(world, b"1")
+    world.node.mode = "silent"
+    world.comet.notice([append(world, b"2")])
+    world.turns()
+    wire.abort()
+    world.wait(5)
+    catch_ups = world.comet.counters.catch_ups
+    world.wait(5)
+    assert world.comet.counters.catch_ups == catch_ups
+
+
+def test_a_long_hole_is_read_page_by_page() -> None:
+    world = World(store=2000)
+    _, wire = world.subscribe()
+    notices = [append(world, b"%d" % i) for i in range(600)]
+    world.comet.notice([notices[-1]])
+    world.turns()
+    assert wire.out == H + b"".join(frame(notice.mid, b"%d" % i) for i, notice in enumerate(notices))
+    assert world.node.count("read") == 3
+
+
+def test_a_hole_that_was_trimmed_is_told_to_those_that_gave_a_mid() -> None:
+    """Delivery rule 4: +g."""
+    world = World(store=2)
+    _, plain = world.subscribe()
+    _, resuming = world.subscribe(mid=0)
+    notices = [append(world, b"%d" % i) for i in range(4)]
+    world.comet.notice([notices[3]])
+    world.turns()
+    messages = frame(notices[2].mid, b"2") + frame(notices[3].mid, b"3")
+    assert plain.out == H + messages
+    assert resuming.out == H + b"+g\r\n" + messages
+    assert world.comet.counters.gaps == 1
+    mid = world.pushed(b"4")
+    assert resuming.out == H + b"+g\r\n" + messages + frame(mid, b"4")
+
+
+def test_a_hole_that_has_expired_is_no_gap() -> None:
+    world = World()
+    _, resuming = world.subscribe(mid=0)
+    append(world, b"1", expire=1)
+    world.wait(2)
+    two = append(world, b"2")
+    world.comet.notice([two])
+    world.turns()
+    assert resuming.out == H + frame(two.mid, b"2")
+
+
+def test_too_much_that_waits_for_a_read_closes_the_subscribers() -> None:
+    """Delivery rule 3: bounded; they resume."""
+    world = World(msgbuf_messages=10)
+    _, wire = world.subscribe()
+    append(world, b"0")
+    world.node.hold = ("read",)
+    for i in range(10):
+        world.comet.notice([append(world, b"%d" % i)])
+    world.turns()
+    assert not wire.closed
+    world.comet.notice([append(world, b"10")])
+    world.turns()
+    assert wire.aborted
+    assert world.comet.counters.overflows == 1
+    assert world.comet.channels == {}
+
+
+def test_too_many_bytes_that_wait_for_a_read_close_the_subscribers() -> None:
+    world = World(msgbuf_bytes=1000)
+    _, wire = world.subscribe()
+    append(world, b"0")
+    world.node.hold = ("read",)
+    world.comet.notice([append(world, b"1" * 5000)])
+    world.turns()
+    assert not wire.closed  # a single message never closes
+    world.comet.notice([append(world, b"2")])
+    world.turns()
+    assert wire.aborted
+
+
+def test_too_much_that_waits_for_the_first_cursor_closes_too() -> None:
+    world = World(msgbuf_messages=10)
+    world.node.hold = ("heads",)
+    _, wire = world.subscribe()
+    for i in range(11):
+        world.comet.notice([append(world, b"%d" % i)])
+    world.turns()
+    assert wire.aborted
+
+
+# --- the sweep ---
+
+
+def test_the_sweep_finds_what_nobody_told() -> None:
+    """Delivery rule 5."""
+    world = World()
+    _, wire = world.subscribe()
+    notice = append(world, b"1")
+    world.comet.delivery.sweep(world.comet.channels.values())
+    world.turns()
+    assert wire.out == H + frame(notice.mid, b"1")
+
+
+def test_the_sweep_reads_heads_only_and_packed() -> None:
+    world = World()
+    for i in range(10):
+        world.subscribe(key=f"k{i}")
+    world.node.calls.clear()
+    world.comet.delivery.sweep(world.comet.channels.values())
+    world.turns()
+    assert world.node.calls == [("heads", [f"k{i}" for i in range(10)])]
+
+
+def test_a_sweep_that_fails_is_no_trouble() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    append(world, b"1")
+    world.node.mode = "down"
+    world.comet.delivery.sweep(world.comet.channels.values())
+    world.wait(3)
+    assert wire.out == H
+    assert not wire.closed
