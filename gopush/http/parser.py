@@ -173,7 +173,7 @@ class RequestParser:
             request.connection = b"close"
         elif request.version == "1.0":
             request.connection = b"keep-alive"
-        elif request.version != "1.1":
+        if request.version not in ("1.1", "1.0"):
             raise RefusedError(plain(505), request, False)
         self._route = route = self._table.find(path, method)
         self._body: Body | None = None

@@ -102,8 +102,10 @@ class RouteTable:
         """The route of a path as it stands in the request line, without the query."""
         methods = self._methods.get(path)
         if methods is None:
-            plain_path = unquote_to_bytes(path)
-            return _NOT_FOUND if plain_path == path else self.find(plain_path, method)
+            path = unquote_to_bytes(path)
+            methods = self._methods.get(path)
+        if methods is None:
+            return _NOT_FOUND
         return methods.get(method) or self._not_allowed[path]
 
 

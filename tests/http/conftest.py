@@ -1,0 +1,54 @@
+"""An HTTP server in the reactor's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from gopush.http.factory import HttpFactory
+from gopush.http.routing import Routes
+from tests.conftest import InReactor, reactor
+
+
+class Server:
+    """A listening factory; `advance` moves the clock of one that was started with a clock of its own."""
+
+    def __init__(self, factory: HttpFactory, in_reactor: InReactor) -> None:
+        self.factory = factory
+        self._in_reactor = in_reactor
+        self._listener: Any = in_reactor(reactor.listenTCP, 0, factory, interface="127.0.0.1")
+        self.port: int = self._listener.getHost().port
+
+    def advance(self, seconds: float) -> None:
+        clock: Any = self.factory.clock
+        for _ in range(int(seconds * 2)):
+            self._in_reactor(clock.advance, 0.5)
+
+    def close(self) -> None:
+        self._in_reactor(self._listener.stopListening)
+        self._in_reactor(self._abort)
+
+    def _abort(self) -> None:
+        for channel in list(self.factory._channels):
+            channel.transport.abortConnection()
+
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(in_reactor: InReactor) -> Iterator[Serve]:
+    """Start servers; `clock` None: the reactor's own time."""
+    servers: list[Server] = []
+
+    def start(routes: Routes, clock: Clock | None = None, idle: float = 10.0) -> Server:
+        factory = in_reactor(lambda: HttpFactory(routes, clock or reactor, idle))
+        servers.append(Server(factory, in_reactor))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,84 @@
+"""Requests and responses without a connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from gopush.errors import ParameterError
+from gopush.http.request import Form, Request
+from gopush.http.response import Renderer, Response, plain
+from gopush.http.routing import Route, RouteTable
+
+
+@pytest.mark.parametrize(
+    ("encoded", "value"),
+    [
+        (b"k=Terry-Mao", "Terry-Mao"),
+        (b"k=a+b%20c%2B", "a b c+"),
+        (b"x=1&k=%E4%bd%a0", "\u4f60"),
+        ("k=\u4f60".encode(), "\u4f60"),
+        (b"k=first&k=second", "first"),
+        (b"%6b=1&k=2", "1"),
+        (b"k=a=b&", "a=b"),
+        (b"k", ""),
+        (b"k=", ""),
+        (b"", ""),
+        (b"K=1", ""),
+        (b"bad=%ff&x%ff=%zz&k=1", "1"),
+    ],
+)
+def test_form_encoding(encoded: bytes, value: str) -> None:
+    """protocol.md, section 4: `+` is a blank, of repeated names the first counts, unknown names are ignored."""
+    assert Form(encoded).text("k") == value
+
+
+@pytest.mark.parametrize("encoded", [b"k=%ff", b"k=\xff", b"k=%ed%a0%80", b"k=%zz", b"k=%4", b"k=1%"])
+def test_a_value_that_is_not_utf8_or_badly_escaped_is_a_parameter_error(encoded: bytes) -> None:
+    with pytest.raises(ParameterError):
+        Form(encoded).get("k")
+
+
+def test_an_absent_value_is_told_from_an_empty_one() -> None:
+    assert Form(b"a=").get("a") == ""
+    assert Form(b"a=").get("b") is None
+
+
+@pytest.mark.parametrize(
+    ("peer", "loopback"),
+    [
+        *((peer, True) for peer in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "")),
+        *((peer, False) for peer in ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0")),
+    ],
+)
+def test_loopback(peer: str, loopback: bool) -> None:
+    assert Request(b"GET", b"/", peer=peer).is_loopback is loopback
+
+
+def test_a_rendered_response() -> None:
+    renderer = Renderer(0)
+    request = Request(b"GET", b"/")
+    expected = (
+        b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: a/b\r\n"
+        b'Content-Length: 9\r\n\r\n{"ret":0}'
+    )
+    assert renderer.render(Response(200, "a/b", b'{"ret":0}'), request) == expected
+    assert renderer.render(Response(200, "a/b", b'{"ret":0}'), request) == expected
+    renderer.set_time(1)
+    assert b"00:00:01 GMT" in renderer.render(Response(200, "a/b", b""), request)
+    request.connection = b"close"
+    assert b"\r\nConnection: close\r\n" in renderer.render(plain(405, ("Allow", "GET")), request)
+    assert b"\r\nAllow: GET\r\n" in renderer.render(plain(405, ("Allow", "GET")), request)
+
+
+def test_routes() -> None:
+    get, post = Route(lambda _: plain(200)), Route(lambda _: plain(201))
+    table = RouteTable({"/a/b": {"GET": get, "POST": post}, "/c": {"POST": post}})
+    assert table.find(b"/a/b", b"GET") is table.find(b"/a/b", b"HEAD") is table.find(b"/%61/b", b"GET") is get
+    assert table.find(b"/a/b", b"POST") is post
+    refused = table.find(b"/c", b"HEAD")
+    assert isinstance(refused, Route)
+    assert refused.handler(Request(b"HEAD", b"/c")) == plain(405, ("Allow", "POST"))
+    for path in (b"/", b"/a", b"/a/b/", b"/A/b", b"*", b"/%2561/b", b"/\xff"):
+        unknown = table.find(path, b"GET")
+        assert isinstance(unknown, Route)
+        assert unknown.handler(Request(b"GET", path)) == plain(404)

@@ -1,0 +1,179 @@
+"""What counts as JSON, and that no byte of it changes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gopush.errors import ParameterError
+from gopush.web import json_text
+
+VALID = [
+    b"{}",
+    b"[]",
+    b" \t\r\n{ } \n",
+    b"0",
+    b"-0",
+    b"1e400",
+    b"-1.5E-7",
+    b"9" * 30,
+    b"7" * 10_000,
+    b"1." + b"3" * 10_000,
+    b'""',
+    b'"\\ud800"',
+    b'"\\uDC00\\n\\/"',
+    b'"\x7f\xc2\x80"',
+    b'{"a":1,"a":2}',
+    b'{"":null}',
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    b'[{"a":[1,2,{}],"b":"]}"},' * 2_000 + b"0" + b"]" * 2_000,
+    b"[ " * 2_000 + b"1 , [ ] , 2" + b" ]" * 2_000 + b"\n",
+    b'{"a" : 1 , "b" : [ ' * 2_000 + b'"x"' + b' ] , "c" : { } } ' * 2_000,
+    "\U0001f600".join(['"', '"']).encode(),
+]
+INVALID = [
+    b"",
+    b" ",
+    b"\xef\xbb\xbf{}",
+    b"\xff",
+    b'"\xed\xa0\x80"',
+    b'"\xc0\x80"',
+    b"NaN",
+    b"[Infinity]",
+    b"-Infinity",
+    b'"a\nb"',
+    b'"a\x00b"',
+    b"'a'",
+    b"{a:1}",
+    b'{"a"}',
+    b'{"a":}',
+    b'{"a":1,}',
+    b"[1,]",
+    b"[,1]",
+    b"[1 2]",
+    b"01",
+    b"1.",
+    b".5",
+    b"+1",
+    b"1e",
+    b"- 1",
+    b"1 2",
+    b"{}{}",
+    b"tru",
+    b"True",
+    b'"\\x"',
+    b'"\\u12"',
+    b'"\\u 123"',
+    b'"abc',
+    b"\xc2\xa0{}",
+    b"\x0b1",
+    "\u0661".encode(),
+    b"[" * 100_000,
+    b"[" * 100_000 + b"]" * 99_999,
+    b"[" * 100_000 + b"]" * 100_001,
+    b"[" * 100_000 + b"," + b"]" * 100_000,
+    b"[" * 100_000 + b"1,]" + b"]" * 99_999,
+    b"[" * 100_000 + b"]" * 99_999 + b"}",
+    b'{"a":' * 100_000 + b"}" * 100_000,
+    b'[{"a":' * 2_000 + b"NaN" + b"}]" * 2_000,
+    b"[1,2" * 2_000 + b"]" * 2_000,
+    b'{"a":1 ' * 2_000 + b"}" * 2_000,
+]
+
+
+@pytest.mark.parametrize("body", VALID, ids=lambda body: repr(body[:20]))
+def test_valid_json_is_valid_whatever_its_size(body: bytes) -> None:
+    """protocol.md, section 3: "Valid JSON is valid whatever its size"."""
+    json_text.check(body)
+
+
+@pytest.mark.parametrize("body", INVALID, ids=lambda body: repr(body[:20]))
+def test_what_is_not_json_in_utf8_is_refused(body: bytes) -> None:
+    """protocol.md, section 5: "a body that is not JSON (UTF-8) is 65534"."""
+    with pytest.raises(ParameterError):
+        json_text.check(body)
+
+
+def _is_json(text: str) -> bool:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _accepts(text: str) -> bool:
+    try:
+        json_text.check(text.encode())
+    except ParameterError:
+        return False
+    return True
+
+
+NESTED = 1_500
+FRAGMENTS = st.lists(
+    st.sampled_from(
+        ["[", "]", "{", "}", ",", ":", '"a"', '"\\u00e9"', '"', "1", "-1.5e3", "0", "true", "null", " ", "\n", "x", "é"]
+    ),
+    max_size=12,
+).map("".join)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(FRAGMENTS)
+@example("[1,{}]")
+def test_the_same_texts_pass_as_in_the_standard_library(text: str) -> None:
+    assert _accepts(text) == _is_json(text)
+
+
+@given(FRAGMENTS)
+@example('[[],{"a":[]}]')
+@example("")
+def test_the_walk_for_deep_texts_agrees_with_the_scanner(text: str) -> None:
+    deep = "[" * NESTED + text + "]" * NESTED
+    shallow = "[[" + text + "]]"
+    if not text.strip().startswith("]"):  # what closes more than it opens would find another match in the deep one
+        assert _accepts(deep) == _is_json(shallow)
+
+
+@given(VALUES, st.sampled_from([None, 1]), st.booleans())
+def test_what_the_standard_library_writes_passes_at_any_depth(value: object, indent: int | None, ascii: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii)
+    assert _accepts(text)
+    assert _accepts("[" * NESTED + text + "]" * NESTED)
+    assert not _accepts("[" * NESTED + text + "]" * (NESTED - 1))
+
+
+def test_members_come_as_they_are_written() -> None:
+    deep = "[" * 5_000 + "]" * 5_000
+    text = f' {{ "k" : "a\\u0062" ,"m": {{"n": 1.0e0 , "n":12345678901234567890 }},"d":{deep} }} '
+    found = {member.name: member for member in json_text.members(text)}
+    assert found["k"].value == "ab"
+    assert found["m"].of(text) == '{"n": 1.0e0 , "n":12345678901234567890 }'
+    assert found["d"].of(text) == deep
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "1", "{", "{,}", '{"a', '{"a"', '{"a":1', '{"a":}', '{"a":1,}', '{"a":1}x', '{"a":NaN}'),
+        *("{1:2}", '{"a" 1}', '{"a":1 "b":2}', '{"a\n":1}'),
+    ],
+)
+def test_members_of_what_is_no_object(text: str) -> None:
+    with pytest.raises(ParameterError):
+        list(json_text.members(text))
+
+
+def test_an_empty_object_has_no_members() -> None:
+    assert list(json_text.members(" { } ")) == []
