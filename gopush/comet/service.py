@@ -23,7 +23,7 @@ from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Notice, Push, Pushed, mid_at
-from gopush.timers import Wheel
+from gopush.timers import NO_SLOT, Wheel
 
 CURSOR_AHEAD_SECONDS = 60
 
@@ -137,7 +137,8 @@ class Comet:
     def refuse(self, session: Session, reply: bytes) -> None:
         """Say `reply` to the client and close."""
         session.finish(reply, self._clock.seconds())
-        self.wheel.add(session)
+        if session.slot != NO_SLOT:  # else its connection is gone
+            self.wheel.add(session)
 
     def end(self, session: Session) -> None:
         """Close without a word, once all that was sent is out."""

@@ -13,7 +13,7 @@ from gopush.clock import Clock
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.service import Comet
-from gopush.comet.session import Session
+from gopush.comet.session import Session, State
 from gopush.rpc.coordination import Coordination, View
 
 TICK_SECONDS = 0.5
@@ -79,6 +79,8 @@ class Upkeep:
 
     def _move(self, sessions: list[Session]) -> None:
         for session in sessions:
-            if session.request is not None and (self._leaving or not self._comet.owns(session.request.key)):
+            if session.state is State.CLOSING or session.request is None:
+                continue
+            if self._leaving or not self._comet.owns(session.request.key):
                 self._comet.counters.moved += 1
                 self._comet.refuse(session, codec.REFUSE_NODE)
