@@ -154,7 +154,7 @@ class RequestParser:
         name = name.lower()
         if name in self._headers:
             self._headers[name] += b", " + value
-        elif name.endswith((b" ", b"\t")):
+        elif b" " in name or b"\t" in name:
             raise RefusedError(plain(400), None, False)
         else:
             self._headers[name] = value

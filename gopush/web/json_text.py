@@ -1,6 +1,6 @@
 """Whether a text is JSON, and where its values lie, without ever changing it (protocol.md, section 3). Pure.
 
-The standard library's scanner is fast but stops at some depth; a walk on regular expressions goes on from there.
+The standard library's scanner is fast but stops at some depth; a walk goes on from there.
 """
 
 from __future__ import annotations
@@ -22,21 +22,10 @@ def _refuse(constant: str) -> None:
 _decoder: Any = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
-_SPACE = r"[ \t\n\r]*+"
-_STRING = r'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+"'
-_NUMBER = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
-_LEAF = rf"(?:{_STRING}|{_NUMBER}|true|false|null|\[{_SPACE}\]|\{{{_SPACE}\}}){_SPACE}"
-_NAME = rf"{_STRING}{_SPACE}:{_SPACE}"
-
-_space = re.compile(_SPACE)
-_opens_arrays = re.compile(rf"(?:\[{_SPACE}(?!\]))++")
-_opens_object = re.compile(rf"\{{{_SPACE}{_NAME}")
-_leaf = re.compile(_LEAF)
-_closes = re.compile(r"[\]} \t\n\r]*+")
-_elements = re.compile(rf"(?:,{_SPACE}{_LEAF})*+")
-_members = re.compile(rf"(?:,{_SPACE}{_NAME}{_LEAF})*+")
-_next_element = re.compile(rf",{_SPACE}")
-_next_member = re.compile(rf",{_SPACE}{_NAME}")
+_space = re.compile(r"[ \t\n\r]*")
+_plain_name = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
+_CLOSERS = {"[": "]", "{": "}"}
+_OPENED_BY_HAND = 500  # containers, before the scanner is tried again on what lies within them
 
 
 class Member(NamedTuple):
@@ -88,6 +77,8 @@ def members(text: str) -> Iterator[Member]:
 
 def _name(text: str, at: int) -> tuple[str, int]:
     """The name of the member that begins at `at`, and where its value begins."""
+    if plain := _plain_name.match(text, at):
+        return plain[1], plain.end()
     if text[at : at + 1] != '"':
         raise _wrong(at)
     try:
@@ -111,53 +102,53 @@ def _value(text: str, at: int) -> tuple[Any, int]:
 
 
 def _walk(text: str, at: int) -> int:
-    """Where the value that begins at `at` ends, however deeply it is nested."""
+    """Where the value that begins at `at` ends, however deeply it is nested.
+
+    The outer containers are opened here, one by one; what lies within them the scanner may be able to take.
+    """
     closers: list[str] = []
+    by_hand = _OPENED_BY_HAND
     while True:
-        at = _open(text, at, closers)
-        at = _match(_leaf, text, at)
-        while closers:
-            at = (_elements if closers[-1] == "]" else _members).match(text, at).end()  # type: ignore[union-attr]
-            closed = _close(text, at, closers)
-            if closed == at:
-                break
-            at = closed
+        closer = _CLOSERS.get(text[at : at + 1])
+        if closer and by_hand:
+            by_hand -= 1
+            at = _skip(text, at + 1)
+            if text[at : at + 1] != closer:
+                closers.append(closer)
+                at = at if closer == "]" else _name(text, at)[1]
+                continue
+            at += 1
+        else:
+            try:
+                at = _scan(text, at)[1]
+            except RecursionError:
+                by_hand = _OPENED_BY_HAND
+                continue
+            except (ValueError, StopIteration):
+                raise _wrong(at) from None
+        at = _close(text, at, closers)
         if not closers:
             return at
-        at = _match(_next_element if closers[-1] == "]" else _next_member, text, at)
-
-
-def _open(text: str, at: int, closers: list[str]) -> int:
-    """Pass all that opens at `at` and is not empty."""
-    while True:
-        if arrays := _opens_arrays.match(text, at):
-            closers.extend("]" * text.count("[", at, arrays.end()))
-            at = arrays.end()
-        elif member := _opens_object.match(text, at):
-            closers.append("}")
-            at = member.end()
-        else:
-            return at
+        at = _next(text, at, closers[-1])
 
 
 def _close(text: str, at: int, closers: list[str]) -> int:
-    """Pass what closes at `at`, at most all that is open."""
-    end = _closes.match(text, at).end()  # type: ignore[union-attr]
-    for index in range(at, end):
-        if text[index] in "]}":
-            if text[index] != closers[-1]:
-                raise _wrong(index)
-            closers.pop()
-            if not closers:
-                return index + 1
-    return end
+    """Pass what closes behind a value, at most all that is open."""
+    while closers:
+        at = _skip(text, at)
+        if text[at : at + 1] != closers[-1]:
+            return at
+        closers.pop()
+        at += 1
+    return at
 
 
-def _match(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    if not found:
+def _next(text: str, at: int, closer: str) -> int:
+    """Where the next value of a container begins, behind the comma."""
+    if text[at : at + 1] != ",":
         raise _wrong(at)
-    return found.end()
+    at = _skip(text, at + 1)
+    return at if closer == "]" else _name(text, at)[1]
 
 
 def _skip(text: str, at: int) -> int:
