@@ -1,7 +1,7 @@
 """The care with which a view is adopted: what a coordinator shows may be half the truth for a moment. Pure.
 
 - Processes that are new are adopted at once, and so is another process of the same node in the place of one that went.
-- A node that is gone is kept until it was missing for `settle` seconds without a break.
+- A node that is gone is kept until it was missing for `settle` seconds without a break; longer after distrust().
 - No comet at all, or no message node at all, is never believed: the last ones known stay.
 - A view that lacks this process itself is not acted on: it must register again first.
 """
@@ -24,6 +24,7 @@ class Adoption:
         self._settle = settle
         self._seen: View | None = None
         self._missing: dict[tuple[str, str], float] = {}
+        self._distrusted_until = float("-inf")
 
     def offer(self, seen: View, now: float) -> View | None:
         """A view that was seen; gives the one to adopt, None: nothing changes for now."""
@@ -38,10 +39,14 @@ class Adoption:
         """Whether this process must register again before it acts on what it sees."""
         return self.mine is not None and self.mine not in seen.comets and self.mine not in seen.messages
 
+    def distrust(self, until: float) -> None:
+        """Remove nothing before this time: the coordinator was away, and the others are on their way back to it."""
+        self._distrusted_until = until
+
     @property
     def due(self) -> float | None:
         """When to call tick(), if nothing new is seen until then."""
-        return min(self._missing.values()) + self._settle if self._missing else None
+        return min(map(self._believed_at, self._missing.values())) if self._missing else None
 
     def tick(self, now: float) -> View | None:
         """As offer(), for the view that was seen last."""
@@ -59,7 +64,10 @@ class Adoption:
         present = {info.node for info in seen} or {info.node for info in current}
         gone = {info.node for info in current} - present
         since = {(kind, node): self._missing.get((kind, node), now) for node in gone}
-        since = {key: then for key, then in since.items() if now < then + self._settle}
+        since = {key: then for key, then in since.items() if now < self._believed_at(then)}
         self._missing = {key: then for key, then in self._missing.items() if key[0] != kind} | since
         held = [info for info in current if (kind, info.node) in since]
         return [*seen, *held] if seen else current
+
+    def _believed_at(self, missing_since: float) -> float:
+        return max(missing_since + self._settle, self._distrusted_until)

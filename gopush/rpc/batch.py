@@ -18,7 +18,7 @@ from gopush.errors import GopushError
 T = TypeVar("T")
 
 VERSION = 1
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 256 * 1024
 MAX_BATCH_BYTES = 128 * 1024 * 1024
 MAX_ITEMS = 100_000
 """Elements of one list at most; also what bounds the memory that a lying length can claim."""

@@ -1,0 +1,214 @@
+"""A session with ZooKeeper, the blocking side of zookeeper.py. The only module that imports kazoo."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss, NoNodeError
+from kazoo.protocol.states import KazooState
+from twisted.logger import Logger
+
+from gopush.errors import StartError
+from gopush.rpc import znodes
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.settings import ZooKeeperSettings
+
+JOB_SECONDS = 5.0
+RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 1.0}
+
+log = Logger()
+
+
+class _KazooLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line over to Twisted's log."""
+        log.warn("kazoo: {line}", line=record.getMessage())
+
+
+_kazoo = logging.getLogger("kazoo")
+_kazoo.propagate = False
+# Below that it has a line for every attempt to connect; zookeeper.py says what an operator needs to know.
+_kazoo.setLevel(logging.ERROR)
+_kazoo.addHandler(_KazooLog())
+
+
+class Wish(NamedTuple):
+    """How this process wants to be seen. `new`: it was not registered yet, and is refused where it does not fit."""
+
+    comet: bool
+    info: NodeInfo
+    new: bool
+
+
+class Entry(NamedTuple):
+    """A live process: its znode, the session that owns it, the transaction that made it."""
+
+    path: str
+    comet: bool
+    info: NodeInfo
+    owner: int
+    made: int
+
+
+class Seen(NamedTuple):
+    """The result of a refresh."""
+
+    entries: list[Entry]
+    mine: Entry | None
+
+
+class Session:
+    """The blocking side. All but the constructor runs in the worker; the callbacks are called in kazoo's threads."""
+
+    def __init__(
+        self, settings: ZooKeeperSettings, on_state: Callable[[Session, bool], None], on_event: Callable[[Any], None]
+    ) -> None:
+        """`on_state` hears whether there is a connection, `on_event` that something has changed."""
+        self._settings = settings
+        self._on_event = on_event
+        self._mine: Entry | None = None
+        self._cache: dict[str, Entry | None] = {}
+        self._cached_for = 0
+        self._deadline = 0.0
+        self._client = KazooClient(
+            hosts=",".join(settings.hosts), timeout=settings.session_timeout, connection_retry=RECONNECT
+        )
+        self._client.add_listener(lambda state: on_state(self, state == KazooState.CONNECTED))
+
+    def open(self) -> None:
+        """Begin to connect, and never give up."""
+        self._client.start_async()
+
+    def close(self) -> None:
+        """End the session; what it registered is gone at once if ZooKeeper hears of it."""
+        try:
+            self._client.stop()
+        finally:
+            self._client.close()
+
+    def refresh(self, wish: Wish | None, register: bool) -> Seen:
+        """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError."""
+        self._deadline = time.monotonic() + JOB_SECONDS
+        owner = self._owner()
+        entries = self._read(owner)
+        if wish is None or not (register or self._find(entries, wish, owner)):
+            return Seen(entries, None)
+        if not self._find(entries, wish, owner):
+            _check_stores(entries, wish)
+            self._create(wish)
+            entries = self._read(owner)
+        self._mine = mine = self._find(entries, wish, owner)
+        if mine is None:
+            raise ConnectionLoss("the registration is gone again")
+        self._check_again(entries, wish, mine)
+        return Seen(self._without_ghosts(entries, mine), mine)
+
+    def withdraw(self) -> None:
+        """Delete the own znode."""
+        self._deadline = time.monotonic() + JOB_SECONDS
+        if self._mine is not None:
+            self._delete(self._mine.path)
+            self._mine = None
+
+    def _owner(self) -> int:
+        client_id = self._client.client_id
+        if client_id is None:
+            raise ConnectionLoss("not connected")
+        if client_id[0] != self._cached_for:
+            self._cache, self._cached_for = {}, client_id[0]
+        return self._cached_for
+
+    def _wait(self, result: Any) -> Any:
+        return result.get(timeout=max(0.0, self._deadline - time.monotonic()))
+
+    def _read(self, owner: int) -> list[Entry]:
+        comets, messages = self._settings.comet_path, self._settings.message_path
+        nodes = [(node, f"{comets}/{node}") for node in self._children(comets)]
+        asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
+        found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
+        found += [("", f"{messages}/{name}") for name in self._children(messages)]
+        reading = [(path, self._client.get_async(path)) for _, path in found if path not in self._cache]
+        contents = {path: self._wait_there(result) for path, result in reading}
+        cache: dict[str, Entry | None] = {}
+        for node, path in found:
+            if path in self._cache:
+                cache[path] = self._cache[path]
+            elif contents[path] is not None:
+                cache[path] = _entry(node, path, *contents[path])
+        self._cache = cache
+        return [entry for entry in cache.values() if entry is not None]
+
+    def _children(self, path: str) -> list[str]:
+        try:
+            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+        except NoNodeError:
+            self._wait(self._client.ensure_path_async(path))
+            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+
+    def _wait_there(self, result: Any) -> Any:
+        """The result of reading something that may have gone meanwhile: None."""
+        try:
+            return self._wait(result)
+        except NoNodeError:
+            return None
+
+    def _create(self, wish: Wish) -> None:
+        if wish.comet:
+            path, data = f"{self._settings.comet_path}/{wish.info.node}", znodes.comet_data(wish.info)
+            self._wait(self._client.ensure_path_async(path))
+        else:
+            path, data = self._settings.message_path, znodes.message_data(wish.info)
+        self._wait(self._client.create_async(f"{path}/", data, ephemeral=True, sequence=True))
+
+    def _find(self, entries: list[Entry], wish: Wish, owner: int) -> Entry | None:
+        mine = [entry for entry in entries if entry.owner == owner and entry.info.id == wish.info.id]
+        return max(mine, key=lambda entry: entry.made, default=None)
+
+    def _check_again(self, entries: list[Entry], wish: Wish, mine: Entry) -> None:
+        """Of two that start at once with different stores, the later one gives way."""
+        try:
+            _check_stores([entry for entry in entries if entry.made < mine.made], wish)
+        except StartError:
+            self._delete(mine.path)
+            raise
+
+    def _without_ghosts(self, entries: list[Entry], mine: Entry) -> list[Entry]:
+        """Delete what an earlier life of this process left behind: older entries with its address."""
+        ghosts = [entry for entry in entries if entry.info.id == mine.info.id and entry.made < mine.made]
+        for ghost in ghosts:
+            log.info("older registration {path} of {id} removed", path=ghost.path, id=mine.info.id)
+            self._delete(ghost.path)
+        return [entry for entry in entries if entry not in ghosts]
+
+    def _delete(self, path: str) -> None:
+        self._wait_there(self._client.delete_async(path))
+
+
+def _entry(node: str, path: str, data: bytes, stat: Any) -> Entry | None:
+    name = path.rpartition("/")[2]
+    try:
+        info = znodes.read_comet(node, name, data) if node else znodes.read_message(name, data)
+    except ValueError as wrong:
+        log.warn("{path} is skipped: {reason}", path=path, reason=wrong)
+        return None
+    return Entry(path, bool(node), info, stat.ephemeralOwner, stat.czxid)
+
+
+def _check_stores(entries: list[Entry], wish: Wish) -> None:
+    if wish.comet or not wish.new:
+        return
+    mine = tuple(sorted(wish.info.stores))
+    for entry in entries:
+        if not entry.comet and entry.info.id != wish.info.id and entry.info.stores != mine:
+            raise StartError(
+                f"this node's list of stores, {_named(mine)}, differs from that of the live message node "
+                f"{entry.info.id}, {_named(entry.info.stores)}: all must have the same"
+            )
+
+
+def _named(stores: tuple[tuple[str, int], ...]) -> str:
+    return ",".join(f"{name}:{weight}" for name, weight in stores) or "(none)"

@@ -1,0 +1,89 @@
+"""What a live process writes into ZooKeeper, and how it is read (protocol.md, section 7). Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from gopush.rpc.model import NodeInfo
+from gopush.values import addresses
+
+MAX_WEIGHT = 1000
+
+_SEQUENCE = re.compile(r"\d{10}")
+
+
+def comet_data(info: NodeInfo) -> bytes:
+    """The content of a comet process's znode."""
+    return _json({"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight})
+
+
+def message_data(info: NodeInfo) -> bytes:
+    """The content of a message node's znode."""
+    data: dict[str, Any] = {"rpc": info.rpc, "weight": info.weight}
+    if info.stores:
+        data["stores"] = dict(info.stores)
+    return _json(data)
+
+
+def read_comet(node: str, name: str, data: bytes) -> NodeInfo:
+    """A comet from its znode: the names of its node and its own, and its content. Raises ValueError.
+
+    Fields that are not known are left to those who know them.
+    """
+    fields = _fields(data)
+    return NodeInfo(
+        node,
+        _sequence(name),
+        _addresses(fields, "rpc", at_least=1),
+        _addresses(fields, "tcp"),
+        _addresses(fields, "ws"),
+        _weight(fields.get("weight", 1)),
+    )
+
+
+def read_message(name: str, data: bytes) -> NodeInfo:
+    """As read_comet(), for a message node: it has no name but its address."""
+    fields = _fields(data)
+    stores = fields.get("stores", {})
+    if not isinstance(stores, dict):
+        raise ValueError("stores are no object")
+    rpc = _addresses(fields, "rpc", at_least=1)
+    named = tuple(sorted((store, _weight(weight)) for store, weight in stores.items()))
+    return NodeInfo(rpc[0], _sequence(name), rpc, weight=_weight(fields.get("weight", 1)), stores=named)
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(data)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if not isinstance(fields, dict):
+        raise ValueError("not an object")
+    return fields
+
+
+def _sequence(name: str) -> int:
+    if not _SEQUENCE.fullmatch(name[-10:]):
+        raise ValueError("the name does not end in a sequence number")
+    return int(name[-10:])
+
+
+def _addresses(fields: dict[str, Any], name: str, at_least: int = 0) -> tuple[str, ...]:
+    found = fields.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(one, str) and addresses(one) == (one,) for one in found):
+        raise ValueError(f"{name} is no list of addresses")
+    if len(found) < at_least:
+        raise ValueError(f"{name} is missing")
+    return tuple(found)
+
+
+def _weight(weight: Any) -> int:
+    if type(weight) is not int or not 0 < weight <= MAX_WEIGHT:
+        raise ValueError(f"the weight is not from 1 to {MAX_WEIGHT}")
+    return weight

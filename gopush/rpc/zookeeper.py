@@ -1,0 +1,231 @@
+"""Coordination through ZooKeeper (protocol.md, section 7).
+
+kazoo lives in threads of its own (zksession.py): its callbacks only hand over to the reactor, and all that calls into
+it runs in one worker. Everything is repaired by one act, refresh: read all znodes, register where this process is
+missing, adopt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.clock import within
+from gopush.errors import StartError
+from gopush.rpc.adoption import Adoption
+from gopush.rpc.coordination import View, Watcher
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.worker import Worker
+from gopush.rpc.zksession import Seen, Session, Wish
+
+CHECK_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
+"""How long the start may go without ZooKeeper before that is said, and how long leaving may take."""
+
+STANDBY_SECONDS = 5.0
+"""A standby that lost its session lets the active process of its node register first, so that the roles stay."""
+
+log = Logger()
+
+
+class ZooKeeperCoordination:
+    """Coordination, as coordination.py describes it; goes on with the last view while ZooKeeper is away."""
+
+    def __init__(self, reactor: Any, settings: ZooKeeperSettings) -> None:
+        self.view = View()
+        self.connected = False
+        self._reactor = reactor
+        self._settings = settings
+        self._name = "ZooKeeper at " + ",".join(settings.hosts)
+        self._adoption = Adoption(settings.settle)
+        self._watchers: list[Watcher] = []
+        self._wish: Wish | None = None
+        self._registered: list[Deferred[None]] = []
+        self._worker = Worker(reactor, "zookeeper")
+        self._session = self._new_session()
+        self._check = LoopingCall(self._look_after)
+        self._check.clock = reactor
+        self._settling: Any = None
+        self._running = False
+        self._up = False
+        self._refreshing = False
+        self._stale = False
+        self._alone_since = 0.0
+        self._up_since = 0.0
+        self._said = False
+
+    def watch(self, watcher: Watcher) -> None:
+        """See Coordination."""
+        self._watchers.append(watcher)
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        return self._register(Wish(True, info, True))
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination. Fails with StartError where a live message node has other stores."""
+        return self._register(Wish(False, info, True))
+
+    def start(self) -> None:
+        """See Coordination."""
+        self._running = True
+        self._alone_since = self._reactor.seconds()
+        self._worker.start()
+        self._run(self._session.open)
+        self._check.start(CHECK_SECONDS, now=False)
+
+    def withdraw(self) -> Deferred[None]:
+        """See Coordination. Fires after a few seconds even if ZooKeeper does not answer."""
+        if self._wish is None or not self._running:
+            return succeed(None)
+        self._wish = self._adoption.mine = None
+        return self._bounded(self._session.withdraw)
+
+    def stop(self) -> Deferred[None]:
+        """See Coordination. What is registered goes with the session."""
+        if not self._running:
+            return succeed(None)
+        self._running = self.connected = False
+        self._check.stop()
+        self._settle_at(None)
+        stopped = self._bounded(self._session.close)
+        self._worker.stop()
+        return stopped
+
+    def _register(self, wish: Wish) -> Deferred[None]:
+        registered: Deferred[None] = Deferred()
+        self._registered.append(registered)
+        self._wish = wish
+        self._refresh()
+        return registered
+
+    def _new_session(self) -> Session:
+        return Session(
+            self._settings,
+            lambda session, up: self._reactor.callFromThread(self._state_changed, session, up),
+            lambda _: self._reactor.callFromThread(self._refresh),
+        )
+
+    def _state_changed(self, session: Session, up: bool) -> None:
+        if session is not self._session or not self._running:
+            return
+        self._up = up
+        if up:
+            self._up_since = self._reactor.seconds()
+            self._refresh()
+        elif self.connected:
+            self.connected = False
+            self._alone_since = self._reactor.seconds()
+            self._said = True
+            log.warn("{name} lost; going on with the last view", name=self._name)
+
+    def _refresh(self) -> None:
+        self._stale = True
+        if self._refreshing or not self._up or not self._running:
+            return
+        self._stale, self._refreshing = False, True
+        asked = (self._session, self._wish)
+        seen = self._worker.run(self._session.refresh, self._wish, self._may_register())
+        seen.addCallbacks(self._seen, self._not_seen, callbackArgs=asked, errbackArgs=asked)
+        seen.addErrback(lambda failure: log.failure("a view could not be adopted", failure))
+
+    def _may_register(self) -> bool:
+        if self._wish is None or self._wish.new or not self._wish.comet:
+            return True
+        node, me = self._wish.info.node, self._wish.info.id
+        is_standby = any(info.node == node and info.id != me for info in self.view.active)
+        return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
+
+    def _seen(self, seen: Seen, session: Session, wish: Wish | None) -> None:
+        self._refreshing = False
+        again = self._stale
+        if session is self._session and self._up and self._running:
+            self._connected()
+            if seen.mine is not None and wish is not None and wish is self._wish:
+                self._wish = wish._replace(new=False)
+                self._adoption.mine = seen.mine.info
+                self._answer(lambda registered: registered.callback(None))
+            comets = [entry.info for entry in seen.entries if entry.comet]
+            view = View(comets, [entry.info for entry in seen.entries if not entry.comet])
+            self._stale = self._adoption.lacks_me(view)
+            self._adopt(self._adoption.offer(view, self._reactor.seconds()))
+        if again:
+            self._refresh()
+
+    def _not_seen(self, failure: Failure, session: Session, wish: Wish | None) -> None:
+        self._refreshing = False
+        self._stale = True
+        if isinstance(failure.value, StartError) and wish is self._wish:
+            self._wish = None
+            self._answer(lambda registered: registered.errback(failure))
+        elif session is self._session:
+            log.debug("{name}: {reason!r}", name=self._name, reason=failure.value)
+
+    def _answer(self, fire: Callable[[Deferred[None]], None]) -> None:
+        waiting, self._registered = self._registered, []
+        for registered in waiting:
+            fire(registered)
+
+    def _connected(self) -> None:
+        if not self.connected:
+            self.connected = True
+            self._said = False
+            if self.view != View():
+                self._adoption.distrust(self._reactor.seconds() + self._settings.session_timeout)
+            log.info("{name} connected", name=self._name)
+
+    def _adopt(self, view: View | None) -> None:
+        self._settle_at(self._adoption.due)
+        if view is not None:
+            self.view = view
+            log.info(
+                "view: {comets} comets, {messages} message nodes", comets=len(view.comets), messages=len(view.messages)
+            )
+            for watcher in self._watchers:
+                watcher(view)
+
+    def _settle_at(self, due: float | None) -> None:
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        if due is not None:
+            self._settling = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._settled)
+
+    def _settled(self) -> None:
+        self._adopt(self._adoption.tick(self._reactor.seconds()))
+
+    def _look_after(self) -> None:
+        """Repeat a refresh that failed; where ZooKeeper stays away, say so, and begin anew.
+
+        A session that was away for its time-out is dead, but ZooKeeper would never say so if it came back empty: it
+        turns away clients that know a later state than its own.
+        """
+        if self._stale:
+            self._refresh()
+        if self.connected:
+            return
+        alone = self._reactor.seconds() - self._alone_since
+        if alone > PATIENCE_SECONDS and not self._said:
+            self._said = True
+            log.warn("{name} cannot be reached; trying on", name=self._name)
+        if alone > self._settings.session_timeout:
+            self._alone_since = self._reactor.seconds()
+            self._up = False
+            self._run(self._session.close)
+            self._session = self._new_session()
+            self._run(self._session.open)
+
+    def _run(self, job: Callable[[], None]) -> Deferred[None]:
+        done = self._worker.run(job)
+        return done.addErrback(lambda failure: log.debug("{name}: {reason!r}", name=self._name, reason=failure.value))
+
+    def _bounded(self, job: Callable[[], None]) -> Deferred[None]:
+        return within(PATIENCE_SECONDS, self._run(job), self._reactor).addErrback(self._left_behind)
+
+    def _left_behind(self, failure: Failure) -> None:
+        log.warn("{name} does not answer; it will notice that this process has left", name=self._name)
