@@ -249,6 +249,11 @@ class HttpChannel:
 
     def _refuse(self, refused: RefusedError) -> None:
         self._parser = None
+        if self._parked and self._parked[-1].awaits_client:
+            self._parked.pop()
+        elif self._waiting and self._waiting[-1].awaits_client:
+            self._output.close()  # in the middle of an answer there is no other way to say it
+            return
         self._lingers = refused.unread
         self.request(refused.request, always(refused.response))
 

@@ -12,9 +12,10 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from gopush.http.request import Request
 from gopush.http.response import Response, plain
-from gopush.http.routing import Route, RouteTable, StreamRoute
+from gopush.http.routing import AnyRoute, Route, RouteTable, StreamRoute
 
 HEAD_LIMIT = 16 << 10
+_ENDLESS = 1 << 63
 
 
 class Body(Protocol):
@@ -178,7 +179,7 @@ class RequestParser:
         self._route = route = self._table.find(path, method)
         self._body: Body | None = None
         self._pieces: list[bytes] = []
-        self._room = route.limit
+        self._room = _limit(route)
         with_body = b"content-length" in headers or b"transfer-encoding" in headers
         if with_body:
             self._check_length(request)
@@ -194,10 +195,14 @@ class RequestParser:
     def _check_length(self, request: Request) -> None:
         coding, length = (request.headers.get(name) for name in (b"transfer-encoding", b"content-length"))
         if coding is None:
-            if int(length or 0) > self._route.limit:
-                raise RefusedError(self._route.too_large, request, True)
+            if int(length or 0) > self._room:
+                raise self._too_large(request)
         elif coding.strip().lower() != b"chunked" or length is not None or request.version == "1.0":
             raise RefusedError(plain(400), request, False)
+
+    def _too_large(self, request: Request | None) -> RefusedError:
+        assert isinstance(self._route, Route)  # streams are endless
+        return RefusedError(self._route.too_large, request, True)
 
     def _check_stream(self, request: Request, route: StreamRoute) -> None:
         if request.version == "1.0":
@@ -211,7 +216,7 @@ class RequestParser:
         self._progress = True
         self._room -= len(piece)
         if self._room < 0:
-            raise RefusedError(self._route.too_large, self._request, True)
+            raise self._too_large(self._request)
         if self._body is None:
             self._pieces.append(piece)
         else:
@@ -230,6 +235,10 @@ class RequestParser:
             self._sink.request(request, self._route)
         if request.connection == b"close":
             raise _LastRequestError
+
+
+def _limit(route: AnyRoute) -> int:
+    return route.limit if isinstance(route, Route) else _ENDLESS
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -16,7 +16,6 @@ Handler = Callable[[Request], "Response | Deferred[Response]"]
 
 TOO_LARGE = plain(413)
 SMALL_BODY = 64 << 10
-NO_LIMIT = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,6 @@ class StreamRoute:
     handler: Callable[[Request, Answer], Receiver]
     content_type: str
     refuse: Callable[[Request], Response | None] = lambda _: None
-    limit: int = NO_LIMIT
-    too_large: Response = TOO_LARGE
 
 
 AnyRoute = Route | StreamRoute

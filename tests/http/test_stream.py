@@ -1,0 +1,234 @@
+"""Requests that are answered while their body still comes."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from twisted.internet.task import Clock
+
+from gopush.http.request import Request
+from gopush.http.response import Response, plain
+from gopush.http.routing import Answer, Receiver, Route, Routes, StreamRoute
+from tests.conftest import InReactor
+from tests.http.client import PATIENCE, Client
+from tests.http.conftest import Serve
+from tests.http.test_channel import Later, echo, poll
+
+
+class Upper:
+    """Answers each piece in capitals; `hold` keeps it from reading."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.size = 0
+        self.events: list[str] = []
+
+    def received(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if piece == b"fail":
+            raise RuntimeError("a receiver's mistake")
+        if piece == b"enough":
+            self.answer.finish()
+        elif piece == b"hold":
+            self.answer.pause()
+        else:
+            self.answer.write(piece.upper())
+
+    def ended(self) -> None:
+        self.events.append("ended")
+        self.answer.finish()
+
+    def drained(self) -> None:
+        self.events.append("drained")
+
+    def lost(self) -> None:
+        self.events.append("lost")
+
+
+class Streams:
+    def __init__(self) -> None:
+        self.opened: list[Upper] = []
+        self.later = Later()
+
+    def open(self, request: Request, answer: Answer) -> Receiver:
+        if request.query.text("fail"):
+            raise RuntimeError("a handler's mistake")
+        self.opened.append(Upper(answer))
+        return self.opened[-1]
+
+    def refuse(self, request: Request) -> Response | None:
+        return plain(403) if request.header(b"origin") else None
+
+    def routes(self) -> Routes:
+        return {
+            "/stream": {"POST": StreamRoute(self.open, "text/plain", self.refuse)},
+            "/echo": {"GET": Route(echo)},
+            "/later": {"GET": Route(self.later)},
+        }
+
+
+CHUNKED = b"POST /stream HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_answers_while_the_body_comes_and_goes_on_after_it(serve: Serve) -> None:
+    with Client(serve(Streams().routes()).port) as client:
+        for _ in range(2):
+            client.send(CHUNKED)
+            for word in (b"one", b"two"):
+                client.send(chunk(word))
+                if word == b"one":
+                    head = client._until(b"\r\n\r\n")
+                    assert head.endswith(b"\r\nTransfer-Encoding: chunked")
+                assert client._chunk() == word.upper()
+            client.send(chunk(b""))
+            assert client._chunk() == b""
+        assert client.request("POST", "/stream", b"length").body == b"LENGTH"
+        assert client.request("POST", "/stream").body == b""
+        assert client.request("GET", "/echo").status == 200
+
+
+def test_http_1_0_gets_a_body_until_the_end(serve: Serve) -> None:
+    with Client(serve(Streams().routes()).port) as client:
+        client.send(b"POST /stream HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\nbody")
+        answer = client.answer()
+        assert answer.body == b"BODY"
+        assert answer.headers["connection"] == "close"
+
+
+def test_streams_keep_their_place_in_the_order(serve: Serve, in_reactor: InReactor) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port) as client:
+        stream = CHUNKED + chunk(b"a") + chunk(b"")
+        client.send(b"GET /later?q=0 HTTP/1.1\r\n\r\n" + stream * 1000 + b"GET /echo?q=1 HTTP/1.1\r\n\r\n")
+        poll(lambda: streams.later.waiting)
+        time.sleep(0.1)
+        assert not streams.opened
+        in_reactor(streams.later.answer, 0)
+        assert client.answer().body == b"later 0"
+        assert [client.answer().body for _ in range(1000)] == [b"A"] * 1000
+        assert client.answer().body == b"GET|/echo|1|"
+
+
+def test_pausing_stops_the_client_and_resuming_lets_it_go_on(serve: Serve, in_reactor: InReactor) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port) as client:
+        client.send(CHUNKED + chunk(b"hold"))
+        poll(lambda: streams.opened and streams.opened[0].size == 4)
+        rest = chunk(b"x" * 50_000) * 400 + chunk(b"")
+        sender = threading.Thread(target=client.send, args=(rest,), daemon=True)
+        sender.start()
+        time.sleep(0.3)
+        assert sender.is_alive()
+        assert streams.opened[0].size < 1_000_000
+        in_reactor(streams.opened[0].answer.resume)
+        assert len(client.answer().body) == 20_000_000
+        sender.join(PATIENCE)
+
+
+def test_who_does_not_read_its_answer_stalls_it(serve: Serve) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port, rcvbuf=4096) as client:
+        rest = CHUNKED + chunk(b"x" * 50_000) * 400 + chunk(b"")
+        sender = threading.Thread(target=client.send, args=(rest,), daemon=True)
+        sender.start()
+        poll(lambda: streams.opened and streams.opened[0].answer.stalled)
+        time.sleep(0.2)
+        assert sender.is_alive()
+        assert len(client.answer().body) == 20_000_000
+        sender.join(PATIENCE)
+        assert "drained" in streams.opened[0].events
+
+
+def test_a_refusal_comes_before_the_body(serve: Serve) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port) as client:
+        client.send(b"POST /stream HTTP/1.1\r\nOrigin: http://h\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n")
+        assert client.answer().status == 403
+        assert not streams.opened
+
+
+def test_expect_100_continue(serve: Serve) -> None:
+    with Client(serve(Streams().routes()).port) as client:
+        client.send(b"POST /stream HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+        assert client.answer().status == 100
+        client.send(b"body")
+        assert client.answer().body == b"BODY"
+
+
+def test_what_is_malformed_within_a_body_closes(serve: Serve, in_reactor: InReactor) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port) as client:
+        client.send(CHUNKED + chunk(b"a") + b"garbage\r\n")
+        assert client._until(b"\r\n\r\n")
+        assert client.rest() == b"1\r\nA\r\n"
+        poll(lambda: streams.opened[0].events == ["lost"])
+    with Client(serve(streams.routes()).port) as client:
+        client.send(b"GET /later?q=0 HTTP/1.1\r\n\r\n" + CHUNKED + chunk(b"a") + b"garbage\r\n")
+        poll(lambda: streams.later.waiting)
+        time.sleep(0.1)
+        in_reactor(streams.later.answer, 0)
+        assert client.answer().body == b"later 0"
+        assert client.answer().status == 400
+        assert client.closed()
+        assert len(streams.opened) == 1
+
+
+def test_mistakes_end_the_connection_and_nothing_else(serve: Serve) -> None:
+    streams = Streams()
+    server = serve(streams.routes())
+    with Client(server.port) as client:
+        client.send(CHUNKED + chunk(b"fail"))
+        assert client.closed()
+        assert streams.opened[0].events == ["lost"]
+    with Client(server.port) as client:
+        client.send(b"POST /stream?fail=1 HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody")
+        assert client.closed()
+    with Client(server.port) as client:
+        assert client.request("GET", "/echo").status == 200
+
+
+def test_an_answer_that_is_complete_before_the_body_closes(serve: Serve) -> None:
+    server = serve(Streams().routes(), Clock())
+    with Client(server.port) as client:
+        client.send(CHUNKED + chunk(b"enough") + b"GET /echo HTTP/1.1\r\n\r\n")
+        assert client.answer().body == b""
+        while client.silent(0.05):
+            server.advance(4)
+        assert client.closed()
+
+
+def test_a_receiver_hears_that_the_client_has_gone(serve: Serve, in_reactor: InReactor) -> None:
+    streams = Streams()
+    with Client(serve(streams.routes()).port) as client:
+        client.send(CHUNKED + chunk(b"a"))
+        poll(lambda: streams.opened)
+    poll(lambda: streams.opened[0].events == ["lost"])
+    in_reactor(streams.opened[0].answer.write, b"into the void")
+    in_reactor(streams.opened[0].answer.finish)
+    in_reactor(streams.opened[0].answer.resume)
+
+
+def test_a_stream_without_progress_is_closed_but_not_while_it_is_the_servers_turn(
+    serve: Serve, in_reactor: InReactor
+) -> None:
+    """protocol.md, section 4: half a request included, on both ports."""
+    streams = Streams()
+    server = serve(streams.routes(), Clock())
+    with Client(server.port) as client:
+        client.send(CHUNKED + chunk(b"hold"))
+        poll(lambda: streams.opened and streams.opened[0].size == 4)
+        server.advance(30)
+        in_reactor(streams.opened[0].answer.write, b"w")
+        assert client._until(b"\r\n\r\n")
+        assert client._chunk() == b"w"
+        in_reactor(streams.opened[0].answer.resume)
+        server.advance(9)
+        client.send(chunk(b"a"))
+        assert client._chunk() == b"A"
+        server.advance(12)
+        assert client.closed()
