@@ -111,7 +111,7 @@ class Peers(Generic[S]):
                 self.live[name].info = info
             else:
                 self.live[name] = Peer(info, self._connect(info))
-        for name in self.live.keys() - wanted.keys():
+        for name in [name for name in self.live if name not in wanted]:
             peer = self.live.pop(name)
             for lane in list(peer.lanes.values()):
                 lane.give_up()

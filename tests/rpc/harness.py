@@ -1,0 +1,59 @@
+"""A node that answers as a test wants, for all that calls nodes through lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+
+class Node:
+    """Answers each item with (its own name, the item). Its `mode`:
+
+    "up": at once; "late": when the test calls answer(); "silent": never; "down": every call fails;
+    "short": with too few answers; "raises": the call itself raises.
+    """
+
+    def __init__(self, name: str = "a", mode: str = "up") -> None:
+        self.name = name
+        self.mode = mode
+        self.batches: list[list[Any]] = []
+        self.pings = 0
+        self.stopped = False
+        self._late: list[tuple[Deferred[Any], list[Any]]] = []
+
+    def call(self, items: list[Any]) -> Deferred[list[Any]]:
+        if self.mode == "raises":
+            raise ValueError("cannot be packed")
+        if self.mode == "down":
+            return fail(ConnectionError("down"))
+        self.batches.append(items)
+        waiting: Deferred[list[Any]] = Deferred()
+        if self.mode == "late":
+            self._late.append((waiting, items))
+        elif self.mode != "silent":
+            waiting.callback(self._answers(items)[: -1 if self.mode == "short" else None])
+        return waiting
+
+    def answer(self) -> None:
+        """Answer the oldest call, if its caller still waits."""
+        waiting, items = self._late.pop(0)
+        if not waiting.called:
+            waiting.callback(self._answers(items))
+
+    def _answers(self, items: list[Any]) -> list[Any]:
+        return [(self.name, item) for item in items]
+
+    def ping(self) -> Deferred[None]:
+        self.pings += 1
+        if self.mode == "silent":
+            return Deferred()
+        return fail(ConnectionError("down")) if self.mode in ("down", "raises") else succeed(None)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    @property
+    def items(self) -> list[Any]:
+        """All that it was ever given."""
+        return [item for batch in self.batches for item in batch]
