@@ -1,0 +1,296 @@
+"""The comets as web and the other comets use them (delivery rules 6 and 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import StaticCoordination, View
+from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import EPOCH, Clock, result
+
+
+class Comet:
+    """Answers pushes with `ret` and its own number as the mid. Modes: "up", "down", "silent"."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.mode = "up"
+        self.ret = RET_OK
+        self.pushes: list[Push] = []
+        self.notices: list[Notice] = []
+        self.closed: list[str] = []
+        self.stopped = False
+
+    def _answer(self, value: Any) -> Deferred[Any]:
+        if self.mode == "down":
+            return fail(ConnectionError("down"))
+        return Deferred() if self.mode == "silent" else succeed(value)
+
+    def push(self, pushes: list[Push]) -> Deferred[list[Pushed]]:
+        self.pushes += pushes
+        return self._answer([Pushed(self.ret, self.number if self.ret == RET_OK else 0)] * len(pushes))
+
+    def notice(self, notices: list[Notice]) -> Deferred[None]:
+        self.notices += notices
+        return self._answer(None)
+
+    def close(self, keys: list[str]) -> Deferred[list[int]]:
+        self.closed += keys
+        return self._answer([self.number] * len(keys))
+
+    def ping(self) -> Deferred[None]:
+        return self._answer(None)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class World:
+    """Comets 1, 2, …; `key` belongs to the first, in this process's view."""
+
+    def __init__(self, size: int = 3) -> None:
+        self.clock = Clock()
+        self.comets: dict[str, Comet] = {}
+        infos = [NodeInfo(f"node{number}", 0, (f"c{number}",)) for number in range(1, size + 1)]
+        self.coordination = StaticCoordination(View(infos))
+        self.client = Comets(self.clock, self.coordination, self._connect, RpcSettings(), self.now)  # type: ignore[arg-type]
+        keys = (f"key-{i}" for i in range(1000))
+        self.key = next((key for key in keys if self.owner(key) == "c1"), "key")
+
+    def _connect(self, info: NodeInfo) -> Comet:
+        comet = self.comets[info.id] = Comet(int(info.id[1:]))
+        return comet
+
+    def owner(self, key: str) -> str | None:
+        owner = self.coordination.view.owner(key)
+        return owner.id if owner is not None else None
+
+    def now(self) -> float:
+        return EPOCH + self.clock.seconds()
+
+    def push(self, deadline: float = 4, body: bytes = b"1") -> list[Pushed]:
+        push = Push(self.key, body, 60, "id", 60, self.now() + deadline)
+        return result(self.client.push(push))
+
+    def wait(self, seconds: float = 0) -> None:
+        for _ in range(round(seconds * 16) + 1):
+            while self.clock.due:
+                self.clock.advance(0)
+            self.clock.advance(1 / 16 if seconds else 0)
+
+    def asked(self) -> list[str]:
+        return [name for name, comet in self.comets.items() for _ in comet.pushes]
+
+
+def test_a_push_goes_to_the_owner() -> None:
+    world = World()
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
+    assert world.asked() == ["c1"]
+
+
+def test_a_standby_is_not_asked_while_the_active_one_answers() -> None:
+    world = World(1)
+    view = world.coordination.view
+    world.coordination.adopt(View([*view.comets, NodeInfo("node1", 1, ("c2",)), NodeInfo("node1", 2, ("c3",))]))
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_the_owner_does_not_answer_another_comet_takes_the_push(mode: str) -> None:
+    world = World()
+    world.comets["c1"].mode = mode
+    answer = world.push()
+    world.wait(2.2)
+    assert answer[0].ret == RET_OK
+    assert answer[0].mid in (2, 3)
+    assert len(world.asked()) == 2
+
+
+def test_every_attempt_bears_the_same_id_and_deadline() -> None:
+    """So that the store tells the second one from a second push, and refuses it after the deadline."""
+    world = World()
+    world.comets["c1"].mode = "silent"
+    world.push()
+    world.wait(2.2)
+    pushes = [push for comet in world.comets.values() for push in comet.pushes]
+    assert len(pushes) == 2
+    assert len(set(pushes)) == 1
+
+
+def test_a_push_that_the_owner_could_not_have_stored_goes_elsewhere() -> None:
+    """Perhaps another comet reaches a message node."""
+    world = World()
+    world.comets["c1"].ret = world.comets["c2"].ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 3)]
+    assert world.asked() == ["c1", "c2", "c3"]
+
+
+def test_where_none_can_have_it_stored_the_answer_is_65535() -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1", "c2", "c3"]
+
+
+def test_a_single_comet_is_believed() -> None:
+    world = World(1)
+    world.comets["c1"].ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1"]
+
+
+def test_going_elsewhere_passes_over_who_does_not_answer() -> None:
+    world = World()
+    world.comets["c1"].ret = RET_INTERNAL
+    world.comets["c2"].mode = "down"
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 3)]
+
+
+def test_going_elsewhere_ends_with_the_deadline() -> None:
+    world = World(4)
+    world.comets["c1"].ret = RET_INTERNAL
+    for name in ("c2", "c3", "c4"):
+        world.comets[name].mode = "silent"
+    answer = world.push(deadline=3)
+    world.wait(3)
+    assert answer == []
+    world.wait(1.5)
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1", "c2", "c3"]
+
+
+def test_where_no_comet_is_known_the_answer_is_1001() -> None:
+    assert World(0).push() == [Pushed(RET_NO_NODE, 0)]
+
+
+def test_where_the_last_comet_goes_the_answer_is_1001() -> None:
+    world = World(1)
+    world.comets["c1"].mode = "silent"
+    answer = world.push()
+    world.wait()
+    world.coordination.adopt(View())
+    world.wait()
+    assert answer == [Pushed(RET_NO_NODE, 0)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_nobody_answers_the_answer_is_65535_in_time(mode: str) -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.mode = mode
+    answer = world.push()
+    world.wait(4.2)
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    asked = len(world.asked())
+    world.wait(5)
+    assert len(world.asked()) == asked
+
+
+def test_a_push_past_its_deadline_is_not_sent() -> None:
+    world = World()
+    answer = world.push(deadline=-1)
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == []
+
+
+def test_pushes_follow_the_view() -> None:
+    world = World()
+    view = world.coordination.view
+    world.coordination.adopt(View([info for info in view.comets if info.id != "c1"]))
+    answer = world.push()
+    world.wait()
+    assert f"c{answer[0].mid}" == world.owner(world.key)
+    assert world.comets["c1"].stopped
+
+
+def test_pushes_of_a_key_keep_their_order_when_the_owner_dies() -> None:
+    world = World()
+    world.comets["c1"].mode = "silent"
+    for i in range(5):
+        world.push(body=b"%d" % i)
+    world.wait()
+    world.push(body=b"5")
+    world.wait(2.2)
+    (other,) = [comet for comet in world.comets.values() if comet.number != 1 and comet.pushes]
+    assert [push.body for push in other.pushes] == [b"%d" % i for i in range(6)]
+
+
+# --- notices ---
+
+
+def test_a_notice_goes_to_the_comet_that_is_named() -> None:
+    world = World()
+    notices = [Notice(world.key, mid, mid - 16, b"1", 1) for mid in (16, 32)]
+    for notice in notices:
+        world.client.notice("c2", notice)
+    world.wait()
+    assert world.comets["c2"].notices == notices
+    assert world.comets["c1"].notices == world.comets["c3"].notices == []
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_a_notice_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
+    world = World()
+    world.comets["c2"].mode = mode
+    world.client.notice("c2", Notice(world.key, 16, 0, None, 1))
+    world.wait(3)
+    assert len(world.comets["c2"].notices) == 1
+    assert world.comets["c1"].notices == world.comets["c3"].notices == []
+
+
+def test_a_notice_to_a_comet_that_is_gone_is_no_trouble() -> None:
+    World().client.notice("c9", Notice("k", 16, 0, None, 1))
+
+
+# --- closing ---
+
+
+def test_closing_asks_every_comet_and_adds_up() -> None:
+    """Its subscribers may still be where the key was."""
+    world = World()
+    answer = result(world.client.close(world.key))
+    world.wait()
+    assert answer == [1 + 2 + 3]
+    assert all(comet.closed == [world.key] for comet in world.comets.values())
+
+
+def test_closing_does_not_wait_for_who_does_not_answer() -> None:
+    world = World()
+    world.comets["c1"].mode, world.comets["c2"].mode = "silent", "down"
+    answer = result(world.client.close(world.key))
+    world.wait(1.1)
+    assert answer == [3]
+
+
+def test_closing_without_any_comet() -> None:
+    assert result(World(0).client.close("k")) == [0]
+
+
+def test_stopping_fails_what_waits() -> None:
+    world = World()
+    world.comets["c1"].mode = "silent"
+    answer = world.push()
+    world.wait()
+    world.client.stop()
+    assert answer == [Pushed(RET_NO_NODE, 0)]
+    assert all(comet.stopped for comet in world.comets.values())
