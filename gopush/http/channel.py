@@ -92,11 +92,14 @@ class HttpChannel:
         self._end_turn()
 
     def readConnectionLost(self) -> None:
-        """See IHalfCloseableProtocol: the client sends no more, and still reads its answers."""
+        """See IHalfCloseableProtocol: the client sends no more, and perhaps still reads its answers."""
         self._half_closed = True
         self._parser = None
         self._lingers = False
-        self._turn()
+        if any(not exchange.ended for exchange in (*self._waiting, *self._parked)):
+            self._output.abort()
+        else:
+            self._turn()
 
     def writeConnectionLost(self) -> None:
         """See IHalfCloseableProtocol."""
@@ -221,7 +224,7 @@ class HttpChannel:
             first.out = b""
             if not first.done:
                 return
-            if first.awaits_client:  # answered before its body came: what follows cannot be told from it
+            if not first.ended:  # answered before its body came: what follows cannot be told from it
                 self._parser, self._lingers, self._parked = None, True, []
             del self._waiting[0]
 
@@ -249,9 +252,9 @@ class HttpChannel:
 
     def _refuse(self, refused: RefusedError) -> None:
         self._parser = None
-        if self._parked and self._parked[-1].awaits_client:
+        if self._parked and not self._parked[-1].ended:
             self._parked.pop()
-        elif self._waiting and self._waiting[-1].awaits_client:
+        elif self._waiting and not self._waiting[-1].ended:
             self._output.close()  # in the middle of an answer there is no other way to say it
             return
         self._lingers = refused.unread

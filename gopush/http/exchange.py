@@ -45,6 +45,7 @@ class Exchange:
     __slots__ = ("_channel", "_request", "_route", "done", "out")
 
     paused = False
+    ended = True
     awaits_client = False
 
     def __init__(self, channel: Channel, request: Request, route: Route) -> None:

@@ -7,6 +7,7 @@ could make two readers disagree about where a request ends is refused here.
 from __future__ import annotations
 
 from typing import Protocol
+from urllib.parse import quote_from_bytes
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -16,6 +17,7 @@ from gopush.http.routing import AnyRoute, Route, RouteTable, StreamRoute
 
 HEAD_LIMIT = 16 << 10
 _ENDLESS = 1 << 63
+_ASCII = bytes(range(128)).decode()
 
 
 class Body(Protocol):
@@ -63,11 +65,11 @@ class RequestParser:
     """Parses what one connection sends."""
 
     __slots__ = (
+        "_between",
         "_body",
         "_fed",
         "_head_size",
         "_headers",
-        "_limit",
         "_parser",
         "_peer",
         "_pieces",
@@ -90,6 +92,7 @@ class RequestParser:
         self._progress = False
         self.finished = False
         self.on_message_begin()
+        self._between = True
 
     def feed(self, data: bytes) -> bool:
         """Parse a piece of input; whether it moved something on: began a request, or ended a head, or was of a body.
@@ -97,6 +100,8 @@ class RequestParser:
         Raises RefusedError. After that, and once `finished`, the parser must not be fed again.
         """
         self._progress = False
+        if self._between and not data.isascii():
+            data = _escape_line(data)
         try:
             self._parse(data)
         except HttpParserCallbackError as stopped:
@@ -134,6 +139,7 @@ class RequestParser:
     def on_message_begin(self) -> None:
         """A request begins."""
         self._progress = True
+        self._between = False
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_size = 0
@@ -227,7 +233,7 @@ class RequestParser:
         request = self._request
         if request is None:
             return
-        self._progress = True
+        self._progress = self._between = True
         if self._body is not None:
             self._body.end()
         elif isinstance(self._route, Route):
@@ -239,6 +245,12 @@ class RequestParser:
 
 def _limit(route: AnyRoute) -> int:
     return route.limit if isinstance(route, Route) else _ENDLESS
+
+
+def _escape_line(data: bytes) -> bytes:
+    """Escape the letters beyond ASCII that old clients leave in a request line: only old parsers let them pass."""
+    line, end, rest = data.partition(b"\r\n")
+    return data if line.isascii() else quote_from_bytes(line, _ASCII).encode() + end + rest
 
 
 def _origin_form(target: bytes) -> bytes:

@@ -1,0 +1,106 @@
+"""A small world behind a web node: a log per key, a comet that appends to it, all in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import RET_NO_NODE, UnavailableError
+from gopush.rpc.model import Head, Message, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
+
+NOW = 1_700_000_000.0
+
+
+class FakeMessages:
+    """Keeps everything for ever; pages are small. `down`: the store does not answer."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, list[Message]] = {}
+        self.kept_tokens: dict[str, list[Token]] = {}
+        self.reads: list[tuple[str, int]] = []
+        self.down = False
+
+    def append(self, key: str, body: bytes, now: float = NOW) -> int:
+        log = self.logs.setdefault(key, [])
+        mid = next_mid(log[-1].mid if log else 0, 0, mid_at(now))
+        log.append(Message(mid, body))
+        return mid
+
+    def read(self, key: str, after: int, limit: int = 256) -> Deferred[Page]:
+        self.reads.append((key, after))
+        if self.down:
+            return fail(UnavailableError("down"))
+        log = self.logs.get(key, [])
+        found = [message for message in log if message.mid > after]
+        page = found[: min(limit, 3)]
+        return succeed(Page(page, Head(log[-1].mid if log else 0, 0), len(page) < len(found)))
+
+    def delete(self, key: str) -> Deferred[None]:
+        if self.down:
+            return fail(UnavailableError("down"))
+        self.logs.pop(key, None)
+        return succeed(None)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        self.kept_tokens.setdefault(key, []).append(token)
+        return succeed(None)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        kept = self.kept_tokens.get(key, [])
+        self.kept_tokens[key] = [token for token in kept if token.digest != digest]
+        return succeed(len(self.kept_tokens[key]) < len(kept))
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        return succeed(self.kept_tokens.get(key, []))
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        if self.down:
+            return fail(UnavailableError("down"))
+        kept = self.kept_tokens.get(key, [])
+        return succeed(TokenState(bool(kept), any(token.digest == digest for token in kept)))
+
+
+class FakeComets:
+    """Appends at once, or `later` when the test says so; `refuse` gives the ret of keys that fail."""
+
+    def __init__(self, messages: FakeMessages) -> None:
+        self._messages = messages
+        self.pushes: list[Push] = []
+        self.closed: list[str] = []
+        self.refuse: Callable[[str], int] = lambda key: 0
+        self.none_known = False
+        self.hold = False
+        self.held: list[tuple[Push, Deferred[Pushed]]] = []
+        self.most_held = 0
+        self._first: dict[tuple[str, str], Pushed] = {}
+
+    def push(self, push: Push) -> Deferred[Pushed]:
+        self.pushes.append(push)
+        answer: Deferred[Pushed] = Deferred()
+        self.held.append((push, answer))
+        self.most_held = max(self.most_held, len(self.held))
+        if not self.hold:
+            self.answer_all()
+        return answer
+
+    def answer_all(self) -> None:
+        """Answer what is held, the last push first: nobody may depend on the order."""
+        held, self.held = self.held, []
+        answers = [(answer, self._append(push)) for push, answer in held]
+        for answer, pushed in reversed(answers):
+            answer.callback(pushed)
+
+    def close(self, key: str) -> Deferred[int]:
+        self.closed.append(key)
+        assert key not in self._messages.logs, "a message was there when the subscribers were closed"
+        return succeed(1)
+
+    def _append(self, push: Push) -> Pushed:
+        ret = RET_NO_NODE if self.none_known else self.refuse(push.key)
+        if ret:
+            return Pushed(ret, 0)
+        known = self._first.get((push.key, push.id))
+        if known is None:
+            known = self._first[push.key, push.id] = Pushed(0, self._messages.append(push.key, push.body))
+        return known
