@@ -127,6 +127,6 @@ MESSAGE_CALLS: Mapping[str, Call] = {
 COMET_CALLS: Mapping[str, Call] = {
     "push": Call((many(_push),), many(_pushed)),
     "notice": Call((many(_notice),), _none),
-    "close": Call((many(_text),), _number),
+    "close": Call((many(_text),), many(_number)),
     "ping": Call((), _none),
 }

@@ -312,6 +312,7 @@ class _Remote:
             if root is None and self._root is None:
                 self.unreachable(Failure(UnavailableError(reason)))
             elif root is not None and root is self._root and root.broker.received == heard:
+                self._root = None
                 root.broker.refuse(f"gave {reason}")
         raise UnavailableError(f"{self.info.id}: {name}: {reason}")
 
@@ -337,9 +338,9 @@ class RemoteComet(_Remote):
         """See CometService."""
         return self._call("notice", notices)
 
-    def close(self, keys: Sequence[str]) -> Deferred[int]:
+    def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """See CometService."""
-        return self._call("close", keys)
+        return self._batch("close", keys)
 
 
 class RemoteMessage(_Remote):

@@ -1,0 +1,95 @@
+"""All three roles in one process: the same services, called directly where a cluster has Perspective Broker."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from gopush.comet.node import ClientPorts
+from gopush.comet.service import Comet
+from gopush.comet.upkeep import Upkeep
+from gopush.embedded.settings import EmbeddedSettings
+from gopush.errors import StartError
+from gopush.message.service import Message
+from gopush.message.settings import MessageSettings
+from gopush.message.stores import open_store
+from gopush.process import advertised, give_up
+from gopush.rpc.comets import CometNode, Comets
+from gopush.rpc.coordination import StaticCoordination
+from gopush.rpc.messages import MessageNode, Messages
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.settings import RpcSettings
+from gopush.web.node import HttpPorts
+from gopush.web.service import Web
+
+NAME = "embedded"
+
+
+class EmbeddedNode(MultiService):
+    """A whole gopush."""
+
+    def __init__(self, reactor: Any, settings: EmbeddedSettings) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._coordination = StaticCoordination()
+        subscribers, rpc = settings.subscribers, RpcSettings()
+        store = open_store(
+            MessageSettings(storage=settings.storage, store=settings.store, sqlite=settings.sqlite), reactor
+        )
+        self._message = Message(store, reactor)
+        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessageNode, _Here(self._message)), rpc)
+        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(self._comet)), rpc)
+        self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
+        self._upkeep = Upkeep(reactor, self._comet, self._coordination)
+        web = Web(reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline)
+        self._info = NodeInfo(
+            node=NAME,
+            sequence=0,
+            rpc=(NAME,),
+            tcp=advertised("tcp", subscribers.tcp_bind, subscribers.tcp_advertise),
+            ws=advertised("websocket", subscribers.websocket_bind, subscribers.websocket_advertise),
+        )
+        ClientPorts(reactor, self._comet, subscribers, settings).setServiceParent(self)  # type: ignore[no-untyped-call]
+        HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Open the store, then take part in the cluster of one."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._upkeep.start()
+        Deferred.fromCoroutine(self._register()).addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Answer what is under way, then close the store."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _register(self) -> None:
+        await self._message.start()
+        await self._coordination.register_message(self._info)
+        await self._coordination.register_comet(self._info)
+
+    async def _stop(self) -> None:
+        await super().stopService()  # type: ignore[no-untyped-call]
+        self._upkeep.stop()
+        self._comets.stop()
+        self._messages.stop()
+        await self._message.stop()
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(StartError)  # type: ignore[no-untyped-call]
+        give_up(self._reactor, StartError(failure.getErrorMessage()))
+
+
+class _Here:
+    """A service of this process in the place of a connection to another one: letting go of it does not stop it."""
+
+    def __init__(self, service: object) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def stop(self) -> None:
+        """See Peers."""

@@ -1,0 +1,65 @@
+"""A message node as a process of the cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from gopush.errors import StartError
+from gopush.message.service import Message
+from gopush.message.settings import MessageSettings
+from gopush.message.stores import open_store
+from gopush.process import Listeners, advertised, give_up
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.listening import refuse_open_doors
+from gopush.rpc.model import NodeInfo
+from gopush.rpc.pb import serve_message
+from gopush.transport import EagerReactor
+
+LINGER_SECONDS = 1.0
+
+
+class MessageNode(MultiService):
+    """All of a message process."""
+
+    def __init__(self, reactor: Any, settings: MessageSettings, coordination: Coordination) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        refuse_open_doors(settings.rpc_bind, settings.rpc.secret)
+        self._reactor = reactor
+        self._coordination = coordination
+        self._linger = settings.zookeeper.settle + LINGER_SECONDS
+        store = open_store(settings, reactor)
+        rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
+        self._info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
+        self._message = Message(store, reactor)
+        calls = serve_message(reactor, self._message, settings.rpc.secret)
+        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """Open the store and listen, then tell the others."""
+        super().startService()  # type: ignore[no-untyped-call]
+        Deferred.fromCoroutine(self._register()).addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Leave the view, serve on until everybody has seen it, and only then stop."""
+        return Deferred.fromCoroutine(self._leave())
+
+    async def _register(self) -> None:
+        await self._message.start()
+        self._coordination.start()
+        await self._coordination.register_message(self._info)
+
+    async def _leave(self) -> None:
+        await self._coordination.withdraw()
+        await deferLater(self._reactor, self._linger, lambda: None)
+        await super().stopService()  # type: ignore[no-untyped-call]
+        await self._message.stop()
+        await self._coordination.stop()
+
+    def _failed(self, failure: Failure) -> None:
+        failure.trap(StartError)  # type: ignore[no-untyped-call]
+        give_up(self._reactor, StartError(failure.getErrorMessage()))

@@ -1,0 +1,110 @@
+"""A message node: the calls of the cluster on one side, a store on the other. It keeps nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock
+from gopush.errors import RET_OK, UnavailableError
+from gopush.message.counters import Counters
+from gopush.message.store import Store
+from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+PURGE_SECONDS = 1.0
+
+T = TypeVar("T")
+
+log = Logger()
+
+
+class Message:
+    """Implements MessageService; whatever the store fails with reaches callers as UnavailableError."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.counters = Counters()
+        self._store = store
+        self._purging = LoopingCall(self._purge)
+        self._purging.clock = cast(Any, clock)
+
+    async def start(self) -> None:
+        """Open the store. Fails with StartError where it can never work."""
+        await self._store.start()
+        self._purging.start(PURGE_SECONDS, now=False)
+
+    async def stop(self) -> None:
+        """Close the store."""
+        if self._purging.running:
+            self._purging.stop()
+            await self._store.stop()
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService."""
+        self.counters.batches += 1
+        return self._guarded(self._store.append(appends)).addCallback(self._count)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        self.counters.reads += len(reads)
+        return self._guarded(self._store.read(reads)).addCallback(self._count_pages)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        self.counters.heads += len(keys)
+        return self._guarded(self._store.heads(keys))
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        self.counters.deletes += 1
+        return self._guarded(self._store.delete(key))
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        return self._guarded(self._store.create_token(key, token))
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        return self._guarded(self._store.revoke_token(key, digest))
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return self._guarded(self._store.tokens(key))
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        return self._guarded(self._store.check_token(key, digest))
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService."""
+        return self._guarded(self._store.ping())
+
+    def _guarded(self, call: Deferred[T]) -> Deferred[T]:
+        return call.addErrback(self._unavailable)
+
+    def _unavailable(self, failure: Failure) -> Any:
+        if failure.check(UnavailableError):
+            return failure
+        log.failure("the store failed", failure)
+        raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
+
+    def _count(self, answers: list[Appended]) -> list[Appended]:
+        for answer in answers:
+            if answer.ret != RET_OK:
+                self.counters.refused += 1
+            elif answer.repeat:
+                self.counters.repeats += 1
+            else:
+                self.counters.saves += 1
+        return answers
+
+    def _count_pages(self, pages: list[Page]) -> list[Page]:
+        self.counters.read_messages += sum(len(page.messages) for page in pages)
+        return pages
+
+    def _purge(self) -> Deferred[None]:
+        return self._store.purge().addErrback(lambda failure: log.failure("old messages were not purged", failure))

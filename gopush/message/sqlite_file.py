@@ -1,0 +1,125 @@
+"""The database file: opened for one process alone, brought up to date, or refused in one line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gopush.errors import StartError
+
+NEEDED_SQLITE = (3, 38, 0)
+"""The first version that has the operator ->>, RETURNING and UPDATE FROM."""
+
+UPGRADES = (
+    """
+    CREATE TABLE logs (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        last INTEGER NOT NULL,     -- the highest mid ever given
+        trimmed INTEGER NOT NULL,  -- the highest mid trimmed away
+        kept INTEGER NOT NULL,     -- how many messages are here, expired ones included
+        due REAL NOT NULL,         -- not after its first message expires; without messages: not after `ends`
+        ends REAL NOT NULL         -- when it may be forgotten, once it has no messages
+    );
+    CREATE INDEX logs_due ON logs (due);
+    CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,   -- at the end of the file: half the price of the place in the log
+        log INTEGER NOT NULL,
+        mid INTEGER NOT NULL,
+        expires REAL NOT NULL,
+        body BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX messages_mid ON messages (log, mid);
+    CREATE TABLE ids (
+        seq INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        id TEXT NOT NULL,
+        mid INTEGER NOT NULL,
+        previous INTEGER NOT NULL,
+        until REAL NOT NULL        -- an id may be here twice, with another `until`; the later one counts
+    );
+    CREATE TABLE tokens (
+        key TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        expires INTEGER NOT NULL,
+        PRIMARY KEY (key, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX tokens_expires ON tokens (expires);
+    """,
+)
+"""What each version of the schema adds to the one before; user_version counts them. Append, never change."""
+
+_PRAGMAS = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    # Under load the same pages change at every commit: copy them back after 40 MiB, not after 4.
+    "wal_autocheckpoint = 10000",
+)
+
+
+def open_file(path: str) -> sqlite3.Connection:
+    """Open or make the database. Raises StartError."""
+    if sqlite3.sqlite_version_info < NEEDED_SQLITE:
+        raise StartError(f"SQLite {sqlite3.sqlite_version} is too old ({'.'.join(map(str, NEEDED_SQLITE))} is needed)")
+    try:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as wrong:
+        raise _refused(path, wrong) from None
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        _upgrade(path, connection)
+    except sqlite3.Error as wrong:
+        connection.close()
+        raise _refused(path, wrong) from None
+    except StartError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing of what is done in the block; on the disk when it ends."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _upgrade(path: str, connection: sqlite3.Connection) -> None:
+    with transaction(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(UPGRADES):
+            raise StartError(
+                f"{path}: was written by a newer gopush (schema {version}, this one knows {len(UPGRADES)})"
+            )
+        for upgrade in UPGRADES[version:]:
+            for statement in _statements(upgrade):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """executescript() would end the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _refused(path: str, wrong: sqlite3.Error) -> StartError:
+    if "locked" in str(wrong):
+        return StartError(f"{path}: is in use by another process")
+    if "unable to open" in str(wrong) and not Path(path).absolute().parent.is_dir():
+        return StartError(f"{path}: cannot be opened: there is no such directory")
+    return StartError(f"{path}: cannot be opened: {wrong}")

@@ -1,0 +1,264 @@
+"""The logs in a SQLite database: blocking calls, all made from one thread.
+
+Every statement here is one step for a whole batch, whose rows go in and out as JSON: the interpreter lock is let go
+at each step, and a busy reactor gives it back late.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from gopush.errors import RET_OK
+from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, sequence
+from gopush.message.settings import StoreSettings
+from gopush.message.sqlite_file import transaction
+from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+_LOGS = """
+    SELECT json_group_array(json_array(key, last, trimmed, kept, due, ends)) FROM logs
+    WHERE key IN (SELECT value FROM json_each(?))
+"""
+_SET_LOGS = """
+    INSERT INTO logs (key, last, trimmed, kept, due, ends)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM json_each(?) WHERE true
+    ON CONFLICT (key) DO UPDATE SET last = excluded.last, kept = excluded.kept, due = excluded.due, ends = excluded.ends
+"""
+_ADD_MESSAGES = """
+    INSERT INTO messages (log, mid, expires, body)
+    SELECT logs.id, value->>1, value->>2, coalesce(substr(?, value->>3, value->>4), x'')
+    FROM json_each(?) CROSS JOIN logs ON logs.key = value->>0
+"""
+_ADD_IDS = """
+    INSERT INTO ids (key, id, mid, previous, until)
+    SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)
+"""
+_LOG_IDS = "SELECT json_group_array(id) FROM logs WHERE key IN (SELECT value FROM json_each(?))"
+_DUE = "SELECT json_group_array(id) FROM (SELECT id FROM logs WHERE due <= ? ORDER BY due LIMIT 500)"
+_DROP_EXPIRED = """
+    DELETE FROM messages WHERE seq IN (
+        SELECT seq FROM json_each(:logs) CROSS JOIN logs ON logs.id = value AND due <= :now
+        CROSS JOIN messages ON log = logs.id AND expires <= :now
+    )
+"""
+_RECOUNT = """
+    UPDATE logs SET
+        kept = (SELECT count(*) FROM messages WHERE log = id),
+        due = coalesce((SELECT min(expires) FROM messages WHERE log = id), ends)
+    WHERE id IN (SELECT value FROM json_each(:logs)) AND due <= :now
+"""
+_TRIM_HEADS = """
+    UPDATE logs SET
+        trimmed = (SELECT mid FROM messages WHERE log = id ORDER BY mid LIMIT 1 OFFSET kept - :store - 1), kept = :store
+    WHERE id IN (SELECT value FROM json_each(:logs)) AND kept > :store
+"""
+_TRIM = """
+    DELETE FROM messages WHERE seq IN (
+        SELECT seq FROM json_each(:logs) CROSS JOIN logs ON logs.id = value
+        CROSS JOIN messages ON log = logs.id AND mid <= trimmed
+    )
+"""
+_FORGET_LOGS = "DELETE FROM logs WHERE id IN (SELECT value FROM json_each(?)) AND kept = 0 AND ends <= ?"
+_LIVE = "SELECT mid, expires, body FROM messages WHERE log = ? AND mid > ? AND expires > ? ORDER BY mid"
+_OLD_IDS = "SELECT json_group_array(json_array(key, id)) FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
+_DROP_IDS = "DELETE FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
+
+_DROP_TOKENS = """
+    DELETE FROM tokens WHERE (key, digest) IN (SELECT key, digest FROM tokens WHERE expires <= ? LIMIT 500)
+"""
+
+_IDS_WALK_SECONDS = 30
+
+
+class _Log(NamedTuple):
+    key: str
+    last: int
+    trimmed: int
+    kept: int
+    due: float
+    ends: float
+
+
+class SqliteLogs:
+    """All that a Store does. What fails raises sqlite3.Error and has changed nothing."""
+
+    def __init__(self, connection: sqlite3.Connection, settings: StoreSettings, now: Callable[[], float]) -> None:
+        self._connection = connection
+        self._now = now
+        self._store = settings.store
+        self._head_life = settings.head_life
+        # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
+        self._firsts: dict[tuple[str, str], First] = {}
+        self._walked = 0
+        rows = connection.execute(
+            "SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY until", [now()]
+        )
+        for key, id, mid, previous, until in rows:
+            self._firsts[key, id] = First(mid, previous, until)
+
+    def append(self, appends: Sequence[Append]) -> list[Appended]:
+        """See MessageService."""
+        batch = _Batch(self._firsts, self._head_life, self._now())
+        with transaction(self._connection):
+            keys = list({append.push.key for append in appends})
+            batch.logs = {row[0]: _Log(*row) for row in self._json(_LOGS, _dump(keys))}
+            answers = [batch.append(append) for append in appends]
+            self._write(batch)
+        self._firsts.update(batch.firsts)
+        return answers
+
+    def _write(self, batch: _Batch) -> None:
+        execute = self._connection.execute
+        if batch.touched:
+            execute(_SET_LOGS, [_dump([batch.logs[key] for key in batch.touched])])
+        if batch.messages:
+            execute(_ADD_MESSAGES, [b"".join(batch.bodies), _dump(batch.messages)])
+        if batch.firsts:
+            execute(_ADD_IDS, [_dump([(*name, *first) for name, first in batch.firsts.items()])])
+        full = [key for key in batch.touched if batch.logs[key].kept > self._store]
+        if full:
+            self._trim(self._json(_LOG_IDS, _dump(full)), batch.now)
+
+    def _trim(self, logs: list[int], now: float) -> None:
+        self._drop_expired(logs, now)
+        only = {"logs": _dump(logs), "store": self._store}
+        if self._connection.execute(_TRIM_HEADS, only).rowcount:
+            self._connection.execute(_TRIM, only)
+
+    def _drop_expired(self, logs: list[int], now: float) -> None:
+        only = {"logs": _dump(logs), "now": now}
+        self._connection.execute(_DROP_EXPIRED, only)
+        self._connection.execute(_RECOUNT, only)
+
+    def read(self, reads: Sequence[Read]) -> list[Page]:
+        """See MessageService."""
+        now, most_bytes = self._now(), page_bytes(len(reads))
+        return [self._read(read, now, most_bytes) for read in reads]
+
+    def _read(self, read: Read, now: float, most_bytes: int) -> Page:
+        row = self._connection.execute("SELECT id, last, trimmed FROM logs WHERE key = ?", [read.key]).fetchone()
+        if row is None:
+            return Page([], NO_HEAD, False)
+        log, last, trimmed = row
+        found = self._connection.execute(_LIVE, [log, read.after, now])
+        return page((Kept(*row) for row in found), Head(last, trimmed), read.limit, most_bytes)
+
+    def heads(self, keys: Sequence[str]) -> list[Head]:
+        """See MessageService."""
+        logs = {row[0]: Head(row[1], row[2]) for row in self._json(_LOGS, _dump(keys))}
+        return [logs.get(key, NO_HEAD) for key in keys]
+
+    def delete(self, key: str) -> None:
+        """See MessageService."""
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM messages WHERE log = (SELECT id FROM logs WHERE key = ?)", [key])
+            ends = self._now() + self._head_life
+            self._connection.execute("UPDATE logs SET kept = 0, due = ?, ends = ? WHERE key = ?", [ends, ends, key])
+
+    def create_token(self, key: str, token: Token) -> None:
+        """See MessageService."""
+        self._connection.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", [key, token.digest, token.expires])
+
+    def revoke_token(self, key: str, digest: bytes) -> bool:
+        """See MessageService."""
+        sql = "DELETE FROM tokens WHERE key = ? AND digest = ? RETURNING expires"
+        row = self._connection.execute(sql, [key, digest]).fetchall()
+        return bool(row) and row[0][0] > self._now()
+
+    def tokens(self, key: str) -> list[Token]:
+        """See MessageService."""
+        sql = "SELECT digest, expires FROM tokens WHERE key = ? AND expires > ? ORDER BY expires"
+        return [Token(*row) for row in self._connection.execute(sql, [key, self._now()])]
+
+    def check_token(self, key: str, digest: bytes) -> TokenState:
+        """See MessageService."""
+        live = {token.digest for token in self.tokens(key)}
+        created = bool(live) or bool(self._read(Read(key, 0, 1), self._now(), 0).messages)
+        return TokenState(created, digest in live)
+
+    def ping(self) -> None:
+        """Touch the file."""
+        self._connection.execute("SELECT 1 FROM logs LIMIT 1").fetchall()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def purge(self) -> None:
+        """See Store."""
+        now = self._now()
+        with transaction(self._connection):
+            if logs := self._json(_DUE, now):
+                self._drop_expired(logs, now)
+                self._connection.execute(_FORGET_LOGS, [_dump(logs), now])
+            self._connection.execute(_DROP_TOKENS, [now])
+            self._purge_ids(now)
+
+    def _purge_ids(self, now: float) -> None:
+        """The next piece of a walk over all ids."""
+        first, last = self._connection.execute("SELECT min(seq), max(seq) FROM ids").fetchone()
+        if first is None:
+            return
+        begin = max(first, self._walked + 1)
+        if begin > last:
+            begin = first
+        self._walked = begin + 1000 + (last - first) // _IDS_WALK_SECONDS
+        piece = [begin, self._walked, now]
+        for key, id in self._json(_OLD_IDS, *piece):
+            first_time = self._firsts.get((key, id))
+            if first_time is not None and first_time.until <= now:
+                del self._firsts[key, id]
+        self._connection.execute(_DROP_IDS, piece)
+
+    def _json(self, sql: str, *values: Any) -> Any:
+        (text,) = self._connection.execute(sql, values).fetchone()
+        return json.loads(text)
+
+
+class _Batch:
+    """What a batch of appends will write, while it is sequenced."""
+
+    def __init__(self, known: dict[tuple[str, str], First], head_life: float, now: float) -> None:
+        self.now = now
+        self.logs: dict[str, _Log] = {}
+        self.touched: dict[str, None] = {}
+        self.firsts: dict[tuple[str, str], First] = {}
+        self.messages: list[tuple[str, int, float, int, int]] = []
+        self.bodies: list[bytes] = []
+        self._size = 0
+        self._known = known
+        self._head_life = head_life
+
+    def append(self, append: Append) -> Appended:
+        """Sequence one."""
+        push, now = append.push, self.now
+        name = (push.key, push.id)
+        log = self.logs.get(push.key) or _Log(push.key, 0, 0, 0, now + self._head_life, 0)
+        first = self.firsts.get(name) or self._known.get(name)
+        answer = sequence(append, log.last, first, now)
+        if answer.ret != RET_OK:
+            return answer
+        if push.id and (first is None or not answer.repeat or first.until < now + push.dedupe):
+            self.firsts[name] = First(answer.mid, answer.previous, now + push.dedupe)
+        if not answer.repeat:
+            self._keep(append, log, answer.mid)
+        return answer
+
+    def _keep(self, append: Append, log: _Log, mid: int) -> None:
+        key, body, expire = append.push[:3]
+        kept, due = log.kept, log.due
+        expires = self.now + expire
+        if expire:
+            self.messages.append((key, mid, expires, self._size + 1, len(body)))
+            self.bodies.append(body)
+            self._size += len(body)
+            kept, due = kept + 1, min(due, expires)
+        ends = max(log.ends, expires + self._head_life)
+        self.logs[key] = _Log(key, mid, log.trimmed, kept, due, ends)
+        self.touched[key] = None
+
+
+def _dump(rows: Iterable[Any]) -> str:
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
