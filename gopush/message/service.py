@@ -87,7 +87,7 @@ class Message:
         return call.addErrback(self._unavailable)
 
     def _unavailable(self, failure: Failure) -> Any:
-        if failure.check(UnavailableError):
+        if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
             return failure
         log.failure("the store failed", failure)
         raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
