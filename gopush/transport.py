@@ -101,6 +101,23 @@ def drained(transport: Any) -> Deferred[None]:
     return drain.done
 
 
+def finish(transport: Any) -> None:
+    """Close for writing once all that was sent is out. Whoever reads on, and throws away what still comes, can be sure
+    that no reset overtakes the last bytes."""
+    if isinstance(transport, tcp.Connection):
+        transport.loseWriteConnection()  # type: ignore[no-untyped-call]
+    else:
+        transport.loseConnection()
+
+
+def abort(transport: Any) -> None:
+    """Close now. What waits in this process is lost, what the kernel has is not."""
+    if isinstance(transport, FileDescriptor) and not _waiting(transport):
+        transport.loseConnection()  # type: ignore[no-untyped-call]
+    else:
+        transport.abortConnection()
+
+
 @implementer(IPullProducer)
 class _Drain:
     """A producer that produces nothing: it only hears that the transport has sent all."""

@@ -45,7 +45,7 @@ class ClientPorts(MultiService):
             # autobahn chooses its framework when it is imported, and only those who need it wait for that.
             from gopush.comet.websocket import SubscriberFactory
 
-            factory = SubscriberFactory(comet, reactor, reactor)
+            factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
         statistics = HttpFactory(Statistics(comet, shown, time.time()).routes(), reactor, HTTP_IDLE_SECONDS)
         self._listen(Listeners(eager, "[base] stat.bind", settings.stat_bind, statistics))

@@ -6,12 +6,12 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from gopush import transport as wire
 from gopush.clock import Clock
 from gopush.comet.codec import RequestParser, parse_subscribe
 from gopush.comet.formats import TCP_OLD, TCP_RAW
@@ -19,7 +19,6 @@ from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
-from gopush.transport import drained, sender
 
 
 class TcpSubscriber(Protocol):
@@ -35,7 +34,7 @@ class TcpSubscriber(Protocol):
     def connectionMade(self) -> None:
         """See Protocol."""
         tune(self.transport, self._comet.settings)
-        self.send = sender(self.transport)
+        self.send = wire.sender(self.transport)
         self._session = Session(self, TCP_OLD, self._comet.settings, self._clock.seconds())
         self._comet.opened(self._session)
 
@@ -46,29 +45,27 @@ class TcpSubscriber(Protocol):
             data = self._subscribe(self._parser, data)
         if not data or session.state is State.CLOSING:
             return
-        if data.strip(b"h"):
+        heartbeats = len(data) - len(data.lstrip(b"h"))
+        if heartbeats:
+            session.heard(heartbeats, self._clock.seconds())
+        if heartbeats < len(data):
             self._comet.end(session)
-        else:
-            session.heard(len(data), self._clock.seconds())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See Protocol."""
         self._comet.closed(self._session)
 
     def finish(self) -> None:
-        """See Wire. What the client still sends is thrown away, so that a reset can't overtake the last reply."""
-        if hasattr(self.transport, "loseWriteConnection"):
-            self.transport.loseWriteConnection()
-        else:
-            self.transport.loseConnection()
+        """See Wire. What the client still sends is thrown away."""
+        wire.finish(self.transport)
 
     def abort(self) -> None:
         """See Wire."""
-        self.transport.abortConnection()
+        wire.abort(self.transport)
 
     def drained(self) -> Deferred[None]:
         """See Wire."""
-        return drained(self.transport)
+        return wire.drained(self.transport)
 
     def _subscribe(self, parser: RequestParser, data: bytes) -> bytes:
         """Read the request; what came behind it."""
@@ -90,7 +87,7 @@ class TcpSubscriber(Protocol):
         return parsed[1]
 
 
-class TcpFactory(Factory[TcpSubscriber]):
+class TcpFactory(Factory):
     """Makes a TcpSubscriber for each client."""
 
     noisy = False
@@ -106,9 +103,7 @@ class TcpFactory(Factory[TcpSubscriber]):
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:
     """Set the options of a client's socket."""
-    if isinstance(transport.getHost(), UNIXAddress):
-        return
-    with suppress(OSError):  # the client may be gone already
+    with suppress(OSError):  # the client may be gone already; a UNIX socket has no such options
         transport.setTcpNoDelay(True)
         if settings.keepalive:
             transport.setTcpKeepAlive(True)

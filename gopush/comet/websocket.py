@@ -1,33 +1,37 @@
-"""WebSocket clients: autobahn below, a session above (protocol.md, section 2; RFC 6455)."""
+"""WebSocket clients: autobahn below, a session above (protocol.md, section 2; RFC 6455).
+
+autobahn reads and writes the frames. What it does around them for every connection (a pretty-printed configuration,
+transport details, futures, timers) costs more than all the rest, so this module answers in its place, and the state in
+which every connection begins is the class's.
+"""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.util import wildcards2patterns
+from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import PreparedMessage
-from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from gopush import transport as wire
 from gopush.clock import Clock
-from gopush.comet import codec
+from gopush.comet import codec, handshake
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import Format
+from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
-from gopush.comet.session import GRACE_SECONDS, Session, State
+from gopush.comet.session import Session, State
 from gopush.comet.tcp import tune
 from gopush.errors import ParameterError
 from gopush.http.request import Form
 from gopush.rpc import envelope
-from gopush.transport import drained, sender
 
-PATH = "/sub"
 MAX_MESSAGE_BYTES = 1024
-MAX_HANDSHAKE_BYTES = 8192
+MAX_UNREAD_PONG_BYTES = 64 << 10
 
 
 def _frame(payload: bytes) -> bytes:
@@ -43,105 +47,131 @@ WEBSOCKET_OLD = Format(lambda message: _frame(envelope.old(message)), _frame)
 class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     """One client."""
 
-    # autobahn copies its whole configuration into each connection, and pretty-prints it for a debug line that nobody
-    # reads. What the class has need not be copied, so here is all of it: protocol.md and RFC 6455, kept strictly.
-    CONFIG_ATTRS = ()
-    versions = (13,)
-    webStatus = False
-    maxFramePayloadSize = MAX_MESSAGE_BYTES
-    maxMessagePayloadSize = MAX_MESSAGE_BYTES
-    failByDrop = False
-    closeHandshakeTimeout = GRACE_SECONDS
-    openHandshakeTimeout = 0  # the session's deadline serves
-    utf8validateIncoming = requireMaskedClientFrames = tcpNoDelay = True
-    maskServerFrames = applyMask = logOctets = logFrames = trackTimings = echoCloseCodeReason = False
-    autoFragmentSize = autoPingInterval = autoPingTimeout = maxConnections = trustXForwardedFor = 0
-    autoPingSize = 12
-    autoPingRestartOnAnyTraffic = serveFlashSocketPolicy = False
-    allowedOrigins = ("*",)
-    allowedOriginsPatterns = tuple(wildcards2patterns(["*"]))
-    allowNullOrigin = True
-    perMessageCompressionAccept = staticmethod(lambda _: None)
+    transport: Any
+    data: bytes
+    message_data: list[bytes] | None
+    # autobahn's settings
+    CONFIG_ATTRS = ()  # what the class has need not be copied into each connection
+    maxFramePayloadSize = maxMessagePayloadSize = MAX_MESSAGE_BYTES
+    requireMaskedClientFrames = applyMask = echoCloseCodeReason = True
+    failByDrop = True  # read nothing after a violation; _fail_connection says why before it drops
+    utf8validateIncoming = False  # onMessage does it, without a validator for each connection
+    maskServerFrames = logOctets = logFrames = trackTimings = autoPingRestartOnAnyTraffic = False
+    openHandshakeTimeout = closeHandshakeTimeout = autoPingInterval = autoPingTimeout = 0  # the session has deadlines
+    # where processHandshake leaves a connection
+    websocket_version = 13
+    inside_message = False
+    current_frame = None
+    _unread_pong_bytes = 0
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
-        super().__init__()
         self._comet = comet
         self._clock = clock
-        self._arguments = b""
 
     def connectionMade(self) -> None:
         """See Protocol."""
-        super().connectionMade()
         tune(self.transport, self._comet.settings)
-        self.send = sender(self.transport)
+        self.send = wire.sender(self.transport)
         self._session = Session(self, WEBSOCKET_OLD, self._comet.settings, self._clock.seconds())
         self._comet.opened(self._session)
 
     def dataReceived(self, data: bytes) -> None:
-        """See Protocol. autobahn itself would gather a handshake without end."""
-        if self.state == self.STATE_CONNECTING and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
-            self.transport.abortConnection()
-        else:
-            super().dataReceived(data)
-
-    def onConnect(self, request: Any) -> None:
-        """The handshake was read."""
-        if request.path != PATH:
-            raise ConnectionDeny(ConnectionDeny.NOT_FOUND, "there is /sub here")
-        self._arguments = self.http_request_uri.partition("?")[2].partition("#")[0].encode()
-
-    def onOpen(self) -> None:
-        """The handshake was answered: what is wrong with the parameters is said as a message."""
-        try:
-            request = _subscribe(Form(self._arguments))
-        except ParameterError:
-            self._comet.refuse_parameter(self._session)
-            return
-        format = WEBSOCKET_RAW if request.version else WEBSOCKET_OLD
-        self._session.join(request, format, self._clock.seconds())
-        self._comet.subscribe(self._session)
-
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """A heartbeat, or the end."""
-        if self._session.state is State.CLOSING:
-            return
-        if payload == b"h":
-            self._session.heard(1, self._clock.seconds())
-        else:
-            self._comet.end(self._session)
-
-    def onPing(self, payload: bytes) -> None:
-        """Answer, unless the client does not read its answers."""
-        if self.send(b"") > self._comet.settings.msgbuf_bytes:
-            self.abort()
-        else:
-            super().onPing(payload)
+        """See Protocol. What comes after the last word is thrown away."""
+        if self._session.state is not State.CLOSING:
+            self._dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See Protocol."""
-        super().connectionLost(reason)
+        self.state = self.STATE_CLOSED
         self._comet.closed(self._session)
+
+    # --- what autobahn calls ---
+
+    def processHandshake(self) -> None:
+        """The handshake or a part of it is in `data`. What is wrong with the parameters is said as a message."""
+        try:
+            opening = handshake.read(self.data)
+        except HandshakeError as refused:
+            self.send(refused.answer)
+            self.dropConnection()
+            return
+        if opening is None:
+            return
+        self.data = opening.rest
+        self.send(opening.answer)
+        self.state = self.STATE_OPEN
+        self._subscribe(Form(opening.query))
+        if self.data:
+            self.consumeData()
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        """A piece of a message. Of empty ones any number may come."""
+        if payload:
+            super().onMessageFrameData(payload)
+
+    def onMessageEnd(self) -> None:
+        """A message is complete: a heartbeat, or the end."""
+        payload = b"".join(self.message_data or ())
+        self.message_data = self.current_frame_masker = None  # the connection may now be idle for long
+        session = self._session
+        if session.state is State.CLOSING:
+            return
+        if payload == b"h":
+            session.heard(1, self._clock.seconds())
+        elif not self.message_is_binary and not _is_utf8(payload):
+            self._invalid_payload("a text message that is not UTF-8")
+        else:
+            self._comet.end(session)
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Send a control frame; messages do not come through here. A client that reads no pongs is not sent many."""
+        self._unread_pong_bytes = self._unread_pong_bytes + len(data) if self.send(data) else 0
+        if self._unread_pong_bytes > MAX_UNREAD_PONG_BYTES:
+            self._session.abort()
+
+    def dropConnection(self, abort: bool = False) -> None:
+        """The last frame or answer was sent."""
+        self.state = self.STATE_CLOSED
+        self.data = b""
+        self._comet.end(self._session)
+
+    def _fail_connection(self, code: int, reason: str) -> None:
+        self.sendCloseFrame(code, reason.encode()[:123])
+        self.dropConnection()
+
+    # --- what the session calls ---
 
     def finish(self) -> None:
         """See Wire."""
-        self.sendClose(self.CLOSE_STATUS_CODE_NORMAL)
+        self.sendCloseFrame(self.CLOSE_STATUS_CODE_NORMAL)
+        wire.finish(self.transport)
 
     def abort(self) -> None:
         """See Wire."""
-        self.transport.abortConnection()
+        wire.abort(self.transport)
 
     def drained(self) -> Deferred[None]:
         """See Wire."""
-        return drained(self.transport)
+        return wire.drained(self.transport)
+
+    def _subscribe(self, query: Form) -> None:
+        session = self._session
+        try:
+            request = _request(query)
+        except ParameterError:
+            self._comet.refuse_parameter(session)
+            return
+        session.join(request, WEBSOCKET_RAW if request.version else WEBSOCKET_OLD, self._clock.seconds())
+        self._comet.subscribe(session)
 
 
-class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]
+class SubscriberFactory(Factory):
     """Makes a WebSocketSubscriber for each client."""
 
     noisy = False
+    isServer = True  # autobahn asks
 
-    def __init__(self, comet: Comet, clock: Clock, reactor: Any) -> None:
-        super().__init__(reactor=reactor, server="gopush")
+    def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
         self._clock = clock
 
@@ -152,7 +182,33 @@ class SubscriberFactory(WebSocketServerFactory):  # type: ignore[misc]
         return subscriber
 
 
-def _subscribe(query: Form) -> Subscribe:
+def _request(query: Form) -> Subscribe:
     return codec.subscribe(
         query.text("key"), query.text("heartbeat"), query.text("token"), query.text("ver"), query.get("mid")
     )
+
+
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _first_state() -> dict[str, Any]:
+    """What autobahn sets in each connection that is made; nothing of it changes in place in what is used here."""
+
+    class Connection(WebSocketServerProtocol):  # type: ignore[misc]
+        CONFIG_ATTRS = ()
+        trackTimings = False
+        openHandshakeTimeout = 0
+
+    connection = Connection()
+    connection.factory = SimpleNamespace(isServer=True, countConnections=0)
+    connection._connectionMade()
+    return {name: value for name, value in vars(connection).items() if name != "factory"}
+
+
+for _name, _value in _first_state().items():
+    setattr(WebSocketSubscriber, _name, _value)

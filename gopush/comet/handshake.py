@@ -1,0 +1,97 @@
+"""The opening handshake of a WebSocket client (RFC 6455, section 4.2; protocol.md, section 2). Pure.
+
+autobahn has one too, which logs requests with their tokens, refuses origins that no web site has, answers a wrong path
+426 and costs 100 µs; from the answer on, the connection is autobahn's.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from hashlib import sha1
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+PATH = b"/sub"
+MAX_HEAD_BYTES = 8192
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TEXT = rb"[\t -~\x80-\xff]*"
+# The original took raw UTF-8 in a query, so it passes.
+_HEAD = re.compile(
+    rb"(?P<method>%b) (?P<target>[!-~\x80-\xff]+) HTTP/(?P<version>\d\.\d)\r\n(?P<fields>(?:%b:%b\r\n)*)\r\n"
+    % (_TOKEN, _TOKEN, _TEXT)
+)
+_FIELD = re.compile(rb"([^:]+):[ \t]*(.*?)[ \t]*\r\n")
+_TARGET = re.compile(rb"(?:[A-Za-z]+://[^/?#]*)?(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # the base64 of 16 bytes
+
+
+class Opening(NamedTuple):
+    """A handshake that is accepted: the answer, the query, and what the client sent behind its handshake."""
+
+    answer: bytes
+    query: bytes
+    rest: bytes
+
+
+class HandshakeError(Exception):
+    """A handshake that is refused; `answer` says so to the client."""
+
+    def __init__(self, status: HTTPStatus, *fields: bytes) -> None:
+        super().__init__(status.phrase)
+        lines = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode()), *fields, b"Connection: close"]
+        self.answer = b"\r\n".join([*lines, b"Content-Length: 0\r\n\r\n"])
+
+
+def read(data: bytes) -> Opening | None:
+    """Read what a client sent; None where its handshake is incomplete. Raises HandshakeError."""
+    end = data.find(b"\r\n\r\n") + 4
+    if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:
+        raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    if end < 4:
+        return None
+    head = _HEAD.fullmatch(data, 0, end)
+    target = _TARGET.fullmatch(head["target"]) if head is not None else None
+    if head is None or target is None:
+        raise HandshakeError(HTTPStatus.BAD_REQUEST)
+    if unquote_to_bytes(target["path"]) != PATH:
+        raise HandshakeError(HTTPStatus.NOT_FOUND)
+    if head["method"] != b"GET":
+        raise HandshakeError(HTTPStatus.METHOD_NOT_ALLOWED, b"Allow: GET")
+    if head["version"] != b"1.1":
+        raise HandshakeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+    return Opening(_answer(_fields(head["fields"])), target["query"] or b"", data[end:])
+
+
+def _fields(lines: bytes) -> dict[bytes, bytes]:
+    """Header fields: names in lower case, the values of a repeated name joined, so that none of them passes alone."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in _FIELD.findall(lines):
+        name = name.lower()
+        fields[name] = b"%b, %b" % (fields[name], value) if name in fields else value
+    return fields
+
+
+def _answer(fields: dict[bytes, bytes]) -> bytes:
+    host = fields.get(b"host", b"")
+    if not host or b"," in host:
+        raise HandshakeError(HTTPStatus.BAD_REQUEST)
+    if not _names(fields, b"upgrade", b"websocket") or not _names(fields, b"connection", b"upgrade"):
+        raise HandshakeError(HTTPStatus.UPGRADE_REQUIRED, b"Upgrade: websocket")
+    if fields.get(b"sec-websocket-version") != b"13":
+        raise HandshakeError(HTTPStatus.UPGRADE_REQUIRED, b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
+    key = fields.get(b"sec-websocket-key", b"")
+    if not _KEY.fullmatch(key):
+        raise HandshakeError(HTTPStatus.BAD_REQUEST)
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nServer: gopush\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n\r\n" % b64encode(sha1(key + _GUID).digest())
+    )
+
+
+def _names(fields: dict[bytes, bytes], name: bytes, token: bytes) -> bool:
+    """Whether a field holds a token in its list, whatever the case."""
+    return token in [part.strip() for part in fields.get(name, b"").lower().split(b",")]
