@@ -56,6 +56,7 @@ class Channel:
         "_settles",
         "_since",
         "busy",
+        "claimed",
         "cursor",
         "gap",
         "joining",
@@ -71,6 +72,7 @@ class Channel:
         self.joining: dict[Session, None] = {}
         self.busy = False  # a round of delivery is under way
         self.reading = False  # a read of the log is under way
+        self.claimed = 0  # the highest cursor that a subscriber came with
         self.gap = False  # messages after the cursor were trimmed away before they could be read
         self._head = 0  # the highest mid that is known to exist
         self._pending: list[tuple[int, int, bytes]] = []  # (mid, previous, body), ascending
@@ -84,6 +86,11 @@ class Channel:
     def subscribers(self) -> int:
         """How many connections the key has."""
         return len(self.live) + len(self.joining)
+
+    @property
+    def floor(self) -> int:
+        """The next message must come above it: subscribers were given, or say that they have, what is up to here."""
+        return max(self.cursor or 0, self.claimed)
 
     @property
     def behind(self) -> bool:

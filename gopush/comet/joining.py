@@ -115,6 +115,8 @@ class Joining:
         assert request is not None
         assert request.mid is not None
         cursor = max(request.mid, 0)
+        channel.claimed = max(channel.claimed, cursor)
+        sent = 0
         # Who asks for all there is (0) cannot miss what was trimmed before.
         seen_trimmed = cursor == 0
         started = self._clock.seconds()
@@ -137,12 +139,15 @@ class Joining:
             gap = page.head.trimmed > cursor and not seen_trimmed
             seen_trimmed = False
             session.catch_up(page.messages, gap)
+            if page.messages:
+                cursor = sent = page.messages[-1].mid
             if page.more:
-                cursor = page.messages[-1].mid
                 await session.wire.drained()
             else:
-                # What the channel had delivered before the read began was in the read, or is gone.
-                cursor = max(cursor, page.head.last, channel_cursor or 0)
+                # What the channel had delivered before the read began was in the read, or is gone. A cursor past the
+                # end of the log (of a clock that is ahead, or of a second that the store lost) does not count: others
+                # wait in this channel for what comes below it.
+                cursor = max(sent, page.head.last, channel_cursor or 0)
                 if await self._meet(session, channel, cursor):
                     return
 

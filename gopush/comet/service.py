@@ -63,7 +63,7 @@ class Comet:
         batch = _Batch(len(pushes))
         for index, push in enumerate(pushes):
             channel = self.channels.get(push.key)
-            floor = channel.cursor or 0 if channel is not None else 0
+            floor = channel.floor if channel is not None else 0
             append = self._messages.append(Append(push, floor))
             append.addCallbacks(
                 self._appended, self._not_appended, callbackArgs=(push, batch, index), errbackArgs=(push, batch, index)

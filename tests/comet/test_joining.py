@@ -296,6 +296,17 @@ def test_a_cursor_ahead_of_the_log_is_kept_to() -> None:
     assert wire.out.count(b'"mid"') == 1
 
 
+def test_a_cursor_ahead_of_the_log_takes_nothing_from_others() -> None:
+    """Delivery rule 3: a clock that is ahead gave the cursor (`/1/time/get`), and another comet appends below it."""
+    world = World()
+    _, other = world.subscribe()
+    _, wire = world.subscribe(mid=mid_at(world.now() + 30))
+    world.comet.notice([append(world, b"1")])
+    world.turns()
+    assert other.out.count(b'"mid"') == 1
+    assert wire.out.count(b'"mid"') == 1
+
+
 def test_a_cursor_more_than_60_s_ahead_is_a_parameter_error() -> None:
     world = World()
     limit = mid_at(world.now() + 60)
