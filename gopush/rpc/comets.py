@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
+from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
@@ -62,7 +62,7 @@ class Comets:
             return succeed(Pushed(RET_NO_NODE, 0))
         until = self._clock.seconds() + push.deadline - self._now()
         call: Deferred[Pushed] = self._peers.call(self._push, push.key, push, _size(push), until)
-        return call.addCallbacks(self._pushed, self._unreachable, callbackArgs=(push,))
+        return call.addCallbacks(self._pushed, self._unreachable, callbackArgs=(push, until))
 
     def notice(self, name: str, notice: Notice) -> None:
         """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
@@ -80,17 +80,17 @@ class Comets:
         """Let go of all comets; what waits fails."""
         self._peers.stop()
 
-    def _pushed(self, pushed: Pushed, push: Push) -> Pushed | Deferred[Pushed]:
-        if pushed.ret == RET_OK or len(self._peers.live) == 1:
+    def _pushed(self, pushed: Pushed, push: Push, until: float) -> Pushed | Deferred[Pushed]:
+        left = until - self._clock.seconds()
+        if pushed.ret == RET_OK or len(self._peers.live) == 1 or left <= 0:
             return pushed
-        return Deferred.fromCoroutine(self._push_elsewhere(push, pushed))
+        elsewhere = within(left, Deferred.fromCoroutine(self._push_elsewhere(push, pushed)), self._clock)
+        return elsewhere.addErrback(lambda _: pushed)
 
     async def _push_elsewhere(self, push: Push, refused: Pushed) -> Pushed:
         """The comet that was asked could not have it stored; perhaps another one reaches a message node."""
         owner = self._coordination.view.owner(push.key)
         for name in [name for name in self._peers.live if owner is None or name != owner.id]:
-            if self._now() >= push.deadline:
-                break
             try:
                 pushed: Pushed = await self._peers.call_peer(self._push_once, name, push, _size(push))
             except UnavailableError:

@@ -20,9 +20,12 @@ Send = Callable[[list[Any]], "Deferred[list[Any]]"]
 
 
 class Entry:
-    """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it."""
+    """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it.
 
-    __slots__ = ("done", "item", "key", "size", "tried", "until")
+    Once it is limited it fails at `until`, whatever it waits for.
+    """
+
+    __slots__ = ("_limit", "done", "item", "key", "size", "tried", "until")
 
     def __init__(self, key: str, item: Any, size: int, until: float) -> None:
         self.key = key
@@ -30,7 +33,29 @@ class Entry:
         self.size = size
         self.until = until
         self.tried: tuple[str, ...] = ()
+        self._limit: Any = None
         self.done: Deferred[Any] = Deferred()
+
+    def limit(self, clock: Clock) -> None:
+        """From now on the call ends with its time."""
+        if self._limit is None:
+            self._limit = clock.callLater(max(self.until - clock.seconds(), 0), self.fail, "no peer answered in time")
+
+    def answer(self, result: Any) -> None:
+        """The call has a result, unless it has ended."""
+        if not self.done.called:
+            self._end()
+            self.done.callback(result)
+
+    def fail(self, reason: str) -> None:
+        """The call has no result."""
+        if not self.done.called:
+            self._end()
+            self.done.errback(UnavailableError(reason))
+
+    def _end(self) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
 
 
 class Lane:
@@ -111,7 +136,7 @@ class Lane:
             self._waiting.popleft()
             self._bytes -= entry.size
             if entry.until <= now:
-                entry.done.errback(UnavailableError("it waited too long for its turn"))
+                entry.fail("it waited too long for its turn")
                 continue
             room -= entry.size
             batch.append(entry)
@@ -132,7 +157,7 @@ class Lane:
         while first and self._answers:
             done, results = self._answers[0]
             for entry, result in zip(done, results, strict=True):
-                entry.done.callback(result)
+                entry.answer(result)
             self._answers.popleft()
 
     def _failed(self, _: Failure, batch: list[Entry]) -> None:

@@ -121,7 +121,7 @@ class Peers(Generic[S]):
         """Let go of all peers; what waits fails."""
         paused, self._paused = self._paused, []
         for _, _, entry in paused:
-            entry.done.errback(UnavailableError("stopped"))
+            entry.fail("stopped")
         self.update(())
         if self._probe.running:
             self._probe.stop()
@@ -168,7 +168,7 @@ class Peers(Generic[S]):
 
     def _route(self, call: Call[S], lane: str, entry: Entry) -> None:
         if not self.live:
-            entry.done.errback(UnavailableError("no such node is known"))
+            entry.fail("no such node is known")
             return
         peer = self._held[call, entry.key].peer if call.ordered else self._best(entry.key, entry.tried)
         if peer is None:
@@ -183,7 +183,7 @@ class Peers(Generic[S]):
         try:
             lane.put(entry)
         except UnavailableError as full:
-            entry.done.errback(full)
+            entry.fail(str(full))
 
     def _open_lane(self, call: Call[S], name: str, peer: Peer[S]) -> Lane:
         def send(items: list[Any]) -> Deferred[list[Any]]:
@@ -199,10 +199,13 @@ class Peers(Generic[S]):
         now = self._clock.seconds()
         moved = set()
         for entry in entries:
+            if entry.done.called:
+                continue
             entry.tried = (*entry.tried, peer.info.id)
             if entry.until <= now or not call.moves:
-                entry.done.errback(UnavailableError(f"{peer.info.id} did not answer in time"))
+                entry.fail(f"{peer.info.id} did not answer in time")
                 continue
+            entry.limit(self._clock)
             if call.ordered and entry.key not in moved:
                 moved.add(entry.key)
                 self._held[call, entry.key].peer = self._best(entry.key, entry.tried)
@@ -212,7 +215,7 @@ class Peers(Generic[S]):
         """All peers have failed this call: try them again in a moment, as long as it makes sense."""
         entry.tried = ()
         if entry.until <= self._clock.seconds() + RETRY_PAUSE_SECONDS:
-            entry.done.errback(UnavailableError("no peer answered in time"))
+            entry.fail("no peer answered in time")
             return
         if not self._paused:
             self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
@@ -221,6 +224,8 @@ class Peers(Generic[S]):
     def _resume(self) -> None:
         paused, self._paused = self._paused, []
         for call, lane, entry in paused:
+            if entry.done.called:
+                continue
             if call.ordered and (hold := self._held[call, entry.key]).peer is None:
                 hold.peer = self._best(entry.key, ())
             self._route(call, lane, entry)

@@ -171,9 +171,9 @@ def test_going_elsewhere_ends_with_the_deadline() -> None:
     for name in ("c2", "c3", "c4"):
         world.comets[name].mode = "silent"
     answer = world.push(deadline=3)
-    world.wait(3)
+    world.wait(2.9)
     assert answer == []
-    world.wait(1.5)
+    world.wait(0.2)
     assert answer == [Pushed(RET_INTERNAL, 0)]
     assert world.asked() == ["c1", "c2", "c3"]
 

@@ -207,6 +207,19 @@ def test_what_is_past_its_time_does_not_move() -> None:
     assert world.nodes["b"].items == [2]
 
 
+def test_what_has_moved_does_not_wait_past_its_time() -> None:
+    """Time-outs nest (delivery rule 6): the second peer's own time-out would end too late."""
+    world = World("a", "b")
+    world.nodes["a"].mode = world.nodes["b"].mode = "silent"
+    answer = world.call(1, life=1.5)
+    world.wait(1.4)
+    assert not answer
+    world.wait(0.2)
+    assert failed(answer)
+    world.wait(1)
+    assert world.nodes["b"].items == [1]
+
+
 def test_a_call_that_must_not_move_fails() -> None:
     world = World("a", "b")
     world.nodes["a"].mode = "silent"
