@@ -307,7 +307,9 @@ class _Remote:
 
     def _failed(self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int) -> None:
         reason = _reason(failure)
-        if failure.check(TimeoutError, CancelledError):
+        if failure.check(CancelledError):
+            reason = "given up by the caller"
+        elif failure.check(TimeoutError):
             reason = f"no answer within {self._timeout:g} s"
             if root is None and self._root is None:
                 self.unreachable(Failure(UnavailableError(reason)))
