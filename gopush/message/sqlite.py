@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from gopush.errors import UnavailableError
 from gopush.message.gather import Gatherer
 from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.message.sqlite_file import open_file
@@ -19,6 +22,8 @@ from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenSta
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+log = Logger()
 
 
 class SqliteStore:
@@ -33,28 +38,29 @@ class SqliteStore:
         self._path = settings.path
         self._reactor = reactor
         self._now = now
-        self._pool = ThreadPool(1, 1, "sqlite")
-        self._logs: SqliteLogs
+        self._pool: ThreadPool
+        self._logs: SqliteLogs | None = None
+        self._trouble: str | None = None
         self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
 
     def start(self) -> Deferred[None]:
         """See Store."""
+        self._pool = ThreadPool(1, 1, "sqlite")
         self._pool.start()
-        return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._not_opened)
+        return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
 
     def _open(self) -> None:
         self._logs = SqliteLogs(open_file(self._path), self._store, self._now)
 
-    def _not_opened(self, failure: Failure) -> Failure:
-        self._pool.stop()
-        return failure
-
     def stop(self) -> Deferred[None]:
         """See Store."""
+        if self._logs is None:
+            return succeed(None)
         closed = self._gatherer.drained().addCallback(lambda _: self._call(SqliteLogs.close))
-        return closed.addBoth(self._closed)
+        return closed.addBoth(self._end_thread)
 
-    def _closed(self, result: Failure | None) -> Failure | None:
+    def _end_thread(self, result: T) -> T:
+        self._logs = None
         self._pool.stop()
         return result
 
@@ -99,4 +105,22 @@ class SqliteStore:
         return self._call(SqliteLogs.purge)
 
     def _call(self, method: Callable[Concatenate[SqliteLogs, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        return deferToThreadPool(self._reactor, self._pool, method, self._logs, *args, **kwargs)
+        if self._logs is None:
+            return fail(UnavailableError(f"{self._path} is not open"))
+        answer = deferToThreadPool(self._reactor, self._pool, method, self._logs, *args, **kwargs)
+        return answer.addCallbacks(self._well, self._unavailable)
+
+    def _well(self, answer: T) -> T:
+        if self._trouble is not None:
+            log.info("{path}: all is well again", path=self._path)
+            self._trouble = None
+        return answer
+
+    def _unavailable(self, failure: Failure) -> Any:
+        """A disk that is full fails every call: say so once."""
+        if not isinstance(failure.value, sqlite3.Error):
+            return failure
+        if (trouble := str(failure.value)) != self._trouble:
+            log.error("{path}: {trouble}", path=self._path, trouble=trouble)
+            self._trouble = trouble
+        raise UnavailableError(f"{self._path}: {trouble}") from None

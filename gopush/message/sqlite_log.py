@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from gopush.errors import RET_OK
-from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, sequence
+from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes
 from gopush.message.settings import StoreSettings
+from gopush.message.sqlite_batch import Batch, LogRow
 from gopush.message.sqlite_file import transaction
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
@@ -49,10 +49,11 @@ _RECOUNT = """
         due = coalesce((SELECT min(expires) FROM messages WHERE log = id), ends)
     WHERE id IN (SELECT value FROM json_each(:logs)) AND due <= :now
 """
+_KEPT = "SELECT json_group_array(DISTINCT kept) FROM logs WHERE id IN (SELECT value FROM json_each(?)) AND kept > ?"
 _TRIM_HEADS = """
-    UPDATE logs SET
-        trimmed = (SELECT mid FROM messages WHERE log = id ORDER BY mid LIMIT 1 OFFSET kept - :store - 1), kept = :store
-    WHERE id IN (SELECT value FROM json_each(:logs)) AND kept > :store
+    UPDATE logs SET kept = :store,
+        trimmed = (SELECT mid FROM messages WHERE log = logs.id ORDER BY mid LIMIT 1 OFFSET :kept - :store - 1)
+    WHERE id IN (SELECT value FROM json_each(:logs)) AND kept = :kept
 """
 _TRIM = """
     DELETE FROM messages WHERE seq IN (
@@ -72,15 +73,6 @@ _DROP_TOKENS = """
 _IDS_WALK_SECONDS = 30
 
 
-class _Log(NamedTuple):
-    key: str
-    last: int
-    trimmed: int
-    kept: int
-    due: float
-    ends: float
-
-
 class SqliteLogs:
     """All that a Store does. What fails raises sqlite3.Error and has changed nothing."""
 
@@ -92,24 +84,22 @@ class SqliteLogs:
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
         self._walked = 0
-        rows = connection.execute(
-            "SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY until", [now()]
-        )
+        rows = connection.execute("SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY seq", [now()])
         for key, id, mid, previous, until in rows:
             self._firsts[key, id] = First(mid, previous, until)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See MessageService."""
-        batch = _Batch(self._firsts, self._head_life, self._now())
+        batch = Batch(self._firsts, self._head_life, self._now())
         with transaction(self._connection):
             keys = list({append.push.key for append in appends})
-            batch.logs = {row[0]: _Log(*row) for row in self._json(_LOGS, _dump(keys))}
+            batch.logs = {row[0]: LogRow(*row) for row in self._json(_LOGS, _dump(keys))}
             answers = [batch.append(append) for append in appends]
             self._write(batch)
         self._firsts.update(batch.firsts)
         return answers
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         execute = self._connection.execute
         if batch.touched:
             execute(_SET_LOGS, [_dump([batch.logs[key] for key in batch.touched])])
@@ -123,9 +113,11 @@ class SqliteLogs:
 
     def _trim(self, logs: list[int], now: float) -> None:
         self._drop_expired(logs, now)
-        only = {"logs": _dump(logs), "store": self._store}
-        if self._connection.execute(_TRIM_HEADS, only).rowcount:
-            self._connection.execute(_TRIM, only)
+        too_many = self._json(_KEPT, _dump(logs), self._store)
+        for kept in too_many:  # OFFSET is the same for all rows; mostly it is one anyway
+            self._connection.execute(_TRIM_HEADS, {"logs": _dump(logs), "kept": kept, "store": self._store})
+        if too_many:
+            self._connection.execute(_TRIM, {"logs": _dump(logs)})
 
     def _drop_expired(self, logs: list[int], now: float) -> None:
         only = {"logs": _dump(logs), "now": now}
@@ -215,49 +207,6 @@ class SqliteLogs:
     def _json(self, sql: str, *values: Any) -> Any:
         (text,) = self._connection.execute(sql, values).fetchone()
         return json.loads(text)
-
-
-class _Batch:
-    """What a batch of appends will write, while it is sequenced."""
-
-    def __init__(self, known: dict[tuple[str, str], First], head_life: float, now: float) -> None:
-        self.now = now
-        self.logs: dict[str, _Log] = {}
-        self.touched: dict[str, None] = {}
-        self.firsts: dict[tuple[str, str], First] = {}
-        self.messages: list[tuple[str, int, float, int, int]] = []
-        self.bodies: list[bytes] = []
-        self._size = 0
-        self._known = known
-        self._head_life = head_life
-
-    def append(self, append: Append) -> Appended:
-        """Sequence one."""
-        push, now = append.push, self.now
-        name = (push.key, push.id)
-        log = self.logs.get(push.key) or _Log(push.key, 0, 0, 0, now + self._head_life, 0)
-        first = self.firsts.get(name) or self._known.get(name)
-        answer = sequence(append, log.last, first, now)
-        if answer.ret != RET_OK:
-            return answer
-        if push.id and (first is None or not answer.repeat or first.until < now + push.dedupe):
-            self.firsts[name] = First(answer.mid, answer.previous, now + push.dedupe)
-        if not answer.repeat:
-            self._keep(append, log, answer.mid)
-        return answer
-
-    def _keep(self, append: Append, log: _Log, mid: int) -> None:
-        key, body, expire = append.push[:3]
-        kept, due = log.kept, log.due
-        expires = self.now + expire
-        if expire:
-            self.messages.append((key, mid, expires, self._size + 1, len(body)))
-            self.bodies.append(body)
-            self._size += len(body)
-            kept, due = kept + 1, min(due, expires)
-        ends = max(log.ends, expires + self._head_life)
-        self.logs[key] = _Log(key, mid, log.trimmed, kept, due, ends)
-        self.touched[key] = None
 
 
 def _dump(rows: Iterable[Any]) -> str:
