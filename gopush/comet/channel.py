@@ -75,7 +75,7 @@ class Channel:
         self.claimed = 0  # the highest cursor that a subscriber came with
         self.gap = False  # messages after the cursor were trimmed away before they could be read
         self._head = 0  # the highest mid that is known to exist
-        self._pending: list[tuple[int, int, bytes]] = []  # (mid, previous, body), ascending
+        self._pending: list[tuple[int, int, bytes]] = []  # (mid, previous, body), ascending, after the cursor
         self._pending_bytes = 0
         self._proven = 0  # up to here all that is left of the log is in pending
         self._settles = 0  # what the read under way will prove
@@ -134,17 +134,15 @@ class Channel:
         """The messages that all live subscribers get next; the cursor moves to the last of them."""
         if self.cursor is None:
             return []
-        cursor, pending, taken = self.cursor, self._pending, 0
+        cursor, pending = self.cursor, self._pending
         messages = []
         for mid, previous, body in pending:
             if previous > cursor and previous > self._proven:
                 break
-            taken += 1
+            messages.append(Message(mid, body))
             self._pending_bytes -= len(body)
-            if mid > cursor:
-                messages.append(Message(mid, body))
-                cursor = mid
-        del pending[:taken]
+            cursor = mid
+        del pending[: len(messages)]
         self.cursor = max(cursor, self._proven)
         if self._recent is not None:
             self._recent.add(messages)
@@ -153,8 +151,7 @@ class Channel:
     def begin_read(self) -> int:
         """A read of the log starts at the cursor that is returned."""
         self.reading = True
-        last_pending = self._pending[-1][0] if self._pending else 0
-        self._settles = max(self._head, last_pending)
+        self._settles = self._head
         assert self.cursor is not None
         return self.cursor
 

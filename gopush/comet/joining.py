@@ -157,7 +157,6 @@ class Joining:
             channel.offer(cursor, 0, None)
             moved: Deferred[None] = Deferred()
             self._ahead.setdefault(channel, []).append(moved)
-            self._begin(channel)
             self._delivery.catch_up(channel)
             await moved
         missed = channel.bridge(cursor) if session in channel.joining else []

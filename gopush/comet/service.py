@@ -120,6 +120,7 @@ class Comet:
         self.counters.connections_removed += 1
         self.wheel.discard(session)
         session.state = State.CLOSING
+        self.counters.slow_closed += session.too_slow
         channel = self.channels.get(session.request.key) if session.request is not None else None
         if channel is None:
             return

@@ -106,6 +106,14 @@ class Session:
         """Whether the client gave a mid, and so is told of gaps."""
         return self.request is not None and self.request.mid is not None
 
+    @property
+    def too_slow(self) -> bool:
+        """Whether more waits for the client than the limits allow; one message alone is never too much."""
+        backlog, limits = self._backlog, self._limits
+        return backlog is not None and (
+            backlog.lines > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes)
+        )
+
     def join(self, request: Subscribe, format: Format, now: float) -> None:
         """The request was read; the client is silent for heartbeat + 5 s at most from here on."""
         self.state = State.JOINING
@@ -144,7 +152,6 @@ class Session:
             self.state = State.LIVE
             if self._owed:
                 self.wire.send(self.format.reply(codec.HEARTBEAT) * self._owed)
-                self._owed = 0
 
     def deliver(self, data: bytes, messages: int) -> None:
         """Send framed messages; a subscriber too far behind is closed, and resumes (delivery rule 9)."""
@@ -177,6 +184,5 @@ class Session:
         if backlog is None:
             backlog = self._backlog = Backlog()
         backlog.add(size, lines, messages, behind)
-        limits = self._limits
-        if backlog.lines > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes):
+        if self.too_slow:
             self.abort()

@@ -152,13 +152,11 @@ class Lane:
             return
         # The next batch goes out first, so that the peer works while the answers are handled here, in order.
         self._answers.append((batch, answers))
-        first = len(self._answers) == 1
         self._send_batch()
-        while first and self._answers:
-            done, results = self._answers[0]
+        while self._answers:
+            done, results = self._answers.popleft()
             for entry, result in zip(done, results, strict=True):
                 entry.answer(result)
-            self._answers.popleft()
 
     def _failed(self, _: Failure, batch: list[Entry]) -> None:
         if batch is self._sent:

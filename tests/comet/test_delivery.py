@@ -137,6 +137,38 @@ def test_who_joins_between_slices_gets_what_comes_after_its_acceptance() -> None
     assert resuming.out == H + frame(one.mid, b"1") + frame(two.mid, b"2")
 
 
+def test_rounds_do_not_overtake_each_other_though_those_served_first_have_gone() -> None:
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
+    one = append(world, b"1")
+    world.comet.notice([one])
+    world.turns(1)
+    for wire in wires[:SLICE_SUBSCRIBERS]:
+        wire.tells_at_once = True
+        wire.abort()
+    channel = world.comet.channels["k"]
+    two = append(world, b"2")
+    channel.offer(two.mid, two.previous, two.body)
+    world.comet.delivery.advance(channel)
+    world.turns()
+    assert {wire.out for wire in wires[SLICE_SUBSCRIBERS:]} == {H + frame(one.mid, b"1") + frame(two.mid, b"2")}
+
+
+def test_nothing_is_read_between_slices() -> None:
+    """What is read then could not go out."""
+    world = World(max_subscribers=10_000)
+    wires = crowd(world, 4 * SLICE_SUBSCRIBERS)
+    world.comet.notice([append(world, b"1")])
+    world.turns(1)
+    append(world, b"2")
+    world.comet.notice([append(world, b"3")])
+    world.turns(1)
+    assert world.comet.counters.catch_ups == 0
+    world.turns()
+    assert world.comet.counters.catch_ups == 1
+    assert served(wires, b"2") == served(wires, b"3") == len(wires)
+
+
 def test_who_goes_between_slices_is_no_trouble() -> None:
     world = World(max_subscribers=10_000)
     wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
@@ -157,6 +189,7 @@ def test_a_slow_subscriber_delays_nobody() -> None:
     assert slow.aborted
     assert quick.out == H + b"".join(frame(mid, b"%d" % i) for i, mid in enumerate(mids))
     assert world.comet.channels["k"].subscribers == 1
+    assert world.comet.counters.slow_closed == 1
 
 
 def test_whom_a_round_closes_does_not_disturb_it() -> None:
@@ -248,6 +281,20 @@ def test_reading_ends_with_the_last_subscriber() -> None:
     catch_ups = world.comet.counters.catch_ups
     world.wait(5)
     assert world.comet.counters.catch_ups == catch_ups
+
+
+def test_a_long_hole_is_not_read_to_its_end_for_nobody() -> None:
+    world = World(store=2000)
+    _, wire = world.subscribe()
+    notices = [append(world, b"%d" % i) for i in range(600)]
+    world.node.late = ("read",)
+    world.comet.notice([notices[-1]])
+    world.turns()
+    wire.abort()
+    world.turns()
+    world.node.release()
+    world.turns()
+    assert world.node.count("read") == 1
 
 
 def test_a_long_hole_is_read_page_by_page() -> None:

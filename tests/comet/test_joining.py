@@ -367,6 +367,23 @@ def test_who_goes_half_way_leaves_no_trace() -> None:
     assert world.node.count("read") == reads
 
 
+def test_who_goes_while_the_channel_catches_up_with_it_leaves_no_trace() -> None:
+    world = World()
+    _, other = world.subscribe()
+    notice = append(world, b"1")
+    world.node.hold = ("read",)
+    _, wire = world.subscribe(mid=notice.mid)
+    append(world, b"2")
+    world.node.release()
+    world.node.hold = ("read",)
+    world.turns()
+    wire.abort()
+    other.abort()
+    world.turns()
+    assert world.comet.channels == {}
+    assert world.comet._joining._ahead == {}
+
+
 def test_who_is_sent_away_half_way_hears_nothing_more() -> None:
     """Its key moved to another comet while its backlog was read."""
     world = World()

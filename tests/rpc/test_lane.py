@@ -221,8 +221,10 @@ def test_a_time_out_after_giving_up_is_not_told_again() -> None:
     world.put(0)
     world.turn()
     world.lane.give_up()
+    world.turn(TIMEOUT / 2)
     world.put(1)
     world.turn()
-    world.turn(TIMEOUT)
-    world.turn(TIMEOUT)
+    world.turn(TIMEOUT / 2)
+    assert world.given_up == [[0]]
+    world.turn(TIMEOUT / 2)
     assert world.given_up == [[0], [1]]

@@ -220,6 +220,33 @@ def test_what_has_moved_does_not_wait_past_its_time() -> None:
     assert world.nodes["b"].items == [1]
 
 
+def test_what_is_past_its_time_fails_at_once_though_the_next_peer_is_busy() -> None:
+    world = World("a", "b")
+    for node in world.nodes.values():
+        node.mode = "silent"
+    short, long = world.call(1, life=1.5), world.call(2, life=9)
+    world.wait(1.25)
+    assert short == []
+    world.wait(0.25)
+    assert failed(short)
+    assert long == []
+
+
+def test_calls_about_a_key_stay_together_whatever_each_of_them_has_seen() -> None:
+    """The first one was failed by a and b, the second by b alone, and a is back."""
+    world = World("a", "b", "c", ping=0.25)
+    world.nodes["a"].mode = "silent"
+    one = world.call(1)
+    world.wait()
+    world.nodes["b"].mode = "silent"
+    world.wait(TIMEOUT)
+    world.nodes["a"].mode = "up"
+    two = world.call(2)
+    world.wait(TIMEOUT)
+    assert (one, two) == ([("c", 1)], [("c", 2)])
+    assert world.nodes["c"].batches == [[1, 2]]
+
+
 def test_a_call_that_must_not_move_fails() -> None:
     world = World("a", "b")
     world.nodes["a"].mode = "silent"
@@ -297,6 +324,7 @@ def test_a_peer_that_failed_is_not_chosen_until_it_answers_a_ping() -> None:
     world.wait()
     assert answer == [("a", 3)]
     world.wait(5)
+    assert not world.clock.getDelayedCalls()
     assert world.nodes["a"].pings == 1  # healthy peers are left alone
     assert world.nodes["b"].pings == 0
 
