@@ -307,6 +307,37 @@ def test_a_cursor_ahead_of_the_log_takes_nothing_from_others() -> None:
     assert wire.out.count(b'"mid"') == 1
 
 
+def test_a_resume_where_the_store_lost_what_the_channel_has_delivered() -> None:
+    world = World()
+    _, other = world.subscribe()
+    world.pushed(b"0")
+    world.store.logs.clear()
+    session, wire = world.subscribe(mid=0)
+    assert wire.out == H
+    assert session.state is State.LIVE
+    mid = world.pushed(b"1")
+    assert wire.out == H + frame(mid, b"1")
+    assert other.out.endswith(frame(mid, b"1"))
+
+
+def test_a_resume_where_the_store_lost_what_the_resume_has_read() -> None:
+    """The channel cannot read it any more: its cursor passes it all the same."""
+    world = World()
+    _, other = world.subscribe()
+    one = append(world, b"1")
+    world.node.late = ("read",)
+    session, wire = world.subscribe(mid=0)
+    world.store.logs.clear()
+    world.node.release()
+    world.turns()
+    assert wire.out == H + frame(one.mid, b"1")
+    assert session.state is State.LIVE
+    mid = world.pushed(b"2")
+    assert mid > one.mid
+    assert wire.out == H + frame(one.mid, b"1") + frame(mid, b"2")
+    assert other.out == H + frame(mid, b"2")
+
+
 def test_a_cursor_more_than_60_s_ahead_is_a_parameter_error() -> None:
     world = World()
     limit = mid_at(world.now() + 60)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from tests.comet.harness import EPOCH, Clock, result
 
 
 class Comet:
-    """Answers pushes with `ret` and its own number as the mid. Modes: "up", "down", "silent"."""
+    """Answers pushes with `ret` and its own number as the mid. Modes: "up", "down", "silent", "late": see answer()."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -26,11 +28,16 @@ class Comet:
         self.notices: list[Notice] = []
         self.closed: list[str] = []
         self.stopped = False
+        self.answer: Callable[[], object] = lambda: None
 
     def _answer(self, value: Any) -> Deferred[Any]:
         if self.mode == "down":
             return fail(ConnectionError("down"))
-        return Deferred() if self.mode == "silent" else succeed(value)
+        if self.mode == "up":
+            return succeed(value)
+        waiting: Deferred[Any] = Deferred()
+        self.answer = partial(waiting.callback, value)
+        return waiting
 
     def push(self, pushes: list[Push]) -> Deferred[list[Pushed]]:
         self.pushes += pushes
@@ -176,6 +183,17 @@ def test_going_elsewhere_ends_with_the_deadline() -> None:
     world.wait(0.2)
     assert answer == [Pushed(RET_INTERNAL, 0)]
     assert world.asked() == ["c1", "c2", "c3"]
+
+
+def test_a_refusal_that_comes_after_the_deadline_is_the_answer() -> None:
+    world = World()
+    world.comets["c1"].mode = "late"
+    world.comets["c1"].ret = RET_INTERNAL
+    answer = world.push(deadline=1)
+    world.wait(1.5)
+    world.comets["c1"].answer()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1"]
 
 
 def test_where_no_comet_is_known_the_answer_is_1001() -> None:
