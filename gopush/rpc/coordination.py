@@ -23,7 +23,8 @@ class View:
         self.messages = tuple(sorted(messages, key=lambda info: info.sequence))
         self._active: dict[str, NodeInfo] = {}
         for info in self.comets:
-            self._active.setdefault(info.node, info)
+            if not info.draining:
+                self._active.setdefault(info.node, info)
         self._ring = HashRing({name: info.weight for name, info in self._active.items()})
 
     def owner(self, key: str) -> NodeInfo | None:
@@ -57,6 +58,12 @@ class Coordination(Protocol):
 
     def register_message(self, info: NodeInfo) -> Deferred[None]:
         """Advertise a message node, as register_comet."""
+
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise this process, which registered before, in another way: with another weight, or draining.
+
+        Fires once the others can see it, or after a few seconds.
+        """
 
     def withdraw(self) -> Deferred[None]:
         """Leave everybody's view; the own view goes on."""
@@ -92,6 +99,15 @@ class StaticCoordination:
         """See Coordination."""
         self._mine.append(info)
         self.adopt(View(self.view.comets, (*self.view.messages, info)))
+        return succeed(None)
+
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        self._mine = [info if mine.id == info.id else mine for mine in self._mine]
+        comets, messages = (
+            [info if one.id == info.id else one for one in infos] for infos in (self.view.comets, self.view.messages)
+        )
+        self.adopt(View(comets, messages))
         return succeed(None)
 
     def withdraw(self) -> Deferred[None]:

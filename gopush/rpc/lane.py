@@ -59,13 +59,18 @@ class Entry:
 
 
 class Lane:
-    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order."""
+    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
+
+    `moved` takes what waits when the lane is told to hand it over.
+    """
 
     __slots__ = (
         "_answers",
         "_bytes",
         "_clock",
         "_gave_up",
+        "_handing_over",
+        "_moved",
         "_scheduled",
         "_send",
         "_sent",
@@ -81,17 +86,25 @@ class Lane:
         timeout: float,
         settings: RpcSettings,
         gave_up: Callable[[list[Entry]], None],
+        moved: Callable[[list[Entry]], None],
     ) -> None:
         self._clock = clock
         self._send = send
         self._timeout = timeout
         self._settings = settings
         self._gave_up = gave_up
+        self._moved = moved
+        self._handing_over = False
         self._waiting: deque[Entry] = deque()
         self._bytes = 0
         self._sent: list[Entry] = []
         self._scheduled = False
         self._answers: deque[tuple[list[Entry], list[Any]]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has no answer yet."""
+        return bool(self._sent or self._waiting)
 
     def put(self, entry: Entry) -> None:
         """Queue a call; its `done` fires with the answer. Raises UnavailableError where the lane is full."""
@@ -105,12 +118,22 @@ class Lane:
 
     def give_up(self) -> None:
         """Hand over all that has no answer; an answer that comes late is ignored."""
-        entries = [*self._sent, *self._waiting]
-        self._sent = []
+        sent, self._sent = self._sent, []
+        if entries := [*sent, *self._take_waiting()]:
+            self._gave_up(entries)
+
+    def hand_over(self) -> None:
+        """Hand over what waits, once the batch under way is answered: until then its keys stay here."""
+        self._handing_over = bool(self._sent)
+        if not self._sent and self._waiting:
+            self._moved(self._take_waiting())
+
+    def _take_waiting(self) -> list[Entry]:
+        entries = list(self._waiting)
         self._waiting.clear()
         self._bytes = 0
-        if entries:
-            self._gave_up(entries)
+        self._handing_over = False
+        return entries
 
     def _turn_ended(self) -> None:
         self._scheduled = False
@@ -152,7 +175,10 @@ class Lane:
             return
         # The next batch goes out first, so that the peer works while the answers are handled here, in order.
         self._answers.append((batch, answers))
-        self._send_batch()
+        if self._handing_over:
+            self._moved(self._take_waiting())
+        else:
+            self._send_batch()
         while self._answers:
             done, results = self._answers.popleft()
             for entry, result in zip(done, results, strict=True):

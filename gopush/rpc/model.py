@@ -151,7 +151,7 @@ class NodeInfo(NamedTuple):
 
     `node` is the name on the ring; of the processes of one node the lowest `sequence` is active, the others are its
     standbys. Addresses are "host:port". `stores` are the names and weights of the Redis servers behind a message node,
-    so that its callers can keep a lane for each.
+    so that its callers can keep a lane for each. `draining`: it leaves soon, or rests: others take its share.
     """
 
     node: str
@@ -161,6 +161,7 @@ class NodeInfo(NamedTuple):
     ws: tuple[str, ...] = ()
     weight: int = 1
     stores: tuple[tuple[str, int], ...] = ()
+    draining: bool = False
 
     @property
     def id(self) -> str:

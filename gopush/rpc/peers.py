@@ -103,19 +103,32 @@ class Peers(Generic[S]):
         self._probe = LoopingCall(self._ping_unhealthy)
         self._probe.clock = cast(Any, clock)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return bool(self._paused) or any(lane.busy for peer in self.live.values() for lane in peer.lanes.values())
+
     def update(self, infos: Iterable[NodeInfo]) -> None:
-        """Adopt the peers of a new view; what waits for one that is gone moves to the others."""
+        """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
         wanted = {info.id: info for info in infos}
+        draining = []
         for name, info in wanted.items():
-            if name in self.live:
-                self.live[name].info = info
-            else:
+            if name not in self.live:
                 self.live[name] = Peer(info, self._connect(info))
+                continue
+            peer = self.live[name]
+            if info.draining and not peer.info.draining:
+                draining.append(peer)
+            peer.info = info
         for name in [name for name in self.live if name not in wanted]:
             peer = self.live.pop(name)
             for lane in list(peer.lanes.values()):
                 lane.give_up()
             peer.service.stop()
+        for peer in draining:
+            for (call, _), lane in list(peer.lanes.items()):
+                if call.moves:
+                    lane.hand_over()
 
     def stop(self) -> None:
         """Let go of all peers; what waits fails."""
@@ -164,7 +177,8 @@ class Peers(Generic[S]):
         left = [peer for name, peer in self.live.items() if name not in tried]
         if not left:
             return None
-        return self._choose(key, [peer for peer in left if peer.healthy] or left)
+        healthy = [peer for peer in left if peer.healthy] or left
+        return self._choose(key, [peer for peer in healthy if not peer.info.draining] or healthy)
 
     def _route(self, call: Call[S], lane: str, entry: Entry) -> None:
         if not self.live:
@@ -192,20 +206,28 @@ class Peers(Generic[S]):
         def gave_up(entries: list[Entry]) -> None:
             self._given_up(call, name, peer, entries)
 
-        return Lane(self._clock, send, call.timeout, self._settings, gave_up)
+        def moved(entries: list[Entry]) -> None:
+            self._move(call, name, entries)
+
+        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved)
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
         self._suspect(peer)
         now = self._clock.seconds()
+        for entry in entries:
+            entry.tried = (*entry.tried, peer.info.id)
+            if entry.until <= now or not call.moves:
+                entry.fail(f"{peer.info.id} did not answer in time")
+            else:
+                entry.limit(self._clock)
+        self._move(call, lane, entries)
+
+    def _move(self, call: Call[S], lane: str, entries: list[Entry]) -> None:
+        """Find another peer for these, each key's in order and to one peer."""
         moved = set()
         for entry in entries:
             if entry.done.called:
                 continue
-            entry.tried = (*entry.tried, peer.info.id)
-            if entry.until <= now or not call.moves:
-                entry.fail(f"{peer.info.id} did not answer in time")
-                continue
-            entry.limit(self._clock)
             if call.ordered and entry.key not in moved:
                 moved.add(entry.key)
                 self._held[call, entry.key].peer = self._best(entry.key, entry.tried)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,13 +72,15 @@ class Session:
         self._settings = settings
         self._on_event = on_event
         self._mine: Entry | None = None
+        self._announced: NodeInfo | None = None
+        self._changed: deque[str | None] = deque()
         self._cache: dict[str, Entry | None] = {}
         self._cached_for = 0
         self._deadline = 0.0
         self._client = KazooClient(
             hosts=",".join(settings.hosts), timeout=settings.session_timeout, connection_retry=RECONNECT
         )
-        self._client.add_listener(lambda state: on_state(self, state == KazooState.CONNECTED))
+        self._client.add_listener(lambda state: self._state_changed(state, on_state))
 
     def open(self) -> None:
         """Begin to connect, and never give up."""
@@ -90,8 +93,19 @@ class Session:
         finally:
             self._client.close()
 
+    def _state_changed(self, state: Any, on_state: Callable[[Session, bool], None]) -> None:
+        self._changed.append(None)  # what changed while there was no connection is not told
+        on_state(self, state == KazooState.CONNECTED)
+
+    def _data_changed(self, event: Any) -> None:
+        self._changed.append(event.path)
+        self._on_event(event)
+
     def refresh(self, wish: Wish | None, register: bool) -> Seen:
-        """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError."""
+        """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError.
+
+        A wish that changes is told once; what an operator writes into the znode after that stands.
+        """
         self._deadline = time.monotonic() + JOB_SECONDS
         owner = self._owner()
         entries = self._read(owner)
@@ -101,9 +115,14 @@ class Session:
             _check_stores(entries, wish)
             self._create(wish)
             entries = self._read(owner)
+        elif wish.info != self._announced and (mine := self._find(entries, wish, owner)):
+            self._wait(self._client.set_async(mine.path, _data(wish)))
+            self._changed.append(mine.path)
+            entries = self._read(owner)
         self._mine = mine = self._find(entries, wish, owner)
         if mine is None:
             raise ConnectionLoss("the registration is gone again")
+        self._announced = wish.info
         self._check_again(entries, wish, mine)
         return Seen(self._without_ghosts(entries, mine), mine)
 
@@ -127,11 +146,13 @@ class Session:
 
     def _read(self, owner: int) -> list[Entry]:
         comets, messages = self._settings.comet_path, self._settings.message_path
+        self._forget_changed()
         nodes = [(node, f"{comets}/{node}") for node in self._children(comets)]
         asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
         found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
         found += [("", f"{messages}/{name}") for name in self._children(messages)]
-        reading = [(path, self._client.get_async(path)) for _, path in found if path not in self._cache]
+        unknown = [path for _, path in found if path not in self._cache]
+        reading = [(path, self._client.get_async(path, watch=self._data_changed)) for path in unknown]
         contents = {path: self._wait_there(result) for path, result in reading}
         cache: dict[str, Entry | None] = {}
         for node, path in found:
@@ -141,6 +162,14 @@ class Session:
                 cache[path] = _entry(node, path, *contents[path])
         self._cache = cache
         return [entry for entry in cache.values() if entry is not None]
+
+    def _forget_changed(self) -> None:
+        while self._changed:
+            path = self._changed.popleft()
+            if path is None:
+                self._cache.clear()
+            else:
+                self._cache.pop(path, None)
 
     def _children(self, path: str) -> list[str]:
         try:
@@ -157,12 +186,11 @@ class Session:
             return None
 
     def _create(self, wish: Wish) -> None:
+        path = self._settings.message_path
         if wish.comet:
-            path, data = f"{self._settings.comet_path}/{wish.info.node}", znodes.comet_data(wish.info)
+            path = f"{self._settings.comet_path}/{wish.info.node}"
             self._wait(self._client.ensure_path_async(path))
-        else:
-            path, data = self._settings.message_path, znodes.message_data(wish.info)
-        self._wait(self._client.create_async(f"{path}/", data, ephemeral=True, sequence=True))
+        self._wait(self._client.create_async(f"{path}/", _data(wish), ephemeral=True, sequence=True))
 
     def _find(self, entries: list[Entry], wish: Wish, owner: int) -> Entry | None:
         mine = [entry for entry in entries if entry.owner == owner and entry.info.id == wish.info.id]
@@ -186,6 +214,10 @@ class Session:
 
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
+
+
+def _data(wish: Wish) -> bytes:
+    return znodes.comet_data(wish.info) if wish.comet else znodes.message_data(wish.info)
 
 
 def _entry(node: str, path: str, data: bytes, stat: Any) -> Entry | None:

@@ -16,7 +16,7 @@ _SEQUENCE = re.compile(r"\d{10}")
 
 def comet_data(info: NodeInfo) -> bytes:
     """The content of a comet process's znode."""
-    return _json({"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight})
+    return _json({"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight} | _state(info))
 
 
 def message_data(info: NodeInfo) -> bytes:
@@ -24,7 +24,7 @@ def message_data(info: NodeInfo) -> bytes:
     data: dict[str, Any] = {"rpc": info.rpc, "weight": info.weight}
     if info.stores:
         data["stores"] = dict(info.stores)
-    return _json(data)
+    return _json(data | _state(info))
 
 
 def read_comet(node: str, name: str, data: bytes) -> NodeInfo:
@@ -40,6 +40,7 @@ def read_comet(node: str, name: str, data: bytes) -> NodeInfo:
         _addresses(fields, "tcp"),
         _addresses(fields, "ws"),
         _weight(fields.get("weight", 1)),
+        draining=fields.get("draining") is True,
     )
 
 
@@ -51,7 +52,12 @@ def read_message(name: str, data: bytes) -> NodeInfo:
         raise ValueError("stores are no object")
     rpc = _addresses(fields, "rpc", at_least=1)
     named = tuple(sorted((store, _weight(weight)) for store, weight in stores.items()))
-    return NodeInfo(rpc[0], _sequence(name), rpc, weight=_weight(fields.get("weight", 1)), stores=named)
+    weight, draining = _weight(fields.get("weight", 1)), fields.get("draining") is True
+    return NodeInfo(rpc[0], _sequence(name), rpc, weight=weight, stores=named, draining=draining)
+
+
+def _state(info: NodeInfo) -> dict[str, Any]:
+    return {"draining": True} if info.draining else {}
 
 
 def _json(fields: dict[str, Any]) -> bytes:

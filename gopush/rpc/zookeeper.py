@@ -80,6 +80,18 @@ class ZooKeeperCoordination:
         self._run(self._session.open)
         self._check.start(CHECK_SECONDS, now=False)
 
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away."""
+        if self._wish is None:
+            return succeed(None)
+        self._wish = self._wish._replace(info=info)
+        if self._wish.new or not self.connected:
+            return succeed(None)
+        announced: Deferred[None] = Deferred()
+        self._registered.append(announced)
+        self._refresh()
+        return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
+
     def withdraw(self) -> Deferred[None]:
         """See Coordination. Fires after a few seconds even if ZooKeeper does not answer."""
         if self._wish is None or not self._running:

@@ -73,3 +73,21 @@ def test_what_withdraws_leaves_the_view_and_others_stay() -> None:
     assert seen == [View([other])]
     coordination.start()
     assert result(coordination.stop()) == [None]
+
+
+def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
+    drains = comet("a", 1)._replace(draining=True)
+    view = View([drains, comet("a", 2), comet("b", 3)])
+    assert {info.id for info in view.active} == {"a-2:6970", "b-3:6970"}
+    assert {View([drains, comet("b", 3)]).owner(str(i)) for i in range(50)} == {comet("b", 3)}
+    assert View([drains]).owner("k") is None
+
+
+def test_announcing_changes_how_a_process_is_seen() -> None:
+    coordination = StaticCoordination()
+    coordination.register_comet(comet("a", 0))
+    coordination.register_comet(comet("b", 0))
+    coordination.announce(comet("a", 0)._replace(draining=True))
+    assert [info.draining for info in coordination.view.comets] == [True, False]
+    coordination.withdraw()
+    assert coordination.view == View()

@@ -20,11 +20,15 @@ class World:
         self.clock = Clock()
         self.node = Node(mode=mode)
         self.given_up: list[list[Any]] = []
+        self.moved: list[list[Any]] = []
         self.settings = RpcSettings(**settings)
-        self.lane = Lane(self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up)
+        self.lane = Lane(self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up, self._moved)
 
     def _gave_up(self, entries: list[Entry]) -> None:
         self.given_up.append([entry.item for entry in entries])
+
+    def _moved(self, entries: list[Entry]) -> None:
+        self.moved.append([entry.item for entry in entries])
 
     def put(self, item: Any, size: int = 1, until: float = 1000.0) -> list[Any]:
         entry = Entry("k", item, size, until)
@@ -228,3 +232,40 @@ def test_a_time_out_after_giving_up_is_not_told_again() -> None:
     assert world.given_up == [[0]]
     world.turn(TIMEOUT / 2)
     assert world.given_up == [[0], [1]]
+
+
+def test_what_waits_is_handed_over_once_the_batch_under_way_is_answered() -> None:
+    """A key's order: until then the key stays with this peer."""
+    world = World("late")
+    first = world.put(0)
+    world.turn()
+    world.put(1)
+    world.lane.hand_over()
+    world.put(2)
+    assert world.moved == []
+    assert world.lane.busy
+    world.node.answer()
+    assert first == [("a", 0)]
+    assert world.moved == [[1, 2]]
+    assert not world.lane.busy
+
+
+def test_what_waits_is_handed_over_at_once_where_nothing_is_under_way() -> None:
+    world = World("late")
+    world.put(0)
+    world.lane.hand_over()
+    world.turn()
+    assert (world.moved, world.node.batches) == ([[0]], [])
+    world.put(1)
+    world.turn()
+    assert world.node.batches == [[1]]
+
+
+def test_a_batch_that_fails_goes_with_what_was_to_be_handed_over() -> None:
+    world = World("silent")
+    world.put(0)
+    world.turn()
+    world.put(1)
+    world.lane.hand_over()
+    world.turn(TIMEOUT)
+    assert (world.given_up, world.moved) == ([[0, 1]], [])

@@ -536,3 +536,59 @@ def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_ke
     world.wait(4 + 2 * TIMEOUT)
     assert all(len(fired) == 1 for _, _, fired in calls)
     assert world.peers._held == {}
+
+
+# --- draining ---
+
+
+def draining(name: str) -> NodeInfo:
+    return info(name)._replace(draining=True)
+
+
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_a_draining_peer_gets_no_new_calls_while_there_is_another(kind: str) -> None:
+    world = World("a", "b")
+    world.peers.update([draining("a"), info("b")])
+    answer = world.call(1, call=getattr(world, kind))
+    world.wait()
+    assert answer == [("b", 1)]
+
+
+def test_draining_peers_are_called_where_there_is_no_other() -> None:
+    world = World("a", "b")
+    world.peers.update([draining("a"), info("b")])
+    world.nodes["b"].mode = "down"
+    answers = [world.call(1), world.call(2, call=world.free)]
+    world.wait()
+    assert answers == [[("a", 1)], [("a", 2)]]
+
+
+def test_a_busy_key_leaves_a_draining_peer_in_order() -> None:
+    """Its next call waits for the answer to the batch under way, and then goes elsewhere."""
+    world = World("a", "b")
+    world.nodes["a"].mode = "late"
+    answers = [world.call(1)]
+    world.wait()
+    answers.append(world.call(2))
+    world.peers.update([draining("a"), info("b")])
+    answers.append(world.call(3))
+    world.wait()
+    assert world.nodes["b"].batches == []
+    world.nodes["a"].answer()
+    world.wait()
+    assert answers == [[("a", 1)], [("b", 2)], [("b", 3)]]
+    assert not world.peers.busy
+
+
+def test_what_is_meant_for_one_peer_still_goes_there_while_it_drains() -> None:
+    world = World("a", "b")
+    node = world.nodes["a"]
+    node.mode = "late"
+    answers = [result(world.peers.call_peer(world.once, "a", item, 1)) for item in (1, 2)]
+    world.wait()
+    answers.append(result(world.peers.call_peer(world.once, "a", 3, 1)))
+    world.peers.update([draining("a"), info("b")])
+    while world.peers.busy:
+        node.answer()
+        world.wait()
+    assert answers == [[("a", 1)], [("a", 2)], [("a", 3)]]

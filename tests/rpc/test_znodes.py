@@ -79,3 +79,13 @@ def test_malformed_stores_raise_a_value_error(data: bytes) -> None:
 def test_a_name_without_a_sequence_number_raises_a_value_error(name: str) -> None:
     with pytest.raises(ValueError, match="sequence"):
         read_comet("n", name, comet_data(COMET))
+
+
+def test_draining_is_only_written_where_it_is_so() -> None:
+    for write, read, info in (
+        (comet_data, lambda data: read_comet("node1", "0000000003", data), COMET),
+        (message_data, lambda data: read_message("0000000004", data), MESSAGE),
+    ):
+        assert b"draining" not in write(info)
+        drains = info._replace(draining=True)
+        assert read(write(drains)) == drains

@@ -17,6 +17,7 @@ from gopush.errors import StartError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.znodes import comet_data
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from tests.conftest import InReactor, reactor
 from tests.rpc.conftest import Logged, eventually
@@ -187,6 +188,32 @@ def test_who_withdraws_goes_on_watching_and_may_return(cluster: Cluster) -> None
     eventually(sees(staying, [A, B], [M]))
 
 
+def test_a_process_may_say_that_it_drains(cluster: Cluster) -> None:
+    leaving, staying = cluster.join(A), cluster.join(B)
+    eventually(sees(staying, [A, B], []))
+    for draining in (True, False):
+        cluster.run(leaving.announce, A._replace(draining=draining))
+        eventually(lambda: staying.view.comets[0].draining is draining)  # noqa: B023
+        eventually(lambda: leaving.view == staying.view)
+    assert [info.sequence for info in staying.view.comets] == [0, 0]
+
+
+def test_what_an_operator_writes_into_a_znode_holds(cluster: Cluster, znodes: Any) -> None:
+    coordination, staying = cluster.join(A), cluster.join(B)
+    eventually(sees(staying, [A, B], []))
+    znodes.set(f"{cluster.comets}/node1/0000000000", comet_data(A._replace(weight=7)))
+    for one in (coordination, staying):
+        eventually(lambda: one.view.comets[0].weight == 7)  # noqa: B023
+    cluster.join(M)
+    eventually(sees(staying, [A, B], [M]))
+    assert staying.view.comets[0].weight == 7
+
+
+def test_announcing_waits_for_nothing_where_there_is_nobody_to_tell(cluster: Cluster) -> None:
+    web = cluster.join()
+    cluster.run(web.announce, A)
+
+
 def test_who_stops_leaves_at_once(cluster: Cluster) -> None:
     leaving, staying = cluster.join(A), cluster.join(B)
     eventually(sees(staying, [A, B], []))
@@ -331,9 +358,13 @@ def test_zookeeper_restarts(own_cluster: Cluster, own_zookeeper: ZooKeeperServer
 
 
 def test_zookeeper_comes_back_empty(own_cluster: Cluster, own_zookeeper: ZooKeeperServer, logged: Logged) -> None:
-    """All register anew, paths included, and nobody's view loses a node or changes a role meanwhile."""
+    """All register anew, paths included, and nobody's view loses a node or changes a role meanwhile.
+
+    The active process of node1 notices last that its session is dead.
+    """
     own_zookeeper.start()
-    old = [own_cluster.join(info) for info in (None, A, STANDBY, B, M)]
+    old = [own_cluster.join(), own_cluster.join(A, session_timeout=SESSION_SECONDS + 1)]
+    old += [own_cluster.join(info) for info in (STANDBY, B, M)]
     eventually(lambda: all(ids(one.view) == ([A.id, STANDBY.id, B.id], [M.id]) for one in old))
     own_cluster.views.clear()
     own_zookeeper.kill()
