@@ -48,7 +48,7 @@ def test_a_node_that_gains_weight_only_wins_keys() -> None:
     assert all(after[key] in (before[key], "b") for key in KEYS)
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.permutations([("a", 1), ("b", 2), ("c", 3)]))
+@given(st.text(), st.permutations([("a", 1), ("b", 2), ("c", 3)]))
 def test_the_order_in_which_nodes_are_named_does_not_matter(key: str, nodes: list[tuple[str, int]]) -> None:
     assert best(key, nodes) == best(key, sorted(nodes))
 
