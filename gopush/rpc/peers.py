@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
@@ -35,6 +36,7 @@ class Service(Protocol):
 
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 
 class Call(Generic[S]):
@@ -160,6 +162,21 @@ class Peers(Generic[S]):
         self._put(call, "", peer, entry)
         return entry.done
 
+    def ask(self, name: str, call: Callable[[S], Deferred[T]]) -> Deferred[T]:
+        """Call this peer, past all lanes: for what comes seldom and concerns no key. Fails with UnavailableError."""
+        peer = self.live.get(name)
+        if peer is None:
+            return fail(UnavailableError(f"{name} is gone"))
+        asked = within(self._settings.call_timeout, maybeDeferred(call, peer.service), self._clock)
+        return asked.addErrback(_unavailable, name)
+
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one peer answers. Fails with UnavailableError where none does."""
+        if not self.live:
+            return fail(UnavailableError("no such node is known"))
+        pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
+        return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
+
     def _hold(self, call: Call[S], key: str) -> _Hold[S]:
         hold = self._held.get((call, key))
         if hold is None:
@@ -271,3 +288,15 @@ class Peers(Generic[S]):
         if not peer.healthy:
             peer.healthy = True
             log.info("{peer} answers again", peer=peer.info.id)
+
+
+def _one_answered(outcome: Any) -> None:
+    """What a DeferredList gives: a pair where one has answered, else all failures."""
+    if isinstance(outcome, list):
+        raise UnavailableError(outcome[0][1].getErrorMessage())
+
+
+def _unavailable(failure: Failure, name: str) -> Any:
+    if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+        return failure
+    raise UnavailableError(f"{name} did not answer: {failure.getErrorMessage() or failure.type}")

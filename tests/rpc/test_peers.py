@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
 from gopush.rpc.model import NodeInfo
@@ -592,3 +593,35 @@ def test_what_is_meant_for_one_peer_still_goes_there_while_it_drains() -> None:
         node.answer()
         world.wait()
     assert answers == [[("a", 1)], [("a", 2)], [("a", 3)]]
+
+
+# --- what concerns no key ---
+
+
+def test_one_peer_is_asked_past_its_lanes() -> None:
+    world = World("a", "b")
+    world.nodes["b"].mode = "late"
+    world.call(1)
+    assert result(world.peers.ask("b", lambda node: succeed(node.name))) == ["b"]
+    assert failed(result(world.peers.ask("c", lambda node: succeed(node.name))))
+    assert failed(result(world.peers.ask("b", lambda node: fail(ConnectionError("down")))))
+    silent = result(world.peers.ask("b", lambda node: Deferred()))
+    world.wait(TIMEOUT)
+    assert failed(silent)
+
+
+@pytest.mark.parametrize(
+    ("modes", "answered"), [("silent up", True), ("down up", True), ("down down", False), ("silent", False)]
+)
+def test_one_peer_that_answers_a_ping_is_enough(modes: str, answered: bool) -> None:
+    names = {name: mode for name, mode in zip("ab", modes.split(), strict=False)}
+    world = World(*names)
+    for name, mode in names.items():
+        world.nodes[name].mode = mode
+    ping = result(world.peers.ping())
+    world.wait(TIMEOUT)
+    assert failed(ping) is not answered
+
+
+def test_without_peers_nobody_answers() -> None:
+    assert failed(result(World().peers.ping()))
