@@ -138,6 +138,16 @@ class Listeners(Service):
             self.privilegedStartService()
         super().startService()  # type: ignore[no-untyped-call]
 
+    def hold(self) -> None:
+        """Accept nobody for now: who connects waits."""
+        for port in self.ports:
+            port.stopReading()
+
+    def admit(self) -> None:
+        """Accept who connects."""
+        for port in self.ports:
+            port.startReading()
+
     def stopService(self) -> Deferred[None]:
         """Stop listening; connections stay."""
         super().stopService()  # type: ignore[no-untyped-call]

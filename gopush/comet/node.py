@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from gopush.clock import quiet
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.stat import Statistics
@@ -27,6 +27,8 @@ from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
 from gopush.transport import EagerReactor
 
 HTTP_IDLE_SECONDS = 10
+LEAVE_SECONDS = 3.5
+"""How long leaving may take after the others know of it."""
 
 log = Logger()
 
@@ -91,13 +93,17 @@ class CometNode(MultiService):
         self._coordination.register_comet(self._info).addErrback(self._unregistered)
 
     def stopService(self) -> Deferred[None]:
-        """Leave the ring, move the subscribers, answer what is under way, and only then stop listening."""
+        """Leave the ring, move the subscribers, answer until nobody calls any more, and only then stop listening."""
         return Deferred.fromCoroutine(self._leave())
 
     async def _leave(self) -> None:
-        await self._coordination.withdraw()
+        log.info("leaving: {count} subscribers move", count=self.comet.subscribers)
+        await self._coordination.announce(self._info._replace(draining=True))
         self._upkeep.move_all()
-        await deferLater(self._reactor, MOVE_SECONDS, lambda: None)
+        if not await quiet(
+            lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, LEAVE_SECONDS, self._reactor
+        ):
+            log.warn("leaving although others still call")
         self._upkeep.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._comets.stop()

@@ -130,6 +130,11 @@ class Comet:
             self.counters.channels_deleted += 1
             self._joining.forget(channel)
 
+    @property
+    def subscribers(self) -> int:
+        """How many connections have a key."""
+        return sum(channel.subscribers for channel in self.channels.values())
+
     def refuse_parameter(self, session: Session) -> None:
         """The client's request makes no sense."""
         self.counters.refused_parameter += 1

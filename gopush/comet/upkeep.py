@@ -75,7 +75,8 @@ class Upkeep:
         lost = [session for channel in channels for session in (*channel.live, *channel.joining)]
         for step in range(MOVE_STEPS):
             if part := lost[step::MOVE_STEPS]:
-                self._clock.callLater(step * MOVE_SECONDS / MOVE_STEPS, self._move, part)
+                # Not at once: those who come back must find that others have seen the same change.
+                self._clock.callLater((step + 1) * MOVE_SECONDS / MOVE_STEPS, self._move, part)
 
     def _move(self, sessions: list[Session]) -> None:
         for session in sessions:

@@ -6,9 +6,10 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.clock import quiet
 from gopush.errors import StartError
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
@@ -21,6 +22,10 @@ from gopush.rpc.pb import serve_message
 from gopush.transport import EagerReactor
 
 LINGER_SECONDS = 1.0
+LEAVE_SECONDS = 3.5
+"""How long leaving may take after the others know of it."""
+
+log = Logger()
 
 
 class MessageNode(MultiService):
@@ -31,7 +36,6 @@ class MessageNode(MultiService):
         refuse_open_doors(settings.rpc_bind, settings.rpc.secret)
         self._reactor = reactor
         self._coordination = coordination
-        self._linger = settings.zookeeper.settle + LINGER_SECONDS
         store = open_store(settings, reactor)
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self._info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
@@ -45,7 +49,7 @@ class MessageNode(MultiService):
         Deferred.fromCoroutine(self._register()).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
-        """Leave the view, serve on until everybody has seen it, and only then stop."""
+        """Tell the others, serve on until nobody calls any more, and only then stop."""
         return Deferred.fromCoroutine(self._leave())
 
     async def _register(self) -> None:
@@ -54,8 +58,9 @@ class MessageNode(MultiService):
         await self._coordination.register_message(self._info)
 
     async def _leave(self) -> None:
-        await self._coordination.withdraw()
-        await deferLater(self._reactor, self._linger, lambda: None)
+        await self._coordination.announce(self._info._replace(draining=True))
+        if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
+            log.warn("leaving although others still call")
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()
         await self._coordination.stop()

@@ -28,6 +28,7 @@ class Message:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.counters = Counters()
+        self.under_way = 0
         self._store = store
         self._purging = LoopingCall(self._purge)
         self._purging.clock = cast(Any, clock)
@@ -84,7 +85,12 @@ class Message:
         return self._guarded(self._store.ping())
 
     def _guarded(self, call: Deferred[T]) -> Deferred[T]:
-        return call.addErrback(self._unavailable)
+        self.under_way += 1
+        return call.addBoth(self._answered).addErrback(self._unavailable)
+
+    def _answered(self, result: Any) -> Any:
+        self.under_way -= 1
+        return result
 
     def _unavailable(self, failure: Failure) -> Any:
         if failure.check(UnavailableError):  # type: ignore[no-untyped-call]

@@ -56,6 +56,11 @@ class Comets:
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return self._peers.busy
+
     def push(self, push: Push) -> Deferred[Pushed]:
         """Push through the owner, else through any other, until the push's deadline. Never fails: see Pushed.ret."""
         if not self._peers.live:

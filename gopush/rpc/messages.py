@@ -54,6 +54,11 @@ class Messages:
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return self._peers.busy
+
     def append(self, append: Append) -> Deferred[Appended]:
         """Sequence a push, and keep it where it is to be kept (delivery rules 1, 2, 6 and 7)."""
         push = append.push

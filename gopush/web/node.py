@@ -9,12 +9,15 @@ from twisted.internet.defer import Deferred
 
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import Coordination
+from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
+
+PATIENCE_SECONDS = 2.0
+"""How long who connects waits for the first view of the cluster; then it is told that there is none."""
 
 
 class HttpPorts(MultiService):
@@ -25,9 +28,9 @@ class HttpPorts(MultiService):
         raise_file_limit()
         eager = EagerReactor(reactor)
         self._web = web
-        public = Listeners(eager, "[base] http.bind", settings.http_bind, web.public)
+        self._public = Listeners(eager, "[base] http.bind", settings.http_bind, web.public)
         self._admin = Listeners(eager, "[base] admin.bind", settings.admin_bind, web.admin)
-        for listeners in (public, self._admin):
+        for listeners in (self._public, self._admin):
             listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
@@ -37,6 +40,16 @@ class HttpPorts(MultiService):
             address = port.getHost()
             if hasattr(address, "port"):
                 self._web.origins.add(address.host, address.port)
+
+    def hold(self) -> None:
+        """Let who connects wait."""
+        self._public.hold()
+        self._admin.hold()
+
+    def admit(self) -> None:
+        """Serve."""
+        self._public.admit()
+        self._admin.admit()
 
     async def close(self) -> None:
         """Stop listening, answer what was asked, and close."""
@@ -59,18 +72,31 @@ class WebNode(MultiService):
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
-        HttpPorts(reactor, web, settings).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._ports = HttpPorts(reactor, web, settings)
+        self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._patience: Any = None
+        self._reactor = reactor
 
     def startService(self) -> None:
-        """Look for the cluster, and serve."""
+        """Look for the cluster, and serve once it is known: till then every push would be refused."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._ports.hold()
+        self._patience = self._reactor.callLater(PATIENCE_SECONDS, self._ports.admit)
+        self._coordination.watch(self._found)
         self._coordination.start()
+
+    def _found(self, _: View) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+            self._ports.admit()
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then let go of the cluster."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._patience.active():
+            self._patience.cancel()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._comets.stop()
         self._messages.stop()
