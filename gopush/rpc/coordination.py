@@ -10,17 +10,20 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.hashring import HashRing
 from gopush.rpc.model import NodeInfo
 
+REMEMBERED_KEYS = 65536
+
 Watcher = Callable[["View"], None]
 
 
 class View:
     """The live comets and message nodes at one moment, and the ring that follows from them."""
 
-    __slots__ = ("_active", "_ring", "comets", "messages")
+    __slots__ = ("_active", "_owners", "_ring", "comets", "messages")
 
     def __init__(self, comets: Iterable[NodeInfo] = (), messages: Iterable[NodeInfo] = ()) -> None:
         self.comets = tuple(sorted(comets, key=lambda info: (info.node, info.sequence)))
         self.messages = tuple(sorted(messages, key=lambda info: info.sequence))
+        self._owners: dict[str, NodeInfo | None] = {}  # of keys that were asked for: a look is cheaper than a SHA-1
         self._active: dict[str, NodeInfo] = {}
         for info in self.comets:
             if not info.draining:
@@ -29,8 +32,14 @@ class View:
 
     def owner(self, key: str) -> NodeInfo | None:
         """The active comet that holds the key's subscribers."""
-        node = self._ring.node_of(key)
-        return None if node is None else self._active[node]
+        try:
+            return self._owners[key]
+        except KeyError:
+            if len(self._owners) >= REMEMBERED_KEYS:
+                self._owners.clear()
+            node = self._ring.node_of(key)
+            owner = self._owners[key] = None if node is None else self._active[node]
+            return owner
 
     @property
     def active(self) -> tuple[NodeInfo, ...]:

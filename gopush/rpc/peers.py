@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
+from gopush.rpc.coordination import REMEMBERED_KEYS
 from gopush.rpc.lane import Entry, Lane
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
@@ -100,6 +101,7 @@ class Peers(Generic[S]):
         self._connect = connect
         self._choose = choose
         self._settings = settings
+        self._first: dict[str, Peer[S]] = {}  # what _best() chose, until something changes
         self._held: dict[tuple[Call[S], str], _Hold[S]] = {}
         self._paused: list[tuple[Call[S], str, Entry]] = []
         self._probe = LoopingCall(self._ping_unhealthy)
@@ -112,6 +114,7 @@ class Peers(Generic[S]):
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
         """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
+        self._first.clear()
         wanted = {info.id: info for info in infos}
         draining = []
         for name, info in wanted.items():
@@ -124,9 +127,11 @@ class Peers(Generic[S]):
             peer.info = info
         for name in [name for name in self.live if name not in wanted]:
             peer = self.live.pop(name)
+            self._first.clear()
             for lane in list(peer.lanes.values()):
                 lane.give_up()
             peer.service.stop()
+        self._first.clear()
         for peer in draining:
             for (call, _), lane in list(peer.lanes.items()):
                 if call.moves:
@@ -191,7 +196,18 @@ class Peers(Generic[S]):
         return result
 
     def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:
-        left = [peer for name, peer in self.live.items() if name not in tried]
+        if tried:
+            return self._choose_of(key, [peer for name, peer in self.live.items() if name not in tried])
+        peer = self._first.get(key)
+        if peer is None:
+            if len(self._first) >= REMEMBERED_KEYS:
+                self._first.clear()
+            peer = self._choose_of(key, list(self.live.values()))
+            if peer is not None:
+                self._first[key] = peer
+        return peer
+
+    def _choose_of(self, key: str, left: list[Peer[S]]) -> Peer[S] | None:
         if not left:
             return None
         healthy = [peer for peer in left if peer.healthy] or left
@@ -272,6 +288,7 @@ class Peers(Generic[S]):
     def _suspect(self, peer: Peer[S]) -> None:
         if peer.healthy and peer.info.id in self.live:
             peer.healthy = False
+            self._first.clear()
             log.warn("{peer} does not answer; others are asked until it does", peer=peer.info.id)
             if not self._probe.running:
                 self._probe.start(self._settings.ping, now=False)
@@ -287,6 +304,7 @@ class Peers(Generic[S]):
     def _recovered(self, peer: Peer[S]) -> None:
         if not peer.healthy:
             peer.healthy = True
+            self._first.clear()
             log.info("{peer} answers again", peer=peer.info.id)
 
 
