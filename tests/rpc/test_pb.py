@@ -395,11 +395,14 @@ def test_a_peer_that_restarts_is_found_again(network: Network, in_reactor: InRea
     assert len(logged.lines("cannot be reached")) == 1
 
 
-def test_an_unreachable_peer_fails_calls_at_once(network: Network, in_reactor: InReactor) -> None:
+def test_an_unreachable_peer_fails_calls_at_once(network: Network, in_reactor: InReactor, logged: Logged) -> None:
+    """Through several attempts to connect, with one line in the log."""
     remote = network.message(free_port(), timeout=60)
     for _ in range(10):
         with pytest.raises(UnavailableError, match=r"^127.0.0.1:\d+: append: .*refused"):
             in_reactor(remote.append, [Append(PUSH, 0)])
+        time.sleep(0.1)
+    assert len(logged.lines()) == 1
 
 
 def test_addresses_are_tried_in_order(network: Network, in_reactor: InReactor) -> None:
