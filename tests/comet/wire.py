@@ -23,6 +23,7 @@ from gopush.comet.stat import Statistics
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import Upkeep
 from gopush.comet.websocket import SubscriberFactory
+from gopush.errors import RET_INTERNAL
 from gopush.http.factory import HttpFactory
 from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
@@ -68,6 +69,12 @@ class CometServer:
         pushed = in_reactor(self._comets.push, push)
         assert pushed.ret == 0
         return int(pushed.mid)
+
+    def fail_push(self, key: str) -> None:
+        """Push a message too late: it is not stored."""
+        push = Push(key, b"1", 600, "", 8, time.time() - 1)
+        (pushed,) = in_reactor(self.comet.push, [push])
+        assert pushed.ret == RET_INTERNAL
 
     def create_token(self, key: str, token: str) -> None:
         digest = hashlib.sha256(token.encode()).digest()
