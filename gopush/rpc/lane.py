@@ -22,10 +22,10 @@ Send = Callable[[list[Any]], "Deferred[list[Any]]"]
 class Entry:
     """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it.
 
-    Once it is limited it fails at `until`, whatever it waits for.
+    Once it is limited it fails at `until`, whatever it waits for. `hold` is released when it ends.
     """
 
-    __slots__ = ("_limit", "done", "item", "key", "size", "tried", "until")
+    __slots__ = ("_limit", "done", "hold", "item", "key", "size", "tried", "until")
 
     def __init__(self, key: str, item: Any, size: int, until: float) -> None:
         self.key = key
@@ -33,6 +33,7 @@ class Entry:
         self.size = size
         self.until = until
         self.tried: tuple[str, ...] = ()
+        self.hold: Any = None
         self._limit: Any = None
         self.done: Deferred[Any] = Deferred()
 
@@ -43,17 +44,21 @@ class Entry:
 
     def answer(self, result: Any) -> None:
         """The call has a result, unless it has ended."""
+        self.end()
         if not self.done.called:
-            self._end()
             self.done.callback(result)
 
     def fail(self, reason: str) -> None:
         """The call has no result."""
+        self.end()
         if not self.done.called:
-            self._end()
             self.done.errback(UnavailableError(reason))
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Nobody waits for the call any more."""
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
         if self._limit is not None and self._limit.active():
             self._limit.cancel()
 

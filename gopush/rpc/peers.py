@@ -76,11 +76,23 @@ class Peer(Generic[S]):
 class _Hold(Generic[S]):
     """The one peer (None: a pause before the next try) that has the unanswered calls about a key."""
 
-    __slots__ = ("calls", "peer")
+    __slots__ = ("_calls", "_held", "_name", "peer")
 
-    def __init__(self, peer: Peer[S] | None) -> None:
+    def __init__(self, held: dict[tuple[Call[S], str], _Hold[S]], name: tuple[Call[S], str], peer: Peer[S] | None):
         self.peer = peer
-        self.calls = 0
+        self._held = held
+        self._name = name
+        self._calls = 0
+
+    def take(self) -> None:
+        """One more call is under way."""
+        self._calls += 1
+
+    def release(self) -> None:
+        """A call has ended; after the last one the key is free to go elsewhere."""
+        self._calls -= 1
+        if not self._calls:
+            del self._held[self._name]
 
 
 Choice = Callable[[str, Sequence[Peer[S]]], Peer[S]]
@@ -153,8 +165,8 @@ class Peers(Generic[S]):
         """
         entry = Entry(key, item, size, until)
         if call.ordered:
-            self._hold(call, key).calls += 1
-            entry.done.addBoth(self._release, call, key)
+            entry.hold = self._hold(call, key)
+            entry.hold.take()
         self._route(call, lane, entry)
         return entry.done
 
@@ -183,17 +195,11 @@ class Peers(Generic[S]):
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
 
     def _hold(self, call: Call[S], key: str) -> _Hold[S]:
-        hold = self._held.get((call, key))
+        name = (call, key)
+        hold = self._held.get(name)
         if hold is None:
-            hold = self._held[call, key] = _Hold(self._best(key, ()))
+            hold = self._held[name] = _Hold(self._held, name, self._best(key, ()))
         return hold
-
-    def _release(self, result: Any, call: Call[S], key: str) -> Any:
-        hold = self._held[call, key]
-        hold.calls -= 1
-        if not hold.calls:
-            del self._held[call, key]
-        return result
 
     def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:
         if tried:
@@ -217,7 +223,7 @@ class Peers(Generic[S]):
         if not self.live:
             entry.fail("no such node is known")
             return
-        peer = self._held[call, entry.key].peer if call.ordered else self._best(entry.key, entry.tried)
+        peer = self._best(entry.key, entry.tried) if entry.hold is None else entry.hold.peer
         if peer is None:
             self._pause(call, lane, entry)
         else:
@@ -260,10 +266,11 @@ class Peers(Generic[S]):
         moved = set()
         for entry in entries:
             if entry.done.called:
+                entry.end()
                 continue
-            if call.ordered and entry.key not in moved:
+            if entry.hold is not None and entry.key not in moved:
                 moved.add(entry.key)
-                self._held[call, entry.key].peer = self._best(entry.key, entry.tried)
+                entry.hold.peer = self._best(entry.key, entry.tried)
             self._route(call, lane, entry)
 
     def _pause(self, call: Call[S], lane: str, entry: Entry) -> None:
@@ -280,9 +287,10 @@ class Peers(Generic[S]):
         paused, self._paused = self._paused, []
         for call, lane, entry in paused:
             if entry.done.called:
+                entry.end()
                 continue
-            if call.ordered and (hold := self._held[call, entry.key]).peer is None:
-                hold.peer = self._best(entry.key, ())
+            if entry.hold is not None and entry.hold.peer is None:
+                entry.hold.peer = self._best(entry.key, ())
             self._route(call, lane, entry)
 
     def _suspect(self, peer: Peer[S]) -> None:
