@@ -25,6 +25,7 @@ MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
 MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
+USER = b"gopush"
 
 _SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref"))
 
