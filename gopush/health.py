@@ -60,9 +60,9 @@ class Health:
 
 
 def _reason(failure: Failure) -> str:
-    if failure.check(TimeoutError):
+    if isinstance(failure.value, TimeoutError):
         return f"no answer within {CHECK_SECONDS:g} s"
-    if not failure.check(UnavailableError):
+    if not isinstance(failure.value, UnavailableError):
         log.failure("the check of this process's health failed", failure)
     return failure.getErrorMessage()
 

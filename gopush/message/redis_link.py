@@ -1,4 +1,4 @@
-"""A connection to a Redis server that comes back by itself, and runs scripts there; the one that knows txredisapi."""
+"""A connection to a Redis server that comes back by itself, and runs scripts there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 from twisted.application.internet import ClientService
@@ -14,15 +14,20 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from txredisapi import RedisError, RedisProtocol, ResponseError
 from txredisapi import TimeoutError as ReplyTimeoutError
 
 from gopush.errors import UnavailableError
+from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
 
 RETRY_SECONDS = 0.5
 """How long a lost or refused server is left alone before the next attempt."""
+
+WATCH_SECONDS = 1.0
+"""How often the sentinels are asked whether the master has moved: one that is cut off from them would not tell."""
 
 
 class Script:
@@ -59,18 +64,27 @@ class Link(Factory):
         self._trouble: str | None = None
         self._ready: _Connection | None = None
         self._decided: Deferred[str | None] | None = None
+        self._watching: LoopingCall | None = None
+        endpoint = _endpoint(reactor, source, timeout)
+        if isinstance(endpoint, MasterEndpoint):
+            self._watching = LoopingCall(self._watch, endpoint)
+            self._watching.clock = cast(Any, reactor)
         factory: Any = self
-        self._service = ClientService(_endpoint(reactor, source, timeout), factory, lambda _: RETRY_SECONDS, reactor)
+        self._service = ClientService(endpoint, factory, lambda _: RETRY_SECONDS, reactor)
 
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""
         decided = self._decided = Deferred()
         self._service.startService()
         self._service.whenConnected(failAfterFailures=1).addErrback(self._unreachable)
+        if self._watching is not None:
+            self._watching.start(WATCH_SECONDS, now=False)
         return decided
 
     def stop(self) -> Deferred[Any]:
         """Close the connection; whatever still waits for an answer fails."""
+        if self._watching is not None and self._watching.running:
+            self._watching.stop()
         return self._service.stopService()
 
     def run(self, script: Script, arguments: list[Any], replicas: int = 0) -> Deferred[bytes]:
@@ -120,7 +134,19 @@ class Link(Factory):
             return failure
         if isinstance(error, ReplyTimeoutError):
             self._say(f"no answer within {self._timeout:g} s")
+        elif self._watching is not None and "READONLY" in str(error):
+            self._leave("it is no master any more")
         raise UnavailableError(str(error)) from None
+
+    async def _watch(self, endpoint: MasterEndpoint) -> None:
+        if self._ready is not None and await endpoint.moved():
+            self._leave("the sentinels name another master")
+
+    def _leave(self, reason: str) -> None:
+        """Let go of a server that is no master any more; the next attempt asks where the master is."""
+        if self._ready is not None:
+            self._say(reason)
+            self._ready.transport.abortConnection()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
@@ -138,6 +164,8 @@ class Link(Factory):
     async def _prepare(self, connection: _Connection) -> None:
         if self._source.password is not None:
             await connection.auth(self._source.password)
+        if self._source.sentinels:
+            _refuse_replica(await connection.execute_command("ROLE"))
         _refuse_eviction(await connection.execute_command("INFO", "memory"))
         for script in self._scripts:
             await connection.script_load(script.text)
@@ -174,12 +202,17 @@ class _Connection(RedisProtocol):  # type: ignore[misc]
         self.factory.made(self)
 
     def connectionLost(self, why: Failure) -> None:
+        self.factory.lost(self)  # first: the calls that fail now should find out why
         super().connectionLost(why)
-        self.factory.lost(self)
 
 
 class _EvictsError(Exception):
     pass
+
+
+def _refuse_replica(role: list[Any]) -> None:
+    if role[0] != b"master":
+        raise UnavailableError("the sentinels name a server that is no master")
 
 
 def _refuse_eviction(info: bytes) -> None:
@@ -190,6 +223,8 @@ def _refuse_eviction(info: bytes) -> None:
 
 
 def _endpoint(reactor: Any, source: Source, timeout: float) -> Any:
+    if source.sentinels:
+        return MasterEndpoint(reactor, source, timeout)
     if source.path:
         return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
     return HostnameEndpoint(reactor, source.host, source.port, timeout=timeout)

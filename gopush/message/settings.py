@@ -37,7 +37,8 @@ class RedisSettings:
         "source",
         "node1:1 tcp@localhost:6379",
         sources,
-        "the Redis servers: name:weight tcp@host:port[#password], or unix@/path, separated by commas",
+        "the Redis servers, separated by commas: name:weight tcp@host:port[#password], or unix@/path[#password], or "
+        "sentinel@host:port;host:port/master[#password]",
     )
 
 

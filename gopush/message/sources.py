@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from gopush.values import node_name
+from gopush.values import addresses, node_name
 
 _SOURCE = re.compile(
     r"(?P<name>[^:\s]+):(?P<weight>\d{1,4})\s+"
-    r"(?:tcp@(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s#@]+):(?P<port>\d{1,5})|unix@(?P<path>/[^\s#]+))"
+    r"(?:tcp@(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s#@]+):(?P<port>\d{1,5})|unix@(?P<path>/[^\s#]+)"
+    r"|sentinel@(?P<sentinels>[^\s/#@]+)/(?P<master>[A-Za-z0-9._-]+))"
     r"(?:#(?P<password>\S+))?"
 )
 
 
 class Source(NamedTuple):
-    """A Redis server: at `path` where that is not empty, else at host and port. `password` None: it asks for none."""
+    """A Redis server: at `path` where that is not empty, else at host and port. `password` None: it asks for none.
+
+    Where `sentinels` ("host:port") are named, they know where it is: they call it `master`.
+    """
 
     name: str
     weight: int
@@ -23,15 +27,21 @@ class Source(NamedTuple):
     port: int
     path: str
     password: str | None
+    sentinels: tuple[str, ...] = ()
+    master: str = ""
 
     @property
     def address(self) -> str:
         """Where it is, for people."""
+        if self.sentinels:
+            return f"{self.master} of the sentinels {', '.join(self.sentinels)}"
         return self.path or f"{self.host}:{self.port}"
 
 
 def sources(value: str) -> tuple[Source, ...]:
-    """Redis servers, name:weight tcp@host:port[#password] or name:weight unix@/path[#password], between commas."""
+    """Redis servers between commas, each name:weight and then tcp@host:port[#password], unix@/path[#password] or
+    sentinel@host:port[;host:port…]/master[#password].
+    """
     found = tuple(_source(word.strip()) for word in re.split(r"[,\n]", value) if word.strip())
     names = [source.name for source in found]
     if not found:
@@ -46,8 +56,8 @@ def _source(word: str) -> Source:
     if not match or not 0 < int(match["weight"]) <= 1000 or not 0 < int(match["port"] or 1) < 65536:
         shown = word.partition("#")[0]
         raise ValueError(
-            f"holds {shown!r}, which is not name:weight tcp@host:port[#password] or name:weight unix@/path[#password]"
-            " (try node1:1 tcp@localhost:6379; the weight is 1 to 1000)"
+            f"holds {shown!r}, which is not name:weight and tcp@host:port[#password], unix@/path[#password] or"
+            " sentinel@host:port;host:port/master[#password] (try node1:1 tcp@localhost:6379; the weight is 1 to 1000)"
         )
     return Source(
         node_name(match["name"]),
@@ -56,4 +66,13 @@ def _source(word: str) -> Source:
         int(match["port"] or 0),
         match["path"] or "",
         match["password"],
+        _sentinels(match["sentinels"] or ""),
+        match["master"] or "",
     )
+
+
+def _sentinels(value: str) -> tuple[str, ...]:
+    found = addresses(value.replace(";", " "))
+    if value and not found:
+        raise ValueError(f"holds {value!r}, which names no sentinel (try sentinel@localhost:26379/mymaster)")
+    return found

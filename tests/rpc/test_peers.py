@@ -614,7 +614,7 @@ def test_one_peer_is_asked_past_its_lanes() -> None:
     ("modes", "answered"), [("silent up", True), ("down up", True), ("down down", False), ("silent", False)]
 )
 def test_one_peer_that_answers_a_ping_is_enough(modes: str, answered: bool) -> None:
-    names = {name: mode for name, mode in zip("ab", modes.split(), strict=False)}
+    names = dict(zip("ab", modes.split(), strict=False))
     world = World(*names)
     for name, mode in names.items():
         world.nodes[name].mode = mode
