@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, FirstError, ensureDeferred, gatherResults, succeed
 from twisted.python.failure import Failure
 
+from gopush.errors import StartError
 from gopush.hashring import HashRing
 from gopush.message.redis_server import RedisServer
 from gopush.message.settings import RedisSettings, StoreSettings
@@ -28,7 +29,14 @@ class RedisStore:
 
     def start(self) -> Deferred[None]:
         """See Store."""
-        return self._all(RedisServer.start)
+        return ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await self._all(RedisServer.start)
+        except StartError:
+            await self.stop()
+            raise
 
     def stop(self) -> Deferred[None]:
         """See Store."""

@@ -28,19 +28,20 @@ class RedisServer:
         self.password = password
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-redis-"))
         self._config = [*config, *([f"requirepass {password}"] if password else [])]
-        self._process: subprocess.Popen[bytes] | None = None
+        self.where = f"tcp@127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def source(self) -> str:
-        """Where it is, as [redis] source names it."""
-        return f"tcp@127.0.0.1:{self.port}" + (f"#{self.password}" if self.password else "")
+        """Where it is, as [redis] source names it, with `password`."""
+        return self.where + (f"#{self.password}" if self.password else "")
 
     def start(self) -> RedisServer:
         """Start the process, and wait until it answers."""
         lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', f"dir {self.directory}", *self._config]
         (self.directory / "redis.conf").write_text("\n".join(lines) + "\n")
         log = (self.directory / "log").open("ab")
-        self._process = subprocess.Popen(["redis-server", "redis.conf"], cwd=self.directory, stdout=log, stderr=log)
+        self.process = subprocess.Popen(["redis-server", "redis.conf"], cwd=self.directory, stdout=log, stderr=log)
         log.close()
         deadline = time.monotonic() + START_SECONDS
         while True:
@@ -48,16 +49,16 @@ class RedisServer:
                 if self.call("PING") == b"PONG":
                     return self
             except (OSError, RedisReplyError):
-                if time.monotonic() > deadline or self._process.poll() is not None:
+                if time.monotonic() > deadline or self.process.poll() is not None:
                     raise RuntimeError((self.directory / "log").read_text()) from None
             time.sleep(0.01)
 
     def kill(self) -> None:
         """kill -9."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
     def stop(self) -> None:
         """Kill it and forget its data."""

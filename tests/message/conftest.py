@@ -1,0 +1,84 @@
+"""Stores to test: each in an empty place of its own, the Redis ones on one real server."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gopush.message.memory import MemoryStore
+from gopush.message.redis import RedisStore
+from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
+from gopush.message.sources import sources
+from gopush.message.sqlite import SqliteStore
+from gopush.message.store import Store
+from tests.conftest import reactor
+from tests.message.subject import FakeTime, Subject
+from tests.servers.redis import RedisServer
+
+OpenStore = Callable[..., Subject]
+_prefixes = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def open_store(in_reactor: Any, tmp_path: Path, redis: RedisServer) -> Iterator[OpenStore]:
+    """Open an empty store: memory, sqlite or redis, keeping `store` messages a key."""
+    opened: list[Subject] = []
+
+    def open_one(kind: str, store: int = 20, head_life: float = 86400.0) -> Subject:
+        number = next(_prefixes)
+        settings = StoreSettings(store, head_life)
+        clock = FakeTime()
+
+        def make() -> Store:
+            if kind == "memory":
+                return MemoryStore(settings, clock)
+            if kind == "sqlite":
+                return SqliteStore(settings, SqliteSettings(str(tmp_path / f"{number}.sqlite")), reactor, clock)
+            return RedisStore(settings, redis_settings(redis, prefix=f"test{number}:"), reactor)
+
+        subject = Subject(kind, in_reactor, make, None if kind == "redis" else clock)
+        opened.append(subject)
+        return subject
+
+    yield open_one
+    for subject in opened:
+        subject.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
+
+@pytest.fixture
+def subject(kind: str, open_store: OpenStore) -> Subject:
+    return open_store(kind)
+
+
+def redis_settings(
+    *servers: RedisServer, prefix: str = "gopush:", wait: int = 0, timeout: float = 5.0
+) -> RedisSettings:
+    """Settings for these servers, named node1, node2 and so on."""
+    listed = ", ".join(f"node{i}:1 {server.source}" for i, server in enumerate(servers, 1))
+    return RedisSettings(timeout, prefix, wait, sources(listed))
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What `condition` gives, as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.02)
+    return found

@@ -1,0 +1,382 @@
+"""What only the Redis store does: servers that fail, come late, come back, or will not do; what is left in Redis."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from twisted.logger import formatEvent, globalLogPublisher
+
+from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
+from gopush.hashring import HashRing
+from gopush.message.redis import RedisStore
+from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.rpc.model import MID_STEP, Appended, mid_at
+from tests.conftest import reactor
+from tests.message.conftest import OpenStore, eventually, redis_settings
+from tests.message.subject import Subject
+from tests.servers.redis import RedisServer
+
+Connect = Callable[..., Subject]
+KILLS = int(os.environ.get("GOPUSH_REDIS_KILLS", "20"))
+
+
+@pytest.fixture
+def connect(in_reactor: Any) -> Iterator[Connect]:
+    """Open a store on these Redis servers."""
+    opened: list[Subject] = []
+
+    def connect_one(*servers: RedisServer, store: int = 20, **more: Any) -> Subject:
+        settings: RedisSettings = redis_settings(*servers, **more)
+        subject = Subject("redis", in_reactor, lambda: RedisStore(StoreSettings(store), settings, reactor), None)
+        opened.append(subject)
+        return subject
+
+    yield connect_one
+    for subject in opened:
+        subject.close()
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What is logged of Redis meanwhile."""
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        line = formatEvent(event)
+        if line.startswith("Redis ") or event.get("log_failure"):
+            lines.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observer)
+
+
+def all_keys(server: RedisServer) -> list[bytes]:
+    keys: list[bytes] = server.call("KEYS", "*")
+    return keys
+
+
+def test_everything_expires_and_bears_the_prefix(connect: Connect) -> None:
+    with RedisServer() as server:
+        subject = connect(server, prefix="here:", store=3)
+        subject.append(*[subject.item(f"key{n % 7}", id=f"{n}", expire=n % 4, dedupe=5) for n in range(100)])
+        subject.append(subject.item("passing", expire=0), subject.item("passing", expire=30))
+        subject.delete("key1")
+        subject.push("key1", expire=10)
+        for seconds in (100, 50):
+            subject.create_token("key1", b"%d" % seconds, int(time.time()) + seconds)
+        keys = all_keys(server)
+        assert len(keys) > 100
+        assert all(key.startswith(b"here:") for key in keys)
+        assert all(server.call("TTL", key) >= 0 for key in keys)
+        assert server.call("TTL", "here:t:key1") > 90
+        day = 86400
+        assert day <= server.call("TTL", "here:h:key1") <= day + 130
+        assert 30 <= server.call("TTL", "here:m:passing") <= 100
+        assert server.call("TTL", "here:i:key0\0" + "98") <= 5
+
+
+def test_a_log_used_again_and_again_keeps_its_expiry_ahead(connect: Connect, redis: RedisServer) -> None:
+    subject = connect(redis, prefix="ahead:")
+    subject.push(expire=1)
+    subject.push(expire=500)
+    subject.push(expire=1)
+    assert redis.call("TTL", "ahead:m:k") >= 500
+    assert redis.call("TTL", "ahead:h:k") >= 86400 + 500
+
+
+def test_mids_are_exact_as_scores(connect: Connect, redis: RedisServer) -> None:
+    """protocol.md, section 3: multiples of 16 are exact as doubles until 2426."""
+    subject = connect(redis, prefix="exact:", store=1000)
+    for floor in (0, mid_at(time.time() + 60), 2**56 + 16 * 12345, 2**57 - 16 * 10_000):
+        mids = [answer.mid for answer in subject.append(*[subject.item(floor=floor)] * 100)]
+        assert mids == list(range(mids[0], mids[0] + 1600, 16))
+        assert mids[0] > floor
+        assert [message.mid for message in subject.read(after=mids[0] - 1)] == mids
+        scores = redis.call("ZRANGE", "exact:m:k", -100, -1, "WITHSCORES")[1::2]
+        assert [int(float(score)) for score in scores] == mids
+
+
+def test_the_clock_is_exact_in_the_script(connect: Connect, redis: RedisServer) -> None:
+    subject = connect(redis, prefix="clock:")
+    for n in range(300):
+        before = time.time()
+        mid = subject.push(f"{n}").mid
+        assert mid_at(before) - 2 * MID_STEP <= mid <= mid_at(time.time()) + 2 * MID_STEP
+        assert mid % MID_STEP == 0
+
+
+def test_two_message_nodes_at_once_make_one_chain(connect: Connect, redis: RedisServer) -> None:
+    nodes = [connect(redis, prefix="two:", store=5000) for _ in range(2)]
+    answers: list[Appended] = []
+
+    def write(node: Subject, name: str) -> None:
+        for batch in range(50):
+            answers.extend(node.append(*[node.item(id=f"{name}{batch}-{n}") for n in range(20)]))
+
+    writers = [threading.Thread(target=write, args=(node, f"{n}")) for n, node in enumerate(nodes)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    chain = sorted(answers, key=lambda answer: answer.mid)
+    assert len(chain) == 2000
+    assert [answer.previous for answer in chain] == [0, *(answer.mid for answer in chain[:-1])]
+    assert [message.mid for message in nodes[0].read()] == [answer.mid for answer in chain]
+    assert nodes[1].push(id="00-0").repeat, "an id is known to every node"
+
+
+def test_keys_are_spread_over_the_servers_by_the_ring(connect: Connect) -> None:
+    """protocol.md, section 8: the same ring spreads keys over Redis servers."""
+    with RedisServer() as one, RedisServer() as two:
+        subject = connect(one, two)
+        keys = [f"key{n}" for n in range(50)]
+        answers = subject.append(*[subject.item(key, key.encode()) for key in keys])
+        assert [subject.bodies(key) for key in keys] == [[key.encode()] for key in keys]
+        assert [head.last for head in subject.heads(keys)] == [answer.mid for answer in answers]
+        ring = HashRing({"node1": 1, "node2": 1})
+        for name, server in (("node1", one), ("node2", two)):
+            mine = {key for key in keys if ring.node_of(key) == name}
+            assert {key.decode()[9:] for key in all_keys(server) if key.startswith(b"gopush:h:")} == mine
+        assert subject.store.shards == (("node1", 1), ("node2", 1))
+
+
+def test_a_server_that_fails_fails_its_own_keys_only(connect: Connect, in_reactor: Any) -> None:
+    with RedisServer() as one, RedisServer() as two:
+        subject = connect(one, two)
+        ring = HashRing({"node1": 1, "node2": 1})
+        keys = [f"key{n}" for n in range(20)]
+        subject.append(*[subject.item(key) for key in keys])
+        two.kill()
+        rets = [answer.ret for answer in subject.append(*[subject.item(key) for key in keys])]
+        assert rets == [RET_OK if ring.node_of(key) == "node1" else RET_INTERNAL for key in keys]
+        for key in keys:
+            if ring.node_of(key) == "node1":
+                assert len(subject.read(key)) == 2
+            else:
+                with pytest.raises(UnavailableError):
+                    subject.read(key)
+        in_reactor(subject.store.ping)
+        one.kill()
+        with pytest.raises(UnavailableError):
+            eventually(lambda: in_reactor(subject.store.ping))
+
+
+def test_a_server_may_come_late_and_go_and_come_back(connect: Connect) -> None:
+    """One line when it goes, one when it is back, however often it is asked meanwhile."""
+    server = RedisServer("appendonly yes", "appendfsync always")
+    try:
+        with logged() as lines:
+            subject = connect(server)
+            for _ in range(5):
+                assert subject.push().ret == RET_INTERNAL
+            assert len(lines) == 1
+            assert lines[0].startswith("Redis node1: cannot be reached at 127.0.0.1:")
+            server.start()
+            first = eventually(lambda: (answer := subject.push()).ret == RET_OK and answer)
+            eventually(lambda: lines[1:] == ["Redis node1: all is well again"])
+            lines.clear()
+            server.kill()
+            for _ in range(5):
+                assert subject.push().ret == RET_INTERNAL
+            with pytest.raises(UnavailableError):
+                subject.read()
+            assert lines == ["Redis node1: the connection was lost"]
+            server.start()
+            again = eventually(lambda: (answer := subject.push()).ret == RET_OK and answer)
+            eventually(lambda: lines[1:] == ["Redis node1: all is well again"])
+            assert again.previous == first.mid
+            eventually(lambda: len(subject.read()) == 2)
+    finally:
+        server.stop()
+
+
+def test_calls_fail_at_once_while_there_is_no_connection(connect: Connect) -> None:
+    subject = connect(RedisServer())
+    began = time.monotonic()
+    for _ in range(20):
+        assert subject.push().ret == RET_INTERNAL
+        with pytest.raises(UnavailableError):
+            subject.head()
+    assert time.monotonic() - began < 2
+
+
+def test_a_server_that_hangs_is_given_up_after_the_time_out(connect: Connect) -> None:
+    with RedisServer() as server, logged() as lines:
+        subject = connect(server, timeout=0.5)
+        subject.push()
+        assert server.process
+        os.kill(server.process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        assert subject.push().ret == RET_INTERNAL
+        assert time.monotonic() - began < 5
+        assert lines == ["Redis node1: no answer within 0.5 s"]
+        os.kill(server.process.pid, signal.SIGCONT)
+        eventually(lambda: subject.push().ret == RET_OK)
+        eventually(lambda: lines[-1] == "Redis node1: all is well again")
+
+
+def test_kill_9_loses_nothing_that_was_acknowledged(connect: Connect) -> None:
+    """With appendfsync always."""
+    server = RedisServer("appendonly yes", "appendfsync always").start()
+    try:
+        subject = connect(server, store=1_000_000, timeout=2)
+        acknowledged: list[int] = []
+        for _ in range(KILLS):
+            killer = threading.Timer(0.1, server.kill)
+            killer.start()
+            while killer.is_alive():
+                acknowledged += [
+                    answer.mid for answer in subject.append(*[subject.item()] * 10) if answer.ret == RET_OK
+                ]
+                time.sleep(0.005)
+            killer.join()
+            server.start()
+            eventually(lambda: subject.push("probe").ret == RET_OK)
+        stored = [message.mid for message in eventually_read(subject)]
+        assert len(acknowledged) > KILLS * 10
+        assert stored == sorted(set(stored))
+        assert set(acknowledged) <= set(stored)
+    finally:
+        server.stop()
+
+
+def eventually_read(subject: Subject) -> Any:
+    def read() -> Any:
+        try:
+            return subject.read()
+        except UnavailableError:
+            return None
+
+    return eventually(read)
+
+
+def test_wait_wants_replicas(connect: Connect) -> None:
+    with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}") as replica:
+        eventually(lambda: b"state=online" in master.call("INFO", "replication"))
+        subject = connect(master, wait=1, timeout=2)
+        eventually(lambda: subject.push(id="a").ret == RET_OK)
+        assert replica.call("ZCARD", "gopush:m:k") == 1
+        replica.kill()
+        with logged() as lines:
+            answers = subject.append(subject.item(id="b"), subject.item(id="c"))
+            assert [answer.ret for answer in answers] == [RET_INTERNAL] * 2
+            assert lines == ["Redis node1: no more than 0 of 1 replicas had it in time"]
+            replica.start()
+            again = eventually(lambda: (answer := subject.push(id="b")).ret == RET_OK and answer)
+            assert again.repeat, "it was stored, but not acknowledged"
+            assert replica.call("ZCARD", "gopush:m:k") == 3
+            assert lines[1:] == ["Redis node1: all is well again"]
+
+
+def test_a_repeat_writes_before_it_waits(connect: Connect, redis: RedisServer) -> None:
+    """So that WAIT is about the repeat, and not about nothing."""
+    subject = connect(redis, prefix="repeat:")
+    subject.push(id="a")
+    before = _dirty(redis)
+    assert subject.push(id="a").repeat
+    assert _dirty(redis) > before
+
+
+def _dirty(server: RedisServer) -> int:
+    info = dict(line.split(b":") for line in server.call("INFO", "persistence").splitlines() if b":" in line)
+    return int(info[b"rdb_changes_since_last_save"])
+
+
+def test_a_server_that_may_evict_is_refused(connect: Connect) -> None:
+    with RedisServer("maxmemory 100mb", "maxmemory-policy allkeys-lru") as server:
+        with pytest.raises(StartError) as refused:
+            connect(server)
+        assert str(refused.value) == (
+            "Redis node1: its maxmemory-policy is allkeys-lru, which may drop messages (noeviction is needed)"
+        )
+
+
+def test_a_server_that_began_to_evict_is_refused_until_it_stops(connect: Connect) -> None:
+    with RedisServer("maxmemory-policy allkeys-lru") as server:
+        subject = connect(server)
+        assert subject.push().ret == RET_OK, "without maxmemory nothing is evicted"
+        server.call("CONFIG", "SET", "maxmemory", "100mb")
+        server.call("CLIENT", "KILL", "TYPE", "normal")
+        eventually(lambda: subject.push().ret == RET_INTERNAL)
+        server.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        eventually(lambda: subject.push().ret == RET_OK)
+
+
+def test_a_password(connect: Connect) -> None:
+    with RedisServer(password="s3cret/+") as server:
+        assert connect(server).push().ret == RET_OK
+        server.password = "wrong"
+        with pytest.raises(StartError) as refused:
+            connect(server)
+        assert "WRONGPASS" in str(refused.value)
+        assert "wrong" not in str(refused.value).replace("WRONGPASS", "")
+        server.password = None
+        with pytest.raises(StartError, match="NOAUTH"):
+            connect(server)
+
+
+def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connect) -> None:
+    with RedisServer("maxmemory-policy noeviction") as server, logged() as lines:
+        subject = connect(server)
+        first = subject.push(id="first")
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(3):
+            answers = subject.append(subject.item(), subject.item(id="first"), subject.item())
+            assert {answer.ret for answer in answers} == {RET_INTERNAL}
+        assert len(lines) == 1
+        assert "OOM" in lines[0]
+        assert subject.head().last == first.mid
+        server.call("CONFIG", "SET", "maxmemory", "0")
+        assert subject.push().previous == first.mid
+        assert lines[1:] == ["Redis node1: all is well again"]
+
+
+def test_a_replica_stores_nothing(connect: Connect) -> None:
+    with RedisServer() as server, logged() as lines:
+        subject = connect(server)
+        server.call("REPLICAOF", "127.0.0.1", 1)
+        assert subject.push().ret == RET_INTERNAL
+        assert "READONLY" in lines[0]
+        server.call("REPLICAOF", "NO", "ONE")
+        assert subject.push().ret == RET_OK
+
+
+def test_scripts_that_were_flushed_are_sent_again(connect: Connect) -> None:
+    with RedisServer() as server:
+        subject = connect(server, wait=0)
+        first = subject.push()
+        server.call("SCRIPT", "FLUSH")
+        assert subject.push().previous == first.mid
+        server.call("SCRIPT", "FLUSH")
+        assert len(subject.read()) == 2
+
+
+def test_a_unix_socket(connect: Connect, in_reactor: Any) -> None:
+    with RedisServer("unixsocket redis.sock") as server:
+        path = server.directory / "redis.sock"
+        server.where = f"unix@{path}"
+        assert connect(server).push().ret == RET_OK
+
+
+def test_many_expired_messages_are_dropped_before_others_are_trimmed(open_store: OpenStore) -> None:
+    """A key's soonest expiry is only a bound: it must stay one through trims, deletes and rests."""
+    subject = open_store("redis", store=5)
+    subject.append(*[subject.item(body=b"old", expire=1)] * 3, *[subject.item(body=b"long")] * 2)
+    time.sleep(1.1)
+    subject.append(*[subject.item(body=b"new")] * 3)
+    assert subject.bodies() == [b"long"] * 2 + [b"new"] * 3
+    assert subject.head().trimmed == 0
+    subject.delete()
+    subject.append(*[subject.item(body=b"%d" % n) for n in range(7)])
+    assert subject.bodies() == [b"2", b"3", b"4", b"5", b"6"]

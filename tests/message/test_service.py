@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+
+from gopush.errors import UnavailableError
+from gopush.message.memory import MemoryStore
+from gopush.message.service import Message
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Append, Push, Read, Token
+from tests.message.subject import FakeTime
+
+
+class Broken:
+    """A store that fails at everything."""
+
+    shards = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: fail(RuntimeError("the disk is on fire"))
+
+
+def append(key: str, id: str = "", deadline: float = 2e9) -> Append:
+    return Append(Push(key, b"1", 1, id, 60, deadline), 0)
+
+
+def failure(call: Deferred[Any]) -> BaseException:
+    failures: list[Any] = []
+    call.addErrback(failures.append)
+    error: BaseException = failures[0].value
+    return error
+
+
+def test_it_counts() -> None:
+    message = Message(MemoryStore(StoreSettings(), FakeTime()), Clock())
+    message.append([append("k", "a"), append("k", "a"), append("k", deadline=0), append("k")])
+    message.append([append("k")])
+    message.read([Read("k", 0, 9), Read("x", 0, 9)])
+    message.heads(["a", "b", "c"])
+    message.delete("k")
+    counters = message.counters
+    assert (counters.saves, counters.repeats, counters.refused, counters.batches) == (3, 1, 1, 2)
+    assert (counters.reads, counters.read_messages, counters.heads, counters.deletes) == (2, 3, 3, 1)
+
+
+def test_whatever_the_store_fails_with_is_unavailable() -> None:
+    broken: Any = Broken()
+    message = Message(broken, Clock())
+    token = Token(b"d", 1)
+    for call in (
+        message.append([append("k")]),
+        message.read([Read("k", 0, 1)]),
+        message.heads(["k"]),
+        message.delete("k"),
+        message.create_token("k", token),
+        message.revoke_token("k", b"d"),
+        message.tokens("k"),
+        message.check_token("k", b"d"),
+        message.ping(),
+    ):
+        error = failure(call)
+        assert isinstance(error, UnavailableError)
+        assert "the disk is on fire" in str(error)
+
+
+def test_what_expired_is_purged_as_time_goes_by() -> None:
+    now, clock = FakeTime(), Clock()
+    store = MemoryStore(StoreSettings(head_life=5), now)
+    message = Message(store, clock)
+    Deferred.fromCoroutine(message.start())
+    message.append([append(f"key{n}", "id") for n in range(3000)])
+    store.create_token("other", Token(b"d", int(now()) + 5))
+    now.seconds += 100
+    for _ in range(10):
+        clock.advance(1)
+    assert (store.logs, store.token_sets) == ({}, {})
+    Deferred.fromCoroutine(message.stop())
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("storage", "absent"), [("memory", ("sqlite3", "txredisapi")), ("sqlite", ("txredisapi",)), ("redis", ("sqlite3",))]
+)
+def test_only_the_backend_that_is_named_is_imported(storage: str, absent: tuple[str, ...]) -> None:
+    script = f"""
+import sys
+from twisted.internet import reactor
+from gopush.message.settings import MessageSettings
+from gopush.message.stores import open_store
+open_store(MessageSettings(storage={storage!r}), reactor)
+print([name for name in {absent!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
