@@ -1,0 +1,198 @@
+"""The processes of a cluster, on free ports and in a directory of their own, with a Redis and a ZooKeeper."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SESSION_SECONDS = 4
+KEPT_MESSAGES = 100_000
+START_SECONDS = 60
+STOP_SECONDS = 30
+TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
+PORTS = {
+    "comet": {"tcp": "tcp.bind", "websocket": "websocket.bind", "rpc": "rpc.bind", "stat": "stat.bind"},
+    "message": {"rpc": "rpc.bind", "stat": "stat.bind"},
+    "gopush-web": {"http": "http.bind", "admin": "admin.bind", "stat": "stat.bind"},
+}
+
+Ini = dict[str, dict[str, str]]
+
+
+class Node:
+    """One process. Times are those of time.monotonic()."""
+
+    def __init__(self, role: str, name: str, directory: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
+        self.role = role
+        self.name = name
+        self.ports = {port: _own_port() for port in PORTS[role]}
+        self.dead_since: float | None = time.monotonic()
+        self.log = directory / f"{name}.log"
+        self._ini = directory / f"{name}.ini"
+        bind = {option: f"127.0.0.1:{self.ports[port]}" for port, option in PORTS[role].items()}
+        sections = {**ini, "base": {"user": "", **bind, **ini.get("base", {})}}
+        self._ini.write_text("".join(_section(section, lines) for section, lines in sections.items()))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def address(self, port: str) -> str:
+        """Where one of its ports is."""
+        return f"127.0.0.1:{self.ports[port]}"
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process, and wait until it listens."""
+        twistd = [sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        out = self.log.with_suffix(".out").open("ab")
+        command = [*twistd, self.role, "-c", str(self._ini)]
+        self._process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stdout=out, stderr=out)
+        out.close()
+        deadline = time.monotonic() + START_SECONDS
+        while not all(_accepts(port) for port in self.ports.values()):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError(f"{self.name} does not start:\n{self.log.with_suffix('.out').read_text()}")
+            time.sleep(0.02)
+        self.dead_since = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._process is not None:
+            self._process.kill()
+            self.dead_since = time.monotonic()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> float:
+        """SIGTERM; how many seconds the process took to end."""
+        assert self._process is not None
+        asked = time.monotonic()
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+        self.dead_since = time.monotonic()
+        return self.dead_since - asked
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cpu_seconds(self) -> float:
+        """What the running process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Cluster:
+    """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
+        self.redis = RedisServer("appendonly yes", "appendfsync always")
+        self.zookeeper = ZooKeeperServer()
+        self.nodes: dict[str, Node] = {}
+        self._kept = False
+        for name, node in (("comet-1", "node1"), ("comet-1-standby", "node1"), ("comet-2", "node2")):
+            self.add("comet", name, node)
+        for name in ("message-1", "message-2"):
+            self.add("message", name)
+        for name in ("web-1", "web-2"):
+            self.add("gopush-web", name)
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def add(self, role: str, name: str, node: str = "") -> Node:
+        """One more process, not started yet."""
+        ini: Ini = {"zookeeper": {"addr": self.zookeeper.address, "timeout": f"{SESSION_SECONDS}s"}}
+        if role == "comet":
+            ini["base"] = {"node": node}
+        elif role == "message":
+            ini["redis"] = {"source": f"node1:1 {self.redis.source}"}
+            ini["storage"] = {"store": str(KEPT_MESSAGES)}
+        self.nodes[name] = Node(role, name, self.directory, ini)
+        return self.nodes[name]
+
+    @property
+    def webs(self) -> list[Node]:
+        """The web nodes, dead ones included."""
+        return [node for node in self.nodes.values() if node.role == "gopush-web"]
+
+    def dead_at(self, address: str) -> float | None:
+        """Since when nobody is at this address of a comet; None: somebody is."""
+        for node in self.nodes.values():
+            if node.role == "comet" and address in (node.address("tcp"), node.address("websocket")):
+                return node.dead_since
+        return None
+
+    def logs(self) -> str:
+        """All that the processes had to complain about."""
+        files = sorted([*self.directory.glob("*.log"), *self.directory.glob("*.out")])
+        return "".join(f"--- {file.name}\n{file.read_text()}" for file in files)
+
+    @contextmanager
+    def running(self) -> Iterator[Cluster]:
+        """Start all; end all, and forget what they wrote unless keep() was called."""
+        with ExitStack() as stack:
+            stack.callback(self._kill_all)
+            stack.enter_context(self.redis)
+            stack.enter_context(self.zookeeper)
+            self["comet-1"].start()  # first, so that its standby is the standby
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda node: node.start(), [node for node in self.nodes.values() if node.dead_since]))
+            yield self
+        if not self._kept:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def keep(self) -> Path:
+        """Keep the directory with the logs."""
+        self._kept = True
+        return self.directory
+
+    def _kill_all(self) -> None:
+        for node in self.nodes.values():
+            node.kill()
+
+
+def _section(name: str, lines: Mapping[str, str]) -> str:
+    return f"[{name}]\n" + "".join(f"{option} = {value}\n" for option, value in lines.items())
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 0.2):
+            return True
+    except OSError:
+        return False
+
+
+def _own_port() -> int:
+    """A free port that stays free while its process is dead: below those that the system gives to clients."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

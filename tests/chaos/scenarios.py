@@ -1,0 +1,264 @@
+"""What happens to the cluster, by name, and the rules that it must keep meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos.cluster import SESSION_SECONDS, Cluster, Node
+from tests.chaos.load import Load
+from tests.chaos.verdict import Rules
+
+BACK_SECONDS = SESSION_SECONDS + 2.0
+"""After a comet's death live delivery is back within the session time-out + 2 s."""
+
+SERVED_SECONDS = 2.0
+"""The subscribers of a comet that was asked to end are served again within that time."""
+
+FROZEN_SECONDS = 15.0
+
+
+@dataclass
+class Stage:
+    """Where a scenario takes place."""
+
+    cluster: Cluster
+    load: Load
+    random: random.Random
+    minutes: float
+
+    async def kill(self, name: str) -> None:
+        """kill -9."""
+        await asyncio.to_thread(self.cluster[name].kill)
+
+    async def start(self, name: str) -> None:
+        """Start a process that is dead."""
+        await asyncio.to_thread(self.cluster[name].start)
+
+    async def stop(self, name: str) -> None:
+        """SIGTERM, and wait for the end."""
+        self.load.leaving.append(await asyncio.to_thread(self.cluster[name].stop))
+
+    async def freeze(self, name: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.cluster[name].freeze()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.cluster[name].thaw()
+
+    async def add(self, role: str, name: str, node: str = "") -> None:
+        """One more node."""
+        await asyncio.to_thread(self.cluster.add(role, name, node).start)
+
+
+Act = Callable[[Stage], Awaitable[None]]
+SCENARIOS: dict[str, tuple[Act, Rules]] = {}
+
+
+def scenario(rules: Rules) -> Callable[[Act], Act]:
+    """Enter a function's name, with dashes, into SCENARIOS."""
+
+    def enter(act: Act) -> Act:
+        SCENARIOS[act.__name__.replace("_", "-")] = act, rules
+        return act
+
+    return enter
+
+
+DEATH = Rules(delay=BACK_SECONDS, named_dead=SESSION_SECONDS)
+
+
+@scenario(DEATH)
+async def comet_killed_with_standby(stage: Stage) -> None:
+    """kill -9 of an active comet whose standby takes over; it comes back as the standby."""
+    await stage.kill("comet-1")
+    await asyncio.sleep(10)
+    await stage.start("comet-1")
+    await asyncio.sleep(4)
+
+
+@scenario(DEATH)
+async def comet_killed(stage: Stage) -> None:
+    """kill -9 of a comet without a standby, which does not come back: its keys go to its neighbours."""
+    await stage.kill("comet-2")
+    await asyncio.sleep(12)
+
+
+@scenario(DEATH)
+async def comet_killed_returning(stage: Stage) -> None:
+    """kill -9 of a comet without a standby, which comes back when its keys have moved."""
+    await stage.kill("comet-2")
+    await asyncio.sleep(9)
+    await stage.start("comet-2")
+    await asyncio.sleep(6)
+
+
+@scenario(DEATH)
+async def comet_back_at_once(stage: Stage) -> None:
+    """kill -9 of a comet that is back while its old registration still lives, beside its standby."""
+    await stage.kill("comet-1")
+    await stage.start("comet-1")
+    await asyncio.sleep(12)
+
+
+@scenario(Rules(refusal=0.0))
+async def comet_frozen(stage: Stage) -> None:
+    """SIGSTOP of an active comet for 15 s."""
+    await stage.freeze("comet-1", FROZEN_SECONDS)
+    await asyncio.sleep(8)
+
+
+@scenario(Rules(refusal=0.0, delay=SERVED_SECONDS, away=SERVED_SECONDS))
+async def comet_terminated(stage: Stage) -> None:
+    """SIGTERM of comets, with a standby and without."""
+    for name in ("comet-1", "comet-2"):
+        await stage.stop(name)
+        await asyncio.sleep(3)
+        await stage.start(name)
+        await asyncio.sleep(3)
+
+
+@scenario(Rules(delay=BACK_SECONDS))
+async def message_killed(stage: Stage) -> None:
+    """kill -9 of a message node, which comes back."""
+    await stage.kill("message-1")
+    await asyncio.sleep(8)
+    await stage.start("message-1")
+    await asyncio.sleep(4)
+
+
+@scenario(Rules(delay=BACK_SECONDS))
+async def message_frozen(stage: Stage) -> None:
+    """SIGSTOP of a message node for 15 s."""
+    await stage.freeze("message-1", FROZEN_SECONDS)
+    await asyncio.sleep(6)
+
+
+@scenario(Rules(delay=SERVED_SECONDS))
+async def web_killed(stage: Stage) -> None:
+    """kill -9 of a web node, which comes back."""
+    await stage.kill("web-1")
+    await asyncio.sleep(5)
+    await stage.start("web-1")
+    await asyncio.sleep(4)
+
+
+@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+async def redis_restarted(stage: Stage) -> None:
+    """kill -9 of Redis, and a second later its start on its append-only file."""
+    await asyncio.to_thread(stage.cluster.redis.kill)
+    await asyncio.sleep(1)
+    await asyncio.to_thread(stage.cluster.redis.start)
+    await asyncio.sleep(8)
+
+
+@scenario(Rules(delay=BACK_SECONDS))
+async def zookeeper_killed(stage: Stage) -> None:
+    """ZooKeeper is away for longer than the session lasts, and comes back with its data."""
+    await asyncio.to_thread(stage.cluster.zookeeper.kill)
+    await asyncio.sleep(2.5 * SESSION_SECONDS)
+    await asyncio.to_thread(stage.cluster.zookeeper.start)
+    await asyncio.sleep(12)
+
+
+@scenario(Rules(delay=BACK_SECONDS))
+async def zookeeper_empty(stage: Stage) -> None:
+    """ZooKeeper comes back and knows nothing."""
+    await asyncio.to_thread(stage.cluster.zookeeper.kill)
+    stage.cluster.zookeeper.forget()
+    await asyncio.sleep(1)
+    await asyncio.to_thread(stage.cluster.zookeeper.start)
+    await asyncio.sleep(16)
+
+
+@scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
+async def rolling_restart(stage: Stage) -> None:
+    """Every process is asked to end and started again, one after the other."""
+    for node in list(stage.cluster.nodes.values()):
+        await stage.stop(node.name)
+        await stage.start(node.name)
+        await asyncio.sleep(2)
+
+
+@scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
+async def nodes_added_and_removed(stage: Stage) -> None:
+    """A comet, a message node and a web node more, and away again."""
+    for role, name, node in (("comet", "comet-3", "node3"), ("message", "message-3", ""), ("gopush-web", "web-3", "")):
+        await stage.add(role, name, node)
+        await asyncio.sleep(4)
+    for name in ("comet-3", "message-3", "web-3"):
+        await stage.stop(name)
+        await asyncio.sleep(2)
+
+
+@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+async def short(stage: Stage) -> None:
+    """A selection that fits into a test: a comet, a message node, a web node, and a graceful stop."""
+    await stage.kill("comet-1")
+    await stage.kill("message-1")
+    await asyncio.sleep(SESSION_SECONDS + 3)
+    await stage.kill("web-1")
+    await asyncio.gather(stage.start("comet-1"), stage.start("message-1"), stage.start("web-1"))
+    await asyncio.sleep(3)
+    await stage.stop("comet-2")
+    await asyncio.sleep(2)
+
+
+@scenario(Rules(refusal=None))
+async def mixed(stage: Stage) -> None:
+    """One thing after the other, for the minutes that were asked for."""
+    until = time.monotonic() + 60 * stage.minutes
+    while time.monotonic() < until:
+        name, act = stage.random.choice(MIXED)
+        print(f"  {time.strftime('%H:%M:%S')} {name}", flush=True)
+        await act(stage, stage.random.choice(_nodes(stage, name)))
+        await asyncio.sleep(stage.random.uniform(1, 8))
+
+
+async def _killed(stage: Stage, node: Node) -> None:
+    await stage.kill(node.name)
+    await asyncio.sleep(stage.random.choice((0.0, 0.5, 7.0)))
+    await stage.start(node.name)
+
+
+async def _stopped(stage: Stage, node: Node) -> None:
+    await stage.stop(node.name)
+    await asyncio.sleep(stage.random.uniform(0, 2))
+    await stage.start(node.name)
+
+
+async def _frozen(stage: Stage, node: Node) -> None:
+    await stage.freeze(node.name, stage.random.uniform(1, FROZEN_SECONDS))
+
+
+async def _store_killed(stage: Stage, _: Node) -> None:
+    await asyncio.to_thread(stage.cluster.redis.kill)
+    await asyncio.sleep(stage.random.uniform(0, 2))
+    await asyncio.to_thread(stage.cluster.redis.start)
+
+
+async def _coordinator_killed(stage: Stage, _: Node) -> None:
+    await asyncio.to_thread(stage.cluster.zookeeper.kill)
+    await asyncio.sleep(stage.random.choice((0.0, 2.0 * SESSION_SECONDS)))
+    if stage.random.random() < 0.5:
+        stage.cluster.zookeeper.forget()
+    await asyncio.to_thread(stage.cluster.zookeeper.start)
+    await asyncio.sleep(SESSION_SECONDS)
+
+
+MIXED: list[tuple[str, Callable[[Stage, Node], Awaitable[None]]]] = [
+    *(("kill a process", _killed),) * 3,
+    *(("stop a process", _stopped),) * 2,
+    *(("freeze a process", _frozen),) * 2,
+    ("kill Redis", _store_killed),
+    ("kill ZooKeeper", _coordinator_killed),
+]
+
+
+def _nodes(stage: Stage, name: str) -> list[Node]:
+    nodes = list(stage.cluster.nodes.values())
+    return [node for node in nodes if node.role != "gopush-web"] if "freeze" in name else nodes
