@@ -145,7 +145,11 @@ class Channel:
         del pending[: len(messages)]
         self.cursor = max(cursor, self._proven)
         if self._recent is not None:
-            self._recent.add(messages)
+            if self.gap:
+                # Who joins reads the log again, and so hears of the gap itself.
+                self._recent = Recent(self.cursor)
+            else:
+                self._recent.add(messages)
         return messages
 
     def begin_read(self) -> int:

@@ -391,6 +391,17 @@ def test_the_bridge_is_what_the_channel_delivered_while_somebody_joined() -> Non
     assert channel.bridge(0) is None  # before the joiner came
 
 
+def test_there_is_no_bridge_over_a_gap() -> None:
+    """Delivery rule 4: who joins reads again, and hears +g for what was trimmed after its own cursor."""
+    channel = at(16)
+    channel.start_joining(session())
+    offer(channel, 64, 48)
+    read(channel, page(64, trimmed=48))
+    assert taken(channel) == [64]
+    assert channel.bridge(16) is None
+    assert channel.bridge(64) == []
+
+
 def test_the_bridge_begins_with_the_first_cursor() -> None:
     channel, joiner = Channel("k"), session()
     channel.start_joining(joiner)
