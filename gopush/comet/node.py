@@ -15,7 +15,8 @@ from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.stat import Statistics
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
-from gopush.errors import StartError
+from gopush.errors import StartError, UnavailableError
+from gopush.health import Health
 from gopush.http.factory import HttpFactory
 from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
@@ -36,7 +37,7 @@ log = Logger()
 class ClientPorts(MultiService):
     """Where clients connect and statistics are read; the embedded mode has them too."""
 
-    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any) -> None:
+    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any, health: Health) -> None:
         """`shown`: the settings that the statistics show."""
         super().__init__()  # type: ignore[no-untyped-call]
         eager = EagerReactor(reactor)
@@ -49,7 +50,8 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
-        statistics = HttpFactory(Statistics(comet, shown, time.time()).routes(), reactor, HTTP_IDLE_SECONDS)
+        told = {**Statistics(comet, shown, time.time()).routes(), **health.routes()}
+        statistics = HttpFactory(told, reactor, HTTP_IDLE_SECONDS)
         self._listen(Listeners(eager, "[base] stat.bind", settings.stat_bind, statistics))
 
     def _listen(self, listeners: Listeners) -> None:
@@ -80,7 +82,8 @@ class CometNode(MultiService):
         )
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._upkeep = Upkeep(reactor, self.comet, coordination)
-        self._ports = ClientPorts(reactor, self.comet, settings, settings)
+        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
+        self._ports = ClientPorts(reactor, self.comet, settings, settings, health)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         calls = serve_comet(reactor, self.comet, settings.rpc.secret)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -109,6 +112,11 @@ class CometNode(MultiService):
         self._comets.stop()
         self._messages.stop()
         await self._coordination.stop()
+
+    async def _check(self) -> None:
+        if not self._coordination.view.knows(self._info.id):
+            raise UnavailableError("this comet is not registered")
+        await self._messages.ping()
 
     def _unregistered(self, failure: Any) -> None:
         log.error("this comet is not registered: {reason}", reason=failure.getErrorMessage())

@@ -13,6 +13,7 @@ from gopush.comet.service import Comet
 from gopush.comet.upkeep import Upkeep
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError
+from gopush.health import Health
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stores import open_store
@@ -52,7 +53,8 @@ class EmbeddedNode(MultiService):
             tcp=advertised("tcp", subscribers.tcp_bind, subscribers.tcp_advertise),
             ws=advertised("websocket", subscribers.websocket_bind, subscribers.websocket_advertise),
         )
-        ClientPorts(reactor, self._comet, subscribers, settings).setServiceParent(self)  # type: ignore[no-untyped-call]
+        health = Health(reactor, self._messages.ping)
+        ClientPorts(reactor, self._comet, subscribers, settings, health).setServiceParent(self)  # type: ignore[no-untyped-call]
         HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

@@ -10,7 +10,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import quiet
-from gopush.errors import StartError
+from gopush.errors import StartError, UnavailableError
+from gopush.health import Health
+from gopush.http.factory import HttpFactory
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stores import open_store
@@ -21,6 +23,7 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import serve_message
 from gopush.transport import EagerReactor
 
+HTTP_IDLE_SECONDS = 10
 LINGER_SECONDS = 1.0
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
@@ -43,6 +46,10 @@ class MessageNode(MultiService):
         calls = serve_message(reactor, self._message, settings.rpc.secret)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
+        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
+        statistics = HttpFactory(health.routes(), reactor, HTTP_IDLE_SECONDS)
+        Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Open the store and listen, then tell the others."""
         super().startService()  # type: ignore[no-untyped-call]
@@ -64,6 +71,11 @@ class MessageNode(MultiService):
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()
         await self._coordination.stop()
+
+    async def _check(self) -> None:
+        if not self._coordination.view.knows(self._info.id):
+            raise UnavailableError("this message node is not registered")
+        await self._message.ping()
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(StartError)  # type: ignore[no-untyped-call]

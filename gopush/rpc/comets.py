@@ -81,6 +81,10 @@ class Comets:
             answer.addErrback(lambda _: 0)
         return gatherResults(answers).addCallback(sum)
 
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one comet answers. Fails with UnavailableError."""
+        return self._peers.ping()
+
     def stop(self) -> None:
         """Let go of all comets; what waits fails."""
         self._peers.stop()

@@ -46,6 +46,10 @@ class View:
         """The comets that are on the ring."""
         return tuple(self._active.values())
 
+    def knows(self, id: str) -> bool:
+        """Whether the process of this id is registered."""
+        return any(info.id == id for info in (*self.comets, *self.messages))
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
 

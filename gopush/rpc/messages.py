@@ -94,6 +94,10 @@ class Messages:
         """Whether the key was created and whether the token is good."""
         return self._call(key, lambda node: node.check_token(key, digest))
 
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one message node answers after a round trip to its store. Fails with UnavailableError."""
+        return self._peers.ping()
+
     def stop(self) -> None:
         """Let go of all nodes; what waits fails."""
         self._peers.stop()

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
+from gopush.http.factory import HttpFactory
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination, View
@@ -74,6 +75,8 @@ class WebNode(MultiService):
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
         self._ports = HttpPorts(reactor, web, settings)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        statistics = HttpFactory(web.health.routes(), reactor, settings.idle)
+        Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None
         self._reactor = reactor
 

@@ -39,3 +39,6 @@ class Comets(Protocol):
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers everywhere; how many there were."""
+
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one comet answers. Fails with UnavailableError."""

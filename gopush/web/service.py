@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from gopush.clock import Clock
+from gopush.health import Health
 from gopush.http.factory import HttpFactory
 from gopush.rpc.coordination import Coordination
 from gopush.web.admin import Admin
@@ -38,15 +39,18 @@ class Web:
     ) -> None:
         self.counters = Counters()
         self.origins = Origins()
+        self.health = Health(clock, comets.ping)
         publisher = Publisher(comets, settings, push_deadline, now, self.counters)
         public = {
             **Nodes(coordination, now, self.counters).routes(),
             **Offline(messages, settings.auth, self.counters).routes(),
+            **self.health.routes(),
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
             **Tokens(messages, settings.token_life, now).routes(),
+            **self.health.routes(),
         }
         self.public = HttpFactory(public, clock, settings.idle)
         self.admin = HttpFactory(guarded(admin, self.origins, self.counters), clock, settings.idle)

@@ -96,6 +96,9 @@ class FakeComets:
         assert key not in self._messages.logs, "a message was there when the subscribers were closed"
         return succeed(1)
 
+    def ping(self) -> Deferred[None]:
+        return fail(UnavailableError("no comet answers")) if self.none_known else succeed(None)
+
     def _append(self, push: Push) -> Pushed:
         ret = RET_NO_NODE if self.none_known else self.refuse(push.key)
         if ret:
