@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
     pusher.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="try again for so long (default: 0)")
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
+    pusher.add_argument("--api-key-file", type=Path, metavar="FILE", help="its first line is the API key")
     pusher.set_defaults(run=_push)
 
     offline = commands.add_parser("history", help="print a key's kept messages", epilog=EPILOG)
@@ -88,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_web(offline)
     offline.add_argument("--after", type=_mid, default=0, metavar="MID", help="only those after this one")
     offline.set_defaults(run=_history)
+
+    maker = commands.add_parser("key", help="make an API key, and its line for [admin] keys", epilog=EPILOG)
+    maker.add_argument("name", help="whose it will be")
+    maker.set_defaults(run=_key)
 
     check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=EPILOG)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
@@ -127,21 +132,36 @@ def _sub(asked: argparse.Namespace) -> None:
 
 def _push(asked: argparse.Namespace) -> None:
     body = sys.stdin.buffer.read() if asked.json == "-" else os.fsencode(asked.json)
-    mid = _push_until(time.monotonic() + asked.wait, asked.admin, asked.key, body, asked.expire, asked.id)
+    api_key = _first_line(asked.api_key_file) if asked.api_key_file else ""
+    mid = _push_until(time.monotonic() + asked.wait, asked.admin, asked.key, body, asked.expire, asked.id, api_key)
     if asked.mid:
         print(mid)
 
 
-def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: str) -> int:
+def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int:
     """Push, again where it failed for now; one id for all attempts, so that it is one message."""
     id = id or uuid.uuid4().hex
     while True:
         try:
-            return push(admin, key, body, expire, id)
+            return push(admin, key, body, expire, id, api_key)
         except (UnavailableError, NoNodeError):
             if time.monotonic() + RETRY_SECONDS > end:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise SettingsError(f"{path}: cannot be read: {getattr(wrong, 'strerror', 'not UTF-8')}") from None
+
+
+def _key(asked: argparse.Namespace) -> None:
+    from gopush.web.keys import make
+
+    key, line = make(asked.name)
+    print(f"# The key, for who pushes; nobody can read it from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
 
 
 def _history(asked: argparse.Namespace) -> None:

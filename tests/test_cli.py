@@ -59,8 +59,8 @@ def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFix
     assert cli.main(["push", "key", '{"ü":1}']) == 0
     assert cli.main(["push", "key", "1", "--expire", "0", "--id", "once", "--admin", "a:1", "--mid"]) == 0
     assert calls == [
-        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, calls[0][4]),
-        ("a:1", "key", b"1", 0, "once"),
+        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, calls[0][4], ""),
+        ("a:1", "key", b"1", 0, "once", ""),
     ]
     assert capfd.readouterr().out == "32\n"
 
@@ -72,7 +72,7 @@ def test_push_tries_again_with_one_id_for_as_long_as_it_is_told(
     failures: list[Exception] = [NoNodeError("no node"), UnavailableError("down")]
     ids = []
 
-    def push(admin: str, key: str, body: bytes, expire: int, id: str) -> int:
+    def push(admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int:
         ids.append(id)
         if failures:
             raise failures.pop(0)

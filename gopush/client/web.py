@@ -39,10 +39,11 @@ def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
     return [] if start < 0 else _elements(text, start + len('"msgs":['))
 
 
-def push(admin: str, key: str, body: bytes, expire: int, id: str = "") -> int:
+def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid. `id` tells repeats apart."""
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
-    answer = _call(admin, "POST", "/1/admin/push/private", query, body)
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body, headers)
     return int(DECODER.decode(answer)["data"]["mid"])
 
 
@@ -56,11 +57,18 @@ def _elements(text: str, position: int) -> list[bytes]:
     return found
 
 
-def _call(address: str, method: str, path: str, query: Mapping[str, str], body: bytes | None = None) -> str:
+def _call(
+    address: str,
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> str:
     try:
         connection = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
         try:
-            connection.request(method, f"{path}?{urlencode(query)}", body)
+            connection.request(method, f"{path}?{urlencode(query)}", body, dict(headers or {}))
             response = connection.getresponse()
             answer = response.read().decode()
         finally:

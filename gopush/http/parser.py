@@ -13,7 +13,7 @@ from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrad
 
 from gopush.http.request import Request
 from gopush.http.response import Response, plain
-from gopush.http.routing import AnyRoute, Route, RouteTable, StreamRoute
+from gopush.http.routing import AnyRoute, Route, RouteTable, StreamRoute, always
 
 HEAD_LIMIT = 16 << 10
 _ENDLESS = 1 << 63
@@ -191,8 +191,13 @@ class RequestParser:
             self._check_length(request)
         if method == b"CONNECT":
             raise RefusedError(plain(405), request, False)
-        if isinstance(route, StreamRoute):
-            self._check_stream(request, route)
+        if isinstance(route, StreamRoute) and request.version == "1.0":
+            request.connection = b"close"
+        refusal = route.refuse(request)
+        if refusal is not None:
+            if with_body or isinstance(route, StreamRoute):
+                raise RefusedError(refusal, request, True)
+            self._route = always(refusal)
         if with_body and headers.get(b"expect", b"").lower() == b"100-continue" and request.version == "1.1":
             self._sink.proceed()
         if isinstance(route, StreamRoute):
@@ -209,13 +214,6 @@ class RequestParser:
     def _too_large(self, request: Request | None) -> RefusedError:
         assert isinstance(self._route, Route)  # streams are endless
         return RefusedError(self._route.too_large, request, True)
-
-    def _check_stream(self, request: Request, route: StreamRoute) -> None:
-        if request.version == "1.0":
-            request.connection = b"close"
-        refusal = route.refuse(request)
-        if refusal is not None:
-            raise RefusedError(refusal, request, True)
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from gopush.errors import ParameterError
@@ -51,10 +52,11 @@ class Request:
 
     `path`: percent-encoded as it came, without the query. `headers`: names in lower case, the values of a repeated
     name joined by ", ". `peer`: the IP address of the client, "" for a UNIX socket. `connection`: what the Connection
-    header of the answer has to say, b"" for none; b"close" where this request is the last one.
+    header of the answer has to say, b"" for none; b"close" where this request is the last one. `caller`: whom a route's
+    `refuse` has recognised, for its handler.
     """
 
-    __slots__ = ("_form", "_query", "body", "connection", "headers", "method", "path", "peer", "version")
+    __slots__ = ("_form", "_query", "body", "caller", "connection", "headers", "method", "path", "peer", "version")
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Request:
         self.peer = peer
         self.version = "1.1"
         self.connection = b""
+        self.caller: Any = None
 
     @property
     def query(self) -> Form:

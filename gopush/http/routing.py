@@ -14,17 +14,28 @@ from gopush.http.response import Response, plain
 
 Handler = Callable[[Request], "Response | Deferred[Response]"]
 
+Refuse = Callable[[Request], "Response | None"]
+
 TOO_LARGE = plain(413)
 SMALL_BODY = 64 << 10
 
 
+def welcome(_: Request) -> Response | None:
+    """Refuse nobody."""
+    return None
+
+
 @dataclass(frozen=True)
 class Route:
-    """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`."""
+    """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`.
+
+    `refuse` is asked before the body is read; where it gives a response, that is the answer.
+    """
 
     handler: Handler
     limit: int = SMALL_BODY
     too_large: Response = TOO_LARGE
+    refuse: Refuse = welcome
 
 
 class Answer(Protocol):
@@ -67,12 +78,12 @@ class Receiver(Protocol):
 class StreamRoute:
     """A handler that takes the body as it comes and answers, with status 200 and `content_type`, as it goes.
 
-    `refuse` is asked first; where it gives a response, that is the answer and the handler is not called.
+    `refuse` is as a Route's.
     """
 
     handler: Callable[[Request, Answer], Receiver]
     content_type: str
-    refuse: Callable[[Request], Response | None] = lambda _: None
+    refuse: Refuse = welcome
 
 
 AnyRoute = Route | StreamRoute

@@ -1,4 +1,4 @@
-"""Who may reach the port of the cluster's own calls: without a secret, nobody but this machine. Pure."""
+"""Who may reach the doors of a cluster: without a secret or keys, nobody but this machine. Pure."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from gopush.errors import StartError
 def refuse_open_doors(endpoints: Iterable[str], secret: str) -> None:
     """Raise StartError where a Twisted endpoint string would let strangers in: not loopback, and no secret is set."""
     for endpoint in endpoints:
-        if not secret and not _stays_home(endpoint):
+        if not secret and not stays_home(endpoint):
             raise StartError(
                 f"[base] rpc.bind: {endpoint} can be reached from other machines: "
                 "set [rpc] secret (the same in the whole cluster), or listen on 127.0.0.1"
             )
 
 
-def _stays_home(endpoint: str) -> bool:
+def refuse_open_admin(endpoints: Iterable[str], keys: str) -> None:
+    """As refuse_open_doors(), for the port where services push and the file of their API keys."""
+    for endpoint in endpoints:
+        if not keys and not stays_home(endpoint):
+            raise StartError(
+                f"[base] admin.bind: {endpoint} can be reached from other machines: "
+                "set [admin] keys (make one with gopush key NAME), or listen on 127.0.0.1"
+            )
+
+
+def stays_home(endpoint: str) -> bool:
+    """Whether only this machine can connect to a Twisted endpoint string."""
     kind, *words = [word.replace("\\", "") for word in re.split(r"(?<!\\):", endpoint)]
     if kind == "haproxy":
-        return _stays_home(endpoint.partition(":")[2])
+        return stays_home(endpoint.partition(":")[2])
     if kind == "unix":
         return True
     named = dict(word.split("=", 1) for word in words if "=" in word)

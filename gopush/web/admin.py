@@ -13,6 +13,7 @@ from gopush.rpc.envelope import json_string
 from gopush.rpc.model import Pushed, is_key
 from gopush.web import json_text, params
 from gopush.web.answers import FailedError, api
+from gopush.web.keys import spend
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher
 from gopush.web.settings import HttpSettings
@@ -45,6 +46,7 @@ class Admin:
             expire = self._publisher.expire(request.query.text("expire"))
             push_id = _push_id(request)
             json_text.check(request.body)
+            spend(request, 1)
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
             raise
@@ -56,6 +58,7 @@ class Admin:
         message, names = _envelope(request.body)
         if len(message) > self._settings.body:
             raise ParameterError(f"the message has more than {self._settings.body} bytes")
+        spend(request, len(names))
         return Deferred.fromCoroutine(
             self._push_to(names, message, expire, _push_id(request), with_mids=_wants_mid(request))
         )

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from gopush.errors import RET_OK, RET_PARAMETER, ParameterError
+from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.http.request import Request
 from gopush.http.routing import Answer, Routes, StreamRoute
 from gopush.rpc.model import Pushed
 from gopush.web import json_text, params
+from gopush.web.keys import may_push, spend
 from gopush.web.lines import Lines
 from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher
 
@@ -36,14 +37,15 @@ class Bulk:
         """The routes of the admin port."""
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
-    def _open(self, _request: Request, answer: Answer) -> BulkCall:
-        return BulkCall(self._publisher, answer, self._later, Lines(self._max_line))
+    def _open(self, request: Request, answer: Answer) -> BulkCall:
+        return BulkCall(self._publisher, answer, self._later, Lines(self._max_line), request)
 
 
 class BulkCall:
     """One bulk call: a Receiver."""
 
-    def __init__(self, publisher: Publisher, answer: Answer, later: Later, lines: Lines) -> None:
+    def __init__(self, publisher: Publisher, answer: Answer, later: Later, lines: Lines, request: Request) -> None:
+        self._request = request
         self._publisher = publisher
         self._answer = answer
         self._later = later
@@ -116,6 +118,9 @@ class BulkCall:
         key = params.valid_key(found["k"].value)
         expire = self._publisher.expire(found["expire"].of(text))
         push_id = params.push_id(found["id"].value) if "id" in found else None
+        if not may_push(self._request):
+            return succeed(Pushed(RET_INTERNAL, 0))
+        spend(self._request, 1)
         return self._publisher.push(key, found["m"].of(text).encode(), expire, push_id)
 
     def _settle(self, pushed: Pushed, result: _Result) -> None:

@@ -18,4 +18,6 @@ class Counters:
     lookups: int = 0
     reads: int = 0
     foreign_origins: int = 0
+    wrong_keys: int = 0
+    limited_keys: int = 0
     pushes: dict[int, int] = field(default_factory=_by_ret)

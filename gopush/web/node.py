@@ -11,6 +11,7 @@ from gopush.http.factory import HttpFactory
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.listening import refuse_open_admin
 from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.transport import EagerReactor
@@ -26,6 +27,7 @@ class HttpPorts(MultiService):
 
     def __init__(self, reactor: Any, web: Web, settings: HttpSettings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        refuse_open_admin(settings.admin_bind, settings.api_keys)
         raise_file_limit()
         eager = EagerReactor(reactor)
         self._web = web

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from gopush.http.request import Request
 from gopush.http.response import Response, plain
-from gopush.http.routing import AnyRoute, Handler, Route, Routes
+from gopush.http.routing import AnyRoute, Routes
 from gopush.web.counters import Counters
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -56,11 +56,6 @@ def guarded(routes: Routes, origins: Origins, counters: Counters) -> Mapping[str
         return _FORBIDDEN
 
     def guard(route: AnyRoute) -> AnyRoute:
-        if isinstance(route, Route):
-            return replace(route, handler=_guard(route.handler))
-        return replace(route, refuse=refuse)
-
-    def _guard(handler: Handler) -> Handler:
-        return lambda request: refuse(request) or handler(request)
+        return replace(route, refuse=lambda request: refuse(request) or route.refuse(request))
 
     return {path: {method: guard(route) for method, route in methods.items()} for path, methods in routes.items()}

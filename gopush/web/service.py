@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from gopush.clock import Clock
 from gopush.health import Health
@@ -12,6 +13,7 @@ from gopush.rpc.coordination import Coordination
 from gopush.web.admin import Admin
 from gopush.web.bulk import Bulk
 from gopush.web.counters import Counters
+from gopush.web.keys import ApiKeys, locked
 from gopush.web.nodes import Nodes
 from gopush.web.offline import Offline
 from gopush.web.origin import Origins, guarded
@@ -39,6 +41,7 @@ class Web:
     ) -> None:
         self.counters = Counters()
         self.origins = Origins()
+        self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
         publisher = Publisher(comets, settings, push_deadline, now, self.counters)
         public = {
@@ -50,7 +53,7 @@ class Web:
             **Admin(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
             **Tokens(messages, settings.token_life, now).routes(),
-            **self.health.routes(),
         }
         self.public = HttpFactory(public, clock, settings.idle)
-        self.admin = HttpFactory(guarded(admin, self.origins, self.counters), clock, settings.idle)
+        admin_locked = {**locked(admin, self.keys, self.counters), **self.health.routes()}
+        self.admin = HttpFactory(guarded(admin_locked, self.origins, self.counters), clock, settings.idle)

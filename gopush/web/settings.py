@@ -27,6 +27,13 @@ class HttpSettings:
     token_life: float = option(
         "token", "life", "30d", duration, "how long a token lives that is created without a life of its own"
     )
+    api_keys: str = option(
+        "admin",
+        "keys",
+        "",
+        text,
+        "the file of the API keys that the admin port wants (gopush key); needed beyond loopback",
+    )
     auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
 
 

@@ -45,6 +45,10 @@ class World:
         """A POST on the admin port."""
         return _call(self.admin.port, "POST", target, values, body, headers)
 
+    def admin_call(self, method: str, target: str, body: bytes | str = b"", headers: str = "", **values: str) -> Answer:
+        """Any method on the admin port, with headers."""
+        return _call(self.admin.port, method, target, values, body, headers)
+
     def call_admin(self, method: str, target: str, **values: str) -> Answer:
         """Another method on the admin port."""
         return _call(self.admin.port, method, target, values)

@@ -1,0 +1,206 @@
+"""protocol.md, section 5: beyond loopback the admin port wants an API key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from gopush import files
+from gopush.cli import main
+from gopush.errors import SettingsError, StartError
+from gopush.rpc.listening import refuse_open_admin
+from gopush.web.keys import ApiKeys, Caller, make, parse
+from tests.web.conftest import MakeWorld
+
+ADMIN_CALLS = (
+    ("POST", "/1/admin/push/private?key=k&expire=0", b"1"),
+    ("POST", "/admin/push?key=k&expire=0", b"1"),
+    ("POST", "/1/admin/push/mprivate?expire=0", b'{"m":"1","k":"a,b"}'),
+    ("POST", "/1/admin/push/bulk", b'{"k":"a","m":1,"expire":0}\n'),
+    ("POST", "/1/admin/msg/del", b"key=k"),
+    ("POST", "/admin/msg/clean", b"key=k"),
+    ("POST", "/1/admin/token?key=k", b""),
+    ("GET", "/1/admin/token?key=k", b""),
+    ("DELETE", "/1/admin/token?key=k&token=t", b""),
+)
+
+
+def clock() -> float:
+    return 0.0
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed files are noticed at once."""
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+
+
+def bearer(key: str) -> str:
+    return f"Authorization: Bearer {key}\r\n"
+
+
+@pytest.mark.parametrize(("method", "target", "body"), ADMIN_CALLS)
+def test_every_admin_call_wants_a_key(
+    make_world: MakeWorld, tmp_path: Path, method: str, target: str, body: bytes
+) -> None:
+    key, line = make("billing")
+    world = make_world(api_keys=str(write(tmp_path / "keys", line)))
+    path, _, query = target.partition("?")
+    values = dict(pair.split("=") for pair in query.split("&")) if query else {}
+
+    def status(headers: str) -> int:
+        return world.admin_call(method, path, body, headers, **values).status
+
+    other, _ = make("billing")
+    for headers in (
+        "",
+        bearer(other),
+        bearer(""),
+        bearer(key[:-1]),
+        f"Authorization: Basic {key}\r\n",
+        "X-Api-Key: \r\n",
+    ):
+        assert status(headers) == 401
+    assert world.web.counters.wrong_keys == 6
+    assert not world.comets.pushes
+    assert status(bearer(key)) == 200
+    assert status(f"X-Api-Key: {key}\r\n") == 200
+
+
+def test_a_refusal_comes_before_the_body_and_names_the_scheme(make_world: MakeWorld, tmp_path: Path) -> None:
+    world = make_world(api_keys=str(write(tmp_path / "keys", make("a")[1])))
+    answer = world.post("/1/admin/push/private", b"1" * (1 << 20), key="k", expire="0")
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="gopush"'
+
+
+def test_keys_are_added_and_taken_away_without_a_restart(make_world: MakeWorld, tmp_path: Path, looks: None) -> None:
+    (first, first_line), (second, second_line) = make("first"), make("second")
+    path = write(tmp_path / "keys", first_line)
+    world = make_world(api_keys=str(path))
+
+    def works(key: str) -> bool:
+        return world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 200
+
+    assert (works(first), works(second)) == (True, False)
+    write(path, "# both, while callers change", first_line, "", second_line)
+    assert (works(first), works(second)) == (True, True)
+    write(path, second_line)
+    assert (works(first), works(second)) == (False, True)
+    write(path, "what is this")  # an accident: the keys stay
+    assert (works(first), works(second)) == (False, True)
+    os.remove(path)
+    assert works(second)
+
+
+def test_a_reload_reads_what_looks_unchanged(tmp_path: Path) -> None:
+    (first, first_line), (second, second_line) = make("key"), make("key")
+    path = write(tmp_path / "keys", first_line)
+    keys = ApiKeys(path, clock)
+    write(path, second_line)
+    files.reload()
+    assert keys.find(first.encode()) is None
+    found = keys.find(second.encode())
+    assert found is not None
+    assert found.name == "key"
+
+
+def test_a_key_may_have_a_limit_of_pushes_per_second(make_world: MakeWorld, tmp_path: Path) -> None:
+    key, line = make("slow")
+    free, free_line = make("fast")
+    time = Clock()
+    world = make_world(time, api_keys=str(write(tmp_path / "keys", f"{line}:2", free_line)))
+
+    def push(key: str) -> int:
+        return world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status
+
+    assert [push(key) for _ in range(4)] == [200, 200, 429, 429]
+    assert [push(free) for _ in range(20)] == [200] * 20
+    assert world.web.counters.limited_keys == 2
+    world.in_reactor(time.advance, 1)
+    assert [push(key) for _ in range(3)] == [200, 200, 429]
+
+
+def test_many_pushes_in_one_call_are_counted_one_by_one(make_world: MakeWorld, tmp_path: Path) -> None:
+    key, line = make("slow")
+    time = Clock()
+    world = make_world(time, api_keys=str(write(tmp_path / "keys", f"{line}:3")))
+    many = world.post("/1/admin/push/mprivate", b'{"m":"1","k":"a,b,c,d,e,f"}', bearer(key), expire="0")
+    assert many.status == 200
+    assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 429
+    world.in_reactor(time.advance, 1)  # three of six are made up for
+    assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 429
+    world.in_reactor(time.advance, 1)
+    assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 200
+
+
+def test_who_stays_in_the_file_keeps_what_it_has_spent(tmp_path: Path) -> None:
+    key, line = make("slow")
+    path = write(tmp_path / "keys", f"{line}:2")
+    keys = ApiKeys(path, clock)
+    first = keys.find(key.encode())
+    assert first is not None
+    first.spend(5)
+    write(path, f"{line}:2", make("more")[1])
+    files.reload()
+    again = keys.find(key.encode())
+    assert again is not None
+    assert not again.may_push
+
+
+def test_no_limit_is_no_limit() -> None:
+    caller = Caller("fast", b"", None, clock)
+    caller.spend(10**9)
+    assert caller.may_push
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"# nothing\n", b"name", b"name:abc", b"name:" + b"g" * 64, b"a b:" + b"0" * 64, b"a:" + b"0" * 64 + b":0"],
+)
+def test_a_file_that_makes_no_sense_is_refused_and_not_shown(text: bytes) -> None:
+    with pytest.raises(SettingsError) as refused:
+        parse(text, "keys", clock)
+    assert "gggg" not in str(refused.value)
+    assert "0000" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_stops_the_start(make_world: MakeWorld, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        make_world(api_keys=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp:8091", "tcp:8091:interface=0.0.0.0", "tcp:8091:interface=10.0.0.1", "ssl:8091"]
+)
+def test_nobody_listens_to_the_world_without_keys(endpoint: str) -> None:
+    with pytest.raises(StartError, match="gopush key"):
+        refuse_open_admin([endpoint], "")
+    refuse_open_admin([endpoint], "keys")
+    refuse_open_admin(["tcp:8091:interface=127.0.0.1", "unix:/run/admin"], "")
+
+
+def test_gopush_key_makes_a_key_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "billing"]) == 0
+    _, key, _, line = capsys.readouterr().out.splitlines()
+    (caller,) = parse(line.encode(), "keys", clock)
+    assert caller.name == "billing"
+    assert len(key) == 43
+    assert main(["key", "no name"]) == 3
+
+
+def test_gopush_push_shows_the_key_of_a_file(make_world: MakeWorld, tmp_path: Path) -> None:
+    key, line = make("shell")
+    world = make_world(api_keys=str(write(tmp_path / "keys", line)))
+    secret = write(tmp_path / "key", key)
+    command = ["push", "k", "1", "--admin", f"127.0.0.1:{world.admin.port}", "--expire", "0"]
+    assert main(command) == 3
+    assert main([*command, "--api-key-file", str(secret)]) == 0
