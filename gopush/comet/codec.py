@@ -6,6 +6,7 @@ Pure. WebSocket clients give the same arguments in their query (section 2).
 from __future__ import annotations
 
 import re
+from operator import le
 from typing import NamedTuple
 
 from gopush.errors import ParameterError
@@ -25,6 +26,7 @@ MAX_TOKEN_BYTES = 4096
 ARGUMENT_BYTES = (8, 255, 32, MAX_TOKEN_BYTES, 64, 32)
 _LEAST_ARGUMENTS = 3
 _MOST_LENGTH_DIGITS = 5
+_COUNTS = {b"*%d\r\n" % count: count for count in range(_LEAST_ARGUMENTS, len(ARGUMENT_BYTES) + 1)}
 _HEARTBEAT = re.compile(r"\+?[0-9]+")
 _MID = re.compile(r"[+-]?[0-9]+")
 
@@ -54,6 +56,8 @@ class RequestParser:
 
         Raises ParameterError at the first byte that cannot belong to a request.
         """
+        if not self._data and not self._count and (whole := _whole(data)) is not None:
+            return whole
         self._data += data
         while self._step():
             if self._count and len(self._arguments) == self._count:
@@ -104,6 +108,18 @@ class RequestParser:
         if not b"\r\n".startswith(ending) or (ending and not digits):
             raise ParameterError("a number is followed by something else than CRLF")
         return (int(digits), at + 2) if len(ending) == 2 else None
+
+
+def _whole(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """A request that came in one piece, as nearly all do; None where it takes a closer look."""
+    count = _COUNTS.get(data[:4])
+    if count is None:
+        return None
+    *parts, rest = data[4:].split(b"\r\n", 2 * count)
+    arguments = parts[1::2]
+    if parts[::2] != [b"$%d" % len(argument) for argument in arguments] or len(arguments) != count:
+        return None
+    return (arguments, rest) if all(map(le, map(len, arguments), ARGUMENT_BYTES)) else None
 
 
 def parse_subscribe(arguments: list[bytes]) -> Subscribe:

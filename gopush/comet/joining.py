@@ -7,11 +7,13 @@ backlog, answers to the heartbeats that came meanwhile, what is live.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from gopush.clock import Clock
 from gopush.comet import codec
@@ -20,7 +22,7 @@ from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
 from gopush.errors import UnavailableError
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import mid_at
+from gopush.rpc.model import Head, mid_at
 
 PATIENCE_SECONDS = 2
 RETRY_SECONDS = 0.25
@@ -44,6 +46,7 @@ class Joining:
         self._delivery = delivery
         self._beginning: set[Channel] = set()
         self._ahead: dict[Channel, list[Deferred[None]]] = {}
+        self._patient: deque[tuple[float, Session, Channel]] = deque()
         delivery.settled = self._channel_moved
 
     def check_token(self, session: Session) -> Deferred[bytes | None]:
@@ -67,7 +70,7 @@ class Joining:
         if session.resumes:
             Deferred.fromCoroutine(self._resume(session, channel)).addErrback(self._broke, session)
         elif channel.cursor is None:
-            self._clock.callLater(PATIENCE_SECONDS, self._let_in_blindly, session, channel)
+            self._wait_patiently(session, channel)
 
     def forget(self, channel: Channel) -> None:
         """The channel has no subscribers any more: nobody is to wait for it."""
@@ -77,26 +80,41 @@ class Joining:
         """Ask for the channel's first cursor until it is known."""
         if channel.cursor is None and channel not in self._beginning:
             self._beginning.add(channel)
-            Deferred.fromCoroutine(self._find_head(channel)).addErrback(
-                lambda failure: log.failure("the head of a channel was not found", failure)
-            )
+            self._find_head(channel)
 
-    async def _find_head(self, channel: Channel) -> None:
-        try:
-            while channel.subscribers:
-                try:
-                    head = await self._messages.head(channel.key)
-                except UnavailableError:
-                    await self._pause()
-                    continue
-                if channel.subscribers:
-                    channel.begin(head.last)
-                break
-        finally:
+    def _find_head(self, channel: Channel) -> None:
+        if not channel.subscribers:
             self._beginning.discard(channel)
+            return
+        head = self._messages.head(channel.key)
+        head.addCallbacks(self._head_found, self._head_not_found, callbackArgs=(channel,), errbackArgs=(channel,))
+        head.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+
+    def _head_found(self, head: Head, channel: Channel) -> None:
+        self._beginning.discard(channel)
+        if channel.subscribers:
+            channel.begin(head.last)
         for session in [session for session in channel.joining if not session.resumes]:
             self._let_in(session, channel)
         self._delivery.advance(channel)
+
+    def _head_not_found(self, failure: Failure, channel: Channel) -> None:
+        failure.trap(UnavailableError)  # type: ignore[no-untyped-call]
+        self._clock.callLater(RETRY_SECONDS, self._find_head, channel)
+
+    def _wait_patiently(self, session: Session, channel: Channel) -> None:
+        """Let the session in after a while at the latest; one timer serves all that wait."""
+        self._patient.append((self._clock.seconds() + PATIENCE_SECONDS, session, channel))
+        if len(self._patient) == 1:
+            self._clock.callLater(PATIENCE_SECONDS, self._patience_ends)
+
+    def _patience_ends(self) -> None:
+        now = self._clock.seconds()
+        while self._patient and self._patient[0][0] <= now:
+            _, session, channel = self._patient.popleft()
+            self._let_in_blindly(session, channel)
+        if self._patient:
+            self._clock.callLater(self._patient[0][0] - now, self._patience_ends)
 
     def _let_in_blindly(self, session: Session, channel: Channel) -> None:
         """The store cannot be read: let a plain subscriber in all the same, it gets what came since it asked."""
