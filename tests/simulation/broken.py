@@ -1,0 +1,87 @@
+"""The rules broken on purpose, one at a time, to see that the simulation notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from gopush.comet.channel import Channel
+from gopush.comet.delivery import Round
+from gopush.comet.joining import Joining
+from gopush.comet.session import Session
+from gopush.errors import RET_OK
+from gopush.message import memory
+from gopush.message.log import First, sequence
+from gopush.rpc.model import Append, Appended, Message, mid_at
+
+
+def _clock_alone(append: Append, last: int, first: First | None, now: float) -> Appended:
+    answer = sequence(append, last, first, now)
+    return answer if answer.ret != RET_OK or answer.repeat else answer._replace(mid=mid_at(now))
+
+
+def _no_floor(append: Append, last: int, first: First | None, now: float) -> Appended:
+    return sequence(append._replace(floor=0), last, first, now)
+
+
+def _no_ids(append: Append, last: int, first: First | None, now: float) -> Appended:
+    return sequence(append, last, None, now)
+
+
+def _no_deadline(append: Append, last: int, first: First | None, now: float) -> Appended:
+    return sequence(append._replace(push=append.push._replace(deadline=now)), last, first, now)
+
+
+_take = Channel.take
+
+
+def _take_all(channel: Channel) -> list[Message]:
+    channel._pending = [(mid, 0, body) for mid, _, body in channel._pending]
+    messages = _take(channel)
+    channel._head = channel.cursor or 0
+    return messages
+
+
+async def _join_at_once(_: Joining, session: Session, channel: Channel, cursor: int) -> bool:
+    channel.settle(session)
+    session.go_live()
+    return True
+
+
+_run_round = Round.run
+
+
+def _wait_for_all(round: Round) -> None:
+    sessions: list[Any] = round._sessions
+    if any(session.wire._waiting() for session in sessions):
+        round._channel.busy = True
+        round._clock.callLater(0.5, round._go_on)
+    else:
+        _run_round(round)
+
+
+def _no_limit(*_: Any) -> None:
+    pass
+
+
+BREAKS: dict[str, Callable[[], Any]] = {
+    "2": lambda: patch.object(memory, "sequence", _clock_alone),
+    "2-floor": lambda: patch.object(memory, "sequence", _no_floor),
+    "3": lambda: patch.object(Channel, "take", _take_all),
+    "4": lambda: patch.object(Joining, "_meet", _join_at_once),
+    "6": lambda: patch.object(memory, "sequence", _no_ids),
+    "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
+    "9": lambda: patch.object(Session, "_fall_behind", _no_limit),
+    "9-block": lambda: patch.object(Round, "run", _wait_for_all),
+}
+
+
+@contextmanager
+def broken(rule: str | None) -> Iterator[None]:
+    """While this holds, a rule is broken."""
+    with ExitStack() as stack:
+        if rule is not None:
+            stack.enter_context(BREAKS[rule]())
+        yield

@@ -1,0 +1,164 @@
+"""Processes: each with its own steady clock, wall clock and view of the cluster, and a life to lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from gopush.comet.channel import Channel
+from gopush.comet.service import Comet
+from gopush.comet.upkeep import Upkeep
+from gopush.message.service import Message
+from gopush.rpc.comets import Comets
+from gopush.rpc.coordination import StaticCoordination, View
+from gopush.rpc.messages import Messages
+from gopush.rpc.model import Append, Appended, NodeInfo, Pushed, snap
+from gopush.rpc.model import Message as LogMessage
+from gopush.rpc.settings import RpcSettings
+from gopush.web.counters import Counters
+from gopush.web.offline import Offline
+from gopush.web.publisher import Publisher
+from gopush.web.settings import HttpSettings
+from tests.simulation.clock import ProcessClock, Timer
+from tests.simulation.network import Remote
+
+if TYPE_CHECKING:
+    from tests.simulation.connection import Connection
+    from tests.simulation.world import World
+
+EPOCH = 1_700_000_000.0
+RPC = RpcSettings()
+HTTP = HttpSettings()
+
+
+class Process:
+    """One process from its start to its death; another one may follow at the same address."""
+
+    service: Any
+
+    def __init__(self, world: World, address: str, view: View) -> None:
+        self.world = world
+        self.address = address
+        self.alive = True
+        self.frozen = False
+        self.leaving = False
+        self.held: list[Timer] = []
+        self.serving: dict[Any, None] = {}
+        self.clock = ProcessClock(world.clock, self)
+        self.coordination = StaticCoordination(view)
+        self.offset = 0.0
+        self.born = world.clock.now
+        self.thawed = -10.0
+        self.view_due = 0.0
+
+    def wall(self) -> float:
+        """This process's wall clock, in seconds since the epoch."""
+        return EPOCH + self.world.clock.now + self.offset
+
+    def steady_since(self, time: float) -> bool:
+        """Whether it has run without a break since `time`."""
+        return self.alive and not self.frozen and self.born <= time and self.thawed <= time
+
+    def freeze(self) -> None:
+        """Stop running; time goes on."""
+        self.frozen = True
+
+    def wake(self) -> None:
+        """Run what was due meanwhile: timers first or what came from outside first, as it happens."""
+        self.frozen = False
+        self.leaving = False
+        self.thawed = self.world.clock.now
+        held, self.held = self.held, []
+        io_first = self.world.random.random() < 0.5
+        for timer in sorted(held, key=lambda timer: timer.io != io_first):
+            self.world.clock.push(self.world.clock.now, timer)
+
+    def die(self) -> None:
+        """End without a word: all its calls break."""
+        self.alive = False
+        self.held = []
+        calls, self.serving = list(self.serving), {}
+        self.world.network.broken(calls)
+
+
+class WatchedMessages(Messages):
+    """A comet's way to the message nodes; the floors of its appends are held against what it delivered (rule 2)."""
+
+    def __init__(self, process: CometProcess, connect: Callable[[NodeInfo], Any]) -> None:
+        super().__init__(process.clock, process.coordination, connect, RPC)
+        self._process = process
+
+    def append(self, append: Append) -> Deferred[Appended]:
+        key = append.push.key
+        channel, mid = self._process.highest.get(key, (None, 0))
+        if channel is not None and channel is self._process.comet.channels.get(key) and append.floor < mid:
+            self._process.world.violated(2, key, f"{mid} was delivered, but the floor of a push is {append.floor}")
+        return super().append(append)
+
+
+class CometProcess(Process):
+    """A comet with its upkeep, and the connections to it."""
+
+    def __init__(self, world: World, address: str, view: View) -> None:
+        super().__init__(world, address, view)
+        self.connections: list[Connection] = []
+        self.highest: dict[str, tuple[Channel | None, int]] = {}
+
+        def connect(info: NodeInfo) -> Any:
+            return Remote(world.network, self, info.id)
+
+        self.messages = WatchedMessages(self, connect)
+        self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
+        self.comet = self.service = Comet(
+            self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
+        )
+        self.upkeep = Upkeep(self.clock, self.comet, self.coordination)
+        self.upkeep.start()
+
+    def delivered(self, key: str, mid: int) -> None:
+        """A live subscriber of the key was sent this message."""
+        channel = self.comet.channels.get(key)
+        known, highest = self.highest.get(key, (None, 0))
+        self.highest[key] = (channel, max(mid, highest) if known is channel else mid)
+
+    def die(self) -> None:
+        super().die()
+        for connection in self.connections:
+            connection.died()
+
+
+class MessageProcess(Process):
+    """A message node; all of them share the store."""
+
+    def __init__(self, world: World, address: str, view: View) -> None:
+        super().__init__(world, address, view)
+        self.service = Message(world.store, self.clock)
+
+
+class WebProcess(Process):
+    """A web node: what is behind its HTTP calls."""
+
+    def __init__(self, world: World, address: str, view: View) -> None:
+        super().__init__(world, address, view)
+
+        def connect(info: NodeInfo) -> Any:
+            return Remote(world.network, self, info.id)
+
+        self.messages = Messages(self.clock, self.coordination, connect, RPC)
+        self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
+        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, Counters())
+        self.offline = Offline(self.messages, False, Counters())
+
+    def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
+        """What an admin call does."""
+        return self.publisher.push(key, body, expire, push_id)
+
+    def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:
+        """What `/1/msg/get` does."""
+        return Deferred.fromCoroutine(self.offline._read_all(key, snap(cursor), ""))
+
+    def delete(self, key: str) -> Deferred[int]:
+        """What `/1/admin/msg/del` does."""
+        return self.messages.delete(key).addCallback(lambda _: self.comets.close(key))

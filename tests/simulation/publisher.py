@@ -1,0 +1,104 @@
+"""Those who push: each waits for its answer; some repeat a push that was not answered 0, elsewhere, under its id."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gopush.errors import RET_OK
+from gopush.rpc.model import Pushed
+from tests.simulation.process import RPC, WebProcess
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+EPSILON_SECONDS = 0.05
+STEADY_SECONDS = 2.5
+PATIENCE_SECONDS = RPC.push_deadline + 2.0
+
+
+class Attempt:
+    """One call of a publisher."""
+
+    __slots__ = ("answered", "body", "expire", "id", "key", "mid", "ret", "sent", "tries", "ways", "web")
+
+    def __init__(self, key: str, body: bytes, expire: int, push_id: str | None, tries: int) -> None:
+        self.key = key
+        self.body = body
+        self.expire = expire
+        self.id = push_id
+        self.tries = tries
+        self.web: WebProcess | None = None
+        self.sent = 0.0
+        self.ways: set[tuple[str, str]] = set()
+        self.answered: float | None = None
+        self.ret = -1
+        self.mid = 0
+
+
+class Publishers:
+    """All who push in a run."""
+
+    def __init__(self, world: World) -> None:
+        self.attempts: list[Attempt] = []
+        self._world = world
+        self._count = 0
+
+    def push(self, key: str, expire: int, padding: int = 0, tries: int = 1) -> None:
+        """Push a message that no other one equals; with an id of its own where it may be tried again."""
+        self._count += 1
+        body = b'"%s-%d%s"' % (key.encode(), self._count, b"." * padding)
+        push_id = f"id-{self._count}" if tries > 1 else None
+        self._send(Attempt(key, body, expire, push_id, tries))
+
+    def _send(self, attempt: Attempt) -> None:
+        web = self._world.some_web()
+        if web is None:
+            return
+        attempt.web = web
+        attempt.sent = self._world.clock.now
+        self.attempts.append(attempt)
+        self._world.note("push", attempt.key, attempt.body[:24].decode(), attempt.expire, attempt.id, web.address)
+        self._world.clock.after(0.0005, self._call, attempt, web, owner=web)
+        self._world.clock.after(PATIENCE_SECONDS, self._unanswered, attempt)
+
+    def _call(self, attempt: Attempt, web: WebProcess) -> None:
+        attempt.ways = self._world.ways_to_store(web, attempt.sent - STEADY_SECONDS)
+        answer = web.push(attempt.key, attempt.body, attempt.expire, attempt.id)
+        answer.addCallback(self._answered, attempt)
+
+    def _answered(self, pushed: Pushed, attempt: Attempt) -> None:
+        world, now = self._world, self._world.clock.now
+        attempt.answered, attempt.ret, attempt.mid = now, pushed.ret, pushed.mid
+        world.note("answer", attempt.key, attempt.body[:24].decode(), pushed.ret, pushed.mid - world.first_mid)
+        web = attempt.web
+        assert web is not None
+        late = now - attempt.sent - RPC.push_deadline
+        if late > EPSILON_SECONDS and web.steady_since(attempt.sent):
+            self._violated(6, attempt, f"was answered {late:.3f} s after its deadline")
+        if pushed.ret == RET_OK:
+            self._check_stored(attempt)
+            return
+        if ways := attempt.ways & world.ways_to_store(web, attempt.sent - STEADY_SECONDS):
+            self._violated(8, attempt, f"was answered {pushed.ret} while {min(ways)} live")
+        self._try_again(attempt)
+
+    def _check_stored(self, attempt: Attempt) -> None:
+        records = self._world.history.of(attempt.key).by_mid.get(attempt.mid, [])
+        if not any(record.push.body == attempt.body for record in records):
+            self._violated(1, attempt, f"was answered {attempt.mid}, but is not stored under it")
+
+    def _unanswered(self, attempt: Attempt) -> None:
+        web = attempt.web
+        if attempt.answered is not None or web is None:
+            return
+        if web.steady_since(attempt.sent):
+            self._violated(8, attempt, "was never answered")
+        self._try_again(attempt)
+
+    def _try_again(self, attempt: Attempt) -> None:
+        if attempt.tries > 1:
+            again = Attempt(attempt.key, attempt.body, attempt.expire, attempt.id, attempt.tries - 1)
+            self._world.clock.after(self._world.random.random(), self._send, again)
+
+    def _violated(self, rule: int, attempt: Attempt, what: str) -> None:
+        self._world.violated(rule, attempt.key, f"the push {attempt.body[:24]!r} {what}")

@@ -1,0 +1,115 @@
+"""The one store behind all message nodes, with a clock that steps and a memory that may lose its last second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import UnavailableError
+from gopush.message.memory import MemoryStore
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from tests.simulation.history import History, StoreTime
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class SharedStore:
+    """A real MemoryStore, watched. `page`: messages in a page at most. `down`: "fails" or "hangs"; "": neither."""
+
+    shards: tuple[tuple[str, int], ...] = ()
+
+    def __init__(self, world: World, store: int, page: int) -> None:
+        self.time = StoreTime()
+        self.history = History(world, store)
+        self.down = ""
+        self._world = world
+        self._page = page
+        self._inner = MemoryStore(StoreSettings(store=store), self.now)
+        self._saved: Any = {}
+
+    def now(self) -> float:
+        return self.time.at(self._world.clock.now)
+
+    def save(self) -> None:
+        """What comes from now on may be lost."""
+        self._saved = deepcopy(self._inner.logs)
+        self.history.save()
+
+    def lose(self) -> None:
+        """Forget all since save()."""
+        self._inner.logs = deepcopy(self._saved)
+        self.history.lose()
+
+    def readable(self, key: str) -> list[tuple[int, bytes]]:
+        """All that a reader could get now, whether the store is down or not."""
+        page = _result(self._inner.read([Read(key, 0, 1_000_000)]))[0]
+        return [(message.mid, message.body) for message in page.messages]
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    def purge(self) -> Deferred[None]:
+        return self._inner.purge()
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        return self._reached(lambda: self._append(appends))
+
+    def _append(self, appends: Sequence[Append]) -> list[Appended]:
+        now = self.now()
+        answers: list[Appended] = _result(self._inner.append(appends))
+        for append, answer in zip(appends, answers, strict=True):
+            self.history.appended(append, answer, now)
+        for key in {append.push.key: None for append in appends}:
+            if (log := self._inner.logs.get(key)) is not None:
+                self.history.trimmed(key, log.trimmed)
+        return answers
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        short = [read._replace(limit=min(read.limit, self._page)) for read in reads]
+        return self._reached(lambda: _result(self._inner.read(short)))
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        return self._reached(lambda: _result(self._inner.heads(keys)))
+
+    def delete(self, key: str) -> Deferred[None]:
+        def delete() -> None:
+            _result(self._inner.delete(key))
+            self.history.deleted(key)
+
+        return self._reached(delete)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        return self._inner.create_token(key, token)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        return self._inner.revoke_token(key, digest)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        return self._inner.tokens(key)
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        return self._inner.check_token(key, digest)
+
+    def ping(self) -> Deferred[None]:
+        return self._reached(lambda: None)
+
+    def _reached(self, call: Callable[[], Any]) -> Deferred[Any]:
+        if self.down == "hangs":
+            return Deferred()
+        if self.down:
+            return fail(UnavailableError("the store is down"))
+        return succeed(call())
+
+
+def _result(done: Deferred[Any]) -> Any:
+    results: list[Any] = []
+    done.addCallback(results.append)
+    return results[0]
