@@ -43,14 +43,14 @@ def option(section: str, name: str, default: str, parse: Callable[[str], T], hel
 
 
 def options(settings: type[Any]) -> list[Option]:
-    """All declared options, those of nested settings included, in their order."""
+    """All declared options, those of nested settings included, in their order; what several parts share, once."""
     found = []
     for field in dataclasses.fields(settings):
         if "option" in field.metadata:
             found.append(field.metadata["option"])
         elif (nested := _nested(field)) is not None:
             found.extend(options(nested))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def render(settings: type[Any]) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,6 +23,7 @@ from gopush.comet.session import Session, State
 from gopush.errors import UnavailableError
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head, mid_at
+from gopush.rpc.tokens import SignedTokens, is_signed
 
 PATIENCE_SECONDS = 2
 RETRY_SECONDS = 0.25
@@ -39,7 +40,9 @@ class Joining:
         messages: Messages,
         delivery: Delivery,
         now: Callable[[], float],
+        signed: SignedTokens | None = None,
     ) -> None:
+        self._signed = signed
         self._clock = clock
         self._now = now
         self._messages = messages
@@ -53,6 +56,8 @@ class Joining:
         """What to refuse the session's key and token with, if anything; UnavailableError where it can't be known."""
         request = session.request
         assert request is not None
+        if self._signed is not None and is_signed(request.token):
+            return succeed(None if self._signed.allow(request.token, request.key) else codec.REFUSE_TOKEN)
         state = self._messages.check_token(request.key, sha256(request.token.encode()).digest())
         return state.addCallback(
             lambda known: None if known.valid else codec.REFUSE_TOKEN if known.created else codec.REFUSE_KEY

@@ -23,6 +23,7 @@ from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Notice, Push, Pushed, mid_at
+from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
 CURSOR_AHEAD_SECONDS = 60
@@ -54,7 +55,7 @@ class Comet:
         self._messages = messages
         self._comets = comets
         self.delivery = Delivery(clock, messages, settings, self.counters)
-        self._joining = Joining(clock, messages, self.delivery, now)
+        self._joining = Joining(clock, messages, self.delivery, now, signed_tokens(settings.tokens))
 
     # --- what web and the other comets call (CometService) ---
 
@@ -134,6 +135,10 @@ class Comet:
     def subscribers(self) -> int:
         """How many connections have a key."""
         return sum(channel.subscribers for channel in self.channels.values())
+
+    def load(self) -> tuple[int, int]:
+        """How many connections and channels there are."""
+        return self.counters.connections_added - self.counters.connections_removed, len(self.channels)
 
     def refuse_parameter(self, session: Session) -> None:
         """The client's request makes no sense."""

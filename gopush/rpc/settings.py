@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.settings import option
-from gopush.values import addresses, count, duration, size, text
+from gopush.values import addresses, count, duration, one_of, size, text
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,22 @@ class ZooKeeperSettings:
     )
     settle: float = option(
         "zookeeper", "settle", "1s", duration, "how long the absence of a node must last before it is believed"
+    )
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """Section [token], of what comets and web nodes must agree on."""
+
+    algorithm: str = option(
+        "token",
+        "signed.alg",
+        "none",
+        one_of("none", "HS256", "RS256", "EdDSA"),
+        "how signed tokens (JWT) are signed: HS256, RS256, EdDSA, or none are taken",
+    )
+    key_file: str = option(
+        "token", "signed.key", "", text, "the file of their secret (HS256) or of the public key in PEM (the others)"
     )
 
 

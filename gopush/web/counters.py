@@ -19,5 +19,6 @@ class Counters:
     reads: int = 0
     foreign_origins: int = 0
     wrong_keys: int = 0
+    refused_tokens: int = 0
     limited_keys: int = 0
     pushes: dict[int, int] = field(default_factory=_by_ret)

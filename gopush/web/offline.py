@@ -11,6 +11,7 @@ from gopush.http.request import Request
 from gopush.http.routing import Route, Routes
 from gopush.rpc import envelope
 from gopush.rpc.model import Message, snap
+from gopush.rpc.tokens import SignedTokens, is_signed
 from gopush.web import params
 from gopush.web.answers import NEW, OLD, callback_api
 from gopush.web.counters import Counters
@@ -21,7 +22,8 @@ from gopush.web.tokens import digest
 class Offline:
     """Reads of a key's log from the client's cursor on; with `auth` they want the subscriber's token."""
 
-    def __init__(self, messages: Messages, auth: bool, counters: Counters) -> None:
+    def __init__(self, messages: Messages, auth: bool, counters: Counters, signed: SignedTokens | None = None) -> None:
+        self._signed = signed
         self._messages = messages
         self._auth = auth
         self._counters = counters
@@ -48,11 +50,15 @@ class Offline:
         self._counters.reads += 1
         return Deferred.fromCoroutine(self._read_all(key, snap(cursor), token))
 
+    async def _allowed(self, key: str, token: str) -> bool:
+        if self._signed is not None and is_signed(token):
+            return self._signed.allow(token, key)
+        return (await self._messages.check_token(key, digest(token))).valid
+
     async def _read_all(self, key: str, cursor: int, token: str) -> list[Message]:
-        if self._auth:
-            state = await self._messages.check_token(key, digest(token))
-            if not state.valid:
-                raise ParameterError("the token is missing or not good")
+        if self._auth and not await self._allowed(key, token):
+            self._counters.refused_tokens += 1
+            raise ParameterError("the token is missing or not good")
         messages: list[Message] = []
         more = True
         while more:

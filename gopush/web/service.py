@@ -10,8 +10,10 @@ from gopush.clock import Clock
 from gopush.health import Health
 from gopush.http.factory import HttpFactory
 from gopush.rpc.coordination import Coordination
+from gopush.rpc.tokens import signed_tokens
 from gopush.web.admin import Admin
 from gopush.web.bulk import Bulk
+from gopush.web.cluster import Cluster
 from gopush.web.counters import Counters
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.nodes import Nodes
@@ -46,13 +48,14 @@ class Web:
         publisher = Publisher(comets, settings, push_deadline, now, self.counters)
         public = {
             **Nodes(coordination, now, self.counters).routes(),
-            **Offline(messages, settings.auth, self.counters).routes(),
+            **Offline(messages, settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
             **self.health.routes(),
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
             **Tokens(messages, settings.token_life, now).routes(),
+            **Cluster(coordination, comets, messages).routes(),
         }
         self.public = HttpFactory(public, clock, settings.idle)
         admin_locked = {**locked(admin, self.keys, self.counters), **self.health.routes()}

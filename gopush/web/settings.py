@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings
 from gopush.settings import option
 from gopush.values import count, duration, listeners, size, switch, text
 
@@ -35,6 +35,7 @@ class HttpSettings:
         "the file of the API keys that the admin port wants (gopush key); needed beyond loopback",
     )
     auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
+    tokens: TokenSettings = field(default_factory=TokenSettings)
 
 
 @dataclass(frozen=True)

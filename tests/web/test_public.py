@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
+import jwt
 import pytest
 from twisted.internet.task import Clock
 
 from gopush.rpc.coordination import View
 from gopush.rpc.model import NodeInfo, mid_at
+from gopush.rpc.settings import TokenSettings
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data
 from tests.web.fakes import NOW
@@ -238,3 +242,17 @@ def test_what_is_counted(world: World) -> None:
     world.get("/1/msg/get", k="x", m="0")
     world.get("/msg/get", key="x", mid="0")
     assert (world.web.counters.lookups, world.web.counters.reads) == (1, 2)
+
+
+def test_offline_messages_are_read_with_a_signed_token(make_world: MakeWorld, tmp_path: Path) -> None:
+    """protocol.md, sections 4 and 10: `/msg/get` wants the token; a signed one needs no look-up."""
+    (tmp_path / "secret").write_text("s" * 32)
+    world = make_world(auth=True, tokens=TokenSettings(algorithm="HS256", key_file=str(tmp_path / "secret")))
+
+    def ret(sub: str, secret: str = "s" * 32, **claims: int) -> int:
+        token = jwt.encode({"sub": sub, "exp": int(time.time()) + 600} | claims, secret, algorithm="HS256")
+        return int(json.loads(world.get("/1/msg/get", k="k", m="0", t=token).body)["ret"])
+
+    assert ret("k") == 0
+    assert [ret("j"), ret("k", exp=1), ret("k", "t" * 32)] == [65534] * 3
+    assert world.web.counters.refused_tokens == 3
