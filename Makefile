@@ -18,10 +18,10 @@ define debian
 fi
 endef
 
-.PHONY: help venv run test lint types check simulate ini wheel clean
+.PHONY: help venv run test lint types check simulate ini wheel deb deb-test clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 venv: $(READY) ## .venv with gopush (editable) and the tools for its tests and checks
 
@@ -65,6 +65,14 @@ ini: $(READY) ## etc/*.ini anew, from the options as they are declared
 
 wheel: $(READY) ## dist/gopush-*.whl
 	@$(BIN)/pip wheel -q --no-deps -w dist .
+
+deb: ## dist/*.deb, for Debian 12
+	$(call debian,which dpkg-checkbuilddeps git /usr/bin/pip3,dpkg-dev git python3-pip)
+	@packaging/build dist
+
+deb-test: deb ## install, upgrade and purge them in a fresh Debian 12; for root
+	$(call debian,which debootstrap systemd-nspawn lintian,debootstrap systemd-container lintian)
+	@tests/packaging/run dist
 
 clean: ## forget everything made here but var/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

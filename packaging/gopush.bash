@@ -1,0 +1,33 @@
+# bash completion for gopush
+
+_gopush() {
+    local cur prev words cword
+    _init_completion -n : || return
+
+    local command=${words[1]} options="--help"
+    if ((cword == 1)); then
+        COMPREPLY=($(compgen -W "sub push history check ini --help --version" -- "$cur"))
+        return
+    fi
+    case $command in
+        sub) options+=" --web --token --mid --heartbeat --count --once" ;;
+        push) options+=" --admin --expire --id --wait --mid" ;;
+        history) options+=" --web --token --after" ;;
+        check) options+=" --config --role" ;;
+    esac
+    case $command:$prev in
+        check:--config | check:-c)
+            _filedir ini
+            return
+            ;;
+        push:--mid) ;;
+        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after)
+            return
+            ;;
+    esac
+    if [[ $cur == -* ]]; then
+        COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    elif [[ $prev == ini || $prev == --role ]]; then
+        COMPREPLY=($(compgen -W "comet message web gopush" -- "$cur"))
+    fi
+} && complete -F _gopush gopush
