@@ -22,6 +22,7 @@ from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.listening import refuse_open_doors
+from gopush.rpc.member import Member
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
@@ -82,10 +83,11 @@ class CometNode(MultiService):
         )
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._upkeep = Upkeep(reactor, self.comet, coordination)
+        self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._ports = ClientPorts(reactor, self.comet, settings, settings, health)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
-        calls = serve_comet(reactor, self.comet, settings.rpc.secret)
+        calls = serve_comet(reactor, self._member, settings.rpc.secret)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
@@ -101,7 +103,7 @@ class CometNode(MultiService):
 
     async def _leave(self) -> None:
         log.info("leaving: {count} subscribers move", count=self.comet.subscribers)
-        await self._coordination.announce(self._info._replace(draining=True))
+        await self._member.leave()
         self._upkeep.move_all()
         if not await quiet(
             lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, LEAVE_SECONDS, self._reactor

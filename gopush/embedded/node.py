@@ -20,6 +20,7 @@ from gopush.message.stores import open_store
 from gopush.process import advertised, give_up
 from gopush.rpc.comets import CometNode, Comets
 from gopush.rpc.coordination import StaticCoordination
+from gopush.rpc.member import Member
 from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
@@ -41,8 +42,8 @@ class EmbeddedNode(MultiService):
             MessageSettings(storage=settings.storage, store=settings.store, sqlite=settings.sqlite), reactor
         )
         self._message = Message(store, reactor)
-        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessageNode, _Here(self._message)), rpc)
-        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(self._comet)), rpc)
+        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessageNode, _Here(message)), rpc)
+        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(comet)), rpc)
         self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
         self._upkeep = Upkeep(reactor, self._comet, self._coordination)
         web = Web(reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline)
@@ -53,6 +54,8 @@ class EmbeddedNode(MultiService):
             tcp=advertised("tcp", subscribers.tcp_bind, subscribers.tcp_advertise),
             ws=advertised("websocket", subscribers.websocket_bind, subscribers.websocket_advertise),
         )
+        message = Member(reactor, self._coordination, self._info, self._message)
+        comet = Member(reactor, self._coordination, self._info, self._comet, self._comet.load)
         health = Health(reactor, self._messages.ping)
         ClientPorts(reactor, self._comet, subscribers, settings, health).setServiceParent(self)  # type: ignore[no-untyped-call]
         HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]

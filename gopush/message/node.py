@@ -19,6 +19,7 @@ from gopush.message.stores import open_store
 from gopush.process import Listeners, advertised, give_up
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.listening import refuse_open_doors
+from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import serve_message
 from gopush.transport import EagerReactor
@@ -43,7 +44,8 @@ class MessageNode(MultiService):
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self._info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
-        calls = serve_message(reactor, self._message, settings.rpc.secret)
+        self._member = Member(reactor, coordination, self._info, self._message)
+        calls = serve_message(reactor, self._member, settings.rpc.secret)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
@@ -65,7 +67,7 @@ class MessageNode(MultiService):
         await self._coordination.register_message(self._info)
 
     async def _leave(self) -> None:
-        await self._coordination.announce(self._info._replace(draining=True))
+        await self._member.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
             log.warn("leaving although others still call")
         await super().stopService()  # type: ignore[no-untyped-call]

@@ -20,6 +20,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Status,
     Token,
     TokenState,
 )
@@ -97,6 +98,7 @@ _read = record(Read, str, int, int)
 _head = record(Head, int, int)
 _notice = record(Notice, str, int, int, (bytes, type(None)), int)
 _token = record(Token, bytes, int)
+_status = record(Status, str, int, (int, type(None)), (int, type(None)))
 _token_state = record(TokenState, bool, bool)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
@@ -112,7 +114,15 @@ def _page(row: Any) -> Page:
     return Page([_message(message) for message in outer.messages], _head(outer.head), outer.more)
 
 
+NODE_CALLS: Mapping[str, Call] = {
+    "status": Call((), _status),
+    "set_weight": Call((_number,), _none),
+    "drain": Call((_flag,), _none),
+    "ping": Call((), _none),
+}
+
 MESSAGE_CALLS: Mapping[str, Call] = {
+    **NODE_CALLS,
     "append": Call((many(_append),), many(_appended)),
     "read": Call((many(_read),), many(_page)),
     "heads": Call((many(_text),), many(_head)),
@@ -121,12 +131,11 @@ MESSAGE_CALLS: Mapping[str, Call] = {
     "revoke_token": Call((_text, _binary), _flag),
     "tokens": Call((_text,), many(_token)),
     "check_token": Call((_text, _binary), _token_state),
-    "ping": Call((), _none),
 }
 
 COMET_CALLS: Mapping[str, Call] = {
+    **NODE_CALLS,
     "push": Call((many(_push),), many(_pushed)),
     "notice": Call((many(_notice),), _none),
     "close": Call((many(_text),), many(_number)),
-    "ping": Call((), _none),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
@@ -19,15 +19,17 @@ from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
 from gopush.rpc.peers import Call, Peer, Peers
 from gopush.rpc.rendezvous import best
-from gopush.rpc.services import CometService
+from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
 OVERHEAD_BYTES = 64
 
+T = TypeVar("T")
+
 log = Logger()
 
 
-class CometNode(CometService, Protocol):
+class CometNode(CometService, NodeService, Protocol):
     """A comet service that can be let go."""
 
     def stop(self) -> object:
@@ -80,6 +82,10 @@ class Comets:
         for answer in answers:
             answer.addErrback(lambda _: 0)
         return gatherResults(answers).addCallback(sum)
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        """Call this comet as its administrator. Fails with UnavailableError."""
+        return self._peers.ask(name, call)
 
     def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers. Fails with UnavailableError."""

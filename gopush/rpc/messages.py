@@ -16,7 +16,7 @@ from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.rpc.peers import Call, Peer, Peers
 from gopush.rpc.rendezvous import best
-from gopush.rpc.services import MessageService
+from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ PAGE_MESSAGES = 256
 OVERHEAD_BYTES = 64
 
 
-class MessageNode(MessageService, Protocol):
+class MessageNode(MessageService, NodeService, Protocol):
     """A message service that can be let go."""
 
     def stop(self) -> object:
@@ -93,6 +93,10 @@ class Messages:
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """Whether the key was created and whether the token is good."""
         return self._call(key, lambda node: node.check_token(key, digest))
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        """Call this message node as its administrator. Fails with UnavailableError."""
+        return self._peers.ask(name, call)
 
     def ping(self) -> Deferred[None]:
         """Fires as soon as one message node answers after a round trip to its store. Fails with UnavailableError."""

@@ -15,6 +15,7 @@ MAX_CURSOR = MAX_INT64 & ~(MID_STEP - 1)
 MAX_KEY_BYTES = 255
 MAX_ID_BYTES = 255
 MAX_NOTICE_HOPS = 2
+MAX_WEIGHT = 1000
 
 
 def mid_at(seconds: float) -> int:
@@ -144,6 +145,15 @@ class Token(NamedTuple):
 
     digest: bytes
     expires: int
+
+
+class Status(NamedTuple):
+    """How a process is: its version, its age in seconds, and what a comet holds (None where it is none)."""
+
+    version: str
+    age: int
+    connections: int | None
+    channels: int | None
 
 
 class NodeInfo(NamedTuple):

@@ -34,6 +34,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Status,
     Token,
     TokenState,
 )
@@ -123,7 +124,21 @@ class _Realm:
         return pb.IPerspective, self._calls, lambda: None
 
 
-class RemoteComet(Remote):
+class _RemoteNode(Remote):
+    def status(self) -> Deferred[Status]:
+        """See NodeService."""
+        return self.call("status")
+
+    def set_weight(self, weight: int) -> Deferred[None]:
+        """See NodeService."""
+        return self.call("set_weight", weight)
+
+    def drain(self, draining: bool) -> Deferred[None]:
+        """See NodeService."""
+        return self.call("drain", draining)
+
+
+class RemoteComet(_RemoteNode):
     """A comet in another process, as services.py describes it."""
 
     def __init__(self, reactor: Any, info: NodeInfo, settings: RpcSettings, timeout: float | None = None) -> None:
@@ -143,7 +158,7 @@ class RemoteComet(Remote):
         return self.batch("close", keys)
 
 
-class RemoteMessage(Remote):
+class RemoteMessage(_RemoteNode):
     """A message node in another process, as services.py describes it."""
 
     def __init__(self, reactor: Any, info: NodeInfo, settings: RpcSettings, timeout: float | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Status, Token, TokenState
 
 
 class MessageService(Protocol):
@@ -43,6 +43,19 @@ class MessageService(Protocol):
 
     def ping(self) -> Deferred[None]:
         """Make a round trip to the store."""
+
+
+class NodeService(Protocol):
+    """Any process that registers, as those who administer it see it. What is changed holds until the process ends."""
+
+    def status(self) -> Deferred[Status]:
+        """How it is."""
+
+    def set_weight(self, weight: int) -> Deferred[None]:
+        """Take another share, from 1 to MAX_WEIGHT."""
+
+    def drain(self, draining: bool) -> Deferred[None]:
+        """Give all that can be given to others, or take it back."""
 
 
 class CometService(Protocol):

@@ -6,10 +6,8 @@ import json
 import re
 from typing import Any
 
-from gopush.rpc.model import NodeInfo
+from gopush.rpc.model import MAX_WEIGHT, NodeInfo
 from gopush.values import addresses
-
-MAX_WEIGHT = 1000
 
 _SEQUENCE = re.compile(r"\d{10}")
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from gopush.rpc.model import Page, Push, Pushed, Token, TokenState
+from gopush.rpc.services import NodeService
+
+T = TypeVar("T")
 
 
-class Messages(Protocol):
+class Nodes(Protocol):
+    """All registered processes of one role."""
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        """Call the process of this NodeInfo.id as its administrator. Fails with UnavailableError."""
+
+
+class Messages(Nodes, Protocol):
     """The log of each key; every call fails with UnavailableError where it cannot be reached."""
 
     def read(self, key: str, after: int, limit: int = ...) -> Deferred[Page]:
@@ -31,7 +42,7 @@ class Messages(Protocol):
         """What is known of the key and the token."""
 
 
-class Comets(Protocol):
+class Comets(Nodes, Protocol):
     """All comets."""
 
     def push(self, push: Push) -> Deferred[Pushed]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 from twisted.internet import threads
 
@@ -29,7 +29,7 @@ from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination
-from gopush.rpc.messages import Messages
+from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo, Push, Token
 from gopush.rpc.settings import RpcSettings
 from gopush.transport import EagerReactor
@@ -99,7 +99,7 @@ class CometServer:
         store = MemoryStore(store_settings, time.time)
         coordination = StaticCoordination()
         services: list[Any] = []
-        self._messages = Messages(clock, coordination, lambda _: store, RpcSettings())
+        self._messages = Messages(clock, coordination, lambda _: cast(MessageNode, store), RpcSettings())
         self._comets = Comets(clock, coordination, lambda _: services[0], RpcSettings())
         self.comet = Comet(clock, coordination, self._messages, self._comets, self.settings, "here:1")
         services.append(_Service(self.comet))

@@ -3,19 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.rpc.model import Head, Message, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
+from gopush.rpc.model import Head, Message, Page, Push, Pushed, Status, Token, TokenState, mid_at, next_mid
+from gopush.rpc.services import NodeService
 
+T = TypeVar("T")
 NOW = 1_700_000_000.0
 
 
-class FakeMessages:
+class FakeNodes:
+    """Processes that do what their administrator says, as long as they are in `nodes`, by address."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, FakeNode] = {}
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        return call(self.nodes[name]) if name in self.nodes else fail(UnavailableError(f"{name} is silent"))
+
+
+class FakeNode:
+    """Remembers what it was told."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self.told: list[int | bool] = []
+
+    def status(self) -> Deferred[Status]:
+        return succeed(self._status)
+
+    def set_weight(self, weight: int) -> Deferred[None]:
+        self.told.append(weight)
+        return succeed(None)
+
+    def drain(self, draining: bool) -> Deferred[None]:
+        self.told.append(draining)
+        return succeed(None)
+
+
+class FakeMessages(FakeNodes):
     """Keeps everything for ever; pages are small. `down`: the store does not answer."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.logs: dict[str, list[Message]] = {}
         self.kept_tokens: dict[str, list[Token]] = {}
         self.reads: list[tuple[str, int]] = []
@@ -61,10 +94,11 @@ class FakeMessages:
         return succeed(TokenState(bool(kept), any(token.digest == digest for token in kept)))
 
 
-class FakeComets:
+class FakeComets(FakeNodes):
     """Appends at once, or `later` when the test says so; `refuse` gives the ret of keys that fail."""
 
     def __init__(self, messages: FakeMessages) -> None:
+        super().__init__()
         self._messages = messages
         self.pushes: list[Push] = []
         self.closed: list[str] = []

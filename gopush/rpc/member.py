@@ -1,0 +1,64 @@
+"""A process's own service as it is offered to the others, with the calls by which the process is administered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+import gopush
+from gopush.clock import Clock, within
+from gopush.errors import UnavailableError
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.model import MAX_WEIGHT, NodeInfo, Status
+
+ANNOUNCE_SECONDS = 0.5
+"""How long a caller waits until the others can see the change; it comes all the same."""
+
+
+class Member:
+    """Implements NodeService; all other calls are those of `service`. `load`: its connections and channels."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        info: NodeInfo,
+        service: object,
+        load: Callable[[], tuple[int, int] | None] = lambda: None,
+    ) -> None:
+        self.info = info
+        self._clock = clock
+        self._coordination = coordination
+        self._service = service
+        self._load = load
+        self._started = clock.seconds()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def status(self) -> Deferred[Status]:
+        """See NodeService."""
+        connections, channels = self._load() or (None, None)
+        age = int(self._clock.seconds() - self._started)
+        return succeed(Status(gopush.__version__, age, connections, channels))
+
+    def set_weight(self, weight: int) -> Deferred[None]:
+        """See NodeService."""
+        if not 1 <= weight <= MAX_WEIGHT:
+            return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
+        return self._announce(weight=weight)
+
+    def drain(self, draining: bool) -> Deferred[None]:
+        """See NodeService."""
+        return self._announce(draining=draining)
+
+    def leave(self) -> Deferred[None]:
+        """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
+        self.info = self.info._replace(draining=True)
+        return self._coordination.announce(self.info)
+
+    def _announce(self, **changed: Any) -> Deferred[None]:
+        self.info = self.info._replace(**changed)
+        return within(ANNOUNCE_SECONDS, self._coordination.announce(self.info), self._clock).addErrback(lambda _: None)
