@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionLoss, NoNodeError
+from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
 from kazoo.protocol.states import KazooState
+from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE
 from twisted.logger import Logger
 
 from gopush.errors import StartError
@@ -19,6 +20,9 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
 
 JOB_SECONDS = 5.0
+TICK_SECONDS = 0.5
+"""By how much ZooKeeper may be late to end a session: its tickTime, as far as it is that short."""
+
 RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 1.0}
 
 log = Logger()
@@ -77,8 +81,16 @@ class Session:
         self._cache: dict[str, Entry | None] = {}
         self._cached_for = 0
         self._deadline = 0.0
+        self._refused = False
+        self._acl = _acl(settings)
+        # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
+        timeout = settings.session_timeout - settings.settle - TICK_SECONDS
         self._client = KazooClient(
-            hosts=",".join(settings.hosts), timeout=settings.session_timeout, connection_retry=RECONNECT
+            hosts=",".join(settings.hosts),
+            timeout=max(timeout, settings.session_timeout / 2),
+            connection_retry=RECONNECT,
+            default_acl=self._acl,
+            auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
         )
         self._client.add_listener(lambda state: self._state_changed(state, on_state))
 
@@ -106,6 +118,18 @@ class Session:
 
         A wish that changes is told once; what an operator writes into the znode after that stands.
         """
+        try:
+            return self._refresh(wish, register)
+        except NoAuthError:
+            said = "ZooKeeper: what is registered belongs to another [zookeeper] user: all must have the same"
+            if wish is not None and wish.new:
+                raise StartError(said) from None
+            if not self._refused:
+                self._refused = True
+                log.error(said)
+            raise
+
+    def _refresh(self, wish: Wish | None, register: bool) -> Seen:
         self._deadline = time.monotonic() + JOB_SECONDS
         owner = self._owner()
         entries = self._read(owner)
@@ -188,9 +212,16 @@ class Session:
     def _create(self, wish: Wish) -> None:
         path = self._settings.message_path
         if wish.comet:
+            self._own(self._settings.comet_path)
             path = f"{self._settings.comet_path}/{wish.info.node}"
             self._wait(self._client.ensure_path_async(path))
+        self._own(path)
         self._wait(self._client.create_async(f"{path}/", _data(wish), ephemeral=True, sequence=True))
+
+    def _own(self, path: str) -> None:
+        """Have what was there before there was a user: who may write into a znode may delete its children."""
+        if self._acl is not None:
+            self._wait(self._client.set_acls_async(path, self._acl))
 
     def _find(self, entries: list[Entry], wish: Wish, owner: int) -> Entry | None:
         mine = [entry for entry in entries if entry.owner == owner and entry.info.id == wish.info.id]
@@ -214,6 +245,13 @@ class Session:
 
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
+
+
+def _acl(settings: ZooKeeperSettings) -> list[Any] | None:
+    """Who may do what with the znodes made here; None: everybody everything."""
+    if not settings.user:
+        return None
+    return [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
 
 
 def _data(wish: Wish) -> bytes:

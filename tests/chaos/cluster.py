@@ -33,6 +33,8 @@ PORTS = {
 
 Ini = dict[str, dict[str, str]]
 
+_given: set[int] = set()
+
 
 class Node:
     """One process. Times are those of time.monotonic()."""
@@ -195,4 +197,6 @@ def _own_port() -> int:
         port = random.SystemRandom().randrange(12000, 32000)
         with suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port

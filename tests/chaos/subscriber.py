@@ -53,6 +53,7 @@ class Subscriber:
         self._webs = webs
         self._random = random.Random(f"{seed} {key} {websocket} {resumes}")
         self._last = 0
+        self._fetched = 0
         self._left: float | None = 0.0
         self._live = 0
         self._http: dict[str, Http] = {}
@@ -145,10 +146,10 @@ class Subscriber:
         messages: list[dict[str, object]] = missed.get("msgs", [])  # type: ignore[assignment]
         for message in messages:
             self._note(int(str(message["mid"])), message["msg"]["id"])  # type: ignore[index]
+        self._fetched = self._last
         early, self._early = self._early or [], None
         for mid, id in early:
-            if mid > self._last:
-                self._note(mid, id)
+            self._note_live(mid, id)
 
     def _take(self, frame: bytes) -> None:
         message = json.loads(frame)
@@ -157,9 +158,14 @@ class Subscriber:
             self.faults.out_of_order += 1
         self._live = mid
         if self._early is None:
-            self._note(mid, id)
+            self._note_live(mid, id)
         else:
             self._early.append((mid, id))
+
+    def _note_live(self, mid: int, id: str) -> None:
+        """What was fetched may come live as well, also after the answer: every client drops that."""
+        if mid > self._fetched:
+            self._note(mid, id)
 
     def _note(self, mid: int, id: str) -> None:
         if id in self.seen:

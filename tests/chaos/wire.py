@@ -98,7 +98,7 @@ class TcpDevice:
         """Connect and ask to be subscribed; `mid` None: the plain way."""
         device = cls(await connect(address))
         words = ["sub", key, "30", "", "1.0.5", *([] if mid is None else [str(mid)])]
-        arguments = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        arguments = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
         device._writer.write(f"*{len(words)}\r\n{arguments}".encode())
         return device
 
