@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from importlib.resources import files
 from typing import Any, cast
 
@@ -157,7 +156,7 @@ class Link(Factory):
 
     def made(self, connection: _Connection) -> None:
         """A connection was made; it is of use once the server has agreed to all that we need."""
-        with suppress(AttributeError):  # a Unix socket has no such thing
+        if not self._source.path:
             connection.transport.setTcpNoDelay(True)
         ensureDeferred(self._prepare(connection)).addErrback(self._refused, connection)
 
