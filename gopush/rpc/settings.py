@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.settings import option
-from gopush.values import addresses, count, duration, one_of, size, text
+from gopush.values import addresses, count, duration, one_of, size, switch, text
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,17 @@ class ZooKeeperSettings:
     settle: float = option(
         "zookeeper", "settle", "1s", duration, "how long the absence of a node must last before it is believed"
     )
+    user: str = option(
+        "zookeeper", "user", "", text, "who alone may change what is registered (digest scheme); empty: everybody"
+    )
+    secret: str = option("zookeeper", "secret", "", text, "the password of that user; the same in the whole cluster")
+    readable: bool = option(
+        "zookeeper", "readable", "yes", switch, "whether others may read what such a user registers"
+    )
+
+    def __post_init__(self) -> None:
+        if bool(self.user) != bool(self.secret) or ":" in self.user:
+            raise ValueError("[zookeeper] user and secret: set both, the user without a colon, or none")
 
 
 @dataclass(frozen=True)
