@@ -27,6 +27,7 @@ from twisted.python.usage import Options, UsageError
 
 from gopush.errors import SettingsError, StartError
 from gopush.settings import load
+from gopush.tls import TlsEndpoint
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
@@ -164,6 +165,8 @@ class Listeners(Service):
 
 def _endpoint(reactor: Any, where: str, description: str) -> Any:
     try:
+        if description.startswith("ssl:"):
+            return TlsEndpoint(reactor, description)
         return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
     except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
         raise SettingsError(f"{where}: {description}: cannot be listened on: {_reason(wrong)}") from None

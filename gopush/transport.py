@@ -112,10 +112,18 @@ def finish(transport: Any) -> None:
 
 def abort(transport: Any) -> None:
     """Close now. What waits in this process is lost, what the kernel has is not."""
-    if isinstance(transport, FileDescriptor) and not _waiting(transport):
-        transport.loseConnection()  # type: ignore[no-untyped-call]
-    else:
+    bottom = _bottom(transport)
+    if not isinstance(bottom, FileDescriptor) or _waiting(bottom):
         transport.abortConnection()
+        return
+    if transport is not bottom:
+        transport.loseConnection()  # says goodbye in TLS, and would wait for the client's
+    bottom.loseConnection()
+
+
+def handle(transport: Any) -> Any:
+    """The socket below a transport."""
+    return _bottom(transport).getHandle()
 
 
 @implementer(IPullProducer)

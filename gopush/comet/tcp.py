@@ -107,7 +107,7 @@ def tune(transport: Any, settings: SubscriberSettings) -> None:
         transport.setTcpNoDelay(True)
         if settings.keepalive:
             transport.setTcpKeepAlive(True)
-        handle = transport.getHandle()
+        handle = wire.handle(transport)
         if settings.sndbuf:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.sndbuf)
         if settings.rcvbuf:
