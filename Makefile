@@ -18,7 +18,7 @@ define debian
 fi
 endef
 
-.PHONY: help venv run test lint types check simulate ini wheel deb deb-test clean
+.PHONY: help venv run test lint types check simulate chaos ini wheel deb deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,6 +59,11 @@ check: lint types test ## what a change must pass
 
 simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+
+chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5
+	$(call debian,command -v redis-server,redis-server)
+	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
+	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 ini: $(READY) ## etc/*.ini anew, from the options as they are declared
 	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done

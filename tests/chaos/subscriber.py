@@ -71,7 +71,7 @@ class Subscriber:
         while True:
             try:
                 device = await self._join(await self._look_up())
-                if started:
+                if started and self._left is not None:
                     self.away.append((self._left, time.monotonic()))
                 started, self._left = True, None
                 try:
