@@ -1,0 +1,77 @@
+"""The calls of a cluster's administrators, in one process (protocol.md, section 10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gopush.comet.settings import SubscriberSettings
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
+from gopush.errors import RET_OK, RET_PARAMETER
+from gopush.values import listeners
+from gopush.web.settings import HttpSettings
+from tests.conftest import InReactor, reactor
+from tests.http.client import Client
+from tests.servers import free_port
+
+
+class World:
+    """A whole gopush in memory."""
+
+    def __init__(self, in_reactor: InReactor) -> None:
+        self.ports = {name: free_port() for name in ("tcp", "websocket", "stat", "http", "admin")}
+        bind = {f"{name}_bind": listeners(f"localhost:{port}") for name, port in self.ports.items()}
+        http = {name: bind.pop(name) for name in ("http_bind", "admin_bind")}
+        settings = EmbeddedSettings(
+            subscribers=SubscriberSettings(**bind),  # type: ignore[arg-type]
+            http=HttpSettings(**http),  # type: ignore[arg-type]
+            storage="memory",
+        )
+        self._in_reactor = in_reactor
+        self._node = in_reactor(EmbeddedNode, reactor, settings)
+        in_reactor(self._node.startService)
+
+    def call(self, port: str, method: str, target: str) -> tuple[int, Any]:
+        with Client(self.ports[port]) as client:
+            answer = client.request(method, target)
+            return answer.status, json.loads(answer.body)
+
+    def close(self) -> None:
+        self._in_reactor(self._node.stopService)
+
+
+@pytest.fixture
+def world(in_reactor: InReactor) -> Iterator[World]:
+    world = World(in_reactor)
+    yield world
+    world.close()
+
+
+def nodes(world: World) -> list[tuple[str, str, str, int]]:
+    _, answer = world.call("admin", "GET", "/1/admin/nodes")
+    return [(node["role"], node["node"], node["state"], node["weight"]) for node in answer["data"]["nodes"]]
+
+
+def test_health_is_told_on_every_port_for_http(world: World) -> None:
+    for port in ("stat", "http", "admin"):
+        assert world.call(port, "GET", "/health") == (200, {"alive": True, "ready": True})
+
+
+def test_the_process_is_listed_as_a_comet_and_a_message_node(world: World) -> None:
+    assert nodes(world) == [("comet", "embedded", "active", 1), ("message", "embedded", "active", 1)]
+    assert world.call("admin", "POST", "/1/admin/node/weight?node=embedded&weight=2") == (200, {"ret": RET_OK})
+    assert [weight for *_, weight in nodes(world)] == [2, 2]
+
+
+def test_there_is_nobody_to_drain_it_to(world: World) -> None:
+    assert world.call("admin", "POST", "/1/admin/node/drain?node=embedded") == (200, {"ret": RET_PARAMETER})
+    assert world.call("admin", "POST", "/1/admin/node/undrain?node=embedded") == (200, {"ret": RET_OK})
+    assert [state for _, _, state, _ in nodes(world)] == ["active", "active"]
+
+
+def test_a_keys_connections_are_closed(world: World) -> None:
+    assert world.call("admin", "POST", "/1/admin/key/close?key=k") == (200, {"ret": 0, "data": {"closed": 0}})
