@@ -70,9 +70,16 @@ class Session:
     """The blocking side. All but the constructor runs in the worker; the callbacks are called in kazoo's threads."""
 
     def __init__(
-        self, settings: ZooKeeperSettings, on_state: Callable[[Session, bool], None], on_event: Callable[[Any], None]
+        self,
+        settings: ZooKeeperSettings,
+        on_state: Callable[[Session, bool], None],
+        on_event: Callable[[Any], None],
+        previous: Session | None = None,
     ) -> None:
-        """`on_state` hears whether there is a connection, `on_event` that something has changed."""
+        """`on_state` hears whether there is a connection, `on_event` that something has changed.
+
+        Where ZooKeeper still knows the session of `previous`, it goes on, with all that it registered.
+        """
         self._settings = settings
         self._on_event = on_event
         self._mine: Entry | None = None
@@ -89,6 +96,7 @@ class Session:
             hosts=",".join(settings.hosts),
             timeout=max(timeout, settings.session_timeout / 2),
             connection_retry=RECONNECT,
+            client_id=None if previous is None else previous._client.client_id,
             default_acl=self._acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
         )

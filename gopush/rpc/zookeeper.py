@@ -117,11 +117,12 @@ class ZooKeeperCoordination:
         self._refresh()
         return registered
 
-    def _new_session(self) -> Session:
+    def _new_session(self, previous: Session | None = None) -> Session:
         return Session(
             self._settings,
             lambda session, up: self._reactor.callFromThread(self._state_changed, session, up),
             lambda _: self._reactor.callFromThread(self._refresh),
+            previous,
         )
 
     def _state_changed(self, session: Session, up: bool) -> None:
@@ -214,8 +215,8 @@ class ZooKeeperCoordination:
     def _look_after(self) -> None:
         """Repeat a refresh that failed; where ZooKeeper stays away, say so, and begin anew.
 
-        A session that was away for its time-out is dead, but ZooKeeper would never say so if it came back empty: it
-        turns away clients that know a later state than its own.
+        A ZooKeeper that comes back empty would never let this client in: it turns away those that know a later state
+        than its own. A new client takes the session over; it hears whether that is still alive.
         """
         if self._stale:
             self._refresh()
@@ -229,7 +230,7 @@ class ZooKeeperCoordination:
             self._alone_since = self._reactor.seconds()
             self._up = False
             self._run(self._session.close)
-            self._session = self._new_session()
+            self._session = self._new_session(previous=self._session)
             self._run(self._session.open)
 
     def _run(self, job: Callable[[], None]) -> Deferred[None]:
