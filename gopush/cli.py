@@ -18,7 +18,7 @@ from typing import Any
 
 import gopush
 from gopush.client.subscriber import Subscriber
-from gopush.client.web import history, push
+from gopush.client.web import administer, history, nodes, push
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
 from gopush.rpc.model import MAX_CURSOR
 from gopush.settings import load, render
@@ -76,12 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     pusher = commands.add_parser("push", help="push a message to a key", epilog=EPILOG)
     pusher.add_argument("key")
     pusher.add_argument("json", help="the message; -: what stdin holds")
-    pusher.add_argument("--admin", default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)")
+    _add_admin(pusher)
     pusher.add_argument("--expire", type=int, default=600, metavar="SECONDS", help="keep it so long (default: 600)")
     pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
     pusher.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="try again for so long (default: 0)")
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
-    pusher.add_argument("--api-key-file", type=Path, metavar="FILE", help="its first line is the API key")
     pusher.set_defaults(run=_push)
 
     offline = commands.add_parser("history", help="print a key's kept messages", epilog=EPILOG)
@@ -93,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     maker = commands.add_parser("key", help="make an API key, and its line for [admin] keys", epilog=EPILOG)
     maker.add_argument("name", help="whose it will be")
     maker.set_defaults(run=_key)
+
+    _add_admin_commands(commands)
 
     check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=EPILOG)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
@@ -108,6 +109,29 @@ def _parser() -> argparse.ArgumentParser:
 def _add_web(command: argparse.ArgumentParser) -> None:
     command.add_argument("--web", default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)")
     command.add_argument("--token", default="", help="the subscriber's token")
+
+
+def _add_admin(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--admin", default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)")
+    command.add_argument("--api-key-file", type=Path, metavar="FILE", help="its first line is the API key")
+
+
+def _add_admin_commands(commands: Any) -> None:
+    lister = commands.add_parser("nodes", help="list the processes of the cluster", epilog=EPILOG)
+    lister.set_defaults(run=_nodes)
+    weight = commands.add_parser("weight", help="change a node's share, until it ends", epilog=EPILOG)
+    drain = commands.add_parser("drain", help="hand over all that a node has", epilog=EPILOG)
+    undrain = commands.add_parser("undrain", help="take a node back", epilog=EPILOG)
+    for name, command in (("weight", weight), ("drain", drain), ("undrain", undrain)):
+        command.add_argument("node", help="its name: all its processes; or the RPC address of one")
+        command.set_defaults(run=_administer, call=f"node/{name}", named=("node",))
+    weight.add_argument("weight", help="from 1 to 1000")
+    weight.set_defaults(named=("node", "weight"))
+    close = commands.add_parser("close", help="close a key's connections", epilog=EPILOG)
+    close.add_argument("key")
+    close.set_defaults(run=_administer, call="key/close", named=("key",))
+    for command in (lister, weight, drain, undrain, close):
+        _add_admin(command)
 
 
 def _mid(value: str) -> int:
@@ -132,8 +156,8 @@ def _sub(asked: argparse.Namespace) -> None:
 
 def _push(asked: argparse.Namespace) -> None:
     body = sys.stdin.buffer.read() if asked.json == "-" else os.fsencode(asked.json)
-    api_key = _first_line(asked.api_key_file) if asked.api_key_file else ""
-    mid = _push_until(time.monotonic() + asked.wait, asked.admin, asked.key, body, asked.expire, asked.id, api_key)
+    end = time.monotonic() + asked.wait
+    mid = _push_until(end, asked.admin, asked.key, body, asked.expire, asked.id, _api_key(asked))
     if asked.mid:
         print(mid)
 
@@ -148,6 +172,26 @@ def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: 
             if time.monotonic() + RETRY_SECONDS > end:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def _nodes(asked: argparse.Namespace) -> None:
+    columns = ("role", "node", "state", "weight", "connections", "channels", "age", "version")
+    rows = [[*columns, "rpc"]]
+    for node in nodes(asked.admin, _api_key(asked)):
+        rows.append([*("-" if node[column] is None else node[column] for column in columns), node["rpc"][0]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _administer(asked: argparse.Namespace) -> None:
+    query = {name: getattr(asked, name) for name in asked.named}
+    for value in administer(asked.admin, asked.call, query, _api_key(asked)).values():
+        print(value)
+
+
+def _api_key(asked: argparse.Namespace) -> str:
+    return _first_line(asked.api_key_file) if asked.api_key_file else ""
 
 
 def _first_line(path: Path) -> str:

@@ -6,18 +6,23 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history key nodes weight drain undrain close check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
         sub) options+=" --web --token --mid --heartbeat --count --once" ;;
-        push) options+=" --admin --expire --id --wait --mid" ;;
+        push) options+=" --admin --expire --id --wait --mid --api-key-file" ;;
         history) options+=" --web --token --after" ;;
+        nodes | weight | drain | undrain | close) options+=" --admin --api-key-file" ;;
         check) options+=" --config --role" ;;
     esac
     case $command:$prev in
         check:--config | check:-c)
             _filedir ini
+            return
+            ;;
+        *:--api-key-file)
+            _filedir
             return
             ;;
         push:--mid) ;;

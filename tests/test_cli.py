@@ -96,6 +96,49 @@ def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
     assert calls[0][2] == b"[1,\n2]\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "call", "query"),
+    [
+        (["weight", "node1", "3"], "node/weight", {"node": "node1", "weight": "3"}),
+        (["drain", "node1"], "node/drain", {"node": "node1"}),
+        (["undrain", "node1"], "node/undrain", {"node": "node1"}),
+        (["close", "k"], "key/close", {"key": "k"}),
+    ],
+)
+def test_nodes_are_administered(
+    command: list[str],
+    call: str,
+    query: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Any] = []
+
+    def administer(*given: Any) -> dict[str, Any]:
+        asked.append(given)
+        return {"closed": "2"} if given[1] == "key/close" else {}
+
+    monkeypatch.setattr(cli, "administer", administer)
+    (tmp_path / "key").write_text("secret\n")
+    assert cli.main([*command, "--admin", "a:1", "--api-key-file", str(tmp_path / "key")]) == 0
+    assert asked == [("a:1", call, query, "secret")]
+    assert capfd.readouterr() == ("2\n" if call == "key/close" else "", "")
+
+
+def test_nodes_are_listed_in_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    names = ("role", "node", "state", "weight", "connections", "channels", "age", "version")
+    comet = dict(zip(names, ("comet", "node1", "active", "1", "12345", "9", "60", "1.0.0"), strict=True))
+    silent = comet | dict.fromkeys(names[4:])
+    monkeypatch.setattr(cli, "nodes", lambda *_: [comet | {"rpc": ["c:1"]}, silent | {"rpc": ["c:2", "c:3"]}])
+    assert cli.main(["nodes"]) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "role   node   state   weight  connections  channels  age  version  rpc",
+        "comet  node1  active  1       12345        9         60   1.0.0    c:1",
+        "comet  node1  active  1       -            -         -    -        c:2",
+    ]
+
+
 def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["history", "key", "--after", "15", "--web", "w:1", "--token", "t"]) == 0
     assert calls == [("w:1", "key", 15, "t")]

@@ -1,4 +1,4 @@
-"""The HTTP calls of devices (protocol.md, section 4) and of services (section 5). Blocking.
+"""The HTTP calls of devices (protocol.md, section 4), of services (5) and of administrators (10). Blocking.
 
 What fails raises ParameterError where trying again is pointless, else NoNodeError or UnavailableError.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 from urllib.parse import urlencode
 
 from gopush.errors import (
@@ -42,9 +43,27 @@ def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
 def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid. `id` tells repeats apart."""
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    answer = _call(admin, "POST", "/1/admin/push/private", query, body, headers)
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body, _authorization(api_key))
     return int(DECODER.decode(answer)["data"]["mid"])
+
+
+def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
+    """The processes of the cluster (section 10); numbers as text."""
+    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=_authorization(api_key))
+    return list(DECODER.decode(answer)["data"]["nodes"])
+
+
+def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "") -> dict[str, Any]:
+    """One of the calls of section 10 that change something: "node/drain"; answers its data."""
+    try:
+        answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=_authorization(api_key))
+    except NoNodeError:
+        raise NoNodeError(f"{query['node']} is not registered") from None
+    return dict(DECODER.decode(answer).get("data", {}))
+
+
+def _authorization(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def _elements(text: str, position: int) -> list[bytes]:

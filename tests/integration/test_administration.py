@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 import gopush
+from gopush import cli
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from tests.chaos.cluster import Cluster, Node
 
@@ -199,3 +200,19 @@ def test_health_needs_the_store_but_not_zookeeper(cluster: Cluster) -> None:
 def test_health_is_told_on_all_ports_for_http(cluster: Cluster) -> None:
     for port in ("http", "admin", "stat"):
         assert http(cluster["web-1"].address(port), "GET", "/health") == (200, {"alive": True, "ready": True})
+
+
+def test_the_shell_has_it_all(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    where = ["--admin", cluster["web-2"].address("admin")]
+    assert cli.main(["nodes", *where]) == 0
+    head, *rows = (line.split() for line in capfd.readouterr().out.splitlines())
+    assert head[:3] == ["role", "node", "state"]
+    assert [row[:2] for row in rows if row[0] == "comet"] == [["comet", "node1"]] * 2 + [["comet", "node2"]]
+    assert cli.main(["weight", "node2", "2", *where]) == 0
+    assert cli.main(["weight", "node2", "1", *where]) == 0
+    assert cli.main(["close", "k", *where]) == 0
+    assert cli.main(["drain", "node3", *where]) == cli.FAILED
+    assert cli.main(["weight", "node2", "0", *where]) == cli.REFUSED
+    out, err = capfd.readouterr()
+    assert out == "0\n"
+    assert err.splitlines()[0] == "gopush: node3 is not registered"

@@ -61,6 +61,6 @@ def test_the_shell_completes_no_values_that_it_does_not_know() -> None:
 @pytest.mark.parametrize("command", _commands())
 def test_the_manual_shows_each_command_with_its_options(command: str) -> None:
     (synopsis,) = re.findall(rf"^\.Cm {command}\n((?:\.(?:Op|Fl|Ar) .*\n)*)", MANUAL, re.MULTILINE)
-    shown = {f"--{name}" for name in re.findall(r"Fl \\-([a-z]+)", synopsis)}
+    shown = {f"--{name}".replace("\\", "") for name in re.findall(r"Fl \\-([a-z\\-]+)", synopsis)}
     shown |= {"--config"} if "Fl c " in synopsis else set()
     assert shown == _options(command) - {"--help"}
