@@ -21,11 +21,11 @@ from gopush.http.factory import HttpFactory
 from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
-from gopush.rpc.listening import refuse_open_doors
 from gopush.rpc.member import Member
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
+from gopush.rpc.secure import secured
 from gopush.transport import EagerReactor
 
 HTTP_IDLE_SECONDS = 10
@@ -64,7 +64,6 @@ class CometNode(MultiService):
 
     def __init__(self, reactor: Any, settings: CometSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        refuse_open_doors(settings.rpc_bind, settings.rpc.secret)
         self._reactor = reactor
         self._coordination = coordination
         self._info = NodeInfo(
@@ -87,7 +86,7 @@ class CometNode(MultiService):
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._ports = ClientPorts(reactor, self.comet, settings, settings, health)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
-        calls = serve_comet(reactor, self._member, settings.rpc.secret)
+        calls = secured(serve_comet(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

@@ -18,10 +18,10 @@ from gopush.message.settings import MessageSettings
 from gopush.message.stores import open_store
 from gopush.process import Listeners, advertised, give_up
 from gopush.rpc.coordination import Coordination
-from gopush.rpc.listening import refuse_open_doors
 from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import serve_message
+from gopush.rpc.secure import secured
 from gopush.transport import EagerReactor
 
 HTTP_IDLE_SECONDS = 10
@@ -37,7 +37,6 @@ class MessageNode(MultiService):
 
     def __init__(self, reactor: Any, settings: MessageSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        refuse_open_doors(settings.rpc_bind, settings.rpc.secret)
         self._reactor = reactor
         self._coordination = coordination
         store = open_store(settings, reactor)
@@ -45,7 +44,7 @@ class MessageNode(MultiService):
         self._info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
         self._member = Member(reactor, coordination, self._info, self._message)
-        calls = serve_message(reactor, self._member, settings.rpc.secret)
+        calls = secured(serve_message(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))

@@ -9,7 +9,6 @@ from typing import Any
 
 from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -61,13 +60,11 @@ class Broker(pb.Broker):
 
     def connectionMade(self) -> None:
         """A call must not wait for Nagle, nor a connection outlive a peer that vanished."""
-        if ITCPTransport.providedBy(self.transport):
+        if hasattr(self.transport, "setTcpKeepAlive"):  # a Unix socket has no such thing
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         if self.isClient or not self.trusted:
             self._login_deadline = self.factory.reactor.callLater(LOGIN_SECONDS, self._too_late)
-        if not self.isClient:
-            self.transport.registerProducer(self, True)
         super().connectionMade()
 
     def _too_late(self) -> None:
@@ -97,6 +94,8 @@ class Broker(pb.Broker):
     def dataReceived(self, chunk: bytes) -> None:
         """Parse, within bounds; whatever cannot be parsed or obeyed ends the connection."""
         self.received += 1
+        if self.received == 1 and not self.isClient:  # not earlier: TLS would pause us while its handshake waits
+            self.transport.registerProducer(self, True)
         self._bytes += len(chunk)
         try:
             if self._bytes > (MAX_BYTES if self.trusted else MAX_BYTES_BEFORE_LOGIN):

@@ -25,7 +25,9 @@ from gopush.rpc.batch import BatchError, pack, unpack
 from gopush.rpc.broker import USER, Broker, security
 from gopush.rpc.calls import Call
 from gopush.rpc.model import NodeInfo
+from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
+from gopush.tls import ClientTls
 
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0
@@ -71,23 +73,31 @@ class _ClientFactory(pb.PBClientFactory):
 class _InOrder:
     """Connects to the first address that answers."""
 
-    def __init__(self, reactor: Any, addresses: Sequence[str], failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self, reactor: Any, addresses: Sequence[str], tls: ClientTls | None, failed: Callable[[Failure], None]
+    ) -> None:
         hosts = [address.rpartition(":") for address in addresses]
         self._endpoints = [
-            HostnameEndpoint(reactor, host.strip("[]"), int(port), timeout=CONNECT_SECONDS) for host, _, port in hosts
+            (host.strip("[]"), HostnameEndpoint(reactor, host.strip("[]"), int(port), timeout=CONNECT_SECONDS))
+            for host, _, port in hosts
         ]
+        self._tls = tls
         self._failed = failed
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
         first, *others = self._endpoints
-        connecting = first.connect(factory)
+        connecting = self._connect(first, factory)
         for other in others:
             connecting.addErrback(self._next, other, factory)
         return connecting.addErrback(self._all_failed)
 
-    def _next(self, failure: Failure, endpoint: HostnameEndpoint, factory: Any) -> Any:
-        return failure if failure.check(CancelledError) else endpoint.connect(factory)
+    def _connect(self, where: tuple[str, HostnameEndpoint], factory: Any) -> Deferred[Any]:
+        host, endpoint = where
+        return endpoint.connect(factory) if self._tls is None else self._tls.connect(endpoint, host, factory)
+
+    def _next(self, failure: Failure, where: tuple[str, HostnameEndpoint], factory: Any) -> Any:
+        return failure if failure.check(CancelledError) else self._connect(where, factory)
 
     def _all_failed(self, failure: Failure) -> Failure:
         self._failed(failure)
@@ -119,7 +129,7 @@ class Remote:
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
         self._connection = _Connection(
-            _InOrder(reactor, info.rpc, self.unreachable),
+            _InOrder(reactor, info.rpc, caller_tls(settings), self.unreachable),
             _ClientFactory(reactor, self, settings.secret),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
@@ -173,6 +183,8 @@ class Remote:
         if self._root is not None:
             log.warn("{peer} lost: {reason}", peer=self, reason=reason.getErrorMessage())
             self._root = None
+        else:
+            self.unreachable(reason)  # before the login: a certificate that is no good, say
 
     def _fail_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

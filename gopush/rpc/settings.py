@@ -33,6 +33,13 @@ class ZooKeeperSettings:
         "zookeeper", "readable", "yes", switch, "whether others may read what such a user registers"
     )
 
+    tls: bool = option("zookeeper", "tls", "no", switch, "whether the ZooKeeper servers are reached over TLS")
+    tls_authorities: str = option("zookeeper", "tls.ca", "", text, "the file of their CA; empty: as the system trusts")
+    tls_certificate: str = option(
+        "zookeeper", "tls.cert", "", text, "the file of this process's certificate, if wanted"
+    )
+    tls_key: str = option("zookeeper", "tls.key", "", text, "the file of its key")
+
     def __post_init__(self) -> None:
         if bool(self.user) != bool(self.secret) or ":" in self.user:
             raise ValueError("[zookeeper] user and secret: set both, the user without a colon, or none")
@@ -78,3 +85,12 @@ class RpcSettings:
     secret: str = option(
         "rpc", "secret", "", text, "what all processes of the cluster share; needed beyond loopback; empty: none"
     )
+    tls_authorities: str = option(
+        "rpc", "tls.ca", "", text, "the file of the cluster's own CA: calls go over TLS, each side checks the other"
+    )
+    tls_certificate: str = option("rpc", "tls.cert", "", text, "the file of this process's certificate, in PEM")
+    tls_key: str = option("rpc", "tls.key", "", text, "the file of its key")
+
+    def __post_init__(self) -> None:
+        if len({bool(self.tls_authorities), bool(self.tls_certificate), bool(self.tls_key)}) > 1:
+            raise ValueError("[rpc] tls.ca, tls.cert and tls.key: set all three, or none")

@@ -6,6 +6,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from inspect import signature
+from ssl import get_default_verify_paths
 from typing import Any, NamedTuple
 
 from kazoo.client import KazooClient
@@ -99,6 +101,7 @@ class Session:
             client_id=None if previous is None else previous._client.client_id,
             default_acl=self._acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
+            **_tls(settings),
         )
         self._client.add_listener(lambda state: self._state_changed(state, on_state))
 
@@ -260,6 +263,19 @@ def _acl(settings: ZooKeeperSettings) -> list[Any] | None:
     if not settings.user:
         return None
     return [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
+
+
+def _tls(settings: ZooKeeperSettings) -> dict[str, Any]:
+    if not settings.tls:
+        return {}
+    # Old kazoos cannot check names: there the CA must be one that signs for ZooKeeper alone.
+    names = {"check_hostname": True} if "check_hostname" in signature(KazooClient.__init__).parameters else {}
+    return names | {
+        "use_ssl": True,
+        "ca": settings.tls_authorities or get_default_verify_paths().cafile,
+        "certfile": settings.tls_certificate or None,
+        "keyfile": settings.tls_key or None,
+    }
 
 
 def _data(wish: Wish) -> bytes:

@@ -14,6 +14,7 @@ from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.listening import refuse_open_admin
 from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
+from gopush.rpc.secure import caller_tls
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
@@ -71,6 +72,7 @@ class WebNode(MultiService):
     def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         rpc = settings.rpc
+        caller_tls(rpc)  # what is wrong with its files is said now
         self._coordination = coordination
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)

@@ -1,0 +1,161 @@
+"""Calls over TLS: a process of the cluster gets in, a stranger does not, whichever side it is on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gopush import files
+from gopush.errors import SettingsError, StartError, UnavailableError
+from gopush.process import Listeners
+from gopush.rpc.model import NodeInfo, Read
+from gopush.rpc.pb import RemoteMessage, serve_message
+from gopush.rpc.secure import secured
+from gopush.rpc.settings import RpcSettings
+from gopush.settings import load
+from gopush.transport import EagerReactor
+from tests.conftest import InReactor, reactor
+from tests.rpc.test_pb import OneMessage
+from tests.servers.authority import Authority, Issued
+
+Serve = Callable[..., int]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def settings(authority: Authority, issued: Issued, **more: Any) -> RpcSettings:
+    return RpcSettings(
+        tls_authorities=str(authority.path), tls_certificate=str(issued.certificate), tls_key=str(issued.key), **more
+    )
+
+
+@pytest.fixture
+def serve(in_reactor: InReactor) -> Iterator[Serve]:
+    """Serve calls; the port."""
+    opened: list[Listeners] = []
+
+    def start(rpc: RpcSettings) -> int:
+        endpoints = ["tcp:0:interface=127.0.0.1"]
+        calls = secured(serve_message(reactor, OneMessage(), rpc.secret), endpoints, rpc)
+        listeners = Listeners(EagerReactor(reactor), "[base] rpc.bind", endpoints, calls)
+        opened.append(listeners)
+        in_reactor(listeners.startService)
+        return int(listeners.ports[0].getHost().port)
+
+    yield start
+    for listeners in opened:
+        in_reactor(listeners.stopService)
+
+
+@pytest.fixture
+def reach(in_reactor: InReactor) -> Iterator[Callable[..., bool]]:
+    """Whether a call gets through."""
+    remotes: list[Any] = []
+
+    def call(port: int, rpc: RpcSettings, host: str = "127.0.0.1") -> bool:
+        remote = in_reactor(RemoteMessage, reactor, NodeInfo("", 0, (f"{host}:{port}",)), rpc, 10.0)
+        remotes.append(remote)
+        try:
+            in_reactor(remote.ping)
+        except UnavailableError:
+            return False
+        return True
+
+    yield call
+    for remote in remotes:
+        in_reactor(remote.stop)
+
+
+def test_processes_of_one_cluster_reach_each_other(
+    serve: Serve, reach: Callable[..., bool], authority: Authority
+) -> None:
+    rpc = settings(authority, authority.issue("node"))
+    port = serve(rpc)
+    assert reach(port, rpc)
+    assert reach(port, rpc, "localhost")
+
+
+def test_a_secret_and_tls_go_together(serve: Serve, reach: Callable[..., bool], authority: Authority) -> None:
+    issued = authority.issue("node")
+    port = serve(settings(authority, issued, secret="s"))
+    assert reach(port, settings(authority, issued, secret="s"))
+    assert not reach(port, settings(authority, issued, secret="t"))
+
+
+def test_strangers_are_turned_away_by_the_server(
+    serve: Serve, reach: Callable[..., bool], authority: Authority, tmp_path: Path
+) -> None:
+    port = serve(settings(authority, authority.issue("node")))
+    strange = Authority(tmp_path, "strange")
+    assert not reach(port, RpcSettings())
+    assert not reach(port, settings(authority, strange.issue("stranger")))
+    assert not reach(port, settings(authority, authority.issue("late", expired=True)))
+
+
+def test_callers_turn_away_from_a_strange_server(
+    serve: Serve, reach: Callable[..., bool], authority: Authority, tmp_path: Path
+) -> None:
+    """The name is checked, not only the CA."""
+    own = settings(authority, authority.issue("caller"))
+    strange = Authority(tmp_path, "strange")
+    for issued in (
+        authority.issue("elsewhere", "10.0.0.1", "elsewhere.example.org"),
+        strange.issue("unknown"),
+        authority.issue("late", expired=True),
+    ):
+        assert not reach(serve(settings(authority, issued)), own)
+
+
+def test_what_fails_in_tls_fails_at_once(serve: Serve, reach: Callable[..., bool], authority: Authority) -> None:
+    """Not only after the time that a call may take, so that another peer is asked."""
+    port = serve(settings(authority, authority.issue("elsewhere", "elsewhere.example.org")))
+    start = time.monotonic()
+    assert not reach(port, settings(authority, authority.issue("caller")))
+    assert time.monotonic() - start < 8
+
+
+def test_new_certificates_are_taken_by_both_sides(
+    serve: Serve, reach: Callable[..., bool], authority: Authority, tmp_path: Path
+) -> None:
+    rpc = settings(authority, authority.issue("node"))
+    port = serve(rpc)
+    assert reach(port, rpc)
+    Authority(tmp_path).issue("node")  # in the same files
+    files.reload()
+    assert reach(port, rpc)
+
+
+def test_whole_batches_travel(serve: Serve, in_reactor: InReactor, authority: Authority) -> None:
+    rpc = settings(authority, authority.issue("node"))
+    remote = in_reactor(RemoteMessage, reactor, NodeInfo("", 0, (f"127.0.0.1:{serve(rpc)}",)), rpc, 20.0)
+    try:
+        reads = [Read("k" * 200, 0, 1) for _ in range(5000)]
+        assert len(in_reactor(remote.read, reads)) == len(reads)
+    finally:
+        in_reactor(remote.stop)
+
+
+def test_tls_opens_the_door_to_the_network_and_nothing_else_does(authority: Authority) -> None:
+    world = ["tcp:6970"]
+    secured(None, world, RpcSettings(secret="s"))
+    secured(None, world, settings(authority, authority.issue("node")))
+    with pytest.raises(StartError, match=r"\[rpc\] secret"):
+        secured(None, world, RpcSettings())
+    with pytest.raises(StartError, match=r"write tcp:"):
+        secured(None, ["ssl:6970:interface=127.0.0.1:privateKey=k"], RpcSettings())
+
+
+def test_half_of_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all three"):
+        RpcSettings(tls_authorities="ca.pem")
+    path = tmp_path / "rpc.ini"
+    path.write_text("[rpc]\ntls.cert = node.pem\n")
+    with pytest.raises(SettingsError, match="all three"):
+        load(RpcSettings, path)
