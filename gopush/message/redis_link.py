@@ -66,7 +66,8 @@ class Link(Factory):
         self._watching: LoopingCall | None = None
         endpoint = _endpoint(reactor, source, timeout)
         if isinstance(endpoint, MasterEndpoint):
-            self._watching = LoopingCall(self._watch, endpoint)
+            # Older LoopingCalls do not run coroutines.
+            self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
             self._watching.clock = cast(Any, reactor)
         factory: Any = self
         self._service = ClientService(endpoint, factory, lambda _: RETRY_SECONDS, reactor)
