@@ -21,7 +21,7 @@ from gopush.rpc.model import MID_STEP, Appended, mid_at
 from tests.conftest import reactor
 from tests.message.conftest import OpenStore, eventually, redis_settings
 from tests.message.subject import Subject
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisReplyError, RedisServer
 
 Connect = Callable[..., Subject]
 KILLS = int(os.environ.get("GOPUSH_REDIS_KILLS", "20"))
@@ -70,7 +70,8 @@ def test_everything_expires_and_bears_the_prefix(connect: Connect) -> None:
     with RedisServer() as server:
         subject = connect(server, prefix="here:", store=3)
         subject.append(*[subject.item(f"key{n % 7}", id=f"{n}", expire=n % 4, dedupe=5) for n in range(100)])
-        subject.append(subject.item("passing", expire=0), subject.item("passing", expire=30))
+        subject.push("passing", expire=0)
+        subject.push("passing", expire=30)
         subject.delete("key1")
         subject.push("key1", expire=10)
         for seconds in (100, 50):
@@ -340,6 +341,31 @@ def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connec
         server.call("CONFIG", "SET", "maxmemory", "0")
         assert subject.push().previous == first.mid
         assert lines[1:] == ["Redis node1: all is well again"]
+
+
+def test_a_server_that_still_loads_is_waited_for(connect: Connect) -> None:
+    server = RedisServer("appendonly yes", "appendfsync always", "key-load-delay 300").start()
+    try:
+        first = connect(server)
+        last = first.append(*[first.item(f"{n}") for n in range(3000)])[-1]
+        server.kill()
+        loading = threading.Thread(target=server.start)
+        loading.start()
+        eventually(lambda: "LOADING" in _answer_to_set(server))
+        subject = connect(server)
+        assert subject.push("2999").ret == RET_INTERNAL
+        loading.join()
+        answer = eventually(lambda: (found := subject.push("2999")).ret == RET_OK and found)
+        assert answer.previous == last.mid
+    finally:
+        server.stop()
+
+
+def _answer_to_set(server: RedisServer) -> str:
+    try:
+        return str(server.call("GET", "x"))
+    except (OSError, RedisReplyError) as wrong:
+        return str(wrong)
 
 
 def test_a_replica_stores_nothing(connect: Connect) -> None:

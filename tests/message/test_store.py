@@ -188,13 +188,14 @@ def test_an_id_outlives_its_message(kind: str, open_store: OpenStore) -> None:
 
 
 def test_an_id_is_remembered_for_its_time_and_then_forgotten(subject: Subject) -> None:
-    subject.append(subject.item(id="a", dedupe=2), subject.item(id="b", dedupe=2))
-    assert subject.push(id="b", dedupe=60).repeat
+    subject.append(*[subject.item(id=id, dedupe=dedupe) for id, dedupe in (("short", 2), ("longer", 2), ("long", 60))])
+    assert subject.push(id="longer", dedupe=60).repeat
+    assert subject.push(id="long", dedupe=1).repeat
     subject.wait(2.2)
     subject.purge()
-    assert not subject.push(id="a", dedupe=2).repeat
-    assert subject.push(id="b", dedupe=2).repeat, "the repeat asked for a longer memory"
-    assert subject.push(id="b", dedupe=1).repeat, "a repeat never shortens it"
+    assert not subject.push(id="short").repeat
+    assert subject.push(id="longer").repeat, "the repeat asked for a longer memory"
+    assert subject.push(id="long").repeat, "a repeat never shortens it"
 
 
 def test_after_its_deadline_nothing_is_stored(subject: Subject) -> None:
