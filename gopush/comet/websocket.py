@@ -82,7 +82,6 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See Protocol."""
-        self.state = self.STATE_CLOSED
         self._comet.closed(self._session)
 
     # --- what autobahn calls ---
