@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
+    IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
 from twisted.internet.ssl import (
@@ -109,6 +110,20 @@ class ClientTls:
             return roots, PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
         except Exception:
             raise SettingsError(f"{self._certificate}: makes no TLS client with {self._key}") from None
+
+
+@implementer(IStreamClientEndpoint)
+class SecuredEndpoint:
+    """TLS over a client's endpoint, to `host`."""
+
+    def __init__(self, endpoint: Any, host: str, tls: ClientTls) -> None:
+        self._endpoint = endpoint
+        self._host = host
+        self._tls = tls
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        return self._tls.connect(self._endpoint, self._host, factory)
 
 
 class _TlsProtocol(TLSMemoryBIOProtocol):

@@ -21,6 +21,7 @@ from txredisapi import TimeoutError as ReplyTimeoutError
 from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
+from gopush.tls import ClientTls, SecuredEndpoint
 
 RETRY_SECONDS = 0.5
 """How long a lost or refused server is left alone before the next attempt."""
@@ -54,6 +55,7 @@ class Link(Factory):
         timeout: float,
         scripts: Iterable[Script],
         tell: Callable[[str | None], None],
+        tls: ClientTls | None = None,
     ) -> None:
         self._reactor = reactor
         self._source = source
@@ -64,7 +66,7 @@ class Link(Factory):
         self._ready: _Connection | None = None
         self._decided: Deferred[str | None] | None = None
         self._watching: LoopingCall | None = None
-        endpoint = _endpoint(reactor, source, timeout)
+        endpoint = _endpoint(reactor, source, timeout, tls)
         if isinstance(endpoint, MasterEndpoint):
             # Older LoopingCalls do not run coroutines.
             self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
@@ -224,9 +226,10 @@ def _refuse_eviction(info: bytes) -> None:
         raise _EvictsError(f"its maxmemory-policy is {policy}, which may drop messages (noeviction is needed)")
 
 
-def _endpoint(reactor: Any, source: Source, timeout: float) -> Any:
+def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None) -> Any:
     if source.sentinels:
         return MasterEndpoint(reactor, source, timeout)
     if source.path:
         return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
-    return HostnameEndpoint(reactor, source.host, source.port, timeout=timeout)
+    endpoint = HostnameEndpoint(reactor, source.host, source.port, timeout=timeout)
+    return endpoint if tls is None else SecuredEndpoint(endpoint, source.host, tls)

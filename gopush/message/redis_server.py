@@ -19,6 +19,7 @@ from gopush.message.redis_link import Link, Script
 from gopush.message.settings import RedisSettings, StoreSettings
 from gopush.message.sources import Source
 from gopush.rpc.model import MID_STEP, Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.tls import ClientTls
 
 _HEAD = struct.Struct(">dd")
 _MESSAGE = struct.Struct(">dd")
@@ -41,8 +42,9 @@ class RedisServer:
         self._head_life = max(1, math.ceil(store.head_life))
         self._troubles: dict[str, str] = {}
         writing, reading = (_APPEND, _DELETE, _TOKENS), (_READ, _HEADS, _TOKENS)
-        self._writes = Link(reactor, source, settings.timeout, writing, lambda said: self._tell("writes", said))
-        self._reads = Link(reactor, source, settings.timeout, reading, lambda said: self._tell("reads", said))
+        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
+        self._writes = Link(reactor, source, settings.timeout, writing, lambda said: self._tell("writes", said), tls)
+        self._reads = Link(reactor, source, settings.timeout, reading, lambda said: self._tell("reads", said), tls)
         self._gatherer = Gatherer(self._append)
 
     def start(self) -> Deferred[None]:

@@ -37,9 +37,16 @@ class RedisSettings:
         "source",
         "node1:1 tcp@localhost:6379",
         sources,
-        "the Redis servers, separated by commas: name:weight tcp@host:port[#password], or unix@/path[#password], or "
-        "sentinel@host:port;host:port/master[#password]",
+        "the Redis servers, separated by commas: name:weight tcp@host:port[#password], rediss@ for TLS, or "
+        "unix@/path[#password], or sentinel@host:port;host:port/master[#password]",
     )
+    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for rediss@; empty: as the system trusts")
+    tls_certificate: str = option("redis", "tls.cert", "", text, "the file of this process's certificate, if wanted")
+    tls_key: str = option("redis", "tls.key", "", text, "the file of its key")
+
+    def __post_init__(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("[redis] tls.cert and tls.key: set both, or none")
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,10 @@ class Session:
     def __init__(
         self,
         settings: ZooKeeperSettings,
-        on_state: Callable[[Session, bool], None],
+        on_state: Callable[[bool], None],
         on_event: Callable[[Any], None],
-        previous: Session | None = None,
     ) -> None:
-        """`on_state` hears whether there is a connection, `on_event` that something has changed.
-
-        Where ZooKeeper still knows the session of `previous`, it goes on, with all that it registered.
-        """
+        """`on_state` hears whether there is a connection, `on_event` that something has changed."""
         self._settings = settings
         self._on_event = on_event
         self._mine: Entry | None = None
@@ -94,11 +90,10 @@ class Session:
         self._acl = _acl(settings)
         # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
         timeout = settings.session_timeout - settings.settle - TICK_SECONDS
-        self._client = KazooClient(
+        self._client: Any = KazooClient(
             hosts=",".join(settings.hosts),
             timeout=max(timeout, settings.session_timeout / 2),
             connection_retry=RECONNECT,
-            client_id=None if previous is None else previous._client.client_id,
             default_acl=self._acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
             **_tls(settings),
@@ -116,9 +111,16 @@ class Session:
         finally:
             self._client.close()
 
-    def _state_changed(self, state: Any, on_state: Callable[[Session, bool], None]) -> None:
+    def accept_earlier_state(self) -> None:
+        """Connect also to a ZooKeeper that knows less than this session has seen: it came back empty.
+
+        It says whether the session is still alive; if not, a new one begins. Called from any thread.
+        """
+        self._client.last_zxid = 0
+
+    def _state_changed(self, state: Any, on_state: Callable[[bool], None]) -> None:
         self._changed.append(None)  # what changed while there was no connection is not told
-        on_state(self, state == KazooState.CONNECTED)
+        on_state(state == KazooState.CONNECTED)
 
     def _data_changed(self, event: Any) -> None:
         self._changed.append(event.path)
