@@ -48,7 +48,11 @@ class ZooKeeperCoordination:
         self._wish: Wish | None = None
         self._registered: list[Deferred[None]] = []
         self._worker = Worker(reactor, "zookeeper")
-        self._session = self._new_session()
+        self._session = Session(
+            settings,
+            lambda up: reactor.callFromThread(self._state_changed, up),
+            lambda _: reactor.callFromThread(self._refresh),
+        )
         self._check = LoopingCall(self._look_after)
         self._check.clock = reactor
         self._settling: Any = None
@@ -117,16 +121,8 @@ class ZooKeeperCoordination:
         self._refresh()
         return registered
 
-    def _new_session(self, previous: Session | None = None) -> Session:
-        return Session(
-            self._settings,
-            lambda session, up: self._reactor.callFromThread(self._state_changed, session, up),
-            lambda _: self._reactor.callFromThread(self._refresh),
-            previous,
-        )
-
-    def _state_changed(self, session: Session, up: bool) -> None:
-        if session is not self._session or not self._running:
+    def _state_changed(self, up: bool) -> None:
+        if not self._running:
             return
         self._up = up
         if up:
@@ -143,9 +139,8 @@ class ZooKeeperCoordination:
         if self._refreshing or not self._up or not self._running:
             return
         self._stale, self._refreshing = False, True
-        asked = (self._session, self._wish)
         seen = self._worker.run(self._session.refresh, self._wish, self._may_register())
-        seen.addCallbacks(self._seen, self._not_seen, callbackArgs=asked, errbackArgs=asked)
+        seen.addCallbacks(self._seen, self._not_seen, callbackArgs=(self._wish,), errbackArgs=(self._wish,))
         seen.addErrback(lambda failure: log.failure("a view could not be adopted", failure))
 
     def _may_register(self) -> bool:
@@ -155,10 +150,10 @@ class ZooKeeperCoordination:
         is_standby = any(info.node == node and info.id != me for info in self.view.active)
         return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
 
-    def _seen(self, seen: Seen, session: Session, wish: Wish | None) -> None:
+    def _seen(self, seen: Seen, wish: Wish | None) -> None:
         self._refreshing = False
         again = self._stale
-        if session is self._session and self._up and self._running:
+        if self._up and self._running:
             self._connected()
             if seen.mine is not None and wish is not None and wish is self._wish:
                 self._wish = wish._replace(new=False)
@@ -171,13 +166,13 @@ class ZooKeeperCoordination:
         if again:
             self._refresh()
 
-    def _not_seen(self, failure: Failure, session: Session, wish: Wish | None) -> None:
+    def _not_seen(self, failure: Failure, wish: Wish | None) -> None:
         self._refreshing = False
         self._stale = True
         if isinstance(failure.value, StartError) and wish is self._wish:
             self._wish = None
             self._answer(lambda registered: registered.errback(failure))
-        elif session is self._session:
+        else:
             log.debug("{name}: {reason!r}", name=self._name, reason=failure.value)
 
     def _answer(self, fire: Callable[[Deferred[None]], None]) -> None:
@@ -213,11 +208,7 @@ class ZooKeeperCoordination:
         self._adopt(self._adoption.tick(self._reactor.seconds()))
 
     def _look_after(self) -> None:
-        """Repeat a refresh that failed; where ZooKeeper stays away, say so, and begin anew.
-
-        A ZooKeeper that comes back empty would never let this client in: it turns away those that know a later state
-        than its own. A new client takes the session over; it hears whether that is still alive.
-        """
+        """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""
         if self._stale:
             self._refresh()
         if self.connected:
@@ -227,11 +218,7 @@ class ZooKeeperCoordination:
             self._said = True
             log.warn("{name} cannot be reached; trying on", name=self._name)
         if alone > self._settings.session_timeout:
-            self._alone_since = self._reactor.seconds()
-            self._up = False
-            self._run(self._session.close)
-            self._session = self._new_session(previous=self._session)
-            self._run(self._session.open)
+            self._session.accept_earlier_state()
 
     def _run(self, job: Callable[[], None]) -> Deferred[None]:
         done = self._worker.run(job)
