@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.servers.redis import RedisServer
+from tests.servers.sentinel import Replicated
 from tests.servers.zookeeper import ZooKeeperServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -111,9 +112,11 @@ class Node:
 class Cluster:
     """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, replicated: bool = False) -> None:
+        """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both."""
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
+        self.replicated = Replicated(sentinels=2) if replicated else None
         self.zookeeper = ZooKeeperServer()
         self.nodes: dict[str, Node] = {}
         self._kept = False
@@ -133,7 +136,9 @@ class Cluster:
         if role == "comet":
             ini["base"] = {"node": node}
         elif role == "message":
-            ini["redis"] = {"source": f"node1:1 {self.redis.source}"}
+            ini["redis"] = {"source": f"node1:1 {(self.replicated or self.redis).source}"}
+            if self.replicated is not None:
+                ini["redis"]["wait"] = "1"
             ini["storage"] = {"store": str(KEPT_MESSAGES)}
         self.nodes[name] = Node(role, name, self.directory, ini)
         return self.nodes[name]
@@ -160,7 +165,7 @@ class Cluster:
         """Start all; end all, and forget what they wrote unless keep() was called."""
         with ExitStack() as stack:
             stack.callback(self._kill_all)
-            stack.enter_context(self.redis)
+            stack.enter_context(self.replicated or self.redis)
             stack.enter_context(self.zookeeper)
             self["comet-1"].start()  # first, so that its standby is the standby
             with ThreadPoolExecutor() as pool:

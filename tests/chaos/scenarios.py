@@ -19,6 +19,7 @@ SERVED_SECONDS = 2.0
 """The subscribers of a comet that was asked to end are served again within that time."""
 
 FROZEN_SECONDS = 15.0
+FAIL_OVER_SECONDS = 20
 
 
 @dataclass
@@ -57,6 +58,8 @@ class Stage:
 
 Act = Callable[[Stage], Awaitable[None]]
 SCENARIOS: dict[str, tuple[Act, Rules]] = {}
+REPLICATED = {"redis-failed-over"}
+"""Those that need a cluster with two Redis servers and sentinels."""
 
 
 def scenario(rules: Rules) -> Callable[[Act], Act]:
@@ -154,6 +157,21 @@ async def redis_restarted(stage: Stage) -> None:
     await asyncio.sleep(1)
     await asyncio.to_thread(stage.cluster.redis.start)
     await asyncio.sleep(8)
+
+
+@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+async def redis_failed_over(stage: Stage) -> None:
+    """kill -9 of the master Redis: sentinels make its replica the master; it comes back as a replica (wait = 1)."""
+    servers = stage.cluster.replicated
+    assert servers is not None
+    old = servers.master
+    await asyncio.to_thread(old.kill)
+    for _ in range(FAIL_OVER_SECONDS):
+        await asyncio.sleep(1)
+        if await asyncio.to_thread(lambda: servers.master) is not old:
+            break
+    await asyncio.to_thread(old.start)
+    await asyncio.sleep(10)
 
 
 @scenario(Rules(delay=BACK_SECONDS))
