@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 
-from gopush.errors import RET_OK
+from gopush.errors import RET_OK, UnavailableError
 from gopush.message.redis import RedisStore
 from gopush.message.settings import RedisSettings, StoreSettings
 from gopush.message.sources import Source, sources
@@ -20,6 +22,7 @@ from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually
 from tests.message.subject import Subject
 from tests.servers import free_port
+from tests.servers.redis import RedisServer
 from tests.servers.sentinel import MASTER, Replicated
 
 PATIENCE = 60.0
@@ -133,6 +136,55 @@ def test_sentinels_that_come_later_are_found(in_reactor: InReactor) -> None:
             eventually(lambda: subject.push("k", b"1").ret == RET_OK, PATIENCE)
     finally:
         subject.close()
+
+
+class FakeSentinel(Factory):
+    """Says that the master is at `port`; 0: says nothing."""
+
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        protocol = Protocol()
+        protocol.dataReceived = lambda _: self._answer(protocol)  # type: ignore[assignment,method-assign]
+        return protocol
+
+    def _answer(self, protocol: Any) -> None:
+        if self.port:
+            address = ("127.0.0.1", str(self.port))
+            protocol.transport.write(b"*2\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(a), a.encode()) for a in address))
+
+
+@pytest.fixture
+def fakes(in_reactor: InReactor) -> Iterator[tuple[FakeSentinel, str]]:
+    """A fake sentinel, and the source that names a mute one before it."""
+    fake = FakeSentinel(0)
+    ports = [in_reactor(reactor.listenTCP, 0, one, interface="127.0.0.1") for one in (FakeSentinel(0), fake)]
+    addresses = ";".join(f"127.0.0.1:{port.getHost().port}" for port in ports)
+    yield fake, f"sentinel@{addresses}/{MASTER}"
+    for port in ports:
+        in_reactor(port.stopListening)
+
+
+def test_what_sentinels_say_is_checked_and_followed(in_reactor: InReactor, fakes: tuple[FakeSentinel, str]) -> None:
+    """A mute sentinel is passed over, a replica is no master, and a new master is found without a lost connection."""
+    fake, source = fakes
+    with RedisServer() as one, RedisServer(f"replicaof 127.0.0.1 {one.port}") as replica, RedisServer() as other:
+        fake.port = replica.port
+        subject = open_store(in_reactor, source)
+        try:
+            in_reactor(deferLater, reactor, 2.5, lambda: None)
+            with pytest.raises(UnavailableError):
+                subject.bodies()
+            fake.port = one.port
+            eventually(lambda: subject.push().ret == RET_OK, PATIENCE)
+            assert one.call("DBSIZE")
+            fake.port = other.port
+            eventually(lambda: subject.push().ret == RET_OK and other.call("DBSIZE"), PATIENCE)
+        finally:
+            subject.close()
 
 
 def test_how_sentinels_are_written() -> None:
