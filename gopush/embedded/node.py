@@ -71,9 +71,11 @@ class EmbeddedNode(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _register(self) -> None:
-        await self._message.start()
+        opened = Deferred.fromCoroutine(self._message.start())
+        # The ports are open already, so who calls now is to wait for the store, not to be turned away.
         await self._coordination.register_message(self._info)
         await self._coordination.register_comet(self._info)
+        await opened
 
     async def _stop(self) -> None:
         await super().stopService()  # type: ignore[no-untyped-call]

@@ -38,14 +38,14 @@ class SqliteStore:
         self._path = settings.path
         self._reactor = reactor
         self._now = now
-        self._pool: ThreadPool
+        self._pool = ThreadPool(1, 1, "sqlite")
         self._logs: SqliteLogs | None = None
         self._trouble: str | None = None
         self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
 
     def start(self) -> Deferred[None]:
         """See Store."""
-        self._pool = ThreadPool(1, 1, "sqlite")
+        self._pool = ThreadPool(1, 1, "sqlite")  # a stopped one starts no more
         self._pool.start()
         return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
 
@@ -105,10 +105,16 @@ class SqliteStore:
         return self._call(SqliteLogs.purge)
 
     def _call(self, method: Callable[Concatenate[SqliteLogs, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        if self._logs is None:
+        """Have the thread call; what comes while the file is being opened waits for that."""
+        if not self._pool.started:
             return fail(UnavailableError(f"{self._path} is not open"))
-        answer = deferToThreadPool(self._reactor, self._pool, method, self._logs, *args, **kwargs)
-        return answer.addCallbacks(self._well, self._unavailable)
+
+        def call() -> T:
+            if self._logs is None:
+                raise UnavailableError(f"{self._path} is not open")
+            return method(self._logs, *args, **kwargs)
+
+        return deferToThreadPool(self._reactor, self._pool, call).addCallbacks(self._well, self._unavailable)
 
     def _well(self, answer: T) -> T:
         if self._trouble is not None:

@@ -1,0 +1,61 @@
+"""gopush as users run it, in one process and as a cluster: real processes on ports and in directories of their own."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos import cluster
+from tests.chaos.cluster import Cluster, Node
+
+cluster.PORTS["gopush"] = {
+    "tcp": "tcp.bind",
+    "websocket": "websocket.bind",
+    "stat": "stat.bind",
+    "http": "http.bind",
+    "admin": "admin.bind",
+}
+KEPT_MESSAGES = 6000
+
+
+@dataclass
+class System:
+    """Where a running gopush is reached: the public and the admin addresses of its web nodes."""
+
+    publics: list[str]
+    admins: list[str]
+
+    @property
+    def public(self) -> str:
+        """Any of them."""
+        return random.choice(self.publics)
+
+    @property
+    def admin(self) -> str:
+        """Any of them."""
+        return random.choice(self.admins)
+
+
+@contextmanager
+def embedded() -> Iterator[System]:
+    """All in one process, on SQLite."""
+    directory = Path(tempfile.mkdtemp(prefix="gopush-embedded-"))
+    node = Node("gopush", "gopush", directory, {"storage": {"store": str(KEPT_MESSAGES)}})
+    try:
+        node.start()
+        yield System([node.address("http")], [node.address("admin")])
+    finally:
+        node.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def clustered() -> Iterator[System]:
+    """Two comet nodes and a standby, two message nodes, two web nodes, a Redis, a ZooKeeper."""
+    with Cluster().running() as running:
+        yield System([web.address("http") for web in running.webs], [web.address("admin") for web in running.webs])
