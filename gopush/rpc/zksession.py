@@ -25,7 +25,7 @@ JOB_SECONDS = 5.0
 TICK_SECONDS = 0.5
 """By how much ZooKeeper may be late to end a session: its tickTime, as far as it is that short."""
 
-RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 1.0}
+RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 0.4}
 
 log = Logger()
 
