@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import sys
 import time
@@ -22,6 +23,7 @@ from tests.chaos.wire import BrokenError, Http, TcpDevice, UnreachableError
 BACK_SECONDS = 15.0
 JOIN_SECONDS = 120.0
 CONNECTING = 200
+AGAIN_SECONDS = (0.3, 1.0)
 CHECKED_KEYS = 200
 
 
@@ -47,7 +49,7 @@ class Crowd:
                 await self._once(key)
             except (UnreachableError, BrokenError, TimeoutError):
                 self.at.pop(key, None)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(random.uniform(*AGAIN_SECONDS))
 
     async def _once(self, key: str) -> None:
         http = await self._http.get()
