@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +16,7 @@ from tests.servers import free_port
 
 START_SECONDS = 60
 JAR = Path("/usr/share/java/zookeeper.jar")
+NETTY = "/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar"  # for TLS; its manifest lacks them
 JAVA = ["java", "-Xmx96m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no"]
 
 
@@ -24,7 +26,9 @@ class ZooKeeperServer:
     Its data stay in `directory` through kill() and start(), until forget() or stop().
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more: Mapping[str, str] | None = None) -> None:
+        """`more`: lines for its configuration."""
+        self._more = dict(more or {})
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-zookeeper-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,9 +48,9 @@ class ZooKeeperServer:
             "maxClientCnxns": 0,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
-        }
+        } | self._more
         (self.directory / "zoo.cfg").write_text("".join(f"{name}={value}\n" for name, value in config.items()))
-        command = [*JAVA, "-cp", str(JAR), "org.apache.zookeeper.server.quorum.QuorumPeerMain", "zoo.cfg"]
+        command = [*JAVA, "-cp", f"{JAR}:{NETTY}", "org.apache.zookeeper.server.quorum.QuorumPeerMain", "zoo.cfg"]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
