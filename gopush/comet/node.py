@@ -12,12 +12,14 @@ from twisted.logger import Logger
 from gopush.clock import quiet
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.comet.stat import Statistics
+from gopush.comet.stat import Statistics, show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
 from gopush.errors import StartError, UnavailableError
+from gopush.gate import Gate
 from gopush.health import Health
 from gopush.http.factory import HttpFactory
+from gopush.metrics import Metrics
 from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
@@ -38,11 +40,12 @@ log = Logger()
 class ClientPorts(MultiService):
     """Where clients connect and statistics are read; the embedded mode has them too."""
 
-    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any, health: Health) -> None:
+    def __init__(
+        self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any, health: Health, metrics: Metrics
+    ) -> None:
         """`shown`: the settings that the statistics show."""
         super().__init__()  # type: ignore[no-untyped-call]
-        eager = EagerReactor(reactor)
-        raise_file_limit()
+        eager = EagerReactor(reactor, Gate(reactor, settings.connections, raise_file_limit(), comet.counters))
         if "tcp" in settings.proto:
             self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
         if "websocket" in settings.proto:
@@ -51,9 +54,10 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
-        told = {**Statistics(comet, shown, time.time()).routes(), **health.routes()}
+        show(comet, metrics)
+        told = {**Statistics(comet, shown, time.time()).routes(), **health.routes(), **metrics.routes()}
         statistics = HttpFactory(told, reactor, HTTP_IDLE_SECONDS)
-        self._listen(Listeners(eager, "[base] stat.bind", settings.stat_bind, statistics))
+        self._listen(Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics))
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -84,7 +88,7 @@ class CometNode(MultiService):
         self._upkeep = Upkeep(reactor, self.comet, coordination)
         self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        self._ports = ClientPorts(reactor, self.comet, settings, settings, health)
+        self._ports = ClientPorts(reactor, self.comet, settings, settings, health, Metrics())
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         calls = secured(serve_comet(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]

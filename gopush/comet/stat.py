@@ -22,6 +22,7 @@ from gopush.comet.service import Comet
 from gopush.http.request import Request
 from gopush.http.response import Response, plain
 from gopush.http.routing import Route, Routes
+from gopush.metrics import Metrics
 
 JSON = "application/json;charset=utf-8"
 HIDDEN = "(hidden)"
@@ -88,6 +89,21 @@ class Statistics:
         counters = self._comet.counters
         added, removed = counters.connections_added, counters.connections_removed
         return {"add": added, "remove": removed, "current": added - removed}
+
+
+def show(comet: Comet, metrics: Metrics) -> None:
+    """Have a comet's numbers in the metrics of its process."""
+    counters = comet.counters
+    metrics.counters("comet", counters)
+    metrics.gauge(
+        "comet_connections", "connections now", lambda: counters.connections_added - counters.connections_removed
+    )
+    metrics.gauge("comet_channels", "keys that have subscribers now", lambda: len(comet.channels))
+    metrics.gauge(
+        "comet_waiting_messages",
+        "messages that wait for a read of the log or for a round of delivery now",
+        lambda: sum(channel.waiting_messages for channel in comet.channels.values()),
+    )
 
 
 def _memory() -> dict[str, Any]:

@@ -16,7 +16,9 @@ from gopush.errors import StartError
 from gopush.health import Health
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
+from gopush.message.stat import show as show_message
 from gopush.message.stores import open_store
+from gopush.metrics import Metrics
 from gopush.process import advertised, give_up
 from gopush.rpc.comets import CometNode, Comets
 from gopush.rpc.coordination import StaticCoordination
@@ -26,6 +28,7 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
 from gopush.web.node import HttpPorts
 from gopush.web.service import Web
+from gopush.web.stat import show as show_web
 
 NAME = "embedded"
 
@@ -57,7 +60,10 @@ class EmbeddedNode(MultiService):
         message = Member(reactor, self._coordination, self._info, self._message)
         comet = Member(reactor, self._coordination, self._info, self._comet, self._comet.load)
         health = Health(reactor, self._messages.ping)
-        ClientPorts(reactor, self._comet, subscribers, settings, health).setServiceParent(self)  # type: ignore[no-untyped-call]
+        metrics = Metrics()
+        show_message(self._message, metrics)
+        show_web(web.counters, metrics)
+        ClientPorts(reactor, self._comet, subscribers, settings, health, metrics).setServiceParent(self)  # type: ignore[no-untyped-call]
         HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

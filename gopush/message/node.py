@@ -15,7 +15,9 @@ from gopush.health import Health
 from gopush.http.factory import HttpFactory
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
+from gopush.message.stat import show
 from gopush.message.stores import open_store
+from gopush.metrics import Metrics
 from gopush.process import Listeners, advertised, give_up
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.member import Member
@@ -48,7 +50,9 @@ class MessageNode(MultiService):
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        statistics = HttpFactory(health.routes(), reactor, HTTP_IDLE_SECONDS)
+        metrics = Metrics()
+        show(self._message, metrics)
+        statistics = HttpFactory({**health.routes(), **metrics.routes()}, reactor, HTTP_IDLE_SECONDS)
         Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

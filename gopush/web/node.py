@@ -7,7 +7,9 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
+from gopush.gate import Gate
 from gopush.http.factory import HttpFactory
+from gopush.metrics import Metrics
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination, View
@@ -18,6 +20,7 @@ from gopush.rpc.secure import caller_tls
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
+from gopush.web.stat import show
 
 PATIENCE_SECONDS = 2.0
 """How long who connects waits for the first view of the cluster; then it is told that there is none."""
@@ -29,11 +32,10 @@ class HttpPorts(MultiService):
     def __init__(self, reactor: Any, web: Web, settings: HttpSettings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         refuse_open_admin(settings.admin_bind, settings.api_keys)
-        raise_file_limit()
-        eager = EagerReactor(reactor)
+        gate = Gate(reactor, settings.connections, raise_file_limit(), web.counters)
         self._web = web
-        self._public = Listeners(eager, "[base] http.bind", settings.http_bind, web.public)
-        self._admin = Listeners(eager, "[base] admin.bind", settings.admin_bind, web.admin)
+        self._public = Listeners(EagerReactor(reactor, gate), "[base] http.bind", settings.http_bind, web.public)
+        self._admin = Listeners(EagerReactor(reactor), "[base] admin.bind", settings.admin_bind, web.admin)
         for listeners in (self._public, self._admin):
             listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -79,7 +81,9 @@ class WebNode(MultiService):
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
         self._ports = HttpPorts(reactor, web, settings)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
-        statistics = HttpFactory(web.health.routes(), reactor, settings.idle)
+        metrics = Metrics()
+        show(web.counters, metrics)
+        statistics = HttpFactory({**web.health.routes(), **metrics.routes()}, reactor, settings.idle)
         Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None
         self._reactor = reactor

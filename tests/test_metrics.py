@@ -1,0 +1,85 @@
+"""protocol.md, section 10: /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.chaos.cluster import Node
+from tests.chaos.wire import Http, TcpDevice
+from tests.integration import systems
+
+assert systems  # it makes the role known to Node
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    directory = Path(tempfile.mkdtemp(prefix="gopush-metrics-"))
+    running = Node("gopush", "gopush", directory, {})
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def text(node: Node) -> str:
+    with urllib.request.urlopen(f"http://{node.address('stat')}/metrics", timeout=30) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        read: str = answer.read().decode()
+        return read
+
+
+def numbers(node: Node) -> dict[str, float]:
+    found = {}
+    for family in text_string_to_metric_families(text(node)):
+        for sample in family.samples:
+            found[sample.name + "".join(f"{{{value}}}" for value in sample.labels.values())] = sample.value
+    return found
+
+
+def test_the_numbers_move_with_what_happens(node: Node) -> None:
+    async def happen() -> None:
+        device = await TcpDevice.open(node.address("tcp"), "k", None)
+        assert await device.receive() == b"+h"
+        http = Http(node.address("admin"))
+        for _ in range(5):
+            answer = await http.call("POST", "/1/admin/push/private", {"key": "k", "expire": 60}, b"1", 30)
+            assert answer == {"ret": 0}
+            assert json.loads(await device.receive())["msg"] == 1
+        await http.call("POST", "/1/admin/push/private", {"key": "k", "expire": "x"}, b"1", 30)
+        during.update(numbers(node))
+        device.close()
+
+    before = numbers(node)
+    during: dict[str, float] = {}
+    asyncio.run(happen())
+
+    def moved(name: str) -> float:
+        return during[name] - before[name]
+
+    assert moved("gopush_comet_connections") == 1
+    assert moved("gopush_comet_channels") == 1
+    assert moved("gopush_comet_connections_added_total") == 1
+    assert moved("gopush_comet_messages_succeeded_total") == 5
+    assert moved("gopush_comet_deliveries_total") == 5
+    assert moved("gopush_message_saves_total") == 5
+    assert moved("gopush_message_append_seconds_count") == 5
+    assert moved("gopush_message_append_batch_sum") == 5
+    assert moved("gopush_web_pushes_total{0}") == 5
+    assert moved("gopush_web_pushes_total{65534}") == 1
+
+
+def test_all_names_are_ours_or_pythons(node: Node) -> None:
+    for family in text_string_to_metric_families(text(node)):
+        assert family.name.startswith(("gopush_", "python_gc_")), family.name
+        assert family.documentation
