@@ -120,7 +120,7 @@ class Comet:
         """The session's connection is gone."""
         self.counters.connections_removed += 1
         self.wheel.discard(session)
-        session.state = State.CLOSING
+        session.lost()
         self.counters.slow_closed += session.too_slow
         channel = self.channels.get(session.request.key) if session.request is not None else None
         if channel is None:

@@ -37,6 +37,26 @@ class Wire(Protocol):
         """Wait until nothing waits to be sent, or the connection is gone."""
 
 
+class Nowhere:
+    """The wire of a session whose connection is gone."""
+
+    def send(self, data: bytes) -> int:
+        """See Wire."""
+        return 0
+
+    def finish(self) -> None:
+        """See Wire."""
+
+    def abort(self) -> None:
+        """See Wire."""
+
+    async def drained(self) -> None:
+        """See Wire."""
+
+
+NOWHERE = Nowhere()
+
+
 class Limits(Protocol):
     """What may wait for one subscriber (settings `msgbuf`)."""
 
@@ -91,7 +111,7 @@ class Session:
     __slots__ = ("_backlog", "_limits", "_owed", "deadline", "format", "request", "slot", "state", "wire")
 
     def __init__(self, wire: Wire, format: Format, limits: Limits, now: float) -> None:
-        self.wire = wire
+        self.wire: Wire = wire
         self.format = format
         self.state = State.WAITING
         self.deadline: float = now + REQUEST_SECONDS
@@ -171,6 +191,11 @@ class Session:
         """Close without a word."""
         self.state = State.CLOSING
         self.wire.abort()
+
+    def lost(self) -> None:
+        """The connection is gone. Session and connection let go of each other: the collector has no cycle to find."""
+        self.state = State.CLOSING
+        self.wire = NOWHERE
 
     def _send(self, data: bytes, lines: int, messages: int) -> None:
         behind = self.wire.send(data)

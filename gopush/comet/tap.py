@@ -6,6 +6,7 @@ from twisted.application.service import MultiService
 
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
+from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 
@@ -22,4 +23,6 @@ def makeService(options: Options) -> MultiService:
 
     with start_errors():
         settings: CometSettings = options.settings
-        return CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+    garbage.tame()
+    return node

@@ -6,6 +6,7 @@ from twisted.application.service import MultiService
 
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
+from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
 
 
@@ -20,4 +21,6 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     with start_errors():
-        return EmbeddedNode(reactor, options.settings)
+        node = EmbeddedNode(reactor, options.settings)
+    garbage.tame()
+    return node

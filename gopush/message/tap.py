@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.application.service import MultiService
 
+from gopush.garbage import garbage
 from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
 from gopush.process import RoleOptions, start_errors
@@ -22,4 +23,6 @@ def makeService(options: Options) -> MultiService:
 
     with start_errors():
         settings: MessageSettings = options.settings
-        return MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+    garbage.tame()
+    return node

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.application.service import MultiService
 
+from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from gopush.web.node import WebNode
@@ -22,4 +23,6 @@ def makeService(options: Options) -> MultiService:
 
     with start_errors():
         settings: WebSettings = options.settings
-        return WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+    garbage.tame()
+    return node

@@ -1,0 +1,45 @@
+"""The garbage collector's settings."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from gopush.garbage import PAUSE_SECONDS, THRESHOLDS, Garbage
+
+
+@pytest.fixture
+def garbage() -> Iterator[Garbage]:
+    thresholds = gc.get_threshold()
+    garbage = Garbage()
+    garbage.tame()
+    yield garbage
+    gc.callbacks.remove(garbage.collected)
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+def test_what_is_there_at_the_start_is_left_alone(garbage: Garbage) -> None:
+    assert gc.get_freeze_count() > 1000
+    assert gc.get_threshold() == THRESHOLDS
+
+
+def collect(garbage: Garbage, generation: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.0, 1.0 + seconds])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    garbage.collected("start", {"generation": generation})
+    garbage.collected("stop", {"generation": generation})
+    monkeypatch.undo()
+
+
+def test_what_survived_a_long_full_collection_is_left_alone(garbage: Garbage, monkeypatch: pytest.MonkeyPatch) -> None:
+    survivors = [[n] for n in range(1000)]
+    before = gc.get_freeze_count()
+    collect(garbage, 1, PAUSE_SECONDS * 2, monkeypatch)
+    collect(garbage, 2, PAUSE_SECONDS / 2, monkeypatch)
+    assert gc.get_freeze_count() == before
+    collect(garbage, 2, PAUSE_SECONDS * 2, monkeypatch)
+    assert gc.get_freeze_count() >= before + len(survivors)
+    assert garbage.longest == pytest.approx(PAUSE_SECONDS * 2)
