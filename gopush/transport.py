@@ -13,7 +13,10 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPullProducer
+from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from gopush.gate import Gate
 
 Send = Callable[[bytes], int]
 
@@ -34,6 +37,16 @@ class EagerServer(tcp.Server):
         self.hostname = client[0]
         self.startReading()  # type: ignore[no-untyped-call]
         self.connected = 1
+        self._gate: Gate | None = server.gate
+        if self._gate is not None:
+            self._gate.opened(client[0])
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See IProtocol: the connection is gone."""
+        gate = self._gate
+        super().connectionLost(reason)
+        if gate is not None:
+            gate.closed(self.client[0])
 
     def send(self, data: bytes) -> int:
         """Write; how many bytes wait after it."""
@@ -57,20 +70,69 @@ class EagerServer(tcp.Server):
 
 
 class EagerPort(tcp.Port):
-    """A TCP port whose connections are eager."""
+    """A TCP port whose connections are eager, and come in as `gate` lets them."""
 
     transport = EagerServer
+    gate: Gate | None = None
+    _held = False
+    _full = False
+
+    def doRead(self) -> None:
+        """Accept who waits, as many as there is room for."""
+        if self.gate is not None:
+            room = self.gate.room()
+            if room < 1:
+                self._full = True
+                super().stopReading()  # type: ignore[no-untyped-call]
+                self.gate.wait(self._go_on)
+                return
+            self.numberAccepts = min(self.numberAccepts, room)
+        super().doRead()  # type: ignore[no-untyped-call]
+
+    def stopReading(self) -> None:
+        """Accept nobody, whatever room there is."""
+        self._held = True
+        super().stopReading()  # type: ignore[no-untyped-call]
+
+    def startReading(self) -> None:
+        """Accept again."""
+        self._held = False
+        if not self._full:
+            super().startReading()  # type: ignore[no-untyped-call]
+
+    def _go_on(self) -> None:
+        self._full = False
+        if self.connected and not self._held:
+            super().startReading()  # type: ignore[no-untyped-call]
+
+
+class _Gated:
+    """A factory, but for those whom the gate does not admit."""
+
+    def __init__(self, factory: Any, gate: Gate) -> None:
+        self._factory = factory
+        self._gate = gate
+
+    def buildProtocol(self, address: Any) -> Any:
+        return self._factory.buildProtocol(address) if self._gate.admits(address.host) else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._factory, name)
 
 
 class EagerReactor:
-    """The reactor, but for the TCP ports that it opens: hand it to serverFromString."""
+    """The reactor, but for the TCP ports that it opens: hand it to serverFromString. `gate`: theirs."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, gate: Gate | None = None) -> None:
         self._reactor = reactor
+        self._gate = gate
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> EagerPort:
         """See IReactorTCP."""
+        if self._gate is not None:
+            factory = _Gated(factory, self._gate)
         listening = EagerPort(port, factory, backlog, interface, self._reactor)
+        listening.gate = self._gate
         listening.startListening()
         return listening
 

@@ -30,3 +30,6 @@ class Counters:
     refused_key: int = 0
     refused_node: int = 0
     refused_limit: int = 0
+    refused_address: int = 0
+    refused_origin: int = 0
+    accept_waits: int = 0

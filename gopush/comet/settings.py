@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.gate import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings
 from gopush.settings import option
 from gopush.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
@@ -40,6 +41,7 @@ class SubscriberSettings:
     msgbuf_bytes: int = option("channel", "msgbuf.size", "2MiB", size, "bytes that may wait for a slow subscriber")
     sweep: float = option("channel", "sweep", "30s", duration, "how often every channel is compared with the store")
     tokens: TokenSettings = field(default_factory=TokenSettings)
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
 
 @dataclass(frozen=True)

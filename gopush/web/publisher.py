@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 from math import ceil
 from secrets import token_urlsafe
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
+from gopush.errors import RET_INTERNAL
 from gopush.rpc.model import Push, Pushed
 from gopush.web import params
 from gopush.web.counters import Counters
@@ -32,11 +34,17 @@ class Publisher:
         self._max_expire = settings.max_expire
         self._now = now
         self._counters = counters
+        self._key_rate = settings.key_rate
+        self._second = 0
+        self._in_second: Counter[str] = Counter()
         self._prefix = token_urlsafe(9)
         self._serial = count()
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """Push; without a publisher's id under one of our own, which only tells our own repeats apart. Never fails."""
+        if self._key_rate and not self._within_rate(key):
+            self._counters.limited_pushes += 1
+            return succeed(self._count(Pushed(RET_INTERNAL, 0)))
         dedupe = self._dedupe
         if push_id is None:
             push_id, dedupe = f"{self._prefix}{next(self._serial)}", self._dedupe_own
@@ -59,6 +67,14 @@ class Publisher:
     def count(self, ret: int) -> None:
         """Count a push that was answered `ret` before it went anywhere."""
         self._counters.pushes[ret] += 1
+
+    def _within_rate(self, key: str) -> bool:
+        second = int(self._now())
+        if second != self._second:
+            self._second = second
+            self._in_second.clear()
+        self._in_second[key] += 1
+        return self._in_second[key] <= self._key_rate
 
     def _count(self, pushed: Pushed) -> Pushed:
         self._counters.pushes[pushed.ret] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.gate import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings
 from gopush.settings import option
 from gopush.values import count, duration, listeners, size, switch, text
@@ -21,6 +22,13 @@ class HttpSettings:
     body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
     multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
     dedupe: float = option("push", "dedupe", "60s", duration, "how long a publisher's id is remembered at least")
+    key_rate: int = option(
+        "push",
+        "key.rate",
+        "0",
+        count(),
+        "pushes per second for one key, through this process, more fail; 0: any number",
+    )
     max_expire: int = option(
         "push", "expire.max", "4294967295", count(1, 2**32 - 1), "seconds that a push may ask to be kept at most"
     )
@@ -36,6 +44,7 @@ class HttpSettings:
     )
     auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
     tokens: TokenSettings = field(default_factory=TokenSettings)
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def reaches(port: int, trusted: Authority, own: Issued | None, seconds: float, *
         tls_key=str(own.key) if own else "",
         **({"tls": True} | more),
     )
-    session = Session(settings, lambda _session, _connected: None, lambda _event: None)
+    session = Session(settings, lambda *_: None, lambda *_: None)
     try:
         session._client.start(timeout=seconds)
     except KazooTimeoutError:

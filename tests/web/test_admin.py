@@ -339,3 +339,15 @@ def test_what_is_counted(world: World) -> None:
     world.comets.refuse = lambda key: 1001 if key == "a" else 65535
     world.post(MANY, '{"m":"1","k":"a,b,c"}', expire="1")
     assert world.web.counters.pushes == {0: 1, 65534: 1, 1001: 1, 65535: 2}
+
+
+def test_a_key_may_be_pushed_to_so_often_in_a_second(make_world: MakeWorld) -> None:
+    world = make_world(key_rate=2)
+
+    def ret(key: str) -> int:
+        answer = world.post("/1/admin/push/private", b"1", key=key, expire="0")
+        return int(json.loads(answer.body)["ret"])
+
+    assert [ret("busy") for _ in range(4)] == [0, 0, 65535, 65535]
+    assert ret("calm") == 0
+    assert world.web.counters.limited_pushes == 2
