@@ -22,6 +22,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Status,
     Token,
     TokenState,
 )
@@ -55,6 +56,9 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "notice": ([st.lists(st.builds(Notice, texts, mids, mids, blobs | nothing, numbers))], nothing),
     "close": ([st.lists(texts)], st.lists(numbers)),
     "ping": ([], nothing),
+    "status": ([], st.builds(Status, texts, numbers, numbers | nothing, numbers | nothing)),
+    "set_weight": ([numbers], nothing),
+    "drain": ([st.booleans()], nothing),
 }
 CALLS: dict[str, Call] = {**MESSAGE_CALLS, **COMET_CALLS}
 
