@@ -18,7 +18,7 @@ define debian
 fi
 endef
 
-.PHONY: help venv run test lint types check simulate chaos ini wheel deb deb-test clean
+.PHONY: bench help venv run test lint types check simulate chaos ini wheel deb deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,7 +40,8 @@ run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
 	@echo "Try, in two other terminals:"
 	@echo "  $(BIN)/gopush sub Terry-Mao"
 	@echo "  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600"
-	@echo "and see the message arrive in the first. Ctrl-C here ends gopush."
+	@echo "and see the message arrive in the first. Or in a browser: http://127.0.0.1:8091/demo"
+	@echo "Ctrl-C here ends gopush."
 	@cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
 
 test: $(READY) ## all tests, on servers of their own
@@ -64,6 +65,12 @@ chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SC
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+bench: $(READY) ## how fast gopush is on this machine: NAME=handshakes RUNS=5
+	$(call debian,command -v cc,gcc libc6-dev)
+	$(call debian,command -v redis-server,redis-server)
+	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
+	@$(BIN)/python -m bench $(if $(NAME),--name "$(NAME)") $(if $(RUNS),--runs $(RUNS))
 
 ini: $(READY) ## etc/*.ini anew, from the options as they are declared
 	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done

@@ -19,6 +19,7 @@ from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
 from gopush.message.stores import open_store
 from gopush.metrics import Metrics
+from gopush.pages import demo
 from gopush.process import advertised, give_up
 from gopush.rpc.comets import CometNode, Comets
 from gopush.rpc.coordination import StaticCoordination
@@ -49,13 +50,16 @@ class EmbeddedNode(MultiService):
         self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(comet)), rpc)
         self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
         self._upkeep = Upkeep(reactor, self._comet, self._coordination)
-        web = Web(reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline)
         self._info = NodeInfo(
             node=NAME,
             sequence=0,
             rpc=(NAME,),
             tcp=advertised("tcp", subscribers.tcp_bind, subscribers.tcp_advertise),
             ws=advertised("websocket", subscribers.websocket_bind, subscribers.websocket_advertise),
+        )
+        pages = demo.routes(int(self._info.ws[0].rpartition(":")[2])) if self._info.ws else None
+        web = Web(
+            reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=pages
         )
         message = Member(reactor, self._coordination, self._info, self._message)
         comet = Member(reactor, self._coordination, self._info, self._comet, self._comet.load)

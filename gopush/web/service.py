@@ -9,6 +9,7 @@ from pathlib import Path
 from gopush.clock import Clock
 from gopush.health import Health
 from gopush.http.factory import HttpFactory
+from gopush.http.routing import Routes
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.tokens import signed_tokens
 from gopush.web.admin import Admin
@@ -40,7 +41,9 @@ class Web:
         settings: HttpSettings,
         push_deadline: float,
         now: Callable[[], float] = time.time,
+        pages: Routes | None = None,
     ) -> None:
+        """`pages`: what the admin port shows without a key."""
         self.counters = Counters()
         self.origins = Origins()
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
@@ -58,5 +61,6 @@ class Web:
             **Cluster(coordination, comets, messages).routes(),
         }
         self.public = HttpFactory(public, clock, settings.idle)
-        admin_locked = {**locked(admin, self.keys, self.counters), **self.health.routes()}
-        self.admin = HttpFactory(guarded(admin_locked, self.origins, self.counters), clock, settings.idle)
+        unlocked = {**(pages or {}), **self.health.routes()}
+        admin_port = {**locked(admin, self.keys, self.counters), **unlocked}
+        self.admin = HttpFactory(guarded(admin_port, self.origins, self.counters), clock, settings.idle)
