@@ -39,12 +39,12 @@ class TcpSubscriber(Protocol):
         self._comet.opened(self._session)
 
     def dataReceived(self, data: bytes) -> None:
-        """See Protocol."""
+        """See Protocol. What comes after the last word is thrown away."""
         session = self._session
+        if session.state is State.CLOSING:
+            return
         if self._parser is not None:
             data = self._subscribe(self._parser, data)
-        if not data or session.state is State.CLOSING:
-            return
         heartbeats = len(data) - len(data.lstrip(b"h"))
         if heartbeats:
             session.heard(heartbeats, self._clock.seconds())
@@ -56,7 +56,7 @@ class TcpSubscriber(Protocol):
         self._comet.closed(self._session)
 
     def finish(self) -> None:
-        """See Wire. What the client still sends is thrown away."""
+        """See Wire."""
         wire.finish(self.transport)
 
     def abort(self) -> None:
@@ -70,8 +70,6 @@ class TcpSubscriber(Protocol):
     def _subscribe(self, parser: RequestParser, data: bytes) -> bytes:
         """Read the request; what came behind it."""
         session = self._session
-        if session.state is State.CLOSING:
-            return b""
         try:
             parsed = parser.feed(data)
             if parsed is None:

@@ -7,6 +7,7 @@ which every connection begins is the class's.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,8 +90,9 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def processHandshake(self) -> None:
         """The handshake or a part of it is in `data`. What is wrong with the parameters is said as a message."""
         try:
-            opening = handshake.read(self.data)
+            opening = handshake.read(self.data, self._comet.settings.connections.origins)
         except HandshakeError as refused:
+            self._comet.counters.refused_origin += refused.status is HTTPStatus.FORBIDDEN
             self.send(refused.answer)
             self.dropConnection()
             return
@@ -112,15 +114,12 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         """A message is complete: a heartbeat, or the end."""
         payload = b"".join(self.message_data or ())
         self.message_data = self.current_frame_masker = None  # the connection may now be idle for long
-        session = self._session
-        if session.state is State.CLOSING:
-            return
         if payload == b"h":
-            session.heard(1, self._clock.seconds())
+            self._session.heard(1, self._clock.seconds())
         elif not self.message_is_binary and not _is_utf8(payload):
             self._invalid_payload("a text message that is not UTF-8")
         else:
-            self._comet.end(session)
+            self._comet.end(self._session)
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Send a control frame; messages do not come through here. A client that reads no pongs is not sent many."""

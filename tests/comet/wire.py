@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import os
 import socket
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -186,6 +188,10 @@ class Client:
         for at in range(len(data)):
             self.send(data[at : at + 1])
             time.sleep(0.001)
+
+    def wait_until_taken(self) -> None:
+        """Wait until all that was sent has left this end: the comet's kernel has no room for more than a few KB."""
+        eventually(lambda: fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)) == bytes(4))
 
     def read(self, size: int) -> bytes:
         """So many bytes."""
