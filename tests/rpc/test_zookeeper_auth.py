@@ -19,7 +19,7 @@ from tests.rpc.test_zookeeper import STANDBY, A, B, Cluster, M, ids, sees
 from tests.servers import free_port
 from tests.servers.zookeeper import ZooKeeperServer
 
-OURS = {"user": "gopush", "secret": "open sesame"}
+OURS: dict[str, Any] = {"user": "gopush", "secret": "open sesame"}
 
 
 @pytest.fixture
