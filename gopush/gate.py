@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gopush.clock import Clock
 from gopush.settings import option
-from gopush.values import count
+from gopush.values import count, origins
 
 RESERVED_FILES = 200
 """Files that are kept for all else that a process does: its store, its logs, calls, its operator's connections."""
@@ -29,6 +29,9 @@ class ConnectionSettings:
     rate: int = option("connections", "rate", "20000", count(1), "new connections per second, more wait")
     most_of_address: int = option(
         "connections", "address.max", "0", count(), "connections from one address, more are closed; 0: any number"
+    )
+    origins: tuple[str, ...] = option(
+        "connections", "origins", "", origins, "web sites whose pages may connect, https://www.example.org; empty: all"
     )
 
 

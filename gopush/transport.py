@@ -46,7 +46,8 @@ class EagerServer(tcp.Server):
         gate = self._gate
         super().connectionLost(reason)
         if gate is not None:
-            gate.closed(self.client[0])
+            address: Any = self.client
+            gate.closed(address[0])
 
     def send(self, data: bytes) -> int:
         """Write; how many bytes wait after it."""

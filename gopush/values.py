@@ -19,6 +19,7 @@ _SIZE = re.compile(r"([0-9]{1,12})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _LARGEST_SIZE = 1 << 40
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
@@ -101,6 +102,15 @@ def addresses(value: str) -> tuple[str, ...]:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
             raise ValueError(f"holds {word!r}, which is not host:port (try push1.example.org:6969)")
+    return found
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """Web origins, https://www.example.org or with a port, separated by commas or blanks; may be empty."""
+    found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
+    for word in found:
+        if not _ORIGIN.fullmatch(word):
+            raise ValueError(f"holds {word!r}, which is no origin (try https://www.example.org)")
     return found
 
 

@@ -22,7 +22,7 @@ from tests.conftest import reactor
 FILES = 100_000
 
 
-def gate(clock: Clock, files: int = FILES, **settings: int) -> Gate:
+def gate(clock: Clock, files: int = FILES, **settings: Any) -> Gate:
     return Gate(clock, ConnectionSettings(**settings), files, Counters())
 
 
@@ -64,7 +64,7 @@ def listen(in_reactor: Any) -> Iterator[Ports]:
     """A comet behind a gate."""
     stops: list[Callable[[], Any]] = []
 
-    def start(**settings: int) -> tuple[int, Gate, CometServer]:
+    def start(**settings: Any) -> tuple[int, Gate, CometServer]:
         server = CometServer(SubscriberSettings(), StoreSettings())
         made = Gate(reactor, ConnectionSettings(**settings), FILES, server.comet.counters)
         port = in_reactor(

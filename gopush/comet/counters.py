@@ -33,3 +33,4 @@ class Counters:
     refused_address: int = 0
     refused_origin: int = 0
     accept_waits: int = 0
+    timed_out: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Collection
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -42,12 +43,16 @@ class HandshakeError(Exception):
 
     def __init__(self, status: HTTPStatus, *fields: bytes) -> None:
         super().__init__(status.phrase)
+        self.status = status
         lines = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode()), *fields, b"Connection: close"]
         self.answer = b"\r\n".join([*lines, b"Content-Length: 0\r\n\r\n"])
 
 
-def read(data: bytes) -> Opening | None:
-    """Read what a client sent; None where its handshake is incomplete. Raises HandshakeError."""
+def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
+    """Read what a client sent; None where its handshake is incomplete. Raises HandshakeError.
+
+    Browsers are let in from pages of `origins` (lower case; none: all); who is no browser names no origin.
+    """
     end = data.find(b"\r\n\r\n") + 4
     if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:
         raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -63,7 +68,11 @@ def read(data: bytes) -> Opening | None:
         raise HandshakeError(HTTPStatus.METHOD_NOT_ALLOWED, b"Allow: GET")
     if head["version"] != b"1.1":
         raise HandshakeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-    return Opening(_answer(_fields(head["fields"])), target["query"] or b"", data[end:])
+    fields = _fields(head["fields"])
+    origin = fields.get(b"origin")
+    if origins and origin is not None and origin.decode("latin-1").lower() not in origins:
+        raise HandshakeError(HTTPStatus.FORBIDDEN)
+    return Opening(_answer(fields), target["query"] or b"", data[end:])
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:

@@ -16,7 +16,6 @@ from gopush.comet.formats import Format
 from gopush.rpc.model import Message
 from gopush.timers import NO_SLOT
 
-REQUEST_SECONDS = 5
 GRACE_SECONDS = 5
 MAX_OWED_HEARTBEATS = 1024
 
@@ -58,7 +57,11 @@ NOWHERE = Nowhere()
 
 
 class Limits(Protocol):
-    """What may wait for one subscriber (settings `msgbuf`)."""
+    """What may wait for one subscriber (settings `msgbuf`), and how long we wait for its request."""
+
+    @property
+    def handshake(self) -> float:
+        """Seconds."""
 
     @property
     def msgbuf_messages(self) -> int:
@@ -114,7 +117,7 @@ class Session:
         self.wire: Wire = wire
         self.format = format
         self.state = State.WAITING
-        self.deadline: float = now + REQUEST_SECONDS
+        self.deadline: float = now + limits.handshake
         self.slot = NO_SLOT
         self.request: Subscribe | None = None
         self._limits = limits

@@ -34,6 +34,7 @@ class SubscriberSettings:
     rcvbuf: int = option("tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own")
     keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections")
     max_subscribers: int = option("channel", "maxsubscriber", "64", count(1), "connections that one key may have")
+    handshake: float = option("channel", "handshake", "5s", duration, "how long a client may take to subscribe")
     auth: bool = option("channel", "auth", "no", switch, "whether a subscriber needs a token")
     msgbuf_messages: int = option(
         "channel", "msgbuf.num", "4096", count(1), "messages that may wait for a slow subscriber before it is closed"

@@ -49,6 +49,7 @@ class Upkeep:
 
     def _tick(self) -> None:
         for session in self._comet.wheel.advance(self._clock.seconds()):
+            self._comet.counters.timed_out += 1
             session.abort()
         self._sweep()
 

@@ -19,7 +19,7 @@ from gopush.web.counters import Counters
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.nodes import Nodes
 from gopush.web.offline import Offline
-from gopush.web.origin import Origins, guarded
+from gopush.web.origin import Origins, guarded, listed
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher
 from gopush.web.settings import HttpSettings
@@ -60,7 +60,7 @@ class Web:
             **Tokens(messages, settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
         }
-        self.public = HttpFactory(public, clock, settings.idle)
+        self.public = HttpFactory(listed(public, settings.connections.origins, self.counters), clock, settings.idle)
         unlocked = {**(pages or {}), **self.health.routes()}
         admin_port = {**locked(admin, self.keys, self.counters), **unlocked}
         self.admin = HttpFactory(guarded(admin_port, self.origins, self.counters), clock, settings.idle)

@@ -220,3 +220,25 @@ def test_a_handshake_is_bounded() -> None:
     assert refused(opening("/sub", X="x" * (room + 1)))[0] == 431
     assert refused(b"G" * (MAX_HEAD_BYTES + 1))[0] == 431
     assert read(b"G" * MAX_HEAD_BYTES) is None
+
+
+def test_pages_of_other_sites_are_turned_away_where_sites_are_listed() -> None:
+    """protocol.md, section 2: Origin may be absent; by default any is allowed."""
+    sites = ("https://www.example.org", "null")
+    for fields in (
+        {},
+        {"Origin": "https://www.example.org"},
+        {"Origin": "HTTPS://WWW.example.org"},
+        {"Origin": "null"},
+    ):
+        assert read(opening("/sub", **fields), sites) is not None
+    for origin in ("https://example.org", "http://www.example.org", "https://www.example.org:8443", "", "x"):
+        assert read(opening("/sub", Origin=origin)) is not None
+        with pytest.raises(HandshakeError) as raised:
+            read(opening("/sub", Origin=origin), sites)
+        assert raised.value.answer.startswith(b"HTTP/1.1 403 ")
+    twice = opening("/sub", Origin="https://www.example.org").replace(
+        b"Host:", b"Origin: https://evil.example\r\nHost:"
+    )
+    with pytest.raises(HandshakeError):
+        read(twice, sites)

@@ -15,6 +15,7 @@ from tests.comet.harness import Wire, frame
 
 
 class Limits:
+    handshake = 5
     msgbuf_messages = 10
     msgbuf_bytes = 1000
 

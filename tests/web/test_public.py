@@ -10,6 +10,7 @@ import jwt
 import pytest
 from twisted.internet.task import Clock
 
+from gopush.gate import ConnectionSettings
 from gopush.rpc.coordination import View
 from gopush.rpc.model import NodeInfo, mid_at
 from gopush.rpc.settings import TokenSettings
@@ -256,3 +257,21 @@ def test_offline_messages_are_read_with_a_signed_token(make_world: MakeWorld, tm
     assert ret("k") == 0
     assert [ret("j"), ret("k", exp=1), ret("k", "t" * 32)] == [65534] * 3
     assert world.web.counters.refused_tokens == 3
+
+
+def test_pages_of_other_sites_get_nothing_where_sites_are_listed(make_world: MakeWorld) -> None:
+    """A page's script (JSONP) bears no Origin but a Referer; a device bears neither."""
+    sites = ConnectionSettings(origins=("https://www.example.org",))
+    world = make_world(connections=sites)
+    anybody = make_world()
+
+    def status(here: World, headers: str) -> int:
+        with Client(here.public.port) as client:
+            return client.request("GET", "/1/server/get?k=k&p=1&cb=f", b"", headers).status
+
+    good = ("", "Origin: https://www.example.org\r\n", "Referer: https://www.example.org/page?a=//b\r\n")
+    bad = ("Origin: https://evil.example\r\n", "Referer: https://evil.example/https://www.example.org\r\n")
+    assert [status(world, headers) for headers in good] == [200] * 3
+    assert [status(world, headers) for headers in bad] == [403] * 2
+    assert world.web.counters.foreign_origins == 2
+    assert [status(anybody, headers) for headers in good + bad] == [200] * 5
