@@ -1,0 +1,1 @@
+"""How fast gopush is, measured beside what the kernel allows: `make bench`, docs/performance.md."""
