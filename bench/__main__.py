@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     chosen = [measurement for measurement in MEASUREMENTS if options.name in measurement.name]
     program = compiled(directory())
     print(
-        f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores; CPU us: of all processes, a message or handshake"
+        f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores; CPU us: all processes, a message or handshake"
     )
     print(HEAD)
     taken: dict[str, dict[str, list[Figures]]] = {}
