@@ -177,3 +177,20 @@ def test_members_of_what_is_no_object(text: str) -> None:
 
 def test_an_empty_object_has_no_members() -> None:
     assert list(json_text.members(" { } ")) == []
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"[" * 2_000_000 + b"]" * 2_000_000,
+        b"[" + b",".join([b"[" * 1100 + b"]" * 1100] * 1900) + b"]",
+        b"{" + b",".join([b'"a":' + b"[" * 90_000 + b"]" * 90_000] * 20) + b"}",
+    ],
+)
+def test_depth_is_taken_up_to_a_bound(hostile: bytes) -> None:
+    """What is deep is walked slowly; nobody else is served meanwhile, so the walk is bounded, not only the body."""
+    json_text.check(b"[" * 90_000 + b"]" * 90_000)
+    with pytest.raises(ParameterError, match="too deeply"):
+        json_text.check(hostile)
+    with pytest.raises(ParameterError):
+        list(json_text.members(hostile.decode()))
