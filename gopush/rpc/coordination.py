@@ -78,14 +78,11 @@ class Coordination(Protocol):
         Fires once the others can see it, or after a few seconds.
         """
 
-    def withdraw(self) -> Deferred[None]:
-        """Leave everybody's view; the own view goes on."""
-
     def start(self) -> None:
         """Begin to look for the coordinator, and never give up."""
 
     def stop(self) -> Deferred[None]:
-        """Let go of the coordinator."""
+        """Leave everybody's view, and let go of the coordinator."""
 
 
 class StaticCoordination:
@@ -96,7 +93,6 @@ class StaticCoordination:
     def __init__(self, view: View | None = None) -> None:
         self.view = view or View()
         self._watchers: list[Watcher] = []
-        self._mine: list[NodeInfo] = []
 
     def watch(self, watcher: Watcher) -> None:
         """See Coordination."""
@@ -104,29 +100,20 @@ class StaticCoordination:
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
-        self._mine.append(info)
         self.adopt(View((*self.view.comets, info), self.view.messages))
         return succeed(None)
 
     def register_message(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
-        self._mine.append(info)
         self.adopt(View(self.view.comets, (*self.view.messages, info)))
         return succeed(None)
 
     def announce(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
-        self._mine = [info if mine.id == info.id else mine for mine in self._mine]
         comets, messages = (
             [info if one.id == info.id else one for one in infos] for infos in (self.view.comets, self.view.messages)
         )
         self.adopt(View(comets, messages))
-        return succeed(None)
-
-    def withdraw(self) -> Deferred[None]:
-        """See Coordination."""
-        gone, self._mine = set(self._mine), []
-        self.adopt(View(set(self.view.comets) - gone, set(self.view.messages) - gone))
         return succeed(None)
 
     def adopt(self, view: View) -> None:

@@ -80,7 +80,6 @@ class Session:
         """`on_state` hears whether there is a connection, `on_event` that something has changed."""
         self._settings = settings
         self._on_event = on_event
-        self._mine: Entry | None = None
         self._announced: NodeInfo | None = None
         self._changed: deque[str | None] = deque()
         self._cache: dict[str, Entry | None] = {}
@@ -156,19 +155,12 @@ class Session:
             self._wait(self._client.set_async(mine.path, _data(wish)))
             self._changed.append(mine.path)
             entries = self._read(owner)
-        self._mine = mine = self._find(entries, wish, owner)
+        mine = self._find(entries, wish, owner)
         if mine is None:
             raise ConnectionLoss("the registration is gone again")
         self._announced = wish.info
         self._check_again(entries, wish, mine)
         return Seen(self._without_ghosts(entries, mine), mine)
-
-    def withdraw(self) -> None:
-        """Delete the own znode."""
-        self._deadline = time.monotonic() + JOB_SECONDS
-        if self._mine is not None:
-            self._delete(self._mine.path)
-            self._mine = None
 
     def _owner(self) -> int:
         client_id = self._client.client_id

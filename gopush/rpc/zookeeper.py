@@ -96,15 +96,8 @@ class ZooKeeperCoordination:
         self._refresh()
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
-    def withdraw(self) -> Deferred[None]:
-        """See Coordination. Fires after a few seconds even if ZooKeeper does not answer."""
-        if self._wish is None or not self._running:
-            return succeed(None)
-        self._wish = self._adoption.mine = None
-        return self._bounded(self._session.withdraw)
-
     def stop(self) -> Deferred[None]:
-        """See Coordination. What is registered goes with the session."""
+        """See Coordination. What is registered goes with the session. Fires soon even if ZooKeeper does not answer."""
         if not self._running:
             return succeed(None)
         self._running = self.connected = False

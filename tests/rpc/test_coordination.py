@@ -62,19 +62,6 @@ def test_what_registers_is_in_the_view_and_everybody_is_told() -> None:
     assert coordination.connected
 
 
-def test_what_withdraws_leaves_the_view_and_others_stay() -> None:
-    other = comet("other", 9)
-    coordination = StaticCoordination(View([other]))
-    seen: list[View] = []
-    coordination.register_comet(comet("a", 0))
-    coordination.watch(seen.append)
-    assert result(coordination.withdraw()) == [None]
-    assert coordination.view == View([other])
-    assert seen == [View([other])]
-    coordination.start()
-    assert result(coordination.stop()) == [None]
-
-
 def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
     drains = comet("a", 1)._replace(draining=True)
     view = View([drains, comet("a", 2), comet("b", 3)])
@@ -89,5 +76,5 @@ def test_announcing_changes_how_a_process_is_seen() -> None:
     coordination.register_comet(comet("b", 0))
     coordination.announce(comet("a", 0)._replace(draining=True))
     assert [info.draining for info in coordination.view.comets] == [True, False]
-    coordination.withdraw()
-    assert coordination.view == View()
+    coordination.start()
+    assert result(coordination.stop()) == [None]

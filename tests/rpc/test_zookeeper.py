@@ -170,22 +170,9 @@ def test_the_lowest_sequence_number_is_active(cluster: Cluster) -> None:
     cluster.join(STANDBY)
     eventually(sees(web, [A, STANDBY], []))
     assert [info.id for info in web.view.active] == [A.id]
-    cluster.run(active.withdraw)
+    cluster.run(active.stop)
     eventually(sees(web, [STANDBY], []))
     assert [info.id for info in web.view.active] == [STANDBY.id]
-
-
-def test_who_withdraws_goes_on_watching_and_may_return(cluster: Cluster) -> None:
-    leaving = cluster.join(A)
-    staying = cluster.join(B)
-    eventually(sees(leaving, [A, B], []))
-    cluster.run(leaving.withdraw)
-    for coordination in (leaving, staying):
-        eventually(sees(coordination, [B], []))
-    cluster.join(M)
-    eventually(sees(leaving, [B], [M]))
-    cluster.run(cluster.register(leaving, A))
-    eventually(sees(staying, [A, B], [M]))
 
 
 def test_a_process_may_say_that_it_drains(cluster: Cluster) -> None:
@@ -384,7 +371,7 @@ def test_a_frozen_zookeeper_holds_nobody_up(own_cluster: Cluster, own_zookeeper:
     web, comet, leaving = own_cluster.join(), own_cluster.join(A), own_cluster.join(B)
     eventually(sees(web, [A, B], []))
     own_zookeeper.freeze()
-    own_cluster.run(leaving.withdraw)
+    own_cluster.run(leaving.announce, B._replace(draining=True))
     own_cluster.run(leaving.stop)
     eventually(lambda: not web.connected and not comet.connected)
     assert ids(web.view) == ([A.id, B.id], [])
@@ -395,9 +382,7 @@ def test_a_frozen_zookeeper_holds_nobody_up(own_cluster: Cluster, own_zookeeper:
 
 def test_stopping_before_starting_and_twice_is_fine(cluster: Cluster) -> None:
     never = ZooKeeperCoordination(reactor, ZooKeeperSettings())
-    cluster.run(never.withdraw)
     cluster.run(never.stop)
     once = cluster.join(A)
     cluster.run(once.stop)
-    cluster.run(once.withdraw)
     cluster.run(once.stop)
