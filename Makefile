@@ -18,7 +18,7 @@ define debian
 fi
 endef
 
-.PHONY: bench help venv run test lint types check simulate chaos ini wheel deb deb-test clean
+.PHONY: bench help venv run test lint types check simulate fuzz attack chaos ini wheel deb deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -71,6 +71,12 @@ bench: $(READY) ## how fast gopush is on this machine: NAME=handshakes RUNS=5
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	@$(BIN)/python -m bench $(if $(NAME),--name "$(NAME)") $(if $(RUNS),--runs $(RUNS))
+
+fuzz: $(READY) ## feed it what it must not trip over: N=10000000 SEED=7
+	@$(BIN)/python -m tests.fuzz $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED))
+
+attack: $(READY) ## attack a comet with real sockets while honest subscribers listen: NAME=silent
+	@$(BIN)/python -m tests.attack $(NAME)
 
 ini: $(READY) ## etc/*.ini anew, from the options as they are declared
 	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done
