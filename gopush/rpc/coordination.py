@@ -50,6 +50,14 @@ class View:
         """Whether the process of this id is registered."""
         return any(info.id == id for info in (*self.comets, *self.messages))
 
+    def changes(self, before: View) -> str:
+        """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070"."""
+        old = {info.id: info for info in (*before.comets, *before.messages)}
+        new = {info.id: info for info in (*self.comets, *self.messages)}
+        came = [f"+{name}" for name in new if name not in old]
+        changed = [f"~{name}" for name, info in new.items() if old.get(name, info) != info]
+        return " ".join([*came, *changed, *(f"-{name}" for name in old if name not in new)])
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
 

@@ -184,9 +184,12 @@ class ZooKeeperCoordination:
     def _adopt(self, view: View | None) -> None:
         self._settle_at(self._adoption.due)
         if view is not None:
-            self.view = view
+            before, self.view = self.view, view
             log.info(
-                "view: {comets} comets, {messages} message nodes", comets=len(view.comets), messages=len(view.messages)
+                "view: {comets} comets, {messages} message nodes ({changes})",
+                comets=len(view.comets),
+                messages=len(view.messages),
+                changes=view.changes(before),
             )
             for watcher in self._watchers:
                 watcher(view)

@@ -213,7 +213,7 @@ async def nodes_added_and_removed(stage: Stage) -> None:
         await asyncio.sleep(2)
 
 
-@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+@scenario(Rules(delay=BACK_SECONDS))
 async def short(stage: Stage) -> None:
     """A selection that fits into a test: a comet, a message node, a web node, and a graceful stop."""
     await stage.kill("comet-1")

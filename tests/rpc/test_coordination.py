@@ -70,6 +70,14 @@ def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
     assert View([drains]).owner("k") is None
 
 
+def test_what_changed_is_told_in_few_words() -> None:
+    message = NodeInfo("", 0, ("m:1",))
+    before = View([comet("a", 1), comet("b", 2), comet("c", 3)], [message])
+    after = View([comet("a", 1), comet("b", 2, weight=2), comet("d", 4)], [message])
+    assert after.changes(before) == "+d-4:6970 ~b-2:6970 -c-3:6970"
+    assert after.changes(after) == ""
+
+
 def test_announcing_changes_how_a_process_is_seen() -> None:
     coordination = StaticCoordination()
     coordination.register_comet(comet("a", 0))
