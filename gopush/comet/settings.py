@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.gate import ConnectionSettings
-from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings
+from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 from gopush.settings import option
 from gopush.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
 
@@ -35,7 +35,7 @@ class SubscriberSettings:
     keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections")
     max_subscribers: int = option("channel", "maxsubscriber", "64", count(1), "connections that one key may have")
     handshake: float = option("channel", "handshake", "5s", duration, "how long a client may take to subscribe")
-    auth: bool = option("channel", "auth", "no", switch, "whether a subscriber needs a token")
+    auth: bool = auth_option()
     msgbuf_messages: int = option(
         "channel", "msgbuf.num", "4096", count(1), "messages that may wait for a slow subscriber before it is closed"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.gate import ConnectionSettings
-from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings
+from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 from gopush.settings import option
-from gopush.values import count, duration, listeners, size, switch, text
+from gopush.values import count, duration, listeners, size, text
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HttpSettings:
         text,
         "the file of the API keys that the admin port wants (gopush key); needed beyond loopback",
     )
-    auth: bool = option("http", "auth", "no", switch, "whether offline messages need the subscriber's token")
+    auth: bool = auth_option()
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
