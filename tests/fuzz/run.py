@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from math import inf
 from random import Random
 from typing import NamedTuple
 
@@ -68,8 +69,8 @@ def mutated(random: Random, seeds: tuple[bytes, ...]) -> bytes:
     return bytes(data[:MAX_BYTES])
 
 
-def fuzz(target: Target, inputs: int, seed: int) -> Outcome:
-    """Run a target on so many inputs. Raises FuzzError."""
+def fuzz(target: Target, inputs: int, seed: int, seconds: float = inf) -> Outcome:
+    """Run a target on so many inputs, or for so long. Raises FuzzError."""
     random = Random(f"{target.name} {seed}")
     seeds = tuple(target.seeds)
     start, before = time.monotonic(), _memory()
@@ -81,6 +82,9 @@ def fuzz(target: Target, inputs: int, seed: int) -> Outcome:
             target.run(data, cuts)
         except Exception as wrong:
             raise FuzzError(f"{target.name}, seed {seed}, input {number}: {data!r} cut at {cuts}") from wrong
+        if time.monotonic() - start > seconds:
+            inputs = number + 1
+            break
         if time.monotonic() - began > SLOW_SECONDS:
             raise FuzzError(f"{target.name}, seed {seed}, input {number} took too long: {data!r} cut at {cuts}")
     return Outcome(target.name, inputs, time.monotonic() - start, _memory() - before)

@@ -1,0 +1,29 @@
+"""`python -m tests.attack [NAME]`: the attacks at full size, their figures in a table."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.attack.attacks import ATTACKS
+from tests.attack.run import attack
+
+SECONDS = 60.0
+
+
+def main() -> None:
+    """See the module."""
+    print("attack   done        p99 calm  p50     p99 (ms)  lost/received  MiB before/most/after  processor")
+    for name in sys.argv[1:] or ATTACKS:
+        found = attack(name, 1, SECONDS)
+        memory = "/".join(f"{size / 1024:.0f}" for size in found.memory)
+        print(
+            f"{name:8} {found.done:<11} {found.before_p99:<9.1f} {found.p50:<7.1f} {found.p99:<9.1f} "
+            f"{found.lost}/{found.received:<12} {memory:22} {found.processor:.0%}",
+            flush=True,
+        )
+        if "Traceback" in found.log:
+            print(found.log)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The attacks, each in a process of its own: `python -m tests.attack.attacks NAME TCP WEBSOCKET TOKEN SCALE SECONDS`.
+
+SCALE is the part of the full size (1: 5,000 silent connections, 1 GB into one `sub`, 100,000 wrong tokens).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+from tests.comet.wire import opening, request
+
+BUSY_KEY = "busy"
+
+
+class Aim(NamedTuple):
+    """Where and how much. `token` is the one of BUSY_KEY; `end` is on the monotonic clock."""
+
+    tcp: int
+    websocket: int
+    token: str
+    scale: float
+    end: float
+
+    @property
+    def over(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() > self.end
+
+
+async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", port)
+
+
+async def _closed(reader: asyncio.StreamReader, end: float) -> None:
+    with suppress(asyncio.TimeoutError):
+        while await asyncio.wait_for(reader.read(65536), max(0.01, end - time.monotonic())):
+            pass
+
+
+async def _many(count: int, work: Callable[[], Awaitable[int]]) -> int:
+    async def guarded() -> int:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            return await work()
+        return 0
+
+    return sum(await asyncio.gather(*(guarded() for _ in range(count))))
+
+
+async def silent(aim: Aim) -> int:
+    """5,000 connections that send nothing, and come again when they are closed."""
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            reader, writer = await _connect(aim.tcp)
+            made += 1
+            await _closed(reader, aim.end)
+            writer.close()
+        return made
+
+    return await _many(int(5000 * aim.scale), one)
+
+
+async def slow(aim: Aim) -> int:
+    """1,000 connections that send a byte a second."""
+
+    async def one() -> int:
+        sent = 0
+        while not aim.over:
+            _, writer = await _connect(aim.tcp)
+            for byte in request("sub", "slow", "30"):
+                if aim.over or writer.transport.is_closing():
+                    break
+                writer.write(bytes([byte]))
+                sent += 1
+                await asyncio.sleep(1)
+            writer.close()
+        return sent
+
+    return await _many(int(1000 * aim.scale), one)
+
+
+async def flood(aim: Aim) -> int:
+    """1 GB into `sub`s: as much into each as it takes."""
+    left, block = int(aim.scale * (1 << 30)), b"x" * (1 << 20)
+    total = 0
+    while total < left and not aim.over:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", aim.tcp), timeout=10) as connection:
+            connection.sendall(b"*5\r\n$3\r\nsub\r\n$255\r\n")
+            while total < left and not aim.over:
+                total += connection.send(block)
+    return total
+
+
+async def frames(aim: Aim) -> int:
+    """Frames that are larger than allowed, again and again, each with as much of them as is taken."""
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            reader, writer = await _connect(aim.websocket)
+            writer.write(opening(f"/sub?key={BUSY_KEY}&heartbeat=30&ver=1&token={aim.token}"))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"mask" + b"x" * 65536)
+            made += 1
+            await _closed(reader, min(aim.end, time.monotonic() + 1))
+            writer.close()
+        return made
+
+    return await _many(int(50 * aim.scale) or 1, one)
+
+
+async def deaf(aim: Aim) -> int:
+    """Readers that never read, on a busy key, and come again when they are closed."""
+    made = 0
+    while not aim.over:
+        readers = []
+        for _ in range(10):
+            with suppress(OSError):
+                raw = socket.socket()
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                raw.settimeout(10)
+                raw.connect(("127.0.0.1", aim.tcp))
+                raw.sendall(request("sub", BUSY_KEY, "30", aim.token, "1"))
+                readers.append(raw)
+                made += 1
+        await asyncio.sleep(min(5, max(0.1, aim.end - time.monotonic())))
+        for raw in readers:
+            raw.close()
+    return made
+
+
+async def tokens(aim: Aim) -> int:
+    """100,000 wrong tokens, as fast as they are answered."""
+    left = int(100_000 * aim.scale)
+
+    async def one() -> int:
+        nonlocal left
+        refused = 0
+        while left > 0 and not aim.over:
+            left -= 1
+            reader, writer = await _connect(aim.tcp)
+            writer.write(request("sub", BUSY_KEY, "30", "wrong" * 8, "1"))
+            refused += await reader.readexactly(4) == b"-a\r\n"
+            writer.close()
+        return refused
+
+    return await _many(50, one)
+
+
+ATTACKS: dict[str, Callable[[Aim], Awaitable[int]]] = {
+    attack.__name__: attack for attack in (silent, slow, flood, frames, deaf, tokens)
+}
+
+
+def main() -> None:
+    """See the module; prints how much it did."""
+    name, tcp, websocket, token, scale, seconds = sys.argv[1:]
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    aim = Aim(int(tcp), int(websocket), token, float(scale), time.monotonic() + float(seconds))
+
+    async def run() -> None:
+        print(await ATTACKS[name](aim))
+
+    asyncio.run(run())
+
+
+if __name__ == "__main__":
+    main()

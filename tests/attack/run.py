@@ -1,0 +1,74 @@
+"""One attack on a gopush of its own, while honest subscribers listen."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+from tests.attack.attacks import BUSY_KEY
+from tests.attack.victim import Honest, Victim
+
+BUSY_BODY = b'"%b"' % (b"x" * 20_000)
+REST_SECONDS = 8.0
+
+
+class Outcome(NamedTuple):
+    """`done`: what the attack counts. Delays of honest messages in ms, before and meanwhile; memory in KiB, before, at
+    most and after; `processor`: how much of one the victim used meanwhile."""
+
+    name: str
+    done: int
+    before_p99: float
+    p50: float
+    p99: float
+    lost: int
+    received: int
+    memory: tuple[int, int, int]
+    processor: float
+    log: str
+
+
+def attack(name: str, scale: float, seconds: float, honest: int = 100) -> Outcome:
+    """Attack for so long at most."""
+    with Victim() as victim:
+        token = victim.token(BUSY_KEY)
+        calm = Honest(victim, honest)
+        quiet_until = time.monotonic() + min(5.0, seconds)
+        asyncio.run(calm.run(lambda: time.monotonic() > quiet_until))
+        before = victim.memory
+        used, started = victim.processor_seconds, time.monotonic()
+        command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket), token]
+        attacker = subprocess.Popen([*command, str(scale), str(seconds)], stdout=subprocess.PIPE)
+        most = before
+        listeners = Honest(victim, honest)
+
+        def over() -> bool:
+            nonlocal most
+            most = max(most, victim.memory)
+            if name == "deaf":
+                victim.call("POST", f"/1/admin/push/private?key={BUSY_KEY}&expire=1", BUSY_BODY)
+            return attacker.poll() is not None
+
+        try:
+            asyncio.run(listeners.run(over))
+            took = time.monotonic() - started
+            processor = (victim.processor_seconds - used) / took
+        finally:
+            attacker.kill()
+        out, _ = attacker.communicate()
+        time.sleep(min(REST_SECONDS, seconds))
+        return Outcome(
+            name,
+            int(out or b"0"),
+            calm.percentile(0.99),
+            listeners.percentile(0.5),
+            listeners.percentile(0.99),
+            listeners.lost,
+            len(listeners.delays),
+            (before, most, victim.memory),
+            processor,
+            victim.log,
+        )

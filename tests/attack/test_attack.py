@@ -1,0 +1,24 @@
+"""The attacks in a short form; `make attack` is the full one. The machine may be busy: only what is grave fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.attack.attacks import ATTACKS
+from tests.attack.run import attack
+
+GRAVE_MS = 2000
+GROWTH_KIB = 40_000
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_honest_are_served_and_memory_comes_back(name: str) -> None:
+    found = attack(name, 0.02, 1.5, honest=20)
+    assert found.done
+    assert found.lost == 0
+    assert found.received
+    assert found.p99 < GRAVE_MS
+    before, _, after = found.memory
+    assert after - before < GROWTH_KIB
+    assert "Traceback" not in found.log
+    assert "wrongwrong" not in found.log
