@@ -6,11 +6,12 @@ Names begin with `gopush_`, then the role. Families are read when somebody asks,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, GCCollector, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from gopush.http.request import Request
 from gopush.http.response import Response
@@ -19,6 +20,19 @@ from gopush.http.routing import Route, Routes
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+class Counted(Protocol):
+    """A distribution that somebody counts: `counts[i]` of at most `bounds[i]`, the last one of all that were more."""
+
+    @property
+    def bounds(self) -> Sequence[float]: ...  # noqa: D102
+
+    @property
+    def counts(self) -> Sequence[int]: ...  # noqa: D102
+
+    @property
+    def total(self) -> float: ...  # noqa: D102
 
 
 class Metrics:
@@ -43,6 +57,10 @@ class Metrics:
             f"gopush_{name}", meaning, buckets=buckets, registry=self._registry
         ).observe
         return observe
+
+    def distribution(self, name: str, meaning: str, counted: Counted) -> None:
+        """Show what is counted elsewhere as gopush_<name>: for what comes too often for histogram()."""
+        self._registry.register(_Distribution(f"gopush_{name}", meaning, counted))
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
@@ -80,3 +98,16 @@ class _Gauge:
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See prometheus_client.registry.Collector."""
         yield GaugeMetricFamily(self._name, self._meaning, value=self._read())
+
+
+class _Distribution:
+    def __init__(self, name: str, meaning: str, counted: Counted) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._counted = counted
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """See prometheus_client.registry.Collector."""
+        bounds = [*map(str, self._counted.bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(self._counted.counts), strict=True))
+        yield HistogramMetricFamily(self._name, self._meaning, buckets=buckets, sum_value=self._counted.total)

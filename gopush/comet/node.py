@@ -105,7 +105,7 @@ class CometNode(MultiService):
         return Deferred.fromCoroutine(self._leave())
 
     async def _leave(self) -> None:
-        log.info("leaving: {count} subscribers move", count=self.comet.subscribers)
+        log.info("leaving: {count} subscribers move", count=self.comet.subscribed)
         await self._member.leave()
         self._upkeep.move_all()
         if not await quiet(

@@ -22,7 +22,7 @@ from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Notice, Push, Pushed, mid_at
+from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Load, Notice, Push, Pushed, mid_at
 from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
@@ -89,6 +89,11 @@ class Comet:
             closed.append(len(sessions))
         return succeed(closed)
 
+    def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        """See CometService."""
+        channels = map(self.channels.get, keys)
+        return succeed([0 if channel is None else channel.subscribers for channel in channels])
+
     def ping(self) -> Deferred[None]:
         """See CometService."""
         return succeed(None)
@@ -132,13 +137,14 @@ class Comet:
             self._joining.forget(channel)
 
     @property
-    def subscribers(self) -> int:
+    def subscribed(self) -> int:
         """How many connections have a key."""
         return sum(channel.subscribers for channel in self.channels.values())
 
-    def load(self) -> tuple[int, int]:
-        """How many connections and channels there are."""
-        return self.counters.connections_added - self.counters.connections_removed, len(self.channels)
+    def load(self) -> Load:
+        """What there is to do here."""
+        counters = self.counters
+        return Load(counters.connections_added - counters.connections_removed, len(self.channels), counters.deliveries)
 
     def refuse_parameter(self, session: Session) -> None:
         """The client's request makes no sense."""

@@ -66,7 +66,7 @@ class EmbeddedNode(MultiService):
         health = Health(reactor, self._messages.ping)
         metrics = Metrics()
         show_message(self._message, metrics)
-        show_web(web.counters, metrics)
+        show_web(web, metrics)
         ClientPorts(reactor, self._comet, subscribers, settings, health, metrics).setServiceParent(self)  # type: ignore[no-untyped-call]
         HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
 

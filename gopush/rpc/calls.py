@@ -98,10 +98,15 @@ _read = record(Read, str, int, int)
 _head = record(Head, int, int)
 _notice = record(Notice, str, int, int, (bytes, type(None)), int)
 _token = record(Token, bytes, int)
-_status = record(Status, str, int, (int, type(None)), (int, type(None)))
+_full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
+
+
+def _status(row: Any) -> Status:
+    """An older process does not say how much it has delivered."""
+    return _full_status((*row, None) if type(row) is tuple and len(row) == 4 else row)
 
 
 def _append(row: Any) -> Append:
@@ -138,4 +143,5 @@ COMET_CALLS: Mapping[str, Call] = {
     "push": Call((many(_push),), many(_pushed)),
     "notice": Call((many(_notice),), _none),
     "close": Call((many(_text),), many(_number)),
+    "subscribers": Call((many(_text),), many(_number)),
 }

@@ -83,6 +83,13 @@ class Comets:
             answer.addErrback(lambda _: 0)
         return gatherResults(answers).addCallback(sum)
 
+    def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
+        """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+        names = list(self._peers.live)
+        asked = [self._peers.ask(name, lambda node: node.subscribers([key])) for name in names]
+        answers = [one.addCallbacks(lambda counts: counts[0], lambda _: None) for one in asked]
+        return gatherResults(answers).addCallback(lambda counts: dict(zip(names, counts, strict=True)))
+
     def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
         """Call this comet as its administrator. Fails with UnavailableError."""
         return self._peers.ask(name, call)

@@ -11,14 +11,14 @@ import gopush
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
 from gopush.rpc.coordination import Coordination
-from gopush.rpc.model import MAX_WEIGHT, NodeInfo, Status
+from gopush.rpc.model import MAX_WEIGHT, Load, NodeInfo, Status
 
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change; it comes all the same."""
 
 
 class Member:
-    """Implements NodeService; all other calls are those of `service`. `load`: its connections and channels."""
+    """Implements NodeService; all other calls are those of `service`. `load`: what a comet holds."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Member:
         coordination: Coordination,
         info: NodeInfo,
         service: object,
-        load: Callable[[], tuple[int, int] | None] = lambda: None,
+        load: Callable[[], Load] = Load,
     ) -> None:
         self.info = info
         self._clock = clock
@@ -40,9 +40,8 @@ class Member:
 
     def status(self) -> Deferred[Status]:
         """See NodeService."""
-        connections, channels = self._load() or (None, None)
         age = int(self._clock.seconds() - self._started)
-        return succeed(Status(gopush.__version__, age, connections, channels))
+        return succeed(Status(gopush.__version__, age, *self._load()))
 
     def set_weight(self, weight: int) -> Deferred[None]:
         """See NodeService."""

@@ -147,13 +147,22 @@ class Token(NamedTuple):
     expires: int
 
 
+class Load(NamedTuple):
+    """What a comet holds now, and how many messages it has delivered since its start; None where it is no comet."""
+
+    connections: int | None = None
+    channels: int | None = None
+    deliveries: int | None = None
+
+
 class Status(NamedTuple):
-    """How a process is: its version, its age in seconds, and what a comet holds (None where it is none)."""
+    """How a process is: its version, its age in seconds, and the fields of its Load."""
 
     version: str
     age: int
     connections: int | None
     channels: int | None
+    deliveries: int | None = None
 
 
 class NodeInfo(NamedTuple):

@@ -157,6 +157,10 @@ class RemoteComet(_RemoteNode):
         """See CometService."""
         return self.batch("close", keys)
 
+    def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        """See CometService."""
+        return self.batch("subscribers", keys)
+
 
 class RemoteMessage(_RemoteNode):
     """A message node in another process, as services.py describes it."""

@@ -70,5 +70,8 @@ class CometService(Protocol):
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """Close the subscribers of these keys, without a word to them; answers how many each had."""
 
+    def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        """How many subscribers each of these keys has here."""
+
     def ping(self) -> Deferred[None]:
         """Answer."""

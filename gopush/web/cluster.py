@@ -117,7 +117,7 @@ def _shown(view: View, process: _Process, status: Status) -> dict[str, Any]:
     info, answers = process.info, status is not _UNKNOWN
     shown = {"role": process.role, "node": info.node, "state": _state(view, process), "weight": info.weight}
     shown |= {"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws}
-    shown |= {"connections": status.connections, "channels": status.channels}
+    shown |= {"connections": status.connections, "channels": status.channels, "deliveries": status.deliveries}
     return shown | {"age": status.age if answers else None, "version": status.version if answers else None}
 
 

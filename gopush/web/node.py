@@ -82,7 +82,7 @@ class WebNode(MultiService):
         self._ports = HttpPorts(reactor, web, settings)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         metrics = Metrics()
-        show(web.counters, metrics)
+        show(web, metrics)
         statistics = HttpFactory({**web.health.routes(), **metrics.routes()}, reactor, settings.idle)
         Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None

@@ -51,5 +51,8 @@ class Comets(Nodes, Protocol):
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers everywhere; how many there were."""
 
+    def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
+        """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+
     def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers. Fails with UnavailableError."""

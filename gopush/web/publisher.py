@@ -14,6 +14,7 @@ from gopush.errors import RET_INTERNAL
 from gopush.rpc.model import Push, Pushed
 from gopush.web import params
 from gopush.web.counters import Counters
+from gopush.web.latency import Latency
 from gopush.web.peers import Comets
 from gopush.web.settings import HttpSettings
 
@@ -27,6 +28,7 @@ class Publisher:
     def __init__(
         self, comets: Comets, settings: HttpSettings, deadline: float, now: Callable[[], float], counters: Counters
     ) -> None:
+        self.latency = Latency()
         self._comets = comets
         self._deadline = deadline
         self._dedupe = ceil(settings.dedupe)
@@ -48,8 +50,9 @@ class Publisher:
         dedupe = self._dedupe
         if push_id is None:
             push_id, dedupe = f"{self._prefix}{next(self._serial)}", self._dedupe_own
-        push = Push(key, body, expire, push_id, dedupe, self._now() + self._deadline)
-        return self._comets.push(push).addCallback(self._count)
+        now = self._now()
+        push = Push(key, body, expire, push_id, dedupe, now + self._deadline)
+        return self._comets.push(push).addCallback(self._answered, now)
 
     async def push_to(self, keys: Sequence[str], body: bytes, expire: int, push_id: str | None) -> list[Pushed]:
         """Push one message to many keys; the answers in the order of the keys."""
@@ -75,6 +78,10 @@ class Publisher:
             self._in_second.clear()
         self._in_second[key] += 1
         return self._in_second[key] <= self._key_rate
+
+    def _answered(self, pushed: Pushed, since: float) -> Pushed:
+        self.latency.observe(self._now() - since)
+        return self._count(pushed)
 
     def _count(self, pushed: Pushed) -> Pushed:
         self._counters.pushes[pushed.ret] += 1

@@ -10,12 +10,14 @@ from gopush.clock import Clock
 from gopush.health import Health
 from gopush.http.factory import HttpFactory
 from gopush.http.routing import Routes
+from gopush.pages import admin as admin_page
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.tokens import signed_tokens
 from gopush.web.admin import Admin
 from gopush.web.bulk import Bulk
 from gopush.web.cluster import Cluster
 from gopush.web.counters import Counters
+from gopush.web.insight import Insight
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.nodes import Nodes
 from gopush.web.offline import Offline
@@ -43,12 +45,13 @@ class Web:
         now: Callable[[], float] = time.time,
         pages: Routes | None = None,
     ) -> None:
-        """`pages`: what the admin port shows without a key."""
+        """`pages`: what the admin port shows without a key, besides the administrators' page."""
         self.counters = Counters()
         self.origins = Origins()
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
         publisher = Publisher(comets, settings, push_deadline, now, self.counters)
+        self.latency = publisher.latency
         public = {
             **Nodes(coordination, now, self.counters).routes(),
             **Offline(messages, settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
@@ -59,8 +62,9 @@ class Web:
             **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
             **Tokens(messages, settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
+            **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
         self.public = HttpFactory(listed(public, settings.connections.origins, self.counters), clock, settings.idle)
-        unlocked = {**(pages or {}), **self.health.routes()}
+        unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
         admin_port = {**locked(admin, self.keys, self.counters), **unlocked}
         self.admin = HttpFactory(guarded(admin_port, self.origins, self.counters), clock, settings.idle)

@@ -53,7 +53,8 @@ class Tokens:
         return kept.addCallback(lambda _: b'{"token":"%b","expires":%d}' % (token.encode(), expires))
 
     def _list(self, request: Request) -> Deferred[bytes]:
-        return self._messages.tokens(params.key(request.query, "key")).addCallback(_list_data)
+        listed = self._messages.tokens(params.key(request.query, "key"))
+        return listed.addCallback(lambda tokens: b'{"tokens":[%b]}' % listing(tokens))
 
     def _revoke(self, request: Request) -> Deferred[bytes]:
         key = params.key(request.query, "key")
@@ -77,6 +78,7 @@ def _named_digest(request: Request) -> bytes:
     return bytes.fromhex(listed)
 
 
-def _list_data(tokens: list[Token]) -> bytes:
-    listed = (b'{"digest":"%b","expires":%d}' % (token.digest.hex().encode(), token.expires) for token in tokens)
-    return b'{"tokens":[%b]}' % b",".join(listed)
+def listing(tokens: list[Token]) -> bytes:
+    """Tokens as they are shown: the members of a JSON array."""
+    shown = (b'{"digest":"%b","expires":%d}' % (token.digest.hex().encode(), token.expires) for token in tokens)
+    return b",".join(shown)

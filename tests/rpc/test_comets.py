@@ -51,6 +51,9 @@ class Comet:
         self.closed += keys
         return self._answer([self.number] * len(keys))
 
+    def subscribers(self, keys: list[str]) -> Deferred[list[int]]:
+        return self._answer([self.number] * len(keys))
+
     def ping(self) -> Deferred[None]:
         return self._answer(None)
 

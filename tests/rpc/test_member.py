@@ -10,7 +10,7 @@ import gopush
 from gopush.errors import UnavailableError
 from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.member import ANNOUNCE_SECONDS, Member
-from gopush.rpc.model import NodeInfo, Status
+from gopush.rpc.model import Load, NodeInfo, Status
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
@@ -66,10 +66,10 @@ def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
 
 def test_the_status_tells_version_age_and_load(coordination: StaticCoordination) -> None:
     clock = Clock()
-    comet = Member(clock, coordination, COMET, Service(), lambda: (3, 2))
+    comet = Member(clock, coordination, COMET, Service(), lambda: Load(3, 2, 7))
     message = Member(clock, coordination, COMET, Service())
     clock.advance(12.5)
-    assert result(comet.status()) == [Status(gopush.__version__, 12, 3, 2)]
+    assert result(comet.status()) == [Status(gopush.__version__, 12, 3, 2, 7)]
     assert result(message.status()) == [Status(gopush.__version__, 12, None, None)]
 
 
@@ -78,13 +78,13 @@ def test_processes_are_administered_from_others(in_reactor: InReactor, serve: ob
     """Over a real connection; the service's own calls pass through."""
     coordination = StaticCoordination()
     in_reactor(coordination.register_comet, COMET)
-    member = in_reactor(Member, reactor, coordination, COMET, Service(), lambda: (3, 2))
+    member = in_reactor(Member, reactor, coordination, COMET, Service(), lambda: Load(3, 2, 7))
     port = in_reactor(reactor.listenTCP, 0, serve(reactor, member, "secret"), interface="127.0.0.1")  # type: ignore[operator]
     info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
     caller = in_reactor(remote, reactor, info, RpcSettings(secret="secret"), 10)
     try:
         in_reactor(caller.ping)
-        assert in_reactor(caller.status) == Status(gopush.__version__, 0, 3, 2)
+        assert in_reactor(caller.status) == Status(gopush.__version__, 0, 3, 2, 7)
         in_reactor(caller.set_weight, 9)
         in_reactor(caller.drain, True)
         assert coordination.view.comets == (COMET._replace(weight=9, draining=True),)

@@ -96,6 +96,9 @@ class OneComet:
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
         return succeed([len(key) for key in keys])
 
+    def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        return succeed([len(key) for key in keys])
+
     def ping(self) -> Deferred[None]:
         return succeed(None)
 

@@ -162,6 +162,9 @@ class Remote:
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
         return self._call(lambda comet: comet.close(keys))
 
+    def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
+        return self._call(lambda comet: comet.subscribers(keys))
+
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         return self._call(lambda message: message.append(appends))
 

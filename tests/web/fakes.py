@@ -130,6 +130,9 @@ class FakeComets(FakeNodes):
         assert key not in self._messages.logs, "a message was there when the subscribers were closed"
         return succeed(1)
 
+    def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
+        return succeed({name: None if name == "silent" else len(key) for name in ("10.0.0.1:6970", "silent")})
+
     def ping(self) -> Deferred[None]:
         return fail(UnavailableError("no comet answers")) if self.none_known else succeed(None)
 

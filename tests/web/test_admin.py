@@ -274,7 +274,7 @@ def test_other_methods_and_paths(world: World) -> None:
             assert (answer.status, answer.headers["allow"]) == (405, "POST")
             assert client.request("HEAD", path).status == 405
         assert client.request("POST", "/1/server/get").status == 404
-        assert client.request("GET", "/").status == 404
+        assert client.request("GET", "/pages/").status == 404
 
 
 def test_requests_of_web_pages_pass_only_from_our_own_addresses(world: World) -> None:

@@ -25,7 +25,7 @@ def cluster(make_world: MakeWorld) -> World:
     """All processes of the view answer, but for c2."""
     world = make_world()
     world.in_reactor(world.coordination.adopt, View(COMETS, MESSAGES))
-    for name, status in (("c1:6970", Status("1.0", 60, 5, 4)), ("c1s:6970", Status("1.1", 6, 0, 0))):
+    for name, status in (("c1:6970", Status("1.0", 60, 5, 4, 900)), ("c1s:6970", Status("1.1", 6, 0, 0))):
         world.comets.nodes[name] = FakeNode(status)
     for name in ("m1:8070", "m2:8070"):
         world.messages.nodes[name] = FakeNode(Status("1.0", 7, None, None))
@@ -54,6 +54,7 @@ def test_nodes_are_listed_with_what_they_say_themselves(cluster: World) -> None:
         "ws": ["c1:6968"],
         "connections": 5,
         "channels": 4,
+        "deliveries": 900,
         "age": 60,
         "version": "1.0",
     }

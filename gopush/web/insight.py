@@ -1,0 +1,78 @@
+"""What administrators see besides the nodes: this web node's numbers, and a key (protocol.md, section 10)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from gopush.http.request import Request
+from gopush.http.routing import Route, Routes
+from gopush.rpc.coordination import Coordination
+from gopush.rpc.model import Message
+from gopush.web import params
+from gopush.web.answers import api
+from gopush.web.counters import Counters
+from gopush.web.latency import Latency
+from gopush.web.peers import Comets, Messages
+from gopush.web.tokens import listing
+
+MAX_SHOWN = 1000
+
+
+class Insight:
+    """Looks, and changes nothing."""
+
+    def __init__(
+        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Latency
+    ) -> None:
+        self._coordination = coordination
+        self._messages = messages
+        self._comets = comets
+        self._counters = counters
+        self._latency = latency
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        return {
+            "/1/admin/status": {"GET": Route(api(self._status))},
+            "/1/admin/key": {"GET": Route(api(self._key))},
+        }
+
+    def _status(self, _request: Request) -> bytes:
+        latency = self._latency
+        shown = {"pushes": self._counters.pushes, "lookups": self._counters.lookups, "reads": self._counters.reads}
+        took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
+        return _json({**shown, "push_seconds": took})
+
+    def _key(self, request: Request) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._show(params.key(request.query, "key")))
+
+    async def _show(self, key: str) -> bytes:
+        view = self._coordination.view
+        owner = view.owner(key)
+        shown: dict[str, Any] = {"owner": None if owner is None else owner.id, "ws": [] if owner is None else owner.ws}
+        messages, more = await self._kept(key)
+        shown["messages"] = [{"mid": message.mid, "size": len(message.body)} for message in messages]
+        shown["more"] = more
+        tokens = await self._messages.tokens(key)
+        counts = await self._comets.subscribers(key)
+        shown["subscribers"] = [
+            {"node": comet.node, "rpc": comet.rpc, "count": counts.get(comet.id)} for comet in view.comets
+        ]
+        return b'%b,"tokens":[%b]}' % (_json(shown)[:-1], listing(tokens))
+
+    async def _kept(self, key: str) -> tuple[list[Message], bool]:
+        """The oldest messages that are kept, and whether there are more."""
+        messages: list[Message] = []
+        more = True
+        while more and len(messages) < MAX_SHOWN:
+            page = await self._messages.read(key, messages[-1].mid if messages else 0)
+            messages += page.messages
+            more = page.more and bool(page.messages)
+        return messages[:MAX_SHOWN], more or len(messages) > MAX_SHOWN
+
+
+def _json(shown: dict[str, Any]) -> bytes:
+    return json.dumps(shown, separators=(",", ":")).encode()
