@@ -88,6 +88,9 @@ class Connected:
         self._world.turns()
         protocol.connectionLost()
         self._world.turns()
+        self._world.clock.advance(0.5)
+        self._world.node.calls.clear()
+        self._world.store.logs.clear()
         comet = self._world.comet
         assert protocol._session.state is State.CLOSING
         assert comet.counters.connections_added == comet.counters.connections_removed + 1
