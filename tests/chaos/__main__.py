@@ -11,7 +11,7 @@ import time
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import RATE, Load
-from tests.chaos.scenarios import REPLICATED, SCENARIOS, Stage
+from tests.chaos.scenarios import QUORUM, REPLICATED, SCENARIOS, Stage
 from tests.chaos.verdict import Outcome
 
 CALM_SECONDS = 3.0
@@ -31,7 +31,7 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
     """Play a scenario on a cluster of its own, and print what came of it; whether all rules were kept."""
     act, rules = SCENARIOS[name]
     print(f"{name} (seed {seed}): {(act.__doc__ or '').strip()}", flush=True)
-    cluster = Cluster(replicated=name in REPLICATED)
+    cluster = Cluster(replicated=name in REPLICATED, quorum=name in QUORUM)
     with cluster.running():
         began = time.monotonic()
         outcome = asyncio.run(play(name, cluster, seed, minutes, rate))

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.servers.quorum import ZooKeeperQuorum
 from tests.servers.redis import RedisServer
 from tests.servers.sentinel import Replicated
 from tests.servers.zookeeper import ZooKeeperServer
@@ -112,12 +113,16 @@ class Node:
 class Cluster:
     """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
 
-    def __init__(self, *, replicated: bool = False) -> None:
-        """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both."""
+    def __init__(self, *, replicated: bool = False, quorum: bool = False) -> None:
+        """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both.
+
+        `quorum`: three ZooKeeper servers.
+        """
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
         self.replicated = Replicated(sentinels=2) if replicated else None
         self.zookeeper = ZooKeeperServer()
+        self.quorum = ZooKeeperQuorum() if quorum else None
         self.nodes: dict[str, Node] = {}
         self._kept = False
         for name, node in (("comet-1", "node1"), ("comet-1-standby", "node1"), ("comet-2", "node2")):
@@ -132,7 +137,8 @@ class Cluster:
 
     def add(self, role: str, name: str, node: str = "") -> Node:
         """One more process, not started yet."""
-        ini: Ini = {"zookeeper": {"addr": self.zookeeper.address, "timeout": f"{SESSION_SECONDS}s"}}
+        coordinator = self.quorum or self.zookeeper
+        ini: Ini = {"zookeeper": {"addr": coordinator.address, "timeout": f"{SESSION_SECONDS}s"}}
         if role == "comet":
             ini["base"] = {"node": node}
         elif role == "message":
@@ -166,7 +172,7 @@ class Cluster:
         with ExitStack() as stack:
             stack.callback(self._kill_all)
             stack.enter_context(self.replicated or self.redis)
-            stack.enter_context(self.zookeeper)
+            stack.enter_context(self.quorum or self.zookeeper)
             self["comet-1"].start()  # first, so that its standby is the standby
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda node: node.start(), [node for node in self.nodes.values() if node.dead_since]))

@@ -61,6 +61,9 @@ SCENARIOS: dict[str, tuple[Act, Rules]] = {}
 REPLICATED = {"redis-failed-over"}
 """Those that need a cluster with two Redis servers and sentinels."""
 
+QUORUM = {"zookeeper-leader-killed"}
+"""Those that need three ZooKeeper servers."""
+
 
 def scenario(rules: Rules) -> Callable[[Act], Act]:
     """Enter a function's name, with dashes, into SCENARIOS."""
@@ -191,6 +194,21 @@ async def zookeeper_empty(stage: Stage) -> None:
     await asyncio.sleep(1)
     await asyncio.to_thread(stage.cluster.zookeeper.start)
     await asyncio.sleep(16)
+
+
+@scenario(Rules(delay=BACK_SECONDS))
+async def zookeeper_leader_killed(stage: Stage) -> None:
+    """Of three ZooKeeper servers the one that leads dies; the others go on. A comet dies after that."""
+    quorum = stage.cluster.quorum
+    assert quorum is not None
+    leader = await asyncio.to_thread(lambda: quorum.leader)
+    assert leader is not None
+    await asyncio.to_thread(leader.kill)
+    await asyncio.sleep(8)
+    await stage.kill("comet-2")
+    await asyncio.sleep(8)
+    await asyncio.to_thread(leader.start)
+    await asyncio.sleep(5)
 
 
 @scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
