@@ -204,7 +204,7 @@ class RequestParser:
             self._body = self._sink.stream(request, route)
 
     def _check_length(self, request: Request) -> None:
-        coding, length = (request.headers.get(name) for name in (b"transfer-encoding", b"content-length"))
+        coding, length = request.headers.get(b"transfer-encoding"), request.headers.get(b"content-length")
         if coding is None:
             if int(length or 0) > self._room:
                 raise self._too_large(request)

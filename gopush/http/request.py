@@ -29,7 +29,7 @@ class Form:
         encoded = self._values.get(name.encode())
         if encoded is None:
             return None
-        if _BAD_ESCAPE.search(encoded):
+        if b"%" in encoded and _BAD_ESCAPE.search(encoded):
             raise ParameterError(f"{name} is not form-encoded")
         try:
             return _plain(encoded).decode()
