@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock
@@ -18,8 +17,6 @@ from gopush.rpc.model import Head, Message, Page
 
 SLICE_SUBSCRIBERS = 256
 RETRY_SECONDS = 0.5
-
-log = Logger()
 
 
 class Delivery:
@@ -81,7 +78,6 @@ class Delivery:
             self.advance(channel)
 
     def _unread(self, _: Failure, channel: Channel) -> None:
-        log.debug("the log of a channel cannot be read; again in {seconds} s", seconds=RETRY_SECONDS)
         self._clock.callLater(RETRY_SECONDS, self._retry, channel)
 
     def _retry(self, channel: Channel) -> None:

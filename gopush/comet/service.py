@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock
@@ -27,8 +26,6 @@ from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
 CURSOR_AHEAD_SECONDS = 60
-
-log = Logger()
 
 
 class Comet:
@@ -179,8 +176,7 @@ class Comet:
         body = None if appended.repeat and push.expire else push.body
         self._offer(Notice(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS))
 
-    def _not_appended(self, failure: Failure, push: Push, batch: _Batch, index: int) -> None:
-        log.debug("a push was not stored: {reason}", reason=failure.getErrorMessage())
+    def _not_appended(self, _: Failure, push: Push, batch: _Batch, index: int) -> None:
         self.counters.messages_failed += 1
         batch.answer(index, Pushed(RET_INTERNAL, 0))
         # It may have been stored all the same: nobody knows, so the log is compared.

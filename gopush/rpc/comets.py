@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
@@ -25,8 +24,6 @@ from gopush.rpc.settings import RpcSettings
 OVERHEAD_BYTES = 64
 
 T = TypeVar("T")
-
-log = Logger()
 
 
 class CometNode(CometService, NodeService, Protocol):
@@ -74,7 +71,7 @@ class Comets:
     def notice(self, name: str, notice: Notice) -> None:
         """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
         told = self._peers.call_peer(self._notice, name, notice, OVERHEAD_BYTES + len(notice.body or b""))
-        told.addErrback(lambda _: log.debug("a notice to {comet} was lost", comet=name))
+        told.addErrback(lambda _: None)  # Peers has said that this comet does not answer
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
@@ -121,8 +118,7 @@ class Comets:
                 return pushed
         return refused
 
-    def _unreachable(self, failure: Failure) -> Pushed:
-        log.debug("a push was refused: {reason}", reason=failure.getErrorMessage())
+    def _unreachable(self, _: Failure) -> Pushed:
         return Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0)
 
     def _adopt(self, view: View) -> None:
