@@ -41,12 +41,14 @@ run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
 	@echo "  $(BIN)/gopush sub Terry-Mao"
 	@echo "  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600"
 	@echo "and see the message arrive in the first. Or in a browser: http://127.0.0.1:8091/demo"
+	@echo "The page for administrators: http://127.0.0.1:8091/"
 	@echo "Ctrl-C here ends gopush."
 	@cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
 
 test: $(READY) ## all tests, on servers of their own
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
+	$(call debian,which chromium chromedriver,chromium chromium-driver)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY) ## ruff: style and common mistakes

@@ -1,0 +1,122 @@
+"""A headless Chromium on one page, with waits that say what was there instead."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+
+PATIENCE_SECONDS = 30.0
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class Browser:
+    """What a person can do with a page, by CSS selectors."""
+
+    def __init__(self, driver: Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str) -> None:
+        """Load a page in a tab that remembers nothing."""
+        self.driver.get(url)
+        self.driver.execute_script("sessionStorage.clear()")
+        self.driver.get(url)
+
+    def click(self, selector: str) -> None:
+        """Click what is seen."""
+        self.until(lambda: self.seen(selector), f"{selector} is not seen")
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def write(self, selector: str, text: str) -> None:
+        """Put text into a field in the place of what stands there."""
+        self.until(lambda: self.seen(selector), f"{selector} is not seen")
+        field = self.driver.find_element(By.CSS_SELECTOR, selector)
+        field.clear()
+        field.send_keys(text)
+
+    def seen(self, selector: str) -> bool:
+        """Whether there is such a thing, and it is shown."""
+        return any(found.is_displayed() for found in self.driver.find_elements(By.CSS_SELECTOR, selector))
+
+    def text(self, selector: str) -> str:
+        """What one reads there."""
+        return self.driver.find_element(By.CSS_SELECTOR, selector).text
+
+    def texts(self, selector: str) -> list[str]:
+        """What one reads in all of them, from above."""
+        return [found.text for found in self.driver.find_elements(By.CSS_SELECTOR, selector)]
+
+    def wait_for(self, selector: str, expected: str) -> None:
+        """Wait until `expected` is part of what one reads there."""
+        self.until(lambda: expected in self.text(selector), f"{selector} does not show {expected!r}")
+
+    def until(self, condition: Callable[[], object], otherwise: str) -> None:
+        """Wait for it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self._holds(condition):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{otherwise}; the page:\n{self.text('body')}")
+            time.sleep(0.05)
+
+    def drawn(self, selector: str) -> str:
+        """The picture in a canvas."""
+        found: str = self.driver.execute_script("return document.querySelector(arguments[0]).toDataURL()", selector)
+        return found
+
+    def complaints(self) -> list[str]:
+        """What the browser itself found wrong since the last call: errors of scripts, what a policy forbade."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+
+    def picture(self, path: str, width: int) -> None:
+        """A picture of the page from above, as wide as this."""
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+        )
+        time.sleep(1.5)  # the charts are drawn anew
+        height = self.driver.execute_script("return document.documentElement.scrollHeight")
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+        )
+        self.driver.execute_script("scrollTo(0, 0)")
+        assert self.driver.save_screenshot(path)
+
+    @staticmethod
+    def _holds(condition: Callable[[], object]) -> bool:
+        try:
+            return bool(condition())
+        except (StaleElementReferenceException, JavascriptException):  # the page has changed meanwhile
+            return False
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with tempfile.TemporaryDirectory(prefix="gopush-browser-", ignore_cleanup_errors=True) as profile:
+        options = ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = Chrome(options=options, service=ChromeService("/usr/bin/chromedriver"))
+        try:
+            driver.set_page_load_timeout(PATIENCE_SECONDS)
+            driver.set_window_size(1100, 1000)
+            yield Browser(driver)
+        finally:
+            driver.quit()

@@ -1,0 +1,216 @@
+"""The administrators' page, in a browser (protocol.md, section 10): every button does what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from gopush.rpc.coordination import View
+from gopush.rpc.model import NodeInfo, Status
+from tests.browser.browser import Browser
+from tests.browser.conftest import Locked
+from tests.chaos.cluster import Node
+from tests.web.conftest import World
+from tests.web.fakes import FakeNode
+
+CHARTS = ("connections", "pushes", "deliveries", "latency")
+COMETS = (
+    NodeInfo("node1", 0, ("c1:6970",), ("c1:6969",), ("c1:6968",), weight=2),
+    NodeInfo("node2", 0, ("c2:6970",), ("c2:6969",), draining=True),
+    NodeInfo("node3", 0, ("c3:6970",), ("c3:6969",)),
+)
+SHOW, CREATE, PUSH = "#look button", "#create-token button", "#push button"
+ARRIVED, MESSAGES, TOKENS = "#arrived li", "#messages tbody tr", "#tokens tbody tr"
+
+
+def admin(node: Node) -> str:
+    return f"http://{node.address('admin')}/"
+
+
+# --- nodes ---
+
+
+@pytest.fixture
+def cluster(world: World) -> World:
+    """Three comets, of which node3 is silent."""
+    world.in_reactor(world.coordination.adopt, View(COMETS, ()))
+    world.comets.nodes["c1:6970"] = FakeNode(Status("1.0", 7200, 5, 4, 100))
+    world.comets.nodes["c2:6970"] = FakeNode(Status("1.0", 60, 0, 0, 10))
+    return world
+
+
+def row(name: str) -> str:
+    return f'tr[data-id="comet {name}:6970"]'
+
+
+def test_nodes_are_shown_as_they_are(page: Browser, cluster: World) -> None:
+    page.open(f"http://127.0.0.1:{cluster.admin.port}/")
+    page.wait_for("#state", "3 processes, 1 silent")
+    first, second, third = page.texts("#nodes tbody tr")
+    for part in ("node1", "active", "5", "4", "2 h", "rpc c1:6970", "tcp c1:6969", "ws c1:6968", "Drain"):
+        assert part in first
+    assert "draining" in second
+    assert "Undrain" in second
+    assert "active, silent" in third
+    cluster.in_reactor(cluster.coordination.adopt, View(COMETS[:1], ()))
+    page.until(lambda: len(page.texts("#nodes tbody tr")) == 1, "who is gone is still shown")
+    assert page.complaints() == []
+
+
+def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World) -> None:
+    def told(name: str) -> list[int | bool]:
+        return cluster.comets.nodes[f"{name}:6970"].told
+
+    page.open(f"http://127.0.0.1:{cluster.admin.port}/")
+    page.click(f"{row('c1')} .drain")
+    page.wait_for("#nodes-answer", "drain c1:6970: done")
+    page.click(f"{row('c2')} .undrain")
+    page.wait_for("#nodes-answer", "undrain c2:6970: done")
+    page.write(f"{row('c1')} input", "7")
+    page.click(f"{row('c1')} .weigh")
+    page.wait_for("#nodes-answer", "weight node1: done")
+    assert (told("c1"), told("c2")) == ([True, 7], [False])
+    page.click(f"{row('c3')} .drain")
+    page.wait_for("#nodes-answer", "no answer from those concerned")
+    assert page.complaints() == []
+
+
+def test_the_last_comet_cannot_be_drained_and_the_page_says_so(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.click(".drain")
+    page.wait_for("#nodes-answer", "not possible")
+    page.write("#nodes input", "3")
+    page.click(".weigh")
+    page.wait_for("#nodes-answer", "weight embedded: done")
+    assert page.complaints() == []
+
+
+# --- a key ---
+
+
+def test_a_message_pushed_in_the_page_arrives_in_the_page(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.write("#key", "watched")
+    page.click("#watch")
+    page.wait_for("#watching", "watched")
+    page.until(lambda: "connecting" not in page.text("#watching"), "nobody is subscribed")
+    page.write("#body", '{"number": 12345678901234567890}')
+    page.click(PUSH)
+    page.wait_for("#push-answer", "stored as ")
+    page.until(lambda: len(page.texts(ARRIVED)) == 1, "the message does not arrive")
+    mid = page.text("#push-answer").removeprefix("stored as ")
+    assert page.texts(ARRIVED) == ['{"number": 12345678901234567890}\nmid ' + mid]
+
+    page.click(SHOW)
+    page.wait_for("#subscribers", "embedded (embedded): 1")
+    page.click("#watch")
+    page.wait_for("#watching", "nothing")
+    page.write("#body", "{")
+    page.click(PUSH)
+    page.wait_for("#push-answer", "not possible")
+    assert len(page.texts(ARRIVED)) == 1
+    assert page.complaints() == []
+
+
+def test_a_keys_messages_and_tokens_are_shown_and_taken_away(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.write("#key", "kept")
+    page.click(SHOW)
+    page.wait_for("#key-answer", "kept: messages kept: 0, tokens: 0")
+    page.write("#body", '"six"')
+    page.click(PUSH)
+    page.until(lambda: len(page.texts(MESSAGES)) == 1, "the message is not shown")
+    mid = page.text("#push-answer").removeprefix("stored as ")
+    assert page.texts(f"{MESSAGES} td")[0::2] == [mid, "5"]
+
+    page.write("#life", "600")
+    page.click(CREATE)
+    page.until(lambda: len(page.texts(TOKENS)) == 1, "the token is not listed")
+    assert len(page.text("#token").removeprefix("Shown once: ")) == 43
+    page.click("#tokens .revoke")
+    page.wait_for("#key-answer", "revoked. kept: messages kept: 1, tokens: 0")
+
+    page.click("#delete")
+    page.wait_for("#key-answer", "deleted. kept: messages kept: 0, tokens: 0")
+    assert page.complaints() == []
+
+
+def test_closing_a_key_closes_its_connections(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.write("#key", "closed")
+    page.click("#watch")
+    page.until(lambda: page.text("#watching") == "closed", "nobody is subscribed")
+    page.click(SHOW)
+    page.click("#close")
+    page.wait_for("#key-answer", "closed 1.")
+    page.wait_for("#watching", "ended")
+
+
+def test_the_charts_move(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.write("#key", "charted")
+    page.click("#watch")
+    page.until(lambda: page.text("#watching") == "charted", "nobody is subscribed")
+    before = [page.drawn(f"#chart-{name} canvas") for name in CHARTS]
+    for _ in range(3):
+        page.click(PUSH)
+    highest: dict[str, float] = dict.fromkeys(CHARTS, 0.0)
+
+    def moved() -> bool:
+        for name in CHARTS:
+            text = page.text(f"#chart-{name} b")
+            highest[name] = max(highest[name], float(text.split("/")[0].split(" ")[0] or 0))
+        return all(highest.values())
+
+    page.until(moved, f"a chart shows nothing: {highest}")
+    after = [page.drawn(f"#chart-{name} canvas") for name in CHARTS]
+    assert all(now != then for now, then in zip(after, before, strict=True)), "the numbers move, the drawings do not"
+    assert page.complaints() == []
+
+
+# --- API keys ---
+
+
+def refused(page: Browser) -> bool:
+    """The browser itself notes each 401; it has nothing else to complain of."""
+    return all("401" in complaint for complaint in page.complaints())
+
+
+def test_a_wrong_api_key_is_turned_away_and_the_right_one_let_in(page: Browser, locked: Locked) -> None:
+    page.open(locked.url)
+    page.wait_for("#state", "locked")
+    assert not page.seen("#all")
+    assert page.text("#login-answer") == ""
+    page.write("#api-key", "wrong")
+    page.click("#login button")
+    page.wait_for("#login-answer", "not known")
+    assert not page.seen("#all")
+    assert page.driver.execute_script("return sessionStorage.length") == 0
+
+    page.write("#api-key", locked.key)
+    page.click("#login button")
+    page.wait_for("#state", "2 processes")
+    assert page.seen("#all")
+    assert not page.seen("#login")
+    page.driver.refresh()
+    page.wait_for("#state", "2 processes")
+    assert locked.key not in page.driver.page_source
+    assert page.driver.execute_script("return localStorage.length + document.cookie.length") == 0
+
+    page.click("#logout")
+    page.wait_for("#state", "locked")
+    assert not page.seen("#all")
+    assert refused(page)
+
+
+def test_where_subscribers_need_tokens_watching_makes_one(page: Browser, locked: Locked) -> None:
+    page.open(locked.url)
+    page.write("#api-key", locked.key)
+    page.click("#login button")
+    page.write("#key", "guarded")
+    page.click("#watch")
+    page.until(lambda: page.text("#watching") == "guarded", "nobody is subscribed")
+    page.click(PUSH)
+    page.until(lambda: len(page.texts(ARRIVED)) == 1, "the message does not arrive")
+    page.click(SHOW)
+    page.wait_for("#key-answer", "guarded: messages kept: 1, tokens: 1")
+    assert refused(page)
