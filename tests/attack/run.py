@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
 def attack(name: str, scale: float, seconds: float, honest: int = 100) -> Outcome:
     """Attack for so long at most."""
-    with Victim() as victim:
+    with Victim(0 if name == "flood" else 256) as victim:
         token = victim.token(BUSY_KEY)
         calm = Honest(victim, honest)
         quiet_until = time.monotonic() + min(5.0, seconds)

@@ -26,14 +26,15 @@ PUSHES_PER_SECOND = 50
 class Victim:
     """`twistd gopush` with `auth` on and a store in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, rcvbuf: int = 256) -> None:
+        """`rcvbuf`: that of its clients' connections, which alone holds a flood down to some KB a second; 0: large."""
         self.tcp, self.websocket, self.web, self.admin, self.stat = (free_port() for _ in range(5))
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-attack-"))
         (self.directory / "gopush.ini").write_text(
             f"[base]\ntcp.bind = localhost:{self.tcp}\nwebsocket.bind = localhost:{self.websocket}\n"
             f"http.bind = localhost:{self.web}\nadmin.bind = localhost:{self.admin}\n"
             f"stat.bind = localhost:{self.stat}\n"
-            "[channel]\nauth = yes\n[storage]\ntype = memory\n"
+            f"[tcp]\nrcvbuf.size = {rcvbuf}\n[channel]\nauth = yes\n[storage]\ntype = memory\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
