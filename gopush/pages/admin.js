@@ -125,7 +125,7 @@ function draw(status, nodes) {
     connections: new Chart("connections", "Connections", "", "#3b82c4"),
     pushes: new Chart("pushes", "Pushes here", "/s", "#2a9d5f"),
     deliveries: new Chart("deliveries", "Deliveries", "/s", "#b07a1e"),
-    latency: new Chart("latency", "Push latency here, p99", " ms", "#b0457a"),
+    latency: new Chart("latency", "Latency here, p99", " ms", "#b0457a"),
   };
   const time = Date.now() / 1000, heard = nodes.filter(node => node.deliveries !== null);
   const now = { time, pushes: total(Object.values(status.pushes)), took: status.push_seconds, deliveries: new Map() };

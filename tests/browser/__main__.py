@@ -17,16 +17,17 @@ def _admin(page: Browser, address: str) -> None:
     page.open(f"http://{address}/")
     page.write("#key", "Terry-Mao")
     page.click("#watch")
+    page.write("#expire", "0")
     for number in range(PUSHES):
         page.write("#body", f'{{"number": {number}}}')
         for _ in range(1 + number % 3):
             page.click("#push button")
         time.sleep(0.7)
-    page.click("#delete")
-    page.click("#create-token button")
-    page.wait_for("#key-answer", "created")
+    page.write("#expire", "600")
     page.click("#push button")
-    page.wait_for("#key-answer", "messages kept: 1,")
+    page.click("#look button")
+    page.click("#create-token button")
+    page.wait_for("#key-answer", "messages kept: 1, tokens: 1")
 
 
 def _demo(page: Browser, address: str) -> None:
