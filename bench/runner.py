@@ -52,22 +52,21 @@ def measure(program: Path, system: System, measurement: Measurement) -> Figures:
         {"websocket": system.websocket} if measurement.websocket else {"tcp": system.tcp}
     )
     if not measurement.beside:
-        return _run(program, core, system, where | dict(measurement.load))
+        return _run(program, core, system.processes, where | dict(measurement.load))
     beside = Load(program, core, {"tcp": system.tcp, "admin": system.admin} | dict(measurement.beside))
     beside.ready()
     beside.go()
-    figures = _run(program, core, system, where | dict(measurement.load))
+    figures = _run(program, core, system.processes, where | dict(measurement.load))
     return figures | {f"beside_{name}": value for name, value in beside.figures().items()}
 
 
 def measure_raw(program: Path, load: Mapping[str, object]) -> Figures:
     """The same, of a server that does nothing but send."""
-    with raw_limit(program, SERVER_CORE) as (subscribers, publishers, _):
-        return _run(program, LOAD_CORE, None, {"tcp": subscribers, "admin": publishers} | dict(load))
+    with raw_limit(program, SERVER_CORE) as (subscribers, publishers, pid):
+        return _run(program, LOAD_CORE, {"raw": pid}, {"tcp": subscribers, "admin": publishers} | dict(load))
 
 
-def _run(program: Path, core: int | None, system: System | None, options: Mapping[str, object]) -> Figures:
-    processes = {} if system is None else system.processes
+def _run(program: Path, core: int | None, processes: Mapping[str, int], options: Mapping[str, object]) -> Figures:
     before, idle = resident_bytes(processes), cpu_seconds(processes)
     load = Load(program, core, {"prefix": next(_prefixes)} | dict(options))
     live = load.ready()

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 from urllib.request import urlopen
 
 from tests.servers import free_port
@@ -51,7 +52,7 @@ class System:
         self._ends = ExitStack()
         self._ends.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
-    def __enter__(self) -> System:
+    def __enter__(self) -> Self:
         try:
             with cores(*self._cores):
                 self._start()
