@@ -7,6 +7,7 @@ which every connection begins is the class's.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,8 +90,9 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def processHandshake(self) -> None:
         """The handshake or a part of it is in `data`. What is wrong with the parameters is said as a message."""
         try:
-            opening = handshake.read(self.data)
+            opening = handshake.read(self.data, self._comet.settings.connections.origins)
         except HandshakeError as refused:
+            self._comet.counters.refused_origin += refused.status is HTTPStatus.FORBIDDEN
             self.send(refused.answer)
             self.dropConnection()
             return

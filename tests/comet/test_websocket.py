@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gopush.gate import ConnectionSettings
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import mid_at
 from tests.comet.conftest import Start
@@ -419,3 +420,17 @@ def test_an_idle_connection_holds_no_handshake(client: WebSocketClient, server: 
     left = {name: value for name, value in vars(session.wire).items() if value not in (None, b"", False, [])}
     left = {name: value for name, value in left.items() if not isinstance(value, (int, bool))}
     assert set(left) == {"_clock", "_comet", "_session", "factory", "send", "transport"}
+
+
+def test_pages_of_other_sites_are_answered_403_where_sites_are_listed(start: Start, key: str) -> None:
+    """protocol.md, section 2: Origin may be absent; by default any is allowed."""
+    server = start(connections=ConnectionSettings(origins=("https://www.example.org",)))
+    target = f"/sub?key={key}&heartbeat=30&ver=1"
+    for fields in ({}, {"Origin": "https://www.example.org"}):
+        with WebSocketClient(server.websocket) as client:
+            client.send(opening(target, **fields))
+            assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101")
+    with WebSocketClient(server.websocket) as client:
+        client.send(opening(target, Origin="https://evil.example"))
+        assert client.rest().startswith(b"HTTP/1.1 403")
+    assert server.comet.counters.refused_origin == 1
