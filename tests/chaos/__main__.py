@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import random
 import secrets
+import signal
 import sys
 import time
 
@@ -59,6 +60,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.scenarios if name not in SCENARIOS]:
         parser.error(f"no such scenario: {', '.join(unknown)} (there are {', '.join(SCENARIOS)})")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = options.scenarios or [name for name in SCENARIOS if name != "short"]
     broken = [name for name in names if not run(name, options.seed, options.minutes, options.rate, keep=options.keep)]
     print(
