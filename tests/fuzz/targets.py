@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgpack
@@ -33,6 +33,7 @@ from tests.comet.harness import World
 from tests.comet.wire import frame, opening, request
 
 MAX_HELD_BYTES = 5000
+_MEMORY = Path("/dev/shm")
 
 
 class Target(NamedTuple):
@@ -173,7 +174,8 @@ class Ini:
     """Ini files: only SettingsError, in one line."""
 
     def __init__(self) -> None:
-        self._path = Path(mkdtemp(prefix="gopush-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)) / "x"
+        self._directory = TemporaryDirectory(prefix="gopush-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None)
+        self._path = Path(self._directory.name) / "ini"
 
     def run(self, data: bytes, cuts: Sequence[float]) -> None:
         self._path.write_bytes(data)
@@ -197,7 +199,8 @@ class Tokens:
     """Signed tokens: whatever is not one is refused."""
 
     def __init__(self) -> None:
-        path = Path(mkdtemp(prefix="gopush-fuzz-")) / "secret"
+        self._directory = TemporaryDirectory(prefix="gopush-fuzz-")
+        path = Path(self._directory.name) / "secret"
         path.write_text("s" * 32)
         self._tokens = SignedTokens("HS256", path)
 
