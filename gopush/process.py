@@ -63,10 +63,14 @@ def _tell(line: str) -> None:
 
 
 class RoleOptions(Options):
-    """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`."""
+    """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`.
+
+    `path`: of the file, for who reads it again, wherever the process is by then.
+    """
 
     role: type[Any]
     settings: Any
+    path: Path | None
     optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
 
     def parseOptions(self, options: Any = None) -> None:
@@ -81,6 +85,7 @@ class RoleOptions(Options):
         path = None if self["config"] is None else Path(self["config"])
         with start_errors():
             self.settings = load(self.role, path)
+            self.path = path and path.absolute()
             _become(self.settings.user, path, self.parent)
 
 

@@ -1,5 +1,6 @@
 """Ini files to frozen, typed settings. A role declares its options as the fields of a dataclass, with option().
 
+Only adopt() changes them, and only those declared `live`, which are to be looked at whenever they are needed.
 Whatever is wrong with a file is said in one line: file, section, option, what was found, what would be right.
 """
 
@@ -19,6 +20,7 @@ SECRETS = frozenset({"secret", "source"})
 HEADER = """\
 # All options with their defaults. A duration bears its unit (ms, s, m, h, d), a size may (B, KiB, MiB, GiB).
 # Where to listen: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
+# SIGHUP has the file read anew; what is marked with it changes then, all else at the next start.
 """
 
 S = TypeVar("S")
@@ -27,18 +29,22 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """One line of an ini file: its place, its default as written there, how it is read, what it means."""
+    """One line of an ini file: its place, its default as written there, how it is read, what it means.
+
+    `live`: it can be changed while the process runs.
+    """
 
     section: str
     name: str
     default: str
     parse: Callable[[str], Any]
     help: str
+    live: bool = False
 
 
-def option(section: str, name: str, default: str, parse: Callable[[str], T], help: str) -> T:
+def option(section: str, name: str, default: str, parse: Callable[[str], T], help: str, *, live: bool = False) -> T:
     """Declare a field of a settings dataclass; `parse` raises ValueError saying what would be right."""
-    declared = Option(section, name, default, parse, help)
+    declared = Option(section, name, default, parse, help, live)
     return dataclasses.field(default_factory=lambda: parse(default), metadata={"option": declared})
 
 
@@ -61,7 +67,10 @@ def render(settings: type[Any]) -> str:
     lines = [HEADER]
     for section, found in sections.items():
         lines.append(f"[{section}]\n")
-        lines.extend(f"# {opt.help}\n{opt.name} = {opt.default}".rstrip() + "\n" for opt in found)
+        lines.extend(
+            f"# {opt.help}{' (SIGHUP)' if opt.live else ''}\n{opt.name} = {opt.default}".rstrip() + "\n"
+            for opt in found
+        )
     return "\n".join(lines)
 
 
@@ -73,6 +82,23 @@ def load(settings: type[S], path: Path | None) -> S:
         return _build(settings, path, found)
     except ValueError as wrong:
         raise SettingsError(f"{path or 'the defaults'}: {wrong}") from None
+
+
+def adopt(settings: Any, read: Any) -> tuple[list[str], list[str]]:
+    """Take what is live from settings that were read later; the names of what changed so, and of what cannot."""
+    adopted: list[str] = []
+    fixed: list[str] = []
+    for field in dataclasses.fields(settings):
+        opt, value = field.metadata.get("option"), getattr(read, field.name)
+        if opt is None:
+            more_adopted, more_fixed = adopt(getattr(settings, field.name), value)
+            adopted += more_adopted
+            fixed += more_fixed
+        elif value != getattr(settings, field.name):
+            (adopted if opt.live else fixed).append(f"[{opt.section}] {opt.name}")
+            if opt.live:
+                object.__setattr__(settings, field.name, value)
+    return list(dict.fromkeys(adopted)), list(dict.fromkeys(fixed))
 
 
 def _build(settings: type[S], path: Path | None, found: Mapping[str, Mapping[str, str]]) -> S:

@@ -129,7 +129,8 @@ def test_the_shipped_file_shows_every_option_with_its_default(name: str, setting
     assert content == render(settings), "write the file anew: make ini"
     for opt in options(settings):
         section = content.split(f"\n[{opt.section}]\n")[1].split("\n[")[0]
-        assert section.count(f"\n# {opt.help}\n{opt.name} ={' ' if opt.default else ''}{opt.default}\n") == 1
+        live = " (SIGHUP)" if opt.live else ""
+        assert section.count(f"\n# {opt.help}{live}\n{opt.name} ={' ' if opt.default else ''}{opt.default}\n") == 1
 
 
 @shipped

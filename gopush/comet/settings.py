@@ -33,14 +33,27 @@ class SubscriberSettings:
     sndbuf: int = option("tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own")
     rcvbuf: int = option("tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own")
     keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections")
-    max_subscribers: int = option("channel", "maxsubscriber", "64", count(1), "connections that one key may have")
-    handshake: float = option("channel", "handshake", "5s", duration, "how long a client may take to subscribe")
+    max_subscribers: int = option(
+        "channel", "maxsubscriber", "64", count(1), "connections that one key may have", live=True
+    )
+    handshake: float = option(
+        "channel", "handshake", "5s", duration, "how long a client may take to subscribe", live=True
+    )
     auth: bool = auth_option()
     msgbuf_messages: int = option(
-        "channel", "msgbuf.num", "4096", count(1), "messages that may wait for a slow subscriber before it is closed"
+        "channel",
+        "msgbuf.num",
+        "4096",
+        count(1),
+        "messages that may wait for a slow subscriber before it is closed",
+        live=True,
     )
-    msgbuf_bytes: int = option("channel", "msgbuf.size", "2MiB", size, "bytes that may wait for a slow subscriber")
-    sweep: float = option("channel", "sweep", "30s", duration, "how often every channel is compared with the store")
+    msgbuf_bytes: int = option(
+        "channel", "msgbuf.size", "2MiB", size, "bytes that may wait for a slow subscriber", live=True
+    )
+    sweep: float = option(
+        "channel", "sweep", "30s", duration, "how often every channel is compared with the store", live=True
+    )
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 

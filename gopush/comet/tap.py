@@ -8,6 +8,7 @@ from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
+from gopush.reload import Reload
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 
 
@@ -24,5 +25,6 @@ def makeService(options: Options) -> MultiService:
     with start_errors():
         settings: CometSettings = options.settings
         node = CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
     return node

@@ -8,6 +8,7 @@ from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
+from gopush.reload import Reload
 
 
 class Options(RoleOptions):
@@ -22,5 +23,6 @@ def makeService(options: Options) -> MultiService:
 
     with start_errors():
         node = EmbeddedNode(reactor, options.settings)
+    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
     return node

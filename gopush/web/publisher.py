@@ -31,12 +31,10 @@ class Publisher:
         self.latency = Latency()
         self._comets = comets
         self._deadline = deadline
-        self._dedupe = ceil(settings.dedupe)
         self._dedupe_own = ceil(2 * deadline)
-        self._max_expire = settings.max_expire
         self._now = now
         self._counters = counters
-        self._key_rate = settings.key_rate
+        self._settings = settings
         self._second = 0
         self._in_second: Counter[str] = Counter()
         self._prefix = token_urlsafe(9)
@@ -44,10 +42,10 @@ class Publisher:
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """Push; without a publisher's id under one of our own, which only tells our own repeats apart. Never fails."""
-        if self._key_rate and not self._within_rate(key):
+        if self._settings.key_rate and not self._within_rate(key):
             self._counters.limited_pushes += 1
             return succeed(self._count(Pushed(RET_INTERNAL, 0)))
-        dedupe = self._dedupe
+        dedupe = ceil(self._settings.dedupe)
         if push_id is None:
             push_id, dedupe = f"{self._prefix}{next(self._serial)}", self._dedupe_own
         now = self._now()
@@ -65,7 +63,7 @@ class Publisher:
 
     def expire(self, text: str) -> int:
         """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
-        return params.decimal(text, self._max_expire)
+        return params.decimal(text, self._settings.max_expire)
 
     def count(self, ret: int) -> None:
         """Count a push that was answered `ret` before it went anywhere."""
@@ -77,7 +75,7 @@ class Publisher:
             self._second = second
             self._in_second.clear()
         self._in_second[key] += 1
-        return self._in_second[key] <= self._key_rate
+        return self._in_second[key] <= self._settings.key_rate
 
     def _answered(self, pushed: Pushed, since: float) -> Pushed:
         self.latency.observe(self._now() - since)

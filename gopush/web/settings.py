@@ -21,16 +21,24 @@ class HttpSettings:
     idle: float = option("http", "idle", "10s", duration, "an idle connection, or half a request, is closed after this")
     body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
     multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
-    dedupe: float = option("push", "dedupe", "60s", duration, "how long a publisher's id is remembered at least")
+    dedupe: float = option(
+        "push", "dedupe", "60s", duration, "how long a publisher's id is remembered at least", live=True
+    )
     key_rate: int = option(
         "push",
         "key.rate",
         "0",
         count(),
         "pushes per second for one key, through this process, more fail; 0: any number",
+        live=True,
     )
     max_expire: int = option(
-        "push", "expire.max", "4294967295", count(1, 2**32 - 1), "seconds that a push may ask to be kept at most"
+        "push",
+        "expire.max",
+        "4294967295",
+        count(1, 2**32 - 1),
+        "seconds that a push may ask to be kept at most",
+        live=True,
     )
     token_life: float = option(
         "token", "life", "30d", duration, "how long a token lives that is created without a life of its own"

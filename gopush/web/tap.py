@@ -6,6 +6,7 @@ from twisted.application.service import MultiService
 
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors
+from gopush.reload import Reload
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
@@ -24,5 +25,6 @@ def makeService(options: Options) -> MultiService:
     with start_errors():
         settings: WebSettings = options.settings
         node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
     return node

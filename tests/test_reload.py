@@ -1,0 +1,102 @@
+"""SIGHUP: what can change while a process runs is read anew, checked first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gopush.settings import adopt, load, option
+from gopush.values import count, text
+from gopush.web.keys import make
+from tests.chaos.cluster import Node
+from tests.http.client import Client
+from tests.integration import systems
+
+assert systems  # it makes the role known to Node
+
+
+@dataclass(frozen=True)
+class Inner:
+    most: int = option("channel", "most", "1", count(), "", live=True)
+    name: str = option("base", "name", "a", text, "")
+
+
+@dataclass(frozen=True)
+class Outer:
+    bind: str = option("base", "bind", "here", text, "")
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_what_is_live_is_taken_and_all_else_named(tmp_path: Path) -> None:
+    settings = load(Outer, None)
+    (tmp_path / "ini").write_text("[base]\nbind = there\nname = a\n[channel]\nmost = 2\n")
+    assert adopt(settings, load(Outer, tmp_path / "ini")) == (["[channel] most"], ["[base] bind"])
+    assert (settings.bind, settings.inner) == ("here", Inner(most=2))
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="gopush-reload-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def push(node: Node, key: str, api_key: str) -> tuple[int, bytes]:
+    with Client(node.ports["admin"]) as client:
+        target = f"/1/admin/push/private?key={key}&expire=60"
+        answer = client.request("POST", target, b"1", f"Authorization: Bearer {api_key}\r\n")
+        return answer.status, answer.body
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_running_process_takes_limits_and_keys_and_keeps_them_where_the_file_is_wrong(directory: Path) -> None:
+    (old, old_line), (new, new_line) = make("old"), make("new")
+    keys = directory / "keys"
+    keys.write_text(old_line + "\n")
+    node = Node("gopush", "gopush", directory, {"admin": {"keys": str(keys)}})
+    ini = directory / "gopush.ini"
+
+    def reload(said: str) -> None:
+        heard = node.log.read_text().count(said)
+        os.kill(node.pid, signal.SIGHUP)
+        eventually(lambda: node.log.read_text().count(said) > heard)
+
+    try:
+        node.start()
+        before = ini.read_text()
+        assert push(node, "k", old) == (200, b'{"ret":0}')
+        assert push(node, "k", new)[0] == 401
+
+        keys.write_text(new_line + "\n")
+        ini.write_text(before.replace("[base]\n", "[base]\nproto = tcp\n") + "[push]\nexpire.max = 59\n")
+        reload("settings read anew; changed: [push] expire.max")
+        assert "only a restart changes it here: [base] proto" in node.log.read_text()
+        assert push(node, "k", old)[0] == 401
+        assert push(node, "k", new) == (200, b'{"ret":65534}')
+
+        ini.write_text(before + "[push]\nexpire.max = many\n")
+        keys.write_text("nonsense\n")
+        reload("[push] expire.max: 'many'")
+        eventually(lambda: "line 1 is not name:sha256" in node.log.read_text())
+        assert push(node, "k", new) == (200, b'{"ret":65534}')
+
+        ini.write_text(before)
+        keys.write_text(new_line + "\n")
+        reload("settings read anew; changed: [push] expire.max")
+        assert push(node, "k", new) == (200, b'{"ret":0}')
+    finally:
+        node.kill()
