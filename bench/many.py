@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from urllib.request import urlopen
 
 from bench.load import Load, compiled, directory, resident_bytes
-from bench.system import Cluster
+from bench.system import START_SECONDS, Cluster
 
 NODES = 6
 CORES = (0, 1)
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
             )
             for node, (tcp, prefix) in enumerate(prefixes.items())
         ]
-        live = sum(load.ready() for load in loads)
-        print(f"{live:,} connections in {time.monotonic() - began:.1f} s", flush=True)
+        ready = [load.ready() for load in loads]
+        live = sum(ready)
+        print(f"{live:,} connections in {time.monotonic() - began:.1f} s, of each node: {ready}", flush=True)
         print(f"{(resident_bytes(cluster.processes) - before) / live:,.0f} bytes of RSS a connection")
         for load in loads:
             load.go()
@@ -54,22 +55,31 @@ def main(arguments: Sequence[str]) -> int:
         failed = sum(publisher.figures()["failed"] for publisher in publishers)
         figures = [load.figures() for load in loads]
     delivered = sum(found["delivered"] for found in figures)
+    closed = sum(found["closed"] + found["refused"] for found in figures)
     once = all(found["delivered"] == found["live"] and not found["disordered"] for found in figures)
-    slowest = max(found["delivery_max"] for found in figures)
-    print(f"{delivered:,.0f} received, the last {slowest / 1000:.2f} s after its push; {failed:.0f} pushes failed")
+    slowest = max(found.get("delivery_max", 0) for found in figures) / 1000
+    print(f"{delivered:,.0f} received, the last {slowest:.2f} s after its push")
+    print(f"{failed:.0f} pushes failed, {closed:.0f} connections")
     return int(not once or live < wanted or failed > 0)
 
 
 def _prefixes(cluster: Cluster) -> dict[str, str]:
-    """For each comet's TCP address a prefix that makes a key of its node."""
+    """For each comet's TCP address a prefix that makes a key of its node, once web sees all nodes."""
+    end = time.monotonic() + START_SECONDS
+    while len(_looked_up(cluster)) < len(cluster.comets):
+        if time.monotonic() > end:
+            raise RuntimeError("the nodes are not all in use")
+        time.sleep(0.5)
+    return _looked_up(cluster)
+
+
+def _looked_up(cluster: Cluster) -> dict[str, str]:
     found: dict[str, str] = {}
-    for number in range(1000):
+    for number in range(100):
         prefix = f"all{number}k"
         with urlopen(f"http://{cluster.public}/1/server/get?k={prefix}{0:07d}&p=2", timeout=10) as answer:
             found.setdefault(json.load(answer)["data"]["server"], prefix)
-        if len(found) == len(cluster.comets):
-            return found
-    raise RuntimeError("the nodes are not all in use")
+    return found
 
 
 if __name__ == "__main__":
