@@ -47,11 +47,11 @@ class ServerTls:
     a certificate of, "" for anybody. Raises SettingsError."""
 
     def __init__(self, certificate: str, key: str, clients: str = "", chain: str = "") -> None:
-        self._certificate = Path(certificate)
-        self._key = Path(key)
-        self._clients = clients
-        self._chain = chain
-        paths = [self._certificate, self._key, *(Path(name) for name in (clients, chain) if name)]
+        self._certificate = Path(certificate).absolute()  # twistd may change the directory
+        self._key = Path(key).absolute()
+        self._clients = Path(clients).absolute() if clients else None
+        self._chain = Path(chain).absolute() if chain else None
+        paths = [path for path in (self._certificate, self._key, self._clients, self._chain) if path]
         self._file: Watched[Any] = Watched(paths, self._read)
 
     def serverConnectionForTLS(self, _protocol: object) -> Any:
@@ -69,12 +69,12 @@ class ServerTls:
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         try:
             context.use_certificate_chain_file(str(self._certificate))
-            for certificate in _certificates(Path(self._chain)) if self._chain else ():
+            for certificate in _certificates(self._chain) if self._chain else ():
                 context.add_extra_chain_cert(certificate.original)
             context.use_privatekey_file(str(self._key))
             context.check_privatekey()
             if self._clients:
-                context.load_verify_locations(self._clients)
+                context.load_verify_locations(str(self._clients))
                 context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _as_openssl_says)
         except SSL.Error:
             raise SettingsError(f"{self._certificate}: makes no TLS server with {self._key}") from None
@@ -86,10 +86,9 @@ class ClientTls:
     `key`: what the servers want to see, "" for nothing. Raises SettingsError."""
 
     def __init__(self, authorities: str, certificate: str = "", key: str = "") -> None:
-        self._authorities = authorities
-        self._certificate = certificate
-        self._key = key
-        paths = [Path(name) for name in (authorities, certificate, key) if name]
+        self._authorities = Path(authorities).absolute() if authorities else None
+        self._own = (Path(certificate).absolute(), Path(key).absolute()) if certificate else ()
+        paths = [*((self._authorities,) if self._authorities else ()), *self._own]
         self._file: Watched[tuple[Any, Any]] = Watched(paths, self._read)
 
     def connect(self, endpoint: Any, host: str, factory: Any) -> Deferred[Any]:
@@ -102,14 +101,15 @@ class ClientTls:
         return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
     def _read(self) -> tuple[Any, Any]:
-        roots = _roots(Path(self._authorities)) if self._authorities else platformTrust()  # type: ignore[no-untyped-call]
-        if not self._certificate:
+        roots = _roots(self._authorities) if self._authorities else platformTrust()  # type: ignore[no-untyped-call]
+        if not self._own:
             return roots, None
-        pem = Path(self._key).read_bytes() + b"\n" + Path(self._certificate).read_bytes()
+        certificate, key = self._own
+        pem = key.read_bytes() + b"\n" + certificate.read_bytes()
         try:
             return roots, PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
         except Exception:
-            raise SettingsError(f"{self._certificate}: makes no TLS client with {self._key}") from None
+            raise SettingsError(f"{certificate}: makes no TLS client with {key}") from None
 
 
 @implementer(IStreamClientEndpoint)

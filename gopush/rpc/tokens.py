@@ -29,8 +29,8 @@ class SignedTokens:
     def __init__(self, algorithm: str, path: Path) -> None:
         """Raises SettingsError where the file holds no such key."""
         self._algorithm = algorithm
-        self._path = path
-        self._file: Watched[Any] = Watched([path], self._read)
+        self._path = path.absolute()  # twistd may change the directory
+        self._file: Watched[Any] = Watched([self._path], self._read)
 
     def allow(self, token: str, key: str) -> bool:
         """Whether this is a token for `key` that holds now."""

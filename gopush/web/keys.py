@@ -60,10 +60,10 @@ class ApiKeys:
     """The keys of a file, which is read anew when it changes. Raises SettingsError where it can't be used at first."""
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._path = path
+        self._path = path.absolute()  # twistd may change the directory
         self._now = now
         self._callers: Sequence[Caller] = ()
-        self._file = Watched([path], self._read)
+        self._file = Watched([self._path], self._read)
 
     def find(self, key: bytes) -> Caller | None:
         """Whose key this is. All are compared, in constant time."""
