@@ -86,7 +86,7 @@ class Chart {
     this.plot = new uPlot({
       ...this.size(), legend: { show: false }, cursor: { show: false }, scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.15 : 1] } },
       axes: [{ ...axis, size: 26, space: 70 }, { ...axis, size: 46 }],
-      series: [{}, { stroke: colour, width: 1.5, fill: colour + "22", points: { show: false } }],
+      series: [{}, { stroke: colour, width: 1.5, fill: colour + "22", points: { size: 4, fill: colour } }],
     }, [[], []], box);
     new ResizeObserver(() => this.plot.setSize(this.size())).observe(box);
   }

@@ -12,6 +12,15 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
 PATIENCE_SECONDS = 30.0
+COLOURED = """
+    const canvas = document.querySelector(arguments[0]), found = [];
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    for (let i = 0; i < data.length; i += 4) {
+      const most = Math.max(data[i], data[i + 1], data[i + 2]), least = Math.min(data[i], data[i + 1], data[i + 2]);
+      if (data[i + 3] > 200 && most - least > 40) found.push(i / 4);
+    }
+    return found.join();
+"""
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -73,8 +82,8 @@ class Browser:
             time.sleep(0.05)
 
     def drawn(self, selector: str) -> str:
-        """The picture in a canvas."""
-        found: str = self.driver.execute_script("return document.querySelector(arguments[0]).toDataURL()", selector)
+        """The coloured part of the picture in a canvas: all but grey axes and letters; empty where there is none."""
+        found: str = self.driver.execute_script(COLOURED, selector)
         return found
 
     def complaints(self) -> list[str]:
