@@ -14,7 +14,9 @@ from selenium.webdriver.common.by import By
 PATIENCE_SECONDS = 30.0
 COLOURED = """
     const canvas = document.querySelector(arguments[0]), found = [];
-    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const data = copy.getImageData(0, 0, canvas.width, canvas.height).data;
     for (let i = 0; i < data.length; i += 4) {
       const most = Math.max(data[i], data[i + 1], data[i + 2]), least = Math.min(data[i], data[i + 1], data[i + 2]);
       if (data[i + 3] > 200 && most - least > 40) found.push(i / 4);
