@@ -6,15 +6,17 @@ import sys
 
 from tests.attack.attacks import ATTACKS
 from tests.attack.run import attack
+from tests.attack.victim import Victim
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def main() -> None:
     """See the module."""
     print("attack   done        p99 calm  p50     p99 (ms)  lost/received  MiB before/most/after  processor")
     for name in sys.argv[1:] or ATTACKS:
-        found = attack(name, 1, SECONDS)
+        with Victim(0 if name == "flood" else 256) as victim:
+            found = attack(victim, name, 1, SECONDS)
         memory = "/".join(f"{size / 1024:.0f}" for size in found.memory)
         print(
             f"{name:8} {found.done:<11} {found.before_p99:<9.1f} {found.p50:<7.1f} {found.p99:<9.1f} "

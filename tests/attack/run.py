@@ -1,4 +1,4 @@
-"""One attack on a gopush of its own, while honest subscribers listen."""
+"""One attack, while honest subscribers listen."""
 
 from __future__ import annotations
 
@@ -31,44 +31,42 @@ class Outcome(NamedTuple):
     log: str
 
 
-def attack(name: str, scale: float, seconds: float, honest: int = 100) -> Outcome:
+def attack(victim: Victim, name: str, scale: float, seconds: float, honest: int = 100) -> Outcome:
     """Attack for so long at most."""
-    with Victim(0 if name == "flood" else 256) as victim:
-        token = victim.token(BUSY_KEY)
-        calm = Honest(victim, honest)
-        quiet_until = time.monotonic() + min(5.0, seconds)
-        asyncio.run(calm.run(lambda: time.monotonic() > quiet_until))
-        before = victim.memory
-        used, started = victim.processor_seconds, time.monotonic()
-        command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket), token]
-        attacker = subprocess.Popen([*command, str(scale), str(seconds)], stdout=subprocess.PIPE)
-        most = before
-        listeners = Honest(victim, honest)
+    token = victim.token(BUSY_KEY)
+    calm = Honest(victim, honest)
+    quiet_until = time.monotonic() + min(5.0, seconds)
+    asyncio.run(calm.run(lambda: time.monotonic() > quiet_until))
+    before = victim.memory
+    used, started = victim.processor_seconds, time.monotonic()
+    command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket), token]
+    attacker = subprocess.Popen([*command, str(scale), str(seconds)], stdout=subprocess.PIPE)
+    most = before
+    listeners = Honest(victim, honest)
 
-        def over() -> bool:
-            nonlocal most
-            most = max(most, victim.memory)
-            if name == "deaf":
-                victim.call("POST", f"/1/admin/push/private?key={BUSY_KEY}&expire=1", BUSY_BODY)
-            return attacker.poll() is not None
+    def over() -> bool:
+        nonlocal most
+        most = max(most, victim.memory)
+        if name == "deaf":
+            victim.call("POST", f"/1/admin/push/private?key={BUSY_KEY}&expire=1", BUSY_BODY)
+        return attacker.poll() is not None
 
-        try:
-            asyncio.run(listeners.run(over))
-            took = time.monotonic() - started
-            processor = (victim.processor_seconds - used) / took
-        finally:
-            attacker.kill()
-        out, _ = attacker.communicate()
-        time.sleep(min(REST_SECONDS, seconds))
-        return Outcome(
-            name,
-            int(out or b"0"),
-            calm.percentile(0.99),
-            listeners.percentile(0.5),
-            listeners.percentile(0.99),
-            listeners.lost,
-            len(listeners.delays),
-            (before, most, victim.memory),
-            processor,
-            victim.log,
-        )
+    try:
+        asyncio.run(listeners.run(over))
+        processor = (victim.processor_seconds - used) / (time.monotonic() - started)
+    finally:
+        attacker.kill()
+    out, _ = attacker.communicate()
+    time.sleep(min(REST_SECONDS, seconds))
+    return Outcome(
+        name,
+        int(out or b"0"),
+        calm.percentile(0.99),
+        listeners.percentile(0.5),
+        listeners.percentile(0.99),
+        listeners.lost,
+        len(listeners.delays),
+        (before, most, victim.memory),
+        processor,
+        victim.log,
+    )

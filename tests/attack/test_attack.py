@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.attack.attacks import ATTACKS
 from tests.attack.run import attack
+from tests.attack.victim import Victim
 
 GRAVE_MS = 2000
 GROWTH_KIB = 40_000
 
 
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Victim]:
+    with Victim() as started:
+        yield started
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_honest_are_served_and_memory_comes_back(name: str) -> None:
-    found = attack(name, 0.02, 1.5, honest=20)
+def test_the_honest_are_served_and_memory_comes_back(victim: Victim, name: str) -> None:
+    found = attack(victim, name, 0.02, 1.5, honest=20)
     assert found.done
     assert found.lost == 0
     assert found.received

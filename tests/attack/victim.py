@@ -21,6 +21,8 @@ from tests.servers import free_port
 
 START_SECONDS = 30
 PUSHES_PER_SECOND = 50
+LEAST_PUSHES = 20
+PATIENCE_SECONDS = 20
 
 
 class Victim:
@@ -118,7 +120,7 @@ class Honest:
         readers = [asyncio.create_task(self._read(reader)) for reader, _ in streams]
         reader, writer = await asyncio.open_connection("127.0.0.1", self._victim.admin)
         number = 0
-        while not until():
+        while number < LEAST_PUSHES or not until():
             key, _ = self._keys[number % len(self._keys)]
             body = b"%d" % number
             self._sent[number] = time.monotonic()
@@ -131,7 +133,9 @@ class Honest:
             assert await reader.readexactly(length) == b'{"ret":0}'
             number += 1
             await asyncio.sleep(1 / PUSHES_PER_SECOND)
-        await asyncio.sleep(1)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._sent and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         self.lost = len(self._sent)
         for task in readers:
             task.cancel()
