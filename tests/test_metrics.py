@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import tempfile
 import urllib.request
@@ -77,9 +78,27 @@ def test_the_numbers_move_with_what_happens(node: Node) -> None:
     assert moved("gopush_message_append_batch_sum") == 5
     assert moved("gopush_web_pushes_total{0}") == 5
     assert moved("gopush_web_pushes_total{65534}") == 1
+    assert moved("gopush_web_push_seconds_count") == 5
+    assert moved("gopush_web_push_seconds_sum") > 0
 
 
 def test_all_names_are_ours_or_pythons(node: Node) -> None:
     for family in text_string_to_metric_families(text(node)):
         assert family.name.startswith(("gopush_", "python_gc_")), family.name
         assert family.documentation
+
+
+def test_the_dashboard_and_the_alerts_ask_for_what_there_is(node: Node) -> None:
+    monitoring = Path(__file__).resolve().parent.parent / "docs" / "monitoring"
+    shown = set(re.findall(r"^(gopush_\w+)", text(node), re.MULTILINE))
+    panels = json.loads((monitoring / "dashboard.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked += re.findall(r"^ +expr: (.*)$", (monitoring / "alerts.yml").read_text(), re.MULTILINE)
+    assert len(asked) > 30
+    for expression in asked:
+        assert set(re.findall(r"gopush_\w+", expression)) <= shown, expression
+
+
+def test_every_alert_says_what_to_do() -> None:
+    alerts = (Path(__file__).resolve().parent.parent / "docs" / "monitoring" / "alerts.yml").read_text()
+    assert alerts.count("- alert: ") == alerts.count(" summary: ") == alerts.count(" action: ") > 5
