@@ -3,7 +3,10 @@
 import nox
 
 EDITABLE = ("-e", ".[test]", "--config-settings", "editable_mode=compat")
-DEBIAN_PACKAGES = "python3-twisted python3-autobahn python3-kazoo python3-msgpack python3-httptools python3-openssl"
+DEBIAN_PACKAGES = (
+    "python3-twisted python3-autobahn python3-kazoo python3-msgpack python3-httptools python3-openssl "
+    "python3-service-identity python3-prometheus-client python3-jwt python3-cryptography"
+)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"], venv_backend="venv")
@@ -16,7 +19,7 @@ def newest(session: nox.Session) -> None:
 @nox.session(python="/usr/bin/python3", venv_backend="venv", venv_params=["--system-site-packages"])
 def debian(session: nox.Session) -> None:
     """Debian 12's own versions; from the registry only what it does not have."""
-    session.log(f"needs: apt-get install {DEBIAN_PACKAGES} python3-service-identity")
+    session.log(f"needs: apt-get install {DEBIAN_PACKAGES}")
     session.install("pytest", "hypothesis", "selenium", "six")
     session.install("--no-deps", "txredisapi")
     # Debian calls its kazoo 2.8.0.dev0, which is less than 2.8 to pip.

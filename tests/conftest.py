@@ -6,11 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet import threads
 
 reactor: Any = global_reactor
+
+# Neither a busy machine nor the first example, which fills caches, makes a test fail.
+hypothesis.settings.register_profile("gopush", deadline=None)
+hypothesis.settings.load_profile("gopush")
 
 
 @pytest.fixture(scope="session")

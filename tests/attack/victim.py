@@ -23,6 +23,7 @@ START_SECONDS = 30
 PUSHES_PER_SECOND = 50
 LEAST_PUSHES = 20
 PATIENCE_SECONDS = 20
+TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 
 class Victim:
@@ -41,9 +42,7 @@ class Victim:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Victim:
-        command = [sys.executable, "-m", "twisted.scripts.twistd"]
-        script = Path(sys.executable).with_name("twistd")
-        command = [sys.executable, str(script)] if script.exists() else command
+        command = [sys.executable, "-c", TWISTD]
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--nodaemon", "--pidfile=", "gopush", "--config", str(self.directory / "gopush.ini")],

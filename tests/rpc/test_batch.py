@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "push": ([st.lists(pushes)], st.lists(st.builds(Pushed, numbers, mids))),
     "notice": ([st.lists(st.builds(Notice, texts, mids, mids, blobs | nothing, numbers))], nothing),
     "close": ([st.lists(texts)], st.lists(numbers)),
+    "subscribers": ([st.lists(texts)], st.lists(numbers)),
     "ping": ([], nothing),
     "status": ([], st.builds(Status, texts, numbers, numbers | nothing, numbers | nothing)),
     "set_weight": ([numbers], nothing),
