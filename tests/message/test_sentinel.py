@@ -67,7 +67,7 @@ class Publisher:
 
 
 def open_store(in_reactor: InReactor, source: str, wait: int = 0) -> Subject:
-    settings = RedisSettings(1.0, "gopush:", wait, sources(f"node1:1 {source}"))
+    settings = RedisSettings(3.0, "gopush:", wait, sources(f"node1:1 {source}"))
     return Subject("redis", in_reactor, lambda: RedisStore(StoreSettings(store=10_000), settings, reactor), None)
 
 

@@ -38,7 +38,7 @@ def logged() -> Iterator[Logged]:
     globalLogPublisher.removeObserver(observer)
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait until `condition` gives something true, and give that."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
