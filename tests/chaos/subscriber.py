@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.chaos.wire import BrokenError, Device, Http, TcpDevice, UnreachableError, WebSocketDevice
+from tests.chaos.wire import BrokenError, Device, Http, TcpDevice, UnreachableError, WebSocketDevice, within
 
 AGAIN_SECONDS = (0.05, 0.25)
 JOIN_SECONDS = 6.0
@@ -99,7 +99,7 @@ class Subscriber:
         opens = WebSocketDevice.open if self._websocket else TcpDevice.open
         device: Device = await opens(address, self.key, self._last if self._resumes else None)
         try:
-            reply = await asyncio.wait_for(device.receive(), JOIN_SECONDS)
+            reply = await within(device.receive(), JOIN_SECONDS)
             if reply != b"+h":
                 self.faults.refused += reply != b"-n"
                 raise BrokenError(repr(reply))
@@ -117,7 +117,7 @@ class Subscriber:
         self._live = 0
         try:
             while True:
-                frame = await asyncio.wait_for(device.receive(), SILENCE_SECONDS[self._alert])
+                frame = await within(device.receive(), SILENCE_SECONDS[self._alert])
                 if frame[:1] == b"{":
                     self._take(frame)
                 elif frame == b"+g":

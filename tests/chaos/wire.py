@@ -6,11 +6,14 @@ import asyncio
 import base64
 import json
 import os
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
 CONNECT_SECONDS = 3.0
 HEARTBEAT = b"h"
+
+T = TypeVar("T")
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -23,11 +26,17 @@ class BrokenError(Exception):
     """The connection broke, or nothing came in time."""
 
 
+async def within(call: Awaitable[T], seconds: float) -> T:
+    """As asyncio.wait_for(), which in Python 3.11 may swallow the cancellation of a task. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        return await call
+
+
 async def connect(address: str) -> Streams:
     """Connect to "host:port"."""
     host, _, port = address.rpartition(":")
     try:
-        return await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SECONDS)
+        return await within(asyncio.open_connection(host, int(port)), CONNECT_SECONDS)
     except (OSError, TimeoutError) as wrong:
         raise UnreachableError(f"{address}: {wrong!r}") from None
 
@@ -49,7 +58,7 @@ class Http:
         try:
             head = f"{method} {path}?{urlencode(query)} HTTP/1.1\r\nHost: chaos\r\nContent-Length: {len(body)}\r\n\r\n"
             writer.write(head.encode() + body)
-            return await asyncio.wait_for(self._answer(reader), patience)
+            return await within(self._answer(reader), patience)
         except (OSError, EOFError, TimeoutError, ValueError) as wrong:
             self.close()
             raise BrokenError(f"{self.address}: {wrong!r}") from None
@@ -136,7 +145,7 @@ class WebSocketDevice:
             f"Sec-WebSocket-Key: {nonce}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         try:
-            head = await asyncio.wait_for(device._reader.readuntil(b"\r\n\r\n"), 2 * CONNECT_SECONDS)
+            head = await within(device._reader.readuntil(b"\r\n\r\n"), 2 * CONNECT_SECONDS)
         except (OSError, EOFError, TimeoutError) as wrong:
             device.close()
             raise BrokenError(repr(wrong)) from None
