@@ -8,7 +8,6 @@ from importlib.resources import files
 from typing import Any, cast
 
 import msgpack
-from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.interfaces import IAddress
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 from txredisapi import RedisError, RedisProtocol, ResponseError
 from txredisapi import TimeoutError as ReplyTimeoutError
 
+from gopush.client_service import QuietClientService
 from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
@@ -72,7 +72,7 @@ class Link(Factory):
             self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
             self._watching.clock = cast(Any, reactor)
         factory: Any = self
-        self._service = ClientService(endpoint, factory, lambda _: RETRY_SECONDS, reactor)
+        self._service = QuietClientService(endpoint, factory, lambda _: RETRY_SECONDS, reactor)
 
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import backoffPolicy
 from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from zope.interface import implementer
 
+from gopush.client_service import QuietClientService
 from gopush.clock import within
 from gopush.errors import UnavailableError
 from gopush.rpc.batch import BatchError, pack, unpack
@@ -104,11 +105,6 @@ class _InOrder:
         return failure
 
 
-class _Connection(ClientService):
-    # Remote has a line for each change; one for each attempt is too much.
-    _log = Logger(observer=lambda _: None)
-
-
 class Remote:
     """A service in another process.
 
@@ -128,7 +124,7 @@ class Remote:
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
-        self._connection = _Connection(
+        self._connection = QuietClientService(
             _InOrder(reactor, info.rpc, caller_tls(settings), self.unreachable),
             _ClientFactory(reactor, self, settings.secret),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),

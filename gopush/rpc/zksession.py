@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
 from kazoo.protocol.states import KazooState
+from kazoo.retry import ForceRetryError
 from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE
 from twisted.logger import Logger
 
@@ -41,6 +42,19 @@ _kazoo.propagate = False
 # Below that it has a line for every attempt to connect; zookeeper.py says what an operator needs to know.
 _kazoo.setLevel(logging.ERROR)
 _kazoo.addHandler(_KazooLog())
+
+
+def _never_give_up(client: Any) -> None:
+    """Go on while no host resolves: kazoo 2.8 then ends its thread for good, as later ones do not."""
+    connection = client._connection
+    resolve = connection._expand_client_hosts
+
+    def hosts() -> Any:
+        if not (found := resolve()):
+            raise ForceRetryError("no host resolves")
+        return found
+
+    connection._expand_client_hosts = hosts
 
 
 class Wish(NamedTuple):
@@ -97,6 +111,7 @@ class Session:
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
             **_tls(settings),
         )
+        _never_give_up(self._client)
         self._client.add_listener(lambda state: self._state_changed(state, on_state))
 
     def open(self) -> None:
