@@ -25,10 +25,11 @@ KEPT_MESSAGES = 6000
 
 @dataclass
 class System:
-    """Where a running gopush is reached: the public and the admin addresses of its web nodes."""
+    """A running gopush: the public and the admin addresses of its web nodes, and the processes that these are."""
 
     publics: list[str]
     admins: list[str]
+    webs: list[Node]
 
     @property
     def public(self) -> str:
@@ -48,7 +49,7 @@ def embedded() -> Iterator[System]:
     node = Node("gopush", "gopush", directory, {"storage": {"store": str(KEPT_MESSAGES)}})
     try:
         node.start()
-        yield System([node.address("http")], [node.address("admin")])
+        yield System([node.address("http")], [node.address("admin")], [node])
     finally:
         node.kill()
         shutil.rmtree(directory, ignore_errors=True)
@@ -58,4 +59,5 @@ def embedded() -> Iterator[System]:
 def clustered() -> Iterator[System]:
     """Two comet nodes and a standby, two message nodes, two web nodes, a Redis, a ZooKeeper."""
     with Cluster().running() as running:
-        yield System([web.address("http") for web in running.webs], [web.address("admin") for web in running.webs])
+        webs = running.webs
+        yield System([web.address("http") for web in webs], [web.address("admin") for web in webs], webs)
