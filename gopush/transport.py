@@ -200,6 +200,8 @@ class _Drain:
     def resumeProducing(self) -> None:
         if not _waiting(self._transport):
             self._transport.unregisterProducer()
+            if self._transport._writeDisconnecting:
+                self._transport.startWriting()  # a half-close that was asked for meanwhile
             self.done.callback(None)
 
     def stopProducing(self) -> None:

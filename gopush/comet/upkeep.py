@@ -48,6 +48,13 @@ class Upkeep:
             self._ticking.stop()
 
     def _tick(self) -> None:
+        try:
+            self._look_around()
+        except Exception:
+            # A LoopingCall ends with the first error: what is wrong with one session must not end all deadlines.
+            log.failure("the upkeep of this comet failed for once")
+
+    def _look_around(self) -> None:
         for session in self._comet.wheel.advance(self._clock.seconds()):
             self._comet.counters.timed_out += 1
             session.abort()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,16 +20,17 @@ from gopush.timers import Wheel
 class HttpFactory(Factory):
     """Serves `routes`; a connection that is idle for `idle` seconds, half a request included, is closed.
 
-    `clock` shows seconds since the epoch, as the reactor does.
+    `now`: seconds since the epoch.
     """
 
     noisy = False
 
-    def __init__(self, routes: Routes, clock: Clock, idle: float) -> None:
+    def __init__(self, routes: Routes, clock: Clock, idle: float, now: Callable[[], float] = time.time) -> None:
         self.table = RouteTable(routes)
         self.clock = clock
         self.idle = idle
-        self.renderer = Renderer(clock.seconds())
+        self.renderer = Renderer(now())
+        self._now = now
         self.wheel: Wheel[HttpChannel] = Wheel(clock.seconds())
         self._channels: set[HttpChannel] = set()
         self._ticking = False
@@ -70,7 +73,7 @@ class HttpFactory(Factory):
     def _tick(self) -> None:
         """Once a second while there are connections."""
         now = self.clock.seconds()
-        self.renderer.set_time(now)
+        self.renderer.set_time(self._now())
         for channel in self.wheel.advance(now):
             channel.expired()
         if self._channels:

@@ -29,6 +29,7 @@ class Message:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.counters = Counters()
         self.under_way = 0
+        self._stopped = False
         self.observe_seconds: Callable[[float], None] = _nobody
         self.observe_size: Callable[[float], None] = _nobody
         self._clock = clock
@@ -39,13 +40,15 @@ class Message:
     async def start(self) -> None:
         """Open the store. Fails with StartError where it can never work."""
         await self._store.start()
-        self._purging.start(PURGE_SECONDS, now=False)
+        if not self._stopped:
+            self._purging.start(PURGE_SECONDS, now=False)
 
     async def stop(self) -> None:
         """Close the store."""
+        self._stopped = True
         if self._purging.running:
             self._purging.stop()
-            await self._store.stop()
+        await self._store.stop()
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService."""

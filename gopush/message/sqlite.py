@@ -54,10 +54,10 @@ class SqliteStore:
 
     def stop(self) -> Deferred[None]:
         """See Store."""
-        if self._logs is None:
+        if not self._pool.started:
             return succeed(None)
         closed = self._gatherer.drained().addCallback(lambda _: self._call(SqliteLogs.close))
-        return closed.addBoth(self._end_thread)
+        return closed.addErrback(lambda _: None).addBoth(self._end_thread)
 
     def _end_thread(self, result: T) -> T:
         self._logs = None
@@ -101,8 +101,8 @@ class SqliteStore:
         return self._call(SqliteLogs.ping)
 
     def purge(self) -> Deferred[None]:
-        """See Store."""
-        return self._call(SqliteLogs.purge)
+        """See Store. In pieces, so that appends get in between."""
+        return self._call(SqliteLogs.purge).addCallback(lambda more: self.purge() if more else None)
 
     def _call(self, method: Callable[Concatenate[SqliteLogs, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """Have the thread call; what comes while the file is being opened waits for that."""

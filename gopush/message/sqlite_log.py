@@ -17,6 +17,8 @@ from gopush.message.sqlite_batch import Batch, LogRow
 from gopush.message.sqlite_file import transaction
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
+PURGED_AT_ONCE = 500
+
 _LOGS = """
     SELECT json_group_array(json_array(key, last, trimmed, kept, due, ends)) FROM logs
     WHERE key IN (SELECT value FROM json_each(?))
@@ -36,7 +38,7 @@ _ADD_IDS = """
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)
 """
 _LOG_IDS = "SELECT json_group_array(id) FROM logs WHERE key IN (SELECT value FROM json_each(?))"
-_DUE = "SELECT json_group_array(id) FROM (SELECT id FROM logs WHERE due <= ? ORDER BY due LIMIT 500)"
+_DUE = f"SELECT json_group_array(id) FROM (SELECT id FROM logs WHERE due <= ? ORDER BY due LIMIT {PURGED_AT_ONCE})"
 _DROP_EXPIRED = """
     DELETE FROM messages WHERE seq IN (
         SELECT seq FROM json_each(:logs) CROSS JOIN logs ON logs.id = value AND due <= :now
@@ -66,8 +68,8 @@ _LIVE = "SELECT mid, expires, body FROM messages WHERE log = ? AND mid > ? AND e
 _OLD_IDS = "SELECT json_group_array(json_array(key, id)) FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 _DROP_IDS = "DELETE FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 
-_DROP_TOKENS = """
-    DELETE FROM tokens WHERE (key, digest) IN (SELECT key, digest FROM tokens WHERE expires <= ? LIMIT 500)
+_DROP_TOKENS = f"""
+    DELETE FROM tokens WHERE (key, digest) IN (SELECT key, digest FROM tokens WHERE expires <= ? LIMIT {PURGED_AT_ONCE})
 """
 
 _IDS_WALK_SECONDS = 30
@@ -178,15 +180,16 @@ class SqliteLogs:
         """Close the file."""
         self._connection.close()
 
-    def purge(self) -> None:
-        """See Store."""
+    def purge(self) -> bool:
+        """Let go of some of what nobody can see any more; whether there is more of it."""
         now = self._now()
         with transaction(self._connection):
             if logs := self._json(_DUE, now):
                 self._drop_expired(logs, now)
                 self._connection.execute(_FORGET_LOGS, [_dump(logs), now])
-            self._connection.execute(_DROP_TOKENS, [now])
+            tokens = self._connection.execute(_DROP_TOKENS, [now]).rowcount
             self._purge_ids(now)
+        return max(len(logs), tokens) >= PURGED_AT_ONCE
 
     def _purge_ids(self, now: float) -> None:
         """The next piece of a walk over all ids."""

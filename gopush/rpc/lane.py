@@ -66,7 +66,8 @@ class Entry:
 class Lane:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
-    `moved` takes what waits when the lane is told to hand it over.
+    `moved` takes what waits when the lane is told to hand it over. A batch has at most `most` calls, besides what the
+    settings say.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Lane:
         "_clock",
         "_gave_up",
         "_handing_over",
+        "_most",
         "_moved",
         "_scheduled",
         "_send",
@@ -92,6 +94,7 @@ class Lane:
         settings: RpcSettings,
         gave_up: Callable[[list[Entry]], None],
         moved: Callable[[list[Entry]], None],
+        most: int | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -99,6 +102,7 @@ class Lane:
         self._settings = settings
         self._gave_up = gave_up
         self._moved = moved
+        self._most = settings.batch_messages if most is None else min(most, settings.batch_messages)
         self._handing_over = False
         self._waiting: deque[Entry] = deque()
         self._bytes = 0
@@ -157,7 +161,7 @@ class Lane:
         batch: list[Entry] = []
         room = self._settings.batch_bytes
         now = self._clock.seconds()
-        while self._waiting and len(batch) < self._settings.batch_messages:
+        while self._waiting and len(batch) < self._most:
             entry = self._waiting[0]
             if batch and entry.size > room:
                 break

@@ -21,6 +21,8 @@ from gopush.rpc.settings import RpcSettings
 
 T = TypeVar("T")
 PAGE_MESSAGES = 256
+MOST_READS = 16
+"""In one call: an answer may be a page of 1 MiB, or one message of 4; all of them have to be carried in time."""
 OVERHEAD_BYTES = 64
 
 
@@ -43,7 +45,7 @@ class Messages:
     ) -> None:
         timeout = settings.call_timeout
         self._append = Call[MessageNode](lambda node, appends: node.append(appends), timeout, ordered=True)
-        self._read = Call[MessageNode](lambda node, reads: node.read(reads), timeout)
+        self._read = Call[MessageNode](lambda node, reads: node.read(reads), timeout, most=MOST_READS)
         self._heads = Call[MessageNode](lambda node, keys: node.heads(keys), timeout)
         self._single = Call[MessageNode](_one_by_one, timeout)
         self._clock = clock

@@ -43,10 +43,11 @@ T = TypeVar("T")
 class Call(Generic[S]):
     """A kind of call: how a batch of it is sent, and how long that may take.
 
-    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others.
+    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others. `most`: how many of
+    them one batch may hold, where their answers are big.
     """
 
-    __slots__ = ("moves", "ordered", "send", "timeout")
+    __slots__ = ("most", "moves", "ordered", "send", "timeout")
 
     def __init__(
         self,
@@ -54,11 +55,13 @@ class Call(Generic[S]):
         timeout: float,
         ordered: bool = False,
         moves: bool = True,
+        most: int | None = None,
     ) -> None:
         self.send = send
         self.timeout = timeout
         self.ordered = ordered
         self.moves = moves
+        self.most = most
 
 
 class Peer(Generic[S]):
@@ -248,7 +251,7 @@ class Peers(Generic[S]):
         def moved(entries: list[Entry]) -> None:
             self._move(call, name, entries)
 
-        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved)
+        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved, call.most)
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
         self._suspect(peer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.application.service import MultiService
 
 from gopush.garbage import garbage
-from gopush.process import RoleOptions, start_errors
+from gopush.process import RoleOptions, start_errors, steady
 from gopush.reload import Reload
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from gopush.web.node import WebNode
@@ -22,6 +22,7 @@ def makeService(options: Options) -> MultiService:
     """What twistd runs."""
     from twisted.internet import reactor
 
+    steady(reactor)
     with start_errors():
         settings: WebSettings = options.settings
         node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))

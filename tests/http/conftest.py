@@ -45,7 +45,7 @@ def serve(in_reactor: InReactor) -> Iterator[Serve]:
     servers: list[Server] = []
 
     def start(routes: Routes, clock: Clock | None = None, idle: float = 10.0) -> Server:
-        factory = in_reactor(lambda: HttpFactory(routes, clock or reactor, idle))
+        factory = in_reactor(lambda: HttpFactory(routes, clock or reactor, idle, (clock or reactor).seconds))
         servers.append(Server(factory, in_reactor))
         return servers[-1]
 

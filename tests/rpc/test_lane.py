@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import UnavailableError
 from gopush.rpc.lane import Entry, Lane
@@ -269,3 +270,18 @@ def test_a_batch_that_fails_goes_with_what_was_to_be_handed_over() -> None:
     world.lane.hand_over()
     world.turn(TIMEOUT)
     assert (world.given_up, world.moved) == ([[0, 1]], [])
+
+
+def test_a_call_with_big_answers_has_small_batches() -> None:
+    clock = Clock()
+    batches: list[int] = []
+
+    def send(items: list[Any]) -> Deferred[list[Any]]:
+        batches.append(len(items))
+        return succeed(items)
+
+    lane = Lane(clock, send, TIMEOUT, RpcSettings(), lambda _: None, lambda _: None, most=16)
+    for number in range(40):
+        lane.put(Entry("k", number, 1, 1e9))
+    clock.advance(0)
+    assert batches == [16, 16, 8]
