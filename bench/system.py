@@ -53,7 +53,7 @@ class System:
         self._ends.callback(shutil.rmtree, self._directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
         try:
             with cores(*self._cores):
                 self._start()
@@ -159,11 +159,6 @@ def _address() -> str:
 
 def _bound(*names: str) -> dict[str, str]:
     return {"user": ""} | {f"{name}.bind": _address() for name in names}
-
-
-def _leave(number: int, frame: object) -> None:
-    """Let a terminated benchmark end what it started."""
-    sys.exit(1)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
