@@ -16,7 +16,8 @@ from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
-from gopush.rpc.peers import Call, Peer, Peers
+from gopush.rpc.peer import Call, Peer
+from gopush.rpc.peers import Peers
 from gopush.rpc.rendezvous import best
 from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings

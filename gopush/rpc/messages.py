@@ -14,7 +14,8 @@ from gopush.clock import Clock
 from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
-from gopush.rpc.peers import Call, Peer, Peers
+from gopush.rpc.peer import Call, Peer
+from gopush.rpc.peers import Peers
 from gopush.rpc.rendezvous import best
 from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings

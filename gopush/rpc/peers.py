@@ -7,7 +7,7 @@ when nothing of it is unanswered, or, when a peer is given up, with all of it, f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.internet.task import LoopingCall
@@ -19,6 +19,7 @@ from gopush.errors import UnavailableError
 from gopush.rpc.coordination import REMEMBERED_KEYS
 from gopush.rpc.lane import Entry, Lane
 from gopush.rpc.model import NodeInfo
+from gopush.rpc.peer import Call, Hold, Peer, Service
 from gopush.rpc.settings import RpcSettings
 
 RETRY_PAUSE_SECONDS = 0.1
@@ -26,77 +27,8 @@ RETRY_PAUSE_SECONDS = 0.1
 log = Logger()
 
 
-class Service(Protocol):
-    """What every peer can do."""
-
-    def ping(self) -> Deferred[None]:
-        """Answer."""
-
-    def stop(self) -> object:
-        """Let go of the connection."""
-
-
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
-
-
-class Call(Generic[S]):
-    """A kind of call: how a batch of it is sent, and how long that may take.
-
-    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others. `most`: how many of
-    them one batch may hold, where their answers are big.
-    """
-
-    __slots__ = ("most", "moves", "ordered", "send", "timeout")
-
-    def __init__(
-        self,
-        send: Callable[[S, list[Any]], Deferred[list[Any]]],
-        timeout: float,
-        ordered: bool = False,
-        moves: bool = True,
-        most: int | None = None,
-    ) -> None:
-        self.send = send
-        self.timeout = timeout
-        self.ordered = ordered
-        self.moves = moves
-        self.most = most
-
-
-class Peer(Generic[S]):
-    """One live peer."""
-
-    __slots__ = ("healthy", "info", "lanes", "service")
-
-    def __init__(self, info: NodeInfo, service: S) -> None:
-        self.info = info
-        self.service = service
-        self.healthy = True
-        self.lanes: dict[tuple[Call[S], str], Lane] = {}
-
-
-class _Hold(Generic[S]):
-    """The one peer (None: a pause before the next try) that has the unanswered calls about a key."""
-
-    __slots__ = ("_calls", "_held", "_name", "peer")
-
-    def __init__(self, held: dict[tuple[Call[S], str], _Hold[S]], name: tuple[Call[S], str], peer: Peer[S] | None):
-        self.peer = peer
-        self._held = held
-        self._name = name
-        self._calls = 0
-
-    def take(self) -> None:
-        """One more call is under way."""
-        self._calls += 1
-
-    def release(self) -> None:
-        """A call has ended; after the last one the key is free to go elsewhere."""
-        self._calls -= 1
-        if not self._calls:
-            del self._held[self._name]
-
 
 Choice = Callable[[str, Sequence[Peer[S]]], Peer[S]]
 
@@ -117,7 +49,7 @@ class Peers(Generic[S]):
         self._choose = choose
         self._settings = settings
         self._first: dict[str, Peer[S]] = {}  # what _best() chose, until something changes
-        self._held: dict[tuple[Call[S], str], _Hold[S]] = {}
+        self._held: dict[tuple[Call[S], str], Hold[S]] = {}
         self._paused: list[tuple[Call[S], str, Entry]] = []
         self._probe = LoopingCall(self._ping_unhealthy)
         self._probe.clock = cast(Any, clock)
@@ -197,11 +129,11 @@ class Peers(Generic[S]):
         pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
 
-    def _hold(self, call: Call[S], key: str) -> _Hold[S]:
+    def _hold(self, call: Call[S], key: str) -> Hold[S]:
         name = (call, key)
         hold = self._held.get(name)
         if hold is None:
-            hold = self._held[name] = _Hold(self._held, name, self._best(key, ()))
+            hold = self._held[name] = Hold(self._held, name, self._best(key, ()))
         return hold
 
     def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
 from gopush.rpc.model import NodeInfo
-from gopush.rpc.peers import RETRY_PAUSE_SECONDS, Call, Peer, Peers
+from gopush.rpc.peer import Call, Peer
+from gopush.rpc.peers import RETRY_PAUSE_SECONDS, Peers
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock, result
 from tests.rpc.harness import Node
