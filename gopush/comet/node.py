@@ -28,6 +28,7 @@ from gopush.rpc.messages import Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
 from gopush.rpc.secure import secured
+from gopush.rpc.stat import show as show_view
 from gopush.transport import EagerReactor
 
 HTTP_IDLE_SECONDS = 10
@@ -88,7 +89,9 @@ class CometNode(MultiService):
         self._upkeep = Upkeep(reactor, self.comet, coordination)
         self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        self._ports = ClientPorts(reactor, self.comet, settings, settings, health, Metrics())
+        metrics = Metrics()
+        show_view(coordination, reactor, metrics)
+        self._ports = ClientPorts(reactor, self.comet, settings, settings, health, metrics)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         calls = secured(serve_comet(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]

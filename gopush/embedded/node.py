@@ -27,6 +27,7 @@ from gopush.rpc.member import Member
 from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
+from gopush.rpc.stat import show as show_view
 from gopush.web.node import HttpPorts
 from gopush.web.service import Web
 from gopush.web.stat import show as show_web
@@ -67,6 +68,7 @@ class EmbeddedNode(MultiService):
         metrics = Metrics()
         show_message(self._message, metrics)
         show_web(web, metrics)
+        show_view(self._coordination, reactor, metrics)
         ClientPorts(reactor, self._comet, subscribers, settings, health, metrics).setServiceParent(self)  # type: ignore[no-untyped-call]
         HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
 

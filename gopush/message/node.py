@@ -24,6 +24,7 @@ from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import serve_message
 from gopush.rpc.secure import secured
+from gopush.rpc.stat import show as show_view
 from gopush.transport import EagerReactor
 
 HTTP_IDLE_SECONDS = 10
@@ -52,6 +53,7 @@ class MessageNode(MultiService):
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         metrics = Metrics()
         show(self._message, metrics)
+        show_view(coordination, reactor, metrics)
         statistics = HttpFactory({**health.routes(), **metrics.routes()}, reactor, HTTP_IDLE_SECONDS)
         Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
 

@@ -17,6 +17,7 @@ from gopush.rpc.listening import refuse_open_admin
 from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.rpc.secure import caller_tls
+from gopush.rpc.stat import show as show_view
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
@@ -83,6 +84,7 @@ class WebNode(MultiService):
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         metrics = Metrics()
         show(web, metrics)
+        show_view(coordination, reactor, metrics)
         statistics = HttpFactory({**web.health.routes(), **metrics.routes()}, reactor, settings.idle)
         Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None

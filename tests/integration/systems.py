@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ cluster.PORTS["gopush"] = {
     "admin": "admin.bind",
 }
 KEPT_MESSAGES = 6000
+SETTLE_SECONDS = 60
 
 
 @dataclass
@@ -49,6 +52,7 @@ def embedded() -> Iterator[System]:
     node = Node("gopush", "gopush", directory, {"storage": {"store": str(KEPT_MESSAGES)}})
     try:
         node.start()
+        settle([node], comets=1, messages=1)
         yield System([node.address("http")], [node.address("admin")], [node])
     finally:
         node.kill()
@@ -60,4 +64,20 @@ def clustered() -> Iterator[System]:
     """Two comet nodes and a standby, two message nodes, two web nodes, a Redis, a ZooKeeper."""
     with Cluster().running() as running:
         webs = running.webs
+        settle(running.nodes.values(), comets=2, messages=2)
         yield System([web.address("http") for web in webs], [web.address("admin") for web in webs], webs)
+
+
+def settle(nodes: Iterable[Node], *, comets: int, messages: int) -> None:
+    """Wait until each process knows all of the cluster: while a comet joins, subscribers of its keys are sent on."""
+    whole = {f"gopush_view_comets {comets}.0", f"gopush_view_messages {messages}.0"}
+    deadline = time.monotonic() + SETTLE_SECONDS
+    for node in nodes:
+        while not whole <= _metrics(node):
+            assert time.monotonic() < deadline, f"{node.name} never saw the whole cluster"
+            time.sleep(0.05)
+
+
+def _metrics(node: Node) -> set[str]:
+    with urllib.request.urlopen(f"http://{node.address('stat')}/metrics", timeout=SETTLE_SECONDS) as answer:
+        return set(answer.read().decode().splitlines())

@@ -29,20 +29,11 @@ def run(test: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(test, 120))
 
 
-async def settle(system: System) -> None:
-    """Wait until the whole cluster sees itself: every web node knows two comets."""
-    for admin in system.admins:
-        await push(Http(admin), f"settle-{random.random()}", b"0", until=True)
-
-
-async def push(http: Http, key: str, body: bytes, *, until: bool = False, **query: Any) -> Any:
-    """The `data` of a push that must be stored; `until`: the cluster may still be starting."""
-    while True:
-        answer = await http.call("POST", "/1/admin/push/private", {"key": key, "expire": 600} | query, body, PATIENCE)
-        if answer["ret"] == 0 or not until:
-            assert answer["ret"] == 0, answer
-            return answer.get("data")
-        await asyncio.sleep(0.1)
+async def push(http: Http, key: str, body: bytes, **query: Any) -> Any:
+    """The `data` of a push that must be stored."""
+    answer = await http.call("POST", "/1/admin/push/private", {"key": key, "expire": 600} | query, body, PATIENCE)
+    assert answer["ret"] == 0, answer
+    return answer.get("data")
 
 
 async def subscribe(system: System, key: str, *, websocket: bool, mid: int | None = None) -> Device:
@@ -72,7 +63,6 @@ async def received(device: Device) -> Any:
 
 def test_a_push_through_any_web_reaches_tcp_and_websocket_subscribers_on_all_comets(system: System) -> None:
     async def test() -> None:
-        await settle(system)
         keys = [f"road-{i}" for i in range(40)]  # a ring of two nodes spreads them over both
         devices = {key: [await subscribe(system, key, websocket=ws) for ws in (False, True)] for key in keys}
         for admin in system.admins:
