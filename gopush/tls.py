@@ -113,9 +113,7 @@ class ClientTls:
 
 
 @implementer(IStreamClientEndpoint)
-class SecuredEndpoint:
-    """TLS over a client's endpoint, to `host`."""
-
+class _SecuredEndpoint:
     def __init__(self, endpoint: Any, host: str, tls: ClientTls) -> None:
         self._endpoint = endpoint
         self._host = host
@@ -124,6 +122,11 @@ class SecuredEndpoint:
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
         return self._tls.connect(self._endpoint, self._host, factory)
+
+
+def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
+    """The endpoint of a client, with TLS to `host` over it where that is wanted."""
+    return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
 
 
 class _TlsProtocol(TLSMemoryBIOProtocol):

@@ -21,7 +21,7 @@ from gopush.client_service import QuietClientService
 from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
-from gopush.tls import ClientTls, SecuredEndpoint
+from gopush.tls import ClientTls, reached
 
 RETRY_SECONDS = 0.5
 """How long a lost or refused server is left alone before the next attempt."""
@@ -228,8 +228,7 @@ def _refuse_eviction(info: bytes) -> None:
 
 def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None) -> Any:
     if source.sentinels:
-        return MasterEndpoint(reactor, source, timeout)
+        return MasterEndpoint(reactor, source, timeout, tls)
     if source.path:
         return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
-    endpoint = HostnameEndpoint(reactor, source.host, source.port, timeout=timeout)
-    return endpoint if tls is None else SecuredEndpoint(endpoint, source.host, tls)
+    return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)

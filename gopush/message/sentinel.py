@@ -13,18 +13,23 @@ from zope.interface import implementer
 
 from gopush.clock import within
 from gopush.message.sources import Source
+from gopush.tls import ClientTls, reached
 
 Address = tuple[str, int]
 
 
 @implementer(IStreamClientEndpoint)
 class MasterEndpoint:
-    """Connects to the master that the first sentinel to answer names. A question takes `timeout` seconds at most."""
+    """Connects to the master that the first sentinel to answer names. A question takes `timeout` seconds at most.
 
-    def __init__(self, reactor: Any, source: Source, timeout: float) -> None:
+    With `tls` the sentinels and the master are reached so; the certificates bear the names that they are reached by.
+    """
+
+    def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None) -> None:
         self._reactor = reactor
         self._name = source.master
         self._timeout = timeout
+        self._tls = tls
         self._sentinels = [_address(sentinel) for sentinel in source.sentinels]
         self._master: Address | None = None
 
@@ -71,8 +76,8 @@ class MasterEndpoint:
         host, port = found
         return host, int(port)
 
-    def _endpoint(self, address: Address) -> HostnameEndpoint:
-        return HostnameEndpoint(self._reactor, *address, timeout=self._timeout)
+    def _endpoint(self, address: Address) -> Any:
+        return reached(HostnameEndpoint(self._reactor, *address, timeout=self._timeout), address[0], self._tls)
 
 
 def _address(text: str) -> Address:

@@ -38,9 +38,9 @@ class RedisSettings:
         "node1:1 tcp@localhost:6379",
         sources,
         "the Redis servers, separated by commas: name:weight tcp@host:port[#password], rediss@ for TLS, or "
-        "unix@/path[#password], or sentinel@host:port;host:port/master[#password]",
+        "unix@/path[#password], or sentinel@host:port;host:port/master[#password], rediss-sentinel@ for TLS",
     )
-    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for rediss@; empty: as the system trusts")
+    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: as the system trusts")
     tls_certificate: str = option("redis", "tls.cert", "", text, "the file of this process's certificate, if wanted")
     tls_key: str = option("redis", "tls.key", "", text, "the file of its key")
 

@@ -10,7 +10,7 @@ from gopush.values import addresses, node_name
 _SOURCE = re.compile(
     r"(?P<name>[^:\s]+):(?P<weight>\d{1,4})\s+"
     r"(?:(?P<scheme>tcp|rediss)@(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\s#@]+):(?P<port>\d{1,5})|unix@(?P<path>/[^\s#]+)"
-    r"|sentinel@(?P<sentinels>[^\s/#@]+)/(?P<master>[A-Za-z0-9._-]+))"
+    r"|(?P<asked>sentinel|rediss-sentinel)@(?P<sentinels>[^\s/#@]+)/(?P<master>[A-Za-z0-9._-]+))"
     r"(?:#(?P<password>\S+))?"
 )
 
@@ -18,7 +18,8 @@ _SOURCE = re.compile(
 class Source(NamedTuple):
     """A Redis server: at `path` where that is not empty, else at host and port. `password` None: it asks for none.
 
-    Where `sentinels` ("host:port") are named, they know where it is: they call it `master`. `tls`: it is reached so.
+    Where `sentinels` ("host:port") are named, they know where it is: they call it `master`. `tls`: all of them are
+    reached so.
     """
 
     name: str
@@ -41,7 +42,8 @@ class Source(NamedTuple):
 
 def sources(value: str) -> tuple[Source, ...]:
     """Redis servers between commas, each name:weight and then tcp@host:port[#password], rediss@host:port[#password]
-    (over TLS), unix@/path[#password] or sentinel@host:port[;host:port…]/master[#password].
+    (over TLS), unix@/path[#password], sentinel@host:port[;host:port…]/master[#password] or the same with
+    rediss-sentinel@ (the sentinels and the master over TLS).
     """
     found = tuple(_source(word.strip()) for word in re.split(r"[,\n]", value) if word.strip())
     names = [source.name for source in found]
@@ -58,7 +60,7 @@ def _source(word: str) -> Source:
         shown = word.partition("#")[0]
         raise ValueError(
             f"holds {shown!r}, which is not name:weight and tcp@ or rediss@host:port[#password], unix@/path[#password]"
-            " or sentinel@host:port;host:port/master[#password]"
+            " or sentinel@ or rediss-sentinel@host:port;host:port/master[#password]"
             " (try node1:1 tcp@localhost:6379; the weight is 1 to 1000)"
         )
     return Source(
@@ -70,7 +72,7 @@ def _source(word: str) -> Source:
         match["password"],
         _sentinels(match["sentinels"] or ""),
         match["master"] or "",
-        match["scheme"] == "rediss",
+        "rediss" in (match["scheme"] or match["asked"] or ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""Redis over TLS: `rediss@` in [redis] source."""
+"""Redis over TLS: `rediss@` and `rediss-sentinel@` in [redis] source."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.message.conftest import eventually
 from tests.servers import free_port
 from tests.servers.authority import Authority, Issued
 from tests.servers.redis import RedisServer
+from tests.servers.sentinel import MASTER, Sentinel
 
 
 @pytest.fixture
@@ -25,24 +26,42 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-@pytest.fixture
-def server(authority: Authority) -> Iterator[tuple[RedisServer, int]]:
-    """A Redis that wants a certificate of the CA; its TLS port."""
-    port, own = free_port(), authority.issue("redis")
-    lines = (
+def lines(authority: Authority, port: int) -> tuple[str, ...]:
+    """A server's configuration: TLS at this port, for those with a certificate of the CA."""
+    own = authority.issue("redis")
+    return (
         f"tls-port {port}",
         f"tls-cert-file {own.certificate}",
         f"tls-key-file {own.key}",
         f"tls-ca-cert-file {authority.path}",
         "tls-auth-clients yes",
+        "tls-replication yes",
     )
-    with RedisServer(*lines, password="secret") as started:
-        yield started, port
 
 
-def works(in_reactor: InReactor, port: int, authority: Authority, own: Issued | None, scheme: str = "rediss") -> bool:
+@pytest.fixture
+def port(authority: Authority) -> Iterator[int]:
+    """The TLS port of a Redis."""
+    port = free_port()
+    with RedisServer(*lines(authority, port), password="secret"):
+        yield port
+
+
+@pytest.fixture(params=["rediss", "rediss-sentinel"])
+def where(request: pytest.FixtureRequest, authority: Authority, port: int) -> Iterator[str]:
+    """How a source names that Redis, over TLS all the way."""
+    if request.param == "rediss":
+        yield f"rediss@127.0.0.1:{port}#secret"
+        return
+    sentinel_port = free_port()
+    watch = (f"sentinel monitor {MASTER} 127.0.0.1 {port} 1", f"sentinel auth-pass {MASTER} secret")
+    with Sentinel(*lines(authority, sentinel_port), *watch):
+        yield f"rediss-sentinel@127.0.0.1:{sentinel_port}/{MASTER}#secret"
+
+
+def works(in_reactor: InReactor, where: str, authority: Authority, own: Issued | None) -> bool:
     settings = RedisSettings(
-        sources=sources(f"node1:1 {scheme}@127.0.0.1:{port}#secret"),
+        sources=sources(f"node1:1 {where}"),
         tls_authorities=str(authority.path),
         tls_certificate=str(own.certificate) if own else "",
         tls_key=str(own.key) if own else "",
@@ -59,24 +78,27 @@ def works(in_reactor: InReactor, port: int, authority: Authority, own: Issued | 
         in_reactor(store.stop)
 
 
-def test_who_belongs_together_finds_each_other(
-    server: tuple[RedisServer, int], authority: Authority, in_reactor: InReactor
+def test_only_those_who_belong_together_find_each_other(
+    where: str, authority: Authority, in_reactor: InReactor, tmp_path: Path
 ) -> None:
-    own = authority.issue("message")
-    eventually(lambda: works(in_reactor, server[1], authority, own))
-
-
-def test_strangers_on_either_side_are_turned_away(
-    server: tuple[RedisServer, int], authority: Authority, in_reactor: InReactor, tmp_path: Path
-) -> None:
-    _, port = server
     own = authority.issue("message")
     strange = Authority(tmp_path, "strange")
-    assert not works(in_reactor, port, authority, None)
-    assert not works(in_reactor, port, authority, strange.issue("stranger"))
-    assert not works(in_reactor, port, authority, authority.issue("late", expired=True))
-    assert not works(in_reactor, port, strange, own)
-    assert not works(in_reactor, port, authority, own, scheme="tcp")
+    eventually(lambda: works(in_reactor, where, authority, own))
+    assert not works(in_reactor, where, authority, None)
+    assert not works(in_reactor, where, authority, strange.issue("stranger"))
+    assert not works(in_reactor, where, authority, authority.issue("late", expired=True))
+    assert not works(in_reactor, where, strange, own)
+    assert not works(in_reactor, where.replace("rediss-", "").replace("rediss", "tcp"), authority, own)
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_a_server_with_a_wrong_certificate_is_left(expired: bool, authority: Authority, in_reactor: InReactor) -> None:
+    """Expired, or another's."""
+    port, own = free_port(), authority.issue("message")
+    config = lines(authority, port)
+    authority.issue("redis", *(() if expired else ("other.example.org",)), expired=expired)
+    with RedisServer(*config, password="secret"):
+        assert not works(in_reactor, f"rediss@127.0.0.1:{port}#secret", authority, own)
 
 
 def test_wrong_files_stop_the_start(tmp_path: Path) -> None:

@@ -192,6 +192,8 @@ def test_how_sentinels_are_written() -> None:
         Source("a", 1, "", 0, "", "pass/word", ("h1:26379", "[::1]:2"), MASTER),
     )
     assert sources("a:1 sentinel@h1:1;h2:2/m")[0].address == "m of the sentinels h1:1, h2:2"
+    plain, secured = sources("a:1 sentinel@h:1/m, b:1 rediss-sentinel@h:1/m")
+    assert secured == plain._replace(name="b", tls=True)
 
 
 @pytest.mark.parametrize("value", ["a:1 sentinel@h1:1", "a:1 sentinel@/m", "a:1 sentinel@h1/m", "a:1 sentinel@;/m"])
