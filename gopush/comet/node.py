@@ -75,8 +75,8 @@ class CometNode(MultiService):
             node=settings.node,
             sequence=0,
             rpc=advertised("rpc", settings.rpc_bind, settings.rpc_advertise),
-            tcp=_offered(settings, "tcp"),
-            ws=_offered(settings, "websocket"),
+            tcp=offered(settings, "tcp"),
+            ws=offered(settings, "websocket"),
             weight=settings.weight,
         )
         self._messages = Messages(
@@ -131,7 +131,8 @@ class CometNode(MultiService):
         give_up(self._reactor, StartError(failure.getErrorMessage()))
 
 
-def _offered(settings: CometSettings, proto: str) -> tuple[str, ...]:
+def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:
+    """What look-ups name ("host:port") to clients that speak `proto`: tcp or websocket. None where that is off."""
     if proto not in settings.proto:
         return ()
     if proto == "tcp":

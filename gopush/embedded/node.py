@@ -8,7 +8,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from gopush.comet.node import ClientPorts
+from gopush.comet.node import ClientPorts, offered
 from gopush.comet.service import Comet
 from gopush.comet.upkeep import Upkeep
 from gopush.embedded.settings import EmbeddedSettings
@@ -20,7 +20,7 @@ from gopush.message.stat import show as show_message
 from gopush.message.stores import open_store
 from gopush.metrics import Metrics
 from gopush.pages import demo
-from gopush.process import advertised, give_up
+from gopush.process import give_up
 from gopush.rpc.comets import CometNode, Comets
 from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.member import Member
@@ -55,8 +55,8 @@ class EmbeddedNode(MultiService):
             node=NAME,
             sequence=0,
             rpc=(NAME,),
-            tcp=advertised("tcp", subscribers.tcp_bind, subscribers.tcp_advertise),
-            ws=advertised("websocket", subscribers.websocket_bind, subscribers.websocket_advertise),
+            tcp=offered(subscribers, "tcp"),
+            ws=offered(subscribers, "websocket"),
         )
         pages = demo.routes(int(self._info.ws[0].rpartition(":")[2])) if self._info.ws else None
         web = Web(

@@ -11,7 +11,7 @@ import pytest
 from gopush.comet.settings import SubscriberSettings
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
-from gopush.errors import RET_OK, RET_PARAMETER
+from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.values import listeners
 from gopush.web.settings import HttpSettings
 from tests.conftest import InReactor, reactor
@@ -22,12 +22,12 @@ from tests.servers import free_port
 class World:
     """A whole gopush in memory."""
 
-    def __init__(self, in_reactor: InReactor) -> None:
+    def __init__(self, in_reactor: InReactor, *proto: str) -> None:
         self.ports = {name: free_port() for name in ("tcp", "websocket", "stat", "http", "admin")}
         bind = {f"{name}_bind": listeners(f"localhost:{port}") for name, port in self.ports.items()}
         http = {name: bind.pop(name) for name in ("http_bind", "admin_bind")}
         settings = EmbeddedSettings(
-            subscribers=SubscriberSettings(**bind),  # type: ignore[arg-type]
+            subscribers=SubscriberSettings(proto=proto or ("tcp", "websocket"), **bind),  # type: ignore[arg-type]
             http=HttpSettings(**http),  # type: ignore[arg-type]
             storage="memory",
         )
@@ -75,3 +75,14 @@ def test_there_is_nobody_to_drain_it_to(world: World) -> None:
 
 def test_a_keys_connections_are_closed(world: World) -> None:
     assert world.call("admin", "POST", "/1/admin/key/close?key=k") == (200, {"ret": 0, "data": {"closed": 0}})
+
+
+@pytest.mark.parametrize(("proto", "number"), [("websocket", 1), ("tcp", 2)])
+def test_only_what_clients_may_speak_is_offered(in_reactor: InReactor, proto: str, number: int) -> None:
+    world = World(in_reactor, proto)
+    try:
+        server = {"server": f"127.0.0.1:{world.ports[proto]}"}
+        assert world.call("http", "GET", f"/1/server/get?k=k&p={number}") == (200, {"ret": 0, "data": server})
+        assert world.call("http", "GET", f"/1/server/get?k=k&p={3 - number}") == (200, {"ret": RET_NO_NODE})
+    finally:
+        world.close()
