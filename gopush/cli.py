@@ -25,7 +25,6 @@ from gopush.settings import load, render
 
 FAILED = 1
 REFUSED = 3
-INTERRUPTED = 130
 RETRY_SECONDS = 0.5
 EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
 ROLES = {
@@ -37,14 +36,12 @@ ROLES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command of `arguments` (None: the process's own); answers the exit status."""
+    """Run the command of `arguments` (None: the process's own); answers the exit status, unless it is interrupted."""
     asked = _parser().parse_args(arguments)
     try:
         asked.run(asked)
         sys.stdout.flush()
         return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         # Who read stdout has seen enough; nothing may be flushed into the broken pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

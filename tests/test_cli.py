@@ -12,6 +12,7 @@ import pytest
 
 import gopush
 from gopush import cli
+from gopush.__main__ import main as command
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 
@@ -151,7 +152,6 @@ def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[
         (UnavailableError("down"), 1),
         (NoNodeError("down"), 1),
         (ParameterError("down"), 3),
-        (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 0),
     ],
 )
@@ -216,6 +216,32 @@ def test_names_its_version(capfd: pytest.CaptureFixture[str]) -> None:
         cli.main(["--version"])
     assert ended.value.code == 0
     assert capfd.readouterr().out == f"gopush {gopush.__version__}\n"
+
+
+INTERRUPT = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "gopush.client.web":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from gopush.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_command_that_is_interrupted_while_it_is_read_ends_without_a_traceback() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    ended = subprocess.run([sys.executable, "-c", INTERRUPT], capture_output=True, env=environment, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_a_command_that_is_interrupted_later_ends_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    assert command() == 130
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:

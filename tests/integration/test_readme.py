@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PORT = re.compile(r"\b7[0-4][0-9]{2}\b")
-COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.cli:main"}
+COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.__main__:main"}
 
 
 def blocks() -> list[str]:

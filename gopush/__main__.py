@@ -1,0 +1,21 @@
+"""Where the `gopush` command begins. Interrupted, it ends without a traceback, even while it is still being read."""
+
+from __future__ import annotations
+
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Run the command line; answers the exit status."""
+    try:
+        from gopush import cli
+
+        return cli.main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
