@@ -10,6 +10,8 @@ from __future__ import annotations
 import gc
 import time
 
+from gopush.distribution import Distribution
+
 THRESHOLDS = 2000, 10, 2
 PAUSE_SECONDS = 0.005
 
@@ -20,6 +22,8 @@ class Garbage:
     def __init__(self) -> None:
         self.longest = 0.0
         """The longest collection so far, in seconds."""
+        self.pauses = [Distribution() for _ in THRESHOLDS]
+        """How long the collections of each generation took, in seconds."""
         self._began = 0.0
 
     def tame(self) -> None:
@@ -36,6 +40,7 @@ class Garbage:
             return
         took = time.perf_counter() - self._began
         self.longest = max(self.longest, took)
+        self.pauses[info["generation"]].observe(took)
         if info["generation"] == 2 and took > PAUSE_SECONDS:
             gc.freeze()
 

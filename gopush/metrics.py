@@ -6,33 +6,21 @@ Names begin with `gopush_`, then the role. Families are read when somebody asks,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from gopush.distribution import Distribution
 from gopush.http.request import Request
 from gopush.http.response import Response
 from gopush.http.routing import Route, Routes
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-
-class Counted(Protocol):
-    """A distribution that somebody counts: `counts[i]` of at most `bounds[i]`, the last one of all that were more."""
-
-    @property
-    def bounds(self) -> Sequence[float]: ...  # noqa: D102
-
-    @property
-    def counts(self) -> Sequence[int]: ...  # noqa: D102
-
-    @property
-    def total(self) -> float: ...  # noqa: D102
+Labelled = Mapping[tuple[str, ...], Distribution]
 
 
 class Metrics:
@@ -43,24 +31,28 @@ class Metrics:
         ProcessCollector(namespace="gopush", registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def counters(self, role: str, counters: Any) -> None:
-        """Show a dataclass of integers that only grow; a field that is a dict is one family, labelled by its keys."""
-        self._registry.register(_Counters(role, counters))
+    def counters(self, role: str, counters: Any, label: str | None = None) -> None:
+        """Show a dataclass of integers that only grow; with a `label`, a mapping from its values to such dataclasses.
+
+        A field that is a dict is one family, labelled by its keys. A field's metadata may say its `meaning`, and the
+        `label` of a dict.
+        """
+        if label is None:
+            self._registry.register(_Counters(role, {(): counters}, ()))
+        else:
+            self._registry.register(_Counters(role, {(value,): part for value, part in counters.items()}, (label,)))
 
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Show what `read` gives at the moment as gopush_<name>."""
         self._registry.register(_Gauge(f"gopush_{name}", meaning, read))
 
-    def histogram(self, name: str, meaning: str, buckets: tuple[float, ...] = SECONDS) -> Callable[[float], None]:
-        """Show a distribution as gopush_<name>; gives what takes an observation."""
-        observe: Callable[[float], None] = Histogram(
-            f"gopush_{name}", meaning, buckets=buckets, registry=self._registry
-        ).observe
-        return observe
+    def distribution(self, name: str, meaning: str, counted: Distribution) -> None:
+        """Show a distribution as gopush_<name>."""
+        self.distributions(name, meaning, (), {(): counted})
 
-    def distribution(self, name: str, meaning: str, counted: Counted) -> None:
-        """Show what is counted elsewhere as gopush_<name>: for what comes too often for histogram()."""
-        self._registry.register(_Distribution(f"gopush_{name}", meaning, counted))
+    def distributions(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled) -> None:
+        """Show distributions as gopush_<name>, by the values of their labels."""
+        self._registry.register(_Distributions(f"gopush_{name}", meaning, labels, counted))
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
@@ -71,22 +63,30 @@ class Metrics:
 
 
 class _Counters:
-    def __init__(self, role: str, counters: Any) -> None:
+    def __init__(self, role: str, parts: Mapping[tuple[str, ...], Any], labels: tuple[str, ...]) -> None:
         self._role = role
-        self._counters = counters
+        self._parts = parts
+        self._labels = labels
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """See prometheus_client.registry.Collector."""
-        for field in dataclasses.fields(self._counters):
-            value = getattr(self._counters, field.name)
-            name, meaning = f"gopush_{self._role}_{field.name}", f"{field.name.replace('_', ' ')} since the start"
-            if isinstance(value, dict):
-                family = CounterMetricFamily(name, meaning, labels=["ret"])
-                for label, number in value.items():
-                    family.add_metric([str(label)], number)
-                yield family
-            else:
-                yield CounterMetricFamily(name, meaning, value=value)
+        for field in dataclasses.fields(next(iter(self._parts.values()))):
+            meaning = field.metadata.get("meaning", field.name.replace("_", " "))
+            label = field.metadata.get("label")
+            family = CounterMetricFamily(
+                f"gopush_{self._role}_{field.name}",
+                f"{meaning} since the start",
+                labels=self._labels if label is None else (*self._labels, label),
+            )
+            for values, part in self._parts.items():
+                counted = getattr(part, field.name)
+                for more, number in [((), counted)] if label is None else _by_label(counted):
+                    family.add_metric((*values, *more), number)
+            yield family
+
+
+def _by_label(counted: Mapping[Any, int]) -> list[tuple[tuple[str, ...], int]]:
+    return [((str(value),), number) for value, number in counted.items()]
 
 
 class _Gauge:
@@ -100,14 +100,17 @@ class _Gauge:
         yield GaugeMetricFamily(self._name, self._meaning, value=self._read())
 
 
-class _Distribution:
-    def __init__(self, name: str, meaning: str, counted: Counted) -> None:
+class _Distributions:
+    def __init__(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled) -> None:
         self._name = name
         self._meaning = meaning
+        self._labels = labels
         self._counted = counted
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """See prometheus_client.registry.Collector."""
-        bounds = [*map(str, self._counted.bounds), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counted.counts), strict=True))
-        yield HistogramMetricFamily(self._name, self._meaning, buckets=buckets, sum_value=self._counted.total)
+        family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
+        for values, counted in self._counted.items():
+            buckets = list(zip([*map(str, counted.bounds), "+Inf"], accumulate(counted.counts), strict=True))
+            family.add_metric(values, buckets, counted.total)
+        yield family

@@ -74,7 +74,7 @@ def test_the_numbers_move_with_what_happens(node: Node) -> None:
     assert moved("gopush_comet_messages_succeeded_total") == 5
     assert moved("gopush_comet_deliveries_total") == 5
     assert moved("gopush_message_saves_total") == 5
-    assert moved("gopush_message_append_seconds_count") == 5
+    assert moved("gopush_message_store_seconds_count{append}{sqlite}") == 5
     assert moved("gopush_message_append_batch_sum") == 5
     assert moved("gopush_web_pushes_total{0}") == 5
     assert moved("gopush_web_pushes_total{65534}") == 1

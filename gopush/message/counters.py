@@ -1,8 +1,19 @@
-"""What a message node counts."""
+"""What a message node and its stores count."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from gopush.clock import Clock
+from gopush.distribution import Distribution
+
+T = TypeVar("T")
+
+CALLS = ("append", "read", "heads", "other")
 
 
 @dataclass(slots=True)
@@ -17,3 +28,36 @@ class Counters:
     heads: int = 0
     deletes: int = 0
     batches: int = 0
+
+
+@dataclass(slots=True)
+class StoreCounters:
+    """Of one store; of several Redis servers each has its own."""
+
+    trimmed: int = field(default=0, metadata={"meaning": "messages that had to go because their key had newer ones"})
+    expired: int = field(
+        default=0,
+        metadata={"meaning": "expired messages that gopush removed (logs that Redis removes as a whole do not count)"},
+    )
+    failed: int = field(default=0, metadata={"meaning": "calls that failed"})
+
+
+class StoreNumbers:
+    """All of a store's numbers; `seconds`: how long its calls took, batches each, by CALLS."""
+
+    __slots__ = ("counters", "seconds")
+
+    def __init__(self) -> None:
+        self.counters = StoreCounters()
+        self.seconds = {call: Distribution() for call in CALLS}
+
+    def timed(self, call: str, made: Deferred[T], clock: Clock) -> Deferred[T]:
+        """`made`, with its time or its failure counted."""
+        return made.addBoth(self._ended, self.seconds.get(call) or self.seconds["other"], clock, clock.seconds())
+
+    def _ended(self, result: Any, seconds: Distribution, clock: Clock, started: float) -> Any:
+        if isinstance(result, Failure):
+            self.counters.failed += 1
+        else:
+            seconds.observe(clock.seconds() - started)
+        return result

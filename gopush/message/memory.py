@@ -11,6 +11,7 @@ from operator import attrgetter
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
+from gopush.message.counters import StoreNumbers
 from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, sequence
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
@@ -32,21 +33,25 @@ class Log:
         self.soonest = math.inf
         self.ends = 0.0
 
-    def keep(self, message: Kept, most: int, now: float) -> None:
-        """Add a message and trim the log to the newest `most` unexpired ones."""
+    def keep(self, message: Kept, most: int, now: float) -> tuple[int, int]:
+        """Add a message and trim the log to the newest `most` unexpired ones; how many were trimmed and had expired."""
+        expired = 0
         self.messages.append(message)
         self.soonest = min(self.soonest, message.expires)
         if len(self.messages) > most:
-            self.drop_expired(now)
+            expired = self.drop_expired(now)
         if (excess := len(self.messages) - most) > 0:
             self.trimmed = self.messages[excess - 1].mid
             del self.messages[:excess]
+        return max(excess, 0), expired
 
-    def drop_expired(self, now: float) -> None:
-        """Drop the expired messages; that is no trimming."""
+    def drop_expired(self, now: float) -> int:
+        """Drop the expired messages; that is no trimming. How many there were."""
+        before = len(self.messages)
         if self.soonest <= now:
             self.messages = [message for message in self.messages if message.expires > now]
             self.soonest = min((message.expires for message in self.messages), default=math.inf)
+        return before - len(self.messages)
 
     def after(self, cursor: int, now: float) -> Iterator[Kept]:
         """The unexpired messages after a cursor, ascending."""
@@ -65,6 +70,8 @@ class MemoryStore:
     def __init__(self, settings: StoreSettings, now: Callable[[], float]) -> None:
         self.logs: dict[str, Log] = {}
         self.token_sets: dict[str, dict[bytes, int]] = {}
+        self.numbers = {"memory": StoreNumbers()}
+        self._counters = self.numbers["memory"].counters
         self._settings = settings
         self._now = now
         self._walk: Iterator[str] = iter(())
@@ -96,7 +103,10 @@ class MemoryStore:
         log.last = answer.mid
         log.ends = max(log.ends, now + push.expire + self._settings.head_life)
         if push.expire:
-            log.keep(Kept(answer.mid, now + push.expire, push.body), self._settings.store, now)
+            message = Kept(answer.mid, now + push.expire, push.body)
+            trimmed, expired = log.keep(message, self._settings.store, now)
+            self._counters.trimmed += trimmed
+            self._counters.expired += expired
         return answer
 
     @staticmethod
@@ -178,7 +188,7 @@ class MemoryStore:
         log = self.logs.get(key)
         if log is None:
             return
-        log.drop_expired(now)
+        self._counters.expired += log.drop_expired(now)
         log.firsts = {id: first for id, first in log.firsts.items() if first.until > now}
         if log.ends <= now and not log.firsts:
             del self.logs[key]

@@ -26,6 +26,7 @@ class RedisStore:
         self.shards = tuple((source.name, source.weight) for source in settings.sources)
         self._ring = HashRing(dict(self.shards))
         self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
+        self.numbers = {name: server.numbers for name, server in self._servers.items()}
 
     def start(self) -> Deferred[None]:
         """See Store."""

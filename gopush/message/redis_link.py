@@ -35,6 +35,7 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("gopush.message").joinpath("lua")
+        self.name = name.removesuffix(".lua")
         self.text = b"\n".join(folder.joinpath(part).read_bytes() for part in ("prelude.lua", name))
         self.sha = hashlib.sha1(self.text).hexdigest()
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import StartError, UnavailableError
+from gopush.message.counters import StoreNumbers
 from gopush.message.gather import Gatherer
 from gopush.message.log import NO_HEAD, REFUSED, Kept, page, page_bytes
 from gopush.message.redis_link import Link, Script
@@ -36,6 +37,8 @@ class RedisServer:
 
     def __init__(self, reactor: Any, source: Source, settings: RedisSettings, store: StoreSettings) -> None:
         self.name = source.name
+        self.numbers = StoreNumbers()
+        self._reactor = reactor
         self._replicas = settings.wait
         self._prefix = settings.prefix
         self._store = store.store
@@ -71,12 +74,18 @@ class RedisServer:
         return self._write(_APPEND, arguments).addCallbacks(self._appended, self._refused, errbackArgs=(len(appends),))
 
     def _write(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
-        return self._writes.run(script, arguments, self._replicas)
+        made = self._writes.run(script, arguments, self._replicas)
+        return self.numbers.timed(script.name, made, self._reactor)
+
+    def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
+        return self.numbers.timed(script.name, self._reads.run(script, arguments), self._reactor)
 
     def _appended(self, answer: bytes) -> list[Appended]:
         if self._troubles:
             self._tell("appends", None)
         values = iter(msgpack.unpackb(answer))
+        self.numbers.counters.trimmed += next(values)
+        self.numbers.counters.expired += next(values)
         return list(map(Appended, values, values, values, values))
 
     def _refused(self, failure: Failure, count: int) -> list[Appended]:
@@ -114,11 +123,11 @@ class RedisServer:
                 for read, head, members in zip(reads, values, values, strict=False)
             ]
 
-        return self._reads.run(_READ, arguments).addCallback(pages)
+        return self._ask(_READ, arguments).addCallback(pages)
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
         """See MessageService."""
-        answer = self._reads.run(_HEADS, [self._prefix, *keys])
+        answer = self._ask(_HEADS, [self._prefix, *keys])
         return answer.addCallback(
             lambda answer: [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer)]
         )
@@ -144,11 +153,11 @@ class RedisServer:
             values = iter(msgpack.unpackb(answer, raw=True))
             return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
 
-        return self._reads.run(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
+        return self._ask(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
 
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
-        answer = self._reads.run(_TOKENS, [self._prefix, key, "check", digest])
+        answer = self._ask(_TOKENS, [self._prefix, key, "check", digest])
         return answer.addCallback(lambda answer: TokenState(*msgpack.unpackb(answer)))
 
     def ping(self) -> Deferred[None]:

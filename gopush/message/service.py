@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock
+from gopush.distribution import SIZES, Distribution
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.counters import Counters
 from gopush.message.store import Store
@@ -29,9 +30,9 @@ class Message:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.counters = Counters()
         self.under_way = 0
+        self.sizes = Distribution(SIZES)
+        self.stores = store.numbers
         self._stopped = False
-        self.observe_seconds: Callable[[float], None] = _nobody
-        self.observe_size: Callable[[float], None] = _nobody
         self._clock = clock
         self._store = store
         self._purging = LoopingCall(self._purge)
@@ -53,8 +54,8 @@ class Message:
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService."""
         self.counters.batches += 1
-        self.observe_size(len(appends))
-        return self._guarded(self._store.append(appends)).addCallback(self._count, self._clock.seconds())
+        self.sizes.observe(len(appends))
+        return self._guarded(self._store.append(appends)).addCallback(self._count)
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
@@ -105,8 +106,7 @@ class Message:
         log.failure("the store failed", failure)
         raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
 
-    def _count(self, answers: list[Appended], started: float) -> list[Appended]:
-        self.observe_seconds(self._clock.seconds() - started)
+    def _count(self, answers: list[Appended]) -> list[Appended]:
         for answer in answers:
             if answer.ret != RET_OK:
                 self.counters.refused += 1
@@ -122,7 +122,3 @@ class Message:
 
     def _purge(self) -> Deferred[None]:
         return self._store.purge().addErrback(lambda failure: log.failure("old messages were not purged", failure))
-
-
-def _nobody(_: float) -> None:
-    """Takes what nobody observes."""

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
+from gopush.message.counters import StoreNumbers
 from gopush.message.gather import Gatherer
 from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.message.sqlite_file import open_file
@@ -34,6 +35,7 @@ class SqliteStore:
     def __init__(
         self, store: StoreSettings, settings: SqliteSettings, reactor: Any, now: Callable[[], float] = time.time
     ) -> None:
+        self.numbers = {"sqlite": StoreNumbers()}
         self._store = store
         self._path = settings.path
         self._reactor = reactor
@@ -50,7 +52,7 @@ class SqliteStore:
         return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
 
     def _open(self) -> None:
-        self._logs = SqliteLogs(open_file(self._path), self._store, self._now)
+        self._logs = SqliteLogs(open_file(self._path), self._store, self._now, self.numbers["sqlite"].counters)
 
     def stop(self) -> Deferred[None]:
         """See Store."""
@@ -114,7 +116,8 @@ class SqliteStore:
                 raise UnavailableError(f"{self._path} is not open")
             return method(self._logs, *args, **kwargs)
 
-        return deferToThreadPool(self._reactor, self._pool, call).addCallbacks(self._well, self._unavailable)
+        called = deferToThreadPool(self._reactor, self._pool, call).addCallbacks(self._well, self._unavailable)
+        return self.numbers["sqlite"].timed(method.__name__, called, self._reactor)
 
     def _well(self, answer: T) -> T:
         if self._trouble is not None:

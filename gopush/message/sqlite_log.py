@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from gopush.message.counters import StoreCounters
 from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes
 from gopush.message.settings import StoreSettings
 from gopush.message.sqlite_batch import Batch, LogRow
@@ -78,8 +79,15 @@ _IDS_WALK_SECONDS = 30
 class SqliteLogs:
     """All that a Store does. What fails raises sqlite3.Error and has changed nothing."""
 
-    def __init__(self, connection: sqlite3.Connection, settings: StoreSettings, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        settings: StoreSettings,
+        now: Callable[[], float],
+        counters: StoreCounters,
+    ) -> None:
         self._connection = connection
+        self._counters = counters
         self._now = now
         self._store = settings.store
         self._head_life = settings.head_life
@@ -97,11 +105,14 @@ class SqliteLogs:
             keys = list({append.push.key for append in appends})
             batch.logs = {row[0]: LogRow(*row) for row in self._json(_LOGS, _dump(keys))}
             answers = [batch.append(append) for append in appends]
-            self._write(batch)
+            trimmed, expired = self._write(batch)
         self._firsts.update(batch.firsts)
+        self._counters.trimmed += trimmed
+        self._counters.expired += expired
         return answers
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> tuple[int, int]:
+        """How many messages had to go for it: trimmed ones, expired ones."""
         execute = self._connection.execute
         if batch.touched:
             execute(_SET_LOGS, [_dump([batch.logs[key] for key in batch.touched])])
@@ -110,21 +121,22 @@ class SqliteLogs:
         if batch.firsts:
             execute(_ADD_IDS, [_dump([(*name, *first) for name, first in batch.firsts.items()])])
         full = [key for key in batch.touched if batch.logs[key].kept > self._store]
-        if full:
-            self._trim(self._json(_LOG_IDS, _dump(full)), batch.now)
+        return self._trim(self._json(_LOG_IDS, _dump(full)), batch.now) if full else (0, 0)
 
-    def _trim(self, logs: list[int], now: float) -> None:
-        self._drop_expired(logs, now)
+    def _trim(self, logs: list[int], now: float) -> tuple[int, int]:
+        expired, trimmed = self._drop_expired(logs, now), 0
         too_many = self._json(_KEPT, _dump(logs), self._store)
         for kept in too_many:  # OFFSET is the same for all rows; mostly it is one anyway
             self._connection.execute(_TRIM_HEADS, {"logs": _dump(logs), "kept": kept, "store": self._store})
         if too_many:
-            self._connection.execute(_TRIM, {"logs": _dump(logs)})
+            trimmed = self._connection.execute(_TRIM, {"logs": _dump(logs)}).rowcount
+        return trimmed, expired
 
-    def _drop_expired(self, logs: list[int], now: float) -> None:
+    def _drop_expired(self, logs: list[int], now: float) -> int:
         only = {"logs": _dump(logs), "now": now}
-        self._connection.execute(_DROP_EXPIRED, only)
+        expired = self._connection.execute(_DROP_EXPIRED, only).rowcount
         self._connection.execute(_RECOUNT, only)
+        return expired
 
     def read(self, reads: Sequence[Read]) -> list[Page]:
         """See MessageService."""
@@ -183,12 +195,14 @@ class SqliteLogs:
     def purge(self) -> bool:
         """Let go of some of what nobody can see any more; whether there is more of it."""
         now = self._now()
+        expired = 0
         with transaction(self._connection):
             if logs := self._json(_DUE, now):
-                self._drop_expired(logs, now)
+                expired = self._drop_expired(logs, now)
                 self._connection.execute(_FORGET_LOGS, [_dump(logs), now])
             tokens = self._connection.execute(_DROP_TOKENS, [now]).rowcount
             self._purge_ids(now)
+        self._counters.expired += expired
         return max(len(logs), tokens) >= PURGED_AT_ONCE
 
     def _purge_ids(self, now: float) -> None:

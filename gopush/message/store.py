@@ -6,6 +6,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from gopush.message.counters import StoreNumbers
 from gopush.rpc.services import MessageService
 
 
@@ -18,6 +19,9 @@ class Store(MessageService, Protocol):
 
     shards: tuple[tuple[str, int], ...]
     """Names and weights of the servers behind it, as they stand on the ring of keys; empty where there is but one."""
+
+    numbers: dict[str, StoreNumbers]
+    """What each server behind it, or it itself, has done."""
 
     def start(self) -> Deferred[None]:
         """Open it. Fails with StartError where it can never work; a server may still come later."""

@@ -24,4 +24,4 @@ class Counters:
     refused_address: int = 0
     accept_waits: int = 0
     limited_keys: int = 0
-    pushes: dict[int, int] = field(default_factory=_by_ret)
+    pushes: dict[int, int] = field(default_factory=_by_ret, metadata={"label": "ret"})

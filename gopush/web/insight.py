@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from gopush.distribution import Distribution
 from gopush.http.request import Request
 from gopush.http.routing import Route, Routes
 from gopush.rpc.coordination import Coordination
@@ -14,7 +15,6 @@ from gopush.rpc.model import Message
 from gopush.web import params
 from gopush.web.answers import api
 from gopush.web.counters import Counters
-from gopush.web.latency import Latency
 from gopush.web.peers import Comets, Messages
 from gopush.web.tokens import listing
 
@@ -25,7 +25,7 @@ class Insight:
     """Looks, and changes nothing."""
 
     def __init__(
-        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Latency
+        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Distribution
     ) -> None:
         self._coordination = coordination
         self._messages = messages

@@ -10,11 +10,11 @@ from secrets import token_urlsafe
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
+from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL
 from gopush.rpc.model import Push, Pushed
 from gopush.web import params
 from gopush.web.counters import Counters
-from gopush.web.latency import Latency
 from gopush.web.peers import Comets
 from gopush.web.settings import HttpSettings
 
@@ -28,7 +28,7 @@ class Publisher:
     def __init__(
         self, comets: Comets, settings: HttpSettings, deadline: float, now: Callable[[], float], counters: Counters
     ) -> None:
-        self.latency = Latency()
+        self.latency = Distribution()
         self._comets = comets
         self._deadline = deadline
         self._dedupe_own = ceil(2 * deadline)

@@ -328,3 +328,28 @@ def _write(subject: Subject, name: str, answers: list[Appended]) -> None:
         got = subject.append(*items)
         assert [answer.mid for answer in got] == sorted(answer.mid for answer in got)
         answers += got
+
+
+def test_what_is_trimmed_and_what_expires_is_counted(kind: str, open_store: OpenStore) -> None:
+    subject = open_store(kind, store=2)
+    (numbers,) = subject.store.numbers.values()
+    subject.append(*[subject.item(expire=1)] * 3)
+    assert (numbers.counters.trimmed, numbers.counters.expired) == (1, 0)
+    subject.wait(1.1)
+    subject.push()
+    assert (numbers.counters.trimmed, numbers.counters.expired) == (1, 2)
+    assert (subject.bodies(), numbers.counters.failed) == ([b"1"], 0)
+    if kind != "memory":  # which takes no time
+        took = {call: sum(seconds.counts) for call, seconds in numbers.seconds.items()}
+        assert (took["append"], took["read"]) == (2, 1)
+
+
+def test_what_a_purge_drops_is_counted_as_expired(open_store: OpenStore) -> None:
+    for kind in ("memory", "sqlite"):
+        subject = open_store(kind)
+        (numbers,) = subject.store.numbers.values()
+        subject.append(*[subject.item(expire=1)] * 3, subject.item())
+        subject.wait(2)
+        for _ in range(3):
+            subject.purge()
+        assert (numbers.counters.trimmed, numbers.counters.expired) == (0, 3)

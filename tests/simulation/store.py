@@ -30,6 +30,7 @@ class SharedStore:
         self._world = world
         self._page = page
         self._inner = MemoryStore(StoreSettings(store=store), self.now)
+        self.numbers = self._inner.numbers
         self._saved: Any = {}
 
     def now(self) -> float:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.pages.admin import ASSETS
 from gopush.rpc.model import Message, Token
 from gopush.web.insight import MAX_SHOWN
 from gopush.web.keys import make
-from gopush.web.latency import Latency
 from tests.web.conftest import MakeWorld, World, data
 
 
@@ -54,7 +54,7 @@ def test_the_status_counts_what_was_done(world: World) -> None:
 
 @pytest.mark.parametrize(("seconds", "place"), [(-1.0, 0), (0.0, 0), (0.0002, 0), (0.00021, 1), (1.0, -2), (9.0, -1)])
 def test_a_latency_counts_in_its_bucket(seconds: float, place: int) -> None:
-    latency = Latency()
+    latency = Distribution()
     latency.observe(seconds)
     assert latency.counts[place] == sum(latency.counts) == 1
     assert latency.total == max(0.0, seconds)

@@ -1,5 +1,6 @@
 -- Appends a batch. Arguments: prefix, messages a key keeps, seconds a head outlives them; then for each append
--- key, id, floor, deadline, expire, dedupe, body. Gives for each: ret, mid, previous, repeat.
+-- key, id, floor, deadline, expire, dedupe, body. Gives how many messages were trimmed and how many expired ones were
+-- dropped, then for each append: ret, mid, previous, repeat.
 --
 -- First everything is sequenced, then each touched log is settled once, however often the batch appends to it.
 -- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
@@ -14,6 +15,7 @@ local clock_mid = ((micros - below) / 8 * 5 + math.floor(below * 5 / 8)) * 16
 local SLACK = 60
 
 local logs = {}
+local trimmed, expired = 0, 0
 
 local function open(key)
   local packed = call('GET', head_name(key))
@@ -64,28 +66,28 @@ local function repeated(id_name, first, dedupe)
   return struct.unpack('>dd', first)
 end
 
--- Gives how many it dropped.
 local function drop_expired(name, log)
-  local dropped = 0
   log.soonest = math.huge
   for _, member in ipairs(call('ZRANGE', name, 0, -1)) do
     local _, expires = struct.unpack('>dd', member)
     if expires <= now then
-      dropped = dropped + call('ZREM', name, member)
+      expired = expired + call('ZREM', name, member)
     else
       log.soonest = math.min(log.soonest, expires)
     end
   end
-  return dropped
 end
 
 -- The expired ones are looked for only when there are too many and one of them must have expired.
 local function trim(name, log, excess)
   if log.soonest <= now then
-    excess = excess - drop_expired(name, log)
+    local before = expired
+    drop_expired(name, log)
+    excess = excess - (expired - before)
   end
   if excess > 0 then
     local popped = call('ZPOPMIN', name, text(excess))
+    trimmed = trimmed + excess
     log.trimmed = struct.unpack('>d', popped[#popped - 1])
   end
 end
@@ -112,7 +114,7 @@ local function settle(key, log)
 end
 
 local answers = {}
-local n = 0
+local n = 2
 for at = 4, #args, 7 do
   local key, id, floor, deadline, expire, dedupe, body = unpack(args, at, at + 6)
   local id_name = id ~= '' and prefix .. 'i:' .. key .. '\0' .. id
@@ -131,4 +133,5 @@ end
 for key, log in pairs(logs) do
   settle(key, log)
 end
+answers[1], answers[2] = trimmed, expired
 return cmsgpack.pack(answers)
