@@ -186,9 +186,11 @@ class HttpChannel:
     def expired(self) -> None:
         """The deadline has passed: it is put off while an answer is owed, else the connection is closed."""
         if self._output.stalled or self._output.closing:
+            self._factory.counters.slow_closed += self._output.stalled
             self._output.abort()
             return
         if not self._waiting or self._waiting[0].awaits_client:
+            self._factory.counters.idle_closed += not self._lingers
             self._parser = None
             self._lingers = False
             self._output.close()
@@ -251,6 +253,7 @@ class HttpChannel:
             self._gathered.append(data)
 
     def _refuse(self, refused: RefusedError) -> None:
+        self._factory.counters.refuse(refused.response.status)
         self._parser = None
         if self._parked and not self._parked[-1].ended:
             self._parked.pop()

@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 
 from gopush.clock import Clock
 from gopush.http.channel import HttpChannel
+from gopush.http.counters import Counters
 from gopush.http.response import Renderer
 from gopush.http.routing import Routes, RouteTable
 from gopush.timers import Wheel
@@ -27,6 +28,7 @@ class HttpFactory(Factory):
 
     def __init__(self, routes: Routes, clock: Clock, idle: float, now: Callable[[], float] = time.time) -> None:
         self.table = RouteTable(routes)
+        self.counters = Counters()
         self.clock = clock
         self.idle = idle
         self.renderer = Renderer(now())

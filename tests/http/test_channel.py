@@ -91,6 +91,7 @@ def test_an_answer_byte_for_byte(serve: Serve) -> None:
 
 
 def test_keep_alive(server: Server) -> None:
+    """protocol.md, section 5: keep-alive works."""
     with Client(server.port) as client:
         for number in range(10):
             answer = client.request("POST", f"/echo?q={number}", b"body")
@@ -117,6 +118,7 @@ def test_every_byte_in_a_segment_of_its_own(server: Server) -> None:
 
 
 def test_chunked_body_with_extensions_and_trailers(server: Server) -> None:
+    """protocol.md, section 5: chunked bodies are taken."""
     with Client(server.port) as client:
         client.send(b"POST /echo HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n")
         client.send(b"2\r\nbo\r\n2;x=y\r\ndy\r\n0\r\nTrailer: t\r\n\r\n")
@@ -243,10 +245,12 @@ def test_heads_are_bounded(serve: Serve, sent: bytes, statuses: tuple[int, ...])
             client.send(sent)
         except OSError:  # closed while we were sending
             return
-        assert client.answer().status in statuses
+        status = client.answer().status
+        assert status in statuses
         while client.silent(0.05):
             server.advance(4)
         assert client.closed()
+        assert server.factory.counters.refused[status] == 1
 
 
 def test_a_head_in_pieces_is_bounded_too(server: Server) -> None:
@@ -275,6 +279,8 @@ def test_a_body_over_the_limit_is_413_and_closes(serve: Serve, declared: bool) -
         while client.silent(0.05):
             server.advance(4)
         assert client.closed()
+        counters = server.factory.counters
+        assert (counters.refused[413], sum(counters.refused.values()), counters.idle_closed) == (1, 1, 0)
 
 
 def test_a_body_of_just_the_limit_passes(server: Server) -> None:
@@ -453,6 +459,7 @@ def test_an_idle_connection_half_a_request_included_is_closed_after_10_s(serve: 
         assert client.silent()
         server.advance(2.5)
         assert client.closed()
+        assert (server.factory.counters.idle_closed, server.factory.counters.slow_closed) == (1, 0)
 
 
 def test_a_head_that_trickles_in_puts_nothing_off_but_a_body_does(serve: Serve) -> None:
@@ -494,6 +501,7 @@ def test_who_does_not_read_its_answer_is_closed(serve: Serve) -> None:
         time.sleep(0.3)
         server.advance(12)
         poll(lambda: not server.factory._channels)
+        assert (server.factory.counters.idle_closed, server.factory.counters.slow_closed) == (0, 1)
 
 
 # The end
