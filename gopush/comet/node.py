@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -12,14 +11,12 @@ from twisted.logger import Logger
 from gopush.clock import quiet
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.comet.stat import Statistics, show
+from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
 from gopush.errors import StartError, UnavailableError
 from gopush.gate import Gate
 from gopush.health import Health
-from gopush.http.factory import HttpFactory
-from gopush.metrics import Metrics
 from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
@@ -29,9 +26,9 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
+from gopush.stat import Statistics
 from gopush.transport import EagerReactor
 
-HTTP_IDLE_SECONDS = 10
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
 
@@ -39,12 +36,9 @@ log = Logger()
 
 
 class ClientPorts(MultiService):
-    """Where clients connect and statistics are read; the embedded mode has them too."""
+    """Where clients connect; the embedded mode has them too."""
 
-    def __init__(
-        self, reactor: Any, comet: Comet, settings: SubscriberSettings, shown: Any, health: Health, metrics: Metrics
-    ) -> None:
-        """`shown`: the settings that the statistics show."""
+    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         eager = EagerReactor(reactor, Gate(reactor, settings.connections, raise_file_limit(), comet.counters))
         if "tcp" in settings.proto:
@@ -55,10 +49,6 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
-        show(comet, metrics)
-        told = {**Statistics(comet, shown, time.time()).routes(), **health.routes(), **metrics.routes()}
-        statistics = HttpFactory(told, reactor, HTTP_IDLE_SECONDS)
-        self._listen(Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics))
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -89,10 +79,15 @@ class CometNode(MultiService):
         self._upkeep = Upkeep(reactor, self.comet, coordination)
         self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        metrics = Metrics()
-        show_view(coordination, reactor, metrics)
-        self._ports = ClientPorts(reactor, self.comet, settings, settings, health, metrics)
-        self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.statistics = Statistics(settings)
+        show(self.comet, self.statistics)
+        show_view(coordination, reactor, self.statistics.metrics)
+        ports = (
+            ClientPorts(reactor, self.comet, settings),
+            self.statistics.port(reactor, settings.stat_bind, health),
+        )
+        for port in ports:
+            port.setServiceParent(self)  # type: ignore[no-untyped-call]
         calls = secured(serve_comet(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.service import Comet
+from gopush.comet.stat import show as show_comet
 from gopush.comet.upkeep import Upkeep
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError
@@ -18,7 +19,6 @@ from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
 from gopush.message.stores import open_store
-from gopush.metrics import Metrics
 from gopush.pages import demo
 from gopush.process import give_up
 from gopush.rpc.comets import CometNode, Comets
@@ -28,6 +28,7 @@ from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
 from gopush.rpc.stat import show as show_view
+from gopush.stat import Statistics
 from gopush.web.node import HttpPorts
 from gopush.web.service import Web
 from gopush.web.stat import show as show_web
@@ -65,12 +66,18 @@ class EmbeddedNode(MultiService):
         message = Member(reactor, self._coordination, self._info, self._message)
         comet = Member(reactor, self._coordination, self._info, self._comet, self._comet.load)
         health = Health(reactor, self._messages.ping)
-        metrics = Metrics()
-        show_message(self._message, metrics)
-        show_web(web, metrics)
-        show_view(self._coordination, reactor, metrics)
-        ClientPorts(reactor, self._comet, subscribers, settings, health, metrics).setServiceParent(self)  # type: ignore[no-untyped-call]
-        HttpPorts(reactor, web, settings.http).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.statistics = Statistics(settings)
+        show_comet(self._comet, self.statistics)
+        show_message(self._message, self.statistics)
+        show_web(web, self.statistics)
+        show_view(self._coordination, reactor, self.statistics.metrics)
+        ports = (
+            ClientPorts(reactor, self._comet, subscribers),
+            self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
+            HttpPorts(reactor, web, settings.http),
+        )
+        for port in ports:
+            port.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Open the store, then take part in the cluster of one."""

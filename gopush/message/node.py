@@ -12,12 +12,10 @@ from twisted.python.failure import Failure
 from gopush.clock import quiet
 from gopush.errors import StartError, UnavailableError
 from gopush.health import Health
-from gopush.http.factory import HttpFactory
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show
 from gopush.message.stores import open_store
-from gopush.metrics import Metrics
 from gopush.process import Listeners, advertised, give_up
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.member import Member
@@ -25,9 +23,9 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import serve_message
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
+from gopush.stat import Statistics
 from gopush.transport import EagerReactor
 
-HTTP_IDLE_SECONDS = 10
 LINGER_SECONDS = 1.0
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
@@ -51,11 +49,10 @@ class MessageNode(MultiService):
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        metrics = Metrics()
-        show(self._message, metrics)
-        show_view(coordination, reactor, metrics)
-        statistics = HttpFactory({**health.routes(), **metrics.routes()}, reactor, HTTP_IDLE_SECONDS)
-        Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.statistics = Statistics(settings)
+        show(self._message, self.statistics)
+        show_view(coordination, reactor, self.statistics.metrics)
+        self.statistics.port(reactor, settings.stat_bind, health).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Open the store and listen, then tell the others."""

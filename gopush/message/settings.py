@@ -62,7 +62,9 @@ class MessageSettings:
     rpc_advertise: tuple[str, ...] = option(
         "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
     )
-    stat_bind: tuple[str, ...] = option("base", "stat.bind", "localhost:8072", listeners, "where its health is told")
+    stat_bind: tuple[str, ...] = option(
+        "base", "stat.bind", "localhost:8072", listeners, "where its numbers and its health are told"
+    )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)

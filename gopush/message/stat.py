@@ -1,20 +1,40 @@
-"""A message node's numbers for Prometheus."""
+"""A message node's own part of the statistics."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
+from gopush.message.counters import StoreNumbers
 from gopush.message.service import Message
-from gopush.metrics import Metrics
+from gopush.stat import Statistics
 
 
-def show(message: Message, metrics: Metrics) -> None:
-    """Have a message node's numbers in the metrics of its process."""
+def show(message: Message, statistics: Statistics) -> None:
+    """Have a message node's numbers in the statistics of its process."""
+    stores, metrics = message.stores, statistics.metrics
+    statistics.add(
+        {
+            "log": lambda _: _log(message),
+            "store": lambda _: {name: _store(numbers) for name, numbers in stores.items()},
+        }
+    )
     metrics.counters("message", message.counters)
     metrics.gauge("message_calls", "calls that have no answer yet", lambda: message.under_way)
     metrics.distribution("message_append_batch", "messages in one batch", message.sizes)
-    metrics.counters("message_store", {name: store.counters for name, store in message.stores.items()}, "store")
+    metrics.counters("message_store", {name: numbers.counters for name, numbers in stores.items()}, "store")
     metrics.distributions(
         "message_store_seconds",
         "how long the store takes for a call",
         ("store", "call"),
-        {(name, call): seconds for name, store in message.stores.items() for call, seconds in store.seconds.items()},
+        {(name, call): took for name, numbers in stores.items() for call, took in numbers.seconds.items()},
     )
+
+
+def _log(message: Message) -> dict[str, Any]:
+    return dataclasses.asdict(message.counters) | {"under_way": message.under_way, "batch": message.sizes.shown()}
+
+
+def _store(numbers: StoreNumbers) -> dict[str, Any]:
+    seconds = {call: took.shown() for call, took in numbers.seconds.items()}
+    return dataclasses.asdict(numbers.counters) | {"seconds": seconds}

@@ -8,8 +8,6 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from gopush.gate import Gate
-from gopush.http.factory import HttpFactory
-from gopush.metrics import Metrics
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination, View
@@ -18,6 +16,7 @@ from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.stat import show as show_view
+from gopush.stat import Statistics
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
@@ -82,11 +81,11 @@ class WebNode(MultiService):
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
         self._ports = HttpPorts(reactor, web, settings)
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
-        metrics = Metrics()
-        show(web, metrics)
-        show_view(coordination, reactor, metrics)
-        statistics = HttpFactory({**web.health.routes(), **metrics.routes()}, reactor, settings.idle)
-        Listeners(EagerReactor(reactor), "[base] stat.bind", settings.stat_bind, statistics).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.statistics = Statistics(settings)
+        show(web, self.statistics)
+        show_view(coordination, reactor, self.statistics.metrics)
+        port = self.statistics.port(reactor, settings.stat_bind, web.health, http=web.public, admin=web.admin)
+        port.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None
         self._reactor = reactor
 

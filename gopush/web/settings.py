@@ -60,6 +60,8 @@ class WebSettings(HttpSettings):
     """All of etc/web.ini."""
 
     user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
-    stat_bind: tuple[str, ...] = option("base", "stat.bind", "localhost:8092", listeners, "where its health is told")
+    stat_bind: tuple[str, ...] = option(
+        "base", "stat.bind", "localhost:8092", listeners, "where its numbers and its health are told"
+    )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)

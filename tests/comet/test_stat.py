@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from typing import Any
 
 import pytest
 
 from gopush.comet.settings import CometSettings
-from gopush.comet.stat import Statistics
 from gopush.http.request import Request
 from gopush.http.routing import Route
 from gopush.rpc.settings import RpcSettings
+from gopush.stat import Statistics
 from tests.comet.conftest import Start
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, request
 from tests.http.client import Answer, Client
@@ -96,7 +95,7 @@ def test_the_config(start: Start) -> None:
 def test_secrets_are_not_told(server: CometServer) -> None:
     """What is secret stays so."""
     settings = CometSettings(rpc=RpcSettings(secret="open sesame"))
-    statistics = Statistics(server.comet, settings, time.time())
+    statistics = Statistics(settings)
     (route,) = statistics.routes()["/stat"].values()
     assert isinstance(route, Route)
     answer: Any = route.handler(Request(b"GET", b"/stat", b"type=config"))

@@ -21,7 +21,7 @@ from twisted.internet import threads
 from gopush.clock import Clock
 from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.stat import Statistics
+from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import Upkeep
 from gopush.comet.websocket import SubscriberFactory
@@ -34,6 +34,7 @@ from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo, Push, Token
 from gopush.rpc.settings import RpcSettings
+from gopush.stat import Statistics
 from gopush.transport import EagerReactor
 from tests.conftest import reactor
 
@@ -113,7 +114,8 @@ class CometServer:
         self._upkeep = Upkeep(clock, self.comet, coordination)
         self._upkeep.start()
         eager = EagerReactor(reactor)
-        statistics = Statistics(self.comet, self.settings, time.time())
+        statistics = Statistics(self.settings)
+        show(self.comet, statistics)
         self._listening: list[Any] = [
             eager.listenTCP(0, factory, interface="127.0.0.1")
             for factory in (
