@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -21,6 +22,23 @@ def test_answers_what_the_original_answers(vector: dict[str, dict[str, str]]) ->
 def test_a_node_of_weight_w_has_255_w_points() -> None:
     assert POINTS_PER_WEIGHT == 255
     assert len(HashRing({"a": 1, "b": 3})._points) == 4 * 255
+
+
+def test_follows_the_definition_step_by_step() -> None:
+    """protocol.md, section 8: the points of "<name>:<i>", the position of a key, the first point at or after it."""
+
+    def position(text: str) -> int:
+        return int.from_bytes(hashlib.sha1(text.encode()).digest()[-4:], "big")
+
+    weights = {"node1": 1, "node2": 3, "\u00fcber": 2}
+    points = sorted((position(f"{name}:{i}"), name) for name, w in weights.items() for i in range(1, 255 * w + 1))
+    ring = HashRing(weights)
+    past_the_last = 0
+    for key in (f"key-{i}" for i in range(5000)):
+        after = [name for point, name in points if point >= position(key)]
+        past_the_last += not after
+        assert ring.node_of(key) == (after or [points[0][1]])[0]
+    assert past_the_last
 
 
 def test_an_empty_ring_has_no_node() -> None:

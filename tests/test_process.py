@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import resource
 import socket
 import subprocess
@@ -249,6 +250,17 @@ def test_twistd_runs_a_role(twistd: Any, tmp_path: Path) -> None:
     assert f"runs as {os.getuid()} {os.getgid()}" in ended.stdout
 
 
+def test_the_pid_file_is_twistds_own(twistd: Any, tmp_path: Path) -> None:
+    """protocol.md, section 9: `pidfile`: named on twistd's command line, there as long as the process is."""
+    source = (tmp_path / "somerole.py").read_text()
+    shown = 'print("pid", os.getpid(), open("role.pid").read().strip(), flush=True)'
+    (tmp_path / "somerole.py").write_text(source.replace('print("runs as"', f'{shown}; print("runs as"'))
+    found = re.search(r"pid (\d+) (\d+)", twistd().stdout)
+    assert found
+    assert found[1] == found[2]
+    assert not (tmp_path / "role.pid").exists()
+
+
 def test_a_bad_ini_file_is_one_line_and_status_1(twistd: Any) -> None:
     ended = twistd("tcp.bind = nonsense")
     assert ended.returncode == 1
@@ -300,7 +312,7 @@ def test_giving_up_later_is_one_line_and_status_1(twistd: Any, tmp_path: Path) -
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_root_becomes_the_user(twistd: Any) -> None:
-    """What only root may bind is bound before."""
+    """protocol.md, section 9: `user`. What only root may bind is bound before."""
     nobody = pwd.getpwnam("nobody")
     ended = twistd("user = nobody", f"tcp.bind = localhost:{free_port_below_1024()}")
     assert f"runs as {nobody.pw_uid} {nobody.pw_gid}" in ended.stdout, ended.stderr

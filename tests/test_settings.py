@@ -124,7 +124,7 @@ def test_an_option_is_declared_once(name: str, settings: type[Any]) -> None:
 
 @shipped
 def test_the_shipped_file_shows_every_option_with_its_default(name: str, settings: type[Any]) -> None:
-    """etc/<role>.ini is what `gopush ini <role>` prints."""
+    """protocol.md, section 9: etc/<role>.ini is what `gopush ini <role>` prints."""
     content = (ETC / f"{name}.ini").read_text("utf-8")
     assert content == render(settings), "write the file anew: make ini"
     for opt in options(settings):
@@ -167,12 +167,38 @@ def test_the_shipped_file_changes_nothing(name: str, settings: type[Any]) -> Non
         ("message", "storage", "type", "redis"),
         ("message", "storage", "store", "20"),
         ("message", "redis", "source", "node1:1 tcp@localhost:6379"),
+        ("message", "zookeeper", "addr", "localhost:2181"),
+        ("message", "zookeeper", "timeout", "30s"),
+        ("message", "zookeeper", "message.path", "/gopush-cluster-message"),
         ("web", "base", "http.bind", "localhost:8090"),
         ("web", "base", "admin.bind", "localhost:8091"),
         ("web", "http", "idle", "10s"),
+        ("web", "token", "life", "30d"),
+        ("web", "zookeeper", "addr", "localhost:2181"),
+        ("web", "zookeeper", "timeout", "30s"),
+        ("web", "zookeeper", "comet.path", "/gopush-cluster-comet"),
+        ("web", "zookeeper", "message.path", "/gopush-cluster-message"),
+        ("web", "rpc", "ping", "1s"),
+        ("web", "rpc", "retry", "1s"),
     ],
 )
 def test_the_defaults_are_those_of_the_original(name: str, section: str, option_name: str, default: str) -> None:
-    """protocol.md, section 9."""
+    """protocol.md, section 9; section 7: the paths."""
     declared = {(opt.section, opt.name): opt.default for opt in options(SHIPPED[name])}
     assert declared[section, option_name] == default
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("comet", "[base]\npidfile = /tmp/comet.pid"),
+        ("message", "[storage]\ntype = mysql"),
+        ("message", "[mysql]\nclean = 1h"),
+        ("message", "[redis]\nidle = 500"),
+        ("message", "[redis]\nactive = 1000"),
+    ],
+)
+def test_what_has_no_meaning_any_more_is_no_option(ini: Any, name: str, lines: str) -> None:
+    """protocol.md, section 9: it is refused in words, as any other mistake is, not passed over."""
+    with pytest.raises(SettingsError, match=r"is (no option|no section|none of)"):
+        load(SHIPPED[name], ini(f"{lines}\n"))

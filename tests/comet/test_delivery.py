@@ -181,7 +181,7 @@ def test_who_goes_between_slices_is_no_trouble() -> None:
 
 
 def test_a_slow_subscriber_delays_nobody() -> None:
-    """Delivery rule 9."""
+    """Delivery rule 9; protocol.md, section 9: `msgbuf`: a connection that is this far behind is closed."""
     world = World(msgbuf_messages=5)
     _, slow = world.subscribe(reads=False)
     _, quick = world.subscribe()

@@ -173,7 +173,7 @@ def test_the_key_is_form_encoded(client: WebSocketClient, server: CometServer, e
 def test_wrong_parameters_are_told_as_a_message(
     client: WebSocketClient, bystander: WebSocketClient, query: str
 ) -> None:
-    """protocol.md, section 2: parameter errors come as a message after the 101; then close."""
+    """protocol.md, sections 1 and 2: `-p`; parameter errors come as a message after the 101; then close."""
     client.open(query)
     assert client.message() == b"-p\r\n"
     assert client.closing() == (1000, b"")

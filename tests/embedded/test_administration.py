@@ -14,6 +14,7 @@ from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.values import listeners
 from gopush.web.settings import HttpSettings
+from tests.comet.wire import TcpClient, WebSocketClient
 from tests.conftest import InReactor, reactor
 from tests.http.client import Client
 from tests.servers import free_port
@@ -35,9 +36,9 @@ class World:
         self._node = in_reactor(EmbeddedNode, reactor, settings)
         in_reactor(self._node.startService)
 
-    def call(self, port: str, method: str, target: str) -> tuple[int, Any]:
+    def call(self, port: str, method: str, target: str, body: bytes = b"") -> tuple[int, Any]:
         with Client(self.ports[port]) as client:
-            answer = client.request(method, target)
+            answer = client.request(method, target, body)
             return answer.status, json.loads(answer.body)
 
     def close(self) -> None:
@@ -79,6 +80,7 @@ def test_a_keys_connections_are_closed(world: World) -> None:
 
 @pytest.mark.parametrize(("proto", "number"), [("websocket", 1), ("tcp", 2)])
 def test_only_what_clients_may_speak_is_offered(in_reactor: InReactor, proto: str, number: int) -> None:
+    """protocol.md, section 9: `proto`."""
     world = World(in_reactor, proto)
     try:
         server = {"server": f"127.0.0.1:{world.ports[proto]}"}
@@ -86,3 +88,17 @@ def test_only_what_clients_may_speak_is_offered(in_reactor: InReactor, proto: st
         assert world.call("http", "GET", f"/1/server/get?k=k&p={3 - number}") == (200, {"ret": RET_NO_NODE})
     finally:
         world.close()
+
+
+def test_a_deleted_key_has_lost_its_messages_and_its_subscribers(world: World) -> None:
+    """protocol.md, section 5: `msg/del` also closes the key's subscribers, silently and before it answers."""
+    for path in ("/1/admin/msg/del", "/admin/msg/clean"):
+        assert world.call("admin", "POST", "/1/admin/push/private?key=k&expire=60", b"1") == (200, {"ret": RET_OK})
+        with TcpClient(world.ports["tcp"]) as first, WebSocketClient(world.ports["websocket"]) as second:
+            first.subscribe("k")
+            second.subscribe("k")
+            assert world.call("admin", "POST", path, b"key=k") == (200, {"ret": RET_OK})
+            assert world.call("http", "GET", "/1/msg/get?k=k&m=0") == (200, {"ret": RET_OK})
+            assert world.call("admin", "POST", "/1/admin/push/private?key=k&expire=60", b"2") == (200, {"ret": RET_OK})
+            assert first.rest() == b""
+            assert second.closing() == (1000, b"")

@@ -1,4 +1,7 @@
-"""A short run of each target; `make fuzz N=10000000` is the long one."""
+"""A short run of each target; `make fuzz N=10000000` is the long one.
+
+protocol.md, section 1: no input raises an error, hangs, or is kept.
+"""
 
 from __future__ import annotations
 

@@ -463,6 +463,7 @@ def test_an_idle_connection_half_a_request_included_is_closed_after_10_s(serve: 
 
 
 def test_a_head_that_trickles_in_puts_nothing_off_but_a_body_does(serve: Serve) -> None:
+    """protocol.md, section 4: idle for 10 s, half a request included."""
     server = serve(routes(), Clock())
     with Client(server.port) as slow, Client(server.port) as steady:
         slow.send(b"GET /echo HTTP/1.1\r\n")

@@ -129,6 +129,8 @@ def test_a_thousand_keys_with_three_subscribers_each_miss_nothing(system: System
 
 
 def test_a_mid_is_the_same_everywhere_and_exact_in_javascript(system: System) -> None:
+    """protocol.md, section 3: exact as doubles; a neighbour that JavaScript prints is snapped."""
+
     async def test() -> None:
         key, http, public = "same-mid", Http(system.admin), Http(system.public)
         devices = [await subscribe(system, key, websocket=ws) for ws in (False, True)]

@@ -98,6 +98,7 @@ def test_reads_of_one_batch_are_answered_in_order(subject: Subject) -> None:
 
 
 def test_the_newest_are_kept_and_trimming_is_told(kind: str, open_store: OpenStore) -> None:
+    """protocol.md, section 9: `store`: messages kept a key."""
     subject = open_store(kind, store=3)
     mids = [subject.push(body=b"%d" % n).mid for n in range(3)]
     assert subject.head() == Head(mids[2], 0)

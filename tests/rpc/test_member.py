@@ -48,6 +48,7 @@ def test_a_weight_that_no_ring_can_have_is_refused(coordination: StaticCoordinat
 
 
 def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination) -> None:
+    """protocol.md, section 7: `"draining":true` is added while a process is about to end."""
     member = Member(Clock(), coordination, COMET, Service())
     member.set_weight(5)
     member.leave()

@@ -186,6 +186,7 @@ def test_a_process_may_say_that_it_drains(cluster: Cluster) -> None:
 
 
 def test_what_an_operator_writes_into_a_znode_holds(cluster: Cluster, znodes: Any) -> None:
+    """protocol.md, section 7: it is seen at once, and holds until the process registers anew."""
     coordination, staying = cluster.join(A), cluster.join(B)
     eventually(sees(staying, [A, B], []))
     znodes.set(f"{cluster.comets}/node1/0000000000", comet_data(A._replace(weight=7)))

@@ -19,6 +19,7 @@ PUSH, MANY = PUSH_PATHS[0], "/1/admin/push/mprivate"
 
 @pytest.mark.parametrize("path", PUSH_PATHS)
 def test_push(world: World, path: str) -> None:
+    """protocol.md, section 5: the body is the message, as it is; section 4: exactly `{"ret":0}` without data."""
     body = b' {"a": 1e400,\n"a":"\xe4\xbd\xa0"} '
     answer = world.post(path, body, key="Terry-Mao", expire="600")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json;charset=utf-8")
@@ -62,6 +63,7 @@ def test_the_ends_of_expire(world: World, make_world: MakeWorld) -> None:
 
 @pytest.mark.parametrize("key", ["", "%00", "%ff", "k" * 256, "a%7f"])
 def test_what_is_no_key(world: World, key: str) -> None:
+    """protocol.md, section 4: 65534 parameter error."""
     assert world.post(f"{PUSH}?expire=1&key={key}", "{}").body == PARAMETER
     assert world.post("/1/admin/msg/del", f"key={key}").body == PARAMETER
     assert not world.comets.pushes
@@ -268,6 +270,7 @@ def test_keep_alive_chunks_and_expect(world: World) -> None:
 
 
 def test_other_methods_and_paths(world: World) -> None:
+    """protocol.md, section 4: another method answers 405, an unknown path 404."""
     with Client(world.admin.port) as client:
         for path in (*PUSH_PATHS, MANY, "/1/admin/msg/del", "/admin/msg/clean", "/1/admin/push/bulk"):
             answer = client.request("GET", path)
@@ -308,6 +311,7 @@ def test_the_host_header_does_not_matter(world: World) -> None:
 
 
 def test_tokens_are_created_listed_and_revoked(world: World) -> None:
+    """protocol.md, section 9: token life 30 days; section 10: tokens."""
     found = data(world.post("/1/admin/token", key="x", life="60"))
     assert len(found["token"]) == 43
     assert found["expires"] == int(NOW) + 60

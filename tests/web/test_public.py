@@ -70,6 +70,7 @@ def test_server_get_follows_the_view(world: World) -> None:
 
 
 def test_server_get_spreads_keys_over_the_ring(world: World) -> None:
+    """protocol.md, section 8: the ring spreads keys over comets."""
     view = View([NodeInfo(name, 0, (name,), (f"{name}:1",)) for name in ("node1", "node2")])
     world.coordination.adopt(view)
     for number in range(20):
@@ -114,6 +115,7 @@ def test_a_cursor_that_went_through_a_double_is_snapped(world: World, off: int) 
 
 
 def test_the_largest_cursor_is_taken(world: World) -> None:
+    """protocol.md, section 3: saturating at the ends of int64."""
     world.messages.append("x", b"1")
     assert world.get("/1/msg/get", k="x", m=str(2**63 - 1)).body == b'{"ret":0}'
     assert world.messages.reads == [("x", 2**63 - 16)]
@@ -164,6 +166,30 @@ def test_msg_get_with_auth_wants_the_token(make_world: MakeWorld) -> None:
     assert world.get("/1/msg/get", k="other", m="0", t=token).body == PARAMETER
     world.messages.down = True
     assert world.get("/1/msg/get", k="x", m="0", t=token).body == b'{"ret":65535}'
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_every_answer_is_200_and_one_line(world: World, down: bool) -> None:
+    """protocol.md, section 4: HTTP 200, no blanks between tokens, no newline at the end; `ret` 0, or what is wrong."""
+    world.messages.append("x", b'"a"')
+    world.messages.down = down
+    rets = set()
+    for path, good in (
+        ("/1/server/get", "k=x&p=2"),
+        ("/2/server/get", "k=x&p=1"),
+        ("/1/msg/get", "k=x&m=0"),
+        ("/1/time/get", ""),
+        ("/server/get", "key=x&proto=2"),
+        ("/msg/get", "key=x&mid=0&pmid=0"),
+        ("/time/get", ""),
+    ):
+        for query in (good, "k=&key="):
+            answer = world.get(f"{path}?{query}")
+            assert (answer.status, answer.headers["content-type"]) == (200, JSON)
+            found = json.loads(answer.body)
+            assert answer.body == json.dumps(found, separators=(",", ":")).encode()
+            rets.add(found["ret"])
+    assert rets == ({0, 65534, 65535} if down else {0, 65534})
 
 
 # Callbacks
