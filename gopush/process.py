@@ -139,7 +139,7 @@ class Listeners(Service):
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         for description, endpoint in self._endpoints:
             bound = endpoint.listen(self._factory)
-            self._binding.append(bound.addCallbacks(self.ports.append, self._refuse, errbackArgs=(description,)))
+            self._binding.append(bound.addCallbacks(self._bound, self._refuse, errbackArgs=(description,)))
         if self._refused is not None:
             _tell(self._refused)
             raise CannotStartError(self._refused)
@@ -168,6 +168,10 @@ class Listeners(Service):
         ports, self.ports, self._binding = self.ports, [], []
         return gatherResults([maybeDeferred(port.stopListening) for port in ports]).addCallback(lambda _: None)
 
+    def _bound(self, port: Any) -> None:
+        self.ports.append(port)
+        log.info("{where}: listening on {address}", where=self._where, address=_shown(port.getHost()))
+
     def _refuse(self, failure: Failure, description: str) -> None:
         self._refused = f"{self._where}: {description}: {_reason(failure.value)}"
         if self.running:
@@ -181,6 +185,13 @@ def _endpoint(reactor: Any, where: str, description: str) -> Any:
         return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
     except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
         raise SettingsError(f"{where}: {description}: cannot be listened on: {_reason(wrong)}") from None
+
+
+def _shown(address: Any) -> str:
+    """An address that is listened on: host:port, or the path of a Unix socket."""
+    if not hasattr(address, "port"):
+        return os.fsdecode(getattr(address, "name", None) or str(address))
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
 def _reason(wrong: BaseException | None) -> str:

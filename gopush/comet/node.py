@@ -27,10 +27,19 @@ from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
 from gopush.stat import Statistics
+from gopush.totals import Totals
 from gopush.transport import EagerReactor
 
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
+
+TOLD = {
+    "slow_closed": "subscribers closed that did not read what was sent ([channel] msgbuf)",
+    "overflows": "channels closed for which too much waited while the store could not be read ([channel] msgbuf)",
+    "refused_limit": "subscribers refused whose key has its connections already ([channel] maxsubscriber)",
+    "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
+    "accept_waits": "times that who connects had to wait ([connections] max and rate)",
+}
 
 log = Logger()
 
@@ -49,6 +58,7 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
+        Totals(reactor, comet.counters, TOLD).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -104,6 +114,7 @@ class CometNode(MultiService):
 
     async def _leave(self) -> None:
         log.info("leaving: {count} subscribers move", count=self.comet.subscribed)
+        self._upkeep.leaving = True
         await self._member.leave()
         self._upkeep.move_all()
         if not await quiet(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.gate import ConnectionSettings
+from gopush.logs import LogSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 from gopush.settings import option
 from gopush.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
@@ -71,3 +72,4 @@ class CometSettings(SubscriberSettings):
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)

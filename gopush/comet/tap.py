@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.application.service import MultiService
-
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
-from gopush.reload import Reload
+from gopush.role import Role
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 
 
@@ -18,7 +16,7 @@ class Options(RoleOptions):
     role = CometSettings
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor
 
@@ -26,6 +24,5 @@ def makeService(options: Options) -> MultiService:
     with start_errors():
         settings: CometSettings = options.settings
         node = CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
-    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
-    return node
+    return Role(reactor, options, node, settings.node)

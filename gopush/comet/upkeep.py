@@ -32,7 +32,8 @@ class Upkeep:
         self._clock = clock
         self._comet = comet
         self._coordination = coordination
-        self._leaving = False
+        self.leaving = False
+        """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = cast(Any, clock)
@@ -72,11 +73,14 @@ class Upkeep:
 
     def _view_changed(self, _: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
-        self._spread(channel for channel in self._comet.channels.values() if not self._comet.owns(channel.key))
+        channels = [channel for channel in self._comet.channels.values() if not self._comet.owns(channel.key)]
+        if not self.leaving and (count := sum(channel.subscribers for channel in channels)):
+            log.info("{count} subscribers move: their keys are those of other comets now", count=count)
+        self._spread(channels)
 
     def move_all(self) -> None:
         """This comet leaves: close all subscribers, spread over a second."""
-        self._leaving = True
+        self.leaving = True
         self._spread(self._comet.channels.values())
 
     def _spread(self, channels: Iterable[Channel]) -> None:
@@ -90,6 +94,6 @@ class Upkeep:
         for session in sessions:
             if session.state is State.CLOSING or session.request is None:
                 continue
-            if self._leaving or not self._comet.owns(session.request.key):
+            if self.leaving or not self._comet.owns(session.request.key):
                 self._comet.counters.moved += 1
                 self._comet.refuse(session, codec.REFUSE_NODE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.comet.settings import SubscriberSettings
+from gopush.logs import LogSettings
 from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.settings import option
 from gopush.values import one_of, text
@@ -21,3 +22,4 @@ class EmbeddedSettings:
     storage: str = option("storage", "type", "sqlite", one_of("sqlite", "memory"), "the store: sqlite or memory")
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    log: LogSettings = field(default_factory=LogSettings)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.application.service import MultiService
-
-from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.node import NAME, EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
-from gopush.reload import Reload
+from gopush.role import Role
 
 
 class Options(RoleOptions):
@@ -17,13 +15,12 @@ class Options(RoleOptions):
     role = EmbeddedSettings
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor
 
     steady(reactor)
     with start_errors():
         node = EmbeddedNode(reactor, options.settings)
-    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
-    return node
+    return Role(reactor, options, node, NAME)

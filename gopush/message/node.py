@@ -42,9 +42,9 @@ class MessageNode(MultiService):
         self._coordination = coordination
         store = open_store(settings, reactor)
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
-        self._info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
+        self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
-        self._member = Member(reactor, coordination, self._info, self._message)
+        self._member = Member(reactor, coordination, self.info, self._message)
         calls = secured(serve_message(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -66,7 +66,7 @@ class MessageNode(MultiService):
     async def _register(self) -> None:
         await self._message.start()
         self._coordination.start()
-        await self._coordination.register_message(self._info)
+        await self._coordination.register_message(self.info)
 
     async def _leave(self) -> None:
         await self._member.leave()
@@ -77,7 +77,7 @@ class MessageNode(MultiService):
         await self._coordination.stop()
 
     async def _check(self) -> None:
-        if not self._coordination.view.knows(self._info.id):
+        if not self._coordination.view.knows(self.info.id):
             raise UnavailableError("this message node is not registered")
         await self._message.ping()
 

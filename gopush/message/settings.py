@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.logs import LogSettings
 from gopush.message.sources import Source, sources
 from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 from gopush.settings import option
@@ -70,3 +71,4 @@ class MessageSettings:
     redis: RedisSettings = field(default_factory=RedisSettings)
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.application.service import MultiService
-
 from gopush.garbage import garbage
 from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
 from gopush.process import RoleOptions, start_errors, steady
-from gopush.reload import Reload
+from gopush.role import Role
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 
 
@@ -18,7 +16,7 @@ class Options(RoleOptions):
     role = MessageSettings
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor
 
@@ -26,6 +24,5 @@ def makeService(options: Options) -> MultiService:
     with start_errors():
         settings: MessageSettings = options.settings
         node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
-    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
-    return node
+    return Role(reactor, options, node, node.info.node)

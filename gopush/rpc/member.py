@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 
 import gopush
 from gopush.clock import Clock, within
@@ -15,6 +16,8 @@ from gopush.rpc.model import MAX_WEIGHT, Load, NodeInfo, Status
 
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change; it comes all the same."""
+
+log = Logger()
 
 
 class Member:
@@ -47,10 +50,12 @@ class Member:
         """See NodeService."""
         if not 1 <= weight <= MAX_WEIGHT:
             return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
+        log.info("an administrator sets the weight from {before} to {weight}", before=self.info.weight, weight=weight)
         return self._announce(weight=weight)
 
     def drain(self, draining: bool) -> Deferred[None]:
         """See NodeService."""
+        log.info("an administrator {verb} this process", verb="drains" if draining else "takes back", draining=draining)
         return self._announce(draining=draining)
 
     def leave(self) -> Deferred[None]:

@@ -160,7 +160,7 @@ class Remote:
         """The peer lets us call."""
         if self._why == "stopped":
             return
-        log.info("{peer} reached", peer=self)
+        log.info("{peer} reached", peer=str(self))
         self._root, self._why = root, ""
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -170,14 +170,14 @@ class Remote:
         """An attempt to connect or to log in has failed."""
         reason = _reason(failure)
         if self._why not in (reason, "stopped"):
-            log.warn("{peer} cannot be reached: {reason}", peer=self, reason=reason)
+            log.warn("{peer} cannot be reached: {reason}", peer=str(self), reason=reason)
             self._why = reason
         self._fail_waiting()
 
     def lost(self, reason: Failure) -> None:
         """The connection broke; the next one is soon tried."""
         if self._root is not None:
-            log.warn("{peer} lost: {reason}", peer=self, reason=reason.getErrorMessage())
+            log.warn("{peer} lost: {reason}", peer=str(self), reason=reason.getErrorMessage())
             self._root = None
         else:
             self.unreachable(reason)  # before the login: a certificate that is no good, say

@@ -17,6 +17,7 @@ from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.stat import show as show_view
 from gopush.stat import Statistics
+from gopush.totals import Totals
 from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
@@ -24,6 +25,15 @@ from gopush.web.stat import show
 
 PATIENCE_SECONDS = 2.0
 """How long who connects waits for the first view of the cluster; then it is told that there is none."""
+
+TOLD = {
+    "wrong_keys": "calls refused without an API key, or with a wrong one",
+    "limited_keys": "calls refused that the limit of their API key does not allow",
+    "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",
+    "foreign_origins": "calls refused from pages of other web sites",
+    "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
+    "accept_waits": "times that who connects had to wait ([connections] max and rate)",
+}
 
 
 class HttpPorts(MultiService):
@@ -36,8 +46,8 @@ class HttpPorts(MultiService):
         self._web = web
         self._public = Listeners(EagerReactor(reactor, gate), "[base] http.bind", settings.http_bind, web.public)
         self._admin = Listeners(EagerReactor(reactor), "[base] admin.bind", settings.admin_bind, web.admin)
-        for listeners in (self._public, self._admin):
-            listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
+        for service in (self._public, self._admin, Totals(reactor, web.counters, TOLD)):
+            service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Listen, and let the admin port's own pages in."""

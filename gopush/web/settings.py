@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.gate import ConnectionSettings
+from gopush.logs import LogSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 from gopush.settings import option
-from gopush.values import count, duration, listeners, size, text
+from gopush.values import count, duration, listeners, node_name, size, text
+
+
+def _name(value: str) -> str:
+    return node_name(value) if value else value
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,10 @@ class WebSettings(HttpSettings):
     """All of etc/web.ini."""
 
     user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    node: str = option("base", "node", "", _name, "how this process is called in its log; empty: as the machine")
     stat_bind: tuple[str, ...] = option(
         "base", "stat.bind", "localhost:8092", listeners, "where its numbers and its health are told"
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)

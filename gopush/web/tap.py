@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from twisted.application.service import MultiService
+from socket import gethostname
 
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
-from gopush.reload import Reload
+from gopush.role import Role
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
@@ -18,7 +18,7 @@ class Options(RoleOptions):
     role = WebSettings
 
 
-def makeService(options: Options) -> MultiService:
+def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor
 
@@ -26,6 +26,5 @@ def makeService(options: Options) -> MultiService:
     with start_errors():
         settings: WebSettings = options.settings
         node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
-    Reload(reactor, options).setServiceParent(node)  # type: ignore[no-untyped-call]
     garbage.tame()
-    return node
+    return Role(reactor, options, node, settings.node or gethostname())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
+from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.comet.session import Session
 from gopush.comet.upkeep import SWEPT_PER_SECOND, TICK_SECONDS
@@ -210,6 +212,29 @@ def test_nobody_is_moved_twice() -> None:
     world.wait(2)
     assert world.comet.counters.moved == 100
     assert {wire.out for wire in wires} == {H + b"-n\r\n"}
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_how_many_move_is_logged_once(leaving: bool) -> None:
+    """Of who leaves, its node says it."""
+    world = World(max_subscribers=1000)
+    upkeep = world.upkeep()
+    for key in ("a", "b", "b"):
+        world.subscribe(key=key)
+    upkeep.leaving = leaving
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        lines.append(formatEvent(event))
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    elsewhere(world)
+    world.wait(2)
+    globalLogPublisher.removeObserver(observer)
+    assert [line for line in lines if "subscribers move" in line] == (
+        [] if leaving else ["3 subscribers move: their keys are those of other comets now"]
+    )
 
 
 def test_a_comet_that_leaves_closes_all() -> None:

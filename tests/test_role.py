@@ -1,0 +1,113 @@
+"""The log of real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from socket import gethostname
+from typing import Any
+
+import pytest
+
+from tests.chaos.cluster import ROOT, TWISTD, Node
+from tests.integration import systems
+
+assert systems  # it makes the role known to Node
+JSON = {"log": {"format": "json"}}
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="gopush-role-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """The complete lines, each of which is a JSON object."""
+    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_line_of_every_role_names_role_and_node(directory: Path) -> None:
+    away = {"zookeeper": {"addr": "127.0.0.1:1"}}
+    nodes = [
+        Node("comet", "comet", directory, {**JSON, **away, "base": {"node": "n-1"}}),
+        Node("message", "message", directory, {**JSON, **away, "storage": {"type": "memory"}}),
+        Node("gopush-web", "web", directory, {**JSON, **away}),
+        Node("gopush", "gopush", directory, JSON),
+    ]
+    names = ["n-1", nodes[1].address("rpc"), gethostname(), "embedded"]
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Node.start, nodes))
+            list(pool.map(Node.stop, nodes))
+    finally:
+        for node in nodes:
+            node.kill()
+    for node, name in zip(nodes, names, strict=True):
+        found = lines(node.log)
+        assert {(line["role"], line["node"], line["level"]) for line in found} == {(node.role, name, "info")}
+        messages = [line["message"] for line in found]
+        assert messages[0].startswith("gopush ")
+        assert messages.index("stopping") < messages.index("stopped") == len(messages) - 1
+        listening = {line["address"] for line in found if "listening on" in line["message"]}
+        assert listening == {node.address(port) for port in node.ports}
+
+
+def test_level_and_format_change_with_sighup_unless_the_file_is_wrong(directory: Path) -> None:
+    node = Node("gopush", "gopush", directory, JSON)
+    ini = directory / "gopush.ini"
+
+    def reload(log: str, said: str) -> str:
+        """What was logged after `said`, once it was."""
+        ini.write_text(before.replace("format = json", log))
+        heard = len(node.log.read_text())
+        os.kill(node.pid, signal.SIGHUP)
+        eventually(lambda: said in node.log.read_text()[heard:])
+        return node.log.read_text()[heard:]
+
+    try:
+        node.start()
+        before = ini.read_text()
+        assert reload("format = text", "settings read anew; changed: [log] format").startswith("20")
+        reload("format = json\nlevel = debug", "settings read anew; changed: [log] format, [log] level")
+        wrong = json.loads(
+            reload("format = text\nlevel = loud", "'loud' is none of debug, info, warn, error, critical")
+        )
+        assert wrong["level"] == "error"
+        node.stop()
+        found = [json.loads(line) for line in node.log.read_text().split(wrong["message"])[1].splitlines()[1:]]
+        assert {line["level"] for line in found} == {"debug", "info"}
+    finally:
+        node.kill()
+
+
+def test_a_start_that_fails_is_one_line_on_stderr_beside_a_log_on_stdout(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        (directory / "gopush.ini").write_text(f"[base]\ntcp.bind = localhost:{port}\n[log]\nformat = json\n")
+        command = [sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", "gopush", "-c", "gopush.ini"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("[base] tcp.bind: ")
+    assert json.loads(ended.stdout.splitlines()[0])["message"].startswith("gopush ")
+    assert all(json.loads(line)["node"] == "embedded" for line in ended.stdout.splitlines())
