@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from twisted.internet.protocol import Factory
@@ -23,10 +23,14 @@ from gopush.http.response import plain
 from gopush.http.routing import always
 from gopush.message.settings import StoreSettings
 from gopush.process import Listeners
+from gopush.stat import Statistics
 from gopush.transport import EagerReactor
-from tests.comet.wire import CometServer, eventually, opening, request
+from gopush.web.settings import HttpSettings
+from tests.comet.wire import CometServer, eventually, opening
+from tests.comet.wire import request as subscription
 from tests.conftest import InReactor, reactor
 from tests.servers.authority import Authority, Issued
+from tests.web.conftest import World
 
 Open = Callable[..., Any]
 _numbers = count()
@@ -111,11 +115,42 @@ def web() -> HttpFactory:
     return HttpFactory({"/": {"GET": always(plain(200))}}, reactor, 10)
 
 
+class Door(NamedTuple):
+    """A port for clients, HTTP or statistics: what listens there, and the beginning of a talk with it."""
+
+    factory: Any
+    question: bytes
+    answer: bytes
+
+
+@pytest.fixture
+def web_node(in_reactor: InReactor) -> Iterator[World]:
+    world = World(in_reactor, HttpSettings(), None)
+    yield world
+    world.close()
+
+
+@pytest.fixture(params=["comet TCP", "comet WebSocket", "public web", "admin web", "statistics"])
+def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, key: str) -> Door:
+    if request.param == "comet TCP":
+        return Door(TcpFactory(comet.comet, comet.clock), subscription("sub", key, "30", "", "1"), b"+h\r\n")
+    if request.param == "comet WebSocket":
+        question = opening(f"/sub?key={key}&heartbeat=30&ver=1")
+        return Door(SubscriberFactory(comet.comet, comet.clock), question, b"HTTP/1.1 101 ")
+    if request.param == "statistics":
+        statistics = Statistics(comet.settings)
+        factory, path = HttpFactory(statistics.routes(), reactor, 10), "/stat?type=memory"
+    else:
+        web = web_node.web
+        factory, path = (web.public, "/1/time/get") if request.param == "public web" else (web.admin, "/1/admin/nodes")
+    return Door(factory, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"HTTP/1.1 200 ")
+
+
 def test_tcp_clients_speak_tls(comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str) -> None:
     port = listen(TcpFactory(comet.comet, comet.clock), own)
     with connect(port, client(authority.path)) as device:
         assert device.version() in ("TLSv1.2", "TLSv1.3")
-        device.sendall(request("sub", key, "30", "", "1") + b"h")
+        device.sendall(subscription("sub", key, "30", "", "1") + b"h")
         assert read(device, 8) == b"+h\r\n+h\r\n"
         mid = comet.push(key, b'"over TLS"')
         body = b'{"msg":"over TLS","mid":%d,"gid":0}' % mid
@@ -127,7 +162,7 @@ def test_a_refusal_arrives_whole_and_the_connection_ends(
 ) -> None:
     port = listen(TcpFactory(comet.comet, comet.clock), own)
     with connect(port, client(authority.path)) as device:
-        device.sendall(request("no", "such", "command"))
+        device.sendall(subscription("no", "such", "command"))
         assert rest(device) == b"-p\r\n"
 
 
@@ -152,9 +187,8 @@ def test_http_speaks_tls(listen: Open, authority: Authority, own: Issued, in_rea
 
 
 def test_clients_see_through_a_wrong_or_expired_certificate(
-    listen: Open, authority: Authority, tmp_path: Path, in_reactor: InReactor
+    door: Door, listen: Open, authority: Authority, tmp_path: Path
 ) -> None:
-    factory = in_reactor(web)
     strange = Authority(tmp_path, "strange")
     for issued, words in (
         (authority.issue("expired", expired=True), "expired"),
@@ -162,24 +196,24 @@ def test_clients_see_through_a_wrong_or_expired_certificate(
         (strange.issue("unknown"), "unable to get local issuer|self.signed"),
     ):
         with pytest.raises(ssl.SSLCertVerificationError, match=words):
-            connect(listen(factory, issued), client(authority.path))
+            connect(listen(door.factory, issued), client(authority.path))
 
 
 def test_a_listener_may_want_certificates_of_its_clients(
-    listen: Open, authority: Authority, own: Issued, tmp_path: Path, in_reactor: InReactor
+    door: Door, listen: Open, authority: Authority, own: Issued, tmp_path: Path
 ) -> None:
-    port = listen(in_reactor(web), own, f":clientCA={authority.path}")
+    port = listen(door.factory, own, f":clientCA={authority.path}")
     strange = Authority(tmp_path, "strange")
 
     def answer(context: ssl.SSLContext) -> bytes:
         try:
             with connect(port, context) as caller:
-                caller.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-                return rest(caller)
+                caller.sendall(door.question)
+                return read(caller, len(door.answer))
         except (ssl.SSLError, ConnectionError):
             return b""
 
-    assert answer(client(authority.path, authority.issue("friend"))).startswith(b"HTTP/1.1 200")
+    assert answer(client(authority.path, authority.issue("friend"))) == door.answer
     assert answer(client(authority.path)) == b""
     assert answer(client(authority.path, strange.issue("stranger"))) == b""
     assert answer(client(authority.path, authority.issue("late", expired=True))) == b""
@@ -199,7 +233,7 @@ def test_who_speaks_no_tls_is_gone_within_seconds(
     port = listen(TcpFactory(comet.comet, comet.clock), own)
     silent = socket.create_connection(("127.0.0.1", port), timeout=20)
     noisy = socket.create_connection(("127.0.0.1", port), timeout=20)
-    noisy.sendall(request("sub", "key", "30"))
+    noisy.sendall(subscription("sub", "key", "30"))
     rest(noisy)
     eventually(lambda: comet.comet.counters.connections_added == 2)
     comet.leap(6)  # the first request must arrive within 5 seconds
@@ -212,7 +246,7 @@ def test_new_certificates_are_taken_and_connections_stay(
 ) -> None:
     port = listen(TcpFactory(comet.comet, comet.clock), own)
     with connect(port, client(authority.path)) as old:
-        old.sendall(request("sub", key, "30", "", "1"))
+        old.sendall(subscription("sub", key, "30", "", "1"))
         assert read(old, 4) == b"+h\r\n"
         renewed = Authority(tmp_path, "renewed")
         renewed.issue("server")
@@ -220,7 +254,7 @@ def test_new_certificates_are_taken_and_connections_stay(
         with pytest.raises(ssl.SSLCertVerificationError):
             connect(port, client(authority.path))
         with connect(port, client(renewed.path)) as new:
-            new.sendall(request("sub", key, "30", "", "1"))
+            new.sendall(subscription("sub", key, "30", "", "1"))
             assert read(new, 4) == b"+h\r\n"
         own.certificate.write_text("an accident")  # the one before stays in use
         files.reload()
@@ -235,10 +269,10 @@ def test_a_subscriber_who_does_not_read_is_closed_and_delays_nobody(
     """The limits of msgbuf hold over TLS: what waits is known at once."""
     port = listen(TcpFactory(comet.comet, comet.clock), own)
     slow = connect(port, client(authority.path), rcvbuf=4096)
-    slow.sendall(request("sub", key, "30", "", "1"))
+    slow.sendall(subscription("sub", key, "30", "", "1"))
     assert read(slow, 4) == b"+h\r\n"
     with connect(port, client(authority.path)) as quick:
-        quick.sendall(request("sub", key, "30", "", "1"))
+        quick.sendall(subscription("sub", key, "30", "", "1"))
         assert read(quick, 4) == b"+h\r\n"
         text = b'"%b"' % (b"x" * 100_000)
         for _ in range(40):
@@ -261,7 +295,7 @@ def test_a_long_backlog_is_paged_at_the_speed_of_the_reader(
     text = b'"%b"' % (b"x" * 500_000)
     mids = [comet.push(key, text) for _ in range(12)]
     with connect(port, client(authority.path), rcvbuf=4096) as device:
-        device.sendall(request("sub", key, "30", "", "1", "0"))
+        device.sendall(subscription("sub", key, "30", "", "1", "0"))
         expected = b"+h\r\n"
         for mid in mids:
             body = b'{"msg":%b,"mid":%d,"gid":0}' % (text, mid)

@@ -195,6 +195,9 @@ def test_what_an_operator_writes_into_a_znode_holds(cluster: Cluster, znodes: An
     cluster.join(M)
     eventually(sees(staying, [A, B], [M]))
     assert staying.view.comets[0].weight == 7
+    znodes.delete(f"{cluster.comets}/node1/0000000000")
+    for one in (coordination, staying):
+        eventually(lambda: A._replace(sequence=1) in one.view.comets)  # noqa: B023
 
 
 def test_announcing_waits_for_nothing_where_there_is_nobody_to_tell(cluster: Cluster) -> None:

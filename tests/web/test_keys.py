@@ -11,8 +11,12 @@ from twisted.internet.task import Clock
 from gopush import files
 from gopush.cli import main
 from gopush.errors import SettingsError, StartError
+from gopush.pages.admin import ASSETS
+from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.listening import refuse_open_admin
 from gopush.web.keys import ApiKeys, Caller, make, parse
+from gopush.web.node import WebNode
+from gopush.web.settings import WebSettings
 from tests.web.conftest import MakeWorld
 
 ADMIN_CALLS = (
@@ -73,6 +77,18 @@ def test_every_admin_call_wants_a_key(
     assert not world.comets.pushes
     assert status(bearer(key)) == 200
     assert status(f"X-Api-Key: {key}\r\n") == 200
+
+
+def test_nothing_else_is_open_without_a_key_but_the_page_and_health(make_world: MakeWorld, tmp_path: Path) -> None:
+    """Of whatever the admin port ever answers."""
+    world = make_world(api_keys=str(write(tmp_path / "keys", make("a")[1])))
+    opened = set()
+    for path, methods in world.web.admin.table._methods.items():
+        for method in methods:
+            answer = world.admin_call(method.decode(), path.decode())
+            if answer.status != 401:
+                opened.add(path.decode())
+    assert opened == {"/", "/health", *(f"/pages/{name}" for name in ASSETS)}
 
 
 def test_a_refusal_comes_before_the_body_and_names_the_scheme(make_world: MakeWorld, tmp_path: Path) -> None:
@@ -186,6 +202,8 @@ def test_nobody_listens_to_the_world_without_keys(endpoint: str) -> None:
         refuse_open_admin([endpoint], "")
     refuse_open_admin([endpoint], "keys")
     refuse_open_admin(["tcp:8091:interface=127.0.0.1", "unix:/run/admin"], "")
+    with pytest.raises(StartError, match="gopush key"):
+        WebNode(Clock(), WebSettings(admin_bind=(endpoint,)), StaticCoordination())
 
 
 def test_gopush_key_makes_a_key_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
