@@ -25,13 +25,25 @@ WAIT_SECONDS = 0.02
 class ConnectionSettings:
     """Section [connections]: of each process's client ports."""
 
-    most: int = option("connections", "max", "0", count(), "connections in all, more wait; 0: as many as files allow")
-    rate: int = option("connections", "rate", "20000", count(1), "new connections per second, more wait")
+    most: int = option(
+        "connections", "max", "0", count(), "connections in all, more wait; 0: as many as files allow", live=True
+    )
+    rate: int = option("connections", "rate", "20000", count(1), "new connections per second, more wait", live=True)
     most_of_address: int = option(
-        "connections", "address.max", "0", count(), "connections from one address, more are closed; 0: any number"
+        "connections",
+        "address.max",
+        "0",
+        count(),
+        "connections from one address, more are closed; 0: any number",
+        live=True,
     )
     origins: tuple[str, ...] = option(
-        "connections", "origins", "", origins, "web sites whose pages may connect, https://www.example.org; empty: all"
+        "connections",
+        "origins",
+        "",
+        origins,
+        "web sites whose pages may connect, https://www.example.org; empty: all",
+        live=True,
     )
 
 
@@ -47,22 +59,29 @@ class Gate:
 
     def __init__(self, clock: Clock, settings: ConnectionSettings, files: int, counters: Counters) -> None:
         self.open = 0
-        self.most = min(settings.most or files, max(files - RESERVED_FILES, files // 2))
         self._clock = clock
-        self._rate = settings.rate
-        self._most_of_address = settings.most_of_address
+        self._settings = settings
+        self._files = files
         self._counters = counters
         self._addresses: Counter[str] = Counter()
-        self._burst = max(1.0, settings.rate * BURST_SECONDS)
         self._left = self._burst
         self._at = clock.seconds()
         self._waiting: list[Callable[[], None]] = []
         self._timed = False
 
+    @property
+    def most(self) -> int:
+        """How many connections there may be."""
+        return min(self._settings.most or self._files, max(self._files - RESERVED_FILES, self._files // 2))
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self._settings.rate * BURST_SECONDS)
+
     def room(self) -> int:
         """How many connections may be accepted now."""
         now = self._clock.seconds()
-        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._rate)
+        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._settings.rate)
         self._at = now
         return min(int(self._left), self.most - self.open)
 
@@ -76,7 +95,8 @@ class Gate:
 
     def admits(self, address: str) -> bool:
         """Whether one more connection may come from there."""
-        if not self._most_of_address or self._addresses[address] < self._most_of_address:
+        most = self._settings.most_of_address
+        if not most or self._addresses[address] < most:
             return True
         self._counters.refused_address += 1
         return False
@@ -85,16 +105,14 @@ class Gate:
         """A connection was made."""
         self.open += 1
         self._left -= 1
-        if self._most_of_address:
-            self._addresses[address] += 1
+        self._addresses[address] += 1
 
     def closed(self, address: str) -> None:
         """A connection was lost."""
         self.open -= 1
-        if self._most_of_address:
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def _go_on(self) -> None:
         self._timed = False

@@ -46,6 +46,22 @@ def test_the_limit_in_all_is_that_of_the_files_at_most() -> None:
     assert gate(Clock(), files=256).most == 128
 
 
+def test_the_limits_are_those_of_the_settings_at_any_time() -> None:
+    """Connections that came before a limit are counted, too."""
+    clock, settings = Clock(), ConnectionSettings(rate=1000)
+    found = Gate(clock, settings, FILES, Counters())
+    for _ in range(3):
+        found.opened("a")
+    assert found.admits("a")
+    for name, value in {"most": 5, "rate": 10, "most_of_address": 3}.items():
+        object.__setattr__(settings, name, value)
+    clock.advance(60)
+    assert (found.most, found.room()) == (5, 1)
+    assert not found.admits("a")
+    found.closed("a")
+    assert found.admits("a")
+
+
 def test_an_address_that_has_no_connections_takes_no_memory() -> None:
     found = gate(Clock(), most_of_address=1)
     for number in range(1000):

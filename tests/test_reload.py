@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,5 +100,50 @@ def test_a_running_process_takes_limits_and_keys_and_keeps_them_where_the_file_i
         keys.write_text(new_line + "\n")
         reload("settings read anew; changed: [push] expire.max")
         assert push(node, "k", new) == (200, b'{"ret":0}')
+    finally:
+        node.kill()
+
+
+def test_limits_of_keys_and_connections_change_while_a_process_runs(directory: Path) -> None:
+    node = Node("gopush", "gopush", directory, {})
+    ini = directory / "gopush.ini"
+
+    def history(headers: str = "") -> tuple[int, dict[str, Any]]:
+        with Client(node.ports["http"]) as client:
+            answer = client.request("GET", "/1/msg/get?k=k&m=0", b"", headers)
+            return answer.status, json.loads(answer.body) if answer.status == 200 else {}
+
+    def kept() -> int:
+        return len(history()[1].get("data", {"msgs": ()})["msgs"])
+
+    def token_life() -> float:
+        with Client(node.ports["admin"]) as client:
+            made = json.loads(client.request("POST", "/1/admin/token?key=k", b"").body)
+            return float(made["data"]["expires"]) - time.time()
+
+    def reload(lines: str, changed: str) -> None:
+        ini.write_text(before + lines)
+        os.kill(node.pid, signal.SIGHUP)
+        eventually(lambda: f"changed: {changed}\n" in node.log.read_text())
+
+    try:
+        node.start()
+        before = ini.read_text()
+        for _ in range(3):
+            assert push(node, "k", "")[0] == 200
+        assert kept() == 3
+        assert token_life() > 86400
+
+        reload("[storage]\nstore = 2\n[token]\nlife = 1h\n", "[token] life, [storage] store")
+        assert push(node, "k", "")[0] == 200
+        assert kept() == 2
+        assert token_life() < 3601
+
+        reload("[connections]\norigins = https://a.example\n", "[connections] origins, [token] life, [storage] store")
+        assert history("Origin: https://b.example\r\n")[0] == 403
+        assert history("Origin: https://a.example\r\n")[0] == 200
+
+        reload("[channel]\nauth = yes\n", "[channel] auth, [connections] origins")
+        assert history()[1] == {"ret": 65534}
     finally:
         node.kill()

@@ -31,9 +31,13 @@ class SubscriberSettings:
     websocket_advertise: tuple[str, ...] = option(
         "base", "websocket.advertise", "", addresses, "what look-ups name to WebSocket clients; empty: as bound"
     )
-    sndbuf: int = option("tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own")
-    rcvbuf: int = option("tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own")
-    keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections")
+    sndbuf: int = option(
+        "tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own", live=True
+    )
+    rcvbuf: int = option(
+        "tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own", live=True
+    )
+    keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections", live=True)
     max_subscribers: int = option(
         "channel", "maxsubscriber", "64", count(1), "connections that one key may have", live=True
     )

@@ -39,16 +39,19 @@ class RedisServer:
         self.name = source.name
         self.numbers = StoreNumbers()
         self._reactor = reactor
-        self._replicas = settings.wait
+        self._settings = settings
         self._prefix = settings.prefix
-        self._store = store.store
-        self._head_life = max(1, math.ceil(store.head_life))
+        self._store = store
         self._troubles: dict[str, str] = {}
         writing, reading = (_APPEND, _DELETE, _TOKENS), (_READ, _HEADS, _TOKENS)
         tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
         self._writes = Link(reactor, source, settings.timeout, writing, lambda said: self._tell("writes", said), tls)
         self._reads = Link(reactor, source, settings.timeout, reading, lambda said: self._tell("reads", said), tls)
         self._gatherer = Gatherer(self._append)
+
+    @property
+    def _head_life(self) -> int:
+        return max(1, math.ceil(self._store.head_life))
 
     def start(self) -> Deferred[None]:
         """Connect, or begin to try. Fails with StartError where the server is there and will not do."""
@@ -68,13 +71,13 @@ class RedisServer:
         return self._gatherer.append(appends)
 
     def _append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
-        arguments: list[Any] = [self._prefix, self._store, self._head_life]
+        arguments: list[Any] = [self._prefix, self._store.store, self._head_life]
         for (key, body, expire, id, dedupe, deadline), floor in appends:
             arguments += (key, id, floor, deadline, expire, dedupe, body)
         return self._write(_APPEND, arguments).addCallbacks(self._appended, self._refused, errbackArgs=(len(appends),))
 
     def _write(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
-        made = self._writes.run(script, arguments, self._replicas)
+        made = self._writes.run(script, arguments, self._settings.wait)
         return self.numbers.timed(script.name, made, self._reactor)
 
     def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:

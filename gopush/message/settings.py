@@ -15,8 +15,12 @@ from gopush.values import addresses, count, duration, listeners, one_of, text
 class StoreSettings:
     """What every store is told."""
 
-    store: int = option("storage", "store", "20", count(1, 1_000_000), "messages that a key keeps, the newest")
-    head_life: float = option("storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages")
+    store: int = option(
+        "storage", "store", "20", count(1, 1_000_000), "messages that a key keeps, the newest", live=True
+    )
+    head_life: float = option(
+        "storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages", live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class RedisSettings:
 
     timeout: float = option("redis", "timeout", "1s", duration, "how long a Redis server may take to answer")
     prefix: str = option("redis", "prefix", "gopush:", text, "what the name of every key in Redis begins with")
-    wait: int = option("redis", "wait", "0", count(0, 100), "replicas that must have a message before it is answered")
+    wait: int = option(
+        "redis", "wait", "0", count(0, 100), "replicas that must have a message before it is answered", live=True
+    )
     sources: tuple[Source, ...] = option(
         "redis",
         "source",

@@ -89,8 +89,7 @@ class SqliteLogs:
         self._connection = connection
         self._counters = counters
         self._now = now
-        self._store = settings.store
-        self._head_life = settings.head_life
+        self._settings = settings
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
         self._walked = 0
@@ -100,7 +99,7 @@ class SqliteLogs:
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See MessageService."""
-        batch = Batch(self._firsts, self._head_life, self._now())
+        batch = Batch(self._firsts, self._settings.head_life, self._now())
         with transaction(self._connection):
             keys = list({append.push.key for append in appends})
             batch.logs = {row[0]: LogRow(*row) for row in self._json(_LOGS, _dump(keys))}
@@ -120,14 +119,14 @@ class SqliteLogs:
             execute(_ADD_MESSAGES, [b"".join(batch.bodies), _dump(batch.messages)])
         if batch.firsts:
             execute(_ADD_IDS, [_dump([(*name, *first) for name, first in batch.firsts.items()])])
-        full = [key for key in batch.touched if batch.logs[key].kept > self._store]
+        full = [key for key in batch.touched if batch.logs[key].kept > self._settings.store]
         return self._trim(self._json(_LOG_IDS, _dump(full)), batch.now) if full else (0, 0)
 
     def _trim(self, logs: list[int], now: float) -> tuple[int, int]:
-        expired, trimmed = self._drop_expired(logs, now), 0
-        too_many = self._json(_KEPT, _dump(logs), self._store)
+        expired, trimmed, store = self._drop_expired(logs, now), 0, self._settings.store
+        too_many = self._json(_KEPT, _dump(logs), store)
         for kept in too_many:  # OFFSET is the same for all rows; mostly it is one anyway
-            self._connection.execute(_TRIM_HEADS, {"logs": _dump(logs), "kept": kept, "store": self._store})
+            self._connection.execute(_TRIM_HEADS, {"logs": _dump(logs), "kept": kept, "store": store})
         if too_many:
             trimmed = self._connection.execute(_TRIM, {"logs": _dump(logs)}).rowcount
         return trimmed, expired
@@ -160,7 +159,7 @@ class SqliteLogs:
         """See MessageService."""
         with transaction(self._connection):
             self._connection.execute("DELETE FROM messages WHERE log = (SELECT id FROM logs WHERE key = ?)", [key])
-            ends = self._now() + self._head_life
+            ends = self._now() + self._settings.head_life
             self._connection.execute("UPDATE logs SET kept = 0, due = ?, ends = ? WHERE key = ?", [ends, ends, key])
 
     def create_token(self, key: str, token: Token) -> None:

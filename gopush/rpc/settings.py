@@ -10,7 +10,9 @@ from gopush.values import addresses, count, duration, one_of, size, switch, text
 
 def auth_option() -> bool:
     """Declares `[channel] auth`, which comets and web nodes share: in one process it is one line for both."""
-    return option("channel", "auth", "no", switch, "whether subscribing and fetching offline messages need a token")
+    return option(
+        "channel", "auth", "no", switch, "whether subscribing and fetching offline messages need a token", live=True
+    )
 
 
 @dataclass(frozen=True)

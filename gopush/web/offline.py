@@ -20,9 +20,11 @@ from gopush.web.tokens import digest
 
 
 class Offline:
-    """Reads of a key's log from the client's cursor on; with `auth` they want the subscriber's token."""
+    """Reads of a key's log from the client's cursor on; while `auth` says so they want the subscriber's token."""
 
-    def __init__(self, messages: Messages, auth: bool, counters: Counters, signed: SignedTokens | None = None) -> None:
+    def __init__(
+        self, messages: Messages, auth: Callable[[], bool], counters: Counters, signed: SignedTokens | None = None
+    ) -> None:
         self._signed = signed
         self._messages = messages
         self._auth = auth
@@ -56,7 +58,7 @@ class Offline:
         return (await self._messages.check_token(key, digest(token))).valid
 
     async def _read_all(self, key: str, cursor: int, token: str) -> list[Message]:
-        if self._auth and not await self._allowed(key, token):
+        if self._auth() and not await self._allowed(key, token):
             self._counters.refused_tokens += 1
             raise ParameterError("the token is missing or not good")
         messages: list[Message] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -37,15 +37,17 @@ class Origins:
         return origin is None or origin.lower() in self._own
 
 
-def listed(routes: Routes, origins: Collection[str], counters: Counters) -> Routes:
-    """`routes`, with 403 for pages of other web sites than these (none: all). A script's request, which is how JSONP
-    works, bears no Origin: there the Referer counts."""
-    if not origins:
-        return routes
+def listed(routes: Routes, origins: Callable[[], Collection[str]], counters: Counters) -> Routes:
+    """`routes`, with 403 for pages of other web sites than `origins` tells (none: all).
+
+    A script's request, which is how JSONP works, bears no Origin: there the Referer counts.
+    """
 
     def refuse(request: Request) -> Response | None:
+        if not (allowed := origins()):
+            return None
         origin = request.header(b"origin") or _origin(request.header(b"referer") or "")
-        if not origin or origin.lower() in origins:
+        if not origin or origin.lower() in allowed:
             return None
         counters.foreign_origins += 1
         return _FORBIDDEN

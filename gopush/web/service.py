@@ -54,17 +54,18 @@ class Web:
         self.latency = publisher.latency
         public = {
             **Nodes(coordination, now, self.counters).routes(),
-            **Offline(messages, settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
+            **Offline(messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
             **self.health.routes(),
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
-            **Tokens(messages, settings.token_life, now).routes(),
+            **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
-        self.public = HttpFactory(listed(public, settings.connections.origins, self.counters), clock, settings.idle)
+        public_port = listed(public, lambda: settings.connections.origins, self.counters)
+        self.public = HttpFactory(public_port, clock, settings.idle)
         unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
         admin_port = {**locked(admin, self.keys, self.counters), **unlocked}
         self.admin = HttpFactory(guarded(admin_port, self.origins, self.counters), clock, settings.idle)

@@ -46,7 +46,7 @@ class HttpSettings:
         live=True,
     )
     token_life: float = option(
-        "token", "life", "30d", duration, "how long a token lives that is created without a life of its own"
+        "token", "life", "30d", duration, "how long a token lives that is created without a life of its own", live=True
     )
     api_keys: str = option(
         "admin",

@@ -26,11 +26,11 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Tokens:
-    """The tokens of keys. `life`: seconds that a token lives by default; `now`: seconds since the epoch."""
+    """The tokens of keys. `life` tells how many seconds a token lives by default; `now`: seconds since the epoch."""
 
-    def __init__(self, messages: Messages, life: float, now: Callable[[], float]) -> None:
+    def __init__(self, messages: Messages, life: Callable[[], float], now: Callable[[], float]) -> None:
         self._messages = messages
-        self._life = int(life)
+        self._life = life
         self._now = now
 
     def routes(self) -> Routes:
@@ -46,7 +46,7 @@ class Tokens:
     def _create(self, request: Request) -> Deferred[bytes]:
         key = params.key(request.query, "key")
         life = request.query.get("life")
-        seconds = self._life if life is None else params.decimal(life, MAX_LIFE)
+        seconds = int(self._life()) if life is None else params.decimal(life, MAX_LIFE)
         expires = int(self._now()) + seconds
         token = token_urlsafe(32)
         kept = self._messages.create_token(key, Token(digest(token), expires))

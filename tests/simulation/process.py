@@ -149,7 +149,7 @@ class WebProcess(Process):
         self.messages = Messages(self.clock, self.coordination, connect, RPC)
         self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
         self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, Counters())
-        self.offline = Offline(self.messages, False, Counters())
+        self.offline = Offline(self.messages, lambda: False, Counters())
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
