@@ -25,6 +25,8 @@ class EagerServer(tcp.Server):
     """An accepted TCP connection whose write goes to the socket while nothing waits before it."""
 
     logstr = repstr = "gopush"
+    behind_since = 0.0
+    """Since when (reactor seconds) something waits, where something does."""
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         # As tcp.Server does, but for two strings that cost 200 bytes a connection and serve only its logs.
@@ -61,6 +63,7 @@ class EagerServer(tcp.Server):
             sent = 0
         if sent == len(data):
             return 0
+        self.behind_since = self.reactor.seconds()
         FileDescriptor.write(self, data[sent:])
         return _waiting(self)
 
@@ -162,6 +165,23 @@ def drained(transport: Any) -> Deferred[None]:
     drain = _Drain(bottom)
     bottom.registerProducer(drain, False)
     return drain.done
+
+
+def lag(transport: Any) -> tuple[int, float] | None:
+    """How many bytes wait in this process, and for how many seconds some have done so; None where none do."""
+    bottom = _bottom(transport)
+    waiting = _waiting(bottom)
+    if not waiting:
+        return None
+    return waiting, bottom.reactor.seconds() - bottom.behind_since if isinstance(bottom, EagerServer) else 0.0
+
+
+def peer(transport: Any) -> str:
+    """The client's address, "host:port"; of a Unix socket its name."""
+    address = _bottom(transport).getPeer()
+    if not hasattr(address, "port"):
+        return str(getattr(address, "name", ""))
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
 
 
 def finish(transport: Any) -> None:

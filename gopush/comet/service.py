@@ -17,11 +17,12 @@ from gopush.comet.delivery import Delivery
 from gopush.comet.joining import Joining
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
+from gopush.comet.slowest import Slowest
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Load, Notice, Push, Pushed, mid_at
+from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Load, Notice, Push, Pushed, Slow, mid_at
 from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
@@ -52,6 +53,7 @@ class Comet:
         self._messages = messages
         self._comets = comets
         self.delivery = Delivery(clock, messages, settings, self.counters)
+        self._slowest = Slowest(clock, self.channels)
         self._joining = Joining(clock, messages, self.delivery, now, signed_tokens(settings.tokens))
 
     # --- what web and the other comets call (CometService) ---
@@ -90,6 +92,10 @@ class Comet:
         """See CometService."""
         channels = map(self.channels.get, keys)
         return succeed([0 if channel is None else channel.subscribers for channel in channels])
+
+    def slowest(self, most: int) -> Deferred[list[Slow]]:
+        """See CometService."""
+        return self._slowest.find(most)
 
     def ping(self) -> Deferred[None]:
         """See CometService."""

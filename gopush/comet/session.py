@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gopush.comet import codec
 from gopush.comet.codec import Subscribe
@@ -18,6 +18,15 @@ from gopush.timers import NO_SLOT
 
 GRACE_SECONDS = 5
 MAX_OWED_HEARTBEATS = 1024
+
+
+class Behind(NamedTuple):
+    """What waits for a client: over which kind of connection ("tcp", "websocket"), to which address, for how long."""
+
+    kind: str
+    peer: str
+    bytes: int
+    seconds: float
 
 
 class Wire(Protocol):
@@ -35,6 +44,9 @@ class Wire(Protocol):
     def drained(self) -> Awaitable[None]:
         """Wait until nothing waits to be sent, or the connection is gone."""
 
+    def behind(self) -> Behind | None:
+        """What waits because the client does not read fast enough; None: nothing."""
+
 
 class Nowhere:
     """The wire of a session whose connection is gone."""
@@ -51,6 +63,10 @@ class Nowhere:
 
     async def drained(self) -> None:
         """See Wire."""
+
+    def behind(self) -> Behind | None:
+        """See Wire."""
+        return None
 
 
 NOWHERE = Nowhere()
@@ -104,7 +120,12 @@ class Backlog:
         self._size += size
         self.lines += lines
         self.messages += messages
-        while self._size - sends[0][0] >= behind:
+        self.settle(behind)
+
+    def settle(self, behind: int) -> None:
+        """So many bytes wait now: older sends than these are out."""
+        sends = self._sends
+        while sends and self._size - sends[0][0] >= behind:
             size, lines, messages = sends.popleft()
             self._size -= size
             self.lines -= lines
@@ -140,6 +161,13 @@ class Session:
         return backlog is not None and (
             backlog.lines > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes)
         )
+
+    def waiting_messages(self, behind: int) -> int:
+        """How many delivered messages are among the bytes that wait; what is caught up with does not count."""
+        if self._backlog is None:
+            return 0
+        self._backlog.settle(behind)
+        return self._backlog.messages
 
     def join(self, request: Subscribe, format: Format, now: float) -> None:
         """The request was read; the client is silent for heartbeat + 5 s at most from here on."""

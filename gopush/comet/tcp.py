@@ -16,7 +16,7 @@ from gopush.clock import Clock
 from gopush.comet.codec import RequestParser, parse_subscribe
 from gopush.comet.formats import TCP_OLD, TCP_RAW
 from gopush.comet.service import Comet
-from gopush.comet.session import Session, State
+from gopush.comet.session import Behind, Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
 
@@ -67,6 +67,10 @@ class TcpSubscriber(Protocol):
         """See Wire."""
         return wire.drained(self.transport)
 
+    def behind(self) -> Behind | None:
+        """See Wire."""
+        return behind("tcp", self.transport)
+
     def _subscribe(self, parser: RequestParser, data: bytes) -> bytes:
         """Read the request; what came behind it."""
         session = self._session
@@ -97,6 +101,12 @@ class TcpFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> TcpSubscriber:
         """See Factory."""
         return TcpSubscriber(self._comet, self._clock)
+
+
+def behind(kind: str, transport: Any) -> Behind | None:
+    """What waits for a client of this kind."""
+    lag = wire.lag(transport)
+    return None if lag is None else Behind(kind, wire.peer(transport), *lag)
 
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:

@@ -25,8 +25,8 @@ from gopush.comet.codec import Subscribe
 from gopush.comet.formats import Format
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
-from gopush.comet.session import Session, State
-from gopush.comet.tcp import tune
+from gopush.comet.session import Behind, Session, State
+from gopush.comet.tcp import behind, tune
 from gopush.errors import ParameterError
 from gopush.http.request import Form
 from gopush.rpc import envelope
@@ -151,6 +151,10 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def drained(self) -> Deferred[None]:
         """See Wire."""
         return wire.drained(self.transport)
+
+    def behind(self) -> Behind | None:
+        """See Wire."""
+        return behind("websocket", self.transport)
 
     def _subscribe(self, query: Form) -> None:
         session = self._session

@@ -234,6 +234,25 @@ function list(nodes) {
   }
 }
 
+// --- slow connections ---
+
+function fill(table, rows) {
+  at(table).tBodies[0].replaceChildren(...rows.map(cells => {
+    const row = document.createElement("tr");
+    row.append(...cells);
+    return row;
+  }));
+}
+
+function showSlowest(slowest) {
+  at("slowest").hidden = slowest.length === 0;
+  at("slowest-answer").textContent = slowest.length ? "" : "Nobody is behind: clients take what they are sent.";
+  fill("slowest", slowest.map(slow => [
+    cell("", slow.key), cell("", slow.node), cell("", slow.peer, element("small", slow.kind)),
+    cell("", String(slow.messages)), cell("", String(slow.bytes)), cell("", span(Math.floor(slow.seconds))),
+  ]));
+}
+
 // --- the round ---
 
 let polling = 0;
@@ -241,13 +260,15 @@ let polling = 0;
 async function poll() {
   clearTimeout(polling);
   try {
-    const [status, { nodes }] = await Promise.all([call("GET", "/1/admin/status"), call("GET", "/1/admin/nodes")]);
+    const [status, { nodes }, { slowest }] =
+      await Promise.all(["status", "nodes", "slowest"].map(what => call("GET", "/1/admin/" + what)));
     at("login").hidden = true;
     at("all").hidden = false;
     at("logout").hidden = sessionStorage.getItem(KEY) === null;
     const silent = nodes.filter(node => node.age === null).length;
     tell("state", `${nodes.length} processes` + (silent ? `, ${silent} silent` : ""), silent === 0);
     list(nodes);
+    showSlowest(slowest);
     draw(status, nodes);
   } catch (wrong) {
     if (wrong instanceof Refused) return;
@@ -261,14 +282,6 @@ async function poll() {
 
 const when = seconds => new Date(seconds * 1000).toLocaleString();
 const shownKey = () => at("key").value;
-
-function fill(table, rows) {
-  at(table).tBodies[0].replaceChildren(...rows.map(cells => {
-    const row = document.createElement("tr");
-    row.append(...cells);
-    return row;
-  }));
-}
 
 async function look() {
   const key = shownKey(), found = await call("GET", "/1/admin/key", { key });

@@ -20,6 +20,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Slow,
     Status,
     Token,
     TokenState,
@@ -97,6 +98,7 @@ _appended = record(Appended, int, int, int, bool)
 _read = record(Read, str, int, int)
 _head = record(Head, int, int)
 _notice = record(Notice, str, int, int, (bytes, type(None)), int)
+_slow = record(Slow, str, str, str, int, int, (float, int))
 _token = record(Token, bytes, int)
 _full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
@@ -144,4 +146,5 @@ COMET_CALLS: Mapping[str, Call] = {
     "notice": Call((many(_notice),), _none),
     "close": Call((many(_text),), many(_number)),
     "subscribers": Call((many(_text),), many(_number)),
+    "slowest": Call((_number,), many(_slow)),
 }

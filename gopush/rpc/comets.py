@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
-from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
+from gopush.rpc.model import NodeInfo, Notice, Push, Pushed, Slow
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
 from gopush.rpc.rendezvous import best
@@ -83,10 +83,16 @@ class Comets:
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+        return self._ask_all(lambda node: node.subscribers([key]).addCallback(lambda counts: counts[0]))
+
+    def slowest(self, most: int) -> Deferred[dict[str, list[Slow] | None]]:
+        """The connections that are furthest behind on each comet, as subscribers()."""
+        return self._ask_all(lambda node: node.slowest(most))
+
+    def _ask_all(self, call: Callable[[CometNode], Deferred[T]]) -> Deferred[dict[str, T | None]]:
         names = list(self._peers.live)
-        asked = [self._peers.ask(name, lambda node: node.subscribers([key])) for name in names]
-        answers = [one.addCallbacks(lambda counts: counts[0], lambda _: None) for one in asked]
-        return gatherResults(answers).addCallback(lambda counts: dict(zip(names, counts, strict=True)))
+        answers = [self._peers.ask(name, call).addErrback(lambda _: None) for name in names]
+        return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
 
     def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
         """Call this comet as its administrator. Fails with UnavailableError."""

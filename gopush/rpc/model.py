@@ -155,6 +155,20 @@ class Load(NamedTuple):
     deliveries: int | None = None
 
 
+class Slow(NamedTuple):
+    """A connection that is behind: its key, its kind ("tcp", "websocket"), the client's address, what waits for it.
+
+    `messages` are those delivered live that are among the `bytes`; `seconds`: for how long some have waited all the time.
+    """
+
+    key: str
+    kind: str
+    peer: str
+    messages: int
+    bytes: int
+    seconds: float
+
+
 class Status(NamedTuple):
     """How a process is: its version, its age in seconds, and the fields of its Load."""
 

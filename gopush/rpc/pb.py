@@ -34,6 +34,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Slow,
     Status,
     Token,
     TokenState,
@@ -160,6 +161,10 @@ class RemoteComet(_RemoteNode):
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """See CometService."""
         return self.batch("subscribers", keys)
+
+    def slowest(self, most: int) -> Deferred[list[Slow]]:
+        """See CometService."""
+        return self.call("slowest", most)
 
 
 class RemoteMessage(_RemoteNode):

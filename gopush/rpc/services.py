@@ -11,7 +11,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Status, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Slow, Status, Token, TokenState
 
 
 class MessageService(Protocol):
@@ -72,6 +72,9 @@ class CometService(Protocol):
 
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """How many subscribers each of these keys has here."""
+
+    def slowest(self, most: int) -> Deferred[list[Slow]]:
+        """The connections that are furthest behind, at most so many, the worst first."""
 
     def ping(self) -> Deferred[None]:
         """Answer."""

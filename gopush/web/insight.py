@@ -1,8 +1,9 @@
-"""What administrators see besides the nodes: this web node's numbers, and a key (protocol.md, section 10)."""
+"""What administrators see besides the nodes: this web node's numbers, keys, slow connections (protocol.md, 10)."""
 
 from __future__ import annotations
 
 import json
+from heapq import nlargest
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,7 +12,7 @@ from gopush.distribution import Distribution
 from gopush.http.request import Request
 from gopush.http.routing import Route, Routes
 from gopush.rpc.coordination import Coordination
-from gopush.rpc.model import Message
+from gopush.rpc.model import Message, Slow
 from gopush.web import params
 from gopush.web.answers import api
 from gopush.web.counters import Counters
@@ -19,6 +20,7 @@ from gopush.web.peers import Comets, Messages
 from gopush.web.tokens import listing
 
 MAX_SHOWN = 1000
+MAX_SLOWEST = 20
 
 
 class Insight:
@@ -38,6 +40,7 @@ class Insight:
         return {
             "/1/admin/status": {"GET": Route(api(self._status))},
             "/1/admin/key": {"GET": Route(api(self._key))},
+            "/1/admin/slowest": {"GET": Route(api(self._slowest))},
         }
 
     def _status(self, _request: Request) -> bytes:
@@ -45,6 +48,19 @@ class Insight:
         shown = {"pushes": self._counters.pushes, "lookups": self._counters.lookups, "reads": self._counters.reads}
         took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
         return _json({**shown, "push_seconds": took})
+
+    def _slowest(self, _request: Request) -> Deferred[bytes]:
+        nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
+
+        def merge(found: dict[str, list[Slow] | None]) -> bytes:
+            every = [
+                {"node": nodes.get(name, ""), "rpc": name, **slow._asdict()}
+                for name, several in found.items()
+                for slow in several or ()
+            ]
+            return _json({"slowest": nlargest(MAX_SLOWEST, every, key=lambda slow: slow["bytes"])})
+
+        return self._comets.slowest(MAX_SLOWEST).addCallback(merge)
 
     def _key(self, request: Request) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._show(params.key(request.query, "key")))

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Page, Push, Pushed, Token, TokenState
+from gopush.rpc.model import Page, Push, Pushed, Slow, Token, TokenState
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -53,6 +53,9 @@ class Comets(Nodes, Protocol):
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+
+    def slowest(self, most: int) -> Deferred[dict[str, list[Slow] | None]]:
+        """The connections that are furthest behind on each comet, as subscribers()."""
 
     def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers. Fails with UnavailableError."""

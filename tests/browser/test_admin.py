@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from urllib.request import urlopen
 
 import pytest
 
@@ -11,6 +13,7 @@ from gopush.rpc.model import NodeInfo, Status
 from tests.browser.browser import Browser
 from tests.browser.conftest import Locked
 from tests.chaos.cluster import Node
+from tests.comet.wire import TcpClient
 from tests.web.conftest import World
 from tests.web.fakes import FakeNode
 
@@ -168,6 +171,37 @@ def test_the_charts_move(page: Browser, node: Node) -> None:
     before = page.drawn("#chart-pushes canvas")
     page.until(lambda: page.drawn("#chart-pushes canvas") != before, "what is drawn stands still")
     assert page.complaints() == []
+
+
+# --- slow connections ---
+
+
+def test_a_client_that_does_not_read_is_shown_until_it_does(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.wait_for("#slowest-answer", "Nobody is behind")
+    with TcpClient(node.ports["tcp"], rcvbuf=4096) as client:
+        client.subscribe("deaf")
+        for number in range(30):
+            push(node, "deaf", json.dumps(str(number) * 5000))
+        page.until(lambda: len(page.texts("#slowest tbody tr")) == 1, "the slow connection is not shown")
+        host, port = client.socket.getsockname()
+        key, place, address, messages, waiting, behind = page.texts("#slowest tbody td")
+        assert (key, place, address) == ("deaf", "embedded", f"{host}:{port}\ntcp")
+        assert 0 < int(messages) <= 30
+        assert int(waiting) > 5000
+        assert behind.endswith("s")
+        page.until(lambda: page.texts("#slowest tbody td")[5] not in (behind, "0 s"), "it does not grow older")
+        for _ in range(30):
+            client.message()
+        page.wait_for("#slowest-answer", "Nobody is behind")
+        assert not page.seen("#slowest")
+    assert page.complaints() == []
+
+
+def push(node: Node, key: str, body: str) -> None:
+    url = f"http://{node.address('admin')}/1/admin/push/private?key={key}&expire=600"
+    with urlopen(url, body.encode(), timeout=30) as answer:
+        assert answer.read() == b'{"ret":0}'
 
 
 # --- API keys ---

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import TCP_RAW, Format
 from gopush.comet.service import Comet
-from gopush.comet.session import Session
+from gopush.comet.session import Behind, Session
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.upkeep import Upkeep
 from gopush.message.memory import MemoryStore
@@ -75,6 +75,9 @@ class Wire:
     def abort(self) -> None:
         self.aborted = True
         self._close()
+
+    def behind(self) -> Behind | None:
+        return Behind("tcp", "client:1", len(self.waiting), 0.0) if self.waiting else None
 
     def drained(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()

@@ -22,6 +22,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Slow,
     Status,
     Token,
     TokenState,
@@ -56,8 +57,12 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "notice": ([st.lists(st.builds(Notice, texts, mids, mids, blobs | nothing, numbers))], nothing),
     "close": ([st.lists(texts)], st.lists(numbers)),
     "subscribers": ([st.lists(texts)], st.lists(numbers)),
+    "slowest": (
+        [numbers],
+        st.lists(st.builds(Slow, texts, texts, texts, numbers, numbers, st.floats(allow_nan=False) | numbers)),
+    ),
     "ping": ([], nothing),
-    "status": ([], st.builds(Status, texts, numbers, numbers | nothing, numbers | nothing)),
+    "status": ([], st.builds(Status, texts, numbers, *[numbers | nothing] * 3)),
     "set_weight": ([numbers], nothing),
     "drain": ([st.booleans()], nothing),
 }

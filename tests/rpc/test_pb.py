@@ -26,6 +26,7 @@ from gopush.rpc.model import (
     Push,
     Pushed,
     Read,
+    Slow,
     Token,
     TokenState,
 )
@@ -98,6 +99,9 @@ class OneComet:
 
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         return succeed([len(key) for key in keys])
+
+    def slowest(self, most: int) -> Deferred[list[Slow]]:
+        return succeed([Slow("k", "tcp", "client:1", most, 2, 0.5)])
 
     def ping(self) -> Deferred[None]:
         return succeed(None)
@@ -206,6 +210,8 @@ def test_every_call_of_a_comet_arrives(network: Network, in_reactor: InReactor) 
     assert in_reactor(remote.push, [PUSH, PUSH]) == [Pushed(0, 16)] * 2
     assert in_reactor(remote.notice, notices) is None
     assert in_reactor(remote.close, ["a", "bc"]) == [1, 2]
+    assert in_reactor(remote.subscribers, ["a", "bc"]) == [1, 2]
+    assert in_reactor(remote.slowest, 20) == [Slow("k", "tcp", "client:1", 20, 2, 0.5)]
     assert in_reactor(remote.ping) is None
     assert service.heard == [[PUSH, PUSH], notices]
 

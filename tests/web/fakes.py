@@ -8,7 +8,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.rpc.model import Head, Message, Page, Push, Pushed, Status, Token, TokenState, mid_at, next_mid
+from gopush.rpc.model import Head, Message, Page, Push, Pushed, Slow, Status, Token, TokenState, mid_at, next_mid
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -102,6 +102,7 @@ class FakeComets(FakeNodes):
         self._messages = messages
         self.pushes: list[Push] = []
         self.closed: list[str] = []
+        self.slow: list[Slow] = []
         self.refuse: Callable[[str], int] = lambda key: 0
         self.none_known = False
         self.hold = False
@@ -132,6 +133,9 @@ class FakeComets(FakeNodes):
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         return succeed({name: None if name == "silent" else len(key) for name in ("10.0.0.1:6970", "silent")})
+
+    def slowest(self, most: int) -> Deferred[dict[str, list[Slow] | None]]:
+        return succeed({"10.0.0.1:6970": self.slow[:most], "silent": None})
 
     def ping(self) -> Deferred[None]:
         return fail(UnavailableError("no comet answers")) if self.none_known else succeed(None)

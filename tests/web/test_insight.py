@@ -9,8 +9,8 @@ import pytest
 from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.pages.admin import ASSETS
-from gopush.rpc.model import Message, Token
-from gopush.web.insight import MAX_SHOWN
+from gopush.rpc.model import Message, Slow, Token
+from gopush.web.insight import MAX_SHOWN, MAX_SLOWEST
 from gopush.web.keys import make
 from tests.web.conftest import MakeWorld, World, data
 
@@ -40,6 +40,23 @@ def test_a_key_must_be_named_and_the_store_there(world: World) -> None:
     assert world.call_admin("GET", "/1/admin/key", key="k").body == b'{"ret":%d}' % RET_INTERNAL
 
 
+def test_the_slowest_connections_of_all_comets_are_shown_the_worst_first(world: World) -> None:
+    world.comets.slow = [Slow(f"k{size}", "tcp", "10.0.0.9:1234", 2, size, 0.25) for size in range(1, 40)]
+    shown = data(world.call_admin("GET", "/1/admin/slowest"))["slowest"]
+    assert len(shown) == MAX_SLOWEST
+    assert shown[0] == {
+        "node": "node1",
+        "rpc": "10.0.0.1:6970",
+        "key": "k20",
+        "kind": "tcp",
+        "peer": "10.0.0.9:1234",
+        "messages": 2,
+        "bytes": 20,
+        "seconds": 0.25,
+    }
+    assert [slow["bytes"] for slow in shown] == sorted(range(1, 21), reverse=True)
+
+
 def test_the_status_counts_what_was_done(world: World) -> None:
     world.get("/1/server/get", k="k", p="1")
     world.get("/1/msg/get", k="k", m="0")
@@ -66,7 +83,7 @@ def test_the_page_wants_no_key_but_what_it_calls_does(make_world: MakeWorld, tmp
     world = make_world(api_keys=str(tmp_path / "keys"))
     for path in ("/", *(f"/pages/{name}" for name in ASSETS)):
         assert world.call_admin("GET", path).status == 200
-    for path in ("/1/admin/nodes", "/1/admin/status", "/1/admin/key"):
+    for path in ("/1/admin/nodes", "/1/admin/status", "/1/admin/key", "/1/admin/slowest"):
         assert world.call_admin("GET", path, key="k").status == 401
         assert world.admin_call("GET", path, headers=f"Authorization: Bearer {key}\r\n", key="k").status == 200
 
