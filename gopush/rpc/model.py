@@ -158,7 +158,7 @@ class Load(NamedTuple):
 class Slow(NamedTuple):
     """A connection that is behind: its key, its kind ("tcp", "websocket"), the client's address, what waits for it.
 
-    `messages` are those delivered live that are among the `bytes`; `seconds`: how long some have waited without a break.
+    `messages` are those of the `bytes` that were delivered live; `seconds`: how long some have waited without a break.
     """
 
     key: str
