@@ -105,12 +105,12 @@ def test_sighup_renews_certificates_and_closes_nobody(directory: Path) -> None:
         world.authority.issue("server")
         second = world.own.certificate.read_bytes()
         assert second != first
-        world.reload("[gopush.files#info] read anew: ")
+        world.reload("gopush.files#info] read anew: ")
         assert world.shown() == [second] * 3
         world.serves()
 
         world.own.certificate.write_text("an accident")
-        world.reload("[gopush.files#error] ")
+        world.reload("gopush.files#error] ")
         assert f"{world.own.certificate}: makes no TLS server with" in world.node.log.read_text()
         assert world.shown() == [second] * 3
         world.serves()
