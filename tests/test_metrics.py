@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_the_numbers_move_with_what_happens(node: Node) -> None:
     assert moved("gopush_web_pushes_total{65534}") == 1
     assert moved("gopush_web_push_seconds_count") == 5
     assert moved("gopush_web_push_seconds_sum") > 0
+
+
+def test_collections_of_the_garbage_collector_are_counted(node: Node) -> None:
+    before = numbers(node)["gopush_gc_pause_seconds_count{0}"]
+    deadline = time.monotonic() + 30
+    while numbers(node)["gopush_gc_pause_seconds_count{0}"] == before:
+        assert time.monotonic() < deadline
 
 
 def test_all_names_are_ours_or_pythons(node: Node) -> None:

@@ -32,5 +32,7 @@ class Counters:
     refused_limit: int = 0
     refused_address: int = 0
     refused_origin: int = 0
+    refused_handshake: int = 0
     accept_waits: int = 0
     timed_out: int = 0
+    handshake_timed_out: int = 0

@@ -58,6 +58,7 @@ class Upkeep:
     def _look_around(self) -> None:
         for session in self._comet.wheel.advance(self._clock.seconds()):
             self._comet.counters.timed_out += 1
+            self._comet.counters.handshake_timed_out += session.state is State.WAITING
             session.abort()
         self._sweep()
 

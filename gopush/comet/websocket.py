@@ -92,7 +92,10 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         try:
             opening = handshake.read(self.data, self._comet.settings.connections.origins)
         except HandshakeError as refused:
-            self._comet.counters.refused_origin += refused.status is HTTPStatus.FORBIDDEN
+            if refused.status is HTTPStatus.FORBIDDEN:
+                self._comet.counters.refused_origin += 1
+            else:
+                self._comet.counters.refused_handshake += 1
             self.send(refused.answer)
             self.dropConnection()
             return

@@ -17,8 +17,10 @@ class Counters:
         default_factory=_by_status,
         metadata={"label": "status", "meaning": "requests that were refused before they were read"},
     )
-    idle_closed: int = field(default=0, metadata={"meaning": "connections on which nothing came for too long"})
-    slow_closed: int = field(default=0, metadata={"meaning": "connections whose client did not read its answer"})
+    idle_closed: int = field(default=0, metadata={"meaning": "connections closed because nothing came for too long"})
+    slow_closed: int = field(
+        default=0, metadata={"meaning": "connections closed because their client did not read its answer"}
+    )
 
     def refuse(self, status: int) -> None:
         """A request was answered so and its connection closed, whatever was still to come of it."""
