@@ -89,6 +89,7 @@ def test_only_those_who_belong_together_find_each_other(
     assert not works(in_reactor, where, authority, authority.issue("late", expired=True))
     assert not works(in_reactor, where, strange, own)
     assert not works(in_reactor, where.replace("rediss-", "").replace("rediss", "tcp"), authority, own)
+    assert works(in_reactor, where, authority, own), "one attempt is enough for who belongs here"
 
 
 @pytest.mark.parametrize("expired", [True, False])
