@@ -17,6 +17,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import gopush
+from gopush.client import bench
 from gopush.client.subscriber import Subscriber
 from gopush.client.web import administer, history, nodes, push
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
@@ -85,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_web(offline)
     offline.add_argument("--after", type=_mid, default=0, metavar="MID", help="only those after this one")
     offline.set_defaults(run=_history)
+
+    load = commands.add_parser("bench", help="subscribe and push, and tell how fast that was", epilog=EPILOG)
+    _add_admin(load)
+    bench.add_options(load)
+    load.set_defaults(run=_bench)
 
     maker = commands.add_parser("key", help="make an API key, and its line for [admin] keys", epilog=EPILOG)
     maker.add_argument("name", help="whose it will be")
@@ -169,6 +175,10 @@ def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: 
             if time.monotonic() + RETRY_SECONDS > end:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def _bench(asked: argparse.Namespace) -> None:
+    bench.run(asked, _api_key(asked))
 
 
 def _nodes(asked: argparse.Namespace) -> None:

@@ -6,13 +6,14 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history key nodes weight drain undrain close check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench key nodes weight drain undrain close check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
         sub) options+=" --web --token --mid --heartbeat --count --once" ;;
         push) options+=" --admin --expire --id --wait --mid --api-key-file" ;;
         history) options+=" --web --token --after" ;;
+        bench) options+=" --web --admin --api-key-file --auth --keys --subscribers --seconds --size --rate --pushers" ;;
         nodes | weight | drain | undrain | close) options+=" --admin --api-key-file" ;;
         check) options+=" --config --role" ;;
     esac
@@ -25,8 +26,8 @@ _gopush() {
             _filedir
             return
             ;;
-        push:--mid) ;;
-        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after)
+        push:--mid | bench:--auth) ;;
+        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | bench:--*)
             return
             ;;
     esac

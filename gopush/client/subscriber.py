@@ -38,6 +38,13 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
         del buffer[: end + 2]
 
 
+def subscribe(key: str, heartbeat: int, token: str, cursor: int | None = None) -> bytes:
+    """The request of a device; without a cursor it gets what is new."""
+    words = ["sub", key, str(heartbeat), token, gopush.__version__, *([] if cursor is None else [str(cursor)])]
+    arguments = [word.encode() for word in words]
+    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in arguments)
+
+
 def mid_of(message: bytes) -> int:
     """The mid of a message as comet and web write it."""
     match = _MID.search(message)
@@ -95,7 +102,7 @@ class Subscriber:
         host, _, port = address.rpartition(":")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS) as connection:
-                connection.sendall(self._request())
+                connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))
                 subscribed = False
                 for frame in self._receive(connection):
                     self._judge(frame, address)
@@ -106,11 +113,6 @@ class Subscriber:
         except OSError as wrong:
             raise UnavailableError(f"{address}: {wrong.strerror or wrong}") from None
         raise UnavailableError(f"{address} closed the connection")
-
-    def _request(self) -> bytes:
-        words = ("sub", self.key, str(self.heartbeat), self.token, gopush.__version__, str(self.cursor))
-        arguments = [word.encode() for word in words]
-        return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in arguments)
 
     def _receive(self, connection: socket.socket) -> Iterator[bytes]:
         """The frames that come, with a heartbeat sent whenever one is due, until the other side ends."""

@@ -43,26 +43,33 @@ def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
 def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid. `id` tells repeats apart."""
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
-    answer = _call(admin, "POST", "/1/admin/push/private", query, body, _authorization(api_key))
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key))
     return int(DECODER.decode(answer)["data"]["mid"])
 
 
 def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
     """The processes of the cluster (section 10); numbers as text."""
-    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=_authorization(api_key))
+    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key))
     return list(DECODER.decode(answer)["data"]["nodes"])
 
 
 def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "") -> dict[str, Any]:
     """One of the calls of section 10 that change something: "node/drain"; answers its data."""
     try:
-        answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=_authorization(api_key))
+        answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=authorization(api_key))
     except NoNodeError:
         raise NoNodeError(f"{query['node']} is not registered") from None
     return dict(DECODER.decode(answer).get("data", {}))
 
 
-def _authorization(api_key: str) -> dict[str, str]:
+def create_token(admin: str, key: str, api_key: str = "") -> str:
+    """A token for a subscriber of the key."""
+    answer = _call(admin, "POST", "/1/admin/token", {"key": key}, headers=authorization(api_key))
+    return str(DECODER.decode(answer)["data"]["token"])
+
+
+def authorization(api_key: str) -> dict[str, str]:
+    """The headers that show an API key; without one, none."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 

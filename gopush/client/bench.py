@@ -1,0 +1,62 @@
+"""`gopush bench`: its options, how far it is, and what came out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from gopush.errors import UnavailableError
+
+OPTIONS = (
+    # name, least, most, default, meaning
+    ("keys", 1, 10_000, 10, "keys, made for this"),
+    ("subscribers", 1, 10_000, 10, "subscribers of each key"),
+    ("seconds", 1, 3600, 10, "for how long to push"),
+    ("size", 64, 1 << 20, 100, "bytes of a message"),
+    ("rate", 0, 1_000_000, 100, "pushes a second in all; 0: as fast as they are answered"),
+    ("pushers", 1, 1000, 8, "connections that push, each one message after the other"),
+)
+WIDTH = 78
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What it takes besides the options of `gopush push`."""
+    parser.add_argument("--web", default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)")
+    parser.add_argument("--auth", action="store_true", help="make a token for each key, where subscribers need one")
+    for name, least, most, default, meaning in OPTIONS:
+        help = f"{meaning} (default: {default})"
+        parser.add_argument(f"--{name}", type=_whole(least, most), default=default, metavar="N", help=help)
+
+
+def run(asked: argparse.Namespace, api_key: str) -> None:
+    """Do it. Raises UnavailableError also where a push failed or a delivery was lost."""
+    from gopush.client.load import Load, Runner
+
+    numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
+    runner = Runner(Load(asked.web, asked.admin, api_key, auth=asked.auth, **numbers), _progress)
+    try:
+        runner.run()
+    finally:
+        if runner.began:
+            _progress("")
+            print("\n".join(runner.figures.report(runner.seconds)))
+    if lost_or_failed := runner.figures.lost + runner.figures.errors.total():
+        raise UnavailableError(f"{lost_or_failed} deliveries lost or pushes failed")
+
+
+def _progress(words: str) -> None:
+    """On a terminal one line that changes, "" takes it away; else a line each time."""
+    if sys.stderr.isatty():
+        print(f"\r{words:<{WIDTH}}\r{words}", end="", file=sys.stderr, flush=True)
+    elif words:
+        print(f"gopush: {words}", file=sys.stderr, flush=True)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not (value.isdecimal() and least <= int(value) <= most):
+            raise argparse.ArgumentTypeError(f"{value!r} is no number from {least} to {most}")
+        return int(value)
+
+    return parse

@@ -1,0 +1,232 @@
+"""A quick load on a running system: devices on TCP and services that push, in one process with one core."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import resource
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gopush.client.figures import Figures
+from gopush.client.subscriber import REFUSALS, frames, subscribe
+from gopush.client.web import TIMEOUT_SECONDS, authorization, create_token, look_up, push
+from gopush.errors import ParameterError, UnavailableError
+
+EXPIRE_SECONDS = 60
+DRAIN_SECONDS = 5.0
+"""How long what was pushed may take to arrive before it counts as lost."""
+
+HEARTBEAT_SECONDS = 86400
+"""So long that none need be sent."""
+
+CONNECTING = 100
+PAUSE_SECONDS = 0.1
+_MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
+
+    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token.
+    """
+
+    web: str
+    admin: str
+    api_key: str
+    keys: int
+    subscribers: int
+    seconds: float
+    size: int
+    rate: int
+    pushers: int
+    auth: bool
+
+
+class _Device(asyncio.Protocol):
+    """One subscriber. `ready` fires once it is subscribed."""
+
+    def __init__(self, runner: Runner, hello: bytes) -> None:
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._figures = runner.figures
+        self._runner = runner
+        self._hello = hello
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self._hello)
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        self._buffer += data
+        for frame in frames(self._buffer):
+            if match := _MESSAGE.match(frame):
+                self._figures.delivered(int(match[1]), (now - int(match[2])) / 1e9)
+            elif not self.ready.done():
+                self._answered(frame)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(UnavailableError("a comet closed the connection of a subscriber at once"))
+        elif not self._runner.over:
+            self._figures.failed("a subscriber's connection was closed")
+
+    def _answered(self, frame: bytes) -> None:
+        if frame == b"+h":
+            self.ready.set_result(None)
+        elif frame in REFUSALS:
+            self.ready.set_exception(ParameterError(f"a subscriber is refused: {REFUSALS[frame]}"))
+        else:
+            self.ready.set_exception(UnavailableError(f"a subscriber is refused: {frame[:40]!r}"))
+
+
+class Runner:
+    """One run. `began`: when it began to push (monotonic clock); 0 before.
+
+    `progress` hears how far it is, once a second.
+    """
+
+    def __init__(self, load: Load, progress: Callable[[str], object]) -> None:
+        self.figures = Figures()
+        self.over = False
+        self.began = 0.0
+        self.seconds = 0.0
+        """For how long it has pushed, at the end."""
+        self._load = load
+        self._progress = progress
+        self._subscribed = 0
+        self._next = 0
+        self._name = f"gopush-bench-{uuid.uuid4().hex[:8]}"
+        self._padding = "x" * load.size
+
+    def run(self) -> None:
+        """Subscribe, push, wait for what is under way.
+
+        Raises ParameterError or UnavailableError where it cannot begin.
+        """
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        load = self._load
+        push(load.admin, self._name, b"0", 0, api_key=load.api_key)  # what is wrong in general is said now
+        telling = asyncio.create_task(self._tell())
+        try:
+            await self._subscribe()
+            self.began = time.monotonic()
+            async with asyncio.TaskGroup() as pushers:
+                for _ in range(load.pushers):
+                    pushers.create_task(self._push_on())
+            self.seconds = time.monotonic() - self.began
+            for _ in range(round(DRAIN_SECONDS / PAUSE_SECONDS)):
+                if self.figures.lost:
+                    await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            self.seconds = self.seconds or time.monotonic() - self.began
+            self.over = True
+            telling.cancel()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            if self.began:
+                self._progress(self.figures.progress(time.monotonic() - self.began))
+            else:
+                self._progress(f"{self._subscribed} of {self._load.keys * self._load.subscribers} subscribed")
+
+    # --- devices ---
+
+    async def _subscribe(self) -> None:
+        _raise_file_limit()
+        some = asyncio.Semaphore(CONNECTING)
+        load = self._load
+
+        async def connect(host: str, port: int, hello: bytes) -> None:
+            async with some:
+                make = asyncio.get_running_loop().create_connection(lambda: _Device(self, hello), host, port)
+                _, device = await asyncio.wait_for(make, TIMEOUT_SECONDS)
+                await asyncio.wait_for(device.ready, TIMEOUT_SECONDS)
+
+        for number in range(load.keys):
+            key = f"{self._name}-{number}"
+            token = await asyncio.to_thread(create_token, load.admin, key, load.api_key) if load.auth else ""
+            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key))
+            hello = subscribe(key, HEARTBEAT_SECONDS, token)
+            connecting = (connect(host, port, hello) for _ in range(load.subscribers))
+            for outcome in await asyncio.gather(*connecting, return_exceptions=True):
+                if isinstance(outcome, OSError):
+                    raise UnavailableError(f"{host}:{port}: {outcome or 'no answer in time'}")
+                if outcome is not None:
+                    raise outcome
+            self._subscribed += load.subscribers
+
+    # --- services ---
+
+    async def _push_on(self) -> None:
+        """Push over one connection, made anew when it breaks, until the time is over."""
+        while self._left() > 0:
+            try:
+                reader, writer = await asyncio.open_connection(*_host_port(self._load.admin))
+                try:
+                    while await self._push(reader, writer):
+                        pass
+                finally:
+                    writer.close()
+            except (OSError, EOFError, ValueError, TimeoutError) as wrong:
+                self.figures.failed(f"{type(wrong).__name__}: {wrong}"[:100])
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _push(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Push once, when it is due; whether there is time for another one."""
+        load, number = self._load, self._next
+        due = self.began + number / load.rate if load.rate else time.monotonic()
+        if due >= self.began + load.seconds:
+            return False
+        self._next += 1
+        if (wait := due - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        writer.write(self._request(number, due))
+        answer = await asyncio.wait_for(_answer(reader), TIMEOUT_SECONDS)
+        if answer.get("ret") == 0:
+            self.figures.pushed(number, time.monotonic() - due, load.subscribers)
+        else:
+            self.figures.failed(f"ret {answer.get('ret')}")
+        return True
+
+    def _request(self, number: int, due: float) -> bytes:
+        start = f'{{"n":{number},"t":{int(due * 1e9)},"x":"'
+        body = f'{start}{self._padding[len(start) + 2 :]}"}}'
+        target = f"/1/admin/push/private?key={self._name}-{number % self._load.keys}&expire={EXPIRE_SECONDS}"
+        headers = {"Host": self._load.admin, "Content-Length": len(body)} | authorization(self._load.api_key)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST {target} HTTP/1.1\r\n{lines}\r\n{body}".encode()
+
+    def _left(self) -> float:
+        return self.began + self._load.seconds - time.monotonic()
+
+
+async def _answer(reader: asyncio.StreamReader) -> dict[str, object]:
+    """The JSON of an answer. Raises ValueError for one of another status."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    length = re.search(r"\r\ncontent-length: *([0-9]+)\r\n", head, re.IGNORECASE)
+    body = await reader.readexactly(int(length[1]) if length else 0)
+    if (status := head.split(" ", 2)[1]) != "200":
+        raise ValueError(f"HTTP {status}")
+    answer: dict[str, object] = json.loads(body)
+    return answer
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise ParameterError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _raise_file_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
