@@ -24,8 +24,17 @@ _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 class LogSettings:
     """Section [log]."""
 
-    format: str = option("log", "format", "text", one_of("text", "json"), "text, or json: an object a line", live=True)
-    level: str = option("log", "level", "info", one_of(*_LEVELS), f"the least: {', '.join(_LEVELS)}", live=True)
+    format: str = option(
+        "log",
+        "format",
+        "text",
+        one_of("text", "json"),
+        "how a line reads: text, or json (an object for each)",
+        live=True,
+    )
+    level: str = option(
+        "log", "level", "info", one_of(*_LEVELS), f"the least that is logged: {', '.join(_LEVELS)}", live=True
+    )
 
 
 class Lines:

@@ -101,7 +101,7 @@ def test_interrupted_it_tells_what_it_has_measured(node: Node) -> None:
 
 
 def test_what_fails_on_the_way_is_counted(node: Node) -> None:
-    process = bench(node, "--auth", "--seconds", "3")
+    process = bench(node, "--auth", "--seconds", "2")
     wait_for(process, "pushes/s")
     node.kill()
     status, report, said = ended(process)

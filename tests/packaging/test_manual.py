@@ -56,6 +56,12 @@ def test_the_shell_completes_the_roles(before: tuple[str, ...]) -> None:
 
 def test_the_shell_completes_no_values_that_it_does_not_know() -> None:
     assert _completed("sub", "--mid", "--") == set()
+    assert _completed("bench", "--rate", "--") == set()
+
+
+@pytest.mark.parametrize("words", [("push", "--mid"), ("bench", "--auth")])
+def test_the_shell_completes_what_follows_an_option_without_a_value(words: tuple[str, str]) -> None:
+    assert _completed(*words, "--") == _options(words[0])
 
 
 @pytest.mark.parametrize("command", _commands())
