@@ -133,7 +133,6 @@ class CometNode(MultiService):
         await self._messages.ping()
 
     def _unregistered(self, failure: Any) -> None:
-        log.error("this comet is not registered: {reason}", reason=failure.getErrorMessage())
         give_up(self._reactor, StartError(failure.getErrorMessage()))
 
 
