@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 import urllib.request
@@ -20,6 +21,9 @@ from tests.chaos.wire import Http, TcpDevice
 from tests.integration import systems
 
 assert systems  # it makes the role known to Node
+
+MONITORING = Path(__file__).resolve().parent.parent / "docs" / "monitoring"
+ALERTS = str(Path(__file__).resolve().parent / "alerts.yml")
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +101,27 @@ def test_all_names_are_ours_or_pythons(node: Node) -> None:
 
 
 def test_the_dashboard_and_the_alerts_ask_for_what_there_is(node: Node) -> None:
-    monitoring = Path(__file__).resolve().parent.parent / "docs" / "monitoring"
     shown = set(re.findall(r"^(gopush_\w+)", text(node), re.MULTILINE))
-    panels = json.loads((monitoring / "dashboard.json").read_text())["panels"]
+    panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
-    asked += re.findall(r"^ +expr: (.*)$", (monitoring / "alerts.yml").read_text(), re.MULTILINE)
+    asked += re.findall(r"^ +expr: (.*)$", (MONITORING / "alerts.yml").read_text(), re.MULTILINE)
     assert len(asked) > 30
     for expression in asked:
         assert set(re.findall(r"gopush_\w+", expression)) <= shown, expression
 
 
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here (Debian: prometheus)")
+def test_promtool_has_nothing_to_say_against_them(node: Node) -> None:
+    for arguments in (
+        ["check", "metrics"],
+        ["check", "rules", str(MONITORING / "alerts.yml")],
+        ["test", "rules", ALERTS],
+    ):
+        done = subprocess.run(["promtool", *arguments], input=text(node), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not done.stderr, done.stderr
+
+
 def test_every_alert_says_what_to_do() -> None:
-    alerts = (Path(__file__).resolve().parent.parent / "docs" / "monitoring" / "alerts.yml").read_text()
+    alerts = (MONITORING / "alerts.yml").read_text()
     assert alerts.count("- alert: ") == alerts.count(" summary: ") == alerts.count(" action: ") > 5

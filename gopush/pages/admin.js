@@ -248,8 +248,8 @@ function showSlowest(slowest) {
   at("slowest").hidden = slowest.length === 0;
   at("slowest-answer").textContent = slowest.length ? "" : "Nobody is behind: clients take what they are sent.";
   fill("slowest", slowest.map(slow => [
-    cell("", slow.key), cell("", slow.node), cell("", slow.peer, element("small", slow.kind)),
-    cell("", String(slow.messages)), cell("", String(slow.bytes)), cell("", span(Math.floor(slow.seconds))),
+    cell("key", element("b", slow.key)), cell("", slow.node), cell("", slow.peer, element("small", slow.kind)),
+    cell("messages", String(slow.messages)), cell("bytes", String(slow.bytes)), cell("behind for", span(Math.floor(slow.seconds))),
   ]));
 }
 

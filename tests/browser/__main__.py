@@ -6,15 +6,17 @@ import time
 from pathlib import Path
 
 from tests.browser.browser import Browser, browser
-from tests.integration.systems import embedded
+from tests.browser.test_admin import push
+from tests.comet.wire import TcpClient
+from tests.integration.systems import System, embedded
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 WIDTHS = {"": 1000, "-narrow": 390}
 PUSHES = 12
 
 
-def _admin(page: Browser, address: str) -> None:
-    page.open(f"http://{address}/")
+def _admin(page: Browser, system: System) -> None:
+    page.open(f"http://{system.admin}/")
     page.write("#key", "Terry-Mao")
     page.click("#watch")
     page.write("#expire", "0")
@@ -30,8 +32,8 @@ def _admin(page: Browser, address: str) -> None:
     page.wait_for("#key-answer", "messages kept: 1, tokens: 1")
 
 
-def _demo(page: Browser, address: str) -> None:
-    page.open(f"http://{address}/demo")
+def _demo(page: Browser, system: System) -> None:
+    page.open(f"http://{system.admin}/demo")
     page.click("#subscribe button")
     page.wait_for("#state", "live")
     for _ in range(2):
@@ -41,9 +43,12 @@ def _demo(page: Browser, address: str) -> None:
 
 def main() -> None:
     """Both pages, wide and narrow."""
-    with embedded() as system, browser() as page:
+    with embedded() as system, browser() as page, TcpClient(system.webs[0].ports["tcp"], rcvbuf=4096) as deaf:
+        deaf.subscribe("deaf")
+        for number in range(20):
+            push(system.webs[0], "deaf", f'"{str(number) * 5000}"')
         for name, show in (("admin", _admin), ("demo", _demo)):
-            show(page, system.admin)
+            show(page, system)
             for suffix, width in WIDTHS.items():
                 page.picture(str(DOCS / f"{name}{suffix}.png"), width)
 
