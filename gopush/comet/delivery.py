@@ -15,7 +15,8 @@ from gopush.comet.session import Limits
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head, Message, Page
 
-SLICE_SUBSCRIBERS = 256
+SLICE_SUBSCRIBERS = 64
+"""In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""
 RETRY_SECONDS = 0.5
 
 
