@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -18,7 +19,7 @@ from gopush.comet.joining import Joining
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slowest import Slowest
-from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
@@ -64,10 +65,7 @@ class Comet:
         for index, push in enumerate(pushes):
             channel = self.channels.get(push.key)
             floor = channel.floor if channel is not None else 0
-            append = self._messages.append(Append(push, floor))
-            append.addCallbacks(
-                self._appended, self._not_appended, callbackArgs=(push, batch, index), errbackArgs=(push, batch, index)
-            )
+            self._messages.append(Append(push, floor), partial(self._appended, push, batch, index))
         return batch.done
 
     def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
@@ -171,7 +169,10 @@ class Comet:
 
     # --- a push's way ---
 
-    def _appended(self, appended: Appended, push: Push, batch: _Batch, index: int) -> None:
+    def _appended(self, push: Push, batch: _Batch, index: int, appended: Appended | UnavailableError) -> None:
+        if isinstance(appended, UnavailableError):
+            self._not_appended(push, batch, index)
+            return
         if appended.ret != RET_OK:
             self.counters.messages_failed += 1
             batch.answer(index, Pushed(appended.ret, 0))
@@ -182,7 +183,7 @@ class Comet:
         body = None if appended.repeat and push.expire else push.body
         self._offer(Notice(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS))
 
-    def _not_appended(self, _: Failure, push: Push, batch: _Batch, index: int) -> None:
+    def _not_appended(self, push: Push, batch: _Batch, index: int) -> None:
         self.counters.messages_failed += 1
         batch.answer(index, Pushed(RET_INTERNAL, 0))
         # It may have been stored all the same: nobody knows, so the log is compared.

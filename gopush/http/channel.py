@@ -222,8 +222,9 @@ class HttpChannel:
         """Gather the answers whose turn it is."""
         while self._waiting:
             first = self._waiting[0]
-            self._gather(first.out)
-            first.out = b""
+            if first.out:
+                self._gather(first.out)
+                first.out = b""
             if not first.done:
                 return
             if not first.ended:  # answered before its body came: what follows cannot be told from it

@@ -65,14 +65,16 @@ class Exchange:
 
     def answer_with(self, result: Deferred[Response]) -> None:
         """Answer with what the handler's Deferred gives."""
-        result.addErrback(failed, self._request)
-        result.addCallback(self._finish)
+        result.addCallbacks(self._finish, self._failed)
 
     def drained(self) -> None:
         """The client has read what was written: nothing to do."""
 
     def lost(self) -> None:
         """The connection is gone: an answer goes nowhere."""
+
+    def _failed(self, failure: Failure) -> None:
+        self._finish(failed(failure, self._request))
 
     def _finish(self, response: Response) -> None:
         self.out = self._channel.renderer.render(response, self._request)

@@ -22,13 +22,15 @@ class Form:
         self._values: dict[bytes, bytes] = {}
         for pair in encoded.split(b"&"):
             name, _, value = pair.partition(b"=")
-            self._values.setdefault(_plain(name), value)
+            self._values.setdefault(name if name.isalnum() else _plain(name), value)
 
     def get(self, name: str) -> str | None:
         """The value of `name`, None where it is absent. Raises ParameterError where it is not UTF-8."""
         encoded = self._values.get(name.encode())
         if encoded is None:
             return None
+        if encoded.isalnum():  # ASCII alone, with nothing to decode
+            return encoded.decode()
         if b"%" in encoded and _BAD_ESCAPE.search(encoded):
             raise ParameterError(f"{name} is not form-encoded")
         try:

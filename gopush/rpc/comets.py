@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
@@ -61,13 +61,11 @@ class Comets:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def push(self, push: Push) -> Deferred[Pushed]:
+    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
         """Push through the owner, else through any other, until the push's deadline. Never fails: see Pushed.ret."""
-        if not self._peers.live:
-            return succeed(Pushed(RET_NO_NODE, 0))
         until = self._clock.seconds() + push.deadline - self._now()
-        call: Deferred[Pushed] = self._peers.call(self._push, push.key, push, _size(push), until)
-        return call.addCallbacks(self._pushed, self._unreachable, callbackArgs=(push, until))
+        taken = partial(self._pushed, push, until, answered)
+        self._peers.send(self._push, push.key, push, _size(push), until, taken)
 
     def notice(self, name: str, notice: Notice) -> None:
         """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
@@ -106,12 +104,17 @@ class Comets:
         """Let go of all comets; what waits fails."""
         self._peers.stop()
 
-    def _pushed(self, pushed: Pushed, push: Push, until: float) -> Pushed | Deferred[Pushed]:
-        left = until - self._clock.seconds()
-        if pushed.ret == RET_OK or len(self._peers.live) == 1 or left <= 0:
-            return pushed
+    def _pushed(
+        self, push: Push, until: float, answered: Callable[[Pushed], object], pushed: Pushed | UnavailableError
+    ) -> None:
+        if isinstance(pushed, UnavailableError):
+            answered(Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
+            return
+        if pushed.ret == RET_OK or len(self._peers.live) == 1 or (left := until - self._clock.seconds()) <= 0:
+            answered(pushed)
+            return
         elsewhere = within(left, Deferred.fromCoroutine(self._push_elsewhere(push, pushed)), self._clock)
-        return elsewhere.addErrback(lambda _: pushed)
+        elsewhere.addErrback(lambda _: pushed).addCallback(answered)
 
     async def _push_elsewhere(self, push: Push, refused: Pushed) -> Pushed:
         """The comet that was asked could not have it stored; perhaps another one reaches a message node."""
@@ -124,9 +127,6 @@ class Comets:
             if pushed.ret == RET_OK:
                 return pushed
         return refused
-
-    def _unreachable(self, _: Failure) -> Pushed:
-        return Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0)
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.comets)

@@ -1,6 +1,7 @@
 """A lane carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
 
-Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept.
+Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept. There is
+one Deferred for a batch and a plain function for a call: a Deferred for each message costs more than all else here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
@@ -17,25 +19,32 @@ from gopush.errors import UnavailableError
 from gopush.rpc.settings import RpcSettings
 
 Send = Callable[[list[Any]], "Deferred[list[Any]]"]
+Answered = Callable[[Any], object]
+"""Takes the answer to a call, or the UnavailableError that stands in its place."""
+
+log = Logger()
 
 
 class Entry:
     """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it.
 
-    Once it is limited it fails at `until`, whatever it waits for. `hold` is released when it ends.
+    `answered` is called once. Once the call is limited it fails at `until`, whatever it waits for. `peer` has it, or
+    will have it. `last` holds the last unanswered call of each key, where that matters.
     """
 
-    __slots__ = ("_limit", "done", "hold", "item", "key", "size", "tried", "until")
+    __slots__ = ("_answered", "_limit", "ended", "item", "key", "last", "peer", "size", "tried", "until")
 
-    def __init__(self, key: str, item: Any, size: int, until: float) -> None:
+    def __init__(self, key: str, item: Any, size: int, until: float, answered: Answered) -> None:
         self.key = key
         self.item = item
         self.size = size
         self.until = until
         self.tried: tuple[str, ...] = ()
-        self.hold: Any = None
+        self.peer: Any = None
+        self.last: dict[str, Entry] | None = None
+        self.ended = False
+        self._answered = answered
         self._limit: Any = None
-        self.done: Deferred[Any] = Deferred()
 
     def limit(self, clock: Clock) -> None:
         """From now on the call ends with its time."""
@@ -44,23 +53,21 @@ class Entry:
 
     def answer(self, result: Any) -> None:
         """The call has a result, unless it has ended."""
-        self.end()
-        if not self.done.called:
-            self.done.callback(result)
+        if self.ended:
+            return
+        self.ended = True
+        if self.last is not None and self.last.get(self.key) is self:
+            del self.last[self.key]
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        try:
+            self._answered(result)
+        except Exception:
+            log.failure("an answer was not taken")
 
     def fail(self, reason: str) -> None:
         """The call has no result."""
-        self.end()
-        if not self.done.called:
-            self.done.errback(UnavailableError(reason))
-
-    def end(self) -> None:
-        """Nobody waits for the call any more."""
-        if self.hold is not None:
-            self.hold.release()
-            self.hold = None
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
+        self.answer(UnavailableError(reason))
 
 
 class Lane:
@@ -116,9 +123,10 @@ class Lane:
         return bool(self._sent or self._waiting)
 
     def put(self, entry: Entry) -> None:
-        """Queue a call; its `done` fires with the answer. Raises UnavailableError where the lane is full."""
+        """Queue a call; it fails where the lane is full."""
         if len(self._waiting) >= self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
-            raise UnavailableError("too much waits for this peer")
+            entry.fail("too much waits for this peer")
+            return
         self._waiting.append(entry)
         self._bytes += entry.size
         if not self._sent and not self._scheduled:

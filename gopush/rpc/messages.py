@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.clock import Clock
+from gopush.errors import UnavailableError
 from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
@@ -62,11 +63,11 @@ class Messages:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def append(self, append: Append) -> Deferred[Appended]:
+    def append(self, append: Append, answered: Callable[[Appended | UnavailableError], object]) -> None:
         """Sequence a push, and keep it where it is to be kept (delivery rules 1, 2, 6 and 7)."""
         push = append.push
         size = len(push.body) + OVERHEAD_BYTES
-        return self._peers.call(self._append, push.key, append, size, self._until(), self._shard(push.key))
+        self._peers.send(self._append, push.key, append, size, self._until(), answered, self._shard(push.key))
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""

@@ -1,4 +1,4 @@
-"""One live peer, the kinds of calls that are made to it, and what ties a key to it while calls are unanswered."""
+"""One live peer, and the kinds of calls that are made to it."""
 
 from __future__ import annotations
 
@@ -58,25 +58,3 @@ class Peer(Generic[S]):
         self.service = service
         self.healthy = True
         self.lanes: dict[tuple[Call[S], str], Lane] = {}
-
-
-class Hold(Generic[S]):
-    """The one peer (None: a pause before the next try) that has the unanswered calls about a key."""
-
-    __slots__ = ("_calls", "_held", "_name", "peer")
-
-    def __init__(self, held: dict[tuple[Call[S], str], Hold[S]], name: tuple[Call[S], str], peer: Peer[S] | None):
-        self.peer = peer
-        self._held = held
-        self._name = name
-        self._calls = 0
-
-    def take(self) -> None:
-        """One more call is under way."""
-        self._calls += 1
-
-    def release(self) -> None:
-        """A call has ended; after the last one the key is free to go elsewhere."""
-        self._calls -= 1
-        if not self._calls:
-            del self._held[self._name]

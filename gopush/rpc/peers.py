@@ -7,6 +7,7 @@ when nothing of it is unanswered, or, when a peer is given up, with all of it, f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
@@ -17,9 +18,9 @@ from twisted.python.failure import Failure
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
 from gopush.rpc.coordination import REMEMBERED_KEYS
-from gopush.rpc.lane import Entry, Lane
+from gopush.rpc.lane import Answered, Entry, Lane
 from gopush.rpc.model import NodeInfo
-from gopush.rpc.peer import Call, Hold, Peer, Service
+from gopush.rpc.peer import Call, Peer, Service
 from gopush.rpc.settings import RpcSettings
 
 RETRY_PAUSE_SECONDS = 0.1
@@ -49,7 +50,7 @@ class Peers(Generic[S]):
         self._choose = choose
         self._settings = settings
         self._first: dict[str, Peer[S]] = {}  # what _best() chose, until something changes
-        self._held: dict[tuple[Call[S], str], Hold[S]] = {}
+        self._last: dict[Call[S], dict[str, Entry]] = {}  # of each ordered call, the last unanswered one of each key
         self._paused: list[tuple[Call[S], str, Entry]] = []
         self._probe = LoopingCall(self._ping_unhealthy)
         self._probe.clock = cast(Any, clock)
@@ -94,25 +95,42 @@ class Peers(Generic[S]):
             self._probe.stop()
 
     def call(self, call: Call[S], key: str, item: Any, size: int, until: float, lane: str = "") -> Deferred[Any]:
-        """Have `item` answered by the best peer that answers by `until`; else fail with UnavailableError.
+        """As send(), with a Deferred: for what is not called for every message."""
+        done: Deferred[Any] = Deferred()
+        self.send(call, key, item, size, until, partial(_fire, done), lane)
+        return done
+
+    def send(
+        self, call: Call[S], key: str, item: Any, size: int, until: float, answered: Answered, lane: str = ""
+    ) -> None:
+        """Have `item` answered by the best peer that answers by `until`; else `answered` gets an UnavailableError.
 
         `lane` tells apart what must not wait for each other at one peer.
         """
-        entry = Entry(key, item, size, until)
+        entry = Entry(key, item, size, until, answered)
         if call.ordered:
-            entry.hold = self._hold(call, key)
-            entry.hold.take()
+            last = self._last.get(call)
+            if last is None:
+                last = self._last[call] = {}
+            before = last.get(key)
+            last[key] = entry
+            entry.last = last
+        else:
+            before = None
+        # A key stays where its last call went until that is answered.
+        entry.peer = self._best(key, ()) if before is None else before.peer
         self._route(call, lane, entry)
-        return entry.done
 
     def call_peer(self, call: Call[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""
         peer = self.live.get(name)
         if peer is None:
             return fail(UnavailableError(f"{name} is gone"))
-        entry = Entry("", item, size, self._clock.seconds() + call.timeout)
-        self._put(call, "", peer, entry)
-        return entry.done
+        done: Deferred[Any] = Deferred()
+        entry = Entry("", item, size, self._clock.seconds() + call.timeout, partial(_fire, done))
+        entry.peer = peer
+        self._route(call, "", entry)
+        return done
 
     def ask(self, name: str, call: Callable[[S], Deferred[T]]) -> Deferred[T]:
         """Call this peer, past all lanes: for what comes seldom and concerns no key. Fails with UnavailableError."""
@@ -128,13 +146,6 @@ class Peers(Generic[S]):
             return fail(UnavailableError("no such node is known"))
         pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
-
-    def _hold(self, call: Call[S], key: str) -> Hold[S]:
-        name = (call, key)
-        hold = self._held.get(name)
-        if hold is None:
-            hold = self._held[name] = Hold(self._held, name, self._best(key, ()))
-        return hold
 
     def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:
         if tried:
@@ -158,20 +169,14 @@ class Peers(Generic[S]):
         if not self.live:
             entry.fail("no such node is known")
             return
-        peer = self._best(entry.key, entry.tried) if entry.hold is None else entry.hold.peer
+        peer = entry.peer
         if peer is None:
             self._pause(call, lane, entry)
-        else:
-            self._put(call, lane, peer, entry)
-
-    def _put(self, call: Call[S], name: str, peer: Peer[S], entry: Entry) -> None:
-        lane = peer.lanes.get((call, name))
-        if lane is None:
-            lane = peer.lanes[call, name] = self._open_lane(call, name, peer)
-        try:
-            lane.put(entry)
-        except UnavailableError as full:
-            entry.fail(str(full))
+            return
+        way = peer.lanes.get((call, lane))
+        if way is None:
+            way = peer.lanes[call, lane] = self._open_lane(call, lane, peer)
+        way.put(entry)
 
     def _open_lane(self, call: Call[S], name: str, peer: Peer[S]) -> Lane:
         def send(items: list[Any]) -> Deferred[list[Any]]:
@@ -188,24 +193,30 @@ class Peers(Generic[S]):
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
         self._suspect(peer)
         now = self._clock.seconds()
+        left, dead = [], []
         for entry in entries:
             entry.tried = (*entry.tried, peer.info.id)
             if entry.until <= now or not call.moves:
-                entry.fail(f"{peer.info.id} did not answer in time")
+                dead.append(entry)
             else:
                 entry.limit(self._clock)
-        self._move(call, lane, entries)
+                left.append(entry)
+        self._move(call, lane, left)
+        for entry in dead:  # last: whoever hears of it may call again, and must not come before those that moved
+            entry.fail(f"{peer.info.id} did not answer in time")
 
     def _move(self, call: Call[S], lane: str, entries: list[Entry]) -> None:
         """Find another peer for these, each key's in order and to one peer."""
-        moved = set()
-        for entry in entries:
-            if entry.done.called:
-                entry.end()
+        chosen: dict[str, Peer[S] | None] = {}
+        left = [entry for entry in entries if not entry.ended]
+        for entry in left:
+            if not call.ordered:
+                entry.peer = self._best(entry.key, entry.tried)
                 continue
-            if entry.hold is not None and entry.key not in moved:
-                moved.add(entry.key)
-                entry.hold.peer = self._best(entry.key, entry.tried)
+            if entry.key not in chosen:
+                chosen[entry.key] = self._best(entry.key, entry.tried)
+            entry.peer = chosen[entry.key]
+        for entry in left:
             self._route(call, lane, entry)
 
     def _pause(self, call: Call[S], lane: str, entry: Entry) -> None:
@@ -220,12 +231,10 @@ class Peers(Generic[S]):
 
     def _resume(self) -> None:
         paused, self._paused = self._paused, []
-        for call, lane, entry in paused:
-            if entry.done.called:
-                entry.end()
-                continue
-            if entry.hold is not None and entry.hold.peer is None:
-                entry.hold.peer = self._best(entry.key, ())
+        left = [one for one in paused if not one[2].ended]
+        for _, _, entry in left:
+            entry.peer = self._best(entry.key, ())
+        for call, lane, entry in left:
             self._route(call, lane, entry)
 
     def _suspect(self, peer: Peer[S]) -> None:
@@ -249,6 +258,13 @@ class Peers(Generic[S]):
             peer.healthy = True
             self._first.clear()
             log.info("{peer} answers again", peer=peer.info.id)
+
+
+def _fire(done: Deferred[Any], result: Any) -> None:
+    if isinstance(result, UnavailableError):
+        done.errback(result)
+    else:
+        done.callback(result)
 
 
 def _one_answered(outcome: Any) -> None:

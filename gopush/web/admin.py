@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
@@ -50,8 +51,10 @@ class Admin:
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
             raise
-        pushed = self._publisher.push(key, request.body, expire, push_id)
-        return pushed.addCallback(_with_mid if _wants_mid(request) else _without_mid)
+        done: Deferred[bytes] = Deferred()
+        answered = partial(_settle, done, with_mid=_wants_mid(request))
+        self._publisher.push(key, request.body, expire, push_id, answered)
+        return done
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
         expire = self._publisher.expire(request.query.text("expire"))
@@ -98,14 +101,11 @@ def _wants_mid(request: Request) -> bool:
     return request.query.text("mid") == "1"
 
 
-def _without_mid(pushed: Pushed) -> bytes:
+def _settle(done: Deferred[bytes], pushed: Pushed, *, with_mid: bool) -> None:
     if pushed.ret != RET_OK:
-        raise FailedError(pushed.ret)
-    return b""
-
-
-def _with_mid(pushed: Pushed) -> bytes:
-    return _without_mid(pushed) or b'{"mid":%d}' % pushed.mid
+        done.errback(FailedError(pushed.ret))
+    else:
+        done.callback(b'{"mid":%d}' % pushed.mid if with_mid else b"")
 
 
 def _envelope(body: bytes) -> tuple[bytes, list[str]]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-
-from twisted.internet.defer import Deferred, succeed
+from functools import partial
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.http.request import Request
@@ -18,7 +17,7 @@ from gopush.rpc.model import Pushed
 from gopush.web import json_text, params
 from gopush.web.keys import may_push, spend
 from gopush.web.lines import Lines
-from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher
+from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Answered, Publisher
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
@@ -103,14 +102,12 @@ class BulkCall:
         self._results.append(result)
         self._waiting_bytes += len(line)
         try:
-            pushed = self._push(line)
+            self._push(line, partial(self._settle, result))
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
-            self._settle(Pushed(RET_PARAMETER, 0), result)
-        else:
-            pushed.addCallback(self._settle, result)
+            self._settle(result, Pushed(RET_PARAMETER, 0))
 
-    def _push(self, line: bytes) -> Deferred[Pushed]:
+    def _push(self, line: bytes, answered: Answered) -> None:
         text = json_text.decode(line)
         found = {member.name: member for member in json_text.members(text)}
         if not found.keys() >= {"k", "m", "expire"}:
@@ -119,11 +116,12 @@ class BulkCall:
         expire = self._publisher.expire(found["expire"].of(text))
         push_id = params.push_id(found["id"].value) if "id" in found else None
         if not may_push(self._request):
-            return succeed(Pushed(RET_INTERNAL, 0))
+            answered(Pushed(RET_INTERNAL, 0))
+            return
         spend(self._request, 1)
-        return self._publisher.push(key, found["m"].of(text).encode(), expire, push_id)
+        self._publisher.push(key, found["m"].of(text).encode(), expire, push_id, answered)
 
-    def _settle(self, pushed: Pushed, result: _Result) -> None:
+    def _settle(self, result: _Result, pushed: Pushed) -> None:
         result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
         if not self._scheduled and result is self._results[0]:
             self._scheduled = True

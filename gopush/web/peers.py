@@ -45,7 +45,7 @@ class Messages(Nodes, Protocol):
 class Comets(Nodes, Protocol):
     """All comets."""
 
-    def push(self, push: Push) -> Deferred[Pushed]:
+    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
         """Have a message stored and delivered. Never fails: see Pushed.ret."""
 
     def close(self, key: str) -> Deferred[int]:

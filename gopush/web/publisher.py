@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from math import ceil
 from secrets import token_urlsafe
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred
 
 from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL
@@ -20,6 +21,8 @@ from gopush.web.settings import HttpSettings
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
+
+Answered = Callable[[Pushed], object]
 
 
 class Publisher:
@@ -40,33 +43,33 @@ class Publisher:
         self._prefix = token_urlsafe(9)
         self._serial = count()
 
-    def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
+    def push(self, key: str, body: bytes, expire: int, push_id: str | None, answered: Answered) -> None:
         """Push; without a publisher's id under one of our own, which only tells our own repeats apart. Never fails."""
         if self._settings.key_rate and not self._within_rate(key):
             self._counters.limited_pushes += 1
-            return succeed(self._count(Pushed(RET_INTERNAL, 0)))
+            self.count(RET_INTERNAL)
+            answered(Pushed(RET_INTERNAL, 0))
+            return
         dedupe = ceil(self._settings.dedupe)
         if push_id is None:
             push_id, dedupe = f"{self._prefix}{next(self._serial)}", self._dedupe_own
         now = self._now()
         push = Push(key, body, expire, push_id, dedupe, now + self._deadline)
-        return self._comets.push(push).addCallback(self._answered, now)
+        self._comets.push(push, partial(self._answered, now, answered))
 
-    async def push_to(self, keys: Sequence[str], body: bytes, expire: int, push_id: str | None) -> list[Pushed]:
+    def push_to(self, keys: Sequence[str], body: bytes, expire: int, push_id: str | None) -> Deferred[list[Pushed]]:
         """Push one message to many keys; the answers in the order of the keys."""
-        pushed: list[Pushed] = []
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        for start in range(0, len(keys), at_once):
-            some = [self.push(key, body, expire, push_id) for key in keys[start : start + at_once]]
-            pushed += await gatherResults(some)
-        return pushed
+        many = _Many(keys, at_once, lambda key, answered: self.push(key, body, expire, push_id, answered))
+        many.go_on()
+        return many.done
 
     def expire(self, text: str) -> int:
         """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
         return params.decimal(text, self._settings.max_expire)
 
     def count(self, ret: int) -> None:
-        """Count a push that was answered `ret` before it went anywhere."""
+        """Count a push that was answered `ret`."""
         self._counters.pushes[ret] += 1
 
     def _within_rate(self, key: str) -> bool:
@@ -77,10 +80,39 @@ class Publisher:
         self._in_second[key] += 1
         return self._in_second[key] <= self._settings.key_rate
 
-    def _answered(self, pushed: Pushed, since: float) -> Pushed:
+    def _answered(self, since: float, answered: Answered, pushed: Pushed) -> None:
         self.latency.observe(self._now() - since)
-        return self._count(pushed)
-
-    def _count(self, pushed: Pushed) -> Pushed:
         self._counters.pushes[pushed.ret] += 1
-        return pushed
+        answered(pushed)
+
+
+class _Many:
+    """A push to many keys under way: no more than `at_once` of them have no answer yet."""
+
+    def __init__(self, keys: Sequence[str], at_once: int, push: Callable[[str, Answered], None]) -> None:
+        self.done: Deferred[list[Pushed]] = Deferred()
+        self._keys = keys
+        self._at_once = at_once
+        self._push = push
+        self._answers = [Pushed(RET_INTERNAL, 0)] * len(keys)
+        self._next = 0
+        self._waiting = 0
+        self._going = False
+
+    def go_on(self) -> None:
+        """Push to more keys; an answer may come at once, and must not lead here again."""
+        self._going = True
+        while self._next < len(self._keys) and self._waiting < self._at_once:
+            place = self._next
+            self._next += 1
+            self._waiting += 1
+            self._push(self._keys[place], partial(self._answered, place))
+        self._going = False
+        if not self._waiting:
+            self.done.callback(self._answers)
+
+    def _answered(self, place: int, pushed: Pushed) -> None:
+        self._answers[place] = pushed
+        self._waiting -= 1
+        if not self._going:
+            self.go_on()

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any, NamedTuple, Self, cast
 
 from twisted.internet import threads
+from twisted.internet.defer import Deferred
 
 from gopush.clock import Clock
 from gopush.comet.service import Comet
@@ -32,7 +33,7 @@ from gopush.message.settings import StoreSettings
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.messages import MessageNode, Messages
-from gopush.rpc.model import NodeInfo, Push, Token
+from gopush.rpc.model import NodeInfo, Push, Pushed, Token
 from gopush.rpc.settings import RpcSettings
 from gopush.stat import Statistics
 from gopush.transport import EagerReactor
@@ -69,9 +70,14 @@ class CometServer:
     def push(self, key: str, body: bytes, expire: int = 600) -> int:
         """Push a message; its mid."""
         push = Push(key, body, expire, f"push-{next(self._ids)}", 8, time.time() + 20)
-        pushed = in_reactor(self._comets.push, push)
+        pushed = in_reactor(self._push, push)
         assert pushed.ret == 0
         return int(pushed.mid)
+
+    def _push(self, push: Push) -> Deferred[Pushed]:
+        answer: Deferred[Pushed] = Deferred()
+        self._comets.push(push, answer.callback)
+        return answer
 
     def fail_push(self, key: str) -> None:
         """Push a message too late: it is not stored."""

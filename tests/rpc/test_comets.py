@@ -86,7 +86,9 @@ class World:
 
     def push(self, deadline: float = 4, body: bytes = b"1") -> list[Pushed]:
         push = Push(self.key, body, 60, "id", 60, self.now() + deadline)
-        return result(self.client.push(push))
+        answer: list[Any] = []
+        self.client.push(push, answer.append)
+        return answer
 
     def wait(self, seconds: float = 0) -> None:
         for _ in range(round(seconds * 16) + 1):

@@ -38,7 +38,9 @@ class World:
 
     def append(self, key: str = "k", body: bytes = b"1", floor: int = 0) -> list[Any]:
         push = Push(key, body, 60, "", 0, EPOCH + 1000)
-        return result(self.messages.append(Append(push, floor)))
+        answer: list[Any] = []
+        self.messages.append(Append(push, floor), answer.append)
+        return answer
 
     def wait(self, seconds: float = 0) -> None:
         for _ in range(round(seconds * 16) + 1):

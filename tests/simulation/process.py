@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from gopush.comet.channel import Channel
 from gopush.comet.service import Comet
 from gopush.comet.upkeep import Upkeep
+from gopush.errors import UnavailableError
 from gopush.message.service import Message
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination, View
@@ -90,12 +91,12 @@ class WatchedMessages(Messages):
         super().__init__(process.clock, process.coordination, connect, RPC)
         self._process = process
 
-    def append(self, append: Append) -> Deferred[Appended]:
+    def append(self, append: Append, answered: Callable[[Appended | UnavailableError], object]) -> None:
         key = append.push.key
         channel, mid = self._process.highest.get(key, (None, 0))
         if channel is not None and channel is self._process.comet.channels.get(key) and append.floor < mid:
             self._process.world.violated(2, key, f"{mid} was delivered, but the floor of a push is {append.floor}")
-        return super().append(append)
+        super().append(append, answered)
 
 
 class CometProcess(Process):
@@ -153,7 +154,9 @@ class WebProcess(Process):
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
-        return self.publisher.push(key, body, expire, push_id)
+        answer: Deferred[Pushed] = Deferred()
+        self.publisher.push(key, body, expire, push_id, answer.callback)
+        return answer
 
     def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:
         """What `/1/msg/get` does."""

@@ -106,25 +106,23 @@ class FakeComets(FakeNodes):
         self.refuse: Callable[[str], int] = lambda key: 0
         self.none_known = False
         self.hold = False
-        self.held: list[tuple[Push, Deferred[Pushed]]] = []
+        self.held: list[tuple[Push, Callable[[Pushed], object]]] = []
         self.most_held = 0
         self._first: dict[tuple[str, str], Pushed] = {}
 
-    def push(self, push: Push) -> Deferred[Pushed]:
+    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
         self.pushes.append(push)
-        answer: Deferred[Pushed] = Deferred()
-        self.held.append((push, answer))
+        self.held.append((push, answered))
         self.most_held = max(self.most_held, len(self.held))
         if not self.hold:
             self.answer_all()
-        return answer
 
     def answer_all(self) -> None:
         """Answer what is held, the last push first: nobody may depend on the order."""
         held, self.held = self.held, []
-        answers = [(answer, self._append(push)) for push, answer in held]
-        for answer, pushed in reversed(answers):
-            answer.callback(pushed)
+        answers = [(answered, self._append(push)) for push, answered in held]
+        for answered, pushed in reversed(answers):
+            answered(pushed)
 
     def close(self, key: str) -> Deferred[int]:
         self.closed.append(key)
