@@ -72,7 +72,7 @@ class Comet:
         """See CometService."""
         self.counters.notices_received += len(notices)
         for notice in notices:
-            self._offer(notice)
+            self._offer(*notice)
         return succeed(None)
 
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
@@ -181,7 +181,7 @@ class Comet:
         batch.answer(index, Pushed(RET_OK, appended.mid))
         # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
         body = None if appended.repeat and push.expire else push.body
-        self._offer(Notice(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS))
+        self._offer(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS)
 
     def _not_appended(self, push: Push, batch: _Batch, index: int) -> None:
         self.counters.messages_failed += 1
@@ -191,17 +191,17 @@ class Comet:
         if channel is not None:
             self.delivery.sweep([channel])
 
-    def _offer(self, notice: Notice) -> None:
-        """Deliver to the subscribers here; tell the owner where that is another comet."""
-        channel = self.channels.get(notice.key)
+    def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
+        """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Notice)."""
+        channel = self.channels.get(key)
         if channel is not None:
-            channel.offer(notice.mid, notice.previous, notice.body)
+            channel.offer(mid, previous, body)
             self.delivery.touch(channel)
-        if notice.hops:
-            owner = self._coordination.view.owner(notice.key)
+        if hops:
+            owner = self._coordination.view.owner(key)
             if owner is not None and owner.id != self.name:
                 self.counters.notices_sent += 1
-                self._comets.notice(owner.id, notice._replace(hops=notice.hops - 1))
+                self._comets.notice(owner.id, Notice(key, mid, previous, body, hops - 1))
 
     # --- a subscriber's way ---
 

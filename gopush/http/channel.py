@@ -208,7 +208,7 @@ class HttpChannel:
 
     def _end_turn(self) -> None:
         self._flush()
-        while self._start_parked():
+        while self._parked and self._start_parked():
             self._flush()
         gathered, self._gathered = self._gathered, None
         if gathered:
