@@ -116,8 +116,8 @@ class RedisServer:
         most_bytes = page_bytes(len(reads))
         arguments: list[Any] = [self._prefix, most_bytes]
         for key, after, limit in reads:
-            # Redis compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
-            arguments += (key, str(after & ~(MID_STEP - 1)), limit)
+            # Lua compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
+            arguments += (key, after & ~(MID_STEP - 1), limit)
 
         def pages(answer: bytes) -> list[Page]:
             values = iter(msgpack.unpackb(answer, raw=True))

@@ -109,7 +109,7 @@ def test_a_master_that_froze_is_left_and_believed_no_more(in_reactor: InReactor,
         for _ in range(20):
             publisher.push()
         publisher.check()
-        assert replicated.two.call("ZCARD", "gopush:m:k1") == len(publisher.acknowledged["k1"])
+        assert replicated.two.call("LLEN", "gopush:m:k1") == len(publisher.acknowledged["k1"])
     finally:
         os.kill(process.pid, signal.SIGCONT)
         subject.close()

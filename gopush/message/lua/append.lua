@@ -19,7 +19,7 @@ local trimmed, expired = 0, 0
 
 local function open(key)
   local packed = call('GET', head_name(key))
-  local log = {stored = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0}
+  local log = {stored = 0, count = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0}
   if packed then
     log.last, log.trimmed, log.soonest, log.ends = struct.unpack('>dddd', packed)
   end
@@ -49,7 +49,7 @@ local function sequence(log, key, id_name, floor, expire, dedupe, body)
     log.renewed = true
   end
   if expire > 0 then
-    call('ZADD', messages_name(key), string.format('%.0f', mid), struct.pack('>dd', mid, expires) .. body)
+    log.count = call('RPUSH', messages_name(key), struct.pack('>dd', mid, expires) .. body)
     log.soonest = math.min(log.soonest, expires)
     log.stored = log.stored + 1
   end
@@ -66,41 +66,58 @@ local function repeated(id_name, first, dedupe)
   return struct.unpack('>dd', first)
 end
 
+-- Writes a list anew, a piece at a time: a call takes no more than some thousand arguments.
+local function rewrite(name, members)
+  call('DEL', name)
+  for from = 1, #members, 1000 do
+    call('RPUSH', name, unpack(members, from, math.min(from + 999, #members)))
+  end
+end
+
+-- Gives how many it dropped. Mostly those are the first ones of the list.
 local function drop_expired(name, log)
+  local members, live, leading = call('LRANGE', name, 0, -1), {}, 0
   log.soonest = math.huge
-  for _, member in ipairs(call('ZRANGE', name, 0, -1)) do
+  for _, member in ipairs(members) do
     local _, expires = struct.unpack('>dd', member)
-    if expires <= now then
-      expired = expired + call('ZREM', name, member)
-    else
+    if expires > now then
+      live[#live + 1] = member
       log.soonest = math.min(log.soonest, expires)
+    elseif #live == 0 then
+      leading = leading + 1
     end
   end
+  if #live + leading == #members then
+    call('LTRIM', name, leading, -1)
+  else
+    rewrite(name, live)
+    log.renewed = true
+  end
+  return #members - #live
 end
 
 -- The expired ones are looked for only when there are too many and one of them must have expired.
 local function trim(name, log, excess)
   if log.soonest <= now then
-    local before = expired
-    drop_expired(name, log)
-    excess = excess - (expired - before)
+    local dropped = drop_expired(name, log)
+    expired = expired + dropped
+    excess = excess - dropped
   end
   if excess > 0 then
-    local popped = call('ZPOPMIN', name, text(excess))
+    log.trimmed = struct.unpack('>d', call('LINDEX', name, excess - 1))
+    call('LTRIM', name, excess, -1)
     trimmed = trimmed + excess
-    log.trimmed = struct.unpack('>d', popped[#popped - 1])
   end
 end
 
 local function settle(key, log)
   local name = messages_name(key)
   if log.stored > 0 then
-    local count = call('ZCARD', name)
-    if count > store then
-      trim(name, log, count - store)
+    if log.count > store then
+      trim(name, log, log.count - store)
     end
-    -- A set that holds no more than this batch's messages was just made, and knows of no expiry.
-    log.fresh = count == log.stored
+    -- A list that holds no more than this batch's messages was just made, and knows of no expiry.
+    log.fresh = log.count == log.stored
   end
   if log.renewed or log.fresh then
     call('EXPIREAT', name, text(log.ends))

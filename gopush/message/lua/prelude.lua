@@ -3,7 +3,7 @@
 -- Mids are doubles here: exact, as multiples of 16 below 2^57 are; only their text needs care (%.0f).
 -- What belongs to a log is kept under four names, all of which expire:
 --   h:<key>        string: last mid, highest trimmed mid, soonest expiry, end of m:<key> (doubles)
---   m:<key>        sorted set: score = mid, member = mid and expiry (doubles), then the body
+--   m:<key>        list, mids ascending: mid and expiry (doubles), then the body
 --   i:<key>\0<id>  string: mid and previous mid (doubles) of the id's first append
 --   t:<key>        sorted set: score = when the token ends, member = its digest
 local call = redis.call

@@ -7,11 +7,11 @@ local function is_live(of) return (tonumber(call('ZSCORE', name, of) or 0)) > no
 local function has_message()
   local last = -1
   while true do
-    local members = call('ZRANGE', messages_name(key), last, last)
-    if #members == 0 then
+    local member = call('LINDEX', messages_name(key), last)
+    if not member then
       return false
     end
-    local _, expires = struct.unpack('>dd', members[1])
+    local _, expires = struct.unpack('>dd', member)
     if expires > now then
       return true
     end
