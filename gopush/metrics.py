@@ -44,7 +44,14 @@ class Metrics:
 
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Show what `read` gives at the moment as gopush_<name>."""
-        self._registry.register(_Gauge(f"gopush_{name}", meaning, read))
+        self._registry.register(_Gauge(f"gopush_{name}", meaning, (), lambda: {(): read()}))
+
+    def gauges(self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Show what `read` gives, by the values of a label."""
+        labelled = _Gauge(
+            f"gopush_{name}", meaning, (label,), lambda: {(value,): number for value, number in read().items()}
+        )
+        self._registry.register(labelled)
 
     def distribution(self, name: str, meaning: str, counted: Distribution) -> None:
         """Show a distribution as gopush_<name>."""
@@ -90,14 +97,20 @@ def _by_label(counted: Mapping[Any, int]) -> list[tuple[tuple[str, ...], int]]:
 
 
 class _Gauge:
-    def __init__(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, meaning: str, labels: tuple[str, ...], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
         self._name = name
         self._meaning = meaning
+        self._labels = labels
         self._read = read
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """See prometheus_client.registry.Collector."""
-        yield GaugeMetricFamily(self._name, self._meaning, value=self._read())
+        family = GaugeMetricFamily(self._name, self._meaning, labels=self._labels)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
+        yield family
 
 
 class _Distributions:

@@ -31,7 +31,9 @@ from gopush.message.stat import show as show_message
 from gopush.message.store import Store
 from gopush.rpc.coordination import StaticCoordination, View
 from gopush.rpc.model import Append, Appended, NodeInfo, Notice, Push, Read, mid_at
+from gopush.rpc.settings import RpcSettings
 from gopush.rpc.stat import show as show_view
+from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.web.keys import make
 from gopush.web.node import WebNode
@@ -291,6 +293,27 @@ def http_moves(serve: Serve) -> Moves:
     return moves
 
 
+def lane_moves() -> Moves:
+    """Of the calls to comets, which those to message nodes share."""
+    moves = Moves("gopush_lane_")
+    world = Comets("c1", "c2", rpc=RpcSettings(lane_messages=3, push_deadline=1.0))
+    gates = world.gates.values()
+    with moves.watch(lambda statistics: show_lanes(statistics, comets=world.comets.lanes)) as look:
+        for gate in gates:
+            gate.late = ("push",)
+        for _ in range(9):
+            world.push(b"1")
+        look()
+        world.wait(1.5, 0.5)
+        for gate in gates:
+            gate.release()
+            gate.mode = "down"
+        world.turns()
+        world.push(b"1")
+        world.wait(2, 0.5)
+    return moves
+
+
 class Lost(StaticCoordination):
     """May lose its coordinator."""
 
@@ -301,7 +324,7 @@ def process_moves() -> Moves:
     """What all processes show."""
     moves = Moves("gopush_view_", "gopush_coordinator_", "gopush_gc_")
     coordination, clock = Lost(), StillClock()
-    with moves.watch(lambda statistics: show_view(coordination, clock, statistics.metrics)):
+    with moves.watch(lambda statistics: show_view(coordination, clock, statistics)):
         coordination.register_comet(NodeInfo("node1", 0, ("c1:1",)))
         coordination.register_message(NodeInfo("", 0, ("m1:1",)))
         coordination.connected = False
@@ -319,6 +342,7 @@ def test_every_number_of_every_role_moves(
         "message": message_moves(in_reactor, tmp_path),
         "web": web_moves(make_world, tmp_path),
         "http": http_moves(serve),
+        "lane": lane_moves(),
         "process": process_moves(),
     }
     assert {name: part.stood_still for name, part in parts.items() if part.stood_still} == {}

@@ -26,6 +26,7 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
+from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.totals import Totals
 from gopush.transport import EagerReactor
@@ -91,7 +92,8 @@ class CometNode(MultiService):
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self.comet, self.statistics)
-        show_view(coordination, reactor, self.statistics.metrics)
+        show_view(coordination, reactor, self.statistics)
+        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
         ports = (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),

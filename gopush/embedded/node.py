@@ -28,6 +28,7 @@ from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import RpcSettings
 from gopush.rpc.stat import show as show_view
+from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.web.node import HttpPorts
 from gopush.web.service import Web
@@ -70,7 +71,8 @@ class EmbeddedNode(MultiService):
         show_comet(self._comet, self.statistics)
         show_message(self._message, self.statistics)
         show_web(web, self.statistics)
-        show_view(self._coordination, reactor, self.statistics.metrics)
+        show_view(self._coordination, reactor, self.statistics)
+        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
         ports = (
             ClientPorts(reactor, self._comet, subscribers),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),

@@ -51,7 +51,7 @@ class MessageNode(MultiService):
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self._message, self.statistics)
-        show_view(coordination, reactor, self.statistics.metrics)
+        show_view(coordination, reactor, self.statistics)
         self.statistics.port(reactor, settings.stat_bind, health).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

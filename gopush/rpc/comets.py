@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed, Slow
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
@@ -55,6 +56,11 @@ class Comets:
         self._peers = Peers(clock, connect, self._owner_first, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
+
+    @property
+    def lanes(self) -> LaneNumbers:
+        """What the calls to them count."""
+        return self._peers.numbers
 
     @property
     def busy(self) -> bool:
@@ -120,6 +126,7 @@ class Comets:
         """The comet that was asked could not have it stored; perhaps another one reaches a message node."""
         owner = self._coordination.view.owner(push.key)
         for name in [name for name in self._peers.live if owner is None or name != owner.id]:
+            self.lanes.counters.retried += 1
             try:
                 pushed: Pushed = await self._peers.call_peer(self._push_once, name, push, _size(push))
             except UnavailableError:

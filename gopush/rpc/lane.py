@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
+from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.settings import RpcSettings
 
 Send = Callable[[list[Any]], "Deferred[list[Any]]"]
@@ -74,7 +75,7 @@ class Lane:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
     `moved` takes what waits when the lane is told to hand it over. A batch has at most `most` calls, besides what the
-    settings say.
+    settings say. `numbers` may be shared with other lanes.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Lane:
         "_handing_over",
         "_most",
         "_moved",
+        "_numbers",
         "_scheduled",
         "_send",
         "_sent",
@@ -102,6 +104,7 @@ class Lane:
         gave_up: Callable[[list[Entry]], None],
         moved: Callable[[list[Entry]], None],
         most: int | None = None,
+        numbers: LaneNumbers | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -110,6 +113,7 @@ class Lane:
         self._gave_up = gave_up
         self._moved = moved
         self._most = settings.batch_messages if most is None else min(most, settings.batch_messages)
+        self._numbers = numbers or LaneNumbers()
         self._handing_over = False
         self._waiting: deque[Entry] = deque()
         self._bytes = 0
@@ -122,9 +126,15 @@ class Lane:
         """Whether something has no answer yet."""
         return bool(self._sent or self._waiting)
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many calls wait for their turn, and their bytes."""
+        return len(self._waiting), self._bytes
+
     def put(self, entry: Entry) -> None:
         """Queue a call; it fails where the lane is full."""
         if len(self._waiting) >= self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
+            self._numbers.counters.refused += 1
             entry.fail("too much waits for this peer")
             return
         self._waiting.append(entry)
@@ -162,6 +172,7 @@ class Lane:
         if not batch:
             return
         self._sent = batch
+        self._numbers.sizes.observe(len(batch))
         call = within(self._timeout, self._send([entry.item for entry in batch]), self._clock)
         call.addCallbacks(self._answered, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
 
@@ -176,6 +187,7 @@ class Lane:
             self._waiting.popleft()
             self._bytes -= entry.size
             if entry.until <= now:
+                self._numbers.counters.late += 1
                 entry.fail("it waited too long for its turn")
                 continue
             room -= entry.size

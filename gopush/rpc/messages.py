@@ -14,6 +14,7 @@ from gopush.clock import Clock
 from gopush.errors import UnavailableError
 from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
@@ -57,6 +58,11 @@ class Messages:
         self._peers = Peers(clock, connect, _by_key, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
+
+    @property
+    def lanes(self) -> LaneNumbers:
+        """What the calls to them count."""
+        return self._peers.numbers
 
     @property
     def busy(self) -> bool:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
 from gopush.rpc.coordination import REMEMBERED_KEYS
+from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.lane import Answered, Entry, Lane
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.peer import Call, Peer, Service
@@ -45,6 +46,7 @@ class Peers(Generic[S]):
         settings: RpcSettings,
     ) -> None:
         self.live: dict[str, Peer[S]] = {}
+        self.numbers = LaneNumbers(self._waiting)
         self._clock = clock
         self._connect = connect
         self._choose = choose
@@ -59,6 +61,10 @@ class Peers(Generic[S]):
     def busy(self) -> bool:
         """Whether a call has no answer yet."""
         return bool(self._paused) or any(lane.busy for peer in self.live.values() for lane in peer.lanes.values())
+
+    def _waiting(self) -> tuple[int, int]:
+        waiting = [lane.waiting for peer in self.live.values() for lane in peer.lanes.values()]
+        return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
         """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
@@ -188,7 +194,7 @@ class Peers(Generic[S]):
         def moved(entries: list[Entry]) -> None:
             self._move(call, name, entries)
 
-        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved, call.most)
+        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved, call.most, self.numbers)
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
         self._suspect(peer)
@@ -201,6 +207,8 @@ class Peers(Generic[S]):
             else:
                 entry.limit(self._clock)
                 left.append(entry)
+        self.numbers.counters.given_up += len(entries)
+        self.numbers.counters.retried += len(left)
         self._move(call, lane, left)
         for entry in dead:  # last: whoever hears of it may call again, and must not come before those that moved
             entry.fail(f"{peer.info.id} did not answer in time")

@@ -16,6 +16,7 @@ from gopush.rpc.messages import Messages
 from gopush.rpc.pb import RemoteComet, RemoteMessage
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.stat import show as show_view
+from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.totals import Totals
 from gopush.transport import EagerReactor
@@ -93,7 +94,8 @@ class WebNode(MultiService):
         self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
         show(web, self.statistics)
-        show_view(coordination, reactor, self.statistics.metrics)
+        show_view(coordination, reactor, self.statistics)
+        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
         port = self.statistics.port(reactor, settings.stat_bind, web.health, http=web.public, admin=web.admin)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None
