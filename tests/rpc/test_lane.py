@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import UnavailableError
+from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.lane import Entry, Lane
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock
@@ -23,7 +24,10 @@ class World:
         self.given_up: list[list[Any]] = []
         self.moved: list[list[Any]] = []
         self.settings = RpcSettings(**settings)
-        self.lane = Lane(self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up, self._moved)
+        self.numbers = LaneNumbers()
+        self.lane = Lane(
+            self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up, self._moved, numbers=self.numbers
+        )
 
     def _gave_up(self, entries: list[Entry]) -> None:
         self.given_up.append([entry.item for entry in entries])
@@ -105,6 +109,7 @@ def test_a_batch_is_bounded_in_messages() -> None:
         world.put(i)
     world.turn()
     assert world.node.batches == [[0, 1], [2, 3], [4]]
+    assert (world.numbers.sizes.total, sum(world.numbers.sizes.counts)) == (5, 3)
 
 
 def test_a_batch_is_bounded_in_bytes_but_takes_one_message_of_any_size() -> None:
@@ -123,8 +128,10 @@ def test_a_lane_is_bounded_in_messages() -> None:
     for i in range(3):
         world.put(i)
     assert isinstance(world.put("too much")[0], UnavailableError)
+    assert (world.lane.waiting, world.numbers.counters.refused) == ((3, 3), 1)
     world.node.answer()
     world.put("again")
+    assert (world.lane.waiting, world.numbers.counters.refused) == ((1, 1), 1)
 
 
 def test_a_lane_is_bounded_in_bytes() -> None:
