@@ -21,12 +21,38 @@ from gopush.gate import Gate
 Send = Callable[[bytes], int]
 
 
-class EagerServer(tcp.Server):
-    """An accepted TCP connection whose write goes to the socket while nothing waits before it."""
+class _Eager(tcp.Connection):
+    """A TCP connection whose write goes to the socket while nothing waits before it."""
 
-    logstr = repstr = "gopush"
     behind_since = 0.0
     """Since when (reactor seconds) something waits, where something does."""
+
+    def send(self, data: bytes) -> int:
+        """Write; how many bytes wait after it."""
+        if self.dataBuffer or self._tempDataBuffer or not self.connected:
+            FileDescriptor.write(self, data)
+            return _waiting(self)
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            # A full buffer or a broken connection: Twisted's own write meets it again and knows what to do.
+            sent = 0
+        if sent == len(data):
+            return 0
+        self.behind_since = self.reactor.seconds()
+        FileDescriptor.write(self, data[sent:])
+        return _waiting(self)
+
+    def write(self, data: bytes) -> None:
+        """See ITransport."""
+        if data:
+            self.send(data)
+
+
+class EagerServer(_Eager, tcp.Server):
+    """An accepted connection."""
+
+    logstr = repstr = "gopush"
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         # As tcp.Server does, but for two strings that cost 200 bytes a connection and serve only its logs.
@@ -51,26 +77,14 @@ class EagerServer(tcp.Server):
             address: Any = self.client
             gate.closed(address[0])
 
-    def send(self, data: bytes) -> int:
-        """Write; how many bytes wait after it."""
-        if self.dataBuffer or self._tempDataBuffer or not self.connected:
-            FileDescriptor.write(self, data)
-            return _waiting(self)
-        try:
-            sent = self.socket.send(data)
-        except OSError:
-            # A full buffer or a broken connection: Twisted's own write meets it again and knows what to do.
-            sent = 0
-        if sent == len(data):
-            return 0
-        self.behind_since = self.reactor.seconds()
-        FileDescriptor.write(self, data[sent:])
-        return _waiting(self)
 
-    def write(self, data: bytes) -> None:
-        """See ITransport."""
-        if data:
-            self.send(data)
+class _EagerClient(_Eager, tcp.Client):
+    """A connection that was made from here."""
+
+
+class _EagerConnector(tcp.Connector):
+    def _makeTransport(self) -> Any:
+        return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
 class EagerPort(tcp.Port):
@@ -125,7 +139,7 @@ class _Gated:
 
 
 class EagerReactor:
-    """The reactor, but for the TCP ports that it opens: hand it to serverFromString. `gate`: theirs."""
+    """The reactor, but for its TCP ports and connections: hand it to an endpoint. `gate`: that of the ports."""
 
     def __init__(self, reactor: Any, gate: Gate | None = None) -> None:
         self._reactor = reactor
@@ -140,13 +154,21 @@ class EagerReactor:
         listening.startListening()
         return listening
 
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> tcp.Connector:
+        """See IReactorTCP."""
+        connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
 
 def sender(transport: Any) -> Send:
     """How to send on `transport` and learn how many bytes then wait in this process."""
-    if isinstance(transport, EagerServer):
+    if isinstance(transport, _Eager):
         return transport.send
     bottom = _bottom(transport)
 

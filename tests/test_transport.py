@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from gopush import transport as wire
@@ -293,3 +294,26 @@ def _eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
+
+
+def test_what_a_caller_writes_goes_to_the_socket_in_the_same_turn(in_reactor: InReactor) -> None:
+    """Calls between the nodes and to Redis do not wait for the reactor's next turn either."""
+    caller = Server()
+    factory = Factory.forProtocol(lambda: caller)
+
+    def write_and_look() -> bytes:
+        transport: Any = caller.transport
+        transport.write(b"a call")
+        return called.recv(100)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        endpoint = HostnameEndpoint(EagerReactor(reactor), "127.0.0.1", listening.getsockname()[1])
+        in_reactor(endpoint.connect, factory)
+        with listening.accept()[0] as called:
+            called.settimeout(PATIENCE)
+            assert in_reactor(write_and_look) == b"a call"
+            transport: Any = caller.transport
+            in_reactor(transport.loseConnection)
+            assert called.recv(100) == b""
+    assert caller.lost.wait(PATIENCE)

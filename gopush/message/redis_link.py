@@ -22,6 +22,7 @@ from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
 from gopush.tls import ClientTls, reached
+from gopush.transport import EagerReactor
 
 RETRY_SECONDS = 0.5
 """How long a lost or refused server is left alone before the next attempt."""
@@ -67,7 +68,7 @@ class Link(Factory):
         self._ready: _Connection | None = None
         self._decided: Deferred[str | None] | None = None
         self._watching: LoopingCall | None = None
-        endpoint = _endpoint(reactor, source, timeout, tls)
+        endpoint = _endpoint(EagerReactor(reactor), source, timeout, tls)
         if isinstance(endpoint, MasterEndpoint):
             # Older LoopingCalls do not run coroutines.
             self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))

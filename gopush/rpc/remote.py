@@ -29,6 +29,7 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
 from gopush.tls import ClientTls
+from gopush.transport import EagerReactor
 
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0
@@ -125,7 +126,7 @@ class Remote:
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
         self._connection = QuietClientService(
-            _InOrder(reactor, info.rpc, caller_tls(settings), self.unreachable),
+            _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable),
             _ClientFactory(reactor, self, settings.secret),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
