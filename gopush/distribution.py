@@ -21,7 +21,8 @@ class Distribution:
 
     def observe(self, value: float) -> None:
         """Count one; what a clock that was set back makes less than nothing counts as nothing."""
-        value = max(0.0, value)
+        if value < 0:
+            value = 0.0
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 

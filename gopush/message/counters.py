@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -53,11 +53,14 @@ class StoreNumbers:
 
     def timed(self, call: str, made: Deferred[T], clock: Clock) -> Deferred[T]:
         """`made`, with its time or its failure counted."""
-        return made.addBoth(self._ended, self.seconds.get(call) or self.seconds["other"], clock, clock.seconds())
+        seconds = self.seconds.get(call) or self.seconds["other"]
+        return made.addCallbacks(self._ended, self._failed, callbackArgs=(seconds, clock, clock.seconds()))
 
-    def _ended(self, result: Any, seconds: Distribution, clock: Clock, started: float) -> Any:
-        if isinstance(result, Failure):
-            self.counters.failed += 1
-        else:
-            seconds.observe(clock.seconds() - started)
+    @staticmethod
+    def _ended(result: T, seconds: Distribution, clock: Clock, started: float) -> T:
+        seconds.observe(clock.seconds() - started)
         return result
+
+    def _failed(self, failure: Failure) -> Failure:
+        self.counters.failed += 1
+        return failure
