@@ -97,6 +97,27 @@ class Device:
         return found
 
 
+def test_every_process_tells_its_own_numbers(cluster: Cluster) -> None:
+    """protocol.md, section 10: /stat of all roles has the form of section 6."""
+    types = {
+        "comet": ("channel", "message", "connection", "lane"),
+        "message": ("log", "store"),
+        "gopush-web": ("push", "request", "lane"),
+    }
+    for node in cluster.nodes.values():
+        for told in ("memory", "server", "config", "http", *types[node.role]):
+            status, answer = http(node.address("stat"), "GET", "/stat", type=told)
+            assert (status, bool(answer)) == (200, True), (node.name, told)
+
+
+def test_nobody_is_slow_where_nobody_is_connected(cluster: Cluster) -> None:
+    """Asked of every comet over Perspective Broker."""
+    assert http(cluster["web-1"].address("admin"), "GET", "/1/admin/slowest") == (
+        200,
+        {"ret": 0, "data": {"slowest": []}},
+    )
+
+
 def test_nodes_are_listed(cluster: Cluster) -> None:
     """protocol.md, section 10: role, state, weight, addresses, connections, channels, age, version."""
     key = key_of(cluster, "comet-2")
