@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from twisted.python.failure import Failure
 
@@ -17,6 +18,8 @@ from gopush.rpc.model import Head, Message, Page
 
 SLICE_SUBSCRIBERS = 64
 """In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""
+SLICE_CHANNELS = 64
+"""In one turn, likewise: the next batch is read, and on its way to the store, while this one is delivered."""
 RETRY_SECONDS = 0.5
 
 
@@ -67,9 +70,11 @@ class Delivery:
                 head.addCallbacks(self._compare, _ignore, callbackArgs=(channel,))
 
     def _advance_touched(self) -> None:
-        touched, self._touched = self._touched, {}
-        for channel in touched:
+        for channel in list(islice(self._touched, SLICE_CHANNELS)):
+            del self._touched[channel]
             self.advance(channel)
+        if self._touched:
+            self._clock.callLater(0, self._advance_touched)
 
     def _read(self, page: Page, channel: Channel) -> None:
         channel.end_read(page)
