@@ -1,4 +1,4 @@
-"""The live peers of one kind: their lanes, their health, and what happens to calls when one of them fails.
+"""The live peers of one kind: their lanes, and what happens to calls when one of them fails.
 
 All calls about one key that must keep their order go through one lane at a time: a key moves to another peer only
 when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
@@ -23,11 +21,9 @@ from gopush.rpc.lane import Answered, Entry, Lane
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.peer import Call, Peer, Service
 from gopush.rpc.settings import RpcSettings
+from gopush.rpc.suspects import Suspects
 
 RETRY_PAUSE_SECONDS = 0.1
-
-log = Logger()
-
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -54,8 +50,7 @@ class Peers(Generic[S]):
         self._first: dict[str, Peer[S]] = {}  # what _best() chose, until something changes
         self._last: dict[Call[S], dict[str, Entry]] = {}  # of each ordered call, the last unanswered one of each key
         self._paused: list[tuple[Call[S], str, Entry]] = []
-        self._probe = LoopingCall(self._ping_unhealthy)
-        self._probe.clock = cast(Any, clock)
+        self._suspects = Suspects(clock, self.live, settings, self._first.clear)
 
     @property
     def busy(self) -> bool:
@@ -97,8 +92,7 @@ class Peers(Generic[S]):
         for _, _, entry in paused:
             entry.fail("stopped")
         self.update(())
-        if self._probe.running:
-            self._probe.stop()
+        self._suspects.stop()
 
     def call(self, call: Call[S], key: str, item: Any, size: int, until: float, lane: str = "") -> Deferred[Any]:
         """As send(), with a Deferred: for what is not called for every message."""
@@ -197,7 +191,7 @@ class Peers(Generic[S]):
         return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved, call.most, self.numbers)
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
-        self._suspect(peer)
+        self._suspects.add(peer)
         now = self._clock.seconds()
         left, dead = [], []
         for entry in entries:
@@ -244,28 +238,6 @@ class Peers(Generic[S]):
             entry.peer = self._best(entry.key, ())
         for call, lane, entry in left:
             self._route(call, lane, entry)
-
-    def _suspect(self, peer: Peer[S]) -> None:
-        if peer.healthy and peer.info.id in self.live:
-            peer.healthy = False
-            self._first.clear()
-            log.warn("{peer} does not answer; others are asked until it does", peer=peer.info.id)
-            if not self._probe.running:
-                self._probe.start(self._settings.ping, now=False)
-
-    def _ping_unhealthy(self) -> None:
-        unhealthy = [peer for peer in self.live.values() if not peer.healthy]
-        if not unhealthy:
-            self._probe.stop()
-        for peer in unhealthy:
-            ping = within(self._settings.call_timeout, maybeDeferred(peer.service.ping), self._clock)
-            ping.addCallbacks(lambda _, peer=peer: self._recovered(peer), lambda _: None)
-
-    def _recovered(self, peer: Peer[S]) -> None:
-        if not peer.healthy:
-            peer.healthy = True
-            self._first.clear()
-            log.info("{peer} answers again", peer=peer.info.id)
 
 
 def _fire(done: Deferred[Any], result: Any) -> None:
