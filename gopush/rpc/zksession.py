@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from inspect import signature
 from ssl import get_default_verify_paths
-from typing import Any, NamedTuple
+from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from gopush.errors import StartError
 from gopush.rpc import znodes
 from gopush.rpc.model import NodeInfo
+from gopush.rpc.registration import Entry, Seen, Wish, check_stores
 from gopush.rpc.settings import ZooKeeperSettings
 
 JOB_SECONDS = 5.0
@@ -55,31 +56,6 @@ def _never_give_up(client: Any) -> None:
         return found
 
     connection._expand_client_hosts = hosts
-
-
-class Wish(NamedTuple):
-    """How this process wants to be seen. `new`: it was not registered yet, and is refused where it does not fit."""
-
-    comet: bool
-    info: NodeInfo
-    new: bool
-
-
-class Entry(NamedTuple):
-    """A live process: its znode, the session that owns it, the transaction that made it."""
-
-    path: str
-    comet: bool
-    info: NodeInfo
-    owner: int
-    made: int
-
-
-class Seen(NamedTuple):
-    """The result of a refresh."""
-
-    entries: list[Entry]
-    mine: Entry | None
 
 
 class Session:
@@ -163,7 +139,7 @@ class Session:
         if wish is None or not (register or self._find(entries, wish, owner)):
             return Seen(entries, None)
         if not self._find(entries, wish, owner):
-            _check_stores(entries, wish)
+            check_stores(entries, wish)
             self._create(wish)
             entries = self._read(owner)
         elif wish.info != self._announced and (mine := self._find(entries, wish, owner)):
@@ -250,7 +226,7 @@ class Session:
     def _check_again(self, entries: list[Entry], wish: Wish, mine: Entry) -> None:
         """Of two that start at once with different stores, the later one gives way."""
         try:
-            _check_stores([entry for entry in entries if entry.made < mine.made], wish)
+            check_stores([entry for entry in entries if entry.made < mine.made], wish)
         except StartError:
             self._delete(mine.path)
             raise
@@ -299,19 +275,3 @@ def _entry(node: str, path: str, data: bytes, stat: Any) -> Entry | None:
         log.warn("{path} is skipped: {reason}", path=path, reason=wrong)
         return None
     return Entry(path, bool(node), info, stat.ephemeralOwner, stat.czxid)
-
-
-def _check_stores(entries: list[Entry], wish: Wish) -> None:
-    if wish.comet or not wish.new:
-        return
-    mine = tuple(sorted(wish.info.stores))
-    for entry in entries:
-        if not entry.comet and entry.info.id != wish.info.id and entry.info.stores != mine:
-            raise StartError(
-                f"this node's list of stores, {_named(mine)}, differs from that of the live message node "
-                f"{entry.info.id}, {_named(entry.info.stores)}: all must have the same"
-            )
-
-
-def _named(stores: tuple[tuple[str, int], ...]) -> str:
-    return ",".join(f"{name}:{weight}" for name, weight in stores) or "(none)"

@@ -20,9 +20,10 @@ from gopush.errors import StartError
 from gopush.rpc.adoption import Adoption
 from gopush.rpc.coordination import View, Watcher
 from gopush.rpc.model import NodeInfo
+from gopush.rpc.registration import Seen, Wish
 from gopush.rpc.settings import ZooKeeperSettings
 from gopush.rpc.worker import Worker
-from gopush.rpc.zksession import Seen, Session, Wish
+from gopush.rpc.zksession import Session
 
 CHECK_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
