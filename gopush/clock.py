@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -25,9 +26,43 @@ class Clock(Protocol):
         """Call after `delay` seconds; gives an IDelayedCall."""
 
 
+class LastLook:
+    """A clock for time-outs: what is due waits one turn more, in which all that has come meanwhile is read.
+
+    A process that was frozen and wakes finds its time-outs due before it has looked at its sockets: without this look
+    it would give up calls that were answered long ago, and connections that are sound.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.seconds = clock.seconds
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
+        """See Clock; what is given can be cancelled, and asked whether it is active()."""
+        return _LateCall(self._clock, delay, partial(callable, *args, **kwargs))
+
+
+class _LateCall:
+    __slots__ = ("_call", "_clock", "_timer")
+
+    def __init__(self, clock: Clock, delay: float, call: Callable[[], object]) -> None:
+        self._clock = clock
+        self._call = call
+        self._timer = clock.callLater(delay, self._due)
+
+    def _due(self) -> None:
+        self._timer = self._clock.callLater(0, self._call)
+
+    def active(self) -> bool:
+        return bool(self._timer.active())
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
 def within(seconds: float, call: Deferred[T], clock: Clock) -> Deferred[T]:
-    """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`."""
-    reactor_time: Any = clock
+    """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook."""
+    reactor_time: Any = LastLook(clock)
     return call.addTimeout(seconds, reactor_time)
 
 

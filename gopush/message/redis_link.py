@@ -18,6 +18,7 @@ from txredisapi import RedisError, RedisProtocol, ResponseError
 from txredisapi import TimeoutError as ReplyTimeoutError
 
 from gopush.client_service import QuietClientService
+from gopush.clock import LastLook
 from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
@@ -156,7 +157,7 @@ class Link(Factory):
         """See IProtocolFactory."""
         connection = _Connection(charset=None, convertNumbers=False, replyTimeout=self._timeout)
         connection.factory = self
-        connection.callLater = self._reactor.callLater
+        connection.callLater = LastLook(self._reactor).callLater  # its time-outs
         return connection
 
     def made(self, connection: _Connection) -> None:

@@ -11,7 +11,8 @@ from tests.servers.redis import RedisReplyError, RedisServer
 MASTER = "mymaster"
 DOWN_MILLISECONDS = 1000
 PATIENCE_SECONDS = 60
-_PLAIN = ("repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "repl-timeout 5")
+# A master that comes back without its data may be made master again, and its replica drop the same.
+_PLAIN = ("repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "repl-timeout 5", "appendonly yes")
 
 
 class Sentinel(RedisServer):
