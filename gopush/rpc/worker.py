@@ -19,11 +19,12 @@ class Worker:
     def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._thread = Thread(target=self._work, name=name, daemon=True)
+        self._name = name
 
     def start(self) -> None:
         """Begin to work."""
-        self._thread.start()
+        # The thread is made here, not earlier: it would not outlive twistd's fork into the background.
+        Thread(target=self._work, name=self._name, daemon=True).start()
 
     def stop(self) -> None:
         """End, once the jobs given so far are done; waits for nothing."""
