@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IPullProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gopush.endings import Endings
 from gopush.gate import Gate
 
 Send = Callable[[bytes], int]
@@ -53,6 +54,8 @@ class EagerServer(_Eager, tcp.Server):
     """An accepted connection."""
 
     logstr = repstr = "gopush"
+    server: Any
+    _ended: Any = None
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         # As tcp.Server does, but for two strings that cost 200 bytes a connection and serve only its logs.
@@ -68,6 +71,19 @@ class EagerServer(_Eager, tcp.Server):
         self._gate: Gate | None = server.gate
         if self._gate is not None:
             self._gate.opened(client[0])
+
+    def doRead(self) -> None:
+        """See IReadDescriptor. The end is put off a little (gopush.endings)."""
+        ended = super().doRead()
+        if ended is not None:
+            self._ended = ended
+            self.stopReading()  # type: ignore[no-untyped-call]
+            self.server.endings.add(self)
+
+    def end(self) -> None:
+        """The client has ended the connection, or it broke: what the reactor does at once, when doRead() says so."""
+        if self.connected:
+            self.readConnectionLost(Failure(self._ended))  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol: the connection is gone."""
@@ -87,16 +103,22 @@ class _EagerConnector(tcp.Connector):
         return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
+ACCEPTS_IN_A_TURN = 128
+"""In a storm of connections: who is connected has its turn in between, the others wait in the kernel."""
+
+
 class EagerPort(tcp.Port):
     """A TCP port whose connections are eager, and come in as `gate` lets them."""
 
     transport = EagerServer
+    endings: Endings
     gate: Gate | None = None
     _held = False
     _full = False
 
     def doRead(self) -> None:
         """Accept who waits, as many as there is room for."""
+        self.numberAccepts = ACCEPTS_IN_A_TURN
         if self.gate is not None:
             room = self.gate.room()
             if room < 1:
@@ -104,7 +126,7 @@ class EagerPort(tcp.Port):
                 super().stopReading()  # type: ignore[no-untyped-call]
                 self.gate.wait(self._go_on)
                 return
-            self.numberAccepts = min(self.numberAccepts, room)
+            self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
         super().doRead()  # type: ignore[no-untyped-call]
 
     def stopReading(self) -> None:
@@ -150,6 +172,7 @@ class EagerReactor:
         if self._gate is not None:
             factory = _Gated(factory, self._gate)
         listening = EagerPort(port, factory, backlog, interface, self._reactor)
+        listening.endings = Endings(self._reactor)
         listening.gate = self._gate
         listening.startListening()
         return listening

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-BACKLOG = 1024
+BACKLOG = 4096
 """Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
