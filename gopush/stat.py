@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gopush.eager import EagerReactor
 from gopush.garbage import garbage
 from gopush.health import Health
 from gopush.http.factory import HttpFactory
@@ -30,7 +31,6 @@ from gopush.http.routing import Route, Routes
 from gopush.metrics import Metrics
 from gopush.process import Listeners
 from gopush.settings import SECRETS
-from gopush.transport import EagerReactor
 
 JSON = "application/json;charset=utf-8"
 HIDDEN = "(hidden)"

@@ -13,9 +13,9 @@ from twisted.internet.task import Clock
 from gopush.comet.counters import Counters
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
+from gopush.eager import EagerReactor
 from gopush.gate import RESERVED_FILES, ConnectionSettings, Gate
 from gopush.message.settings import StoreSettings
-from gopush.transport import EagerReactor
 from tests.comet.wire import CometServer, TcpClient, eventually
 from tests.conftest import reactor
 

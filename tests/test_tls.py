@@ -17,6 +17,7 @@ from gopush import files
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.websocket import SubscriberFactory
+from gopush.eager import EagerReactor
 from gopush.errors import SettingsError
 from gopush.http.factory import HttpFactory
 from gopush.http.response import plain
@@ -24,7 +25,6 @@ from gopush.http.routing import always
 from gopush.message.settings import StoreSettings
 from gopush.process import Listeners
 from gopush.stat import Statistics
-from gopush.transport import EagerReactor
 from gopush.web.settings import HttpSettings
 from tests.comet.wire import CometServer, eventually, opening
 from tests.comet.wire import request as subscription

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from gopush import transport as wire
-from gopush.transport import EagerReactor, EagerServer
+from gopush.eager import EagerReactor, EagerServer
 from tests.conftest import InReactor, reactor
 
 PATIENCE = 30.0

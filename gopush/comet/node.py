@@ -14,6 +14,7 @@ from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
+from gopush.eager import EagerReactor
 from gopush.errors import StartError, UnavailableError
 from gopush.gate import Gate
 from gopush.health import Health
@@ -29,7 +30,6 @@ from gopush.rpc.stat import show as show_view
 from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.totals import Totals
-from gopush.transport import EagerReactor
 
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import quiet
+from gopush.eager import EagerReactor
 from gopush.errors import StartError, UnavailableError
 from gopush.health import Health
 from gopush.message.service import Message
@@ -24,7 +25,6 @@ from gopush.rpc.pb import serve_message
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
 from gopush.stat import Statistics
-from gopush.transport import EagerReactor
 
 LINGER_SECONDS = 1.0
 LEAVE_SECONDS = 3.5

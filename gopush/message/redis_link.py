@@ -19,11 +19,11 @@ from txredisapi import TimeoutError as ReplyTimeoutError
 
 from gopush.client_service import QuietClientService
 from gopush.clock import LastLook
+from gopush.eager import EagerReactor
 from gopush.errors import UnavailableError
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
 from gopush.tls import ClientTls, reached
-from gopush.transport import EagerReactor
 
 RETRY_SECONDS = 0.5
 """How long a lost or refused server is left alone before the next attempt."""

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from gopush.client_service import QuietClientService
 from gopush.clock import within
+from gopush.eager import EagerReactor
 from gopush.errors import UnavailableError
 from gopush.rpc.batch import BatchError, pack, unpack
 from gopush.rpc.broker import USER, Broker, security
@@ -29,7 +30,6 @@ from gopush.rpc.model import NodeInfo
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
 from gopush.tls import ClientTls
-from gopush.transport import EagerReactor
 
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0

@@ -7,6 +7,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
+from gopush.eager import EagerReactor
 from gopush.gate import Gate
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
@@ -19,7 +20,6 @@ from gopush.rpc.stat import show as show_view
 from gopush.rpc.stat import show_lanes
 from gopush.stat import Statistics
 from gopush.totals import Totals
-from gopush.transport import EagerReactor
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 from gopush.web.stat import show

@@ -26,6 +26,7 @@ from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import Upkeep
 from gopush.comet.websocket import SubscriberFactory
+from gopush.eager import EagerReactor
 from gopush.errors import RET_INTERNAL
 from gopush.http.factory import HttpFactory
 from gopush.message.memory import MemoryStore
@@ -36,7 +37,6 @@ from gopush.rpc.messages import MessageNode, Messages
 from gopush.rpc.model import NodeInfo, Push, Pushed, Token
 from gopush.rpc.settings import RpcSettings
 from gopush.stat import Statistics
-from gopush.transport import EagerReactor
 from tests.conftest import reactor
 
 PATIENCE = 30.0

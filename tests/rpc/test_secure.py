@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gopush import files
+from gopush.eager import EagerReactor
 from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.process import Listeners
 from gopush.rpc.model import NodeInfo, Read
@@ -17,7 +18,6 @@ from gopush.rpc.pb import RemoteMessage, serve_message
 from gopush.rpc.secure import secured
 from gopush.rpc.settings import RpcSettings
 from gopush.settings import load
-from gopush.transport import EagerReactor
 from tests.conftest import InReactor, reactor
 from tests.rpc.test_pb import OneMessage
 from tests.servers.authority import Authority, Issued
