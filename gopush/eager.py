@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from gopush.endings import Endings
@@ -76,15 +77,19 @@ class EagerServer(Eager, tcp.Server):
     def doRead(self) -> None:
         """See IReadDescriptor. The end is put off a little (gopush.endings)."""
         ended = super().doRead()
-        if ended is not None:
+        if ended is None:
+            return
+        self.stopReading()  # type: ignore[no-untyped-call]
+        if self._ended is None:  # else the protocol has resumed reading meanwhile
             self._ended = ended
-            self.stopReading()  # type: ignore[no-untyped-call]
             self.server.endings.add(self)
 
     def end(self) -> None:
-        """The client has ended the connection, or it broke: what the reactor does at once, when doRead() says so."""
-        if self.connected:
-            self.readConnectionLost(Failure(self._ended))  # type: ignore[no-untyped-call]
+        """Do what the reactor does at once where doRead() says so: who sends no more may read on, who broke may not."""
+        if not self.connected:
+            return
+        lost = self.readConnectionLost if isinstance(self._ended, ConnectionDone) else self.connectionLost
+        lost(Failure(self._ended))  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol: the connection is gone."""

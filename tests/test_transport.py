@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
 
 from gopush import transport as wire
 from gopush.eager import EagerReactor, EagerServer
@@ -317,3 +320,37 @@ def test_what_a_caller_writes_goes_to_the_socket_in_the_same_turn(in_reactor: In
             in_reactor(transport.loseConnection)
             assert called.recv(100) == b""
     assert caller.lost.wait(PATIENCE)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(Server):
+    """One that is told apart when its client only stops sending."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_lost = threading.Event()
+
+    def readConnectionLost(self) -> None:
+        self.read_lost.set()
+
+    def writeConnectionLost(self) -> None:
+        """See IHalfCloseableProtocol."""
+
+
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_client_that_only_stops_sending_is_told_from_one_that_broke(in_reactor: InReactor, resets: bool) -> None:
+    server = HalfCloseable()
+    factory = Factory.forProtocol(lambda: server)
+    listening = in_reactor(lambda: EagerReactor(reactor).listenTCP(0, factory, interface="127.0.0.1"))
+    with socket.create_connection(("127.0.0.1", listening.getHost().port)) as client:
+        assert server.made.wait(PATIENCE)
+        if resets:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            assert server.lost.wait(PATIENCE)
+            assert not server.read_lost.is_set()
+        else:
+            client.shutdown(socket.SHUT_WR)
+            assert server.read_lost.wait(PATIENCE)
+            assert not server.lost.is_set()
+    in_reactor(listening.stopListening)
