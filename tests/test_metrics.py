@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,9 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.cluster import Node
 from tests.chaos.wire import Http, TcpDevice
-from tests.integration import systems
-
-assert systems  # it makes the role known to Node
+from tests.integration.systems import embedded
 
 MONITORING = Path(__file__).resolve().parent.parent / "docs" / "monitoring"
 ALERTS = str(Path(__file__).resolve().parent / "alerts.yml")
@@ -28,14 +25,8 @@ ALERTS = str(Path(__file__).resolve().parent / "alerts.yml")
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[Node]:
-    directory = Path(tempfile.mkdtemp(prefix="gopush-metrics-"))
-    running = Node("gopush", "gopush", directory, {})
-    try:
-        running.start()
-        yield running
-    finally:
-        running.kill()
-        shutil.rmtree(directory, ignore_errors=True)
+    with embedded() as system:
+        yield system.webs[0]
 
 
 def text(node: Node) -> str:

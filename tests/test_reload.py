@@ -20,9 +20,6 @@ from gopush.values import count, text
 from gopush.web.keys import make
 from tests.chaos.cluster import Node
 from tests.http.client import Client
-from tests.integration import systems
-
-assert systems  # it makes the role known to Node
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.cluster import ROOT, TWISTD, Node
-from tests.integration import systems
 
-assert systems  # it makes the role known to Node
 JSON = {"log": {"format": "json"}}
 
 

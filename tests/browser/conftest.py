@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from gopush.web.keys import make
 from tests.browser.browser import Browser, browser
 from tests.chaos.cluster import Node
-from tests.integration import systems
+from tests.integration.systems import embedded
 from tests.web.conftest import make_world, world  # noqa: F401
-
-assert systems  # it makes the role known to Node
 
 
 @pytest.fixture(scope="session")
@@ -56,11 +51,5 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
 
 
 def _running(ini: dict[str, dict[str, str]]) -> Iterator[Node]:
-    directory = Path(tempfile.mkdtemp(prefix="gopush-pages-"))
-    node = Node("gopush", "gopush", directory, ini)
-    try:
-        node.start()
-        yield node
-    finally:
-        node.kill()
-        shutil.rmtree(directory, ignore_errors=True)
+    with embedded(ini) as system:
+        yield system.webs[0]

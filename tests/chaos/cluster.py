@@ -31,6 +31,13 @@ PORTS = {
     "comet": {"tcp": "tcp.bind", "websocket": "websocket.bind", "rpc": "rpc.bind", "stat": "stat.bind"},
     "message": {"rpc": "rpc.bind", "stat": "stat.bind"},
     "gopush-web": {"http": "http.bind", "admin": "admin.bind", "stat": "stat.bind"},
+    "gopush": {
+        "tcp": "tcp.bind",
+        "websocket": "websocket.bind",
+        "stat": "stat.bind",
+        "http": "http.bind",
+        "admin": "admin.bind",
+    },
 }
 
 Ini = dict[str, dict[str, str]]

@@ -16,9 +16,6 @@ import pytest
 
 from gopush.web.keys import make
 from tests.chaos.cluster import ROOT, Node
-from tests.integration import systems
-
-assert systems  # it makes the role known to Node
 
 
 @pytest.fixture

@@ -7,21 +7,14 @@ import shutil
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from tests.chaos import cluster
 from tests.chaos.cluster import Cluster, Node
 
-cluster.PORTS["gopush"] = {
-    "tcp": "tcp.bind",
-    "websocket": "websocket.bind",
-    "stat": "stat.bind",
-    "http": "http.bind",
-    "admin": "admin.bind",
-}
 KEPT_MESSAGES = 6000
 SETTLE_SECONDS = 60
 
@@ -46,10 +39,10 @@ class System:
 
 
 @contextmanager
-def embedded() -> Iterator[System]:
-    """All in one process, on SQLite."""
+def embedded(ini: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> Iterator[System]:
+    """All in one process, on SQLite; `ini`: its settings besides."""
     directory = Path(tempfile.mkdtemp(prefix="gopush-embedded-"))
-    node = Node("gopush", "gopush", directory, {"storage": {"store": str(KEPT_MESSAGES)}})
+    node = Node("gopush", "gopush", directory, {"storage": {"store": str(KEPT_MESSAGES)}, **ini})
     try:
         node.start()
         settle([node], comets=1, messages=1)

@@ -17,11 +17,9 @@ import pytest
 from tests.chaos.cluster import Node
 from tests.comet.wire import opening, request
 from tests.http.client import Client
-from tests.integration import systems
 from tests.servers.authority import Authority
 from tests.test_tls import client, connect, read
 
-assert systems  # it makes the role known to Node
 SECURED = ("tcp", "websocket", "http")
 PATIENCE = 30.0
 
