@@ -61,11 +61,12 @@ class Comet:
 
     def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
-        batch = _Batch(len(pushes))
-        for index, push in enumerate(pushes):
-            channel = self.channels.get(push.key)
-            floor = channel.floor if channel is not None else 0
-            self._messages.append(Append(push, floor), partial(self._appended, push, batch, index))
+        if not pushes:
+            return succeed([])
+        batch = _Batch(pushes)
+        channels = map(self.channels.get, [push.key for push in pushes])
+        floors = [0 if channel is None else channel.floor for channel in channels]
+        self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
         return batch.done
 
     def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
@@ -169,27 +170,28 @@ class Comet:
 
     # --- a push's way ---
 
-    def _appended(self, push: Push, batch: _Batch, index: int, appended: Appended | UnavailableError) -> None:
-        if isinstance(appended, UnavailableError):
-            self._not_appended(push, batch, index)
+    def _appended(self, batch: _Batch, places: Sequence[int], results: Sequence[Appended] | UnavailableError) -> None:
+        if isinstance(results, UnavailableError):
+            self._not_appended(batch, places)
             return
-        if appended.ret != RET_OK:
-            self.counters.messages_failed += 1
-            batch.answer(index, Pushed(appended.ret, 0))
-            return
-        self.counters.messages_succeeded += 1
-        batch.answer(index, Pushed(RET_OK, appended.mid))
-        # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
-        body = None if appended.repeat and push.expire else push.body
-        self._offer(push.key, appended.mid, appended.previous, body, MAX_NOTICE_HOPS)
+        batch.answer(places, [Pushed(ret, mid) for ret, mid, _, _ in results])
+        succeeded = 0
+        for place, (ret, mid, previous, repeat) in zip(places, results, strict=True):
+            if ret == RET_OK:
+                succeeded += 1
+                push = batch.pushes[place]
+                # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
+                body = None if repeat and push.expire else push.body
+                self._offer(push.key, mid, previous, body, MAX_NOTICE_HOPS)
+        self.counters.messages_succeeded += succeeded
+        self.counters.messages_failed += len(results) - succeeded
 
-    def _not_appended(self, push: Push, batch: _Batch, index: int) -> None:
-        self.counters.messages_failed += 1
-        batch.answer(index, Pushed(RET_INTERNAL, 0))
-        # It may have been stored all the same: nobody knows, so the log is compared.
-        channel = self.channels.get(push.key)
-        if channel is not None:
-            self.delivery.sweep([channel])
+    def _not_appended(self, batch: _Batch, places: Sequence[int]) -> None:
+        self.counters.messages_failed += len(places)
+        batch.answer(places, [Pushed(RET_INTERNAL, 0)] * len(places))
+        # They may have been stored all the same: nobody knows, so the logs are compared.
+        channels = map(self.channels.get, dict.fromkeys(batch.pushes[place].key for place in places))
+        self.delivery.sweep([channel for channel in channels if channel is not None])
 
     def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
         """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Notice)."""
@@ -242,17 +244,17 @@ class Comet:
 class _Batch:
     """Gathers the answers to a call's pushes, in their order."""
 
-    __slots__ = ("_answers", "_left", "done")
+    __slots__ = ("_answers", "_left", "done", "pushes")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, pushes: Sequence[Push]) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
-        self._answers = [Pushed(RET_INTERNAL, 0)] * size
-        self._left = size
-        if not size:
-            self.done.callback([])
+        self.pushes = pushes
+        self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)
+        self._left = len(pushes)
 
-    def answer(self, index: int, pushed: Pushed) -> None:
-        self._answers[index] = pushed
-        self._left -= 1
+    def answer(self, places: Sequence[int], answers: Sequence[Pushed]) -> None:
+        for place, answer in zip(places, answers, strict=True):
+            self._answers[place] = answer
+        self._left -= len(places)
         if not self._left:
             self.done.callback(self._answers)

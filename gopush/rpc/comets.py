@@ -16,6 +16,7 @@ from gopush.clock import Clock, within
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.counters import LaneNumbers
+from gopush.rpc.entry import Entry
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed, Slow
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
@@ -67,11 +68,14 @@ class Comets:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
-        """Push through the owner, else through any other, until the push's deadline. Never fails: see Pushed.ret."""
-        until = self._clock.seconds() + push.deadline - self._now()
-        taken = partial(self._pushed, push, until, answered)
-        self._peers.send(self._push, push.key, push, _size(push), until, taken)
+    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+        """Push through the owners, else through any others, until the deadline, which is one for all.
+
+        `answered` is called once for each of them with its place. Never fails: see Pushed.ret.
+        """
+        until = self._clock.seconds() + pushes[0].deadline - self._now()
+        keys = [push.key for push in pushes]
+        self._peers.send(self._push, Entry(keys, pushes, _size, until, partial(self._pushed, pushes, until, answered)))
 
     def notice(self, name: str, notice: Notice) -> None:
         """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
@@ -111,12 +115,26 @@ class Comets:
         self._peers.stop()
 
     def _pushed(
-        self, push: Push, until: float, answered: Callable[[Pushed], object], pushed: Pushed | UnavailableError
+        self,
+        pushes: Sequence[Push],
+        until: float,
+        answered: Callable[[int, Pushed], object],
+        places: Sequence[int],
+        results: Sequence[Pushed] | UnavailableError,
     ) -> None:
-        if isinstance(pushed, UnavailableError):
-            answered(Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
+        if isinstance(results, UnavailableError):
+            for place in places:
+                answered(place, Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
             return
-        if pushed.ret == RET_OK or len(self._peers.live) == 1 or (left := until - self._clock.seconds()) <= 0:
+        for place, pushed in zip(places, results, strict=True):
+            if pushed.ret == RET_OK:
+                answered(place, pushed)
+            else:
+                self._refused(pushes[place], until, pushed, partial(answered, place))
+
+    def _refused(self, push: Push, until: float, pushed: Pushed, answered: Callable[[Pushed], object]) -> None:
+        left = until - self._clock.seconds()
+        if len(self._peers.live) == 1 or left <= 0:
             answered(pushed)
             return
         elsewhere = within(left, Deferred.fromCoroutine(self._push_elsewhere(push, pushed)), self._clock)

@@ -1,7 +1,8 @@
 """A lane carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
 
-Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept. There is
-one Deferred for a batch and a plain function for a call: a Deferred for each message costs more than all else here.
+Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept. Calls that
+come together travel together, as one entry: what is done for an entry need not be done for each message. Whoever has
+gathered them has waited for the end of the turn, so they go at once.
 """
 
 from __future__ import annotations
@@ -11,79 +12,31 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
-from gopush.errors import UnavailableError
 from gopush.rpc.counters import LaneNumbers
+from gopush.rpc.entry import Entry
 from gopush.rpc.settings import RpcSettings
 
 Send = Callable[[list[Any]], "Deferred[list[Any]]"]
-Answered = Callable[[Any], object]
-"""Takes the answer to a call, or the UnavailableError that stands in its place."""
-
-log = Logger()
-
-
-class Entry:
-    """One call in a lane. It is worth nothing after `until` (reactor seconds); `tried` are the peers that failed it.
-
-    `answered` is called once. Once the call is limited it fails at `until`, whatever it waits for. `peer` has it, or
-    will have it. `last` holds the last unanswered call of each key, where that matters.
-    """
-
-    __slots__ = ("_answered", "_limit", "ended", "item", "key", "last", "peer", "size", "tried", "until")
-
-    def __init__(self, key: str, item: Any, size: int, until: float, answered: Answered) -> None:
-        self.key = key
-        self.item = item
-        self.size = size
-        self.until = until
-        self.tried: tuple[str, ...] = ()
-        self.peer: Any = None
-        self.last: dict[str, Entry] | None = None
-        self.ended = False
-        self._answered = answered
-        self._limit: Any = None
-
-    def limit(self, clock: Clock) -> None:
-        """From now on the call ends with its time."""
-        if self._limit is None:
-            self._limit = clock.callLater(max(self.until - clock.seconds(), 0), self.fail, "no peer answered in time")
-
-    def answer(self, result: Any) -> None:
-        """The call has a result, unless it has ended."""
-        if self.ended:
-            return
-        self.ended = True
-        if self.last is not None and self.last.get(self.key) is self:
-            del self.last[self.key]
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
-        try:
-            self._answered(result)
-        except Exception:
-            log.failure("an answer was not taken")
-
-    def fail(self, reason: str) -> None:
-        """The call has no result."""
-        self.answer(UnavailableError(reason))
 
 
 class Lane:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
-    `moved` takes what waits when the lane is told to hand it over. A batch has at most `most` calls, besides what the
-    settings say. `numbers` may be shared with other lanes.
+    `moved` takes what waits when the lane is told to hand it over. A batch has at most `most` calls, if no entry has
+    more, besides what the settings say. `numbers` may be shared with other lanes.
     """
 
     __slots__ = (
         "_answers",
         "_bytes",
+        "_calls",
         "_clock",
         "_gave_up",
         "_handing_over",
+        "_handling",
         "_most",
         "_moved",
         "_numbers",
@@ -116,9 +69,11 @@ class Lane:
         self._numbers = numbers or LaneNumbers()
         self._handing_over = False
         self._waiting: deque[Entry] = deque()
+        self._calls = 0  # that wait, and their bytes
         self._bytes = 0
         self._sent: list[Entry] = []
         self._scheduled = False
+        self._handling = False
         self._answers: deque[tuple[list[Entry], list[Any]]] = deque()
 
     @property
@@ -129,17 +84,28 @@ class Lane:
     @property
     def waiting(self) -> tuple[int, int]:
         """How many calls wait for their turn, and their bytes."""
-        return len(self._waiting), self._bytes
+        return self._calls, self._bytes
 
-    def put(self, entry: Entry) -> None:
-        """Queue a call; it fails where the lane is full."""
-        if len(self._waiting) >= self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
-            self._numbers.counters.refused += 1
+    @property
+    def unanswered(self) -> list[Entry]:
+        """What has no answer yet, in order."""
+        return [entry for entry in (*self._sent, *self._waiting) if not entry.ended]
+
+    def put(self, entry: Entry, gathered: bool = False) -> None:
+        """Queue calls; they fail where the lane has no room for them."""
+        calls = self._calls + len(entry.items)
+        if calls > self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
+            self._numbers.counters.refused += len(entry.items)
             entry.fail("too much waits for this peer")
             return
         self._waiting.append(entry)
+        self._calls = calls
         self._bytes += entry.size
-        if not self._sent and not self._scheduled:
+        if self._sent or self._scheduled:
+            return
+        if gathered and not self._handling:
+            self._send_batch()
+        else:
             self._scheduled = True
             self._clock.callLater(0, self._turn_ended)
 
@@ -158,7 +124,7 @@ class Lane:
     def _take_waiting(self) -> list[Entry]:
         entries = list(self._waiting)
         self._waiting.clear()
-        self._bytes = 0
+        self._calls = self._bytes = 0
         self._handing_over = False
         return entries
 
@@ -172,33 +138,37 @@ class Lane:
         if not batch:
             return
         self._sent = batch
-        self._numbers.sizes.observe(len(batch))
-        call = within(self._timeout, self._send([entry.item for entry in batch]), self._clock)
-        call.addCallbacks(self._answered, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        items = [item for entry in batch for item in entry.items]
+        self._numbers.sizes.observe(len(items))
+        call = within(self._timeout, self._send(items), self._clock)
+        call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
 
     def _gather(self) -> list[Entry]:
         batch: list[Entry] = []
-        room = self._settings.batch_bytes
+        room, calls_left = self._settings.batch_bytes, self._most
         now = self._clock.seconds()
-        while self._waiting and len(batch) < self._most:
+        while self._waiting:
             entry = self._waiting[0]
-            if batch and entry.size > room:
+            calls = len(entry.items)
+            if batch and (calls > calls_left or entry.size > room):
                 break
             self._waiting.popleft()
+            self._calls -= calls
             self._bytes -= entry.size
             if entry.until <= now:
-                self._numbers.counters.late += 1
+                self._numbers.counters.late += calls
                 entry.fail("it waited too long for its turn")
                 continue
+            calls_left -= calls
             room -= entry.size
             batch.append(entry)
         return batch
 
-    def _answered(self, answers: list[Any], batch: list[Entry]) -> None:
+    def _answered(self, answers: list[Any], batch: list[Entry], calls: int) -> None:
         if batch is not self._sent:
             return
         self._sent = []
-        if len(answers) != len(batch):
+        if len(answers) != calls:
             self._sent = batch
             self.give_up()
             return
@@ -208,11 +178,20 @@ class Lane:
             self._moved(self._take_waiting())
         else:
             self._send_batch()
-        while self._answers:
-            done, results = self._answers.popleft()
-            for entry, result in zip(done, results, strict=True):
-                entry.answer(result)
+        if not self._handling:
+            self._handling = True
+            while self._answers:
+                _hand_out(*self._answers.popleft())
+            self._handling = False
 
     def _failed(self, _: Failure, batch: list[Entry]) -> None:
         if batch is self._sent:
             self.give_up()
+
+
+def _hand_out(entries: list[Entry], answers: list[Any]) -> None:
+    at = 0
+    for entry in entries:
+        end = at + len(entry.items)
+        entry.answer(answers[at:end])
+        at = end

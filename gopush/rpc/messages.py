@@ -11,11 +11,11 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.clock import Clock
-from gopush.errors import UnavailableError
 from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.counters import LaneNumbers
-from gopush.rpc.model import Append, Appended, Head, NodeInfo, Page, Read, Token, TokenState
+from gopush.rpc.entry import Answered, Entry
+from gopush.rpc.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
 from gopush.rpc.rendezvous import best
@@ -69,11 +69,22 @@ class Messages:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def append(self, append: Append, answered: Callable[[Appended | UnavailableError], object]) -> None:
-        """Sequence a push, and keep it where it is to be kept (delivery rules 1, 2, 6 and 7)."""
-        push = append.push
-        size = len(push.body) + OVERHEAD_BYTES
-        self._peers.send(self._append, push.key, append, size, self._until(), answered, self._shard(push.key))
+    def append(self, appends: Sequence[Append], answered: Answered) -> None:
+        """Sequence pushes, and keep those that are to be kept (delivery rules 1, 2, 6 and 7).
+
+        `answered` is called with places in `appends` and as many Appended, or an UnavailableError for all of these:
+        once for those that went together.
+        """
+        keys = [append.push.key for append in appends]
+        entry = Entry(keys, appends, _size, self._until(), answered)
+        if len(self._stores) < 2:
+            self._peers.send(self._append, entry)
+            return
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(self._shard(key), []).append(place)
+        for shard, mine in places.items():
+            self._peers.send(self._append, entry.part(mine), shard)
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
@@ -131,6 +142,10 @@ class Messages:
         if stores != self._stores:
             self._stores = stores
             self._shards = HashRing(dict(stores))
+
+
+def _size(append: Append) -> int:
+    return OVERHEAD_BYTES + len(append.push.body)
 
 
 def _by_key(key: str, peers: Sequence[Peer[MessageNode]]) -> Peer[MessageNode]:

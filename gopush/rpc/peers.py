@@ -1,8 +1,4 @@
-"""The live peers of one kind: their lanes, and what happens to calls when one of them fails.
-
-All calls about one key that must keep their order go through one lane at a time: a key moves to another peer only
-when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order.
-"""
+"""The live peers of one kind: their lanes, and what happens to calls when one of them fails."""
 
 from __future__ import annotations
 
@@ -15,9 +11,11 @@ from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
-from gopush.rpc.coordination import REMEMBERED_KEYS
+from gopush.rpc.batch import MAX_ITEMS
+from gopush.rpc.choices import Choice, Choices
 from gopush.rpc.counters import LaneNumbers
-from gopush.rpc.lane import Answered, Entry, Lane
+from gopush.rpc.entry import Entry
+from gopush.rpc.lane import Lane
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.peer import Call, Peer, Service
 from gopush.rpc.settings import RpcSettings
@@ -27,8 +25,6 @@ RETRY_PAUSE_SECONDS = 0.1
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
-
-Choice = Callable[[str, Sequence[Peer[S]]], Peer[S]]
 
 
 class Peers(Generic[S]):
@@ -45,12 +41,10 @@ class Peers(Generic[S]):
         self.numbers = LaneNumbers(self._waiting)
         self._clock = clock
         self._connect = connect
-        self._choose = choose
         self._settings = settings
-        self._first: dict[str, Peer[S]] = {}  # what _best() chose, until something changes
-        self._last: dict[Call[S], dict[str, Entry]] = {}  # of each ordered call, the last unanswered one of each key
+        self._choices = Choices(self.live, choose)
         self._paused: list[tuple[Call[S], str, Entry]] = []
-        self._suspects = Suspects(clock, self.live, settings, self._first.clear)
+        self._suspects = Suspects(clock, self.live, settings, self._choices.forget)
 
     @property
     def busy(self) -> bool:
@@ -63,7 +57,7 @@ class Peers(Generic[S]):
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
         """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
-        self._first.clear()
+        self._choices.forget()
         wanted = {info.id: info for info in infos}
         draining = []
         for name, info in wanted.items():
@@ -76,11 +70,11 @@ class Peers(Generic[S]):
             peer.info = info
         for name in [name for name in self.live if name not in wanted]:
             peer = self.live.pop(name)
-            self._first.clear()
+            self._choices.forget()
             for lane in list(peer.lanes.values()):
                 lane.give_up()
             peer.service.stop()
-        self._first.clear()
+        self._choices.forget()
         for peer in draining:
             for (call, _), lane in list(peer.lanes.items()):
                 if call.moves:
@@ -95,31 +89,23 @@ class Peers(Generic[S]):
         self._suspects.stop()
 
     def call(self, call: Call[S], key: str, item: Any, size: int, until: float, lane: str = "") -> Deferred[Any]:
-        """As send(), with a Deferred: for what is not called for every message."""
+        """Have one item answered, as by send(), together with what else is called in this turn."""
         done: Deferred[Any] = Deferred()
-        self.send(call, key, item, size, until, partial(_fire, done), lane)
+        entry = Entry((key,), (item,), lambda _: size, until, partial(_fire, done))
+        for whole in self._choices.spread(call, entry):
+            self._route(call, lane, whole)
         return done
 
-    def send(
-        self, call: Call[S], key: str, item: Any, size: int, until: float, answered: Answered, lane: str = ""
-    ) -> None:
-        """Have `item` answered by the best peer that answers by `until`; else `answered` gets an UnavailableError.
+    def send(self, call: Call[S], entry: Entry, lane: str = "") -> None:
+        """Have the items, gathered in this turn, answered by the best peers that answer in time; perhaps in parts.
 
         `lane` tells apart what must not wait for each other at one peer.
         """
-        entry = Entry(key, item, size, until, answered)
-        if call.ordered:
-            last = self._last.get(call)
-            if last is None:
-                last = self._last[call] = {}
-            before = last.get(key)
-            last[key] = entry
-            entry.last = last
-        else:
-            before = None
-        # A key stays where its last call went until that is answered.
-        entry.peer = self._best(key, ()) if before is None else before.peer
-        self._route(call, lane, entry)
+        settings = self._settings
+        most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
+        for piece in entry.cut(most, settings.batch_bytes):
+            for part in self._choices.spread(call, piece):
+                self._route(call, lane, part, gathered=True)
 
     def call_peer(self, call: Call[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""
@@ -127,7 +113,8 @@ class Peers(Generic[S]):
         if peer is None:
             return fail(UnavailableError(f"{name} is gone"))
         done: Deferred[Any] = Deferred()
-        entry = Entry("", item, size, self._clock.seconds() + call.timeout, partial(_fire, done))
+        until = self._clock.seconds() + call.timeout
+        entry = Entry(("",), (item,), lambda _: size, until, partial(_fire, done))
         entry.peer = peer
         self._route(call, "", entry)
         return done
@@ -147,25 +134,7 @@ class Peers(Generic[S]):
         pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
 
-    def _best(self, key: str, tried: tuple[str, ...]) -> Peer[S] | None:
-        if tried:
-            return self._choose_of(key, [peer for name, peer in self.live.items() if name not in tried])
-        peer = self._first.get(key)
-        if peer is None:
-            if len(self._first) >= REMEMBERED_KEYS:
-                self._first.clear()
-            peer = self._choose_of(key, list(self.live.values()))
-            if peer is not None:
-                self._first[key] = peer
-        return peer
-
-    def _choose_of(self, key: str, left: list[Peer[S]]) -> Peer[S] | None:
-        if not left:
-            return None
-        healthy = [peer for peer in left if peer.healthy] or left
-        return self._choose(key, [peer for peer in healthy if not peer.info.draining] or healthy)
-
-    def _route(self, call: Call[S], lane: str, entry: Entry) -> None:
+    def _route(self, call: Call[S], lane: str, entry: Entry, gathered: bool = False) -> None:
         if not self.live:
             entry.fail("no such node is known")
             return
@@ -176,7 +145,7 @@ class Peers(Generic[S]):
         way = peer.lanes.get((call, lane))
         if way is None:
             way = peer.lanes[call, lane] = self._open_lane(call, lane, peer)
-        way.put(entry)
+        way.put(entry, gathered)
 
     def _open_lane(self, call: Call[S], name: str, peer: Peer[S]) -> Lane:
         def send(items: list[Any]) -> Deferred[list[Any]]:
@@ -194,14 +163,14 @@ class Peers(Generic[S]):
         self._suspects.add(peer)
         now = self._clock.seconds()
         left, dead = [], []
-        for entry in entries:
+        for entry in _singles(entries):
             entry.tried = (*entry.tried, peer.info.id)
             if entry.until <= now or not call.moves:
                 dead.append(entry)
             else:
                 entry.limit(self._clock)
                 left.append(entry)
-        self.numbers.counters.given_up += len(entries)
+        self.numbers.counters.given_up += len(left) + len(dead)
         self.numbers.counters.retried += len(left)
         self._move(call, lane, left)
         for entry in dead:  # last: whoever hears of it may call again, and must not come before those that moved
@@ -209,15 +178,8 @@ class Peers(Generic[S]):
 
     def _move(self, call: Call[S], lane: str, entries: list[Entry]) -> None:
         """Find another peer for these, each key's in order and to one peer."""
-        chosen: dict[str, Peer[S] | None] = {}
-        left = [entry for entry in entries if not entry.ended]
-        for entry in left:
-            if not call.ordered:
-                entry.peer = self._best(entry.key, entry.tried)
-                continue
-            if entry.key not in chosen:
-                chosen[entry.key] = self._best(entry.key, entry.tried)
-            entry.peer = chosen[entry.key]
+        left = _singles(entries)
+        self._choices.move(call, left)
         for entry in left:
             self._route(call, lane, entry)
 
@@ -229,22 +191,27 @@ class Peers(Generic[S]):
             return
         if not self._paused:
             self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
-        self._paused.append((call, lane, entry))
+        self._paused += [(call, lane, single) for single in entry.singles()]
 
     def _resume(self) -> None:
         paused, self._paused = self._paused, []
         left = [one for one in paused if not one[2].ended]
         for _, _, entry in left:
-            entry.peer = self._best(entry.key, ())
+            entry.peer = self._choices.best(entry.keys[0])
         for call, lane, entry in left:
             self._route(call, lane, entry)
 
 
-def _fire(done: Deferred[Any], result: Any) -> None:
-    if isinstance(result, UnavailableError):
-        done.errback(result)
+def _singles(entries: Iterable[Entry]) -> list[Entry]:
+    """Each call that has no answer yet."""
+    return [single for entry in entries if not entry.ended for single in entry.singles()]
+
+
+def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | UnavailableError) -> None:
+    if isinstance(results, UnavailableError):
+        done.errback(results)
     else:
-        done.callback(result)
+        done.callback(results[0])
 
 
 def _one_answered(outcome: Any) -> None:

@@ -16,7 +16,7 @@ from gopush.web import json_text, params
 from gopush.web.answers import FailedError, api
 from gopush.web.keys import spend
 from gopush.web.peers import Comets, Messages
-from gopush.web.publisher import Publisher
+from gopush.web.publisher import Publisher, Wish
 from gopush.web.settings import HttpSettings
 
 
@@ -52,8 +52,8 @@ class Admin:
             self._publisher.count(RET_PARAMETER)
             raise
         done: Deferred[bytes] = Deferred()
-        answered = partial(_settle, done, with_mid=_wants_mid(request))
-        self._publisher.push(key, request.body, expire, push_id, answered)
+        answered = partial(_settle, done, _wants_mid(request))
+        self._publisher.push_soon(Wish(key, request.body, expire, push_id), answered)
         return done
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
@@ -101,7 +101,7 @@ def _wants_mid(request: Request) -> bool:
     return request.query.text("mid") == "1"
 
 
-def _settle(done: Deferred[bytes], pushed: Pushed, *, with_mid: bool) -> None:
+def _settle(done: Deferred[bytes], with_mid: bool, pushed: Pushed) -> None:
     if pushed.ret != RET_OK:
         done.errback(FailedError(pushed.ret))
     else:

@@ -7,7 +7,7 @@ same order: `{"ret":0,"mid":…}`, or the `ret` alone. A bad line fails alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
@@ -15,9 +15,10 @@ from gopush.http.request import Request
 from gopush.http.routing import Answer, Routes, StreamRoute
 from gopush.rpc.model import Pushed
 from gopush.web import json_text, params
+from gopush.web.answers import FailedError
 from gopush.web.keys import may_push, spend
 from gopush.web.lines import Lines
-from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Answered, Publisher
+from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher, Wish
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
@@ -76,17 +77,23 @@ class BulkCall:
         self._lost = True
 
     def _go_on(self) -> None:
-        """Take lines while there is room for what they make."""
-        while not self._lost:
-            if not self._has_room():
-                self._set_paused(True)
-                return
-            line = self._lines.next()
-            if line is None:
-                break
-            self._take(line)
-        self._set_paused(False)
-        if self._ended and not self._results and not self._lost:
+        """Take lines while there is room for what they make, and push what they want together."""
+        wishes: list[Wish] = []
+        results: list[_Result] = []
+        line: bytes | None = b""
+        while not self._lost and self._has_room() and (line := self._lines.next()) is not None:
+            result = _Result(len(line))
+            self._results.append(result)
+            self._waiting_bytes += len(line)
+            try:
+                wishes.append(self._wish(line))
+                results.append(result)
+            except FailedError as failed:
+                self._settle([result], 0, Pushed(failed.ret, 0))
+        if wishes:
+            self._publisher.push(wishes, partial(self._settle, results))
+        self._set_paused(line is not None and not self._lost)
+        if self._ended and line is None and not self._results:
             self._answer.finish()
 
     def _has_room(self) -> bool:
@@ -97,31 +104,26 @@ class BulkCall:
             self._paused = paused
             (self._answer.pause if paused else self._answer.resume)()
 
-    def _take(self, line: bytes) -> None:
-        result = _Result(len(line))
-        self._results.append(result)
-        self._waiting_bytes += len(line)
+    def _wish(self, line: bytes) -> Wish:
+        """What a line wants. Raises FailedError."""
         try:
-            self._push(line, partial(self._settle, result))
+            text = json_text.decode(line)
+            found = {member.name: member for member in json_text.members(text)}
+            if not found.keys() >= {"k", "m", "expire"}:
+                raise ParameterError("k, m or expire is missing")
+            key = params.valid_key(found["k"].value)
+            expire = self._publisher.expire(found["expire"].of(text))
+            push_id = params.push_id(found["id"].value) if "id" in found else None
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
-            self._settle(result, Pushed(RET_PARAMETER, 0))
-
-    def _push(self, line: bytes, answered: Answered) -> None:
-        text = json_text.decode(line)
-        found = {member.name: member for member in json_text.members(text)}
-        if not found.keys() >= {"k", "m", "expire"}:
-            raise ParameterError("k, m or expire is missing")
-        key = params.valid_key(found["k"].value)
-        expire = self._publisher.expire(found["expire"].of(text))
-        push_id = params.push_id(found["id"].value) if "id" in found else None
+            raise FailedError(RET_PARAMETER) from None
         if not may_push(self._request):
-            answered(Pushed(RET_INTERNAL, 0))
-            return
+            raise FailedError(RET_INTERNAL)
         spend(self._request, 1)
-        self._publisher.push(key, found["m"].of(text).encode(), expire, push_id, answered)
+        return Wish(key, found["m"].of(text).encode(), expire, push_id)
 
-    def _settle(self, result: _Result, pushed: Pushed) -> None:
+    def _settle(self, results: Sequence[_Result], place: int, pushed: Pushed) -> None:
+        result = results[place]
         result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
         if not self._scheduled and result is self._results[0]:
             self._scheduled = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -45,8 +45,11 @@ class Messages(Nodes, Protocol):
 class Comets(Nodes, Protocol):
     """All comets."""
 
-    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
-        """Have a message stored and delivered. Never fails: see Pushed.ret."""
+    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+        """Have messages of one deadline stored and delivered; `answered` is called once for each, with its place.
+
+        Never fails: see Pushed.ret.
+        """
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers everywhere; how many there were."""

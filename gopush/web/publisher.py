@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 from math import ceil
 from secrets import token_urlsafe
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -22,20 +23,40 @@ from gopush.web.settings import HttpSettings
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
 
-Answered = Callable[[Pushed], object]
+Answered = Callable[[int, Pushed], object]
+
+
+class Wish(NamedTuple):
+    """What a publisher wants: `expire` in seconds; `id` None: there is none."""
+
+    key: str
+    body: bytes
+    expire: int
+    id: str | None
 
 
 class Publisher:
-    """Pushes for all admin calls. `deadline`: seconds that a push may take; `now`: seconds since the epoch."""
+    """Pushes for all admin calls.
+
+    `deadline`: seconds that a push may take; `now`: seconds since the epoch; `later` calls in the reactor's next turn.
+    """
 
     def __init__(
-        self, comets: Comets, settings: HttpSettings, deadline: float, now: Callable[[], float], counters: Counters
+        self,
+        comets: Comets,
+        settings: HttpSettings,
+        deadline: float,
+        now: Callable[[], float],
+        later: Callable[[Callable[[], None]], object],
+        counters: Counters,
     ) -> None:
         self.latency = Distribution()
         self._comets = comets
         self._deadline = deadline
         self._dedupe_own = ceil(2 * deadline)
         self._now = now
+        self._later = later
+        self._gathered: list[tuple[Wish, Callable[[Pushed], object]]] = []
         self._counters = counters
         self._settings = settings
         self._second = 0
@@ -43,24 +64,30 @@ class Publisher:
         self._prefix = token_urlsafe(9)
         self._serial = count()
 
-    def push(self, key: str, body: bytes, expire: int, push_id: str | None, answered: Answered) -> None:
-        """Push; without a publisher's id under one of our own, which only tells our own repeats apart. Never fails."""
-        if self._settings.key_rate and not self._within_rate(key):
-            self._counters.limited_pushes += 1
-            self.count(RET_INTERNAL)
-            answered(Pushed(RET_INTERNAL, 0))
-            return
-        dedupe = ceil(self._settings.dedupe)
-        if push_id is None:
-            push_id, dedupe = f"{self._prefix}{next(self._serial)}", self._dedupe_own
-        now = self._now()
-        push = Push(key, body, expire, push_id, dedupe, now + self._deadline)
-        self._comets.push(push, partial(self._answered, now, answered))
+    def push(self, wishes: Sequence[Wish], answered: Answered) -> None:
+        """Push, in order; `answered` is called once for each wish, with its place. Never fails.
+
+        Without a publisher's id a push has one of our own, which only tells our own repeats apart.
+        """
+        places: Sequence[int] = range(len(wishes))
+        if self._settings.key_rate:
+            places = self._within_rates(wishes, answered)
+            wishes = [wishes[place] for place in places]
+        if wishes:
+            now = self._now()
+            pushes = [self._made(wish, now) for wish in wishes]
+            self._comets.push(pushes, partial(self._answered, now, places, answered))
+
+    def push_soon(self, wish: Wish, answered: Callable[[Pushed], object]) -> None:
+        """Push at the end of this turn, together with what else comes in it."""
+        if not self._gathered:
+            self._later(self._push_gathered)
+        self._gathered.append((wish, answered))
 
     def push_to(self, keys: Sequence[str], body: bytes, expire: int, push_id: str | None) -> Deferred[list[Pushed]]:
         """Push one message to many keys; the answers in the order of the keys."""
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(keys, at_once, lambda key, answered: self.push(key, body, expire, push_id, answered))
+        many = _Many(self.push, [Wish(key, body, expire, push_id) for key in keys], at_once)
         many.go_on()
         return many.done
 
@@ -72,6 +99,30 @@ class Publisher:
         """Count a push that was answered `ret`."""
         self._counters.pushes[ret] += 1
 
+    def _push_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self.push([wish for wish, _ in gathered], lambda place, pushed: gathered[place][1](pushed))
+
+    def _made(self, wish: Wish, now: float) -> Push:
+        key, body, expire, push_id = wish
+        if push_id is None:
+            return Push(
+                key, body, expire, f"{self._prefix}{next(self._serial)}", self._dedupe_own, now + self._deadline
+            )
+        return Push(key, body, expire, push_id, ceil(self._settings.dedupe), now + self._deadline)
+
+    def _within_rates(self, wishes: Sequence[Wish], answered: Answered) -> list[int]:
+        """The places of what does not come too often; the rest is answered."""
+        places = []
+        for place, wish in enumerate(wishes):
+            if self._within_rate(wish.key):
+                places.append(place)
+            else:
+                self._counters.limited_pushes += 1
+                self.count(RET_INTERNAL)
+                answered(place, Pushed(RET_INTERNAL, 0))
+        return places
+
     def _within_rate(self, key: str) -> bool:
         second = int(self._now())
         if second != self._second:
@@ -80,39 +131,41 @@ class Publisher:
         self._in_second[key] += 1
         return self._in_second[key] <= self._settings.key_rate
 
-    def _answered(self, since: float, answered: Answered, pushed: Pushed) -> None:
+    def _answered(self, since: float, places: Sequence[int], answered: Answered, place: int, pushed: Pushed) -> None:
         self.latency.observe(self._now() - since)
         self._counters.pushes[pushed.ret] += 1
-        answered(pushed)
+        answered(places[place], pushed)
 
 
 class _Many:
-    """A push to many keys under way: no more than `at_once` of them have no answer yet."""
+    """Many pushes under way, in groups of half of `at_once`: no more than that have no answer yet."""
 
-    def __init__(self, keys: Sequence[str], at_once: int, push: Callable[[str, Answered], None]) -> None:
+    def __init__(self, push: Callable[[Sequence[Wish], Answered], None], wishes: Sequence[Wish], at_once: int) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
-        self._keys = keys
-        self._at_once = at_once
         self._push = push
-        self._answers = [Pushed(RET_INTERNAL, 0)] * len(keys)
+        self._wishes = wishes
+        self._at_once = at_once
+        self._group = max(1, at_once // 2)
+        self._answers = [Pushed(RET_INTERNAL, 0)] * len(wishes)
         self._next = 0
         self._waiting = 0
         self._going = False
 
     def go_on(self) -> None:
-        """Push to more keys; an answer may come at once, and must not lead here again."""
+        """Push another group; an answer may come at once, and must not lead here again."""
         self._going = True
-        while self._next < len(self._keys) and self._waiting < self._at_once:
-            place = self._next
-            self._next += 1
-            self._waiting += 1
-            self._push(self._keys[place], partial(self._answered, place))
+        while self._next < len(self._wishes) and self._waiting + self._group <= self._at_once:
+            first = self._next
+            group = self._wishes[first : first + self._group]
+            self._next += len(group)
+            self._waiting += len(group)
+            self._push(group, partial(self._answered, first))
         self._going = False
         if not self._waiting:
             self.done.callback(self._answers)
 
-    def _answered(self, place: int, pushed: Pushed) -> None:
-        self._answers[place] = pushed
+    def _answered(self, first: int, place: int, pushed: Pushed) -> None:
+        self._answers[first + place] = pushed
         self._waiting -= 1
-        if not self._going:
+        if not self._going and (not self._waiting or self._waiting + self._group == self._at_once):
             self.go_on()

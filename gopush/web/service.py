@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gopush.clock import Clock
@@ -50,7 +51,8 @@ class Web:
         self.origins = Origins()
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
-        publisher = Publisher(comets, settings, push_deadline, now, self.counters)
+        later = partial(clock.callLater, 0)
+        publisher = Publisher(comets, settings, push_deadline, now, later, self.counters)
         self.latency = publisher.latency
         public = {
             **Nodes(coordination, now, self.counters).routes(),
@@ -59,7 +61,7 @@ class Web:
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, lambda call: clock.callLater(0, call), settings.body).routes(),
+            **Bulk(publisher, later, settings.body).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),

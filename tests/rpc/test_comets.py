@@ -87,7 +87,7 @@ class World:
     def push(self, deadline: float = 4, body: bytes = b"1") -> list[Pushed]:
         push = Push(self.key, body, 60, "id", 60, self.now() + deadline)
         answer: list[Any] = []
-        self.client.push(push, answer.append)
+        self.client.push([push], lambda _, pushed: answer.append(pushed))
         return answer
 
     def wait(self, seconds: float = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,12 +10,23 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import UnavailableError
 from gopush.rpc.counters import LaneNumbers
-from gopush.rpc.lane import Entry, Lane
+from gopush.rpc.entry import Entry
+from gopush.rpc.lane import Lane
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock
 from tests.rpc.harness import Node
 
 TIMEOUT = 1.0
+
+
+def entry(items: list[Any], answered: Callable[[Any], object], size: int = 1, until: float = 1000.0) -> Entry:
+    """`answered` gets each item's answer, or the error of all."""
+
+    def each(_: Sequence[int], answers: Sequence[Any] | UnavailableError) -> None:
+        for answer in [answers] if isinstance(answers, UnavailableError) else answers:
+            answered(answer)
+
+    return Entry(["k"] * len(items), items, lambda _: size, until, each)
 
 
 class World:
@@ -30,14 +42,14 @@ class World:
         )
 
     def _gave_up(self, entries: list[Entry]) -> None:
-        self.given_up.append([entry.item for entry in entries])
+        self.given_up.append([item for entry in entries for item in entry.items])
 
     def _moved(self, entries: list[Entry]) -> None:
-        self.moved.append([entry.item for entry in entries])
+        self.moved.append([item for entry in entries for item in entry.items])
 
     def put(self, item: Any, size: int = 1, until: float = 1000.0) -> list[Any]:
         answer: list[Any] = []
-        self.lane.put(Entry("k", item, size, until, answer.append))
+        self.lane.put(entry([item], answer.append, size, until))
         return answer
 
     def turn(self, seconds: float = 0) -> None:
@@ -74,7 +86,7 @@ def test_the_next_batch_goes_out_before_the_answers_of_the_last_are_handled() ->
     """The peer works while they are."""
     world = World("late")
     batches_seen: list[int] = []
-    world.lane.put(Entry("k", 0, 1, 1000.0, lambda _: batches_seen.append(len(world.node.batches))))
+    world.lane.put(entry([0], lambda _: batches_seen.append(len(world.node.batches))))
     world.turn()
     world.put(1)
     world.node.answer()
@@ -85,7 +97,7 @@ def test_answers_are_handled_in_the_order_of_the_calls_though_later_ones_come_at
     world = World("late", batch_messages=2)
     order: list[int] = []
     for i in range(6):
-        world.lane.put(Entry("k", i, 1, 1000.0, lambda answer: order.append(answer[1])))
+        world.lane.put(entry([i], lambda answer: order.append(answer[1])))
     world.turn()
     world.node.mode = "up"
     world.node.answer()
@@ -96,7 +108,7 @@ def test_answers_are_handled_in_the_order_of_the_calls_though_later_ones_come_at
 def test_what_is_put_while_answers_are_handled_goes_in_a_batch_of_its_own() -> None:
     world = World()
     again: list[list[Any]] = []
-    world.lane.put(Entry("k", 0, 1, 1000.0, lambda _: again.append(world.put(1))))
+    world.lane.put(entry([0], lambda _: again.append(world.put(1))))
     world.turn()
     world.turn()
     assert again == [[("a", 1)]]
@@ -283,6 +295,6 @@ def test_a_call_with_big_answers_has_small_batches() -> None:
 
     lane = Lane(clock, send, TIMEOUT, RpcSettings(), lambda _: None, lambda _: None, most=16)
     for number in range(40):
-        lane.put(Entry("k", number, 1, 1e9, lambda _: None))
+        lane.put(entry([number], lambda _: None))
     clock.advance(0)
     assert batches == [16, 16, 8]

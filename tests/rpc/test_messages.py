@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
 from gopush.rpc.coordination import StaticCoordination, View
 from gopush.rpc.messages import PAGE_MESSAGES, Messages
-from gopush.rpc.model import Append, Head, NodeInfo, Push, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
 from gopush.rpc.rendezvous import best
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, Gate, result
@@ -37,10 +38,20 @@ class World:
         self.coordination.adopt(View((), infos))
 
     def append(self, key: str = "k", body: bytes = b"1", floor: int = 0) -> list[Any]:
-        push = Push(key, body, 60, "", 0, EPOCH + 1000)
-        answer: list[Any] = []
-        self.messages.append(Append(push, floor), answer.append)
+        (answer,) = self.append_all([key], body, floor)
         return answer
+
+    def append_all(self, keys: Sequence[str], body: bytes = b"1", floor: int = 0) -> list[list[Any]]:
+        """One append for each key; for each of them what it was answered."""
+        fired: list[list[Any]] = [[] for _ in keys]
+
+        def answered(places: Sequence[int], answers: Sequence[Appended] | UnavailableError) -> None:
+            each: Sequence[Any] = [answers] * len(places) if isinstance(answers, UnavailableError) else answers
+            for place, answer in zip(places, each, strict=True):
+                fired[place].append(answer)
+
+        self.messages.append([Append(Push(key, body, 60, "", 0, EPOCH + 1000), floor) for key in keys], answered)
+        return fired
 
     def wait(self, seconds: float = 0) -> None:
         for _ in range(round(seconds * 16) + 1):
@@ -84,8 +95,8 @@ def test_every_call_reaches_the_store() -> None:
 
 def test_calls_of_one_turn_travel_together() -> None:
     world = World("m1")
+    world.append_all([f"k{i}" for i in range(5)])
     for i in range(5):
-        world.append(f"k{i}")
         world.messages.read(f"k{i}", 0)
         world.messages.head(f"k{i}")
     world.wait()
@@ -108,10 +119,11 @@ def test_a_page_is_asked_for_in_its_usual_size() -> None:
 def test_a_key_goes_to_the_node_that_rendezvous_gives_it() -> None:
     world = World("m1", "m2", "m3")
     keys = [f"key-{i}" for i in range(100)]
+    answers = world.append_all(keys)
     for key in keys:
-        world.append(key)
         world.messages.head(key)
     world.wait()
+    assert [world.store.logs[key].last for key in keys] == [answer.mid for (answer,) in answers]
     for name, node in world.nodes.items():
         mine = [key for key in keys if best(key, [("m1", 1), ("m2", 1), ("m3", 1)]) == name]
         for call, items in node.calls:
@@ -174,6 +186,16 @@ def test_a_store_that_is_slow_holds_up_no_other() -> None:
     world.nodes["m1"].release()
     world.wait()
     assert waiting[0].mid < behind[0].mid
+
+
+def test_what_was_gathered_goes_through_the_lane_of_each_store() -> None:
+    world = World("m1", stores=(("r1", 1), ("r2", 1)))
+    keys = [f"key-{i}" for i in range(20)]
+    shards = {shard: [key for key in keys if world.messages._shard(key) == shard] for shard in ("r1", "r2")}
+    answers = world.append_all(keys)
+    batches = [[item.push.key for item in items] for _, items in world.nodes["m1"].calls]
+    assert sorted(batches) == sorted(shards.values())
+    assert [world.store.logs[key].last for key in keys] == [answer.mid for (answer,) in answers]
 
 
 def test_one_store_needs_no_shards() -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
+from gopush.rpc.choices import Choice
+from gopush.rpc.entry import Entry
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import RETRY_PAUSE_SECONDS, Peers
@@ -29,13 +31,17 @@ def first(_: str, peers: Sequence[Peer[Node]]) -> Peer[Node]:
     return min(peers, key=lambda peer: peer.info.id)
 
 
-class World:
-    """Peers a, b, c …; of those that may be tried the first one is chosen."""
+def by_key(key: str, peers: Sequence[Peer[Node]]) -> Peer[Node]:
+    return sorted(peers, key=lambda peer: peer.info.id)[ord(key[0]) % len(peers)]
 
-    def __init__(self, *names: str, **settings: Any) -> None:
+
+class World:
+    """Peers a, b, c …; of those that may be tried the first one is chosen, or the one that `choose` takes."""
+
+    def __init__(self, *names: str, choose: Choice[Node] = first, **settings: Any) -> None:
         self.clock = Clock()
         self.nodes: dict[str, Node] = {}
-        self.peers = Peers[Node](self.clock, self._connect, first, RpcSettings(**settings))
+        self.peers = Peers[Node](self.clock, self._connect, choose, RpcSettings(**settings))
         self.ordered = Call[Node](lambda node, items: node.call(items), TIMEOUT, ordered=True)
         self.free = Call[Node](lambda node, items: node.call(items), TIMEOUT)
         self.once = Call[Node](lambda node, items: node.call(items), TIMEOUT, moves=False)
@@ -51,6 +57,18 @@ class World:
     def call(self, item: Any, key: str = "k", life: float = 10.0, call: Call[Node] | None = None) -> list[Any]:
         until = self.clock.seconds() + life
         return result(self.peers.call(call or self.ordered, key, item, 1, until))
+
+    def send(self, items: Sequence[Any], keys: str, life: float = 10.0, size: int = 1) -> list[list[Any]]:
+        """Calls that were gathered; for each of them what it was answered."""
+        fired: list[list[Any]] = [[] for _ in items]
+
+        def answered(places: Sequence[int], answers: Sequence[Any] | UnavailableError) -> None:
+            each = [answers] * len(places) if isinstance(answers, UnavailableError) else answers
+            for place, answer in zip(places, each, strict=True):
+                fired[place].append(answer)
+
+        self.peers.send(self.ordered, Entry(keys, items, lambda _: size, self.clock.seconds() + life, answered))
+        return fired
 
     def wait(self, seconds: float = 0.0, step: float = 1 / 16) -> None:
         self._turn()
@@ -118,6 +136,87 @@ def test_what_is_too_much_for_a_lane_fails_at_once(kind: str) -> None:
     assert answers[:2] == [[("a", 0)], [("a", 1)]]
 
 
+# --- what was gathered ---
+
+
+def test_what_was_gathered_goes_at_once_and_together() -> None:
+    world = World("a")
+    fired = world.send([1, 2, 3], "kkl")
+    assert world.nodes["a"].batches == [[1, 2, 3]]
+    assert fired == [[("a", 1)], [("a", 2)], [("a", 3)]]
+
+
+def test_what_was_gathered_goes_to_the_peer_of_each_key() -> None:
+    world = World("a", "b", choose=by_key)
+    fired = world.send([1, 2, 3, 4, 5], "klkml")
+    assert [world.nodes[name].batches for name in "ab"] == [[[2, 5]], [[1, 3, 4]]]
+    assert fired == [[("b", 1)], [("a", 2)], [("b", 3)], [("b", 4)], [("a", 5)]]
+
+
+def test_what_was_gathered_is_cut_to_the_bounds_of_a_batch() -> None:
+    world = World("a", batch_messages=3, batch_bytes=20)
+    assert all(world.send(range(7), "kkkkkkk"))
+    assert all(world.send(range(7, 12), "kkkkk", size=8))
+    assert all(world.send(range(12, 14), "kk", size=99))
+    assert world.nodes["a"].batches == [[0, 1, 2], [3, 4, 5], [6], [7, 8], [9, 10], [11], [12], [13]]
+
+
+def test_what_was_gathered_waits_behind_what_is_under_way() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "late"
+    world.send([1], "k")
+    fired = world.send([2, 3], "kl")
+    world.call(4)
+    world.nodes["a"].answer()
+    assert fired == [[], []]
+    world.nodes["a"].answer()
+    assert world.nodes["a"].batches == [[1], [2, 3, 4]]
+    assert fired == [[("a", 2)], [("a", 3)]]
+
+
+def test_what_was_gathered_moves_in_order_to_the_peers_of_its_keys() -> None:
+    world = World("a", "b", "c", choose=by_key)
+    world.nodes["b"].mode = "silent"
+    fired = world.send([1, 2, 3, 4], "kkek")  # both keys belong to c
+    assert world.nodes["c"].batches == [[1, 2, 3, 4]]
+    world.nodes["c"].mode = "silent"
+    fired = world.send([5, 6, 7, 8], "kkek")
+    later = world.send([9], "k")
+    world.nodes["b"].mode = "up"
+    world.wait(TIMEOUT)
+    fired += world.send([10], "e") + later
+    world.wait(TIMEOUT)
+    got = [item for name in "ab" for item in world.nodes[name].items]
+    assert sorted(got) == [5, 6, 7, 8, 9, 10]
+    assert [item for item in got if item in (5, 6, 8, 9)] == [5, 6, 8, 9]
+    assert [item for item in got if item in (7, 10)] == [7, 10]
+    assert all(len(answers) == 1 and not failed(answers) for answers in fired)
+    assert not any(world.peers._choices._held.values())
+
+
+def test_a_key_stays_where_its_last_call_has_no_answer_yet() -> None:
+    """Also when it was gathered with others, and only as long."""
+    world = World("b")
+    world.nodes["b"].mode = "late"
+    world.send([1, 2], "kl")
+    world.update("a", "b")
+    assert world.send([3, 4], "km") == [[], [("a", 4)]]
+    world.nodes["b"].answer()
+    world.nodes["b"].answer()
+    assert world.nodes["b"].batches == [[1, 2], [3]]
+    assert world.send([5], "k") == [[("a", 5)]]
+    assert not any(world.peers._choices._held.values())
+
+
+def test_what_is_too_much_for_a_lane_fails_together() -> None:
+    world = World("a", lane_messages=3)
+    world.nodes["a"].mode = "silent"
+    world.send([1], "k")
+    assert world.send([2, 3], "kk") == [[], []]
+    assert all(map(failed, world.send([4, 5], "kk")))
+    assert world.peers.numbers.counters.refused == 2
+
+
 # --- failing ---
 
 
@@ -168,7 +267,7 @@ def test_new_calls_about_a_key_go_where_its_unanswered_ones_are() -> None:
     answer = world.call(4)
     world.wait()
     assert answer == [("a", 4)]  # nothing of it is unanswered: it moves to the better peer
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 def test_calls_without_an_order_go_to_the_best_peer_each() -> None:
@@ -274,7 +373,7 @@ def test_where_all_have_failed_they_are_tried_again_after_a_pause(kind: str) -> 
     world.wait(2 * RETRY_PAUSE_SECONDS)
     assert answers == [[("b", i)] for i in range(4)]
     assert kind == "free" or world.nodes["b"].items == [0, 1, 2, 3]
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 @pytest.mark.parametrize("mode", ["down", "silent"])
@@ -291,7 +390,7 @@ def test_where_nobody_answers_in_time_a_call_fails(mode: str, kind: str) -> None
     asked = len(world.nodes["a"].items + world.nodes["b"].items)
     world.wait(5)
     assert len(world.nodes["a"].items + world.nodes["b"].items) == asked
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 def test_new_calls_about_a_key_wait_behind_those_that_pause() -> None:
@@ -402,7 +501,7 @@ def test_where_the_last_peer_goes_what_waits_fails() -> None:
     world.wait()
     world.update()
     assert all(map(failed, answers))
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 def test_a_pause_ends_with_the_last_peer() -> None:
@@ -413,7 +512,7 @@ def test_a_pause_ends_with_the_last_peer() -> None:
     world.update()
     world.wait(2 * RETRY_PAUSE_SECONDS)
     assert failed(answer)
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 def test_a_peer_that_stays_keeps_its_connection_and_learns_its_weight() -> None:
@@ -496,6 +595,7 @@ def test_a_call_to_a_peer_that_is_gone_fails() -> None:
 
 STEPS = st.one_of(
     st.tuples(st.just("call"), st.sampled_from("klm")),
+    st.tuples(st.just("send"), st.text("klm", min_size=1, max_size=5)),
     st.tuples(st.just("mode"), st.sampled_from("abc"), st.sampled_from(["up", "late", "silent", "down", "short"])),
     st.tuples(st.just("answer"), st.sampled_from("abc")),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
@@ -503,11 +603,11 @@ STEPS = st.one_of(
 )
 
 
-@given(st.lists(STEPS, max_size=60))
+@given(st.lists(STEPS, max_size=60), st.sampled_from([first, by_key]))
 def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_keep_their_order(
-    steps: list[tuple[Any, ...]],
+    steps: list[tuple[Any, ...]], choose: Choice[Node]
 ) -> None:
-    world = World("a", "b", "c", batch_messages=3)
+    world = World("a", "b", "c", choose=choose, batch_messages=3)
     calls: list[tuple[str, int, list[Any]]] = []
     answered: dict[str, list[int]] = {"k": [], "l": [], "m": []}
 
@@ -520,6 +620,9 @@ def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_ke
             case ("call", key):
                 number = len(calls)
                 calls.append((key, number, world.call(number, key, life=4)))
+            case ("send", keys):
+                numbers = range(len(calls), len(calls) + len(keys))
+                calls += zip(keys, numbers, world.send(numbers, keys, life=4), strict=True)
             case ("mode", name, mode):
                 world.nodes[name].mode = mode
             case ("answer", name):
@@ -537,7 +640,7 @@ def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_ke
             seen += new
     world.wait(4 + 2 * TIMEOUT)
     assert all(len(fired) == 1 for _, _, fired in calls)
-    assert not any(world.peers._last.values())
+    assert not any(world.peers._choices._held.values())
 
 
 # --- draining ---

@@ -158,6 +158,6 @@ def _kept(process: Process) -> dict[str, int]:
     if isinstance(process, (CometProcess, WebProcess)):
         for name, peers in (("messages", process.messages._peers), ("comets", process.comets._peers)):
             lanes = [lane for peer in peers.live.values() for lane in peer.lanes.values()]
-            kept[f"calls to {name}"] = sum(len(lane._sent) + len(lane._waiting) for lane in lanes)
-            kept[f"keys held for {name}"] = sum(map(len, peers._last.values())) + len(peers._paused)
+            kept[f"calls to {name}"] = sum(len(lane.unanswered) for lane in lanes)
+            kept[f"keys held for {name}"] = sum(map(len, peers._choices._held.values())) + len(peers._paused)
     return kept

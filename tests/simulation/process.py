@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -10,17 +11,17 @@ from twisted.internet.defer import Deferred
 from gopush.comet.channel import Channel
 from gopush.comet.service import Comet
 from gopush.comet.upkeep import Upkeep
-from gopush.errors import UnavailableError
 from gopush.message.service import Message
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination, View
+from gopush.rpc.entry import Answered
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import Append, Appended, NodeInfo, Pushed, snap
+from gopush.rpc.model import Append, NodeInfo, Pushed, snap
 from gopush.rpc.model import Message as LogMessage
 from gopush.rpc.settings import RpcSettings
 from gopush.web.counters import Counters
 from gopush.web.offline import Offline
-from gopush.web.publisher import Publisher
+from gopush.web.publisher import Publisher, Wish
 from gopush.web.settings import HttpSettings
 from tests.simulation.clock import ProcessClock, Timer
 from tests.simulation.network import Remote
@@ -91,12 +92,15 @@ class WatchedMessages(Messages):
         super().__init__(process.clock, process.coordination, connect, RPC)
         self._process = process
 
-    def append(self, append: Append, answered: Callable[[Appended | UnavailableError], object]) -> None:
-        key = append.push.key
+    def append(self, appends: Sequence[Append], answered: Answered) -> None:
+        for append in appends:
+            self._check(append.push.key, append.floor)
+        super().append(appends, answered)
+
+    def _check(self, key: str, floor: int) -> None:
         channel, mid = self._process.highest.get(key, (None, 0))
-        if channel is not None and channel is self._process.comet.channels.get(key) and append.floor < mid:
-            self._process.world.violated(2, key, f"{mid} was delivered, but the floor of a push is {append.floor}")
-        super().append(append, answered)
+        if channel is not None and channel is self._process.comet.channels.get(key) and floor < mid:
+            self._process.world.violated(2, key, f"{mid} was delivered, but the floor of a push is {floor}")
 
 
 class CometProcess(Process):
@@ -149,13 +153,14 @@ class WebProcess(Process):
 
         self.messages = Messages(self.clock, self.coordination, connect, RPC)
         self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
-        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, Counters())
+        later = partial(self.clock.callLater, 0)
+        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, later, Counters())
         self.offline = Offline(self.messages, lambda: False, Counters())
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
         answer: Deferred[Pushed] = Deferred()
-        self.publisher.push(key, body, expire, push_id, answer.callback)
+        self.publisher.push_soon(Wish(key, body, expire, push_id), answer.callback)
         return answer
 
     def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:

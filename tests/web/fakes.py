@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -110,9 +111,10 @@ class FakeComets(FakeNodes):
         self.most_held = 0
         self._first: dict[tuple[str, str], Pushed] = {}
 
-    def push(self, push: Push, answered: Callable[[Pushed], object]) -> None:
-        self.pushes.append(push)
-        self.held.append((push, answered))
+    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+        for place, push in enumerate(pushes):
+            self.pushes.append(push)
+            self.held.append((push, partial(answered, place)))
         self.most_held = max(self.most_held, len(self.held))
         if not self.hold:
             self.answer_all()
