@@ -239,6 +239,7 @@ def test_live_messages_during_a_long_resume_come_once_and_in_order() -> None:
     wire.reads = True
     wire.read_all()
     session.heard(1, world.clock.seconds())
+    world.turns()
     mids.append(world.pushed(b"%d" % len(mids)))
     assert wire.out == H + frames(world, mids[:-1]) + H + frame(mids[-1], b"%d" % (len(mids) - 1))
     assert other.out == H + frames(world, mids)
