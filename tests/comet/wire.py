@@ -38,22 +38,10 @@ from gopush.rpc.model import NodeInfo, Push, Pushed, Token
 from gopush.rpc.settings import RpcSettings
 from gopush.stat import Statistics
 from tests.conftest import reactor
+from tests.leaping import LeapingClock
 
 PATIENCE = 30.0
 FOREIGN_NODE = NodeInfo("node2", 0, ("elsewhere:1",))
-
-
-class LeapingClock:
-    """The reactor calls, but deadlines are seen on a clock that only tests put on."""
-
-    def __init__(self) -> None:
-        self.now = float(reactor.seconds())
-
-    def seconds(self) -> float:
-        return self.now
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
-        return reactor.callLater(delay, callable, *args, **kwargs)
 
 
 class CometServer:

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from twisted.internet.task import Clock
 
+from gopush.clock import Clock
 from gopush.rpc.coordination import StaticCoordination, View
 from gopush.rpc.model import NodeInfo
 from gopush.web.service import Web

@@ -17,6 +17,7 @@ from gopush.rpc.listening import refuse_open_admin
 from gopush.web.keys import ApiKeys, Caller, make, parse
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
+from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld
 
 ADMIN_CALLS = (
@@ -132,7 +133,7 @@ def test_a_reload_reads_what_looks_unchanged(tmp_path: Path) -> None:
 def test_a_key_may_have_a_limit_of_pushes_per_second(make_world: MakeWorld, tmp_path: Path) -> None:
     key, line = make("slow")
     free, free_line = make("fast")
-    time = Clock()
+    time = LeapingClock()
     world = make_world(time, api_keys=str(write(tmp_path / "keys", f"{line}:2", free_line)))
 
     def push(key: str) -> int:
@@ -141,20 +142,20 @@ def test_a_key_may_have_a_limit_of_pushes_per_second(make_world: MakeWorld, tmp_
     assert [push(key) for _ in range(4)] == [200, 200, 429, 429]
     assert [push(free) for _ in range(20)] == [200] * 20
     assert world.web.counters.limited_keys == 2
-    world.in_reactor(time.advance, 1)
+    time.now += 1
     assert [push(key) for _ in range(3)] == [200, 200, 429]
 
 
 def test_many_pushes_in_one_call_are_counted_one_by_one(make_world: MakeWorld, tmp_path: Path) -> None:
     key, line = make("slow")
-    time = Clock()
+    time = LeapingClock()
     world = make_world(time, api_keys=str(write(tmp_path / "keys", f"{line}:3")))
     many = world.post("/1/admin/push/mprivate", b'{"m":"1","k":"a,b,c,d,e,f"}', bearer(key), expire="0")
     assert many.status == 200
     assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 429
     world.in_reactor(time.advance, 1)  # three of six are made up for
     assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 429
-    world.in_reactor(time.advance, 1)
+    time.now += 1
     assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 200
 
 
