@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.rpc.model import Append, Appended, Head, Message, Page, mid_at, next_mid
+from gopush.rpc.model import Append, Appended, Head, Message, Page, Push, mid_at, next_mid
 
 PAGE_BYTES = 1 << 20
 """Bodies of one page at most, where it holds more than one message."""
@@ -44,6 +44,11 @@ def sequence(append: Append, last: int, first: First | None, now: float) -> Appe
     if now > append.push.deadline:
         return REFUSED
     return Appended(RET_OK, next_mid(last, append.floor, mid_at(now)), last, False)
+
+
+def remembered_until(push: Push, now: float) -> float:
+    """When the id of a push that is appended now may be forgotten: web's own once no repeat can be stored any more."""
+    return now + push.dedupe if push.dedupe else push.deadline + 1
 
 
 def page_bytes(reads: int) -> int:

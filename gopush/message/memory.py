@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
 from gopush.message.counters import StoreNumbers
-from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, sequence
+from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, remembered_until, sequence
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
@@ -111,7 +111,7 @@ class MemoryStore:
 
     @staticmethod
     def _remember(log: Log, append: Append, answer: Appended, now: float) -> None:
-        until = now + append.push.dedupe
+        until = remembered_until(append.push, now)
         if answer.repeat:
             until = max(until, log.firsts[append.push.id].until)
         log.firsts[append.push.id] = First(answer.mid, answer.previous, until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gopush.errors import RET_OK
-from gopush.message.log import First, sequence
+from gopush.message.log import First, remembered_until, sequence
 from gopush.rpc.model import Append, Appended
 
 
@@ -47,8 +47,9 @@ class Batch:
         answer = sequence(append, log.last, first, now)
         if answer.ret != RET_OK:
             return answer
-        if push.id and (first is None or not answer.repeat or first.until < now + push.dedupe):
-            self.firsts[name] = First(answer.mid, answer.previous, now + push.dedupe)
+        until = remembered_until(push, now)
+        if push.id and (first is None or not answer.repeat or first.until < until):
+            self.firsts[name] = First(answer.mid, answer.previous, until)
         if not answer.repeat:
             self._keep(append, log, answer.mid)
         return answer

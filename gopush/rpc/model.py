@@ -59,8 +59,9 @@ class Message(NamedTuple):
 class Push(NamedTuple):
     """A publisher's wish, as web hands it to a comet.
 
-    `expire`: seconds to keep it (0: sequence only). `id`: tells repeats apart; it is remembered for `dedupe` seconds.
-    `deadline`: seconds since the epoch; the store refuses the push after it.
+    `expire`: seconds to keep it (0: sequence only). `id`: tells repeats for the same key apart; empty: nothing does.
+    `dedupe`: seconds that a publisher's id is remembered; 0: the id is web's own, and remembered until the deadline,
+    which all repeats have in common. `deadline`: seconds since the epoch; the store refuses the push after it.
     """
 
     key: str

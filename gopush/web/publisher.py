@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
 from math import ceil
-from secrets import token_urlsafe
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -17,6 +15,7 @@ from gopush.errors import RET_INTERNAL
 from gopush.rpc.model import Push, Pushed
 from gopush.web import params
 from gopush.web.counters import Counters
+from gopush.web.own_ids import OwnIds
 from gopush.web.peers import Comets
 from gopush.web.settings import HttpSettings
 
@@ -53,7 +52,6 @@ class Publisher:
         self.latency = Distribution()
         self._comets = comets
         self._deadline = deadline
-        self._dedupe_own = ceil(2 * deadline)
         self._now = now
         self._later = later
         self._gathered: list[tuple[Wish, Callable[[Pushed], object]]] = []
@@ -61,8 +59,7 @@ class Publisher:
         self._settings = settings
         self._second = 0
         self._in_second: Counter[str] = Counter()
-        self._prefix = token_urlsafe(9)
-        self._serial = count()
+        self._own_ids = OwnIds()
 
     def push(self, wishes: Sequence[Wish], answered: Answered) -> None:
         """Push, in order; `answered` is called once for each wish, with its place. Never fails.
@@ -75,8 +72,7 @@ class Publisher:
             wishes = [wishes[place] for place in places]
         if wishes:
             now = self._now()
-            pushes = [self._made(wish, now) for wish in wishes]
-            self._comets.push(pushes, partial(self._answered, now, places, answered))
+            self._comets.push(self._made(wishes, now), partial(self._answered, now, places, answered))
 
     def push_soon(self, wish: Wish, answered: Callable[[Pushed], object]) -> None:
         """Push at the end of this turn, together with what else comes in it."""
@@ -103,13 +99,14 @@ class Publisher:
         gathered, self._gathered = self._gathered, []
         self.push([wish for wish, _ in gathered], lambda place, pushed: gathered[place][1](pushed))
 
-    def _made(self, wish: Wish, now: float) -> Push:
-        key, body, expire, push_id = wish
-        if push_id is None:
-            return Push(
-                key, body, expire, f"{self._prefix}{next(self._serial)}", self._dedupe_own, now + self._deadline
-            )
-        return Push(key, body, expire, push_id, ceil(self._settings.dedupe), now + self._deadline)
+    def _made(self, wishes: Sequence[Wish], now: float) -> list[Push]:
+        deadline, dedupe, own_id = now + self._deadline, ceil(self._settings.dedupe), self._own_ids.take
+        return [
+            Push(key, body, expire, own_id(key), 0, deadline)
+            if push_id is None
+            else Push(key, body, expire, push_id, dedupe, deadline)
+            for key, body, expire, push_id in wishes
+        ]
 
     def _within_rates(self, wishes: Sequence[Wish], answered: Answered) -> list[int]:
         """The places of what does not come too often; the rest is answered."""

@@ -71,6 +71,9 @@ def test_everything_expires_and_bears_the_prefix(connect: Connect) -> None:
     with RedisServer() as server:
         subject = connect(server, prefix="here:", store=3)
         subject.append(*[subject.item(f"key{n % 7}", id=f"{n}", expire=n % 4, dedupe=5) for n in range(100)])
+        for n in range(3):
+            subject.append(*[subject.item(f"own{n}{m}", id="own", dedupe=0, deadline=time.time() + 5) for m in "abc"])
+        subject.push("late", id="late", dedupe=0, deadline=time.time() - 1)
         subject.push("passing", expire=0)
         subject.push("passing", expire=30)
         subject.delete("key1")
@@ -86,6 +89,15 @@ def test_everything_expires_and_bears_the_prefix(connect: Connect) -> None:
         assert day <= server.call("TTL", "here:h:key1") <= day + 130
         assert 30 <= server.call("TTL", "here:m:passing") <= 100
         assert server.call("TTL", "here:i:key0\0" + "98") <= 5
+        assert server.call("PTTL", "here:o:own") <= 8000
+        assert b"here:o:late" not in keys
+
+
+def test_an_own_id_is_not_forgotten_earlier_for_a_later_batch(connect: Connect, redis: RedisServer) -> None:
+    subject = connect(redis, prefix="own:")
+    for key, seconds in (("a", 30), ("b", 100), ("c", 10)):
+        subject.push(key, id="x", dedupe=0, deadline=subject.now() + seconds)
+    assert 95 <= redis.call("TTL", "own:o:x") <= 103
 
 
 def test_a_log_used_again_and_again_keeps_its_expiry_ahead(connect: Connect, redis: RedisServer) -> None:
@@ -284,10 +296,11 @@ def test_wait_wants_replicas(connect: Connect) -> None:
 def test_a_repeat_writes_before_it_waits(connect: Connect, redis: RedisServer) -> None:
     """So that WAIT is about the repeat, and not about nothing."""
     subject = connect(redis, prefix="repeat:")
-    subject.push(id="a")
-    before = _dirty(redis)
-    assert subject.push(id="a").repeat
-    assert _dirty(redis) > before
+    for dedupe in (60, 0):
+        subject.push(id="a", dedupe=dedupe)
+        before = _dirty(redis)
+        assert subject.push(id="a", dedupe=dedupe).repeat
+        assert _dirty(redis) > before
 
 
 def _dirty(server: RedisServer) -> int:

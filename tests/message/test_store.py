@@ -199,6 +199,37 @@ def test_an_id_is_remembered_for_its_time_and_then_forgotten(subject: Subject) -
     assert subject.push(id="long").repeat, "a repeat never shortens it"
 
 
+def test_an_own_id_is_shared_by_keys_and_known_again(subject: Subject) -> None:
+    """In the same batch, and in later ones."""
+    before = subject.push("b")
+    a, b, again = subject.append(*[subject.item(key, id="own", dedupe=0) for key in ("a", "b", "a")])
+    assert (a.repeat, b.repeat, b.previous) == (False, False, before.mid)
+    assert again == a._replace(repeat=True)
+    mixed = subject.append(*[subject.item(key, id="own", dedupe=0) for key in ("a\N{SNOWMAN}", "b", "c", "ab", "a")])
+    assert [answer.repeat for answer in mixed] == [False, True, False, False, True]
+    assert (mixed[1], mixed[4]) == (b._replace(repeat=True), again)
+    assert [len(subject.read(key)) for key in ("a", "b", "ab")] == [1, 2, 1]
+
+
+def test_an_own_id_is_remembered_until_the_latest_deadline_and_then_forgotten(subject: Subject) -> None:
+    now = subject.now()
+    ends = {"short": now + 0.5, "long": now + 60, "short again": now + 0.5}
+    for key, deadline in ends.items():
+        subject.push(key, id="own", dedupe=0, deadline=deadline)
+    subject.push("k", id="other", dedupe=0, deadline=now + 0.5)
+    subject.wait(4)
+    subject.purge()
+    assert subject.push("long", id="own", dedupe=0).repeat
+    assert not subject.push("k", id="other", dedupe=0).repeat
+
+
+def test_own_ids_by_the_thousand(subject: Subject) -> None:
+    items = [subject.item(f"{n}", id="own", dedupe=0) for n in range(2500)]
+    first = subject.append(*items)
+    assert not any(answer.repeat for answer in first)
+    assert subject.append(*items) == [answer._replace(repeat=True) for answer in first]
+
+
 def test_after_its_deadline_nothing_is_stored(subject: Subject) -> None:
     first = subject.push(id="a")
     late = subject.now() - 1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.message.log import remembered_until
 from gopush.rpc.model import MID_STEP, Append, Appended, Head, Message, Read, mid_at
 from tests.message.conftest import OpenStore
 from tests.message.subject import Subject
@@ -16,6 +17,8 @@ from tests.message.subject import Subject
 KEYS = st.sampled_from(["a", "b", "\N{SNOWMAN}"])
 STORE = 4
 SECONDS_AHEAD = 30
+OWN = "own"
+"""How web's own ids begin here: they are remembered until the deadline."""
 
 
 @dataclass
@@ -38,7 +41,7 @@ def pushes(draw: st.DrawFn) -> dict[str, object]:
         "key": draw(KEYS),
         "body": draw(st.binary(max_size=6)),
         "expire": draw(st.sampled_from([0, 3, 600, 600])),
-        "id": draw(st.sampled_from(["", "", "x", "y"])),
+        "id": draw(st.sampled_from(["", "", "x", "y", OWN, f"{OWN}2"])),
         "dedupe": draw(st.sampled_from([5, 60])),
         "ahead": draw(st.sampled_from([None, None, None, 0, SECONDS_AHEAD])),
         "late": draw(st.sampled_from([False, False, False, True])),
@@ -79,6 +82,8 @@ class Machine(RuleBasedStateMachine):
         deadline = now - 1 if late else now + 60
         if self.subject.clock is None:  # no time to be short of: it may stand still for seconds in a busy machine
             expire, dedupe = min(expire, 1) * 600, 60
+        if id.startswith(OWN):
+            id, dedupe = f"{id}{Machine.run}", 0
         return self.subject.item(
             self.name(key), body, expire=expire, id=id, dedupe=dedupe, floor=floor, deadline=deadline
         )
@@ -89,7 +94,7 @@ class Machine(RuleBasedStateMachine):
         first, until = log.firsts.get(push.id, (None, 0.0))
         if first is not None and now < until:
             assert answer == first._replace(repeat=True)
-            log.firsts[push.id] = (first, max(until, now + push.dedupe))
+            log.firsts[push.id] = (first, max(until, remembered_until(push, now)))
         elif now > push.deadline:
             assert answer == Appended(RET_INTERNAL, 0, 0, False)
         else:
@@ -103,7 +108,7 @@ class Machine(RuleBasedStateMachine):
         assert least <= answer.mid <= max(least, mid_at(self.subject.now()))
         log.last = answer.mid
         if push.id:
-            log.firsts[push.id] = (answer, now + push.dedupe)
+            log.firsts[push.id] = (answer, remembered_until(push, now))
         if push.expire:
             log.messages.append((answer.mid, now + push.expire, push.body))
 

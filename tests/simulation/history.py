@@ -106,7 +106,7 @@ class History:
         record = first.record
         if not answer.repeat or (answer.mid, answer.previous) != (record.mid, record.previous):
             self._violated(6, push, f"is a repeat of {record.mid} and was answered {answer}")
-        first.until = max(first.until, store_now + push.dedupe)
+        first.until = max(first.until, _remembered_until(push, store_now))
 
     def _check_sequence(self, history: KeyHistory, append: Append, answer: Appended, store_now: float) -> None:
         mid, clock_mid = answer.mid, mid_at(store_now)
@@ -122,7 +122,7 @@ class History:
         record.reused = record.mid <= history.highest_lost
         history.records.append(record)
         history.by_mid.setdefault(record.mid, []).append(record)
-        history.firsts[push.id] = First(record, store_now + push.dedupe)
+        history.firsts[push.id] = First(record, _remembered_until(push, store_now))
         history.last = record.mid
         self._world.note("append", push.key, push.body[:24].decode(), record.mid - self._world.first_mid, push.expire)
 
@@ -183,6 +183,10 @@ class History:
 
     def _violated(self, rule: int, push: Push, what: str) -> None:
         self._world.violated(rule, push.key, f"the push {push.body[:24]!r} {what}")
+
+
+def _remembered_until(push: Push, store_now: float) -> float:
+    return store_now + push.dedupe if push.dedupe else push.deadline
 
 
 class StoreTime:

@@ -39,7 +39,7 @@ local function text(number)
   return found
 end
 
-local function sequence(log, key, id_name, floor, expire, dedupe, body)
+local function sequence(log, key, floor, expire, body)
   local previous = log.last
   local mid = math.max(previous + 16, floor + 16, clock_mid)
   local expires = now + expire
@@ -53,17 +53,64 @@ local function sequence(log, key, id_name, floor, expire, dedupe, body)
     log.soonest = math.min(log.soonest, expires)
     log.stored = log.stored + 1
   end
-  if id_name and dedupe > 0 then
-    call('SET', id_name, struct.pack('>dd', mid, previous), 'EX', text(dedupe))
-  end
   return mid, previous
 end
 
 -- Also lengthens the memory of the id where the repeat asks for that. This write is what WAIT waits for: perhaps the
 -- replicas never had the first one.
-local function repeated(id_name, first, dedupe)
+local function lengthen(id_name, dedupe)
   call('PEXPIRE', id_name, text(math.max(call('PTTL', id_name), dedupe * 1000, 1)))
-  return struct.unpack('>dd', first)
+end
+
+-- The own ids of this batch. Many pushes share one, so that it is read and written once for all of them.
+local own_ids = {}
+
+local function open_own(id)
+  local own = {name = own_name(id), known = '', ends = 0, deadline = 0, firsts = {}, added = {}}
+  local packed = call('GET', own.name)
+  if packed then
+    own.known = string.sub(packed, 1, -9)
+    own.ends = struct.unpack('>d', packed, #packed - 7)
+    own.size = #own.known
+  end
+  own_ids[id] = own
+  return own
+end
+
+-- Mostly a key is new to the id, and to see that nothing must be unpacked.
+local function first_under(own, key)
+  if own.known ~= '' and string.find(own.known, key .. '\0', 1, true) then
+    local at = 1
+    while at <= #own.known do
+      local name, _, _, after = struct.unpack('>sdd', own.known, at)
+      own.firsts[name] = string.sub(own.known, at, after - 1)
+      at = after
+    end
+    own.known = ''
+  end
+  return own.firsts[key]
+end
+
+local function remember(own, key, deadline, mid, previous)
+  local first = struct.pack('>sdd', key, mid, previous)
+  own.firsts[key] = first
+  own.added[#own.added + 1] = first
+  own.deadline = math.max(own.deadline, deadline)
+end
+
+-- Writes also where all were repeats, for WAIT's sake, but not where nothing is known: then all were refused. It ends a
+-- second or two after the latest deadline, which an earlier batch may have brought.
+local function settle_own(own)
+  local ends = math.max(own.ends, math.ceil(own.deadline) + 1)
+  local added = table.concat(own.added) .. struct.pack('>d', ends)
+  if own.size then
+    call('SETRANGE', own.name, own.size, added)
+    if ends > own.ends then
+      call('EXPIREAT', own.name, text(ends))
+    end
+  elseif #own.added > 0 then
+    call('SET', own.name, added, 'EX', text(math.ceil(ends - now)))
+  end
 end
 
 -- Writes a list anew, a piece at a time: a call takes no more than some thousand arguments.
@@ -134,21 +181,33 @@ local answers = {}
 local n = 2
 for at = 4, #args, 7 do
   local key, id, floor, deadline, expire, dedupe, body = unpack(args, at, at + 6)
-  local id_name = id ~= '' and prefix .. 'i:' .. key .. '\0' .. id
-  local first = id_name and call('GET', id_name)
+  local own = id ~= '' and dedupe == 0 and (own_ids[id] or open_own(id))
+  local id_name = id ~= '' and dedupe > 0 and prefix .. 'i:' .. key .. '\0' .. id
+  local first = own and first_under(own, key) or id_name and call('GET', id_name)
   local ret, mid, previous = 0, 0, 0
   if first then
-    mid, previous = repeated(id_name, first, dedupe)
+    mid, previous = struct.unpack('>dd', first, #first - 15)
+    if id_name then
+      lengthen(id_name, dedupe)
+    end
   elseif now > deadline then
     ret = 65535
   else
-    mid, previous = sequence(logs[key] or open(key), key, id_name, floor, expire, dedupe, body)
+    mid, previous = sequence(logs[key] or open(key), key, floor, expire, body)
+    if own then
+      remember(own, key, deadline, mid, previous)
+    elseif id_name then
+      call('SET', id_name, struct.pack('>dd', mid, previous), 'EX', text(dedupe))
+    end
   end
   answers[n + 1], answers[n + 2], answers[n + 3], answers[n + 4] = ret, mid, previous, first and true or false
   n = n + 4
 end
 for key, log in pairs(logs) do
   settle(key, log)
+end
+for _, own in pairs(own_ids) do
+  settle_own(own)
 end
 answers[1], answers[2] = trimmed, expired
 return cmsgpack.pack(answers)

@@ -1,10 +1,12 @@
 -- Stands before every script: its one argument, a list packed by msgpack, and the server's clock.
 --
 -- Mids are doubles here: exact, as multiples of 16 below 2^57 are; only their text needs care (%.0f).
--- What belongs to a log is kept under four names, all of which expire:
+-- All names expire:
 --   h:<key>        string: last mid, highest trimmed mid, soonest expiry, end of m:<key> (doubles)
 --   m:<key>        list, mids ascending: mid and expiry (doubles), then the body
---   i:<key>\0<id>  string: mid and previous mid (doubles) of the id's first append
+--   i:<key>\0<id>  string: mid and previous mid (doubles) of the first append under a publisher's id
+--   o:<id>         string: for each key that was pushed to under an own id of web's: key, \0, mid and previous mid
+--                  (doubles) of the first append; then when this name ends (double)
 --   t:<key>        sorted set: score = when the token ends, member = its digest
 local call = redis.call
 local args = cmsgpack.unpack(ARGV[1])
@@ -14,4 +16,5 @@ local now = time[1] + time[2] / 1000000
 
 local function head_name(key) return prefix .. 'h:' .. key end
 local function messages_name(key) return prefix .. 'm:' .. key end
+local function own_name(id) return prefix .. 'o:' .. id end
 local function tokens_name(key) return prefix .. 't:' .. key end
