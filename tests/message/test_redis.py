@@ -344,8 +344,11 @@ def test_a_password(connect: Connect) -> None:
 def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connect) -> None:
     with RedisServer("maxmemory-policy noeviction") as server, logged() as lines:
         subject = connect(server)
+        own = subject.push("own", id="own", dedupe=0)
         first = subject.push(id="first")
         server.call("CONFIG", "SET", "maxmemory", "1")
+        again = subject.append(subject.item(id="first"), subject.item("own", id="own", dedupe=0))
+        assert again == [answer._replace(repeat=True) for answer in (first, own)], "a repeat needs no memory"
         for _ in range(3):
             answers = subject.append(subject.item(), subject.item(id="first"), subject.item())
             assert {answer.ret for answer in answers} == {RET_INTERNAL}

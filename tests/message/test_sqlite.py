@@ -142,6 +142,7 @@ def test_what_expired_leaves_the_file(open_store: OpenStore) -> None:
     subject = open_store("sqlite", head_life=10)
     for n in range(5):
         subject.append(*[subject.item(f"key{n}{m}", id=f"{m}", expire=m % 3, dedupe=5) for m in range(200)])
+    subject.push("own", expire=1, id="own", dedupe=0)
     subject.create_token("k", b"d", int(subject.now()) + 5)
     subject.wait(100)
     for _ in range(20):

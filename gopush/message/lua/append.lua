@@ -98,17 +98,17 @@ local function remember(own, key, deadline, mid, previous)
   own.deadline = math.max(own.deadline, deadline)
 end
 
--- Writes also where all were repeats, for WAIT's sake, but not where nothing is known: then all were refused. It ends a
--- second or two after the latest deadline, which an earlier batch may have brought.
+-- It ends a second or two after the latest deadline, which an earlier batch may have brought. Where all were repeats,
+-- EXPIREAT is what WAIT waits for; where nothing is known, all were refused.
 local function settle_own(own)
   local ends = math.max(own.ends, math.ceil(own.deadline) + 1)
-  local added = table.concat(own.added) .. struct.pack('>d', ends)
+  local added = #own.added > 0 and table.concat(own.added) .. struct.pack('>d', ends)
   if own.size then
-    call('SETRANGE', own.name, own.size, added)
-    if ends > own.ends then
-      call('EXPIREAT', own.name, text(ends))
+    if added then
+      call('SETRANGE', own.name, own.size, added)
     end
-  elseif #own.added > 0 then
+    call('EXPIREAT', own.name, text(ends))
+  elseif added then
     call('SET', own.name, added, 'EX', text(math.ceil(ends - now)))
   end
 end
