@@ -5,7 +5,7 @@ from __future__ import annotations
 from gopush.embedded.node import NAME, EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
-from gopush.process import RoleOptions, start_errors, steady
+from gopush.process import RoleOptions, process_reactor, start_errors
 from gopush.role import Role
 
 
@@ -17,9 +17,7 @@ class Options(RoleOptions):
 
 def makeService(options: Options) -> Role:
     """What twistd runs."""
-    from twisted.internet import reactor
-
-    steady(reactor)
+    reactor = process_reactor()
     with start_errors():
         node = EmbeddedNode(reactor, options.settings)
     garbage.tame()
