@@ -17,6 +17,7 @@ from gopush.http.routing import AnyRoute, Route, RouteTable, StreamRoute, always
 
 HEAD_LIMIT = 16 << 10
 _ENDLESS = 1 << 63
+_SPACE, _TAB = b" \t"
 _ASCII = bytes(range(128)).decode()
 
 
@@ -161,7 +162,7 @@ class RequestParser:
         name = name.lower()
         if name in self._headers:
             self._headers[name] += b", " + value
-        elif b" " in name or b"\t" in name:
+        elif _SPACE in name or _TAB in name:
             raise RefusedError(plain(400), None, False)
         else:
             self._headers[name] = value

@@ -10,31 +10,33 @@ from urllib.parse import unquote_to_bytes
 
 from gopush.errors import ParameterError
 
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 class Form:
     """Form-encoded names and values: of a repeated name the first one counts (protocol.md, section 4)."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_escaped", "_values")
 
     def __init__(self, encoded: bytes) -> None:
-        self._values: dict[bytes, bytes] = {}
-        for pair in encoded.split(b"&"):
-            name, _, value = pair.partition(b"=")
-            self._values.setdefault(name if name.isalnum() else _plain(name), value)
+        text = encoded.decode("latin-1")
+        self._escaped = "%" in text or "+" in text or not text.isascii()
+        self._values: dict[str, str] = {}
+        for pair in text.split("&"):
+            name, _, value = pair.partition("=")
+            if self._escaped:
+                name = _plain(name).decode("utf-8", "surrogateescape")
+            self._values.setdefault(name, value)
 
     def get(self, name: str) -> str | None:
         """The value of `name`, None where it is absent. Raises ParameterError where it is not UTF-8."""
-        encoded = self._values.get(name.encode())
-        if encoded is None:
-            return None
-        if encoded.isalnum():  # ASCII alone, with nothing to decode
-            return encoded.decode()
-        if b"%" in encoded and _BAD_ESCAPE.search(encoded):
+        value = self._values.get(name)
+        if value is None or not self._escaped:
+            return value
+        if "%" in value and _BAD_ESCAPE.search(value):
             raise ParameterError(f"{name} is not form-encoded")
         try:
-            return _plain(encoded).decode()
+            return _plain(value).decode()
         except UnicodeDecodeError:
             raise ParameterError(f"{name} is not UTF-8") from None
 
@@ -43,10 +45,9 @@ class Form:
         return self.get(name) or ""
 
 
-def _plain(encoded: bytes) -> bytes:
-    if b"+" in encoded:
-        encoded = encoded.replace(b"+", b" ")
-    return unquote_to_bytes(encoded) if b"%" in encoded else encoded
+def _plain(encoded: str) -> bytes:
+    """What was encoded in bytes that are letters here (Latin-1)."""
+    return unquote_to_bytes(encoded.replace("+", " ").encode("latin-1"))
 
 
 class Request:

@@ -36,7 +36,8 @@ def snap(cursor: int) -> int:
 
 def is_key(key: str) -> bool:
     """Whether `key` may name a channel: 1 to 255 bytes of UTF-8 without control characters."""
-    return 0 < len(key.encode("utf-8", "replace")) <= MAX_KEY_BYTES and is_plain(key)
+    size = len(key) if key.isascii() else len(key.encode("utf-8", "replace"))
+    return 0 < size <= MAX_KEY_BYTES and is_plain(key)
 
 
 def is_plain(text: str) -> bool:

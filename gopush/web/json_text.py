@@ -161,11 +161,13 @@ def _next(text: str, at: int, closer: str) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    return _space.match(text, at).end()  # type: ignore[union-attr]
+    if text[at : at + 1] in " \t\n\r":  # or nothing at all
+        return _space.match(text, at).end()  # type: ignore[union-attr]
+    return at
 
 
 def _expect_end(text: str, at: int) -> None:
-    if _skip(text, at) != len(text):
+    if at < len(text) and _skip(text, at) < len(text):
         raise _wrong(at)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from gopush.errors import ParameterError
 from gopush.http.request import Form
 from gopush.rpc.model import MAX_ID_BYTES, MAX_INT64, is_key
 
-_DECIMAL = re.compile("[0-9]{1,19}")
+_DIGITS = len(str(MAX_INT64))
 
 
 def key(form: Form, name: str) -> str:
@@ -25,9 +23,9 @@ def valid_key(value: object) -> str:
 
 def decimal(value: str, most: int) -> int:
     """A plain decimal from 0 to `most`: ASCII digits alone."""
-    if not _DECIMAL.fullmatch(value) or int(value) > most:
-        raise ParameterError(f"no decimal from 0 to {most}")
-    return int(value)
+    if value.isdecimal() and value.isascii() and len(value) <= _DIGITS and (number := int(value)) <= most:
+        return number
+    raise ParameterError(f"no decimal from 0 to {most}")
 
 
 def cursor(form: Form, name: str) -> int:
