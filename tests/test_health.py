@@ -26,7 +26,7 @@ class World:
         self.outcome: Deferred[None] | None = succeed(None)
         route = Health(self.clock, self._check).routes()["/health"]["GET"]
         assert isinstance(route, Route)
-        self._handler = route.handler
+        self._handler: Any = route.handler
 
     def _check(self) -> Deferred[None]:
         self.checks += 1

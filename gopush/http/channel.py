@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -13,7 +12,7 @@ from gopush.http.exchange import Exchange, call
 from gopush.http.output import Output
 from gopush.http.parser import RefusedError, RequestParser
 from gopush.http.request import Request
-from gopush.http.response import CONTINUE, Renderer
+from gopush.http.response import CONTINUE, Renderer, Response
 from gopush.http.routing import Route, StreamRoute, always
 from gopush.http.stream import StreamExchange
 from gopush.timers import NO_SLOT
@@ -122,12 +121,12 @@ class HttpChannel:
             self._start_parked()
             return
         result = call(route, request)
-        if isinstance(result, Deferred):
+        if isinstance(result, Response):
+            self._gather(self.renderer.render(result, request))
+        else:
             exchange = Exchange(self, request, route)
             self._waiting.append(exchange)
             exchange.answer_with(result)
-        else:
-            self._gather(self.renderer.render(result, request))
 
     def stream(self, request: Request, route: StreamRoute) -> StreamExchange:
         """See Sink."""

@@ -10,8 +10,8 @@ from twisted.python.failure import Failure
 
 from gopush.errors import ParameterError
 from gopush.http.request import Request
-from gopush.http.response import TEXT, Renderer, Response, plain
-from gopush.http.routing import Route
+from gopush.http.response import TEXT, Later, Renderer, Response, plain
+from gopush.http.routing import Answered, Route
 
 log = Logger()
 
@@ -57,15 +57,16 @@ class Exchange:
 
     def start(self) -> None:
         """Call the handler; the channel hears of a later answer by answered()."""
-        result = call(self._route, self._request)
-        if isinstance(result, Deferred):
-            self.answer_with(result)
+        self.answer_with(call(self._route, self._request))
+
+    def answer_with(self, result: Answered) -> None:
+        """Answer with what the handler has answered, or will."""
+        if isinstance(result, Later):
+            result.then(self._finish)
+        elif isinstance(result, Deferred):
+            result.addCallbacks(self._finish, self._failed)
         else:
             self._finish(result)
-
-    def answer_with(self, result: Deferred[Response]) -> None:
-        """Answer with what the handler's Deferred gives."""
-        result.addCallbacks(self._finish, self._failed)
 
     def drained(self) -> None:
         """The client has read what was written: nothing to do."""
@@ -82,7 +83,7 @@ class Exchange:
         self._channel.answered()
 
 
-def call(route: Route, request: Request) -> Response | Deferred[Response]:
+def call(route: Route, request: Request) -> Answered:
     """What the handler answers; a parameter error is answered 400, another error is logged and answered 500."""
     try:
         return route.handler(request)

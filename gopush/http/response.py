@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
@@ -25,6 +26,30 @@ class Response(NamedTuple):
 def plain(status: int, *headers: tuple[str, str]) -> Response:
     """A response that only names its status."""
     return Response(status, TEXT, HTTPStatus(status).phrase.encode() + b"\n", headers)
+
+
+class Later:
+    """A response that comes later, by a plain call: for what is asked so often that a Deferred would be felt."""
+
+    __slots__ = ("_response", "_take")
+
+    def __init__(self) -> None:
+        self._response: Response | None = None
+        self._take: Callable[[Response], object] | None = None
+
+    def give(self, response: Response) -> None:
+        """This is it. To be called once."""
+        if self._take is None:
+            self._response = response
+        else:
+            self._take(response)
+
+    def then(self, take: Callable[[Response], object]) -> None:
+        """Have `take` called with the response, at once where it is there already."""
+        if self._response is None:
+            self._take = take
+        else:
+            take(self._response)
 
 
 class Renderer:

@@ -10,9 +10,10 @@ from urllib.parse import unquote_to_bytes
 from twisted.internet.defer import Deferred
 
 from gopush.http.request import Request
-from gopush.http.response import Response, plain
+from gopush.http.response import Later, Response, plain
 
-Handler = Callable[[Request], "Response | Deferred[Response]"]
+Answered = Response | Later | Deferred[Response]
+Handler = Callable[[Request], Answered]
 
 Refuse = Callable[[Request], "Response | None"]
 

@@ -9,11 +9,12 @@ from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.http.request import Form, Request
+from gopush.http.response import Later
 from gopush.http.routing import Route, Routes
 from gopush.rpc.envelope import json_string
 from gopush.rpc.model import Pushed, is_key
 from gopush.web import json_text, params
-from gopush.web.answers import FailedError, api
+from gopush.web.answers import FailedError, answer, api, later_api
 from gopush.web.keys import spend
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher, Wish
@@ -31,7 +32,7 @@ class Admin:
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
-        push = {"POST": Route(api(self._push), self._settings.body)}
+        push = {"POST": Route(later_api(self._push), self._settings.body)}
         clean = {"POST": Route(api(self._clean))}
         return {
             "/1/admin/push/private": push,
@@ -41,7 +42,7 @@ class Admin:
             "/admin/msg/clean": clean,
         }
 
-    def _push(self, request: Request) -> Deferred[bytes]:
+    def _push(self, request: Request) -> Later:
         try:
             key = params.key(request.query, "key")
             expire = self._publisher.expire(request.query.text("expire"))
@@ -51,10 +52,10 @@ class Admin:
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
             raise
-        done: Deferred[bytes] = Deferred()
-        answered = partial(_settle, done, _wants_mid(request))
+        later = Later()
+        answered = partial(_settle, later, _wants_mid(request))
         self._publisher.push_soon(Wish(key, request.body, expire, push_id), answered)
-        return done
+        return later
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
         expire = self._publisher.expire(request.query.text("expire"))
@@ -101,11 +102,8 @@ def _wants_mid(request: Request) -> bool:
     return request.query.text("mid") == "1"
 
 
-def _settle(done: Deferred[bytes], with_mid: bool, pushed: Pushed) -> None:
-    if pushed.ret != RET_OK:
-        done.errback(FailedError(pushed.ret))
-    else:
-        done.callback(b'{"mid":%d}' % pushed.mid if with_mid else b"")
+def _settle(later: Later, with_mid: bool, pushed: Pushed) -> None:
+    later.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
 
 
 def _envelope(body: bytes) -> tuple[bytes, list[str]]:

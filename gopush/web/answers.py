@@ -20,8 +20,8 @@ from gopush.errors import (
     UnavailableError,
 )
 from gopush.http.request import Request
-from gopush.http.response import Response
-from gopush.http.routing import Handler
+from gopush.http.response import Later, Response
+from gopush.http.routing import Answered, Handler
 
 JSON = "application/json;charset=utf-8"
 JAVASCRIPT = "application/javascript;charset=utf-8"
@@ -56,8 +56,20 @@ class FailedError(Exception):
 def api(work: Work) -> Handler:
     """A handler of the admin API: `work` gives the data (b"" for none), or raises what `ret` stands for."""
 
-    def handle(request: Request) -> Response | Deferred[Response]:
-        return _answer(request, work, _bare)
+    def handle(request: Request) -> Answered:
+        return _answer(request, work, answer)
+
+    return handle
+
+
+def later_api(work: Callable[[Request], Later]) -> Handler:
+    """As api(), for work that makes its answer() itself, later."""
+
+    def handle(request: Request) -> Response | Later:
+        try:
+            return work(request)
+        except Exception as error:
+            return answer(*_failed(error, request))
 
     return handle
 
@@ -65,7 +77,7 @@ def api(work: Work) -> Handler:
 def callback_api(form: Form, work: Work) -> Handler:
     """As api(), for the public API: the answer may be wanted in a callback."""
 
-    def handle(request: Request) -> Response | Deferred[Response]:
+    def handle(request: Request) -> Answered:
         try:
             callback = request.query.text(form.callback)
         except ParameterError:
@@ -80,7 +92,7 @@ def callback_api(form: Form, work: Work) -> Handler:
 _Render = Callable[[int, bytes], Response]
 
 
-def _answer(request: Request, work: Work, render: _Render) -> Response | Deferred[Response]:
+def _answer(request: Request, work: Work, render: _Render) -> Answered:
     try:
         data = work(request)
     except Exception as error:
@@ -113,7 +125,8 @@ def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes]:
 _STORED = Response(200, JSON, b'{"ret":0}')
 
 
-def _bare(ret: int, data: bytes) -> Response:
+def answer(ret: int, data: bytes) -> Response:
+    """The answer of the admin API."""
     if not (ret or data):
         return _STORED
     return Response(200, JSON, _envelope(ret, b"", data))

@@ -16,7 +16,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from gopush.errors import ParameterError
 from gopush.http.channel import MAX_UNANSWERED
 from gopush.http.request import Request
-from gopush.http.response import Response
+from gopush.http.response import Later, Response
 from gopush.http.routing import Route, Routes
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
@@ -34,20 +34,31 @@ def echo(request: Request) -> Response:
     return text(b"|".join(parts))
 
 
-class Later:
-    """A handler that answers when it is told to."""
+class Told:
+    """A handler that answers when it is told to: by Deferreds, by plain calls, or by both in turn."""
 
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Request, Deferred[Response]]] = []
+    def __init__(self, *kinds: type[Deferred[Response] | Later]) -> None:
+        self.waiting: list[tuple[Request, Deferred[Response] | Later]] = []
+        self._kinds = kinds
 
-    def __call__(self, request: Request) -> Deferred[Response]:
-        answer: Deferred[Response] = Deferred()
+    def __call__(self, request: Request) -> Deferred[Response] | Later:
+        answer = self._kinds[len(self.waiting) % len(self._kinds)]()
         self.waiting.append((request, answer))
         return answer
 
     def answer(self, index: int) -> None:
         request, answer = self.waiting[index]
-        answer.callback(text(b"later " + request.query.text("q").encode()))
+        response = text(b"later " + request.query.text("q").encode())
+        if isinstance(answer, Later):
+            answer.give(response)
+        else:
+            answer.callback(response)
+
+
+def at_once(request: Request) -> Later:
+    later = Later()
+    later.give(echo(request))
+    return later
 
 
 def fails(request: Request) -> Response:
@@ -58,10 +69,11 @@ def refuses(request: Request) -> Response:
     raise ParameterError("q is wrong")
 
 
-def routes(later: Later | None = None) -> Routes:
+def routes(later: Told | None = None) -> Routes:
     found = {
         "/echo": {"GET": Route(echo), "POST": Route(echo, 1000)},
         "/post": {"POST": Route(echo, 2 * BIG)},
+        "/at-once": {"GET": Route(at_once)},
         "/fails": {"GET": Route(fails)},
         "/refuses": {"GET": Route(refuses)},
         "/big": {"GET": Route(lambda _: text(b"x" * BIG))},
@@ -72,6 +84,11 @@ def routes(later: Later | None = None) -> Routes:
 @pytest.fixture
 def server(serve: Serve) -> Server:
     return serve(routes())
+
+
+@pytest.fixture(params=[(Deferred,), (Later,), (Later, Deferred)], ids=["Deferred", "Later", "both"])
+def later(request: pytest.FixtureRequest) -> Told:
+    return Told(*request.param)
 
 
 def poll(condition: Callable[[], object]) -> None:
@@ -327,8 +344,7 @@ def test_errors_of_handlers(server: Server) -> None:
 # Pipelining
 
 
-def test_answers_come_in_the_order_of_the_requests(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_answers_come_in_the_order_of_the_requests(serve: Serve, in_reactor: InReactor, later: Told) -> None:
     with Client(serve(routes(later)).port) as client:
         requests = [b"/later?q=0", b"/echo?q=1", b"/later?q=2", b"/fails", b"/later?q=4", b"/echo?q=5"]
         client.send(b"".join(b"GET %b HTTP/1.1\r\n\r\n" % target for target in requests))
@@ -342,14 +358,16 @@ def test_answers_come_in_the_order_of_the_requests(serve: Serve, in_reactor: InR
         assert bodies[4:] == [b"later 4", b"GET|/echo|5|"]
 
 
-def test_pipelined_answers_of_one_segment_go_out_in_order_and_at_once(server: Server) -> None:
+@pytest.mark.parametrize("path", [b"/echo", b"/at-once"])
+def test_pipelined_answers_of_one_segment_go_out_in_order_and_at_once(server: Server, path: bytes) -> None:
     with Client(server.port) as client:
-        client.send(b"".join(b"GET /echo?q=%d HTTP/1.1\r\n\r\n" % number for number in range(1000)))
-        assert [client.answer().body for _ in range(1000)] == [b"GET|/echo|%d|" % n for n in range(1000)]
+        client.send(b"".join(b"GET %b?q=%d HTTP/1.1\r\n\r\n" % (path, number) for number in range(1000)))
+        assert [client.answer().body for _ in range(1000)] == [b"GET|%b|%d|" % (path, n) for n in range(1000)]
 
 
-def test_a_bounded_number_of_requests_is_worked_on_and_reading_stops(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_a_bounded_number_of_requests_is_worked_on_and_reading_stops(
+    serve: Serve, in_reactor: InReactor, later: Told
+) -> None:
     with Client(serve(routes(later)).port) as client:
         count = 700
         sent = b"".join(b"GET /later?q=%d HTTP/1.1\r\nX: %s\r\n\r\n" % (n, b"x" * 15_000) for n in range(count))
@@ -373,8 +391,7 @@ def test_nothing_is_answered_after_a_last_request(server: Server) -> None:
         assert client.closed()
 
 
-def test_who_closes_its_half_still_gets_its_answers(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_who_closes_its_half_still_gets_its_answers(serve: Serve, in_reactor: InReactor, later: Told) -> None:
     with Client(serve(routes(later)).port) as client:
         client.send(b"GET /later?q=1 HTTP/1.1\r\n\r\nGET /echo?q=2 HTTP/1.1\r\n\r\n")
         client.socket.shutdown(1)
@@ -386,8 +403,7 @@ def test_who_closes_its_half_still_gets_its_answers(serve: Serve, in_reactor: In
         assert client.closed()
 
 
-def test_an_answer_to_who_has_gone_goes_nowhere(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_an_answer_to_who_has_gone_goes_nowhere(serve: Serve, in_reactor: InReactor, later: Told) -> None:
     server = serve(routes(later))
     with Client(server.port) as client:
         client.send(b"GET /later HTTP/1.1\r\n\r\nGET /later HTTP/1.1\r\n\r\n")
@@ -479,8 +495,7 @@ def test_a_head_that_trickles_in_puts_nothing_off_but_a_body_does(serve: Serve) 
         assert steady.answer().body == b"POST|/echo||bbbbb"
 
 
-def test_who_waits_for_an_answer_is_not_idle(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_who_waits_for_an_answer_is_not_idle(serve: Serve, in_reactor: InReactor, later: Told) -> None:
     server = serve(routes(later), Clock())
     with Client(server.port) as client:
         client.send(b"GET /later?q=1 HTTP/1.1\r\n\r\n")
@@ -508,8 +523,9 @@ def test_who_does_not_read_its_answer_is_closed(serve: Serve) -> None:
 # The end
 
 
-def test_stop_closes_idle_connections_and_answers_the_others_first(serve: Serve, in_reactor: InReactor) -> None:
-    later = Later()
+def test_stop_closes_idle_connections_and_answers_the_others_first(
+    serve: Serve, in_reactor: InReactor, later: Told
+) -> None:
     server = serve(routes(later))
     with Client(server.port) as idle, Client(server.port) as busy:
         assert idle.request("GET", "/echo").status == 200

@@ -8,12 +8,12 @@ import time
 from twisted.internet.task import Clock
 
 from gopush.http.request import Request
-from gopush.http.response import Response, plain
+from gopush.http.response import Later, Response, plain
 from gopush.http.routing import Answer, Receiver, Route, Routes, StreamRoute
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve
-from tests.http.test_channel import Later, echo, poll
+from tests.http.test_channel import Told, echo, poll
 
 
 class Upper:
@@ -49,7 +49,7 @@ class Upper:
 class Streams:
     def __init__(self) -> None:
         self.opened: list[Upper] = []
-        self.later = Later()
+        self.later = Told(Later)
 
     def open(self, request: Request, answer: Answer) -> Receiver:
         if request.query.text("fail"):
