@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -85,6 +85,7 @@ class StreamRoute:
     handler: Callable[[Request, Answer], Receiver]
     content_type: str
     refuse: Refuse = welcome
+    limit: ClassVar[int] = 1 << 63  # endless
 
 
 AnyRoute = Route | StreamRoute

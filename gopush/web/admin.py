@@ -44,8 +44,9 @@ class Admin:
 
     def _push(self, request: Request) -> Later:
         try:
-            key = params.key(request.query, "key")
-            expire = self._publisher.expire(request.query.text("expire"))
+            query = request.query
+            key = params.key(query, "key")
+            expire = self._publisher.expire(query.text("expire"))
             push_id = _push_id(request)
             json_text.check(request.body)
             spend(request, 1)
