@@ -109,8 +109,8 @@ def _settle(later: Later, with_mid: bool, pushed: Pushed) -> None:
 
 def _envelope(body: bytes) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
-    found = {member.name: member.value for member in json_text.members(json_text.decode(body))}
-    text, names = found.get("m"), found.get("k")
+    found = json_text.members(json_text.decode(body))
+    text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m is not a string")
     if isinstance(names, str):

@@ -108,7 +108,7 @@ class BulkCall:
         """What a line wants. Raises FailedError."""
         try:
             text = json_text.decode(line)
-            found = {member.name: member for member in json_text.members(text)}
+            found = json_text.members(text)
             if not found.keys() >= {"k", "m", "expire"}:
                 raise ParameterError("k, m or expire is missing")
             key = params.valid_key(found["k"].value)

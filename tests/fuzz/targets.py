@@ -137,7 +137,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
         while (line := lines.next()) is not None:
             assert len(line) <= 4096
             with contextlib.suppress(ParameterError):
-                list(json_text.members(json_text.decode(line)))
+                json_text.members(json_text.decode(line))
 
 
 BODIES = (
