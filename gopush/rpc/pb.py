@@ -10,7 +10,7 @@ a node without refuse each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.cred.portal import IRealm, Portal
@@ -64,24 +64,27 @@ class _Calls(pb.Referenceable):
         self._calls = calls
 
     def remoteMessageReceived(self, broker: Broker, message: str, args: Any, kwargs: Any) -> Any:
-        """Run a call. The one named hello only shows that calls are welcome."""
+        """Perspective Broker's own way to call. The call named hello only shows that calls are welcome."""
         if message == "hello":
             return broker.serialize(None)
-        call = self._calls[message]
         (chunks,) = broker.unserialize(args)
+        return self.run(broker, message, chunks).addCallback(broker.serialize)
+
+    def run(self, broker: Broker, name: str, chunks: Any) -> Deferred[list[bytes]]:
+        """See broker.Calls."""
+        call = self._calls[name]
         try:
             arguments = unpack(chunks, call.read_arguments)
         except BatchError as wrong:
-            log.warn("{call} from {peer} {reason}", call=message, peer=broker.peer, reason=wrong)
+            log.warn("{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong)
             raise pb.Error(f"the batch {wrong}") from None
-        made = maybeDeferred(getattr(self._service, message), *arguments)
-        made.addCallback(pack)
-        return made.addCallbacks(broker.serialize, self._failed, errbackArgs=(message,))
+        made: Deferred[Any] = maybeDeferred(getattr(self._service, name), *arguments)
+        return made.addCallback(pack).addErrback(self._failed, name)
 
-    def _failed(self, failure: Failure, message: str) -> None:
+    def _failed(self, failure: Failure, name: str) -> NoReturn:
         if failure.check(UnavailableError, BatchError):
             raise pb.Error(failure.getErrorMessage())
-        log.failure("{call} failed", failure, call=message)
+        log.failure("{call} failed", failure, call=name)
         raise pb.Error("internal error")
 
 
@@ -105,6 +108,7 @@ class _Door:
     def rootObject(self, broker: Broker) -> pb.Referenceable:
         """See IPBRoot."""
         if not self._secret:
+            broker.calls = self._calls.run
             return self._calls
         broker.trusted = False
         checker = InMemoryUsernamePasswordDatabaseDontUse()
@@ -122,6 +126,7 @@ class _Realm:
     def requestAvatar(self, avatarId: Any, mind: Any, *interfaces: Any) -> Any:
         """See IRealm: there is but one avatar."""
         self._broker.settled()
+        self._broker.calls = self._calls.run
         return pb.IPerspective, self._calls, lambda: None
 
 

@@ -206,13 +206,13 @@ class Remote:
         root, heard = self._root, -1
         if root is not None:
             heard = root.broker.received
-            made: Deferred[Any] = root.callRemote(name, chunks)
+            made: Deferred[Any] = root.broker.call(name, chunks)
         elif self._why:
             return fail(UnavailableError(f"{self.info.id}: {name}: {self._why}"))
         else:
             made = Deferred(self._waiting.remove)
             self._waiting.append(made)
-            made.addCallback(lambda root: root.callRemote(name, chunks))
+            made.addCallback(lambda root: root.broker.call(name, chunks))
         within(self._timeout, made, self._reactor)
         made.addCallback(unpack, self._calls[name].answer)
         return made.addErrback(self._failed, name, root, heard)

@@ -88,6 +88,10 @@ def call(name: bytes, *args: Any, luid: Any = b"root") -> bytes:
     return expression([b"message", 1, luid, name, 1, [b"tuple", *args], [b"dictionary"]])
 
 
+def bare_call(name: bytes, *chunks: Any) -> bytes:
+    return expression([b"call", 1, name, *chunks])
+
+
 CUT = {
     "unknown type byte": b"\xff",
     "endless prefix": b"\x01" * 1000,
@@ -107,11 +111,22 @@ CUT = {
     "wrong version": expression([b"version", 5]),
     "decref of nothing": expression([b"decref", 99]),
     "name that is no text": call(b"\xff\xfe"),
+    "bare name that is no text": bare_call(b"\xff\xfe"),
+    "bare name that is a number": expression([b"call", 1, 5]),
+    "bare call without a name": expression([b"call", 1]),
+    "reply to nothing": expression([b"reply", 5, b""]),
+    "reply to a list": expression([b"reply", [b"x"], b""]),
     "deep lists": b"\x01\x80" * 1000,
     "many elements": expression([b"message", *range(2000)]),
 }
 
 ANSWERED = {
+    "unknown bare call": bare_call(b"shutdown"),
+    "private bare call": bare_call(b"__init__"),
+    "bare call named hello": bare_call(b"hello"),
+    "bare call of nothing": bare_call(b"ping"),
+    "chunks that are numbers": bare_call(b"ping", 5, 6),
+    "chunks that are lists": bare_call(b"ping", [b"list", b"x"]),
     "unknown call": call(b"shutdown"),
     "private": call(b"__init__"),
     "no arguments": call(b"ping"),
