@@ -12,7 +12,7 @@ from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.counters import Counters
 from gopush.comet.formats import Format
-from gopush.comet.session import Limits
+from gopush.comet.session import Limits, Session
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head, Message, Page
 
@@ -48,10 +48,11 @@ class Delivery:
         if not channel.busy:
             messages = channel.take()
             if messages or channel.gap:
-                Round(self._clock, self._counters, channel, messages, self.advance).run()
+                self._begin(channel, messages)
         if channel.behind and not channel.reading and not channel.busy:
             self.catch_up(channel)
-        self._bound(channel)
+        if channel.waiting_messages:
+            self._bound(channel)
         self.settled(channel)
 
     def catch_up(self, channel: Channel) -> None:
@@ -75,6 +76,17 @@ class Delivery:
             self.advance(channel)
         if self._touched:
             self._clock.callLater(0, self._advance_touched)
+
+    def _begin(self, channel: Channel, messages: list[Message]) -> None:
+        """A round: at once where one slice is all, as for most keys."""
+        sessions = list(channel.live)
+        gap, channel.gap = channel.gap, False
+        if len(sessions) > SLICE_SUBSCRIBERS:
+            Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance).run()
+            return
+        _serve(sessions, messages, {}, gap)
+        self._counters.rounds += 1
+        self._counters.deliveries += len(messages) * len(sessions)
 
     def _read(self, page: Page, channel: Channel) -> None:
         channel.end_read(page)
@@ -117,7 +129,9 @@ class Round:
         clock: Clock,
         counters: Counters,
         channel: Channel,
+        sessions: list[Session],
         messages: list[Message],
+        gap: bool,
         advance: Callable[[Channel], None],
     ) -> None:
         self._clock = clock
@@ -125,15 +139,16 @@ class Round:
         self._channel = channel
         self._messages = messages
         self._advance = advance
-        self._gap = channel.gap
-        self._sessions = list(channel.live)
+        self._gap = gap
+        self._sessions = sessions
         self._frames: dict[Format, bytes] = {}
         self._at = 0
-        channel.gap = False
 
     def run(self) -> None:
         """Serve the first slice, and the others in turns of their own."""
-        self._serve_slice()
+        end = self._at + SLICE_SUBSCRIBERS
+        _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap)
+        self._at = end
         if self._at < len(self._sessions):
             self._channel.busy = True
             self._clock.callLater(0, self._go_on)
@@ -147,18 +162,18 @@ class Round:
             self._channel.busy = False
             self._advance(self._channel)
 
-    def _serve_slice(self) -> None:
-        end = self._at + SLICE_SUBSCRIBERS
-        frames, count = self._frames, len(self._messages)
-        for session in self._sessions[self._at : end]:
-            data = frames.get(session.format)
-            if data is None:
-                data = frames[session.format] = b"".join(map(session.format.message, self._messages))
-            if self._gap and session.resumes:
-                data = session.format.reply(codec.GAP) + data
-            if data:
-                session.deliver(data, count)
-        self._at = end
+
+def _serve(sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool) -> None:
+    """Send the messages to these; `frames` keeps how they look in each format."""
+    count = len(messages)
+    for session in sessions:
+        data = frames.get(session.format)
+        if data is None:
+            data = frames[session.format] = b"".join(map(session.format.message, messages))
+        if gap and session.resumes:
+            data = session.format.reply(codec.GAP) + data
+        if data:
+            session.deliver(data, count)
 
 
 def _ignore(_: Failure) -> None:
