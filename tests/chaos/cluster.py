@@ -165,7 +165,8 @@ class Cluster:
         """Since when nobody is at this address of a comet; None: somebody is."""
         for node in self.nodes.values():
             if node.role == "comet" and address in (node.address("tcp"), node.address("websocket")):
-                return node.dead_since
+                # One that comes back may be named before start() has seen it listen.
+                return node.dead_since if node.dead_since and not _listens(node.ports["tcp"]) else None
         return None
 
     def logs(self) -> str:
