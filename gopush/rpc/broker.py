@@ -142,7 +142,7 @@ class Broker(pb.Broker):
         return f"{address.host}:{address.port}" if hasattr(address, "host") else str(address)
 
     def call(self, name: str, chunks: Sequence[bytes]) -> Deferred[list[Any]]:
-        """Call the other side, past all that Perspective Broker does for objects: it is half the price of a call."""
+        """Call the other side, past all that Perspective Broker does for objects: that is a third of a call."""
         if self.disconnected:
             return fail(pb.DeadReferenceError("the connection is gone"))
         request = self.newRequestID()

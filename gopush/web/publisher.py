@@ -9,6 +9,7 @@ from math import ceil
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL
@@ -23,6 +24,8 @@ MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
 
 Answered = Callable[[int, Pushed], object]
+
+log = Logger()
 
 
 class Wish(NamedTuple):
@@ -97,7 +100,7 @@ class Publisher:
 
     def _push_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
-        self.push([wish for wish, _ in gathered], lambda place, pushed: gathered[place][1](pushed))
+        self.push([wish for wish, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
 
     def _made(self, wishes: Sequence[Wish], now: float) -> list[Push]:
         deadline, dedupe, own_id = now + self._deadline, ceil(self._settings.dedupe), self._own_ids.take
@@ -132,6 +135,14 @@ class Publisher:
         self.latency.observe(self._now() - since)
         self._counters.pushes[pushed.ret] += 1
         answered(places[place], pushed)
+
+
+def _tell(all_answered: Sequence[Callable[[Pushed], object]], place: int, pushed: Pushed) -> None:
+    """These callers have nothing to do with each other: where one fails, the others still hear."""
+    try:
+        all_answered[place](pushed)
+    except Exception:
+        log.failure("an answer was not taken")
 
 
 class _Many:
