@@ -50,6 +50,7 @@ test: $(READY) ## all tests, on servers of their own
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	$(call debian,which chromium chromedriver,chromium chromium-driver)
 	$(call debian,command -v cc,gcc libc6-dev)
+	$(call debian,command -v faketime,faketime)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY) ## ruff: style and common mistakes

@@ -8,7 +8,6 @@ backlog, answers to the heartbeats that came meanwhile, what is live.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from hashlib import sha256
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,9 +19,10 @@ from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
+from gopush.comet.store_time import StoreTime
 from gopush.errors import UnavailableError
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import Head, mid_at
+from gopush.rpc.model import Head
 from gopush.rpc.tokens import SignedTokens, is_signed
 
 PATIENCE_SECONDS = 2
@@ -39,12 +39,12 @@ class Joining:
         clock: Clock,
         messages: Messages,
         delivery: Delivery,
-        now: Callable[[], float],
+        store_time: StoreTime,
         signed: SignedTokens | None = None,
     ) -> None:
         self._signed = signed
         self._clock = clock
-        self._now = now
+        self._store_time = store_time
         self._messages = messages
         self._delivery = delivery
         self._beginning: set[Channel] = set()
@@ -124,7 +124,7 @@ class Joining:
     def _let_in_blindly(self, session: Session, channel: Channel) -> None:
         """The store cannot be read: let a plain subscriber in all the same, it gets what came since it asked."""
         if channel.cursor is None:
-            channel.remember_since(mid_at(self._now() - PATIENCE_SECONDS))
+            channel.remember_since(self._store_time.mid_before(PATIENCE_SECONDS))
         self._let_in(session, channel)
 
     def _let_in(self, session: Session, channel: Channel) -> None:

@@ -19,11 +19,12 @@ from gopush.comet.joining import Joining
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slowest import Slowest
+from gopush.comet.store_time import StoreTime
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.messages import Messages
-from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Load, Notice, Push, Pushed, Slow, mid_at
+from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Head, Load, Notice, Push, Pushed, Slow, mid_at
 from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
@@ -55,7 +56,8 @@ class Comet:
         self._comets = comets
         self.delivery = Delivery(clock, messages, settings, self.counters)
         self._slowest = Slowest(clock, self.channels)
-        self._joining = Joining(clock, messages, self.delivery, now, signed_tokens(settings.tokens))
+        self._store_time = StoreTime(clock, now)
+        self._joining = Joining(clock, messages, self.delivery, self._store_time, signed_tokens(settings.tokens))
 
     # --- what web and the other comets call (CometService) ---
 
@@ -111,9 +113,7 @@ class Comet:
         """The session has read its client's request: let it in or refuse it (protocol.md, section 1)."""
         request = session.request
         assert request is not None
-        if request.mid is not None and request.mid > mid_at(self._now() + CURSOR_AHEAD_SECONDS):
-            self.refuse_parameter(session)
-        elif not self.owns(request.key):
+        if not self.owns(request.key):
             self._refuse_node(session)
         elif self.settings.auth:
             check = self._joining.check_token(session)
@@ -121,7 +121,7 @@ class Comet:
                 self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,)
             )
         else:
-            self._join(session, request)
+            self._check_cursor(session, request)
 
     def closed(self, session: Session) -> None:
         """The session's connection is gone."""
@@ -183,6 +183,8 @@ class Comet:
                 # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
                 body = None if repeat and push.expire else push.body
                 self._offer(push.key, mid, previous, body, MAX_NOTICE_HOPS)
+        if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
+            self._store_time.gave(mid)
         self.counters.messages_succeeded += succeeded
         self.counters.messages_failed += len(results) - succeeded
 
@@ -218,6 +220,28 @@ class Comet:
             self.refuse(session, refusal)
         elif not self.owns(request.key):  # it has moved meanwhile
             self._refuse_node(session)
+        else:
+            self._check_cursor(session, request)
+
+    def _check_cursor(self, session: Session, request: Subscribe) -> None:
+        """A cursor far above this clock is good up to the key's head: a clock may be slow, or step."""
+        mid, channel = request.mid, self.channels.get(request.key)
+        known = 0 if channel is None else channel.floor
+        if mid is None or mid <= known or mid <= mid_at(self._now() + CURSOR_AHEAD_SECONDS):
+            self._join(session, request)
+            return
+        head = self._messages.head(request.key)
+        head.addCallbacks(
+            self._head_read, self._not_checked, callbackArgs=(session, request, mid), errbackArgs=(session,)
+        )
+
+    def _head_read(self, head: Head, session: Session, request: Subscribe, mid: int) -> None:
+        if session.state is not State.JOINING:
+            return
+        if not self.owns(request.key):  # it has moved meanwhile
+            self._refuse_node(session)
+        elif mid > head.last:
+            self.refuse_parameter(session)
         else:
             self._join(session, request)
 

@@ -53,6 +53,7 @@ class Node:
         self.name = name
         self.ports = {port: _own_port() for port in PORTS[role]}
         self.dead_since: float | None = time.monotonic()
+        self.environment: dict[str, str] = {}
         self.log = directory / f"{name}.log"
         self._ini = directory / f"{name}.ini"
         bind = {option: f"127.0.0.1:{self.ports[port]}" for port, option in PORTS[role].items()}
@@ -73,7 +74,7 @@ class Node:
     def start(self) -> None:
         """Start the process, and wait until it listens."""
         twistd = [sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
         out = self.log.with_suffix(".out").open("ab")
         command = [*twistd, self.role, "-c", str(self._ini)]
         self._process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stdout=out, stderr=out)

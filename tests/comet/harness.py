@@ -170,7 +170,8 @@ class World:
 
     def __init__(self, *names: str, store: int = 20, rpc: RpcSettings | None = None, **settings: Any) -> None:
         self.clock = Clock()
-        self.skew = 0.0
+        self.skew = 0.0  # of all clocks
+        self.comet_skew = 0.0  # of the comets' besides
         self.rpc = rpc or RpcSettings()
         self.settings = SubscriberSettings(**settings)
         self.coordination = StaticCoordination()
@@ -187,8 +188,11 @@ class World:
     def now(self) -> float:
         return EPOCH + self.skew + self.clock.seconds()
 
+    def comet_now(self) -> float:
+        return self.now() + self.comet_skew
+
     def add_comet(self, name: str) -> Comet:
-        comet = Comet(self.clock, self.coordination, self.messages, self.comets, self.settings, name, self.now)
+        comet = Comet(self.clock, self.coordination, self.messages, self.comets, self.settings, name, self.comet_now)
         self.gates[name] = Gate(comet)
         self.coordination.register_comet(NodeInfo(f"node-{name}", 0, (name,)))
         return comet

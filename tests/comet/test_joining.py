@@ -99,6 +99,23 @@ def test_who_was_let_in_blindly_gets_what_came_since_it_asked() -> None:
     assert wire.out.endswith(frame(mid, b"3"))
 
 
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_who_was_let_in_blindly_gets_what_came_since_it_asked_whatever_the_comets_clock_shows(skew: float) -> None:
+    """A slow one brings nothing of before, one that is ahead hides nothing: what the store gave tells its time."""
+    world = World()
+    world.comet_skew = skew
+    world.pushed(b"before", key="other")
+    world.pushed(b"before")
+    world.wait(30, 1)
+    world.node.mode = "down"
+    _, wire = world.subscribe()
+    world.wait(3)
+    one = append(world, b"1")
+    world.node.mode = "up"
+    world.wait(1)
+    assert wire.out == H + frame(one.mid, b"1")
+
+
 def test_who_went_before_it_was_let_in_leaves_no_trace() -> None:
     world = World()
     world.node.mode = "silent"
@@ -348,6 +365,100 @@ def test_a_cursor_more_than_60_s_ahead_is_a_parameter_error() -> None:
     assert wire.out == b"-p\r\n"
     assert wire.finished
     assert world.comet.counters.refused_parameter == 1
+    assert world.comet.channels["k"].subscribers == 1
+
+
+@pytest.mark.parametrize("skew", [-3600, -61, 3600])
+def test_a_mid_that_was_given_is_good_whatever_the_comets_clock_shows(skew: float) -> None:
+    """Delivery rule 2: that clock is slow, or has stepped back; -p would tell the client never to come again."""
+    world = World()
+    mids = [world.pushed(b"%d" % i) for i in range(3)]
+    world.comet_skew = skew
+    for seen in range(3):
+        assert world.subscribe(mid=mids[seen])[1].out == H + frames(world, mids)[len(frames(world, mids[: seen + 1])) :]
+    assert world.subscribe(mid=mids[2] + 7200 * 10_000_000)[1].out == b"-p\r\n"
+
+
+def test_a_mid_that_was_given_is_good_after_all_clocks_stepped_back() -> None:
+    world = World()
+    mid = world.pushed(b"0")
+    world.skew = -7200
+    _, wire = world.subscribe(mid=mid)
+    assert wire.out == H
+    assert world.pushed(b"1") == mid + MID_STEP
+    assert wire.out == H + frame(mid + MID_STEP, b"1")
+    _, again = world.subscribe(mid=mid + MID_STEP)
+    assert again.out == H
+
+
+def test_what_the_store_lost_counts_while_its_comet_knows_of_it() -> None:
+    world = World()
+    world.subscribe()
+    mid = world.pushed(b"0")
+    world.store.logs.clear()
+    world.skew = -7200
+    assert world.subscribe(mid=mid)[1].out == H
+
+
+def test_heads_are_read_only_for_mids_above_the_clock() -> None:
+    world = World()
+    mid = world.pushed(b"0")
+    world.subscribe()
+    heads = world.node.count("heads")
+    for cursor in (0, mid, mid_at(world.now() + 60)):
+        world.subscribe(mid=cursor)
+    assert world.node.count("heads") == heads
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_the_head_cannot_be_read_a_mid_above_the_clock_is_closed_without_a_word(mode: str) -> None:
+    world = World()
+    mid = world.pushed(b"0")
+    world.comet_skew = -3600
+    world.node.mode = mode
+    _, wire = world.subscribe(mid=mid)
+    world.wait(3)
+    assert wire.aborted
+    assert wire.out == b""
+    assert world.comet.counters.refused_parameter == 0
+    assert world.comet.channels == {}
+
+
+def test_who_goes_while_the_head_is_read_leaves_no_trace() -> None:
+    world = World()
+    mid = world.pushed(b"0")
+    world.comet_skew = -3600
+    world.node.hold = ("heads",)
+    _, wire = world.subscribe(mid=mid)
+    wire.abort()
+    world.turns()
+    world.node.release()
+    world.turns()
+    assert wire.out == b""
+    assert world.comet.channels == {}
+
+
+def test_a_key_that_moves_while_the_head_is_read_is_refused() -> None:
+    world = World()
+    mid = world.pushed(b"0")
+    world.comet_skew = -3600
+    world.node.hold = ("heads",)
+    _, wire = world.subscribe(mid=mid)
+    world.gates["c9"] = world.gates["c1"]
+    world.coordination.adopt(View([NodeInfo("elsewhere", 0, ("c9",))], world.coordination.view.messages))
+    world.node.release()
+    world.turns()
+    assert wire.out == b"-n\r\n"
+
+
+def test_a_stranger_learns_nothing_of_the_head_without_a_token() -> None:
+    world = World(auth=True)
+    create(world, "secret")
+    world.comet_skew = -3600
+    mid = mid_at(world.now())
+    assert world.subscribe(token="wrong", mid=mid)[1].out == b"-a\r\n"
+    assert world.node.count("heads") == 0
+    assert world.subscribe(token="secret", mid=mid)[1].out == b"-p\r\n"
 
 
 @pytest.mark.parametrize("mode", ["silent", "down"])

@@ -8,8 +8,10 @@ from typing import Any
 from unittest.mock import patch
 
 from gopush.comet.channel import Channel
+from gopush.comet.codec import Subscribe
 from gopush.comet.delivery import Round
 from gopush.comet.joining import Joining
+from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
 from gopush.errors import RET_OK
 from gopush.message import memory
@@ -32,6 +34,13 @@ def _no_ids(append: Append, last: int, first: First | None, now: float) -> Appen
 
 def _no_deadline(append: Append, last: int, first: First | None, now: float) -> Appended:
     return sequence(append._replace(push=append.push._replace(deadline=now)), last, first, now)
+
+
+def _trust_the_clock(comet: Comet, session: Session, request: Subscribe) -> None:
+    if request.mid is not None and request.mid > mid_at(comet._now() + CURSOR_AHEAD_SECONDS):
+        comet.refuse_parameter(session)
+    else:
+        comet._join(session, request)
 
 
 _take = Channel.take
@@ -69,6 +78,7 @@ def _no_limit(*_: Any) -> None:
 BREAKS: dict[str, Callable[[], Any]] = {
     "2": lambda: patch.object(memory, "sequence", _clock_alone),
     "2-floor": lambda: patch.object(memory, "sequence", _no_floor),
+    "2-cursor": lambda: patch.object(Comet, "_check_cursor", _trust_the_clock),
     "3": lambda: patch.object(Channel, "take", _take_all),
     "4": lambda: patch.object(Joining, "_meet", _join_at_once),
     "6": lambda: patch.object(memory, "sequence", _no_ids),

@@ -155,6 +155,11 @@ def _clock_steps(world: World, random: Random) -> None:
     world.step_clock(_some(world, random), random.choice((-3.0, -0.5, 0.5, 3.0)))
 
 
+def _clock_is_wrong(world: World, random: Random) -> None:
+    """Of a comet, by more than a cursor may be ahead of it."""
+    world.step_clock(_some(world, random, "c"), random.choice((-90.0, -90.0, 90.0)))
+
+
 def _delete(world: World, random: Random) -> None:
     world.delete(random.choice(world.plan.keys))
 
@@ -168,7 +173,7 @@ USUAL: tuple[tuple[Action, int], ...] = (
 )  # fmt: skip
 FAULTS: tuple[Action, ...] = (
     _kill, _retire, _freeze, _blind, _mislead, _accidents, _cut, _store_fails, _store_loses, _store_steps,
-    _clock_steps, _delete
+    _clock_steps, _clock_is_wrong, _delete
 )  # fmt: skip
 
 

@@ -168,6 +168,12 @@ class Subscriber:
                 self._violated(4, "hears +g where it must not")
             connection.gaps.append((now, 0 if self._was_ahead(connection) else connection.last))
             self._world.note("+g", self.key, self.name)
+        elif line == b"-p":
+            if any(record.lost > now for record in self._world.history.of(self.key).by_mid.get(self.base, ())):
+                self._violated(2, f"is refused with {self.base}, a mid that was given")
+            # Else its own clock gave it that mid, or the store has lost it.
+            connection.refused = line
+            self.gone = True
         elif line not in (b"-n", b"-l"):
             self._violated(4, f"hears {line!r}")
         else:

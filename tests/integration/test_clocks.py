@@ -1,0 +1,96 @@
+"""Clocks that step, in real processes under libfaketime: what gopush gave stays good (delivery rule 2)."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gopush.rpc.model import MID_STEP, MIDS_PER_SECOND
+from tests.chaos.cluster import Node
+from tests.comet.wire import TcpClient, WebSocketClient, request
+from tests.integration.systems import settle
+
+PATIENCE = 30.0
+HOUR = 3600 * MIDS_PER_SECOND
+
+
+class SteppingClock:
+    """The time of day of a process; its steady clock stays as it is."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "time"
+        (library,) = Path("/usr").glob("lib*/*/faketime/libfaketime.so.1")
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.step("+0s")
+
+    def step(self, offset: str) -> None:
+        """Show another time from now on, in a file that is never half written."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{offset}\n")
+        fresh.rename(self._file)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> SteppingClock:
+    return SteppingClock(tmp_path)
+
+
+@pytest.fixture
+def node(tmp_path: Path, clock: SteppingClock) -> Iterator[Node]:
+    """All of gopush in one process, on SQLite, by that clock."""
+    node = Node("gopush", "gopush", tmp_path, {})
+    node.environment = clock.environment
+    try:
+        node.start()
+        settle([node], comets=1, messages=1)
+        yield node
+    finally:
+        node.kill()
+
+
+def push(node: Node, body: bytes) -> None:
+    url = f"http://{node.address('admin')}/1/admin/push/private?key=k&expire=86400"
+    with urllib.request.urlopen(url, body, PATIENCE) as answer:
+        assert json.load(answer) == {"ret": 0}
+
+
+def fetched(node: Node, mid: int) -> list[tuple[int, int]]:
+    """What `/1/msg/get` gives after `mid`: mids and messages."""
+    with urllib.request.urlopen(f"http://{node.address('http')}/1/msg/get?k=k&m={mid}", timeout=PATIENCE) as answer:
+        answered = json.load(answer)
+    assert answered["ret"] == 0
+    return [(one["mid"], one["msg"]) for one in answered.get("data", {}).get("msgs", [])]
+
+
+def test_mids_that_were_given_stay_good_while_the_clock_steps_back(node: Node, clock: SteppingClock) -> None:
+    """protocol.md, section 1: -p is for parameters that are wrong, never for a clock of ours."""
+    clock.step("+2h")
+    push(node, b"0")
+    ((first, _),) = fetched(node, 0)
+    clock.step("+0s")
+    push(node, b"1")
+    assert fetched(node, first) == [(first + MID_STEP, 1)]
+    for mid, behind in ((first, 1), (first + MID_STEP, 0)):
+        with TcpClient(node.ports["tcp"]) as tcp, WebSocketClient(node.ports["websocket"]) as websocket:
+            tcp.send(request("sub", "k", "30", "", "1", str(mid)))
+            assert tcp.read(4) == b"+h\r\n"
+            websocket.open(f"key=k&heartbeat=30&ver=1&mid={mid}")
+            assert websocket.message() == b"+h\r\n"
+            for _ in range(behind):
+                assert json.loads(tcp.message()) == json.loads(websocket.message()) == {
+                    "msg": 1, "mid": first + MID_STEP, "gid": 0
+                }  # fmt: skip
+    push(node, b"2")
+    assert fetched(node, first) == [(first + MID_STEP, 1), (first + 2 * MID_STEP, 2)]
+    with TcpClient(node.ports["tcp"]) as tcp:
+        tcp.send(request("sub", "k", "30", "", "1", str(first + HOUR)))
+        assert tcp.rest() == b"-p\r\n"
