@@ -21,6 +21,6 @@ def makeService(options: Options) -> Role:
     reactor = process_reactor()
     with start_errors():
         settings: MessageSettings = options.settings
-        node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper, rings=False))
     garbage.tame()
     return Role(reactor, options, node, node.info.node)

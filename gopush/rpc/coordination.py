@@ -16,9 +16,12 @@ Watcher = Callable[["View"], None]
 
 
 class View:
-    """The live comets and message nodes at one moment, and the ring that follows from them."""
+    """The live comets and message nodes at one moment, and the rings that follow from them.
 
-    __slots__ = ("_active", "_owners", "_ring", "comets", "messages")
+    A ring that prepare() did not give is made when it is asked for.
+    """
+
+    __slots__ = ("_active", "_owners", "_ring", "_shards", "comets", "messages")
 
     def __init__(self, comets: Iterable[NodeInfo] = (), messages: Iterable[NodeInfo] = ()) -> None:
         self.comets = tuple(sorted(comets, key=lambda info: (info.node, info.sequence)))
@@ -28,7 +31,38 @@ class View:
         for info in self.comets:
             if not info.draining:
                 self._active.setdefault(info.node, info)
-        self._ring = HashRing({name: info.weight for name, info in self._active.items()})
+        self._ring: HashRing | None = None
+        self._shards: HashRing | None = None
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The nodes on the ring of the comets, and their weights."""
+        return {name: info.weight for name, info in self._active.items()}
+
+    @property
+    def stores(self) -> tuple[tuple[str, int], ...]:
+        """The Redis servers behind the message nodes, and their weights: all nodes have the same."""
+        return next((info.stores for info in self.messages), ())
+
+    def prepare(self, ring: HashRing, shards: HashRing, before: View) -> None:
+        """Take the rings of the comets and of the stores, and what an earlier view knows, as far as it still holds."""
+        self._ring, self._shards = ring, shards
+        if before._ring is ring and before._active == self._active:
+            self._owners = before._owners
+
+    @property
+    def ring(self) -> HashRing:
+        """The ring over the comets' nodes."""
+        if self._ring is None:
+            self._ring = HashRing(self.weights)
+        return self._ring
+
+    @property
+    def shards(self) -> HashRing:
+        """The ring over the stores."""
+        if self._shards is None:
+            self._shards = HashRing(dict(self.stores))
+        return self._shards
 
     def owner(self, key: str) -> NodeInfo | None:
         """The active comet that holds the key's subscribers."""
@@ -37,7 +71,7 @@ class View:
         except KeyError:
             if len(self._owners) >= REMEMBERED_KEYS:
                 self._owners.clear()
-            node = self._ring.node_of(key)
+            node = self.ring.node_of(key)
             owner = self._owners[key] = None if node is None else self._active[node]
             return owner
 
@@ -71,6 +105,10 @@ class Coordination(Protocol):
     view: View
     connected: bool
 
+    @property
+    def away(self) -> bool:
+        """Whether the coordinator could not be reached for longer than a session lasts: others take us for dead."""
+
     def watch(self, watcher: Watcher) -> None:
         """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
 
@@ -97,6 +135,7 @@ class StaticCoordination:
     """The coordination of a cluster that never changes but by its own members: those of the embedded mode."""
 
     connected = True
+    away = False
 
     def __init__(self, view: View | None = None) -> None:
         self.view = view or View()

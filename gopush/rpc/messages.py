@@ -138,10 +138,9 @@ class Messages:
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.messages)
-        stores = next((info.stores for info in view.messages), ())
-        if stores != self._stores:
-            self._stores = stores
-            self._shards = HashRing(dict(stores))
+        if view.stores != self._stores:
+            self._stores = view.stores
+            self._shards = view.shards
 
 
 def _size(append: Append) -> int:

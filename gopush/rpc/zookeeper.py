@@ -21,6 +21,7 @@ from gopush.rpc.adoption import Adoption
 from gopush.rpc.coordination import View, Watcher
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.registration import Seen, Wish
+from gopush.rpc.rings import Rings
 from gopush.rpc.settings import ZooKeeperSettings
 from gopush.rpc.worker import Worker
 from gopush.rpc.zksession import Session
@@ -38,13 +39,15 @@ log = Logger()
 class ZooKeeperCoordination:
     """Coordination, as coordination.py describes it; goes on with the last view while ZooKeeper is away."""
 
-    def __init__(self, reactor: Any, settings: ZooKeeperSettings) -> None:
+    def __init__(self, reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> None:
+        """`rings`: whether this process asks for the owners of keys, or for their stores."""
         self.view = View()
         self.connected = False
         self._reactor = reactor
         self._settings = settings
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
         self._adoption = Adoption(settings.settle)
+        self._rings = Rings() if rings else None
         self._watchers: list[Watcher] = []
         self._wish: Wish | None = None
         self._registered: list[Deferred[None]] = []
@@ -57,6 +60,7 @@ class ZooKeeperCoordination:
         self._check = LoopingCall(self._look_after)
         self._check.clock = reactor
         self._settling: Any = None
+        self._computing: Any = None
         self._running = False
         self._up = False
         self._refreshing = False
@@ -64,6 +68,11 @@ class ZooKeeperCoordination:
         self._alone_since = 0.0
         self._up_since = 0.0
         self._said = False
+
+    @property
+    def away(self) -> bool:
+        """See Coordination."""
+        return not self.connected and self._alone() > self._settings.session_timeout
 
     def watch(self, watcher: Watcher) -> None:
         """See Coordination."""
@@ -104,6 +113,8 @@ class ZooKeeperCoordination:
         self._running = self.connected = False
         self._check.stop()
         self._settle_at(None)
+        if self._computing is not None:
+            self._computing.cancel()
         stopped = self._bounded(self._session.close)
         self._worker.stop()
         return stopped
@@ -185,15 +196,31 @@ class ZooKeeperCoordination:
     def _adopt(self, view: View | None) -> None:
         self._settle_at(self._adoption.due)
         if view is not None:
-            before, self.view = self.view, view
-            log.info(
-                "view: {comets} comets, {messages} message nodes ({changes})",
-                comets=len(view.comets),
-                messages=len(view.messages),
-                changes=view.changes(before),
-            )
-            for watcher in self._watchers:
-                watcher(view)
+            self._use(view if self._rings is None else self._rings.offer(view))
+            self._compute_rings()
+
+    def _compute_rings(self) -> None:
+        """Have the rings computed, a slice in each turn of the reactor."""
+        if self._rings is not None and self._rings.busy and self._computing is None and self._running:
+            self._computing = self._reactor.callLater(0, self._compute_slice, self._rings)
+
+    def _compute_slice(self, rings: Rings) -> None:
+        self._computing = None
+        self._use(rings.step())
+        self._compute_rings()
+
+    def _use(self, view: View | None) -> None:
+        if view is None:
+            return
+        before, self.view = self.view, view
+        log.info(
+            "view: {comets} comets, {messages} message nodes ({changes})",
+            comets=len(view.comets),
+            messages=len(view.messages),
+            changes=view.changes(before),
+        )
+        for watcher in self._watchers:
+            watcher(view)
 
     def _settle_at(self, due: float | None) -> None:
         if self._settling is not None and self._settling.active():
@@ -210,12 +237,14 @@ class ZooKeeperCoordination:
             self._refresh()
         if self.connected:
             return
-        alone = self._reactor.seconds() - self._alone_since
-        if alone > PATIENCE_SECONDS and not self._said:
+        if self._alone() > PATIENCE_SECONDS and not self._said:
             self._said = True
             log.warn("{name} cannot be reached; trying on", name=self._name)
-        if alone > self._settings.session_timeout:
+        if self.away:
             self._session.accept_earlier_state()
+
+    def _alone(self) -> float:
+        return float(self._reactor.seconds() - self._alone_since)
 
     def _run(self, job: Callable[[], None]) -> Deferred[None]:
         done = self._worker.run(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from twisted.internet.task import LoopingCall
 
 from gopush.errors import StartError
+from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
-from gopush.rpc.znodes import comet_data
+from gopush.rpc.znodes import comet_data, message_data
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from tests.conftest import InReactor, reactor
 from tests.rpc.conftest import Logged, eventually
@@ -198,6 +201,56 @@ def test_what_an_operator_writes_into_a_znode_holds(cluster: Cluster, znodes: An
     znodes.delete(f"{cluster.comets}/node1/0000000000")
     for one in (coordination, staying):
         eventually(lambda: A._replace(sequence=1) in one.view.comets)  # noqa: B023
+
+
+class Hashes:
+    """Counts the SHA-1s of gopush.hashring, in each turn of the reactor."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.turns = [0]
+        counted = self
+
+        class Sha1:
+            def __init__(self, data: bytes = b"", begun: Any = None) -> None:
+                counted.turns[-1] += 1
+                self._begun = begun or hashlib.sha1(data)
+                self.update, self.digest = self._begun.update, self._begun.digest
+
+            def copy(self) -> Sha1:
+                return Sha1(begun=self._begun.copy())
+
+        monkeypatch.setattr("gopush.hashring.sha1", Sha1)
+
+    def next_turn(self) -> None:
+        self.turns.append(0)
+
+
+def test_a_change_of_the_cluster_holds_nobody_up(
+    cluster: Cluster, znodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring is computed once, a little in each turn, beside the old view; what is no change of it costs nothing."""
+    nodes = [NodeInfo(f"big{i}", 0, (f"big{i}:6970",), weight=60) for i in range(6)]
+    for info in nodes:
+        path = f"{cluster.comets}/{info.node}/"
+        znodes.create(path, comet_data(info), sequence=True, ephemeral=True, makepath=True)
+    hashes = Hashes(monkeypatch)
+    turns = LoopingCall(hashes.next_turn)
+    cluster.run(lambda: turns.start(0) and None)
+    try:
+        web = cluster.join()
+        eventually(sees(web, nodes, []))
+        assert max(hashes.turns) <= 4096
+        assert len(web.view.active) == 6
+        computed = sum(hashes.turns)
+        znodes.create(f"{cluster.messages}/", message_data(M), sequence=True, ephemeral=True, makepath=True)
+        eventually(sees(web, nodes, [M]))
+        assert sum(hashes.turns) - computed <= 3 * 255 + 3, "the stores, and nothing of the comets anew"
+        assert max(hashes.turns) <= 4096
+    finally:
+        cluster.run(turns.stop)
+    ring = HashRing({info.node: 60 for info in nodes})
+    for key in (f"key-{i}" for i in range(200)):
+        assert web.view.owner(key) == next(info for info in nodes if info.node == ring.node_of(key))
 
 
 def test_announcing_waits_for_nothing_where_there_is_nobody_to_tell(cluster: Cluster) -> None:
