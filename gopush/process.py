@@ -10,7 +10,6 @@ import os
 import pwd
 import re
 import resource
-import select
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -110,20 +109,10 @@ def _become(user: str, path: Path | None, twistd: Any) -> None:
         twistd["gid"] = entry.pw_gid
 
 
-def process_reactor() -> Any:
-    """The reactor to run, for a tap: ours, unless twistd's --reactor or a system without epoll has another one.
-
-    Its timers follow a clock that nobody sets: a step of the wall clock would fire or stop them.
-    """
-    if "twisted.internet.reactor" not in sys.modules and hasattr(select, "epoll"):
-        from gopush.reactor import install
-
-        install()
-    from twisted.internet import reactor
-
-    running: Any = reactor
-    running.seconds = time.monotonic
-    return running
+def steady(reactor: Any) -> Any:
+    """The reactor, its timers on a clock that nobody sets: a step of the wall clock would fire or stop them."""
+    reactor.seconds = time.monotonic
+    return reactor
 
 
 def raise_file_limit() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gopush.embedded.node import NAME, EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
-from gopush.process import RoleOptions, process_reactor, start_errors
+from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
 
 
@@ -17,7 +17,9 @@ class Options(RoleOptions):
 
 def makeService(options: Options) -> Role:
     """What twistd runs."""
-    reactor = process_reactor()
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
     with start_errors():
         node = EmbeddedNode(reactor, options.settings)
     garbage.tame()

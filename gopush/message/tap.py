@@ -5,7 +5,7 @@ from __future__ import annotations
 from gopush.garbage import garbage
 from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
-from gopush.process import RoleOptions, process_reactor, start_errors
+from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 
@@ -18,7 +18,9 @@ class Options(RoleOptions):
 
 def makeService(options: Options) -> Role:
     """What twistd runs."""
-    reactor = process_reactor()
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
     with start_errors():
         settings: MessageSettings = options.settings
         node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper, rings=False))

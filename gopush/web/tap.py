@@ -5,7 +5,7 @@ from __future__ import annotations
 from socket import gethostname
 
 from gopush.garbage import garbage
-from gopush.process import RoleOptions, process_reactor, start_errors
+from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from gopush.web.node import WebNode
@@ -20,7 +20,9 @@ class Options(RoleOptions):
 
 def makeService(options: Options) -> Role:
     """What twistd runs."""
-    reactor = process_reactor()
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
     with start_errors():
         settings: WebSettings = options.settings
         node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
