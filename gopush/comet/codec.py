@@ -1,4 +1,4 @@
-"""The TCP protocol's bytes: a bounded parser for the one request, and what its arguments mean (protocol.md, section 1).
+"""The TCP protocol's bytes: the lines of the one request, and what its arguments mean (protocol.md, section 1).
 
 Pure. WebSocket clients give the same arguments in their query (section 2).
 """
@@ -25,7 +25,8 @@ MAX_TOKEN_BYTES = 4096
 # command, key, heartbeat, token, version, mid: what an argument may have in bytes
 ARGUMENT_BYTES = (8, 255, 32, MAX_TOKEN_BYTES, 64, 32)
 _LEAST_ARGUMENTS = 3
-_MOST_LENGTH_DIGITS = 5
+MAX_LINE_BYTES = MAX_TOKEN_BYTES + 1
+_LENGTH = re.compile(rb"(?:\$(?:([0-9]{1,5})\r?)?)?")  # or its beginning
 _COUNTS = {b"*%d\r\n" % count: count for count in range(_LEAST_ARGUMENTS, len(ARGUMENT_BYTES) + 1)}
 _HEARTBEAT = re.compile(r"\+?[0-9]+")
 _MID = re.compile(r"[+-]?[0-9]+")
@@ -41,83 +42,51 @@ class Subscribe(NamedTuple):
     mid: int | None
 
 
-class RequestParser:
-    """Parses one `sub` request as it arrives; holds no more than the request may have."""
+class Request:
+    """A `sub` request that comes line by line; a line comes without its LF."""
 
-    __slots__ = ("_arguments", "_count", "_data")
+    __slots__ = ("_arguments", "_count", "_length")
 
     def __init__(self) -> None:
-        self._data = bytearray()
         self._count = 0
+        self._length: int | None = None  # of the argument that comes next, once it is known
         self._arguments: list[bytes] = []
 
-    def feed(self, data: bytes) -> tuple[list[bytes], bytes] | None:
-        """Take bytes; once the request is complete, its arguments and what came after it.
-
-        Raises ParameterError at the first byte that cannot belong to a request.
-        """
-        if not self._data and not self._count and (whole := _whole(data)) is not None:
-            return whole
-        self._data += data
-        while self._step():
-            if self._count and len(self._arguments) == self._count:
-                return self._arguments, bytes(self._data)
-        return None
-
-    def _step(self) -> bool:
-        """Take the count or one argument off the data; False where it is not there yet."""
+    def take(self, line: bytes) -> list[bytes] | None:
+        """Take the next line; the arguments once they are complete. Raises ParameterError for what cannot be it."""
+        if not line.endswith(b"\r") or not self.begins(line):
+            raise ParameterError("a line cannot belong to a request")
         if not self._count:
-            number = self._number(b"*", _LEAST_ARGUMENTS, len(ARGUMENT_BYTES), 1)
-            if number is None:
-                return False
-            self._count = number[0]
-            del self._data[: number[1]]
-            return True
-        return self._argument()
-
-    def _argument(self) -> bool:
-        most = ARGUMENT_BYTES[len(self._arguments)]
-        number = self._number(b"$", 0, most, _MOST_LENGTH_DIGITS)
-        if number is None:
-            return False
-        length, start = number
-        end = start + length
-        ending = bytes(self._data[end : end + 2])
-        if not b"\r\n".startswith(ending):
+            self._count = int(line[1:])
+        elif self._length is None:
+            self._length = int(line[1:])
+        elif len(line) <= self._length:
             raise ParameterError("an argument is not as long as it says")
-        if len(ending) < 2:
-            return False
-        self._arguments.append(bytes(self._data[start:end]))
-        del self._data[: end + 2]
-        return True
+        else:
+            self._arguments.append(line[:-1])
+            self._length = None
+        return self._arguments if len(self._arguments) == self._count else None
 
-    def _number(self, prefix: bytes, least: int, most: int, most_digits: int) -> tuple[int, int] | None:
-        """The number in the line at the start of the data, and where the line ends; None where it is incomplete."""
-        data = self._data
-        if not data:
-            return None
-        if data[:1] != prefix:
-            raise ParameterError(f"{prefix!r} was expected")
-        at = 1
-        while at < len(data) and 48 <= data[at] <= 57:
-            at += 1
-        digits = data[1:at]
-        if len(digits) > most_digits or (digits and not least <= int(digits) <= most):
-            raise ParameterError("a number is out of range")
-        ending = bytes(data[at : at + 2])
-        if not b"\r\n".startswith(ending) or (ending and not digits):
-            raise ParameterError("a number is followed by something else than CRLF")
-        return (int(digits), at + 2) if len(ending) == 2 else None
+    def begins(self, line: bytes) -> bool:
+        """Whether this may be the beginning of the next line."""
+        if not self._count:
+            return any(count.startswith(line) for count in _COUNTS)
+        if self._length is not None:
+            return line[self._length :] in (b"", b"\r")
+        found = _LENGTH.fullmatch(line)
+        return found is not None and int(found[1] or 0) <= ARGUMENT_BYTES[len(self._arguments)]
 
 
-def _whole(data: bytes) -> tuple[list[bytes], bytes] | None:
-    """A request that came in one piece, as nearly all do; None where it takes a closer look."""
+def whole(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """The arguments of a request that came in one piece, as nearly all do, and what is behind it; None: see Request."""
     count = _COUNTS.get(data[:4])
     if count is None:
         return None
     *parts, rest = data[4:].split(b"\r\n", 2 * count)
     arguments = parts[1::2]
     if parts[::2] != [b"$%d" % len(argument) for argument in arguments] or len(arguments) != count:
+        return None
+    if data.count(b"\n", 0, len(data) - len(rest)) != 2 * count + 1:
         return None
     return (arguments, rest) if all(map(le, map(len, arguments), ARGUMENT_BYTES)) else None
 

@@ -8,28 +8,34 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from gopush import transport as wire
 from gopush.clock import Clock
-from gopush.comet.codec import RequestParser, parse_subscribe
+from gopush.comet import codec
+from gopush.comet.codec import Request, parse_subscribe
 from gopush.comet.formats import TCP_OLD, TCP_RAW
 from gopush.comet.service import Comet
 from gopush.comet.session import Behind, Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
 
+LONG_HEARTBEAT_SECONDS = 600
 
-class TcpSubscriber(Protocol):
-    """One client."""
+
+class TcpSubscriber(LineReceiver):
+    """One client: lines until its request is complete, then heartbeats."""
 
     transport: Any
+    delimiter = b"\n"  # an LF without its CR is to be seen at once
+    MAX_LENGTH = codec.MAX_LINE_BYTES
+    _request: Request | None = None
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
         self._clock = clock
-        self._parser: RequestParser | None = RequestParser()
 
     def connectionMade(self) -> None:
         """See Protocol."""
@@ -39,12 +45,48 @@ class TcpSubscriber(Protocol):
         self._comet.opened(self._session)
 
     def dataReceived(self, data: bytes) -> None:
-        """See Protocol. What comes after the last word is thrown away."""
+        """See Protocol. A request that came in one piece is not taken to lines."""
+        if self._session.state is State.CLOSING:
+            return  # what comes after the last word is thrown away
+        if self.line_mode and self._request is None:
+            found = codec.whole(data)
+            if found is None:
+                self._request = Request()
+            else:
+                self._subscribe(found[0])
+                data = found[1]
+        if self._request is None:
+            self.rawDataReceived(data)
+            return
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        rest = self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        if not self.line_mode:
+            self._request = None
+        elif self._request.begins(rest):
+            super().dataReceived(rest)  # type: ignore[no-untyped-call]
+        else:
+            self._refuse()
+
+    def lineReceived(self, line: bytes) -> None:
+        """See LineReceiver: a line of the request."""
+        assert self._request is not None
+        try:
+            arguments = self._request.take(line)
+        except ParameterError:
+            self._refuse()
+        else:
+            if arguments is not None:
+                self._subscribe(arguments)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """See LineReceiver."""
+        self._refuse()
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """See LineReceiver: heartbeats."""
         session = self._session
         if session.state is State.CLOSING:
             return
-        if self._parser is not None:
-            data = self._subscribe(self._parser, data)
         heartbeats = len(data) - len(data.lstrip(b"h"))
         if heartbeats:
             session.heard(heartbeats, self._clock.seconds())
@@ -71,22 +113,21 @@ class TcpSubscriber(Protocol):
         """See Wire."""
         return behind("tcp", self.transport)
 
-    def _subscribe(self, parser: RequestParser, data: bytes) -> bytes:
-        """Read the request; what came behind it."""
-        session = self._session
+    def _subscribe(self, arguments: list[bytes]) -> None:
+        """The request is complete."""
         try:
-            parsed = parser.feed(data)
-            if parsed is None:
-                return b""
-            request = parse_subscribe(parsed[0])
+            request = parse_subscribe(arguments)
         except ParameterError:
-            self._parser = None
-            self._comet.refuse_parameter(session)
-            return b""
-        self._parser = None
-        session.join(request, TCP_RAW if request.version else TCP_OLD, self._clock.seconds())
-        self._comet.subscribe(session)
-        return parsed[1]
+            self._refuse()
+            return
+        self.setRawMode()  # type: ignore[no-untyped-call]
+        keep_alive(self.transport, request.heartbeat)
+        self._session.join(request, TCP_RAW if request.version else TCP_OLD, self._clock.seconds())
+        self._comet.subscribe(self._session)
+
+    def _refuse(self) -> None:
+        self.setRawMode()  # type: ignore[no-untyped-call]
+        self._comet.refuse_parameter(self._session)
 
 
 class TcpFactory(Factory):
@@ -120,3 +161,10 @@ def tune(transport: Any, settings: SubscriberSettings) -> None:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.sndbuf)
         if settings.rcvbuf:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.rcvbuf)
+
+
+def keep_alive(transport: Any, heartbeat: int) -> None:
+    """Set keepalive where `heartbeat` seconds may go by without a word: a dead client would keep its place."""
+    if heartbeat > LONG_HEARTBEAT_SECONDS:
+        with suppress(OSError):
+            wire.handle(transport).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -26,7 +26,7 @@ from gopush.comet.formats import Format
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
 from gopush.comet.session import Behind, Session, State
-from gopush.comet.tcp import behind, tune
+from gopush.comet.tcp import behind, keep_alive, tune
 from gopush.errors import ParameterError
 from gopush.http.request import Form
 from gopush.rpc import envelope
@@ -166,6 +166,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         except ParameterError:
             self._comet.refuse_parameter(session)
             return
+        keep_alive(self.transport, request.heartbeat)
         session.join(request, WEBSOCKET_RAW if request.version else WEBSOCKET_OLD, self._clock.seconds())
         self._comet.subscribe(session)
 

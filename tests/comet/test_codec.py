@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopush.comet import codec
-from gopush.comet.codec import RequestParser, Subscribe, parse_subscribe, subscribe
+from gopush.comet.codec import MAX_LINE_BYTES, Request, Subscribe, parse_subscribe, subscribe, whole
+from gopush.comet.session import State
+from gopush.comet.tcp import TcpFactory
 from gopush.errors import ParameterError
 from gopush.rpc.model import MAX_CURSOR
-
-MOST_HELD_BYTES = 5 * 1024
+from tests.comet.harness import World
+from tests.fuzz.targets import _Transport
 
 
 def request(*arguments: bytes) -> bytes:
@@ -27,74 +30,63 @@ VALID = [
     (b"sub", b"Terry-Mao", b"30", b"token", b"1.0.5"),
     (b"sub", b"Terry-Mao", b"30", b"token", b"1.0.5", b"17000000000000016"),
     (b"sub", "ключ-日本-😀".encode(), b"86400", b"", b"", b"0"),
-    (b"sub", b"a\r\nb", b"$1\r\n*3\r\n"),  # what an argument holds is not the framing's business
+    (b"sub", b"a\rb", b"$1 *3\r"),  # what an argument holds is not the framing's business, but for line ends
     (b"sub", b"k" * 255, b"3" * 32, b"t" * 4096, b"v" * 64, b"1" * 32),
 ]
 
 Outcome = tuple[list[bytes], bytes] | None
 
 
-def feed_all(data: bytes, cuts: list[int]) -> Outcome:
-    """The arguments and all that follows them, however the bytes arrive; None: more bytes are wanted."""
-    parser = RequestParser()
-    edges = [0, *sorted(cuts), len(data)]
-    for start, end in pairwise(edges):
-        outcome = parser.feed(data[start:end])
-        if outcome is not None:
-            return outcome[0], outcome[1] + data[end:]
-        assert held(parser) <= MOST_HELD_BYTES
+def in_lines(data: bytes) -> Outcome:
+    """The arguments and what follows them, line by line; None: more bytes are wanted."""
+    request = Request()
+    while b"\n" in data:
+        line, data = data.split(b"\n", 1)
+        arguments = request.take(line)
+        if arguments is not None:
+            return arguments, data
+    if not request.begins(data):
+        raise ParameterError("no beginning")
     return None
 
 
-def held(parser: RequestParser) -> int:
-    return len(parser._data) + sum(map(len, parser._arguments))
-
-
 def refused_at(data: bytes) -> int | None:
-    """The index of the byte that the parser refuses, fed one at a time."""
-    parser = RequestParser()
-    for index in range(len(data)):
+    """After which byte the request is refused, where they come one at a time."""
+    for end in range(len(data) + 1):
         try:
-            if parser.feed(data[index : index + 1]) is not None:
+            if in_lines(data[:end]) is not None:
                 return None
         except ParameterError:
-            return index
+            return end - 1
     return None
 
 
 def test_the_example_of_the_protocol() -> None:
-    arguments, rest = RequestParser().feed(EXAMPLE) or ([], b"")
+    arguments, rest = whole(EXAMPLE) or ([], b"")
     assert parse_subscribe(arguments) == Subscribe("Terry-Mao", 30, "token", "1.0.5", None)
     assert rest == b""
 
 
+@pytest.mark.parametrize("rest", [b"", b"hhh", b"\r\n", b"*3\r\n$3\r\nsub\r\n"])
 @pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
-def test_a_request_may_be_cut_anywhere(arguments: tuple[bytes, ...]) -> None:
-    data = request(*arguments)
-    for cut in range(len(data) + 1):
-        assert feed_all(data, [cut]) == (list(arguments), b"")
-    assert feed_all(data, list(range(len(data)))) == (list(arguments), b"")
-
-
-@pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
-def test_what_is_right_behind_the_request_is_given_back(arguments: tuple[bytes, ...]) -> None:
+def test_a_request_is_read_in_lines_or_in_one_piece(arguments: tuple[bytes, ...], rest: bytes) -> None:
     """Heartbeats may arrive right behind `sub` in the same segment."""
-    data = request(*arguments) + b"hhh"
-    for cut in (0, 1, len(data) - 4, len(data) - 3, len(data) - 1):
-        assert feed_all(data, [cut]) == (list(arguments), b"hhh")
+    data = request(*arguments) + rest
+    assert in_lines(data) == whole(data) == (list(arguments), rest)
 
 
 @pytest.mark.parametrize("arguments", VALID, ids=range(len(VALID)))
 def test_no_beginning_of_a_request_is_refused(arguments: tuple[bytes, ...]) -> None:
     data = request(*arguments)
     for end in range(len(data)):
-        assert RequestParser().feed(data[:end]) is None
+        assert in_lines(data[:end]) is None
+        assert whole(data[:end]) is None
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6])
 def test_three_to_six_elements(count: int) -> None:
     arguments = [b"sub", b"k", b"30", b"t", b"1", b"16"][:count]
-    assert feed_all(request(*arguments), []) == (arguments, b"")
+    assert in_lines(request(*arguments)) == (arguments, b"")
 
 
 @pytest.mark.parametrize(
@@ -154,9 +146,8 @@ def test_three_to_six_elements(count: int) -> None:
 )
 def test_refused_at_the_first_byte_that_cannot_belong_to_a_request(packet: bytes, index: int) -> None:
     assert refused_at(packet) == index
-    assert RequestParser().feed(packet[:index]) is None
-    with pytest.raises(ParameterError):
-        RequestParser().feed(packet)
+    assert in_lines(packet[:index]) is None
+    assert whole(packet + request(b"sub", b"k", b"30")) is None
 
 
 @pytest.mark.parametrize("key", ["ключ", "日本", "é", "a😀", "naïve key"])
@@ -164,12 +155,12 @@ def test_the_length_that_the_java_sdk_sends_is_refused_never_misread(key: str) -
     """It sends the number of characters (of UTF-16) where bytes are meant."""
     characters = len(key.encode("utf-16-le")) // 2
     data = b"*3\r\n$3\r\nsub\r\n$%d\r\n%b\r\n$2\r\n30\r\n" % (characters, key.encode())
-    start = data.index(key.encode())
-    assert refused_at(data) == start + characters
+    assert refused_at(data) == data.index(key.encode()) + characters
+    assert whole(data) is None
 
 
 def test_a_key_in_ascii_from_the_java_sdk_is_served() -> None:
-    assert feed_all(request(b"sub", b"Terry-Mao", b"30"), []) == ([b"sub", b"Terry-Mao", b"30"], b"")
+    assert in_lines(request(b"sub", b"Terry-Mao", b"30")) == ([b"sub", b"Terry-Mao", b"30"], b"")
 
 
 # --- whatever arrives ---
@@ -209,27 +200,46 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data) + draw(st.binary(max_size=20))
 
 
-def outcome(data: bytes, cuts: list[int]) -> Outcome | str:
-    try:
-        return feed_all(data, cuts)
-    except ParameterError:
-        return "refused"
-
-
-@given(st.one_of(STREAMS, damaged()), st.lists(st.integers(0, 300), max_size=8))
-def test_nothing_raises_but_a_refusal_and_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
+@given(st.one_of(STREAMS, damaged()))
+def test_nothing_raises_but_a_refusal_and_one_piece_means_what_its_lines_mean(data: bytes) -> None:
     """No input may raise, hang, or hold more than a few KB before `sub` is accepted."""
-    whole = outcome(data, [])
-    assert outcome(data, [min(cut, len(data)) for cut in cuts]) == whole
-    assert (refused_at(data) is not None) == (whole == "refused")
+    found = whole(data)
+    try:
+        lines = in_lines(data)
+    except ParameterError:
+        assert found is None
+    else:
+        assert found is None or found == lines
+        assert (refused_at(data) is None) is True
 
 
 @pytest.mark.parametrize(
     "start", [b"", b"*3\r\n$3\r\nsub\r\n$255\r\n", b"*4\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$4096\r\n"]
 )
-def test_an_endless_stream_is_never_held(start: bytes) -> None:
-    assert outcome(start + b"x" * 100_000, list(range(0, 100_000, 1000))) == "refused"
-    assert refused_at(start + b"x" * 100_000) == len(start) + int(start.rpartition(b"$")[2] or 0)
+def test_an_endless_line_is_refused_once_it_is_too_long(start: bytes) -> None:
+    assert refused_at(start + b"x" * 5000) == len(start) + int(start.rpartition(b"$")[2] or 0)
+
+
+def spoken(data: bytes, cuts: list[int]) -> tuple[bytes, State, int]:
+    """What a connection on which this arrives is told, where it stands then, and how many heartbeats it sent."""
+    world = World()
+    subscriber: Any = TcpFactory(world.comet, world.clock).buildProtocol(None)
+    transport: Any = _Transport()  # type: ignore[no-untyped-call]
+    subscriber.makeConnection(transport)
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for start, end in pairwise(edges):
+        subscriber.dataReceived(data[start:end])
+        assert len(subscriber._buffer) <= MAX_LINE_BYTES
+    world.turns()
+    subscriber.connectionLost()
+    return transport.value(), subscriber._session.state, world.comet.counters.refused_parameter
+
+
+@given(st.one_of(STREAMS, damaged()), st.lists(st.integers(0, 300), max_size=8))
+@settings(max_examples=300)
+def test_cuts_change_nothing(data: bytes, cuts: list[int]) -> None:
+    """No input may raise, hang, or hold more than a few KB before `sub` is accepted."""
+    assert spoken(data, cuts) == spoken(data, [])
 
 
 # --- what the arguments mean ---

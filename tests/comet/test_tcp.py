@@ -13,7 +13,7 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import mid_at
 from tests.comet.conftest import Start
-from tests.comet.wire import CometServer, TcpClient, eventually, in_reactor, request, sending
+from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor, request, sending
 
 SUBSCRIBE = request("sub", "Terry-Mao", "30", "token", "1.0.5")
 
@@ -181,7 +181,8 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed_framing_is_refused_at_its_first_byte(client: TcpClient, bystander: TcpClient, name: str) -> None:
-    """protocol.md, section 1: bounded parser that refuses at the first byte that cannot belong to a request: `-p`."""
+    """protocol.md, section 1: bounded parser that refuses what cannot belong to a request no later than at the
+    end of its line, or as soon as the line is longer than any may be: `-p`."""
     client.send(MALFORMED[name])
     assert client.rest() == b"-p\r\n"
 
@@ -501,6 +502,22 @@ def test_keepalive_is_set_when_it_is_on(start: Start, keepalive: bool) -> None:
         assert sndbuf < 8192
         assert rcvbuf < 8192
         assert no_delay
+
+
+@pytest.mark.parametrize(("heartbeat", "kept"), [("600", False), ("601", True), ("315360000", True)])
+@pytest.mark.parametrize("protocol", ["tcp", "websocket"])
+def test_keepalive_is_set_where_the_heartbeat_is_above_ten_minutes(
+    server: CometServer, key: str, protocol: str, heartbeat: str, kept: bool
+) -> None:
+    """protocol.md, section 1: also where a client's heartbeat is above 10 minutes."""
+    with TcpClient(server.tcp) if protocol == "tcp" else WebSocketClient(server.websocket) as client:
+        if isinstance(client, TcpClient):
+            client.subscribe(key, heartbeat)
+        else:
+            client.open(f"key={key}&heartbeat={heartbeat}").message()
+        (session,) = server.sessions(key)
+        handle = session.wire.transport.getHandle()
+        assert bool(handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is kept
 
 
 def test_the_keepalive_default_is_off() -> None:

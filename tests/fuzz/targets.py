@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgpack
 from twisted.internet.testing import StringTransport
 
-from gopush.comet.codec import RequestParser, parse_subscribe
+from gopush.comet.codec import Request, parse_subscribe, whole
 from gopush.comet.session import State
 from gopush.comet.settings import CometSettings
 from gopush.comet.tcp import TcpFactory
@@ -59,17 +59,21 @@ SUBSCRIBES = (
 
 
 def codec(data: bytes, cuts: Sequence[float]) -> None:
-    """Only ParameterError, and never much in memory."""
-    parser = RequestParser()
+    """Only ParameterError, and in one piece or in lines the same."""
+    found = whole(data)
+    request, rest = Request(), data
+    arguments: list[bytes] | None = None
     try:
-        for piece in pieces(data, cuts):
-            found = parser.feed(piece)
-            assert len(parser._data) <= MAX_HELD_BYTES + len(piece)
-            if found is not None:
-                parse_subscribe(found[0])
-                return
+        while arguments is None and b"\n" in rest:
+            line, rest = rest.split(b"\n", 1)
+            arguments = request.take(line)
     except ParameterError:
-        pass
+        assert found is None
+        return
+    assert found is None or found == (arguments, rest)
+    if arguments is not None:
+        with contextlib.suppress(ParameterError):
+            parse_subscribe(arguments)
 
 
 class Connected:
