@@ -58,7 +58,8 @@ class Watched(Generic[T]):
         try:
             return self._read()
         except OSError as wrong:
-            raise SettingsError(f"{wrong.filename}: cannot be read: {wrong.strerror}") from None
+            name = str(wrong.filename).partition("\n")[0]  # the rest is a key that was written in the place of its file
+            raise SettingsError(f"{name}: cannot be read: {wrong.strerror}") from None
 
     def _look(self) -> list[tuple[int, int, int] | None]:
         return [_stamp(path) for path in self._paths]

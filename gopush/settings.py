@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from gopush.errors import SettingsError
+from gopush.values import shown
 
 SECRETS = frozenset({"secret", "source"})
 """The options whose values are never shown."""
+
+_PLAIN = re.compile(r"[A-Za-z.]{1,24}")
+"""What a mistyped name looks like; a password mostly does not."""
 
 HEADER = """\
 # All options with their defaults. A duration bears its unit (ms, s, m, h, d), a size may (B, KiB, MiB, GiB).
@@ -76,8 +81,8 @@ def render(settings: type[Any]) -> str:
 
 def load(settings: type[S], path: Path | None) -> S:
     """Read `path` (None: the defaults) into `settings`. Raises SettingsError."""
-    found = _read(path) if path is not None else {}
-    _refuse_unknown(path, found, options(settings))
+    content, found = _read(path) if path is not None else ("", {})
+    _refuse_unknown(path, content, found, options(settings))
     try:
         return _build(settings, path, found)
     except ValueError as wrong:
@@ -118,39 +123,77 @@ def _nested(field: dataclasses.Field[Any]) -> type[Any] | None:
     return factory if dataclasses.is_dataclass(factory) and isinstance(factory, type) else None
 
 
-def _read(path: Path) -> Mapping[str, Mapping[str, str]]:
+def _read(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
+    """The text, and what it says. Raises SettingsError, which never shows a line: any of them may hold a secret."""
     parser = configparser.ConfigParser(
         interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"), default_section="\0", strict=True
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(path.read_text("utf-8-sig"), str(path))
+        content = path.read_text("utf-8-sig")
+        parser.read_string(content, str(path))
     except OSError as wrong:
         raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
     except UnicodeDecodeError as wrong:
         raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
     except configparser.Error as wrong:
-        raise SettingsError(f"{path}: {' '.join(str(wrong).split())}") from None
-    return {name: dict(parser[name]) for name in parser.sections()}
+        raise SettingsError(f"{path}: {_malformed(wrong)}") from None
+    return content, {name: dict(parser[name]) for name in parser.sections()}
 
 
-def _refuse_unknown(path: Path | None, found: Mapping[str, Mapping[str, str]], declared: Sequence[Option]) -> None:
+def _malformed(wrong: configparser.Error) -> str:
+    errors = getattr(wrong, "errors", ())
+    line = f"line {errors[0][0] if errors else getattr(wrong, 'lineno', '?')}"
+    if isinstance(wrong, configparser.MissingSectionHeaderError):
+        return f"{line}: stands before the first [section]"
+    if isinstance(wrong, configparser.DuplicateSectionError):
+        return f"{line}: the [section] was there before"
+    if isinstance(wrong, configparser.DuplicateOptionError):
+        return f"{line}: the option was there before in this [section]"
+    return f"{line}: is neither [section] nor option = value (what goes on with the line before is indented)"
+
+
+def _refuse_unknown(
+    path: Path | None, content: str, found: Mapping[str, Mapping[str, str]], declared: Sequence[Option]
+) -> None:
     known: dict[str, set[str]] = {}
     for opt in declared:
         known.setdefault(opt.section, set()).add(opt.name)
     for section, lines in found.items():
         if section not in known:
             names = ", ".join(f"[{name}]" for name in known)
-            raise SettingsError(f"{path}: [{section}]: is no section here (there are {names})")
+            shown = _shown(f"[{section}]", section, *_place(content, section))
+            raise SettingsError(f"{path}: {shown}: is no section here (there are {names})")
         for name in lines:
             if name not in known[section]:
                 names = ", ".join(sorted(known[section]))
-                raise SettingsError(f"{path}: [{section}] {name}: is no option here (there are {names})")
+                shown = _shown(f"[{section}] {name}", name, *_place(content, section, name))
+                raise SettingsError(f"{path}: {shown}: is no option here (there are {names})")
+
+
+def _place(content: str, section: str, name: str | None = None) -> tuple[int, bool]:
+    """The line of a section or an option, and whether it may be the rest of a secret, which stands before it."""
+    current, secret = "", False
+    for number, line in enumerate(map(str.strip, content.split("\n")), 1):
+        if line.startswith("["):
+            if name is None and line.startswith(f"[{section}]"):
+                return number, secret
+            current, secret = line, False
+        found, is_option, _ = line.partition("=")
+        if is_option and current.startswith(f"[{section}]") and found.rstrip() == name:
+            return number, secret
+        secret = secret or found.rstrip() in SECRETS
+    return 0, True
+
+
+def _shown(words: str, name: str, line: int, after_secret: bool) -> str:
+    """What is wrong, by its name where that can be no secret, else by its line."""
+    return f"line {line}" if after_secret or not _PLAIN.fullmatch(name) else words
 
 
 def _parse(path: Path | None, opt: Option, raw: str) -> Any:
     try:
         return opt.parse(raw.strip())
     except ValueError as wrong:
-        shown = "(hidden)" if opt.name in SECRETS else repr(raw)
-        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {shown} {wrong}") from None
+        found = "(hidden)" if opt.name in SECRETS else shown(raw)
+        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}") from None

@@ -24,6 +24,20 @@ _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
 
+def shown(value: str) -> str:
+    """A value for an error message, unless it may hold a password: an address with a user, a URL, a Redis server."""
+    return "(hidden)" if re.search(r"[@#]|//|\n", value) else repr(value)
+
+
+def password(value: str) -> str:
+    """Any text, also none; in double quotes, in which a backslash takes the next character as it is, also blanks."""
+    if not value.startswith('"'):
+        return value
+    if not re.fullmatch(r'"(?:[^"\\]|\\.)*"', value, re.DOTALL):
+        raise ValueError('begins with a double quote, and does not end with one (within, write \\" for one)')
+    return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+
+
 def text(value: str) -> str:
     """Any text, also none."""
     return value
@@ -101,7 +115,7 @@ def addresses(value: str) -> tuple[str, ...]:
     for word in found:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
-            raise ValueError(f"holds {word!r}, which is not host:port (try push1.example.org:6969)")
+            raise ValueError(f"holds {shown(word)}, which is not host:port (try push1.example.org:6969)")
     return found
 
 
@@ -110,7 +124,7 @@ def origins(value: str) -> tuple[str, ...]:
     found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
     for word in found:
         if not _ORIGIN.fullmatch(word):
-            raise ValueError(f"holds {word!r}, which is no origin (try https://www.example.org)")
+            raise ValueError(f"holds {shown(word)}, which is no origin (try https://www.example.org)")
     return found
 
 
@@ -126,7 +140,7 @@ def _listener(word: str) -> str:
     match = _HOST_PORT.fullmatch(word)
     if not match or int(match[2]) > 65535:
         raise ValueError(
-            f"holds {word!r}, which is no Twisted endpoint (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
+            f"holds {shown(word)}, which is no Twisted endpoint (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
         )
     host = match[1].strip("[]")
     kind = "tcp6" if ":" in host else "tcp"

@@ -12,7 +12,7 @@ from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import SettingsError
 from gopush.message.settings import MessageSettings
 from gopush.settings import load, option, options, render
-from gopush.values import count, duration, listeners, text
+from gopush.values import count, duration, listeners, password
 from gopush.web.settings import WebSettings
 
 ETC = Path(__file__).resolve().parent.parent / "etc"
@@ -27,7 +27,7 @@ shipped = pytest.mark.parametrize(("name", "settings"), SHIPPED.items(), ids=SHI
 
 @dataclass(frozen=True)
 class Inner:
-    secret: str = option("rpc", "secret", "", text, "what only we know")
+    secret: str = option("rpc", "secret", "", password, "what only we know")
     ping: float = option("rpc", "ping", "1s", duration, "how often")
 
 
@@ -114,6 +114,74 @@ def test_a_secret_is_never_shown(ini: Any) -> None:
     with pytest.raises(SettingsError, match=r"\[rpc\] secret: \(hidden\) is not a whole number") as wrong:
         load(Guarded, ini("[rpc]\nsecret = hush\n"))
     assert "hush" not in str(wrong.value)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (f"{SECRET}\n[rpc]\n", "line 1: stands before the first [section]"),
+        (f"[rpc]\nsecret = long\n\n{SECRET}\n", "line 4: is neither"),
+        (f"[rpc]\nsecret {SECRET}\n", "line 2: is neither"),
+        (f"[rpc]\nsecret = long\n{SECRET}=\n", "line 3: is no option here (there are ping, secret)"),
+        (f"[rpc]\nsecret = long\n{SECRET}= \n{SECRET} = \n", "line 4: the option was there before"),
+        ("[rpc]\nsecret = long\nhunter=\n", "line 3: is no option here"),
+        ("[rpc]\nsecret = long\n[hunter]\n", "line 3: is no section here"),
+        (f"[{SECRET}]\n", "line 1: is no section here"),
+        (f"[base]\nweight = 1\n[base]\n{SECRET}\n", "line 3: the [section] was there before"),
+        (f"[base]\nsecret = {SECRET}\n", "[base] secret: is no option here"),
+        (f"[base]\nnode1:1 tcp@localhost:6379#{SECRET}=\n", "line 2: is no option here"),
+        (f"[redis.source]\nnode1:1 tcp@localhost:6379#{SECRET}\n", "line 2: is neither"),
+        (f"[base]\nweight = tcp@localhost:6379#{SECRET}\n", "[base] weight: (hidden) is not a whole number"),
+        (f"[base]\ntcp.bind = redis://:{SECRET}@localhost:6379\n", "[base] tcp.bind: (hidden) holds (hidden), which"),
+        (f'[rpc]\nsecret = "{SECRET}\n', "[rpc] secret: (hidden) begins with a double quote"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_by_its_number(ini: Any, content: str, complaint: str) -> None:
+    """What is malformed may be the rest of a secret, and the journal is read by many."""
+    path = ini(content)
+    with pytest.raises(SettingsError) as wrong:
+        load(Outer, path)
+    assert str(wrong.value).startswith(f"{path}: {complaint}")
+    assert "hunter" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"node1:1 tcp@localhost:6379#pass,{SECRET}",
+        f"node1:1 redis://:{SECRET}@localhost:6379",
+        f"node1:1 tcp@user:{SECRET}@localhost:6379",
+        f"node1:1 tcp@localhost#{SECRET}",
+        f"node1:1 tcp@localhost:6379#pass\n  {SECRET}",
+        f'node1:1 tcp@localhost:6379#"{SECRET}',
+        f"node1:1 sentinel@{SECRET}/mymaster",
+    ],
+)
+def test_no_word_of_a_store_with_a_password_is_shown(ini: Any, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[redis\] source: \(hidden\)") as wrong:
+        load(MessageSettings, ini(f"[redis]\nsource = {value}\n"))
+    assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('a"b, #c', 'a"b, #c'),
+        ('"  pass,word "', "  pass,word "),
+        (r'"\"\\"', '"\\'),
+        ('""', ""),
+        ("p\u00e4ss", "p\u00e4ss"),
+    ],
+)
+def test_a_secret_may_hold_any_character(ini: Any, written: str, expected: str) -> None:
+    @dataclass(frozen=True)
+    class Guarded:
+        secret: str = option("rpc", "secret", "", password, "what only we know")
+
+    assert load(Guarded, ini(f"[rpc]\nsecret = {written}\n")).secret == expected
 
 
 @shipped

@@ -45,7 +45,8 @@ class RedisSettings:
         "node1:1 tcp@localhost:6379",
         sources,
         "the Redis servers, separated by commas: name:weight tcp@host:port[#password], rediss@ for TLS, or "
-        "unix@/path[#password], or sentinel@host:port;host:port/master[#password], rediss-sentinel@ for TLS",
+        "unix@/path[#password], or sentinel@host:port;host:port/master[#password], rediss-sentinel@ for TLS; "
+        'a password with a comma or a blank in double quotes: #"pass,word"',
     )
     tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: as the system trusts")
     tls_certificate: str = option("redis", "tls.cert", "", text, "the file of this process's certificate, if wanted")

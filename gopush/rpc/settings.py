@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.settings import option
-from gopush.values import addresses, count, duration, one_of, size, switch, text
+from gopush.values import addresses, count, duration, one_of, password, size, switch, text
 
 
 def auth_option() -> bool:
@@ -35,7 +35,9 @@ class ZooKeeperSettings:
     user: str = option(
         "zookeeper", "user", "", text, "who alone may change what is registered (digest scheme); empty: everybody"
     )
-    secret: str = option("zookeeper", "secret", "", text, "the password of that user; the same in the whole cluster")
+    secret: str = option(
+        "zookeeper", "secret", "", password, "the password of that user; the same in the whole cluster"
+    )
     readable: bool = option(
         "zookeeper", "readable", "yes", switch, "whether others may read what such a user registers"
     )
@@ -90,7 +92,7 @@ class RpcSettings:
     )
     lane_bytes: int = option("rpc", "lane.size", "64MiB", size, "bytes that may wait for one peer")
     secret: str = option(
-        "rpc", "secret", "", text, "what all processes of the cluster share; needed beyond loopback; empty: none"
+        "rpc", "secret", "", password, "what all processes of the cluster share; needed beyond loopback; empty: none"
     )
     tls_authorities: str = option(
         "rpc", "tls.ca", "", text, "the file of the cluster's own CA: calls go over TLS, each side checks the other"

@@ -45,7 +45,11 @@ class SignedTokens:
         return bool(claims["sub"] == key)
 
     def _read(self) -> Any:
-        data = self._path.read_bytes()
+        try:
+            data = self._path.read_bytes()
+        except OSError as wrong:
+            # Not which one: the secret may stand in the place of its file.
+            raise SettingsError(f"[token] signed.key: the file cannot be read: {wrong.strerror}") from None
         if self._algorithm == "HS256":
             secret = data.strip()
             if len(secret) < LEAST_SECRET_BYTES:

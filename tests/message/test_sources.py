@@ -11,6 +11,10 @@ from gopush.message.sources import Source, sources
         ("node1:1 tcp@localhost:6379", [Source("node1", 1, "localhost", 6379, "", None)]),
         ("a:2 tcp@10.0.0.1:1#pass#word,", [Source("a", 2, "10.0.0.1", 1, "", "pass#word")]),
         (
+            r'a:1 tcp@h:1#"pa,ss \"word\\", b:1 unix@/x#"y"',
+            [Source("a", 1, "h", 1, "", 'pa,ss "word\\'), Source("b", 1, "", 0, "/x", "y")],
+        ),
+        (
             "a:1 tcp@[::1]:6379, b:1000 unix@/run/redis.sock#x\n",
             [Source("a", 1, "::1", 6379, "", None), Source("b", 1000, "", 0, "/run/redis.sock", "x")],
         ),

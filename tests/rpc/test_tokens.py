@@ -130,6 +130,12 @@ def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algor
         signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
 
 
+def test_a_secret_in_the_place_of_its_file_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"\[token\] signed\.key: the file cannot be read: No such file") as wrong:
+        signed_tokens(TokenSettings(algorithm="HS256", key_file="hunter2" * 5))
+    assert "hunter2" not in str(wrong.value)
+
+
 def test_no_algorithm_means_no_signed_tokens() -> None:
     assert signed_tokens(TokenSettings()) is None
     with pytest.raises(SettingsError, match=r"signed\.key"):
