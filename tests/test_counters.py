@@ -158,6 +158,16 @@ class Comet:
             world.comet.push([Push("k", b"1", 60, "", 60, world.now() + 4)])  # and the owner is told
             world.turns()
 
+    def is_cut_off(self) -> None:
+        with self.world() as (world, _):
+            world.upkeep()
+            session, _ = world.subscribe()
+            session.deadline += 1000
+            world.coordination.connected = False
+            world.node.mode = "down"
+            world.wait(35, 0.5)
+            world.subscribe()
+
     def refuses(self) -> None:
         with self.world(auth=True) as (world, _):
             world.subscribe(mid=mid_at(world.now() + 3600))
@@ -205,6 +215,7 @@ def comet_moves() -> Moves:
     comet.catches_up()
     comet.waits_for_the_log()
     comet.moves_whom_it_does_not_own()
+    comet.is_cut_off()
     comet.refuses()
     comet.refuses_a_page()
     return moves

@@ -23,6 +23,8 @@ class Counters:
     slow_closed: int = 0
     overflows: int = 0
     moved: int = 0
+    cut_off_closed: int = 0
+    cut_off_refused: int = 0
     notices_sent: int = 0
     notices_received: int = 0
     refused_parameter: int = 0

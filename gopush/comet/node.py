@@ -87,7 +87,7 @@ class CometNode(MultiService):
             reactor, coordination, lambda info: RemoteComet(reactor, info, settings.rpc), settings.rpc
         )
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
-        self._upkeep = Upkeep(reactor, self.comet, coordination)
+        self._upkeep = Upkeep(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
         self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)

@@ -14,6 +14,7 @@ from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
 from gopush.comet.counters import Counters
+from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Delivery
 from gopush.comet.joining import Joining
 from gopush.comet.session import Session, State
@@ -55,6 +56,7 @@ class Comet:
         self._messages = messages
         self._comets = comets
         self.delivery = Delivery(clock, messages, settings, self.counters)
+        self.cut_off = CutOff(clock, coordination, messages)
         self._slowest = Slowest(clock, self.channels)
         self._store_time = StoreTime(clock, now)
         self._joining = Joining(clock, messages, self.delivery, self._store_time, signed_tokens(settings.tokens))
@@ -113,13 +115,11 @@ class Comet:
         """The session has read its client's request: let it in or refuse it (protocol.md, section 1)."""
         request = session.request
         assert request is not None
-        if not self.owns(request.key):
+        if self.cut_off.holds:
+            self.counters.cut_off_refused += 1
+            self.refuse(session, codec.REFUSE_NODE)
+        elif not self.owns(request.key):
             self._refuse_node(session)
-        elif self.settings.auth:
-            check = self._joining.check_token(session)
-            check.addCallbacks(
-                self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,)
-            )
         else:
             self._check_cursor(session, request)
 
@@ -209,6 +209,35 @@ class Comet:
 
     # --- a subscriber's way ---
 
+    def _check_cursor(self, session: Session, request: Subscribe) -> None:
+        """A cursor far above this clock is good up to the key's head: a clock may be slow, or step."""
+        mid, channel = request.mid, self.channels.get(request.key)
+        known = 0 if channel is None else channel.floor
+        if mid is None or mid <= known or mid <= mid_at(self._now() + CURSOR_AHEAD_SECONDS):
+            self._check_token(session, request)
+            return
+        head = self._messages.head(request.key)
+        head.addCallbacks(
+            self._head_read, self._not_checked, callbackArgs=(session, request, mid), errbackArgs=(session,)
+        )
+
+    def _head_read(self, head: Head, session: Session, request: Subscribe, mid: int) -> None:
+        if session.state is not State.JOINING:
+            return
+        if mid > head.last:
+            self.refuse_parameter(session)
+        elif not self.owns(request.key):  # it has moved meanwhile
+            self._refuse_node(session)
+        else:
+            self._check_token(session, request)
+
+    def _check_token(self, session: Session, request: Subscribe) -> None:
+        if not self.settings.auth:
+            self._join(session, request)
+            return
+        check = self._joining.check_token(session)
+        check.addCallbacks(self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,))
+
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
         if session.state is not State.JOINING:
             return
@@ -220,28 +249,6 @@ class Comet:
             self.refuse(session, refusal)
         elif not self.owns(request.key):  # it has moved meanwhile
             self._refuse_node(session)
-        else:
-            self._check_cursor(session, request)
-
-    def _check_cursor(self, session: Session, request: Subscribe) -> None:
-        """A cursor far above this clock is good up to the key's head: a clock may be slow, or step."""
-        mid, channel = request.mid, self.channels.get(request.key)
-        known = 0 if channel is None else channel.floor
-        if mid is None or mid <= known or mid <= mid_at(self._now() + CURSOR_AHEAD_SECONDS):
-            self._join(session, request)
-            return
-        head = self._messages.head(request.key)
-        head.addCallbacks(
-            self._head_read, self._not_checked, callbackArgs=(session, request, mid), errbackArgs=(session,)
-        )
-
-    def _head_read(self, head: Head, session: Session, request: Subscribe, mid: int) -> None:
-        if session.state is not State.JOINING:
-            return
-        if not self.owns(request.key):  # it has moved meanwhile
-            self._refuse_node(session)
-        elif mid > head.last:
-            self.refuse_parameter(session)
         else:
             self._join(session, request)
 

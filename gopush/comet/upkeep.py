@@ -19,6 +19,7 @@ from gopush.rpc.coordination import Coordination, View
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
 SWEPT_PER_SECOND = 10_000
+SESSION_SECONDS = 30.0
 MOVE_SECONDS = 1.0
 MOVE_STEPS = 20
 
@@ -28,7 +29,11 @@ log = Logger()
 class Upkeep:
     """Runs while the comet does."""
 
-    def __init__(self, clock: Clock, comet: Comet, coordination: Coordination) -> None:
+    def __init__(
+        self, clock: Clock, comet: Comet, coordination: Coordination, session_timeout: float = SESSION_SECONDS
+    ) -> None:
+        """`session_timeout`: after so many seconds without ZooKeeper others have this comet's keys."""
+        self._session_timeout = session_timeout
         self._clock = clock
         self._comet = comet
         self._coordination = coordination
@@ -60,6 +65,8 @@ class Upkeep:
             self._comet.counters.timed_out += 1
             self._comet.counters.handshake_timed_out += session.state is State.WAITING
             session.abort()
+        if self._comet.cut_off.look(self._session_timeout):
+            self._cut_off_changed()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -71,6 +78,18 @@ class Upkeep:
         self._comet.delivery.sweep(due)
         if not due:
             self._walk = iter(list(self._comet.channels.values()))
+
+    def _cut_off_changed(self) -> None:
+        if self._comet.cut_off.holds:
+            log.warn(
+                "cut off: no ZooKeeper for {seconds:g} s, and no message node answers; {count} subscribers are closed,"
+                " and others refused, until one of them is back",
+                seconds=self._session_timeout,
+                count=self._comet.subscribed,
+            )
+            self._spread(self._comet.channels.values())
+        else:
+            log.info("no longer cut off: subscribers are let in again")
 
     def _view_changed(self, _: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
@@ -95,6 +114,8 @@ class Upkeep:
         for session in sessions:
             if session.state is State.CLOSING or session.request is None:
                 continue
-            if self.leaving or not self._comet.owns(session.request.key):
-                self._comet.counters.moved += 1
+            counters, cut_off = self._comet.counters, self._comet.cut_off.holds
+            if cut_off or self.leaving or not self._comet.owns(session.request.key):
+                counters.moved += not cut_off
+                counters.cut_off_closed += cut_off
                 self._comet.refuse(session, codec.REFUSE_NODE)

@@ -451,14 +451,14 @@ def test_a_key_that_moves_while_the_head_is_read_is_refused() -> None:
     assert wire.out == b"-n\r\n"
 
 
-def test_a_stranger_learns_nothing_of_the_head_without_a_token() -> None:
+def test_a_mid_that_was_given_does_not_stand_in_for_the_token() -> None:
     world = World(auth=True)
     create(world, "secret")
+    mid = world.pushed(b"0")
     world.comet_skew = -3600
-    mid = mid_at(world.now())
     assert world.subscribe(token="wrong", mid=mid)[1].out == b"-a\r\n"
-    assert world.node.count("heads") == 0
-    assert world.subscribe(token="secret", mid=mid)[1].out == b"-p\r\n"
+    assert world.subscribe(token="secret", mid=mid)[1].out == H
+    assert world.subscribe(token="wrong", mid=mid + MID_STEP)[1].out == b"-p\r\n"
 
 
 @pytest.mark.parametrize("mode", ["silent", "down"])

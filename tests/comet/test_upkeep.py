@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.comet.session import Session
@@ -235,6 +238,145 @@ def test_how_many_move_is_logged_once(leaving: bool) -> None:
     assert [line for line in lines if "subscribers move" in line] == (
         [] if leaving else ["3 subscribers move: their keys are those of other comets now"]
     )
+
+
+# --- cut off from all but its clients ---
+
+
+@contextmanager
+def told(*words: str) -> Iterator[list[str]]:
+    """The lines that are logged meanwhile and hold one of these words."""
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        line = formatEvent(event)
+        if any(word in line for word in words):
+            lines.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    yield lines
+    globalLogPublisher.removeObserver(observer)
+
+
+def beating(world: World, wait: float) -> None:
+    """Time goes by, and all clients send their heartbeats."""
+    for _ in range(round(wait / 0.5)):
+        for channel in world.comet.channels.values():
+            for session in channel.live:
+                session.heard(0, world.clock.seconds())
+        world.wait(0.5, 0.5)
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_who_can_deliver_nothing_closes_its_subscribers_and_refuses_others(mode: str) -> None:
+    """Without ZooKeeper for the time-out, and without any message node: else +h would be all they ever hear."""
+    world = World(max_subscribers=1000)
+    world.upkeep()
+    wires = [world.subscribe(key=f"k{i % 7}")[1] for i in range(100)]
+    with told("cut off") as lines:
+        world.coordination.connected = False
+        world.node.mode = mode
+        beating(world, 29.5)
+        assert not any(wire.closed for wire in wires)
+        assert lines == []
+        world.wait(1)
+        closed = []
+        for _ in range(20):
+            closed.append(sum(wire.closed for wire in wires))
+            world.wait(0.1)
+        assert closed[-1] == 100
+        assert max(later - earlier for earlier, later in pairwise(closed)) <= 20  # spread out
+        assert all(wire.out.endswith(b"-n\r\n") and wire.finished for wire in wires)
+        for mid in (None, 0):
+            assert world.subscribe(mid=mid)[1].out == b"-n\r\n"
+        world.wait(30, 0.5)
+        assert lines == [
+            "cut off: no ZooKeeper for 30 s, and no message node answers; 100 subscribers are closed, and others"
+            " refused, until one of them is back"
+        ]
+    counters = world.comet.counters
+    assert (counters.cut_off_closed, counters.cut_off_refused, counters.moved) == (100, 2, 0)
+
+
+@pytest.mark.parametrize("back", ["a message node", "ZooKeeper"])
+def test_it_lets_them_in_again_once_either_is_back(back: str) -> None:
+    world = World()
+    world.upkeep()
+    world.subscribe()
+    world.coordination.connected = False
+    world.node.mode = "down"
+    world.wait(35, 0.5)
+    assert world.subscribe()[1].out == b"-n\r\n"
+    with told("cut off") as lines:
+        if back == "ZooKeeper":
+            world.coordination.connected = True
+        else:
+            world.node.mode = "up"
+        world.wait(3, 0.5)
+        _, wire = world.subscribe()
+        world.node.mode = "up"
+        world.wait(5, 0.5)
+        assert wire.out.startswith(H)
+        assert lines == ["no longer cut off: subscribers are let in again"]
+    mid = world.pushed(b"1")
+    assert wire.out.endswith(frame(mid, b"1"))
+
+
+@pytest.mark.parametrize(("connected", "mode"), [(True, "down"), (True, "silent"), (False, "up"), (False, "sick")])
+def test_with_either_of_the_two_it_closes_nobody(connected: bool, mode: str) -> None:
+    """ZooKeeper, or a message node that answers, though its store may not: no other comet would be better off."""
+    world = World()
+    world.upkeep()
+    _, wire = world.subscribe()
+    world.coordination.connected = connected
+    world.node.mode = mode
+    beating(world, 120)
+    assert not wire.closed
+    assert world.comet.counters.cut_off_closed == world.comet.counters.cut_off_refused == 0
+
+
+def test_who_is_left_stays_where_it_ends_while_they_are_closed() -> None:
+    world = World(max_subscribers=1000)
+    world.upkeep()
+    wires = [world.subscribe()[1] for _ in range(100)]
+    world.coordination.connected = False
+    world.node.mode = "down"
+    beating(world, 30)
+    while not any(wire.closed for wire in wires):
+        world.wait(0.05)
+    world.coordination.connected = True
+    world.wait(2)
+    assert 0 < sum(wire.closed for wire in wires) < 100
+
+
+def test_a_process_that_stood_still_asks_before_it_closes_anybody() -> None:
+    world = World()
+    world.upkeep()
+    session, wire = world.subscribe()
+    world.coordination.connected = False
+    world.wait(1, 0.5)
+    session.deadline += 1000
+    world.clock.advance(600)
+    beating(world, 10)
+    assert not wire.closed
+
+
+def test_it_asks_seldom_and_only_without_zookeeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.upkeep()
+    asked: list[str] = []
+
+    def ask(name: str, _: object) -> Deferred[None]:
+        asked.append(name)
+        return Deferred()
+
+    monkeypatch.setattr(world.messages, "ask", ask)
+    world.wait(60, 0.5)
+    assert asked == []
+    world.coordination.connected = False
+    world.wait(60, 0.5)
+    assert asked == ["m1"]  # and waits for the answer
 
 
 def test_a_comet_that_leaves_closes_all() -> None:

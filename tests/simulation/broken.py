@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
+from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Round
 from gopush.comet.joining import Joining
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
@@ -40,7 +41,7 @@ def _trust_the_clock(comet: Comet, session: Session, request: Subscribe) -> None
     if request.mid is not None and request.mid > mid_at(comet._now() + CURSOR_AHEAD_SECONDS):
         comet.refuse_parameter(session)
     else:
-        comet._join(session, request)
+        comet._check_token(session, request)
 
 
 _take = Channel.take
@@ -71,6 +72,10 @@ def _wait_for_all(round: Round) -> None:
         _run_round(round)
 
 
+def _never(*_: Any) -> bool:
+    return False
+
+
 def _no_limit(*_: Any) -> None:
     pass
 
@@ -81,6 +86,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "2-cursor": lambda: patch.object(Comet, "_check_cursor", _trust_the_clock),
     "3": lambda: patch.object(Channel, "take", _take_all),
     "4": lambda: patch.object(Joining, "_meet", _join_at_once),
+    "5-cut-off": lambda: patch.object(CutOff, "look", _never),
     "6": lambda: patch.object(memory, "sequence", _no_ids),
     "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
     "9": lambda: patch.object(Session, "_fall_behind", _no_limit),

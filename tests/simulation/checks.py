@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
+from gopush.comet.session import State
 from tests.simulation.history import KeyHistory, Record
 from tests.simulation.process import CometProcess, Process, WebProcess
 from tests.simulation.subscriber import Move, Subscriber
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 PROMPT_SECONDS = 1.0
 LONGEST_SILENCE_SECONDS = 36.5
+CUT_OFF_SECONDS = 6.5
 
 
 def missing(world: World, subscriber: Subscriber) -> Iterator[Record]:
@@ -128,6 +130,18 @@ def check_bounds(world: World) -> None:
         for channel in process.comet.channels.values():
             if not process.frozen and channel.waiting_messages > limit:
                 world.violated(9, channel.key, f"{channel.waiting_messages} messages wait in a channel")
+
+
+def check_cut_off(world: World) -> None:
+    """Rule 5: a comet that can deliver nothing, and that nobody can tell of messages, keeps nobody."""
+    for process in world.comets():
+        since = max(process.isolated, process.thawed, process.born)
+        if process.frozen or world.clock.now < since + CUT_OFF_SECONDS:
+            continue
+        sessions = [session for channel in process.comet.channels.values() for session in channel.live]
+        kept = sum(session.state is State.LIVE for session in sessions)
+        if kept:
+            world.violated(5, "", f"{process.address} reaches nobody since {process.isolated:.3f}, and keeps {kept}")
 
 
 def check_silent(world: World) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Status, Token, TokenState
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -191,6 +191,9 @@ class Remote:
 
     def ping(self) -> Deferred[None]:
         return self._call(lambda service: service.ping())
+
+    def status(self) -> Deferred[Status]:
+        return self._call(lambda _: succeed(Status("", 0, None, None)))
 
 
 def _unavailable(reason: str) -> Failure:

@@ -160,6 +160,12 @@ def _clock_is_wrong(world: World, random: Random) -> None:
     world.step_clock(_some(world, random, "c"), random.choice((-90.0, -90.0, 90.0)))
 
 
+def _isolate(world: World, random: Random) -> None:
+    comet = world.comet_at(random.choice(world.comet_addresses))
+    if comet is not None:
+        world.isolate(comet, random.choice((3.0, 9.0, 9.0)))
+
+
 def _delete(world: World, random: Random) -> None:
     world.delete(random.choice(world.plan.keys))
 
@@ -173,7 +179,7 @@ USUAL: tuple[tuple[Action, int], ...] = (
 )  # fmt: skip
 FAULTS: tuple[Action, ...] = (
     _kill, _retire, _freeze, _blind, _mislead, _accidents, _cut, _store_fails, _store_loses, _store_steps,
-    _clock_steps, _clock_is_wrong, _delete
+    _clock_steps, _clock_is_wrong, _isolate, _delete
 )  # fmt: skip
 
 
@@ -185,7 +191,7 @@ def script(random: Random, plan: Plan) -> list[tuple[float, Action]]:
     steps += [(random.uniform(0.3, plan.chaos), action) for action in chosen]
     for kind in random.sample(FAULTS, random.choice((0, 1, 2, 3, 4, 5))):
         for _ in range(random.randrange(1, 4)):
-            time = random.uniform(0.3, plan.chaos)
+            time = random.uniform(0.3, plan.chaos if kind is not _isolate else 1.0)  # this one takes its time to show
             steps.append((time, kind))
             # What is under way just then meets it.
             steps += [(time + random.uniform(-0.004, 0.002), _burst) for _ in range(random.randrange(3))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 EPOCH = 1_700_000_000.0
 RPC = RpcSettings()
 HTTP = HttpSettings()
+SESSION_SECONDS = 1.0
 
 
 class Process:
@@ -119,7 +121,8 @@ class CometProcess(Process):
         self.comet = self.service = Comet(
             self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
         )
-        self.upkeep = Upkeep(self.clock, self.comet, self.coordination)
+        self.upkeep = Upkeep(self.clock, self.comet, self.coordination, SESSION_SECONDS)
+        self.isolated = inf  # since when it reaches nobody
         self.upkeep.start()
 
     def delivered(self, key: str, mid: int) -> None:

@@ -65,6 +65,7 @@ def _play(world: World, steps: list[tuple[float, plan.Action]]) -> None:
         bounds += BOUNDS_SECONDS
         clock.run_until(min(bounds, world.plan.chaos))
         checks.check_bounds(world)
+        checks.check_cut_off(world)
     world.heal()
     _settle(world)
     for key in world.plan.keys:

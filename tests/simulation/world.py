@@ -10,7 +10,7 @@ from tests.simulation.clock import SimClock
 from tests.simulation.history import History
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan
-from tests.simulation.process import EPOCH, CometProcess, MessageProcess, Process, WebProcess
+from tests.simulation.process import EPOCH, SESSION_SECONDS, CometProcess, MessageProcess, Process, WebProcess
 from tests.simulation.publisher import Publishers
 from tests.simulation.store import SharedStore
 from tests.simulation.subscriber import Subscriber
@@ -167,6 +167,18 @@ class World:
         self.network.cut(one, other)
         self.clock.after(duration, self.network.mend, one, other)
 
+    def isolate(self, process: CometProcess, duration: float) -> None:
+        """A comet reaches nobody but its clients, neither ZooKeeper nor any other process."""
+        if not process.alive or process.frozen or process.isolated < inf:
+            return
+        self.note("isolated", process.address, duration)
+        process.isolated = self.clock.now
+        for address in [address for address in self.processes if address != process.address]:
+            self.cut(process.address, address, duration)
+        self.zookeeper.blind(process, duration)
+        self.clock.after(SESSION_SECONDS, self.zookeeper.lapse, process)
+        self.clock.after(duration, setattr, process, "isolated", inf)
+
     def break_store(self, how: str, duration: float) -> None:
         """The store fails, hangs, or (how "loses") fails and comes back without the last second."""
         if self.store.down:
@@ -213,6 +225,8 @@ class World:
             self._wake(process)
             self._restart(process)
             process.coordination.connected = True
+            if isinstance(process, CometProcess):
+                process.isolated = inf
         self.plan = self.plan.healed()
         self.clock.after(0.1, self.zookeeper.publish)
         for subscriber in self.subscribers:

@@ -56,6 +56,12 @@ class ZooKeeper:
             self._world.trouble()
             self.publish()
 
+    def lapse(self, process: Process) -> None:
+        """A process that reaches nobody is taken out of the view."""
+        if not process.coordination.connected and self._registered.pop(process.address, None) is not None:
+            self._world.trouble()
+            self.publish()
+
     def view(self) -> View:
         """The truth."""
         infos = sorted(self._registered.values(), key=lambda info: info.sequence)
