@@ -10,10 +10,10 @@ from twisted.internet.defer import Deferred, DeferredList, FirstError, ensureDef
 from twisted.python.failure import Failure
 
 from gopush.errors import StartError
-from gopush.hashring import HashRing
 from gopush.message.redis_server import RedisServer
 from gopush.message.settings import RedisSettings, StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.rpc.shards import Shards
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +24,7 @@ class RedisStore:
 
     def __init__(self, store: StoreSettings, settings: RedisSettings, reactor: Any) -> None:
         self.shards = tuple((source.name, source.weight) for source in settings.sources)
-        self._ring = HashRing(dict(self.shards))
+        self._shards = Shards(self.shards)
         self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
         self.numbers = {name: server.numbers for name, server in self._servers.items()}
 
@@ -84,7 +84,10 @@ class RedisStore:
         return DeferredList([server.ping() for server in self._servers.values()], consumeErrors=True).addCallback(_any)
 
     def _server(self, key: str) -> RedisServer:
-        return self._servers[self._ring.node_of(key) or ""]
+        return self._on(self._shards.of(key))
+
+    def _on(self, shard: str) -> RedisServer:
+        return self._servers[shard or self.shards[0][0]]
 
     def _all(self, call: Callable[[RedisServer], Deferred[None]]) -> Deferred[None]:
         done = gatherResults([call(server) for server in self._servers.values()], consumeErrors=True)
@@ -97,12 +100,10 @@ class RedisStore:
         call: Callable[[RedisServer, Sequence[T]], Deferred[list[R]]],
     ) -> Deferred[list[R]]:
         """Call each key's server with its part of a batch, and put the answers in order again."""
-        if len(self._servers) == 1:
-            return call(next(iter(self._servers.values())), items)
-        places: dict[RedisServer, list[int]] = {}
-        for place, key in enumerate(keys):
-            places.setdefault(self._server(key), []).append(place)
-        parts = [call(server, [items[place] for place in mine]) for server, mine in places.items()]
+        places = self._shards.spread(keys)
+        if len(places) == 1:  # as callers send them
+            return call(self._on(next(iter(places))), items)
+        parts = [call(self._on(shard), [items[place] for place in mine]) for shard, mine in places.items()]
         order = [place for mine in places.values() for place in mine]
 
         def join(answers: list[list[R]]) -> list[R]:

@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.clock import Clock
-from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.entry import Answered, Entry
@@ -21,6 +20,7 @@ from gopush.rpc.peers import Peers
 from gopush.rpc.rendezvous import best
 from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings
+from gopush.rpc.shards import Shards
 
 T = TypeVar("T")
 PAGE_MESSAGES = 256
@@ -53,8 +53,7 @@ class Messages:
         self._single = Call[MessageNode](_one_by_one, timeout)
         self._clock = clock
         self._attempt = settings.attempt_timeout
-        self._stores: tuple[tuple[str, int], ...] = ()
-        self._shards = HashRing({})
+        self._shards = Shards()
         self._peers = Peers(clock, connect, _by_key, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
@@ -77,14 +76,8 @@ class Messages:
         """
         keys = [append.push.key for append in appends]
         entry = Entry(keys, appends, _size, self._until(), answered)
-        if len(self._stores) < 2:
-            self._peers.send(self._append, entry)
-            return
-        places: dict[str, list[int]] = {}
-        for place, key in enumerate(keys):
-            places.setdefault(self._shard(key), []).append(place)
-        for shard, mine in places.items():
-            self._peers.send(self._append, entry.part(mine), shard)
+        for shard, mine in self._shards.spread(keys).items():
+            self._peers.send(self._append, entry if len(mine) == len(keys) else entry.part(mine), shard)
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
@@ -134,13 +127,12 @@ class Messages:
         return self._clock.seconds() + self._attempt
 
     def _shard(self, key: str) -> str:
-        return (self._shards.node_of(key) or "") if len(self._stores) > 1 else ""
+        return self._shards.of(key)
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.messages)
-        if view.stores != self._stores:
-            self._stores = view.stores
-            self._shards = view.shards
+        if view.stores != self._shards.weights:
+            self._shards = Shards(view.stores, view.shards)
 
 
 def _size(append: Append) -> int:
