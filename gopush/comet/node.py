@@ -100,7 +100,9 @@ class CometNode(MultiService):
         )
         for port in ports:
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
-        calls = secured(serve_comet(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
+        secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
+        served = serve_comet(reactor, self._member, secret, self._info.rpc, legacy=legacy)
+        calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:

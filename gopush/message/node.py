@@ -45,7 +45,9 @@ class MessageNode(MultiService):
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
         self._member = Member(reactor, coordination, self.info, self._message)
-        calls = secured(serve_message(reactor, self._member, settings.rpc.secret), settings.rpc_bind, settings.rpc)
+        secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
+        served = serve_message(reactor, self._member, secret, self.info.rpc, legacy=legacy)
+        calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))

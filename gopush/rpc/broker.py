@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
@@ -25,11 +23,8 @@ MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
 MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
-USER = b"gopush"
 
-_SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref", b"call", b"reply"))
-
-log = Logger()
+_SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref", b"call"))
 
 
 class RefusedError(Exception):
@@ -48,7 +43,7 @@ Calls = Callable[["Broker", str, list[Any]], "Deferred[list[bytes]]"]
 
 
 class Broker(pb.Broker):
-    """One connection between two nodes; `factory.reactor` gives it its timer.
+    """One connection between two nodes; `factory` has a `reactor` for its timer, and `complaints` (Complaints).
 
     `trusted`: the other side may send whole batches; a server with a secret waits for the login.
     `received` counts the segments that came in: a call that times out without one met a frozen peer.
@@ -56,9 +51,8 @@ class Broker(pb.Broker):
 
     factory: Any
     transport: Any
-    waitingForAnswers: Any
     calls: Calls | None = None
-    """What the other side may call, once it is let in."""
+    """What proto_call() may call, once the other side is let in."""
     trusted = True
     received = 0
 
@@ -128,11 +122,13 @@ class Broker(pb.Broker):
             self._bytes = 0
         if expression[0] not in _SPOKEN:
             raise RefusedError("an unknown command")
+        if expression[0] == b"message" and self.localObjectForID(expression[2]) is None:
+            raise RefusedError("a call of nothing")
         super().expressionReceived(expression)
 
     def refuse(self, reason: str) -> None:
         """Cut the connection, with one line for the operator."""
-        log.warn("{peer} {reason}; connection closed", peer=self.peer, reason=reason)
+        self.factory.complaints.warn("{peer} {reason}; connection closed", peer=self.peer, reason=reason)
         self.transport.abortConnection()
 
     @property
@@ -141,20 +137,28 @@ class Broker(pb.Broker):
         address = self.transport.getPeer()
         return f"{address.host}:{address.port}" if hasattr(address, "host") else str(address)
 
-    def call(self, name: str, chunks: Sequence[bytes]) -> Deferred[list[Any]]:
-        """Call the other side, past all that Perspective Broker does for objects: that is a third of a call."""
-        if self.disconnected:
-            return fail(pb.DeadReferenceError("the connection is gone"))
-        request = self.newRequestID()
-        answer: Deferred[list[Any]] = Deferred()
-        self.waitingForAnswers[request] = answer
-        self.sendCall(b"call", request, name.encode(), *chunks)
-        return answer
+    def explain(self, failure: Failure, name: str) -> pb.CopyableFailure:
+        """Make an answer of why a call failed. What no node of the cluster calls is told to the operator too."""
+        if failure.check(pb.Error):
+            return pb.CopyableFailure(failure.value)  # not as PB copies a failure: callers allow no references in it
+        if not self.trusted:
+            reason = "it gives no secret, one is set here"
+        elif name in ("login", "challenge"):
+            reason = "it gives a secret, none is set here"
+        else:
+            reason = f"its call {name!r:.40} cannot be read"
+        return pb.CopyableFailure(self.turn_away(reason))
+
+    def turn_away(self, reason: str) -> pb.Error:
+        """Tell the operator why this peer may not call; what to tell the peer."""
+        self.factory.complaints.warn("{peer} is refused: {reason}", peer=self.peer, reason=reason)
+        return pb.Error(f"refused: {reason}")
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:
-        """Such a call has come in."""
-        made: Deferred[list[bytes]] = maybeDeferred(self._call, name.decode(), list(chunks))
-        made.addErrback(self._explain, name)
+        """How nodes called before they did so by callRemote(): understood for one release, for a rolling upgrade."""
+        called = name.decode()
+        made: Deferred[list[bytes]] = maybeDeferred(self._call, called, list(chunks))
+        made.addErrback(self.explain, called)
         made.addCallbacks(self._reply, self._fail, callbackArgs=(request,), errbackArgs=(request,))
 
     def _call(self, name: str, chunks: list[Any]) -> Deferred[list[bytes]]:
@@ -166,38 +170,6 @@ class Broker(pb.Broker):
         if not self.disconnected:
             self.sendCall(b"reply", request, *chunks)
 
-    def proto_reply(self, request: int, *chunks: Any) -> None:
-        """The answer to such a call."""
-        self.waitingForAnswers.pop(request).callback(list(chunks))
-
-    def proto_message(self, request: int, luid: Any, name: bytes, wanted: int, args: Any, kwargs: Any) -> None:
-        """A call has come in: answer it, or say in one line why not; a stranger makes no tracebacks."""
-        called = self.localObjectForID(luid)
-        if called is None:
-            raise RefusedError("a call of nothing")
-        made: Deferred[Any] = maybeDeferred(called.remoteMessageReceived, self, name.decode(), args, kwargs)
-        made.addErrback(self._explain, name)
-        if wanted:
-            made.addCallbacks(self._answer, self._fail, callbackArgs=(request,), errbackArgs=(request,))
-
-    def _explain(self, failure: Failure, name: bytes) -> Failure:
-        if failure.check(pb.Error):
-            return failure
-        if failure.check(UnauthorizedLogin):
-            reason = "it gives the wrong secret"
-        elif not self.trusted:
-            reason = "it gives no secret, one is set here"
-        elif name == b"login":
-            reason = "it gives a secret, none is set here"
-        else:
-            reason = f"its call {name!r:.40} cannot be read"
-        log.warn("{peer} is refused: {reason}", peer=self.peer, reason=reason)
-        return Failure(pb.Error(f"refused: {reason}"))
-
-    def _answer(self, result: Any, request: int) -> None:
-        if not self.disconnected:
-            self.sendCall(b"answer", request, result)
-
     def _fail(self, failure: Failure, request: int) -> None:
         if not self.disconnected:
-            self.sendCall(b"error", request, self.serialize(pb.CopyableFailure(failure.value)))
+            self.sendCall(b"error", request, self.serialize(failure))

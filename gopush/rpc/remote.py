@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from twisted.application.internet import backoffPolicy
-from twisted.cred.credentials import UsernamePassword
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -24,8 +24,10 @@ from gopush.clock import within
 from gopush.eager import EagerReactor
 from gopush.errors import UnavailableError
 from gopush.rpc.batch import BatchError, pack, unpack
-from gopush.rpc.broker import USER, Broker, security
+from gopush.rpc.broker import Broker, security
 from gopush.rpc.calls import Call
+from gopush.rpc.complaints import Complaints
+from gopush.rpc.login import enter
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
@@ -48,20 +50,25 @@ class _ClientFactory(pb.PBClientFactory):
     protocol = _ClientBroker
     noisy = False
 
-    def __init__(self, reactor: Any, owner: Remote, secret: str) -> None:
+    def __init__(self, reactor: Any, owner: Remote, settings: RpcSettings) -> None:
         super().__init__(security=security("remote"))
         self.reactor = reactor
         self.owner = owner
-        self._secret = secret.encode()
+        self.complaints = Complaints(reactor)
+        self._secret = settings.secret
+        self._legacy = settings.legacy_secret
 
     def clientConnectionMade(self, broker: Broker) -> None:
-        """Log in, and see that calls are welcome."""
+        """Get in, or see that calls are welcome without that."""
         super().clientConnectionMade(broker)
-        root = self.login(UsernamePassword(USER, self._secret)) if self._secret else self.getRootObject()
-        root.addCallback(lambda root: root.callRemote("hello").addCallback(lambda _: root))
-        root.addBoth(self._logged_in, broker)
+        if self._secret:
+            entered = enter(self, broker, self._secret, self.owner.address, legacy=self._legacy)
+        else:
+            entered = self.getRootObject()
+            entered.addCallback(lambda root: root.callRemote("hello").addCallback(lambda _: root))
+        entered.addBoth(self._entered, broker)
 
-    def _logged_in(self, root: Any, broker: Broker) -> None:
+    def _entered(self, root: Any, broker: Broker) -> None:
         if broker.disconnected:
             return
         broker.settled()
@@ -73,33 +80,34 @@ class _ClientFactory(pb.PBClientFactory):
 
 @implementer(IStreamClientEndpoint)
 class _InOrder:
-    """Connects to the first address that answers."""
+    """Connects to the first address that answers; `address` is that of the last attempt."""
 
     def __init__(
         self, reactor: Any, addresses: Sequence[str], tls: ClientTls | None, failed: Callable[[Failure], None]
     ) -> None:
-        hosts = [address.rpartition(":") for address in addresses]
-        self._endpoints = [
-            (host.strip("[]"), HostnameEndpoint(reactor, host.strip("[]"), int(port), timeout=CONNECT_SECONDS))
-            for host, _, port in hosts
-        ]
+        self.address = ""
+        self._reactor = reactor
+        self._addresses = addresses
         self._tls = tls
         self._failed = failed
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
-        first, *others = self._endpoints
+        first, *others = self._addresses
         connecting = self._connect(first, factory)
         for other in others:
             connecting.addErrback(self._next, other, factory)
         return connecting.addErrback(self._all_failed)
 
-    def _connect(self, where: tuple[str, HostnameEndpoint], factory: Any) -> Deferred[Any]:
-        host, endpoint = where
+    def _connect(self, address: str, factory: Any) -> Deferred[Any]:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        endpoint = HostnameEndpoint(self._reactor, host, int(port), timeout=CONNECT_SECONDS)
         return endpoint.connect(factory) if self._tls is None else self._tls.connect(endpoint, host, factory)
 
-    def _next(self, failure: Failure, where: tuple[str, HostnameEndpoint], factory: Any) -> Any:
-        return failure if failure.check(CancelledError) else self._connect(where, factory)
+    def _next(self, failure: Failure, address: str, factory: Any) -> Any:
+        return failure if failure.check(CancelledError) else self._connect(address, factory)
 
     def _all_failed(self, failure: Failure) -> Failure:
         self._failed(failure)
@@ -107,31 +115,40 @@ class _InOrder:
 
 
 class Remote:
-    """A service in another process.
+    """A service in another process: every one of its `calls` is a method here.
 
     A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
-    after `timeout` seconds, the wait for a connection included. What was not sent by then never is: a call that waits
-    for a connection is dropped, and a connection on which nothing came back all the while is cut.
+    when its caller gives it up. What was not sent by then never is: a call that waits for a connection is dropped, and
+    a connection on which nothing came back all the while is cut, where that was `patience` seconds at least. `timeout`:
+    seconds after which a call gives itself up, where no lane does that.
     """
 
+    calls: Mapping[str, Call]
+
     def __init__(
-        self, reactor: Any, info: NodeInfo, settings: RpcSettings, calls: Mapping[str, Call], timeout: float
+        self, reactor: Any, info: NodeInfo, settings: RpcSettings, patience: float, timeout: float | None
     ) -> None:
         self.info = info
         self._reactor = reactor
-        self._calls = calls
         self._timeout = timeout
+        self._patience = timeout or patience
         self._root: pb.RemoteReference | None = None
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
+        self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable)
         self._connection = QuietClientService(
-            _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable),
-            _ClientFactory(reactor, self, settings.secret),
+            self._way,
+            _ClientFactory(reactor, self, settings),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
         )
         self._connection.startService()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.calls:
+            raise AttributeError(f"{type(self).__name__} has no call {name}")
+        return partial(self._call, name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id}>"
@@ -141,9 +158,10 @@ class Remote:
         """Whether calls are sent at once."""
         return self._root is not None
 
-    def ping(self) -> Deferred[None]:
-        """See services.py."""
-        return self.call("ping")
+    @property
+    def address(self) -> str:
+        """Where it was called last, of the addresses that it has."""
+        return self._way.address
 
     def stop(self) -> Deferred[None]:
         """Close the connection; calls that are out, or come later, fail."""
@@ -188,47 +206,46 @@ class Remote:
         for waiter in waiting:
             waiter.errback(UnavailableError(self._why))
 
-    def batch(self, name: str, items: Sequence[Any]) -> Deferred[Any]:
-        """As call(), for one that has an answer for each of its items."""
-        return self.call(name, items).addCallback(self._check_length, name, len(items))
-
-    def _check_length(self, answers: list[Any], name: str, length: int) -> list[Any]:
-        if len(answers) != length:
-            raise UnavailableError(f"{self.info.id}: {name}: {len(answers)} answers to {length}")
-        return answers
-
-    def call(self, name: str, *arguments: Any) -> Deferred[Any]:
+    def _call(self, name: str, *arguments: Any) -> Deferred[Any]:
         """Make a call of calls.py."""
         try:
             chunks = pack(arguments)
         except BatchError as wrong:
             return fail(UnavailableError(f"{self.info.id}: {name}: the batch {wrong}"))
-        root, heard = self._root, -1
+        root, heard, began = self._root, -1, self._reactor.seconds()
         if root is not None:
             heard = root.broker.received
-            made: Deferred[Any] = root.broker.call(name, chunks)
+            made: Deferred[Any] = root.callRemote(name, chunks)
         elif self._why:
             return fail(UnavailableError(f"{self.info.id}: {name}: {self._why}"))
         else:
             made = Deferred(self._waiting.remove)
             self._waiting.append(made)
-            made.addCallback(lambda root: root.broker.call(name, chunks))
-        within(self._timeout, made, self._reactor)
-        made.addCallback(unpack, self._calls[name].answer)
-        return made.addErrback(self._failed, name, root, heard)
+            made.addCallback(lambda root: root.callRemote(name, chunks))
+        if self._timeout is not None:
+            within(self._timeout, made, self._reactor)
+        made.addCallback(unpack, self.calls[name].answer)
+        return made.addErrback(self._failed, name, root, heard, began)
 
-    def _failed(self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int) -> None:
+    def _failed(
+        self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int, began: float
+    ) -> NoReturn:
         reason = _reason(failure)
-        if failure.check(CancelledError):
-            reason = "given up by the caller"
-        elif failure.check(TimeoutError):
-            reason = f"no answer within {self._timeout:g} s"
-            if root is None and self._root is None:
-                self.unreachable(Failure(UnavailableError(reason)))
-            elif root is not None and root is self._root and root.broker.received == heard:
-                self._root = None
-                root.broker.refuse(f"gave {reason}")
+        if failure.check(CancelledError, TimeoutError):
+            reason = self._given_up(root, heard, self._reactor.seconds() - began)
         raise UnavailableError(f"{self.info.id}: {name}: {reason}")
+
+    def _given_up(self, root: pb.RemoteReference | None, heard: int, seconds: float) -> str:
+        """A call has no answer after so many seconds: is it the peer's fault?"""
+        if seconds < self._patience:
+            return f"given up by the caller after {seconds:.1f} s"
+        reason = f"no answer within {self._patience:g} s"
+        if root is None and self._root is None:
+            self.unreachable(Failure(UnavailableError(reason)))
+        elif root is not None and root is self._root and root.broker.received == heard:
+            self._root = None
+            root.broker.refuse(f"gave {reason}")
+        return reason
 
 
 def _reason(failure: Failure) -> str:

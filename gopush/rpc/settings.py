@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gopush.rpc.proof import strong
 from gopush.settings import option
 from gopush.values import addresses, count, duration, one_of, password, size, switch, text
+
+
+def _secret(raw: str) -> str:
+    return strong(password(raw))
 
 
 def auth_option() -> bool:
@@ -92,7 +97,19 @@ class RpcSettings:
     )
     lane_bytes: int = option("rpc", "lane.size", "64MiB", size, "bytes that may wait for one peer")
     secret: str = option(
-        "rpc", "secret", "", password, "what all processes of the cluster share; needed beyond loopback; empty: none"
+        "rpc",
+        "secret",
+        "",
+        _secret,
+        "what all processes of the cluster share, 16 bytes or more; needed beyond loopback; empty: none",
+    )
+    legacy_secret: bool = option(
+        "rpc",
+        "secret.legacy",
+        "no",
+        switch,
+        "whether nodes of an older release, which prove the secret by MD5 and on one side only, are called and served: "
+        "for one rolling upgrade",
     )
     tls_authorities: str = option(
         "rpc", "tls.ca", "", text, "the file of the cluster's own CA: calls go over TLS, each side checks the other"

@@ -313,7 +313,7 @@ def test_a_call_that_its_caller_cancels_is_not_sent_either(network: Network, in_
     remote = network.message(network.listen(gate))
 
     def cancelled() -> Deferred[Any]:
-        call = remote.append([Append(PUSH, 0)])
+        call: Deferred[Any] = remote.append([Append(PUSH, 0)])
         call.cancel()
         return call
 
@@ -347,7 +347,7 @@ def test_a_peer_that_answers_others_is_not_cut(network: Network, in_reactor: InR
     eventually(lambda: remote.connected)
 
     def calls() -> Deferred[Any]:
-        slow = remote.append([Append(PUSH, 0)])
+        slow: Deferred[Any] = remote.append([Append(PUSH, 0)])
         remote.ping()
         return slow
 
@@ -385,7 +385,8 @@ def test_a_call_repeated_from_a_failure_waits_for_the_next_connection(network: N
 
     def call() -> Deferred[Any]:
         reactor.callLater(0.1, cut_connections)
-        return remote.append([Append(PUSH, 0)]).addErrback(lambda _: remote.ping())
+        called: Deferred[Any] = remote.append([Append(PUSH, 0)])
+        return called.addErrback(lambda _: remote.ping())
 
     assert in_reactor(call) is None
 
@@ -465,14 +466,6 @@ def test_a_remote_bug_is_logged_where_it_is(network: Network, in_reactor: InReac
     assert event["log_failure"].check(RuntimeError)
 
 
-def test_answers_must_be_as_many_as_were_asked(network: Network, in_reactor: InReactor) -> None:
-    service = OneMessage()
-    service.answer = lambda: succeed([])
-    remote = network.message(network.message_node(service))
-    with pytest.raises(UnavailableError, match="append: 0 answers to 1"):
-        in_reactor(remote.append, [Append(PUSH, 0)])
-
-
 def test_what_cannot_be_packed_fails_alone(network: Network, in_reactor: InReactor, logged: Logged) -> None:
     service = OneMessage()
     remote = network.message(network.message_node(service))
@@ -485,6 +478,11 @@ def test_what_cannot_be_packed_fails_alone(network: Network, in_reactor: InReact
     with pytest.raises(UnavailableError, match=r"malformed|no Appended"):
         in_reactor(remote.append, [Append(PUSH, 0)])
     assert logged.tracebacks() == []
+
+
+def test_what_is_no_call_is_no_method(network: Network) -> None:
+    with pytest.raises(AttributeError, match="has no call append"):
+        network.comet(free_port()).append([])
 
 
 def test_a_caller_of_another_version_is_told(network: Network, in_reactor: InReactor, logged: Logged) -> None:

@@ -1,0 +1,124 @@
+"""How a caller gets in where a secret is set: each side proves that it knows it (proof.py), by calls of plain PB."""
+
+# Perspective Broker is not typed:
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from typing import Any
+
+from twisted.cred.credentials import UsernamePassword
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+from twisted.spread import pb
+
+from gopush.rpc.broker import Broker
+from gopush.rpc.proof import Proof, nonce
+
+USER = b"gopush"
+
+
+class Reachable(pb.Referenceable):
+    """What the other side may call. A call that cannot be made is answered so, with one line and no traceback."""
+
+    def remoteMessageReceived(self, broker: Broker, message: str, args: Any, kw: Any) -> Any:
+        """See Referenceable."""
+        made: Deferred[Any] = maybeDeferred(self._call, broker, message, args)
+        made.addCallback(broker.serialize)
+        return made.addErrback(broker.explain, message)
+
+    def _call(self, broker: Broker, name: str, arguments: Any) -> Any:
+        return self.called(broker, name, broker.unserialize(arguments))
+
+    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
+        """Answer a call, at once or later; whatever this raises is one line in the log."""
+        raise NotImplementedError
+
+
+class Door(Reachable):
+    """What one caller meets, and behind it the `calls`. See pb.serve_comet() for the rest."""
+
+    def __init__(self, calls: Any, secret: str, addresses: Collection[str], *, legacy: bool) -> None:
+        self._calls = calls
+        self._secret = secret
+        self._addresses = {address.encode() for address in addresses}
+        self._legacy = legacy
+        self._expected: Proof | None = None
+
+    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
+        """See Reachable."""
+        if name == "challenge":
+            return self._challenge(broker, *arguments)
+        if name == "prove":
+            return self._prove(broker, *arguments)
+        if name == "login" and self._legacy:
+            return self._login(broker, *arguments)
+        if name == "login":
+            raise broker.turn_away("it proves its secret as older releases do ([rpc] secret.legacy = yes admits them)")
+        raise ValueError(name)
+
+    def _challenge(self, broker: Broker, theirs: bytes, address: bytes) -> tuple[bytes, bytes]:
+        if self._addresses and address not in self._addresses:
+            raise broker.turn_away(f"it calls {address!r:.100}, which is not the address of this node")
+        mine = nonce()
+        self._expected = Proof(self._secret, theirs, mine, address)
+        return mine, self._expected.callee
+
+    def _prove(self, broker: Broker, proof: bytes) -> Any:
+        expected, self._expected = self._expected, None
+        if expected is None or not expected.is_caller(proof):
+            raise broker.turn_away("it gives the wrong secret")
+        return self._admit(broker)
+
+    def _admit(self, broker: Broker) -> Any:
+        broker.settled()
+        broker.calls = self._calls.run
+        return self._calls
+
+    def _login(self, broker: Broker, user: bytes) -> tuple[bytes, pb.Referenceable]:
+        challenge = pb.challenge()
+        return challenge, _Challenger(self._admit, pb.respond(challenge, self._secret.encode()))
+
+
+class _Challenger(Reachable):
+    """Where a caller of an older release answers the challenge of PB's own login (MD5: it proves only the caller)."""
+
+    def __init__(self, admit: Any, expected: bytes) -> None:
+        self._admit = admit
+        self._expected: bytes | None = expected
+
+    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
+        """See Reachable."""
+        (response, _) = arguments
+        expected, self._expected = self._expected, None
+        if name != "respond" or expected is None or not hmac.compare_digest(response, expected):
+            raise broker.turn_away("it gives the wrong secret")
+        return self._admit(broker)
+
+
+def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str, *, legacy: bool) -> Deferred[Any]:
+    """Get in; fires with what to call. Nothing is said to a node that does not know the secret.
+
+    `address`: the one that was called. `legacy`: to one that knows no proofs, log in as older releases do.
+    """
+    mine, called = nonce(), address.encode()
+
+    def challenged(answer: Any) -> Deferred[Any]:
+        theirs, proof = answer
+        both = Proof(secret, mine, theirs, called)
+        if not both.is_callee(proof):
+            raise broker.turn_away("it gives the wrong secret")
+        return root.callRemote("prove", both.caller)  # type: ignore[no-any-return]
+
+    def refused(failure: Failure) -> Any:
+        if legacy:
+            return factory.login(UsernamePassword(USER, secret.encode()))
+        if "it gives no secret" in failure.getErrorMessage():
+            raise pb.Error("refused: it is of an older release, which proves no secret ([rpc] secret.legacy = yes)")
+        return failure
+
+    root = broker.remoteForName("root")
+    entered: Deferred[Any] = root.callRemote("challenge", mine, called)
+    return entered.addCallbacks(challenged, refused)
