@@ -22,19 +22,27 @@ class Complaints:
         self._clock = clock
         self._lines = 0
         self._left_out = 0
+        self._timer: Any = None
 
     def warn(self, format: str, **values: Any) -> None:
         """As Logger.warn()."""
         self.total += 1
-        if not self._lines:
-            self._clock.callLater(SECONDS, self._sum_up)
+        if self._timer is None:
+            self._timer = self._clock.callLater(SECONDS, self._sum_up)
         if self._lines == LINES:
             self._left_out += 1
             return
         self._lines += 1
         log.warn(format, **values)
 
+    def stop(self) -> None:
+        """Sum up now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sum_up()
+
     def _sum_up(self) -> None:
+        self._timer = None
         if self._left_out:
             log.warn(
                 "{count} more calls or connections between nodes were refused in {seconds:g} s",

@@ -92,6 +92,11 @@ class ServerFactory(pb.PBServerFactory):
         self.reactor = reactor
         self.complaints = Complaints(reactor)
 
+    def stopFactory(self) -> None:
+        """Nobody can call any more."""
+        super().stopFactory()
+        self.complaints.stop()
+
 
 @implementer(pb.IPBRoot)
 class _Root:

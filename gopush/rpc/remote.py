@@ -50,11 +50,11 @@ class _ClientFactory(pb.PBClientFactory):
     protocol = _ClientBroker
     noisy = False
 
-    def __init__(self, reactor: Any, owner: Remote, settings: RpcSettings) -> None:
+    def __init__(self, reactor: Any, owner: Remote, settings: RpcSettings, complaints: Complaints) -> None:
         super().__init__(security=security("remote"))
         self.reactor = reactor
         self.owner = owner
-        self.complaints = Complaints(reactor)
+        self.complaints = complaints
         self._secret = settings.secret
         self._legacy = settings.legacy_secret
 
@@ -137,9 +137,10 @@ class Remote:
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
         self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable)
+        self._complaints = Complaints(reactor)
         self._connection = QuietClientService(
             self._way,
-            _ClientFactory(reactor, self, settings),
+            _ClientFactory(reactor, self, settings, self._complaints),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
         )
@@ -167,6 +168,7 @@ class Remote:
         """Close the connection; calls that are out, or come later, fail."""
         root = self._root
         self._root, self._why = None, "stopped"
+        self._complaints.stop()
         self._fail_waiting()
         stopped: Deferred[None] = maybeDeferred(self._connection.stopService)
         if root is not None and not stopped.called:

@@ -9,10 +9,12 @@ import secrets
 import signal
 import sys
 import time
+from contextlib import nullcontext
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import RATE, Load
-from tests.chaos.scenarios import QUORUM, REPLICATED, SCENARIOS, Stage
+from tests.chaos.older import older_cluster
+from tests.chaos.scenarios import OLDER, QUORUM, REPLICATED, SCENARIOS, Stage
 from tests.chaos.verdict import Outcome
 
 CALM_SECONDS = 3.0
@@ -32,8 +34,10 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
     """Play a scenario on a cluster of its own, and print what came of it; whether all rules were kept."""
     act, rules = SCENARIOS[name]
     print(f"{name} (seed {seed}): {(act.__doc__ or '').strip()}", flush=True)
-    cluster = Cluster(replicated=name in REPLICATED, quorum=name in QUORUM)
-    with cluster.running():
+    made = (
+        older_cluster() if name in OLDER else nullcontext(Cluster(replicated=name in REPLICATED, quorum=name in QUORUM))
+    )
+    with made as cluster, cluster.running():
         began = time.monotonic()
         outcome = asyncio.run(play(name, cluster, seed, minutes, rate))
         seconds = time.monotonic() - began

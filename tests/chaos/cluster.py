@@ -46,7 +46,9 @@ _given: set[int] = set()
 
 
 class Node:
-    """One process. Times are those of time.monotonic()."""
+    """One process. Times are those of time.monotonic(). `root`: where its gopush is from."""
+
+    root = ROOT
 
     def __init__(self, role: str, name: str, directory: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
         self.role = role
@@ -57,13 +59,19 @@ class Node:
         self.log = directory / f"{name}.log"
         self._ini = directory / f"{name}.ini"
         bind = {option: f"127.0.0.1:{self.ports[port]}" for port, option in PORTS[role].items()}
-        sections = {**ini, "base": {"user": "", **bind, **ini.get("base", {})}}
-        self._ini.write_text("".join(_section(section, lines) for section, lines in sections.items()))
+        self._sections = {**ini, "base": {"user": "", **bind, **ini.get("base", {})}}
+        self.set({})
         self._process: subprocess.Popen[bytes] | None = None
 
     def address(self, port: str) -> str:
         """Where one of its ports is."""
         return f"127.0.0.1:{self.ports[port]}"
+
+    def set(self, ini: Mapping[str, Mapping[str, str]]) -> None:
+        """Settings for its next start, besides those that it has."""
+        for section, lines in ini.items():
+            self._sections[section] = {**self._sections.get(section, {}), **lines}
+        self._ini.write_text("".join(_section(section, lines) for section, lines in self._sections.items()))
 
     @property
     def pid(self) -> int:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos.cluster import SESSION_SECONDS, Cluster, Node
+from tests.chaos.cluster import ROOT, SESSION_SECONDS, Cluster, Node
 from tests.chaos.load import Load
 from tests.chaos.verdict import Rules
 
@@ -63,6 +63,12 @@ REPLICATED = {"redis-failed-over"}
 
 QUORUM = {"zookeeper-leader-killed"}
 """Those that need three ZooKeeper servers."""
+
+OLDER = {"rolling-upgrade"}
+"""Those that begin with an older release (older.py)."""
+
+UPGRADED = ("message-1", "comet-2", "web-1", "comet-1-standby", "message-2", "comet-1", "web-2")
+"""In an order in which each role is called by the older release, and calls it."""
 
 
 def scenario(rules: Rules) -> Callable[[Act], Act]:
@@ -218,6 +224,18 @@ async def rolling_restart(stage: Stage) -> None:
         await stage.stop(node.name)
         await stage.start(node.name)
         await asyncio.sleep(2)
+
+
+@scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
+async def rolling_upgrade(stage: Stage) -> None:
+    """From an older release, with a secret: every process is asked to end, and this release started in its place."""
+    for name in UPGRADED:
+        node = stage.cluster[name]
+        await stage.stop(name)
+        node.root = ROOT
+        node.set({"rpc": {"secret.legacy": "yes"}})
+        await stage.start(name)
+        await asyncio.sleep(1)
 
 
 @scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))

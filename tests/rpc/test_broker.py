@@ -25,6 +25,7 @@ from tests.conftest import InReactor, reactor
 from tests.rpc.conftest import Logged, closed_by_peer, eventually
 
 PAGE_BYTES = 2**20
+STRANGERS = 300
 
 
 class Pages:
@@ -173,6 +174,17 @@ def test_a_stranger_has_but_a_few_bytes(in_reactor: InReactor, logged: Logged) -
     eventually(lambda: logged.lines("too many bytes"))
     served.run(served.peer.ping)
     served.close()
+
+
+def test_many_strangers_make_few_lines(in_reactor: InReactor, logged: Logged) -> None:
+    served = Served(in_reactor, "secret")
+    for _ in range(STRANGERS):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stranger:
+            _send(stranger, CUT["text"])
+            assert closed_by_peer(stranger)
+    served.close()
+    eventually(logged.lines)
+    assert len(logged.lines()) < STRANGERS / 5
 
 
 def test_the_memory_of_one_expression_is_bounded(

@@ -1,0 +1,42 @@
+"""The release that a rolling upgrade begins with: from the history of this repository."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.chaos.cluster import ROOT, Cluster
+
+COMMIT = "44b05c5"
+SECRET = "a secret for the whole cluster"
+
+
+@contextmanager
+def older_cluster() -> Iterator[Cluster]:
+    """A cluster whose processes run COMMIT and share a secret, not started yet. Needs the whole history."""
+    with TemporaryDirectory(prefix="gopush-older-") as directory:
+        root = Path(directory)
+        _unpack(root)
+        cluster = Cluster()
+        for node in cluster.nodes.values():
+            node.root = root
+            node.set({"rpc": {"secret": SECRET}})
+        yield cluster
+
+
+def _unpack(root: Path) -> None:
+    archive = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", COMMIT, "gopush", "twisted"], capture_output=True, check=False
+    )
+    if archive.returncode:
+        raise RuntimeError(
+            f"commit {COMMIT}, from which a cluster must be upgradable, is not in the history of {ROOT} "
+            f"(git fetch --unshallow): {archive.stderr.decode().strip()}"
+        )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(root, filter="data")
