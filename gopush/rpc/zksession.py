@@ -1,4 +1,4 @@
-"""A session with ZooKeeper, the blocking side of zookeeper.py. The only module that imports kazoo."""
+"""A session with ZooKeeper, the blocking side of zookeeper.py. Only zkconnection.py imports kazoo, too."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from inspect import signature
-from ssl import get_default_verify_paths
 from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
 from kazoo.protocol.states import KazooState
-from kazoo.retry import ForceRetryError
 from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE
 from twisted.logger import Logger
 
@@ -22,6 +19,7 @@ from gopush.rpc import znodes
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.registration import Entry, Seen, Wish, check_stores
 from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.zkconnection import Connector
 
 JOB_SECONDS = 5.0
 TICK_SECONDS = 0.5
@@ -45,19 +43,6 @@ _kazoo.setLevel(logging.ERROR)
 _kazoo.addHandler(_KazooLog())
 
 
-def _never_give_up(client: Any) -> None:
-    """Go on while no host resolves: kazoo 2.8 then ends its thread for good, as later ones do not."""
-    connection = client._connection
-    resolve = connection._expand_client_hosts
-
-    def hosts() -> Any:
-        if not (found := resolve()):
-            raise ForceRetryError("no host resolves")
-        return found
-
-    connection._expand_client_hosts = hosts
-
-
 class Session:
     """The blocking side. All but the constructor runs in the worker; the callbacks are called in kazoo's threads."""
 
@@ -79,16 +64,21 @@ class Session:
         self._acl = _acl(settings)
         # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
         timeout = settings.session_timeout - settings.settle - TICK_SECONDS
+        self._connector = Connector(settings)
         self._client: Any = KazooClient(
-            hosts=",".join(settings.hosts),
+            hosts=self._connector.hosts,
+            handler=self._connector,
             timeout=max(timeout, settings.session_timeout / 2),
             connection_retry=RECONNECT,
             default_acl=self._acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
-            **_tls(settings),
         )
-        _never_give_up(self._client)
         self._client.add_listener(lambda state: self._state_changed(state, on_state))
+
+    @property
+    def wrong(self) -> str:
+        """Why the last attempt to connect failed; empty: none did."""
+        return self._connector.wrong
 
     def open(self) -> None:
         """Begin to connect, and never give up."""
@@ -248,19 +238,6 @@ def _acl(settings: ZooKeeperSettings) -> list[Any] | None:
     if not settings.user:
         return None
     return [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
-
-
-def _tls(settings: ZooKeeperSettings) -> dict[str, Any]:
-    if not settings.tls:
-        return {}
-    # Old kazoos cannot check names: there the CA must be one that signs for ZooKeeper alone.
-    names = {"check_hostname": True} if "check_hostname" in signature(KazooClient.__init__).parameters else {}
-    return names | {
-        "use_ssl": True,
-        "ca": settings.tls_authorities or get_default_verify_paths().cafile,
-        "certfile": settings.tls_certificate or None,
-        "keyfile": settings.tls_key or None,
-    }
 
 
 def _data(wish: Wish) -> bytes:

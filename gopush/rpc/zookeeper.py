@@ -239,7 +239,8 @@ class ZooKeeperCoordination:
             return
         if self._alone() > PATIENCE_SECONDS and not self._said:
             self._said = True
-            log.warn("{name} cannot be reached; trying on", name=self._name)
+            reason = f" ({self._session.wrong})" if self._session.wrong else ""
+            log.warn("{name} cannot be reached{reason}; trying on", name=self._name, reason=reason)
         if self.away:
             self._session.accept_earlier_state()
 

@@ -358,8 +358,9 @@ def test_zookeeper_may_come_later(own_cluster: Cluster, own_zookeeper: ZooKeeper
     assert len(logged.lines()) == 1
 
 
+@pytest.mark.parametrize("wrong", [socket.gaierror("unknown"), UnicodeError("label empty or too long"), OSError("no")])
 def test_a_name_that_does_not_resolve_yet(
-    in_reactor: InReactor, zookeeper: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch
+    in_reactor: InReactor, zookeeper: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch, wrong: Exception
 ) -> None:
     """kazoo gives up for good on such a name; we do not."""
     resolve = socket.getaddrinfo
@@ -369,7 +370,7 @@ def test_a_name_that_does_not_resolve_yet(
         if host != "zk.example.org":
             return resolve(host, *args)
         if not known:
-            raise socket.gaierror("unknown")
+            raise wrong
         return resolve("127.0.0.1", *args)
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
@@ -381,6 +382,14 @@ def test_a_name_that_does_not_resolve_yet(
     assert not web.connected
     known.append("now")
     eventually(lambda: own_view)
+    cluster.close()
+
+
+@pytest.mark.parametrize("name", ["zk..example", "z" * 64 + ".example"])
+def test_a_name_that_cannot_be_is_passed_over(in_reactor: InReactor, zookeeper: ZooKeeperServer, name: str) -> None:
+    cluster = Cluster(in_reactor, f"{name}:2181", zookeeper.address)
+    web = cluster.join(A)
+    eventually(sees(web, [A], []))
     cluster.close()
 
 

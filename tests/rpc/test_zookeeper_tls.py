@@ -6,15 +6,20 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from inspect import signature
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from kazoo.handlers.threading import KazooTimeoutError
 
+from gopush.errors import SettingsError
 from gopush.rpc.settings import ZooKeeperSettings
 from gopush.rpc.zksession import Session
 from tests.servers import free_port
@@ -56,13 +61,13 @@ def port(directory: Path, authority: Authority) -> Iterator[int]:
 
 
 def session_to(port: int, trusted: Authority, own: Issued | None, **more: Any) -> Session:
-    settings = ZooKeeperSettings(
-        hosts=(f"127.0.0.1:{port}",),
-        tls_authorities=str(trusted.path),
-        tls_certificate=str(own.certificate) if own else "",
-        tls_key=str(own.key) if own else "",
-        **({"tls": True} | more),
-    )
+    described: dict[str, Any] = {
+        "tls": True,
+        "tls_authorities": str(trusted.path),
+        "tls_certificate": str(own.certificate) if own else "",
+        "tls_key": str(own.key) if own else "",
+    }
+    settings = ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), **(described | more))
     return Session(settings, lambda *_: None, lambda *_: None)
 
 
@@ -94,9 +99,7 @@ def test_strangers_on_either_side_are_turned_away(port: int, authority: Authorit
 
 @pytest.mark.parametrize("kind", ["expired", "unknown", "misnamed"])
 def test_a_server_with_a_wrong_certificate_is_told_nothing(kind: str, authority: Authority, tmp_path: Path) -> None:
-    """No ZooKeeper: the handshake alone decides. Names are checked by kazoo from 2.11 on."""
-    if kind == "misnamed" and "check_hostname" not in signature(KazooClient.__init__).parameters:
-        pytest.skip("this kazoo checks no names")
+    """No ZooKeeper: the handshake alone decides."""
     own = authority.issue("node")
     issued = {
         "expired": lambda: authority.issue("late", expired=True),
@@ -106,6 +109,39 @@ def test_a_server_with_a_wrong_certificate_is_told_nothing(kind: str, authority:
     with Listener(authority.issue("good")) as good, Listener(issued) as bad:
         assert good.hears(authority, own)
         assert not bad.hears(authority, own)
+
+
+def test_only_the_given_ca_is_trusted(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom the system trusts counts where no CA is given, and only there."""
+    system = Authority(tmp_path, "system")
+    monkeypatch.setenv("SSL_CERT_FILE", str(system.path))
+    own = authority.issue("node")
+    with Listener(authority.issue("good")) as good, Listener(system.issue("impostor")) as impostor:
+        assert good.hears(authority, own)
+        assert not impostor.hears(authority, own)
+        assert impostor.hears(authority, own, tls_authorities="")
+
+
+def test_a_server_that_shows_its_certificate_alone_is_checked_too(authority: Authority, tmp_path: Path) -> None:
+    """Who wants no certificate of ours gets no password either before its own was good."""
+    with Listener(authority.issue("good")) as good, Listener(Authority(tmp_path, "strange").issue("x")) as impostor:
+        assert good.hears(authority, None)
+        assert not impostor.hears(authority, None)
+
+
+@pytest.mark.parametrize("what", ["phrase", "missing", "garbage"])
+def test_files_that_make_no_client_stop_the_start(what: str, authority: Authority, tmp_path: Path) -> None:
+    own = authority.issue("node")
+    key = tmp_path / "node.key"
+    if what == "phrase":
+        loaded = load_pem_private_key(own.key.read_bytes(), None)
+        locked = BestAvailableEncryption(b"phrase")
+        key.write_bytes(loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+    elif what == "garbage":
+        key.write_bytes(b"garbage")
+    reason = "pass phrase" if what == "phrase" else ""
+    with pytest.raises(SettingsError, match=rf"\[zookeeper\] tls\.ca, .*{reason}"):
+        session_to(1, authority, Issued(own.certificate, key))
 
 
 class Listener:
@@ -118,9 +154,9 @@ class Listener:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._listen)
 
-    def hears(self, trusted: Authority, own: Issued) -> bool:
+    def hears(self, trusted: Authority, own: Issued | None, **more: Any) -> bool:
         """Have a session connect."""
-        session = session_to(self._socket.getsockname()[1], trusted, own)
+        session = session_to(self._socket.getsockname()[1], trusted, own, **more)
         try:
             session._client.start_async()
             return self._outcomes.get(timeout=PASS_SECONDS)
