@@ -7,7 +7,7 @@ from gopush.comet.settings import CometSettings
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
-from gopush.rpc.zookeeper import ZooKeeperCoordination
+from gopush.rpc.zookeeper import coordinate
 
 
 class Options(RoleOptions):
@@ -23,6 +23,6 @@ def makeService(options: Options) -> Role:
     reactor = steady(process_reactor)
     with start_errors():
         settings: CometSettings = options.settings
-        node = CometNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
     garbage.tame()
     return Role(reactor, options, node, settings.node)

@@ -7,7 +7,7 @@ from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
 from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
-from gopush.rpc.zookeeper import ZooKeeperCoordination
+from gopush.rpc.zookeeper import coordinate
 
 
 class Options(RoleOptions):
@@ -23,6 +23,6 @@ def makeService(options: Options) -> Role:
     reactor = steady(process_reactor)
     with start_errors():
         settings: MessageSettings = options.settings
-        node = MessageNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper, rings=False))
+        node = MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
     garbage.tame()
     return Role(reactor, options, node, node.info.node)

@@ -46,7 +46,13 @@ class ZooKeeperSettings:
     readable: bool = option(
         "zookeeper", "readable", "yes", switch, "whether others may read what such a user registers"
     )
-
+    trusted: bool = option(
+        "zookeeper",
+        "trusted",
+        "no",
+        switch,
+        "whether only the cluster can reach a ZooKeeper on other machines: it may be open then, without a user",
+    )
     tls: bool = option("zookeeper", "tls", "no", switch, "whether the ZooKeeper servers are reached over TLS")
     tls_authorities: str = option("zookeeper", "tls.ca", "", text, "the file of their CA; empty: as the system trusts")
     tls_certificate: str = option(

@@ -1,4 +1,4 @@
-"""A session with ZooKeeper, the blocking side of zookeeper.py. Only zkconnection.py imports kazoo, too."""
+"""A session with ZooKeeper, the blocking side of zookeeper.py. zkconnection.py and zkacl.py belong to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
 from kazoo.protocol.states import KazooState
-from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE
 from twisted.logger import Logger
 
 from gopush.errors import StartError
@@ -19,6 +18,7 @@ from gopush.rpc import znodes
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.registration import Entry, Seen, Wish, check_stores
 from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.zkacl import Ownership
 from gopush.rpc.zkconnection import Connector
 
 JOB_SECONDS = 5.0
@@ -61,7 +61,7 @@ class Session:
         self._cached_for = 0
         self._deadline = 0.0
         self._refused = False
-        self._acl = _acl(settings)
+        self._ownership = Ownership(settings)
         # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
         timeout = settings.session_timeout - settings.settle - TICK_SECONDS
         self._connector = Connector(settings)
@@ -70,7 +70,7 @@ class Session:
             handler=self._connector,
             timeout=max(timeout, settings.session_timeout / 2),
             connection_retry=RECONNECT,
-            default_acl=self._acl,
+            default_acl=self._ownership.acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
         )
         self._client.add_listener(lambda state: self._state_changed(state, on_state))
@@ -161,6 +161,9 @@ class Session:
         asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
         found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
         found += [("", f"{messages}/{name}") for name in self._children(messages)]
+        everything = [*(path for _, path in nodes), *(path for _, path in found)]
+        foreign = self._ownership.take(self._client, self._wait, everything)
+        found = [(node, path) for node, path in found if not {path, path.rpartition("/")[0]} & foreign]
         unknown = [path for _, path in found if path not in self._cache]
         reading = [(path, self._client.get_async(path, watch=self._data_changed)) for path in unknown]
         contents = {path: self._wait_there(result) for path, result in reading}
@@ -178,6 +181,7 @@ class Session:
             path = self._changed.popleft()
             if path is None:
                 self._cache.clear()
+                self._ownership.forget()
             else:
                 self._cache.pop(path, None)
 
@@ -206,8 +210,8 @@ class Session:
 
     def _own(self, path: str) -> None:
         """Have what was there before there was a user: who may write into a znode may delete its children."""
-        if self._acl is not None:
-            self._wait(self._client.set_acls_async(path, self._acl))
+        if self._ownership.acl is not None:
+            self._wait(self._client.set_acls_async(path, self._ownership.acl))
 
     def _find(self, entries: list[Entry], wish: Wish, owner: int) -> Entry | None:
         mine = [entry for entry in entries if entry.owner == owner and entry.info.id == wish.info.id]
@@ -231,13 +235,6 @@ class Session:
 
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
-
-
-def _acl(settings: ZooKeeperSettings) -> list[Any] | None:
-    """Who may do what with the znodes made here; None: everybody everything."""
-    if not settings.user:
-        return None
-    return [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
 
 
 def _data(wish: Wish) -> bytes:

@@ -19,6 +19,7 @@ from gopush.clock import within
 from gopush.errors import StartError
 from gopush.rpc.adoption import Adoption
 from gopush.rpc.coordination import View, Watcher
+from gopush.rpc.listening import refuse_open_zookeeper
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.registration import Seen, Wish
 from gopush.rpc.rings import Rings
@@ -34,6 +35,12 @@ STANDBY_SECONDS = 5.0
 """A standby that lost its session lets the active process of its node register first, so that the roles stay."""
 
 log = Logger()
+
+
+def coordinate(reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> ZooKeeperCoordination:
+    """The coordination of a process. Raises StartError where strangers could register, and SettingsError."""
+    refuse_open_zookeeper(settings.hosts, bool(settings.user) or settings.trusted)
+    return ZooKeeperCoordination(reactor, settings, rings)
 
 
 class ZooKeeperCoordination:

@@ -7,7 +7,7 @@ from socket import gethostname
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
 from gopush.role import Role
-from gopush.rpc.zookeeper import ZooKeeperCoordination
+from gopush.rpc.zookeeper import coordinate
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
 
@@ -25,6 +25,6 @@ def makeService(options: Options) -> Role:
     reactor = steady(process_reactor)
     with start_errors():
         settings: WebSettings = options.settings
-        node = WebNode(reactor, settings, ZooKeeperCoordination(reactor, settings.zookeeper))
+        node = WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
     garbage.tame()
     return Role(reactor, options, node, settings.node or gethostname())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gopush.errors import StartError
-from gopush.rpc.listening import refuse_open_doors
+from gopush.rpc.listening import refuse_open_doors, refuse_open_zookeeper
 
 AT_HOME = [
     "tcp:6970:interface=127.0.0.1",
@@ -44,3 +44,13 @@ def test_other_addresses_need_one(endpoint: str) -> None:
     assert endpoint in str(refused.value)
     assert "\n" not in str(refused.value)
     refuse_open_doors([endpoint], "s3cret")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:2181", "zk1.example.org:2181", "[2001:db8::1]:2181", "0.0.0.0:2181"])
+def test_an_open_zookeeper_on_another_machine_is_refused(address: str) -> None:
+    at_home = ["localhost:2181", "127.0.0.1:2181", "[::1]:2181"]
+    refuse_open_zookeeper(at_home, guarded=False)
+    refuse_open_zookeeper([*at_home, address], guarded=True)
+    with pytest.raises(StartError, match=r"^\[zookeeper\] addr: .* trusted = yes") as refused:
+        refuse_open_zookeeper([*at_home, address], guarded=False)
+    assert address in str(refused.value)

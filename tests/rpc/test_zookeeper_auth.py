@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
-from kazoo.security import OPEN_ACL_UNSAFE
+from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE
 
 from gopush.errors import StartError
+from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.znodes import comet_data
 from tests.conftest import InReactor
 from tests.rpc.conftest import Logged, eventually
 from tests.rpc.test_zookeeper import STANDBY, A, B, Cluster, M, ids, sees
@@ -108,6 +110,37 @@ def test_what_was_there_before_there_was_a_user_is_taken_over(cluster: Cluster, 
                 stranger.create(f"{path}/", b"", sequence=True)
     cluster.run(old.stop)
     eventually(sees(new, [STANDBY], []))
+
+
+def test_every_child_is_taken_over(cluster: Cluster, zookeeper: ZooKeeperServer) -> None:
+    """Those of other nodes too, and those who come later without the user, or are web nodes, which register nothing."""
+    cluster.join(A)
+    cluster.join(M)
+    web = cluster.join(**OURS)
+    eventually(sees(web, [A], [M]))
+    cluster.join(STANDBY, **OURS)
+    with client(zookeeper) as stranger:
+        node = f"{cluster.comets}/node1"
+        (message,) = stranger.get_children(cluster.messages)
+        for path in (*(f"{node}/{child}" for child in stranger.get_children(node)), f"{cluster.messages}/{message}"):
+            with pytest.raises(NoAuthError):
+                stranger.set(path, b"{}")
+        with pytest.raises(NoAuthError):
+            stranger.create(f"{node}/", b"", sequence=True)
+
+
+def test_what_belongs_to_somebody_else_is_not_believed(
+    cluster: Cluster, zookeeper: ZooKeeperServer, logged: Logged
+) -> None:
+    with client(zookeeper, auth_data=[("digest", "evil:evil")]) as stranger:
+        for path in (f"{cluster.comets}/node7/", f"{cluster.messages}/"):
+            evil = comet_data(NodeInfo("evil", 0, ("evil:1",)))
+            stranger.ensure_path(path[:-1])
+            stranger.create(path, evil, CREATOR_ALL_ACL + READ_ACL_UNSAFE, True, True)
+        web = cluster.join(A, **OURS)
+        cluster.join(M, **OURS)
+        eventually(sees(web, [A], [M]))
+        assert len(logged.lines("is skipped: it belongs to another [zookeeper] user")) == 4, "two for each process"
 
 
 @pytest.mark.parametrize("other", [{}, {"user": "gopush", "secret": "guessed"}])
