@@ -102,7 +102,7 @@ class Comet:
 
     def ping(self) -> Deferred[None]:
         """See CometService."""
-        return succeed(None)
+        return self._messages.ping()
 
     # --- what the client ports call ---
 

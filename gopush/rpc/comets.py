@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from gopush.clock import Clock, within
+from gopush.clock import Clock
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.counters import LaneNumbers
@@ -47,8 +47,9 @@ class Comets:
         settings: RpcSettings,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._push = Call[CometNode](lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True)
-        self._push_once = Call[CometNode](lambda node, pushes: node.push(pushes), settings.attempt_timeout, moves=False)
+        self._push = Call[CometNode](
+            lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_is_refused
+        )
         self._notice = Call[CometNode](_notice, settings.call_timeout, moves=False)
         self._close = Call[CometNode](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
         self._clock = clock
@@ -75,7 +76,7 @@ class Comets:
         """
         until = self._clock.seconds() + pushes[0].deadline - self._now()
         keys = [push.key for push in pushes]
-        self._peers.send(self._push, Entry(keys, pushes, _size, until, partial(self._pushed, pushes, until, answered)))
+        self._peers.send(self._push, Entry(keys, pushes, _size, until, partial(self._pushed, answered)))
 
     def notice(self, name: str, notice: Notice) -> None:
         """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
@@ -116,8 +117,6 @@ class Comets:
 
     def _pushed(
         self,
-        pushes: Sequence[Push],
-        until: float,
         answered: Callable[[int, Pushed], object],
         places: Sequence[int],
         results: Sequence[Pushed] | UnavailableError,
@@ -127,31 +126,7 @@ class Comets:
                 answered(place, Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
             return
         for place, pushed in zip(places, results, strict=True):
-            if pushed.ret == RET_OK:
-                answered(place, pushed)
-            else:
-                self._refused(pushes[place], until, pushed, partial(answered, place))
-
-    def _refused(self, push: Push, until: float, pushed: Pushed, answered: Callable[[Pushed], object]) -> None:
-        left = until - self._clock.seconds()
-        if len(self._peers.live) == 1 or left <= 0:
-            answered(pushed)
-            return
-        elsewhere = within(left, Deferred.fromCoroutine(self._push_elsewhere(push, pushed)), self._clock)
-        elsewhere.addErrback(lambda _: pushed).addCallback(answered)
-
-    async def _push_elsewhere(self, push: Push, refused: Pushed) -> Pushed:
-        """The comet that was asked could not have it stored; perhaps another one reaches a message node."""
-        owner = self._coordination.view.owner(push.key)
-        for name in [name for name in self._peers.live if owner is None or name != owner.id]:
-            self.lanes.counters.retried += 1
-            try:
-                pushed: Pushed = await self._peers.call_peer(self._push_once, name, push, _size(push))
-            except UnavailableError:
-                continue
-            if pushed.ret == RET_OK:
-                return pushed
-        return refused
+            answered(place, pushed)
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.comets)
@@ -168,6 +143,11 @@ class Comets:
 
 def _size(push: Push) -> int:
     return OVERHEAD_BYTES + len(push.body)
+
+
+def _is_refused(pushed: Pushed) -> bool:
+    """It could not have it stored; perhaps another comet reaches a message node."""
+    return pushed.ret != RET_OK
 
 
 def _notice(node: CometNode, notices: list[Notice]) -> Deferred[list[None]]:

@@ -20,13 +20,16 @@ from gopush.rpc.entry import Entry
 from gopush.rpc.settings import RpcSettings
 
 Send = Callable[[list[Any]], "Deferred[list[Any]]"]
+Refusal = tuple[Entry, Any]
+"""A single call, and the answer that refuses it."""
 
 
 class Lane:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
-    `moved` takes what waits when the lane is told to hand it over. A batch has at most `most` calls, if no entry has
-    more, besides what the settings say. `numbers` may be shared with other lanes.
+    `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
+    each with its answer, and what waits behind them of the same keys; `refused` tells such an answer. A batch has at
+    most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
     """
 
     __slots__ = (
@@ -40,9 +43,11 @@ class Lane:
         "_most",
         "_moved",
         "_numbers",
+        "_refused",
         "_scheduled",
         "_send",
         "_sent",
+        "_sent_back",
         "_settings",
         "_timeout",
         "_waiting",
@@ -58,6 +63,8 @@ class Lane:
         moved: Callable[[list[Entry]], None],
         most: int | None = None,
         numbers: LaneNumbers | None = None,
+        refused: Callable[[Any], bool] | None = None,
+        sent_back: Callable[[list[Refusal], list[Entry]], None] | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -67,6 +74,8 @@ class Lane:
         self._moved = moved
         self._most = settings.batch_messages if most is None else min(most, settings.batch_messages)
         self._numbers = numbers or LaneNumbers()
+        self._refused = refused
+        self._sent_back = sent_back
         self._handing_over = False
         self._waiting: deque[Entry] = deque()
         self._calls = 0  # that wait, and their bytes
@@ -172,6 +181,10 @@ class Lane:
             self._sent = batch
             self.give_up()
             return
+        if self._refused is not None and any(map(self._refused, answers)):
+            self._scheduled = True  # who hears of it may call again, and waits
+            batch, answers = self._send_back(batch, answers, self._refused)
+            self._scheduled = False
         # The next batch goes out first, so that the peer works while the answers are handled here, in order.
         self._answers.append((batch, answers))
         if self._handing_over:
@@ -183,6 +196,43 @@ class Lane:
             while self._answers:
                 _hand_out(*self._answers.popleft())
             self._handling = False
+
+    def _send_back(
+        self, batch: list[Entry], answers: list[Any], refused: Callable[[Any], bool]
+    ) -> tuple[list[Entry], list[Any]]:
+        """Hand over the calls that were refused; the others with their answers.
+
+        A call that was refused before another one of its key was not stays so: elsewhere it would come after that.
+        """
+        singles = [single for entry in batch for single in entry.singles()]
+        kept: list[Refusal] = []
+        back: list[Refusal] = []
+        passed: set[str] = set()
+        for single, answer in zip(reversed(singles), reversed(answers), strict=True):
+            (key,) = single.keys
+            if refused(answer) and key not in passed:
+                back.append((single, answer))
+            else:
+                passed.add(key)
+                kept.append((single, answer))
+        if back and self._sent_back is not None:
+            self._sent_back(back[::-1], self._take_behind({key for single, _ in back for key in single.keys}))
+        return [single for single, _ in reversed(kept)], [answer for _, answer in reversed(kept)]
+
+    def _take_behind(self, keys: set[str]) -> list[Entry]:
+        """Take what waits of these keys."""
+        taken: list[Entry] = []
+        left: deque[Entry] = deque()
+        for entry in self._waiting:
+            if keys.isdisjoint(entry.keys):
+                left.append(entry)
+                continue
+            for single in entry.singles():
+                (taken if single.keys[0] in keys else left).append(single)
+        self._waiting = left
+        self._calls -= len(taken)
+        self._bytes -= sum(single.size for single in taken)
+        return taken
 
     def _failed(self, _: Failure, batch: list[Entry]) -> None:
         if batch is self._sent:

@@ -27,11 +27,11 @@ S = TypeVar("S", bound=Service)
 class Call(Generic[S]):
     """A kind of call: how a batch of it is sent, and how long that may take.
 
-    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others. `most`: how many of
-    them one batch may hold, where their answers are big.
+    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others, and what it
+    `refused`, as its answer tells. `most`: how many of them one batch may hold, where their answers are big.
     """
 
-    __slots__ = ("most", "moves", "ordered", "send", "timeout")
+    __slots__ = ("most", "moves", "ordered", "refused", "send", "timeout")
 
     def __init__(
         self,
@@ -40,21 +40,25 @@ class Call(Generic[S]):
         ordered: bool = False,
         moves: bool = True,
         most: int | None = None,
+        refused: Callable[[Any], bool] | None = None,
     ) -> None:
         self.send = send
         self.timeout = timeout
         self.ordered = ordered
         self.moves = moves
         self.most = most
+        self.refused = refused
 
 
 class Peer(Generic[S]):
-    """One live peer."""
+    """One live peer. `told`: the log has that it is not healthy; it is not told of that again before `quiet_until`."""
 
-    __slots__ = ("healthy", "info", "lanes", "service")
+    __slots__ = ("healthy", "info", "lanes", "quiet_until", "service", "told")
 
     def __init__(self, info: NodeInfo, service: S) -> None:
         self.info = info
         self.service = service
         self.healthy = True
+        self.told = False
+        self.quiet_until = float("-inf")
         self.lanes: dict[tuple[Call[S], str], Lane] = {}

@@ -15,7 +15,7 @@ from gopush.rpc.batch import MAX_ITEMS
 from gopush.rpc.choices import Choice, Choices
 from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.entry import Entry
-from gopush.rpc.lane import Lane
+from gopush.rpc.lane import Lane, Refusal
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.peer import Call, Peer, Service
 from gopush.rpc.settings import RpcSettings
@@ -157,10 +157,24 @@ class Peers(Generic[S]):
         def moved(entries: list[Entry]) -> None:
             self._move(call, name, entries)
 
-        return Lane(self._clock, send, call.timeout, self._settings, gave_up, moved, call.most, self.numbers)
+        def sent_back(refusals: list[Refusal], behind: list[Entry]) -> None:
+            self._sent_back(call, name, peer, refusals, behind)
+
+        return Lane(
+            self._clock,
+            send,
+            call.timeout,
+            self._settings,
+            gave_up,
+            moved,
+            call.most,
+            self.numbers,
+            call.refused,
+            sent_back,
+        )
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:
-        self._suspects.add(peer)
+        self._suspects.add(peer, "does not answer")
         now = self._clock.seconds()
         left, dead = [], []
         for entry in _singles(entries):
@@ -175,6 +189,26 @@ class Peers(Generic[S]):
         self._move(call, lane, left)
         for entry in dead:  # last: whoever hears of it may call again, and must not come before those that moved
             entry.fail(f"{peer.info.id} did not answer in time")
+
+    def _sent_back(self, call: Call[S], lane: str, peer: Peer[S], refusals: list[Refusal], behind: list[Entry]) -> None:
+        """Ask the others, this one not first for a while; where none is left, its refusal is the answer."""
+        if len(self.live) > 1:
+            self._suspects.add(peer, "refuses what it is asked")
+        now = self._clock.seconds()
+        left, final = [], []
+        for entry, answer in refusals:
+            if entry.ended:
+                continue
+            entry.tried = (*entry.tried, peer.info.id)
+            if call.moves and entry.until > now and self._choices.best(entry.keys[0], entry.tried) is not None:
+                entry.limit(self._clock)
+                left.append(entry)
+            else:
+                final.append((entry, answer))
+        self.numbers.counters.retried += len(left)
+        self._move(call, lane, [*left, *behind])
+        for entry, answer in final:
+            entry.answer([answer])
 
     def _move(self, call: Call[S], lane: str, entries: list[Entry]) -> None:
         """Find another peer for these, each key's in order and to one peer."""

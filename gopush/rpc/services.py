@@ -77,4 +77,4 @@ class CometService(Protocol):
         """The connections that are furthest behind, at most so many, the worst first."""
 
     def ping(self) -> Deferred[None]:
-        """Answer."""
+        """Answer, where a message node answers this comet: else it can have nothing stored."""

@@ -1,4 +1,4 @@
-"""Peers that did not answer: they are asked again and again until they do."""
+"""Peers that did not answer, or refused: they are asked again and again until they do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from twisted.logger import Logger
 from gopush.clock import Clock, within
 from gopush.rpc.peer import Peer, Service
 from gopush.rpc.settings import RpcSettings
+
+QUIET_SECONDS = 60.0
+"""A peer that answers pings and nothing else is told of so often: the lines are for people."""
 
 log = Logger()
 
@@ -31,13 +34,16 @@ class Suspects(Generic[S]):
         self._pinging = LoopingCall(self._ping)
         self._pinging.clock = cast(Any, clock)
 
-    def add(self, peer: Peer[S]) -> None:
-        """This peer did not answer."""
+    def add(self, peer: Peer[S], does: str) -> None:
+        """This peer did not answer, or refused: `does` says it."""
         if not peer.healthy or peer.info.id not in self._live:
             return
         peer.healthy = False
         self._changed()
-        log.warn("{peer} does not answer; others are asked until it does", peer=peer.info.id)
+        peer.told = self._clock.seconds() >= peer.quiet_until
+        if peer.told:
+            peer.quiet_until = self._clock.seconds() + QUIET_SECONDS
+            log.warn("{peer} {does}; others are asked first until it answers a ping", peer=peer.info.id, does=does)
         if not self._pinging.running:
             self._pinging.start(self._settings.ping, now=False)
 
@@ -58,4 +64,5 @@ class Suspects(Generic[S]):
         if not peer.healthy:
             peer.healthy = True
             self._changed()
-            log.info("{peer} answers again", peer=peer.info.id)
+            if peer.told:
+                log.info("{peer} answers again", peer=peer.info.id)

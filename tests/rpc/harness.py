@@ -6,12 +6,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+REFUSED = "refused"
+
 
 class Node:
     """Answers each item with (its own name, the item). Its `mode`:
 
     "up": at once; "late": when the test calls answer(); "silent": never; "down": every call fails;
-    "short": with too few answers; "raises": the call itself raises.
+    "short": with too few answers; "raises": the call itself raises; "refuse": (REFUSED, the item) at once.
     """
 
     def __init__(self, name: str = "a", mode: str = "up") -> None:
@@ -42,7 +44,7 @@ class Node:
             waiting.callback(self._answers(items))
 
     def _answers(self, items: list[Any]) -> list[Any]:
-        return [(self.name, item) for item in items]
+        return [(REFUSED if self.mode == "refuse" else self.name, item) for item in items]
 
     def ping(self) -> Deferred[None]:
         self.pings += 1

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination, View
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed
@@ -29,19 +28,33 @@ class Comet:
         self.closed: list[str] = []
         self.stopped = False
         self.answer: Callable[[], object] = lambda: None
+        self.rets: list[int] = []
+        self.stored: list[bytes] = []
+        self.reaches = True
 
-    def _answer(self, value: Any) -> Deferred[Any]:
+    def _answer(self, value: Any, answered: Callable[[], object] = lambda: None) -> Deferred[Any]:
         if self.mode == "down":
             return fail(ConnectionError("down"))
         if self.mode == "up":
+            answered()
             return succeed(value)
         waiting: Deferred[Any] = Deferred()
-        self.answer = partial(waiting.callback, value)
+
+        def answer() -> None:
+            self.answer = lambda: None
+            answered()
+            waiting.callback(value)
+
+        self.answer = answer
         return waiting
 
     def push(self, pushes: list[Push]) -> Deferred[list[Pushed]]:
+        """`rets`: what is answered, one by one, before `ret` holds. `stored`: the bodies that were accepted."""
         self.pushes += pushes
-        return self._answer([Pushed(self.ret, self.number if self.ret == RET_OK else 0)] * len(pushes))
+        rets = [self.rets.pop(0) if self.rets else self.ret for _ in pushes]
+        accepted = [push.body for push, ret in zip(pushes, rets, strict=True) if ret == RET_OK]
+        pushed = [Pushed(ret, self.number if ret == RET_OK else 0) for ret in rets]
+        return self._answer(pushed, lambda: self.stored.extend(accepted))
 
     def notice(self, notices: list[Notice]) -> Deferred[None]:
         self.notices += notices
@@ -55,7 +68,7 @@ class Comet:
         return self._answer([self.number] * len(keys))
 
     def ping(self) -> Deferred[None]:
-        return self._answer(None)
+        return self._answer(None) if self.reaches else fail(UnavailableError("no message node"))
 
     def stop(self) -> None:
         self.stopped = True
@@ -188,7 +201,8 @@ def test_going_elsewhere_ends_with_the_deadline() -> None:
     assert answer == []
     world.wait(0.2)
     assert answer == [Pushed(RET_INTERNAL, 0)]
-    assert world.asked() == ["c1", "c2", "c3"]
+    assert world.asked()[0] == "c1"
+    assert len(world.asked()) == 3
 
 
 def test_a_refusal_that_comes_after_the_deadline_is_the_answer() -> None:
@@ -200,6 +214,77 @@ def test_a_refusal_that_comes_after_the_deadline_is_the_answer() -> None:
     world.comets["c1"].answer()
     assert answer == [Pushed(RET_INTERNAL, 0)]
     assert world.asked() == ["c1"]
+
+
+def test_lines_of_a_key_stay_in_order_when_its_owner_refuses_some() -> None:
+    """A bulk call: those that were refused are under way elsewhere when the owner can have the next ones stored."""
+    world = World()
+    stored: list[bytes] = []
+    for comet in world.comets.values():
+        comet.stored = stored
+    owner, others = world.comets["c1"], [world.comets["c2"], world.comets["c3"]]
+    owner.mode, owner.ret = "late", RET_INTERNAL
+    first = [world.push(body=b"%d" % line) for line in range(3)]
+    world.wait()
+    later = [world.push(body=b"%d" % line) for line in range(3, 6)]
+    for other in others:
+        other.mode = "late"
+    owner.answer()  # it refuses the first ones; from now on it works
+    owner.mode, owner.ret = "up", RET_OK
+    world.wait()
+    last = [world.push(body=b"%d" % line) for line in range(6, 9)]
+    for _ in range(10):
+        world.wait(0.1)
+        for other in others:
+            other.answer()
+    world.wait(3)
+    assert all(answer[0].ret == RET_OK for answer in [*first, *later, *last])
+    assert stored == [b"%d" % line for line in range(9)]
+
+
+def test_a_line_that_was_refused_does_not_come_after_a_later_one_of_its_key() -> None:
+    """The owner had the second one stored: the first one is refused for good."""
+    world = World()
+    stored: list[bytes] = []
+    for comet in world.comets.values():
+        comet.stored = stored
+    world.comets["c1"].rets = [RET_INTERNAL, RET_OK, RET_INTERNAL]
+    pushes = [Push(world.key, b"%d" % line, 60, f"id{line}", 60, world.now() + 4) for line in range(3)]
+    answers: dict[int, Pushed] = {}
+    world.client.push(pushes, answers.__setitem__)
+    world.wait(1)
+    assert [answers[line].ret for line in range(3)] == [RET_INTERNAL, RET_OK, RET_OK]
+    assert stored == [b"1", b"2"]
+
+
+def test_a_comet_that_refuses_is_not_asked_first_until_it_answers_a_ping() -> None:
+    """It answers a ping where it reaches a message node."""
+    world = World()
+    owner = world.comets["c1"]
+    owner.ret, owner.reaches = RET_INTERNAL, False
+    for _ in range(20):
+        answer = world.push()
+        world.wait(0.5)
+        assert answer[0].ret == RET_OK
+    assert len(owner.pushes) == 1
+    owner.ret, owner.reaches = RET_OK, True
+    world.wait(2)
+    world.push()
+    world.wait()
+    assert len(owner.pushes) == 2
+
+
+def test_where_all_refuse_the_owner_is_asked_first() -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.ret, comet.reaches = RET_INTERNAL, False
+    world.push()
+    world.wait(0.5)
+    for comet in world.comets.values():
+        comet.ret = RET_OK
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
 
 
 def test_where_no_comet_is_known_the_answer_is_1001() -> None:
