@@ -129,6 +129,12 @@ class Comet:
             for _ in range(9):
                 world.pushed(b"1")
 
+    def closes_who_is_deaf(self) -> None:
+        with self.world() as (world, _):
+            world.pushed(b"1")
+            world.subscribe(mid=0, reads=False)
+            world.wait(15, 0.5)
+
     def catches_up(self) -> None:
         with self.world(store=2) as (world, _):
             world.subscribe(mid=0)
@@ -212,6 +218,7 @@ def comet_moves() -> Moves:
     comet = Comet(moves)
     comet.delivers()
     comet.closes_who_is_too_slow()
+    comet.closes_who_is_deaf()
     comet.catches_up()
     comet.waits_for_the_log()
     comet.moves_whom_it_does_not_own()

@@ -192,6 +192,14 @@ class Channel:
         """What the channel delivered after `cursor` while somebody joined; None where it does not remember so far."""
         return self._recent.after(cursor) if self._recent is not None else None
 
+    def mingle(self, page: Page, cursor: int) -> list[Message]:
+        """The page, the log's last one, and what the channel delivered after `cursor` and was never kept."""
+        recent = self._recent
+        if recent is None or recent.since > page.head.last:  # what was kept after the page would be missing
+            return page.messages
+        delivered = recent.after(max(cursor, recent.since)) or ()
+        return [Message(mid, body) for mid, body in sorted(dict([*page.messages, *delivered]).items())]
+
     def remove(self, session: Session) -> None:
         """The session's connection is gone."""
         self.live.pop(session, None)

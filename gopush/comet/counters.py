@@ -21,6 +21,7 @@ class Counters:
     catch_ups: int = 0
     gaps: int = 0
     slow_closed: int = 0
+    deaf_closed: int = 0
     overflows: int = 0
     moved: int = 0
     cut_off_closed: int = 0

@@ -13,6 +13,7 @@ from gopush.comet.channel import Channel
 from gopush.comet.counters import Counters
 from gopush.comet.formats import Format
 from gopush.comet.session import Limits, Session
+from gopush.comet.unkept import Unkept
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head, Message, Page
 
@@ -26,7 +27,8 @@ RETRY_SECONDS = 0.5
 class Delivery:
     """Delivers what channels offer. `settled` is called after each step of a channel, for those who wait to join it."""
 
-    def __init__(self, clock: Clock, messages: Messages, limits: Limits, counters: Counters) -> None:
+    def __init__(self, clock: Clock, messages: Messages, limits: Limits, counters: Counters, unkept: Unkept) -> None:
+        self.unkept = unkept
         self.settled: Callable[[Channel], None] = lambda _: None
         self._clock = clock
         self._messages = messages
@@ -89,6 +91,13 @@ class Delivery:
         self._counters.deliveries += len(messages) * len(sessions)
 
     def _read(self, page: Page, channel: Channel) -> None:
+        settled = self.unkept.settled(channel.key)
+        if settled is None:
+            self._take_in(page, channel)
+        else:
+            settled.addCallback(lambda _: self._take_in(page, channel))
+
+    def _take_in(self, page: Page, channel: Channel) -> None:
         channel.end_read(page)
         if channel.gap:
             self._counters.gaps += 1

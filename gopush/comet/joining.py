@@ -20,6 +20,7 @@ from gopush.comet.channel import Channel
 from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
 from gopush.comet.store_time import StoreTime
+from gopush.comet.unread import Unread
 from gopush.errors import UnavailableError
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head
@@ -39,11 +40,13 @@ class Joining:
         clock: Clock,
         messages: Messages,
         delivery: Delivery,
+        unread: Unread,
         store_time: StoreTime,
         signed: SignedTokens | None = None,
     ) -> None:
         self._signed = signed
         self._clock = clock
+        self._unread = unread
         self._store_time = store_time
         self._messages = messages
         self._delivery = delivery
@@ -96,6 +99,14 @@ class Joining:
         head.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
 
     def _head_found(self, head: Head, channel: Channel) -> None:
+        settled = self._delivery.unkept.settled(channel.key)
+        if settled is None:
+            self._take_cursor(head, channel)
+        else:
+            settled.addCallback(lambda _: self._take_cursor(head, channel))
+            settled.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+
+    def _take_cursor(self, head: Head, channel: Channel) -> None:
         self._beginning.discard(channel)
         if channel.subscribers:
             channel.begin(head.last)
@@ -159,37 +170,51 @@ class Joining:
             if not accepted:
                 accepted = True
                 session.accept()
+            if not page.more and (settled := self._delivery.unkept.settled(channel.key)) is not None:
+                await settled
+                await self._reach(session, channel, page.head.last)
+                page = page._replace(messages=channel.mingle(page, max(cursor, channel_cursor or 0)))
+                if session not in channel.joining:
+                    return
             gap = page.head.trimmed > cursor and not seen_trimmed
             seen_trimmed = False
             session.catch_up(page.messages, gap)
+            self._unread.watch(session)
             if page.messages:
                 cursor = sent = page.messages[-1].mid
-            if page.more:
+            more, last = page.more, page.head.last
+            del page  # it is sent: while the client takes its time there is no need for a second copy
+            if more:
                 await session.wire.drained()
             else:
                 # What the channel had delivered before the read began was in the read, or is gone. A cursor past the
                 # end of the log (of a clock that is ahead, or of a second that the store lost) does not count: others
                 # wait in this channel for what comes below it.
-                cursor = max(sent, page.head.last, channel_cursor or 0)
+                cursor = max(sent, last, channel_cursor or 0)
                 if await self._meet(session, channel, cursor):
                     return
 
     async def _meet(self, session: Session, channel: Channel, cursor: int) -> bool:
         """Bring together the session, which has all up to `cursor`, and its channel; False: it must read again."""
+        await self._reach(session, channel, cursor)
+        missed = channel.bridge(cursor) if session in channel.joining else []
+        if missed is None:
+            return False
+        if session in channel.joining:
+            session.catch_up(missed, gap=False)
+            self._unread.watch(session)
+            channel.settle(session)
+            session.go_live()
+        return True
+
+    async def _reach(self, session: Session, channel: Channel, cursor: int) -> None:
+        """Wait until the channel has delivered all up to `cursor`, or the session is gone."""
         while session in channel.joining and (channel.cursor is None or channel.cursor < cursor):
             channel.offer(cursor, 0, None)
             moved: Deferred[None] = Deferred()
             self._ahead.setdefault(channel, []).append(moved)
             self._delivery.catch_up(channel)
             await moved
-        missed = channel.bridge(cursor) if session in channel.joining else []
-        if missed is None:
-            return False
-        if session in channel.joining:
-            session.catch_up(missed, gap=False)
-            channel.settle(session)
-            session.go_live()
-        return True
 
     def _channel_moved(self, channel: Channel) -> None:
         for waiting in self._ahead.pop(channel, ()):

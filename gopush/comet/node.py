@@ -36,6 +36,7 @@ LEAVE_SECONDS = 3.5
 
 TOLD = {
     "slow_closed": "subscribers closed that did not read what was sent ([channel] msgbuf)",
+    "deaf_closed": "subscribers closed that did not read what they resumed with",
     "overflows": "channels closed for which too much waited while the store could not be read ([channel] msgbuf)",
     "refused_limit": "subscribers refused whose key has its connections already ([channel] maxsubscriber)",
     "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",

@@ -21,6 +21,8 @@ from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slowest import Slowest
 from gopush.comet.store_time import StoreTime
+from gopush.comet.unkept import Unkept
+from gopush.comet.unread import Unread
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination
@@ -55,11 +57,14 @@ class Comet:
         self._coordination = coordination
         self._messages = messages
         self._comets = comets
-        self.delivery = Delivery(clock, messages, settings, self.counters)
+        self._unkept = Unkept()
+        self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept)
         self.cut_off = CutOff(clock, coordination, messages)
         self._slowest = Slowest(clock, self.channels)
         self._store_time = StoreTime(clock, now)
-        self._joining = Joining(clock, messages, self.delivery, self._store_time, signed_tokens(settings.tokens))
+        unread = Unread(clock, self.counters)
+        signed = signed_tokens(settings.tokens)
+        self._joining = Joining(clock, messages, self.delivery, unread, self._store_time, signed)
 
     # --- what web and the other comets call (CometService) ---
 
@@ -67,7 +72,7 @@ class Comet:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
         if not pushes:
             return succeed([])
-        batch = _Batch(pushes)
+        batch = _Batch(pushes, self._unkept.sent(pushes))
         channels = map(self.channels.get, [push.key for push in pushes])
         floors = [0 if channel is None else channel.floor for channel in channels]
         self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
@@ -173,7 +178,12 @@ class Comet:
     def _appended(self, batch: _Batch, places: Sequence[int], results: Sequence[Appended] | UnavailableError) -> None:
         if isinstance(results, UnavailableError):
             self._not_appended(batch, places)
-            return
+        else:
+            self._offer_all(batch, places, results)
+        if batch.call:
+            self._unkept.answered(batch.call, [batch.pushes[place] for place in places])
+
+    def _offer_all(self, batch: _Batch, places: Sequence[int], results: Sequence[Appended]) -> None:
         batch.answer(places, [Pushed(ret, mid) for ret, mid, _, _ in results])
         succeeded = 0
         for place, (ret, mid, previous, repeat) in zip(places, results, strict=True):
@@ -275,9 +285,10 @@ class Comet:
 class _Batch:
     """Gathers the answers to a call's pushes, in their order."""
 
-    __slots__ = ("_answers", "_left", "done", "pushes")
+    __slots__ = ("_answers", "_left", "call", "done", "pushes")
 
-    def __init__(self, pushes: Sequence[Push]) -> None:
+    def __init__(self, pushes: Sequence[Push], call: int) -> None:
+        self.call = call
         self.done: Deferred[list[Pushed]] = Deferred()
         self.pushes = pushes
         self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)

@@ -169,6 +169,14 @@ class Session:
         self._backlog.settle(behind)
         return self._backlog.messages
 
+    @property
+    def unread(self) -> int:
+        """How many bytes wait of what it caught up with; what was delivered live came after that."""
+        behind = self.wire.behind()
+        if behind is None:
+            return 0
+        return behind.bytes - (0 if self._backlog is None else min(self._backlog.bytes, behind.bytes))
+
     def join(self, request: Subscribe, format: Format, now: float) -> None:
         """The request was read; the client is silent for heartbeat + 5 s at most from here on."""
         self.state = State.JOINING

@@ -561,6 +561,132 @@ def test_many_resume_at_once_each_from_its_own_cursor() -> None:
         assert wire.out == H + b"".join(frame(mids[i], b"%d" % i) for i in range(seen + 1, 10)) + frame(last, b"10")
 
 
+# --- what is never kept, while others read the log (delivery rule 7) ---
+
+
+def test_what_is_never_kept_reaches_the_live_though_somebody_resumes_before_its_answer() -> None:
+    """The store has numbered it, and waits for a replica: the log that is read meanwhile ends behind it."""
+    world = World()
+    _, live = world.subscribe()
+    mid = world.pushed(b"0")
+    world.node.late = ("append",)
+    answers = world.push(b"1", expire=0)
+    _, resuming = world.subscribe(mid=mid)
+    assert answers == []
+    world.node.release()
+    world.turns()
+    ((ret, never),) = answers
+    assert ret == 0
+    assert live.out == H + frame(mid, b"0") + frame(never, b"1")
+    assert resuming.out == H + frame(never, b"1")
+    last = world.pushed(b"2")
+    assert live.out.endswith(frame(never, b"1") + frame(last, b"2"))
+    assert resuming.out == H + frame(never, b"1") + frame(last, b"2")
+
+
+@pytest.mark.parametrize("expire", [0, 600])
+def test_what_is_under_way_reaches_the_live_in_order_though_the_log_has_what_follows(expire: int) -> None:
+    world = World()
+    _, live = world.subscribe()
+    mid = world.pushed(b"0")
+    world.node.late = ("append",)
+    answers = [world.push(b"1", expire=0), world.push(b"2", expire=expire), world.push(b"3", expire=0)]
+    appended = append(world, b"4")
+    world.comet.notice([appended])
+    _, resuming = world.subscribe(mid=mid)
+    world.node.release()
+    world.turns()
+    bodies = [b"1", b"2", b"3"]
+    frames = sorted((answer.mid, frame(answer.mid, body)) for ((answer,), body) in zip(answers, bodies, strict=True))
+    got = live.out.removeprefix(H + frame(mid, b"0"))
+    assert got.count(b'"mid"') == 4
+    for _, one in frames:
+        assert one in got
+    assert resuming.out == H + got
+
+
+def test_what_is_never_kept_survives_the_sweep() -> None:
+    world = World(sweep=1.0)
+    world.upkeep()
+    _, live = world.subscribe()
+    for i in range(20):
+        world.node.late = ("append",)
+        answers = world.push(b"%d" % i, expire=0)
+        world.wait(0.9, 0.3)
+        world.node.release()
+        world.turns()
+        assert live.out.endswith(frame(answers[0].mid, b"%d" % i))
+
+
+def test_who_resumes_page_by_page_gets_what_is_never_kept_meanwhile() -> None:
+    world = World(store=10_000)
+    _, live = world.subscribe()
+    mids = [world.pushed(b"%d" % i) for i in range(PAGE_MESSAGES + 2)]
+    _, wire = world.subscribe(mid=0, reads=False)
+    world.node.late = ("append",)
+    answers = world.push(b"%d" % len(mids), expire=0)
+    wire.reads = True
+    wire.read_all()
+    world.turns()
+    world.node.release()
+    world.turns()
+    mids += [answers[0].mid, world.pushed(b"%d" % (len(mids) + 1))]
+    assert live.out == wire.out == H + frames(world, mids)
+
+
+def test_a_new_channel_takes_no_cursor_past_what_is_under_way() -> None:
+    world = World()
+    world.pushed(b"0")
+    world.node.hold = ("heads",)
+    _, wire = world.subscribe(mid=mid_at(world.now()))
+    assert wire.out == H
+    world.node.late = ("append",)
+    answers = world.push(b"1", expire=0)
+    world.node.hold = ()
+    world.wait(0.5)
+    _, other = world.subscribe()
+    world.node.release()
+    world.turns()
+    assert wire.out == other.out == H + frame(answers[0].mid, b"1")
+
+
+def test_a_push_that_is_lost_keeps_nobody_out() -> None:
+    world = World()
+    _, live = world.subscribe()
+    mid = world.pushed(b"0")
+    world.node.hold = ("append",)
+    world.push(b"1", expire=0)
+    _, resuming = world.subscribe(mid=mid)
+    other = append(world, b"2")
+    world.comet.notice([other])
+    world.wait(5)
+    assert resuming.out == H + frame(other.mid, b"2")
+    assert live.out == H + frame(mid, b"0") + frame(other.mid, b"2")
+    assert not world.comet._unkept._under_way
+    assert not world.comet._unkept._waiting
+
+
+def test_a_stream_of_what_is_never_kept_lets_others_in() -> None:
+    """Some of it is always under way: only what was at the time of the read counts."""
+    world = World()
+    _, live = world.subscribe()
+    mid = world.pushed(b"0")
+    resuming = None
+    for i in range(1, 40):
+        world.node.late = ("append",)
+        world.push(b"%d" % i, expire=0)
+        if i == 5:
+            _, resuming = world.subscribe(mid=mid)
+        held, world.node._held = world.node._held, []
+        for waiting, call in held:
+            call().chainDeferred(waiting)
+        world.push(b"0", expire=0)  # follows the one that was answered, and is answered with the next
+        world.wait(0.05)
+    assert resuming is not None
+    assert live.out.count(b'"mid"') > 35
+    assert resuming.out.count(b'"mid"') > 30
+
+
 # --- auth (protocol.md, section 1: -a and -c) ---
 
 

@@ -14,6 +14,7 @@ from gopush.comet.delivery import Round
 from gopush.comet.joining import Joining
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
+from gopush.comet.unkept import Unkept
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.log import First, sequence
@@ -72,6 +73,10 @@ def _wait_for_all(round: Round) -> None:
         _run_round(round)
 
 
+def _none(*_: Any) -> None:
+    return None
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -89,6 +94,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "5-cut-off": lambda: patch.object(CutOff, "look", _never),
     "6": lambda: patch.object(memory, "sequence", _no_ids),
     "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
+    "7": lambda: patch.object(Unkept, "settled", _none),
     "9": lambda: patch.object(Session, "_fall_behind", _no_limit),
     "9-block": lambda: patch.object(Round, "run", _wait_for_all),
 }

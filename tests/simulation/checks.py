@@ -107,8 +107,9 @@ def _check_prompt(world: World, subscriber: Subscriber, history: KeyHistory) -> 
                 and record.mid > subscriber_start(subscriber)
                 and world.calm(start - 5, due)
             ):
+                rule = 9 if record.push.expire else 7
                 world.violated(
-                    9, subscriber.key, f"{subscriber.name} waits a second for {record.push.body[:24]!r}", due
+                    rule, subscriber.key, f"{subscriber.name} waits a second for {record.push.body[:24]!r}", due
                 )
 
 

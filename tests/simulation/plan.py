@@ -18,7 +18,8 @@ KEYS = ("alpha", "beta")
 
 @dataclass(frozen=True)
 class Plan:
-    """A cluster. `comets`: address and node of each process, standbys included. `page`, `slice`, `recent`: how small
+    """A cluster. `comets`: address and node of each process, standbys included. `confirm`: how long the store may take
+    for the answer to what it has stored, as for a replica that it waits for. `page`, `slice`, `recent`: how small
     pages of the log, slices of a round, and the memory for joiners are, so that few messages reach their limits."""
 
     comets: tuple[tuple[str, str], ...]
@@ -27,6 +28,7 @@ class Plan:
     keys: tuple[str, ...]
     settings: SubscriberSettings
     store: int
+    confirm: float
     page: int
     slice: int
     recent: int
@@ -60,6 +62,7 @@ def draw(random: Random) -> Plan:
         keys=KEYS[: random.choice((1, 1, 2))],
         settings=settings,
         store=random.choice((2, 4, 8, 20)),
+        confirm=random.choice((0.0, 0.0, 0.02, 0.1)),
         page=random.choice((2, 3, 256)),
         slice=random.choice((1, 2, 256)),
         recent=random.choice((2, 1024)),

@@ -61,7 +61,13 @@ class SharedStore:
         return self._inner.purge()
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
-        return self._reached(lambda: self._append(appends))
+        done = self._reached(lambda: self._append(appends))
+        confirm = self._world.plan.confirm * self._world.random.random()
+        if not confirm:
+            return done
+        confirmed: Deferred[list[Appended]] = Deferred()
+        self._world.clock.after(confirm, done.chainDeferred, confirmed)
+        return confirmed
 
     def _append(self, appends: Sequence[Append]) -> list[Appended]:
         now = self.now()
