@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -90,6 +91,10 @@ class CometNode(MultiService):
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._upkeep = Upkeep(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
         self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
+        self._member.defend(
+            lambda info: RemoteComet(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
+            partial(give_up, reactor),
+        )
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self.comet, self.statistics)

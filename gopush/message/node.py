@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -21,7 +22,7 @@ from gopush.process import Listeners, advertised, give_up
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
-from gopush.rpc.pb import serve_message
+from gopush.rpc.pb import RemoteMessage, serve_message
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
 from gopush.stat import Statistics
@@ -45,6 +46,10 @@ class MessageNode(MultiService):
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
         self._member = Member(reactor, coordination, self.info, self._message)
+        self._member.defend(
+            lambda info: RemoteMessage(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
+            partial(give_up, reactor),
+        )
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
         served = serve_message(reactor, self._member, secret, self.info.rpc, legacy=legacy)
         calls = secured(served, settings.rpc_bind, settings.rpc)

@@ -123,6 +123,7 @@ def _page(row: Any) -> Page:
 
 NODE_CALLS: Mapping[str, Call] = {
     "status": Call((), _status),
+    "identity": Call((), _text),
     "set_weight": Call((_number,), _none),
     "drain": Call((_flag,), _none),
     "ping": Call((), _none),

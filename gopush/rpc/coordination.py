@@ -7,12 +7,14 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
+from gopush.errors import StartError
 from gopush.hashring import HashRing
 from gopush.rpc.model import NodeInfo
 
 REMEMBERED_KEYS = 65536
 
 Watcher = Callable[["View"], None]
+LeadsHere = Callable[[], "Deferred[bool | None]"]
 
 
 class View:
@@ -124,6 +126,13 @@ class Coordination(Protocol):
         Fires once the others can see it, or after a few seconds.
         """
 
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """What to do where another process advertises the address of this one.
+
+        `leads_here` tells whether that leads to this process (None: to nobody for now): the registration of who is dead
+        is deleted then. `refused` is told why this process, which lives where another one is, must stop.
+        """
+
     def start(self) -> None:
         """Begin to look for the coordinator, and never give up."""
 
@@ -162,6 +171,9 @@ class StaticCoordination:
         )
         self.adopt(View(comets, messages))
         return succeed(None)
+
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """See Coordination."""
 
     def adopt(self, view: View) -> None:
         """Swap the view and tell the watchers."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from secrets import token_hex
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 import gopush
 from gopush.clock import Clock, within
-from gopush.errors import UnavailableError
+from gopush.errors import StartError, UnavailableError
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.model import MAX_WEIGHT, Load, NodeInfo, Status
+from gopush.rpc.remote import Remote
 
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change; it comes all the same."""
@@ -37,6 +40,7 @@ class Member:
         self._service = service
         self._load = load
         self._started = clock.seconds()
+        self._identity = token_hex(16)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._service, name)
@@ -45,6 +49,22 @@ class Member:
         """See NodeService."""
         age = int(self._clock.seconds() - self._started)
         return succeed(Status(gopush.__version__, age, *self._load()))
+
+    def identity(self) -> Deferred[str]:
+        """See NodeService."""
+        return succeed(self._identity)
+
+    def defend(self, connect: Callable[[NodeInfo], Remote], refused: Callable[[StartError], object]) -> None:
+        """Where another process advertises the address of this one, have it called; see Coordination.contest()."""
+        self._coordination.contest(lambda: self._leads_here(connect(self.info._replace(rpc=(self.info.id,)))), refused)
+
+    def _leads_here(self, remote: Remote) -> Deferred[bool | None]:
+        def answered(answer: Any) -> bool | None:
+            remote.stop()
+            return None if isinstance(answer, Failure) else bool(answer == self._identity)
+
+        asked: Deferred[Any] = remote.identity()
+        return asked.addBoth(answered)
 
     def set_weight(self, weight: int) -> Deferred[None]:
         """See NodeService."""

@@ -27,10 +27,11 @@ class Entry(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The result of a refresh."""
+    """The result of a refresh. `contested`: others advertise the address of this process."""
 
     entries: list[Entry]
     mine: Entry | None
+    contested: bool = False
 
 
 def check_stores(entries: list[Entry], wish: Wish) -> None:

@@ -54,6 +54,9 @@ class NodeService(Protocol):
     def set_weight(self, weight: int) -> Deferred[None]:
         """Take another share, from 1 to MAX_WEIGHT."""
 
+    def identity(self) -> Deferred[str]:
+        """What tells this process from all others, also from earlier ones at its address."""
+
     def drain(self, draining: bool) -> Deferred[None]:
         """Give all that can be given to others, or take it back."""
 

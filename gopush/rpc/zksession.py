@@ -98,21 +98,28 @@ class Session:
         """
         self._client.last_zxid = 0
 
+    def forget(self) -> None:
+        """Read all anew in the next refresh. Called from any thread."""
+        self._changed.append(None)
+
     def _state_changed(self, state: Any, on_state: Callable[[bool], None]) -> None:
-        self._changed.append(None)  # what changed while there was no connection is not told
+        self.forget()  # what changed while there was no connection is not told
         on_state(state == KazooState.CONNECTED)
 
     def _data_changed(self, event: Any) -> None:
         self._changed.append(event.path)
         self._on_event(event)
 
-    def refresh(self, wish: Wish | None, register: bool) -> Seen:
+    def refresh(self, wish: Wish | None, register: bool, proven: bool = True) -> Seen:
         """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError.
+
+        `proven`: the address leads to this process: what others have registered with it is of the dead, and deleted.
+        While it is not, a process that finds others there neither registers nor deletes.
 
         A wish that changes is told once; what an operator writes into the znode after that stands.
         """
         try:
-            return self._refresh(wish, register)
+            return self._refresh(wish, register, proven)
         except NoAuthError:
             said = "ZooKeeper: what is registered belongs to another [zookeeper] user: all must have the same"
             if wish is not None and wish.new:
@@ -122,12 +129,15 @@ class Session:
                 log.error(said)
             raise
 
-    def _refresh(self, wish: Wish | None, register: bool) -> Seen:
+    def _refresh(self, wish: Wish | None, register: bool, proven: bool) -> Seen:
         self._deadline = time.monotonic() + JOB_SECONDS
         owner = self._owner()
         entries = self._read(owner)
         if wish is None or not (register or self._find(entries, wish, owner)):
             return Seen(entries, None)
+        contested = any(entry.info.id == wish.info.id and entry.owner != owner for entry in entries)
+        if contested and not proven:
+            return Seen(entries, self._find(entries, wish, owner), contested)
         if not self._find(entries, wish, owner):
             check_stores(entries, wish)
             self._create(wish)
@@ -141,7 +151,7 @@ class Session:
             raise ConnectionLoss("the registration is gone again")
         self._announced = wish.info
         self._check_again(entries, wish, mine)
-        return Seen(self._without_ghosts(entries, mine), mine)
+        return Seen(self._without_ghosts(entries, mine), mine, contested)
 
     def _owner(self) -> int:
         client_id = self._client.client_id

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from gopush.clock import within
 from gopush.errors import StartError
 from gopush.rpc.adoption import Adoption
-from gopush.rpc.coordination import View, Watcher
+from gopush.rpc.coordination import LeadsHere, View, Watcher
 from gopush.rpc.listening import refuse_open_zookeeper
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.registration import Seen, Wish
@@ -30,6 +30,9 @@ from gopush.rpc.zksession import Session
 CHECK_SECONDS = 1.0
 PATIENCE_SECONDS = 3.0
 """How long the start may go without ZooKeeper before that is said, and how long leaving may take."""
+
+FULL_SECONDS = 60.0
+"""How often all is read anew: what was not told, for whatever reason, is found then."""
 
 STANDBY_SECONDS = 5.0
 """A standby that lost its session lets the active process of its node register first, so that the roles stay."""
@@ -58,6 +61,12 @@ class ZooKeeperCoordination:
         self._watchers: list[Watcher] = []
         self._wish: Wish | None = None
         self._registered: list[Deferred[None]] = []
+        self._leads_here: LeadsHere | None = None
+        self._refused: Callable[[StartError], object] = lambda _: None
+        self._asking: Deferred[Any] | None = None
+        self._proven = False
+        self._proof_missed = False
+        self._read_all_at = 0.0
         self._worker = Worker(reactor, "zookeeper")
         self._session = Session(
             settings,
@@ -126,6 +135,10 @@ class ZooKeeperCoordination:
         self._worker.stop()
         return stopped
 
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """See Coordination."""
+        self._leads_here, self._refused = leads_here, refused
+
     def _register(self, wish: Wish) -> Deferred[None]:
         registered: Deferred[None] = Deferred()
         self._registered.append(registered)
@@ -151,7 +164,8 @@ class ZooKeeperCoordination:
         if self._refreshing or not self._up or not self._running:
             return
         self._stale, self._refreshing = False, True
-        seen = self._worker.run(self._session.refresh, self._wish, self._may_register())
+        proven = self._proven or self._leads_here is None
+        seen = self._worker.run(self._session.refresh, self._wish, self._may_register(), proven)
         seen.addCallbacks(self._seen, self._not_seen, callbackArgs=(self._wish,), errbackArgs=(self._wish,))
         seen.addErrback(lambda failure: log.failure("a view could not be adopted", failure))
 
@@ -175,8 +189,47 @@ class ZooKeeperCoordination:
             view = View(comets, [entry.info for entry in seen.entries if not entry.comet])
             self._stale = self._adoption.lacks_me(view)
             self._adopt(self._adoption.offer(view, self._reactor.seconds()))
+            self._contest(seen.contested)
         if again:
             self._refresh()
+
+    def _contest(self, contested: bool) -> None:
+        """Where others advertise our address, ask whether it leads to us, before anything is done about them."""
+        if not contested:
+            self._proven = self._proof_missed = False
+        elif self._leads_here is not None and not self._proven and self._asking is None:
+            self._asking = self._leads_here()
+            self._asking.addErrback(lambda _: None).addCallback(self._answered)
+
+    def _answered(self, leads_here: bool | None) -> None:
+        self._asking = None
+        if not self._running or self._wish is None:
+            return
+        if leads_here is False:
+            self._stop_for(self._wish)
+        elif leads_here:
+            self._proven = True
+            self._refresh()
+        else:
+            self._stale = True
+            if not self._proof_missed:
+                self._proof_missed = True
+                log.warn(
+                    "[base] rpc.advertise: {id} is registered by another process, or by a dead one, and nobody there "
+                    "says who it is; waiting",
+                    id=self._wish.info.id,
+                )
+
+    def _stop_for(self, wish: Wish) -> None:
+        """The address is another's: this process must not be called there."""
+        wrong = StartError(
+            f"[base] rpc.advertise: {wish.info.id} leads to another process, which advertises it, too: "
+            "each needs its own address"
+        )
+        self._wish = None
+        self._answer(lambda registered: registered.errback(wrong))
+        if not wish.new:
+            self._refused(wrong)
 
     def _not_seen(self, failure: Failure, wish: Wish | None) -> None:
         self._refreshing = False
@@ -240,6 +293,10 @@ class ZooKeeperCoordination:
 
     def _look_after(self) -> None:
         """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""
+        if self._reactor.seconds() >= self._read_all_at:
+            self._read_all_at = self._reactor.seconds() + FULL_SECONDS
+            self._session.forget()
+            self._stale = True
         if self._stale:
             self._refresh()
         if self.connected:

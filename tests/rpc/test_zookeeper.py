@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
+from twisted.internet.defer import succeed
 from twisted.internet.task import LoopingCall
 
 from gopush.errors import StartError
@@ -20,6 +21,7 @@ from gopush.hashring import HashRing
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
+from gopush.rpc.zksession import Session
 from gopush.rpc.znodes import comet_data, message_data
 from gopush.rpc.zookeeper import ZooKeeperCoordination
 from tests.conftest import InReactor, reactor
@@ -253,6 +255,18 @@ def test_a_change_of_the_cluster_holds_nobody_up(
         assert web.view.owner(key) == next(info for info in nodes if info.node == ring.node_of(key))
 
 
+def test_what_was_not_told_is_found_once_in_a_while(
+    cluster: Cluster, znodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that is lost, for whatever reason, hides a change for a minute at most."""
+    monkeypatch.setattr("gopush.rpc.zookeeper.FULL_SECONDS", 1.0, raising=False)
+    monkeypatch.setattr(Session, "_data_changed", lambda *_: None)
+    web = cluster.join(A)
+    eventually(sees(web, [A], []))
+    znodes.set(f"{cluster.comets}/node1/0000000000", comet_data(A._replace(weight=7)))
+    eventually(lambda: web.view.comets[0].weight == 7)
+
+
 def test_announcing_waits_for_nothing_where_there_is_nobody_to_tell(cluster: Cluster) -> None:
     web = cluster.join()
     cluster.run(web.announce, A)
@@ -279,6 +293,31 @@ def test_a_killed_process_that_is_back_deletes_its_ghost(cluster: Cluster, znode
     cluster.join(B)
     cluster.join(A)
     assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000001"]
+
+
+def test_who_reaches_itself_at_a_contested_address_deletes_the_others(cluster: Cluster, znodes: Any) -> None:
+    cluster.other_process(A).kill()
+    answers: list[bool | None] = [None, True]
+    back = cluster.join()
+    cluster.run(back.contest, lambda: succeed(answers.pop(0)), pytest.fail)
+    cluster.run(cluster.register(back, A))
+    assert answers == []
+    assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000001"]
+
+
+def test_who_reaches_another_process_at_its_address_stops(cluster: Cluster, znodes: Any) -> None:
+    """Whether it comes late, or finds out later; the other one's registration stays."""
+    first, second = cluster.join(A), cluster.join()
+    refused: list[StartError] = []
+    cluster.run(second.contest, lambda: succeed(False), refused.append)
+    with pytest.raises(StartError, match=r"rpc\.advertise: a:6970 leads to another process"):
+        cluster.run(cluster.register(second, A))
+    assert refused == []
+    assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000000"]
+    cluster.run(first.contest, lambda: succeed(False), refused.append)
+    znodes.create(f"{cluster.comets}/node1/", comet_data(A), sequence=True, ephemeral=True)
+    eventually(lambda: refused)
+    assert len(refused) == 1
 
 
 def test_a_process_leaves_those_of_other_addresses_alone(cluster: Cluster, znodes: Any) -> None:

@@ -36,6 +36,9 @@ class FakeNode:
     def status(self) -> Deferred[Status]:
         return succeed(self._status)
 
+    def identity(self) -> Deferred[str]:
+        return succeed("one")
+
     def set_weight(self, weight: int) -> Deferred[None]:
         self.told.append(weight)
         return succeed(None)
