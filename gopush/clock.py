@@ -12,6 +12,9 @@ from twisted.internet.task import deferLater
 T = TypeVar("T")
 
 LOOK_SECONDS = 0.1
+MOST_WAITS = 10
+"""How often a call whose answer is on its way may take as long again."""
+
 CALM_LOOKS = 5
 """How often in a row nothing must be under way before that is believed."""
 
@@ -42,6 +45,19 @@ class LastLook:
         return _LateCall(self._clock, delay, partial(callable, *args, **kwargs))
 
 
+class _Patience:
+    """A LastLook whose calls wait as long again, MOST_WAITS times at most, while `going_on` says so."""
+
+    def __init__(self, clock: Clock, going_on: Callable[[], bool]) -> None:
+        self._clock = clock
+        self._going_on = going_on
+        self.seconds = clock.seconds
+
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
+        """See LastLook."""
+        return _PatientCall(self._clock, delay, partial(callable, *args, **kwargs), self._going_on)
+
+
 class _LateCall:
     __slots__ = ("_call", "_clock", "_timer")
 
@@ -60,9 +76,32 @@ class _LateCall:
         self._timer.cancel()
 
 
-def within(seconds: float, call: Deferred[T], clock: Clock) -> Deferred[T]:
-    """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook."""
-    reactor_time: Any = LastLook(clock)
+class _PatientCall(_LateCall):
+    __slots__ = ("_delay", "_going_on", "_waits")
+
+    def __init__(self, clock: Clock, delay: float, call: Callable[[], object], going_on: Callable[[], bool]) -> None:
+        super().__init__(clock, delay, call)
+        self._delay = delay
+        self._going_on = going_on
+        self._waits = 0
+
+    def _due(self) -> None:
+        self._timer = self._clock.callLater(0, self._looked)
+
+    def _looked(self) -> None:
+        if self._waits < MOST_WAITS and self._going_on():
+            self._waits += 1
+            self._timer = self._clock.callLater(self._delay, self._due)
+        else:
+            self._call()
+
+
+def within(seconds: float, call: Deferred[T], clock: Clock, going_on: Callable[[], bool] | None = None) -> Deferred[T]:
+    """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook.
+
+    `going_on`: whether its answer is on its way just now; then it gets as long again, MOST_WAITS times at most.
+    """
+    reactor_time: Any = LastLook(clock) if going_on is None else _Patience(clock, going_on)
     return call.addTimeout(seconds, reactor_time)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock
@@ -42,12 +42,21 @@ class StoreCounters:
     failed: int = field(default=0, metadata={"meaning": "calls that failed"})
 
 
-class StoreNumbers:
-    """All of a store's numbers; `seconds`: how long its calls took, batches each, by CALLS."""
+def unwrap(failure: Failure) -> Failure:
+    """What gatherResults wraps."""
+    first = failure.value
+    return first.subFailure if isinstance(first, FirstError) else failure
 
-    __slots__ = ("counters", "seconds")
+
+class StoreNumbers:
+    """All of a store's numbers; `seconds`: how long its calls took, batches each, by CALLS; `skew`: by how many seconds
+    its clock is ahead of this process's.
+    """
+
+    __slots__ = ("counters", "seconds", "skew")
 
     def __init__(self) -> None:
+        self.skew = 0.0
         self.counters = StoreCounters()
         self.seconds = {call: Distribution() for call in CALLS}
 

@@ -14,10 +14,11 @@ Appending = Callable[[Sequence[Append]], Deferred[list[Appended]]]
 _Waiting = tuple[Sequence[Append], "Deferred[list[Appended]]"]
 
 MOST_APPENDS = 2000
+MOST_BYTES = 4 << 20
 
 
 class Gatherer:
-    """Hands batches to `call`, in order, several as one of about MOST_APPENDS."""
+    """Hands batches to `call`, in order, several as one of at most MOST_APPENDS and MOST_BYTES of bodies."""
 
     def __init__(self, call: Appending) -> None:
         self._call = call
@@ -45,10 +46,14 @@ class Gatherer:
 
     def _next(self) -> None:
         batches: list[_Waiting] = []
-        total = 0
-        while self._waiting and (not batches or total + len(self._waiting[0][0]) <= MOST_APPENDS):
+        total = size = 0
+        while self._waiting:
+            appends = self._waiting[0][0]
+            total += len(appends)
+            size += sum(len(append.push.body) for append in appends)
+            if batches and (total > MOST_APPENDS or size > MOST_BYTES):
+                break
             batches.append(self._waiting.popleft())
-            total += len(batches[-1][0])
         if batches:
             self._busy = True
             appends = batches[0][0] if len(batches) == 1 else [append for batch, _ in batches for append in batch]

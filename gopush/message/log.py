@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.rpc.model import Append, Appended, Head, Message, Page, Push, mid_at, next_mid
+from gopush.rpc.model import Append, Appended, Head, Push, Read, mid_at, next_mid
 
 PAGE_BYTES = 1 << 20
 """Bodies of one page at most, where it holds more than one message."""
 
+ANSWER_BYTES = 4 << 20
+"""What one answer of a server behind the store holds at most, where it holds more than one message."""
+
 BATCH_BYTES = 16 << 20
-"""Bodies of all pages of a batch at most, not counting the first message of each."""
+"""Bodies of all pages of a batch at most, not counting the first message of each, where the caller names no room."""
 
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that stored nothing."""
+
+UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
+"""The same from a store that cannot be reached from here: told apart by identity, for another node may reach it."""
 
 NO_HEAD = Head(0, 0)
 """The head of a log that was never written, or is long forgotten."""
@@ -56,13 +62,29 @@ def page_bytes(reads: int) -> int:
     return min(PAGE_BYTES, BATCH_BYTES // max(reads, 1))
 
 
-def page(messages: Iterable[Kept], head: Head, limit: int, most_bytes: int) -> Page:
-    """The first of these unexpired messages: at most `limit`, and `most_bytes` of bodies, but at least one."""
-    taken: list[Message] = []
-    size = 0
-    for message in messages:
-        size += len(message.body)
-        if taken and (len(taken) >= limit or size > most_bytes):
-            return Page(taken, head, True)
-        taken.append(Message(message.mid, message.body))
-    return Page(taken, head, False)
+class Room:
+    """What is left for bodies in the answer to a batch of reads. Sizes are known before any body is fetched."""
+
+    def __init__(self, reads: Sequence[Read]) -> None:
+        self._left = min((read.room for read in reads if read.room), default=0)
+        self._each = page_bytes(len(reads))
+        self._empty = True
+
+    def take(self, read: Read, sizes: Iterable[int]) -> tuple[int, bool]:
+        """How many of the messages of these sizes the read's page gets, and whether there are more.
+
+        The batch gets one message at least, and so does each read of a caller that names no room.
+        """
+        least = self._empty or not read.room
+        most_bytes = min(PAGE_BYTES, self._left) if read.room else self._each
+        count = size = 0
+        more = False
+        for one in sizes:
+            if (count or not least) and (count >= read.limit or size + one > most_bytes):
+                more = True
+                break
+            count += 1
+            size += one
+        self._left -= size
+        self._empty = self._empty and not count
+        return count, more

@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
 from gopush.message.counters import StoreNumbers
-from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes, remembered_until, sequence
+from gopush.message.log import NO_HEAD, First, Kept, Room, remembered_until, sequence
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 _MID = attrgetter("mid")
 _WALK_SECONDS = 60
@@ -118,14 +118,16 @@ class MemoryStore:
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
-        now, most_bytes = self._now(), page_bytes(len(reads))
-        return succeed([self._read(read, now, most_bytes) for read in reads])
+        now, room = self._now(), Room(reads)
+        return succeed([self._read(read, now, room) for read in reads])
 
-    def _read(self, read: Read, now: float, most_bytes: int) -> Page:
+    def _read(self, read: Read, now: float, room: Room) -> Page:
         log = self.logs.get(read.key)
         if log is None:
             return Page([], NO_HEAD, False)
-        return page(log.after(read.after, now), Head(log.last, log.trimmed), read.limit, most_bytes)
+        count, more = room.take(read, (len(kept.body) for kept in log.after(read.after, now)))
+        found = islice(log.after(read.after, now), count)
+        return Page([Message(kept.mid, kept.body) for kept in found], Head(log.last, log.trimmed), more)
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
         """See MessageService."""

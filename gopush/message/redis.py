@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from itertools import chain
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, FirstError, ensureDeferred, gatherResults, succeed
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults, succeed
 
 from gopush.errors import StartError
+from gopush.message.counters import unwrap
 from gopush.message.redis_server import RedisServer
 from gopush.message.settings import RedisSettings, StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.rpc.shards import Shards
+
+TOUCH_CALLS = 5
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,6 +29,7 @@ class RedisStore:
         self.shards = tuple((source.name, source.weight) for source in settings.sources)
         self._shards = Shards(self.shards)
         self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
+        self._calls = 0
         self.numbers = {name: server.numbers for name, server in self._servers.items()}
 
     def start(self) -> Deferred[None]:
@@ -43,9 +47,17 @@ class RedisStore:
         """See Store."""
         return self._all(lambda server: ensureDeferred(server.stop()))
 
+    @property
+    def identity(self) -> str:
+        """See Store."""
+        servers = {name: server.identity for name, server in self._servers.items()}
+        named = "\n".join(f"{name} {id}" for name, id in sorted(servers.items()))
+        return sha256(named.encode()).hexdigest()[:32] if all(servers.values()) else ""
+
     def purge(self) -> Deferred[None]:
-        """See Store. Redis lets go of what has expired by itself."""
-        return succeed(None)
+        """See Store. Redis lets go of what has expired by itself; every few seconds it is looked after."""
+        self._calls += 1
+        return self._all(RedisServer.touch) if self._calls % TOUCH_CALLS == 0 else succeed(None)
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService."""
@@ -91,7 +103,7 @@ class RedisStore:
 
     def _all(self, call: Callable[[RedisServer], Deferred[None]]) -> Deferred[None]:
         done = gatherResults([call(server) for server in self._servers.values()], consumeErrors=True)
-        return done.addCallbacks(lambda _: None, _unwrap)
+        return done.addCallbacks(lambda _: None, unwrap)
 
     def _spread(
         self,
@@ -110,15 +122,9 @@ class RedisStore:
             found = dict(zip(order, chain.from_iterable(answers), strict=True))
             return [found[place] for place in range(len(items))]
 
-        return gatherResults(parts, consumeErrors=True).addCallbacks(join, _unwrap)
+        return gatherResults(parts, consumeErrors=True).addCallbacks(join, unwrap)
 
 
 def _any(outcomes: list[tuple[bool, Any]]) -> None:
     if not any(answered for answered, _ in outcomes):
         outcomes[0][1].raiseException()
-
-
-def _unwrap(failure: Failure) -> Failure:
-    """What gatherResults wraps."""
-    first = failure.value
-    return first.subFailure if isinstance(first, FirstError) else failure

@@ -1,35 +1,54 @@
-"""A connection to a Redis server that comes back by itself, and runs scripts there."""
+"""A way to a Redis server that is kept open, comes back by itself, and runs scripts there."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgpack
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
-from txredisapi import RedisError, RedisProtocol, ResponseError
-from txredisapi import TimeoutError as ReplyTimeoutError
+from txredisapi import ConnectionError as LostConnectionError
+from txredisapi import RedisError, ResponseError
+from zope.interface import implementer
 
 from gopush.client_service import QuietClientService
-from gopush.clock import LastLook
 from gopush.eager import EagerReactor
 from gopush.errors import UnavailableError
+from gopush.message.redis_connection import Connection, UnfitError, prepare
 from gopush.message.sentinel import MasterEndpoint
 from gopush.message.sources import Source
 from gopush.tls import ClientTls, reached
 
 RETRY_SECONDS = 0.5
-"""How long a lost or refused server is left alone before the next attempt."""
+"""How long a server that was lost again at once, or refused, is left alone before the next attempt."""
 
 WATCH_SECONDS = 1.0
 """How often the sentinels are asked whether the master has moved: one that is cut off from them would not tell."""
+
+IDLE_SECONDS = 0.5
+"""A connection that was idle for so long is asked for the time: neither Redis (`timeout`) nor a firewall forgets it,
+and one that was forgotten is noticed."""
+
+MOST_TRIES = 3
+"""How often a call is sent that is lost on its way, or meets a server that has become a replica."""
+
+_PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
+
+
+class RefusedError(UnavailableError):
+    """The server itself refused; whichever way leads to it."""
+
+
+class UnreplicatedError(RefusedError):
+    """It is stored, but too few replicas said in time that they have it."""
 
 
 class Script:
@@ -42,10 +61,19 @@ class Script:
         self.sha = hashlib.sha1(self.text).hexdigest()
 
 
-class Link(Factory):
-    """One connection to `source`, tried again for ever. A call without one fails at once.
+class Watcher(NamedTuple):
+    """Who hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
+    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness.
+    """
 
-    `tell` hears what is wrong with it, in words, when that changes, and None when all is well. `scripts` are loaded
+    trouble: Callable[[str | None], None]
+    skew: Callable[[float], None] = lambda _: None
+
+
+class Link(Factory):
+    """One connection to `source`, made again at once when it is lost, and tried again for ever.
+
+    A call waits for the one attempt that follows a loss; without a connection it fails at once. `scripts` are loaded
     before anything else is asked.
     """
 
@@ -57,47 +85,60 @@ class Link(Factory):
         source: Source,
         timeout: float,
         scripts: Iterable[Script],
-        tell: Callable[[str | None], None],
+        watcher: Watcher,
         tls: ClientTls | None = None,
+        sentinel_password: str = "",
     ) -> None:
         self._reactor = reactor
         self._source = source
         self._timeout = timeout
         self._scripts = tuple(scripts)
-        self._tell = tell
+        self._watcher = watcher
         self._trouble: str | None = None
-        self._ready: _Connection | None = None
+        self._ready: Connection | None = None
+        self._ready_since = 0.0
+        self._at_once = False
+        self._hoping = False  # the first attempt after a loss is under way
+        self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
+        endpoint = _endpoint(EagerReactor(reactor), source, timeout, tls, sentinel_password)
+        # Older LoopingCalls do not run coroutines.
+        self._pinging = LoopingCall(lambda: Deferred.fromCoroutine(self._ping_idle()))
+        self._pinging.clock = cast(Any, reactor)
         self._watching: LoopingCall | None = None
-        endpoint = _endpoint(EagerReactor(reactor), source, timeout, tls)
         if isinstance(endpoint, MasterEndpoint):
-            # Older LoopingCalls do not run coroutines.
             self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
             self._watching.clock = cast(Any, reactor)
         factory: Any = self
-        self._service = QuietClientService(endpoint, factory, lambda _: RETRY_SECONDS, reactor)
+        attempts: Any = _Attempts(endpoint, self)
+        self._service = QuietClientService(attempts, factory, self._pause, reactor)
 
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""
         decided = self._decided = Deferred()
         self._service.startService()
-        self._service.whenConnected(failAfterFailures=1).addErrback(self._unreachable)
+        self._pinging.start(IDLE_SECONDS, now=False)
         if self._watching is not None:
             self._watching.start(WATCH_SECONDS, now=False)
         return decided
 
     def stop(self) -> Deferred[Any]:
         """Close the connection; whatever still waits for an answer fails."""
-        if self._watching is not None and self._watching.running:
-            self._watching.stop()
+        for looping in (self._pinging, self._watching):
+            if looping is not None and looping.running:
+                looping.stop()
+        self._hopeless("stopped")
         return self._service.stopService()
 
-    def run(self, script: Script, arguments: list[Any], replicas: int = 0) -> Deferred[bytes]:
-        """Run a script, and wait until so many replicas have what it wrote. Fails with UnavailableError."""
-        if self._ready is None:
+    def run(self, script: Script, arguments: list[Any], replicas: int = 0, again: bool = True) -> Deferred[bytes]:
+        """Run a script, and wait until so many replicas have what it wrote. Fails with UnavailableError.
+
+        `again`: it does no harm twice, so that it is sent again where the connection is lost before the answer.
+        """
+        if self._ready is None and not self._hoping:
             return self._not_ready()
         packed = msgpack.packb(arguments, use_bin_type=False)
-        return ensureDeferred(self._run(self._ready, script, packed, replicas)).addErrback(self._failed)
+        return ensureDeferred(self._run(script, packed, replicas, MOST_TRIES if again else 1)).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
         """A round trip. Fails with UnavailableError."""
@@ -109,7 +150,33 @@ class Link(Factory):
     def _not_ready(self) -> Deferred[Any]:
         return fail(UnavailableError(self._trouble or "not connected yet"))
 
-    async def _run(self, connection: _Connection, script: Script, packed: bytes, replicas: int) -> bytes:
+    async def _run(self, script: Script, packed: bytes, replicas: int, tries: int) -> bytes:
+        while True:
+            tries -= 1
+            connection = self._ready or await self._soon()
+            try:
+                return await self._evaluate(connection, script, packed, replicas)
+            except LostConnectionError:
+                if not tries or connection is self._ready:
+                    raise
+            except ResponseError as refused:
+                # It certainly stored nothing. Its address may lead to another server by now.
+                if str(refused).startswith("READONLY"):
+                    self._leave(connection)
+                    if tries:
+                        continue
+                raise
+
+    async def _soon(self) -> Connection:
+        if self._hoping:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+        if self._ready is None:
+            raise UnavailableError(self._trouble or "not connected yet")
+        return self._ready
+
+    async def _evaluate(self, connection: Connection, script: Script, packed: bytes, replicas: int) -> bytes:
         try:
             return await self._send(connection, ("EVALSHA", script.sha, 0, packed), replicas)
         except ResponseError as refused:
@@ -117,7 +184,7 @@ class Link(Factory):
                 raise
         return await self._send(connection, ("EVAL", script.text, 0, packed), replicas)
 
-    async def _send(self, connection: _Connection, command: tuple[Any, ...], replicas: int) -> bytes:
+    async def _send(self, connection: Connection, command: tuple[Any, ...], replicas: int) -> bytes:
         answering: Deferred[bytes] = connection.execute_command(*command)
         if not replicas:
             return await answering
@@ -130,108 +197,135 @@ class Link(Factory):
         if isinstance(reached, Exception):
             raise reached
         if reached < replicas:
-            raise UnavailableError(f"no more than {reached} of {replicas} replicas had it in time")
+            raise UnreplicatedError(f"no more than {reached} of {replicas} replicas had it in time")
         return answer
 
     def _failed(self, failure: Failure) -> Any:
         error = failure.value
         if not isinstance(error, RedisError):
             return failure
-        if isinstance(error, ReplyTimeoutError):
-            self._say(f"no answer within {self._timeout:g} s")
-        elif self._watching is not None and "READONLY" in str(error):
-            self._leave("it is no master any more")
-        raise UnavailableError(str(error)) from None
+        if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
+            raise RefusedError(str(error)) from None
+        raise UnavailableError(self._trouble or str(error)) from None
+
+    async def _ping_idle(self) -> None:
+        connection = self._ready
+        if connection is None or connection.idle < IDLE_SECONDS * 0.9:
+            return
+        began = time.time()
+        try:
+            seconds, micros = await connection.execute_command("TIME")
+        except RedisError:
+            return
+        ended = time.time()
+        if ended - began < IDLE_SECONDS:
+            self._watcher.skew(int(seconds) + int(micros) / 1e6 - (began + ended) / 2)
 
     async def _watch(self, endpoint: MasterEndpoint) -> None:
-        if self._ready is not None and await endpoint.moved():
-            self._leave("the sentinels name another master")
+        connection = self._ready
+        if connection is not None and await endpoint.moved():
+            self._leave(connection, "the sentinels name another master")
 
-    def _leave(self, reason: str) -> None:
+    def _leave(self, connection: Connection, reason: str | None = None) -> None:
         """Let go of a server that is no master any more; the next attempt asks where the master is."""
-        if self._ready is not None:
-            self._say(reason)
-            self._ready.transport.abortConnection()
+        if connection is self._ready:
+            if reason is not None:
+                self._say(reason)
+            connection.transport.abortConnection()
+
+    def _pause(self, _: int) -> float:
+        at_once, self._at_once = self._at_once, False
+        return 0.0 if at_once else RETRY_SECONDS
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
-        connection = _Connection(charset=None, convertNumbers=False, replyTimeout=self._timeout)
+        connection = Connection(self._reactor, self._timeout, self)
         connection.factory = self
-        connection.callLater = LastLook(self._reactor).callLater  # its time-outs
         return connection
 
-    def made(self, connection: _Connection) -> None:
-        """A connection was made; it is of use once the server has agreed to all that we need."""
+    def made(self, connection: Connection) -> None:
+        """See Owner. It is of use once the server has agreed to all that we need."""
         if not self._source.path:
             connection.transport.setTcpNoDelay(True)
+            connection.transport.setTcpKeepAlive(True)
         ensureDeferred(self._prepare(connection)).addErrback(self._refused, connection)
 
-    async def _prepare(self, connection: _Connection) -> None:
-        if self._source.password is not None:
-            await connection.auth(self._source.password)
-        if self._source.sentinels:
-            _refuse_replica(await connection.execute_command("ROLE"))
-        _refuse_eviction(await connection.execute_command("INFO", "memory"))
-        for script in self._scripts:
-            await connection.script_load(script.text)
+    async def _prepare(self, connection: Connection) -> None:
+        source = self._source
+        texts = [script.text for script in self._scripts]
+        await prepare(connection, source.password, texts, master=bool(source.sentinels))
         self._ready = connection
+        self._ready_since = self._reactor.seconds()
+        self._hoping = False
         self._say(None)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
 
-    def _refused(self, failure: Failure, connection: _Connection) -> None:
+    def _refused(self, failure: Failure, connection: Connection) -> None:
         error = failure.value
-        passing = str(error).startswith(("LOADING", "BUSY"))
-        self._say(str(error), refused=isinstance(error, (ResponseError, _EvictsError)) and not passing)
+        if isinstance(error, LostConnectionError):
+            self._hopeless(self._trouble or "the connection was lost")
+            return
+        refused = isinstance(error, (ResponseError, UnfitError)) and not str(error).startswith(_PASSING)
+        self._hopeless(str(error), refused=refused)
         connection.transport.loseConnection()
 
-    def _unreachable(self, failure: Failure) -> None:
-        self._say(f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}")
+    def unreachable(self, failure: Failure) -> None:
+        """An attempt to connect has failed."""
+        reached_before = self._ready_since > 0
+        reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
+        self._hopeless(self._trouble or ("the connection was lost" if reached_before else reason))
 
-    def lost(self, connection: _Connection) -> None:
-        """A connection was lost."""
+    def silent(self, connection: Connection) -> None:
+        """See Owner."""
+        self._say(f"no answer within {self._timeout:g} s")
+
+    def lost(self, connection: Connection) -> None:
+        """See Owner."""
         if self._ready is connection:
             self._ready = None
-            if self._trouble is None:
-                self._say("the connection was lost")
+            self._at_once = self._reactor.seconds() - self._ready_since > RETRY_SECONDS
+            self._hoping = bool(self._service.running)
+
+    def _hopeless(self, reason: str, refused: bool = False) -> None:
+        """Nobody waits for the connection any more."""
+        self._hoping = False
+        self._say(reason, refused)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(UnavailableError(reason))
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
-        self._trouble = trouble
-        self._tell(trouble)
+        if trouble != "stopped":
+            self._trouble = trouble
+            self._watcher.trouble(trouble)
         if self._decided is not None:
             decided, self._decided = self._decided, None
             decided.callback(trouble if refused else None)
 
 
-class _Connection(RedisProtocol):  # type: ignore[misc]
-    factory: Link
+@implementer(IStreamClientEndpoint)
+class _Attempts:
+    """An endpoint whose failures the link hears of."""
 
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.factory.made(self)
+    def __init__(self, endpoint: Any, link: Link) -> None:
+        self._endpoint = endpoint
+        self._link = link
 
-    def connectionLost(self, why: Failure) -> None:
-        self.factory.lost(self)  # first: the calls that fail now should find out why
-        super().connectionLost(why)
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._failed)
 
-
-class _EvictsError(Exception):
-    pass
-
-
-def _refuse_replica(role: list[Any]) -> None:
-    if role[0] != b"master":
-        raise UnavailableError("the sentinels name a server that is no master")
+    def _failed(self, failure: Failure) -> Failure:
+        self._link.unreachable(failure)
+        return failure
 
 
-def _refuse_eviction(info: bytes) -> None:
-    facts = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if facts.get("maxmemory", "0") != "0" and policy != "noeviction":
-        raise _EvictsError(f"its maxmemory-policy is {policy}, which may drop messages (noeviction is needed)")
-
-
-def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None) -> Any:
+def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None, sentinel_password: str) -> Any:
     if source.sentinels:
-        return MasterEndpoint(reactor, source, timeout, tls)
+        return MasterEndpoint(reactor, source, timeout, tls, sentinel_password)
     if source.path:
         return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
     return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)

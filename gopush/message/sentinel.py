@@ -12,6 +12,7 @@ from txredisapi import RedisError, RedisProtocol
 from zope.interface import implementer
 
 from gopush.clock import within
+from gopush.message.redis_connection import log_in
 from gopush.message.sources import Source
 from gopush.tls import ClientTls, reached
 
@@ -22,10 +23,12 @@ Address = tuple[str, int]
 class MasterEndpoint:
     """Connects to the master that the first sentinel to answer names. A question takes `timeout` seconds at most.
 
-    With `tls` the sentinels and the master are reached so; the certificates bear the names that they are reached by.
+    `password`: what the sentinels want, perhaps user:password. With `tls` the sentinels and the master are reached so;
+    the certificates bear the names that they are reached by.
     """
 
-    def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None) -> None:
+    def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None, password: str = "") -> None:
+        self._password = password
         self._reactor = reactor
         self._name = source.master
         self._timeout = timeout
@@ -68,6 +71,8 @@ class MasterEndpoint:
         connection.callLater = self._reactor.callLater
         await connectProtocol(self._endpoint(sentinel), connection)  # type: ignore[no-untyped-call]
         try:
+            if self._password:
+                await log_in(connection, self._password)
             found = await connection.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
         finally:
             connection.transport.abortConnection()

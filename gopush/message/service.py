@@ -14,6 +14,7 @@ from gopush.clock import Clock
 from gopush.distribution import SIZES, Distribution
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.counters import Counters
+from gopush.message.log import UNAVAILABLE
 from gopush.message.store import Store
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
@@ -55,7 +56,7 @@ class Message:
         """See MessageService."""
         self.counters.batches += 1
         self.sizes.observe(len(appends))
-        return self._guarded(self._store.append(appends)).addCallback(self._count)
+        return self._guarded(self._store.append(appends)).addCallback(self._count, appends)
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
@@ -106,7 +107,9 @@ class Message:
         log.failure("the store failed", failure)
         raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
 
-    def _count(self, answers: list[Appended]) -> list[Appended]:
+    def _count(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
+        if answers and all(answer is UNAVAILABLE for answer in answers):
+            raise UnavailableError("the store cannot be reached from this message node")
         for answer in answers:
             if answer.ret != RET_OK:
                 self.counters.refused += 1
@@ -121,4 +124,9 @@ class Message:
         return pages
 
     def _purge(self) -> Deferred[None]:
-        return self._store.purge().addErrback(lambda failure: log.failure("old messages were not purged", failure))
+        return self._store.purge().addErrback(self._not_purged)
+
+    @staticmethod
+    def _not_purged(failure: Failure) -> None:
+        if not failure.check(UnavailableError):  # type: ignore[no-untyped-call]  # what the store has said itself
+            log.failure("old messages were not purged", failure)

@@ -46,7 +46,11 @@ class RedisSettings:
         sources,
         "the Redis servers, separated by commas: name:weight tcp@host:port[#password], rediss@ for TLS, or "
         "unix@/path[#password], or sentinel@host:port;host:port/master[#password], rediss-sentinel@ for TLS; "
-        'a password with a comma or a blank in double quotes: #"pass,word"',
+        'a password with a comma or a blank in double quotes: #"pass,word"; '
+        "where Redis has users, user:password stands for the password",
+    )
+    sentinel_password: str = option(
+        "redis", "sentinel.password", "", text, "what the sentinels want, perhaps user:password; empty: nothing"
     )
     tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: as the system trusts")
     tls_certificate: str = option("redis", "tls.cert", "", text, "the file of this process's certificate, if wanted")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from gopush.message.counters import StoreCounters
-from gopush.message.log import NO_HEAD, First, Kept, page, page_bytes
+from gopush.message.log import NO_HEAD, First, Room
 from gopush.message.settings import StoreSettings
 from gopush.message.sqlite_batch import Batch, LogRow
 from gopush.message.sqlite_file import transaction
-from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 PURGED_AT_ONCE = 500
 
@@ -65,7 +65,14 @@ _TRIM = """
     )
 """
 _FORGET_LOGS = "DELETE FROM logs WHERE id IN (SELECT value FROM json_each(?)) AND kept = 0 AND ends <= ?"
-_LIVE = "SELECT mid, expires, body FROM messages WHERE log = ? AND mid > ? AND expires > ? ORDER BY mid"
+_SIZES = "SELECT length(body) FROM messages WHERE log = ? AND mid > ? AND expires > ? ORDER BY mid"
+_LIVE = "SELECT mid, body FROM messages WHERE log = ? AND mid > ? AND expires > ? ORDER BY mid LIMIT ?"
+_CHECK_TOKEN = """
+    SELECT
+        EXISTS (SELECT 1 FROM tokens WHERE key = :key AND digest = :digest AND expires > :now),
+        EXISTS (SELECT 1 FROM tokens WHERE key = :key AND expires > :now)
+        OR EXISTS (SELECT 1 FROM messages WHERE log = (SELECT id FROM logs WHERE key = :key) AND expires > :now)
+"""
 _OLD_IDS = "SELECT json_group_array(json_array(key, id)) FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 _DROP_IDS = "DELETE FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 
@@ -139,16 +146,19 @@ class SqliteLogs:
 
     def read(self, reads: Sequence[Read]) -> list[Page]:
         """See MessageService."""
-        now, most_bytes = self._now(), page_bytes(len(reads))
-        return [self._read(read, now, most_bytes) for read in reads]
+        now, room = self._now(), Room(reads)
+        return [self._read(read, now, room) for read in reads]
 
-    def _read(self, read: Read, now: float, most_bytes: int) -> Page:
+    def _read(self, read: Read, now: float, room: Room) -> Page:
         row = self._connection.execute("SELECT id, last, trimmed FROM logs WHERE key = ?", [read.key]).fetchone()
         if row is None:
             return Page([], NO_HEAD, False)
         log, last, trimmed = row
-        found = self._connection.execute(_LIVE, [log, read.after, now])
-        return page((Kept(*row) for row in found), Head(last, trimmed), read.limit, most_bytes)
+        sizes = self._connection.execute(_SIZES, [log, read.after, now])
+        count, more = room.take(read, (size for (size,) in sizes))
+        sizes.close()
+        found = self._connection.execute(_LIVE, [log, read.after, now, count]) if count else ()
+        return Page([Message(*row) for row in found], Head(last, trimmed), more)
 
     def heads(self, keys: Sequence[str]) -> list[Head]:
         """See MessageService."""
@@ -179,9 +189,9 @@ class SqliteLogs:
 
     def check_token(self, key: str, digest: bytes) -> TokenState:
         """See MessageService."""
-        live = {token.digest for token in self.tokens(key)}
-        created = bool(live) or bool(self._read(Read(key, 0, 1), self._now(), 0).messages)
-        return TokenState(created, digest in live)
+        now = self._now()
+        (valid, created) = self._connection.execute(_CHECK_TOKEN, {"key": key, "digest": digest, "now": now}).fetchone()
+        return TokenState(bool(created), bool(valid))
 
     def ping(self) -> None:
         """Touch the file."""

@@ -23,6 +23,12 @@ def show(message: Message, statistics: Statistics) -> None:
     metrics.gauge("message_calls", "calls that have no answer yet", lambda: message.under_way)
     metrics.distribution("message_append_batch", "messages in one batch", message.sizes)
     metrics.counters("message_store", {name: numbers.counters for name, numbers in stores.items()}, "store")
+    metrics.gauges(
+        "message_store_skew_seconds",
+        "by how much the store's clock is ahead of this process's",
+        "store",
+        lambda: {name: numbers.skew for name, numbers in stores.items()},
+    )
     metrics.distributions(
         "message_store_seconds",
         "how long the store takes for a call",

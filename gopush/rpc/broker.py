@@ -55,6 +55,8 @@ class Broker(pb.Broker):
     """What proto_call() may call, once the other side is let in."""
     trusted = True
     received = 0
+    heard = 0.0
+    """When the last segment came in, in reactor seconds."""
 
     _bytes = 0
     _elements = 0
@@ -96,6 +98,7 @@ class Broker(pb.Broker):
     def dataReceived(self, chunk: bytes) -> None:
         """Parse, within bounds; whatever cannot be parsed or obeyed ends the connection."""
         self.received += 1
+        self.heard = self.factory.reactor.seconds()
         if self.received == 1 and not self.isClient:  # not earlier: TLS would pause us while its handshake waits
             self.transport.registerProducer(self, True)
         self._bytes += len(chunk)
@@ -125,6 +128,11 @@ class Broker(pb.Broker):
         if expression[0] == b"message" and self.localObjectForID(expression[2]) is None:
             raise RefusedError("a call of nothing")
         super().expressionReceived(expression)
+
+    @property
+    def amid(self) -> bool:
+        """Whether a part of an expression is in, and the rest is not."""
+        return bool(self.listStack)
 
     def refuse(self, reason: str) -> None:
         """Cut the connection, with one line for the operator."""

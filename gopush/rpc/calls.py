@@ -95,7 +95,7 @@ _message = record(Message, int, bytes)
 _push = record(Push, str, bytes, int, str, int, (float, int))
 _pushed = record(Pushed, int, int)
 _appended = record(Appended, int, int, int, bool)
-_read = record(Read, str, int, int)
+_full_read = record(Read, str, int, int, int)
 _head = record(Head, int, int)
 _notice = record(Notice, str, int, int, (bytes, type(None)), int)
 _slow = record(Slow, str, str, str, int, int, (float, int))
@@ -104,6 +104,11 @@ _full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
+
+
+def _read(row: Any) -> Read:
+    """An older caller wants a page with messages for each read."""
+    return _full_read((*row, 0) if type(row) is tuple and len(row) == 3 else row)
 
 
 def _status(row: Any) -> Status:

@@ -30,6 +30,7 @@ class Lane:
     `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
     each with its answer, and what waits behind them of the same keys; `refused` tells such an answer. A batch has at
     most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
+    `going_on`: see within().
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Lane:
         "_calls",
         "_clock",
         "_gave_up",
+        "_going_on",
         "_handing_over",
         "_handling",
         "_most",
@@ -65,6 +67,7 @@ class Lane:
         numbers: LaneNumbers | None = None,
         refused: Callable[[Any], bool] | None = None,
         sent_back: Callable[[list[Refusal], list[Entry]], None] | None = None,
+        going_on: Callable[[], bool] | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -76,6 +79,7 @@ class Lane:
         self._numbers = numbers or LaneNumbers()
         self._refused = refused
         self._sent_back = sent_back
+        self._going_on = going_on
         self._handing_over = False
         self._waiting: deque[Entry] = deque()
         self._calls = 0  # that wait, and their bytes
@@ -149,7 +153,7 @@ class Lane:
         self._sent = batch
         items = [item for entry in batch for item in entry.items]
         self._numbers.sizes.observe(len(items))
-        call = within(self._timeout, self._send(items), self._clock)
+        call = within(self._timeout, self._send(items), self._clock, self._going_on)
         call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
 
     def _gather(self) -> list[Entry]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
 
 from gopush.clock import Clock
 from gopush.rpc.coordination import Coordination, View
@@ -25,7 +26,10 @@ from gopush.rpc.shards import Shards
 T = TypeVar("T")
 PAGE_MESSAGES = 256
 MOST_READS = 16
-"""In one call: an answer may be a page of 1 MiB, or one message of 4; all of them have to be carried in time."""
+"""In one call."""
+ROOM_BYTES = 4 << 20
+"""Bodies in the answer to one call at most, where it holds more than one message: it has to be carried in time."""
+LEAST_ROOM_BYTES = 64 << 10
 OVERHEAD_BYTES = 64
 
 
@@ -48,12 +52,13 @@ class Messages:
     ) -> None:
         timeout = settings.call_timeout
         self._append = Call[MessageNode](lambda node, appends: node.append(appends), timeout, ordered=True)
-        self._read = Call[MessageNode](lambda node, reads: node.read(reads), timeout, most=MOST_READS)
+        self._read = Call[MessageNode](self._read_batch, timeout, most=MOST_READS, long=True)
         self._heads = Call[MessageNode](lambda node, keys: node.heads(keys), timeout)
         self._single = Call[MessageNode](_one_by_one, timeout)
         self._clock = clock
         self._attempt = settings.attempt_timeout
         self._shards = Shards()
+        self._room = ROOM_BYTES
         self._peers = Peers(clock, connect, _by_key, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
@@ -82,7 +87,25 @@ class Messages:
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
         item = Read(key, after, limit)
-        return self._peers.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
+        page = self._peers.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return page.addCallback(self._read_one, item)
+
+    def _read_one(self, page: Page, item: Read) -> Page | Deferred[Page]:
+        """What found no room in its batch is asked for again, behind what waits."""
+        return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
+
+    def _read_batch(self, node: MessageNode, reads: list[Read]) -> Deferred[list[Page]]:
+        """Answers that do not come in time are made smaller, until they do."""
+        pages = node.read([read._replace(room=self._room) for read in reads])
+        return pages.addCallbacks(self._read_in_time, self._read_too_late)
+
+    def _read_in_time(self, pages: list[Page]) -> list[Page]:
+        self._room = min(self._room * 2, ROOM_BYTES)
+        return pages
+
+    def _read_too_late(self, failure: Failure) -> Failure:
+        self._room = max(self._room // 2, LEAST_ROOM_BYTES)
+        return failure
 
     def head(self, key: str) -> Deferred[Head]:
         """Where the key's log ends."""

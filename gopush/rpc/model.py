@@ -93,11 +93,16 @@ class Appended(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Asks for the unexpired messages of `key` after the cursor `after`, at most `limit` of them."""
+    """Asks for the unexpired messages of `key` after the cursor `after`, at most `limit` of them.
+
+    `room`: bytes of bodies that the answer to the whole batch may hold, from a caller who takes a page that has `more`
+    and no messages where they found no room in it, and asks again; 0: from one who does not (an older node).
+    """
 
     key: str
     after: int
     limit: int
+    room: int = 0
 
 
 class Head(NamedTuple):
@@ -108,7 +113,7 @@ class Head(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A piece of a key's log, ascending. Where `more` is set, the next page starts after the last message."""
+    """A piece of a key's log, ascending. Where `more` is set there may be more, after the last message."""
 
     messages: list[Message]
     head: Head

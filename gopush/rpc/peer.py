@@ -29,9 +29,10 @@ class Call(Generic[S]):
 
     `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others, and what it
     `refused`, as its answer tells. `most`: how many of them one batch may hold, where their answers are big.
+    `long`: an answer may take as long again while it flows in.
     """
 
-    __slots__ = ("most", "moves", "ordered", "refused", "send", "timeout")
+    __slots__ = ("long", "most", "moves", "ordered", "refused", "send", "timeout")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Call(Generic[S]):
         moves: bool = True,
         most: int | None = None,
         refused: Callable[[Any], bool] | None = None,
+        long: bool = False,
     ) -> None:
         self.send = send
         self.timeout = timeout
@@ -48,6 +50,7 @@ class Call(Generic[S]):
         self.moves = moves
         self.most = most
         self.refused = refused
+        self.long = long
 
 
 class Peer(Generic[S]):

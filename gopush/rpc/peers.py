@@ -160,6 +160,8 @@ class Peers(Generic[S]):
         def sent_back(refusals: list[Refusal], behind: list[Entry]) -> None:
             self._sent_back(call, name, peer, refusals, behind)
 
+        receiving = getattr(type(peer.service), "receiving", None)  # a peer in this process has no such thing
+        going_on = partial(receiving, peer.service) if call.long and receiving else None
         return Lane(
             self._clock,
             send,
@@ -171,6 +173,7 @@ class Peers(Generic[S]):
             self.numbers,
             call.refused,
             sent_back,
+            going_on,
         )
 
     def _given_up(self, call: Call[S], lane: str, peer: Peer[S], entries: list[Entry]) -> None:

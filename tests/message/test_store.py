@@ -385,3 +385,28 @@ def test_what_a_purge_drops_is_counted_as_expired(open_store: OpenStore) -> None
         for _ in range(3):
             subject.purge()
         assert (numbers.counters.trimmed, numbers.counters.expired) == (0, 3)
+
+
+def test_a_batch_of_reads_is_bounded_by_the_bytes_of_its_answer(subject: Subject) -> None:
+    """Whoever names a room gets one message at least, and asks again for what found none."""
+    big = b"x" * 300_000
+    for key in "abc":
+        subject.append(*[subject.item(key, big)] * 2)
+    subject.push("small", b"1")
+    reads = [Read(key, 0, 9, room=400_000) for key in ("none", "a", "b", "c", "small")]
+    pages = subject.reads(reads)
+    assert sum(len(message.body) for page in pages for message in page.messages) <= 400_000
+    assert [len(page.messages) for page in pages][:4] == [0, 1, 0, 0]
+    assert [page.more for page in pages][:4] == [False, True, True, True]
+    assert [len(page.messages) for page in subject.reads(reads[2:4])] == [1, 0]
+    assert [len(page.messages) for page in subject.reads([read._replace(room=0) for read in reads])][1:4] == [2, 2, 2]
+
+
+def test_much_that_has_expired_hides_nothing_behind_it(kind: str, open_store: OpenStore) -> None:
+    subject = open_store(kind, store=100)
+    subject.append(*[subject.item(body=b"x" * 500_000, expire=1)] * 20, subject.item(body=b"last"))
+    subject.wait(1.1)
+    for room in (0, 100_000):
+        (page,) = subject.reads([Read("k", 0, 9, room=room)])
+        assert [message.body for message in page.messages] == [b"last"]
+        assert not page.more

@@ -217,3 +217,25 @@ def test_stopping_fails_what_waits() -> None:
     world.wait()
     world.messages.stop()
     assert isinstance(answer[0], UnavailableError)
+
+
+def test_what_found_no_room_is_read_again_and_rooms_shrink_when_answers_come_late() -> None:
+    world = World("m1")
+    bodies = [b"%d" % i + b"x" * 3_000_000 for i in range(6)]
+    for i, body in enumerate(bodies):
+        world.append(f"k{i}", body)
+        world.wait()
+    pages = [result(world.messages.read(f"k{i}", 0)) for i in range(6)]
+    world.wait(1)
+    assert [[message.body for message in page.messages] for (page,) in pages] == [[body] for body in bodies]
+    node = world.nodes["m1"]
+    rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
+    assert set(rooms) == {4 << 20}
+    node.mode = "silent"
+    late = result(world.messages.read("k0", 0))
+    world.wait(1.0)
+    node.mode = "up"
+    world.wait(1)
+    assert [message.body for message in late[0].messages] == [bodies[0]]
+    rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
+    assert rooms[-1] == 2 << 20

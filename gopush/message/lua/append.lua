@@ -1,6 +1,6 @@
 -- Appends a batch. Arguments: prefix, messages a key keeps, seconds a head outlives them; then for each append
--- key, id, floor, deadline, expire, dedupe, body. Gives how many messages were trimmed and how many expired ones were
--- dropped, then for each append: ret, mid, previous, repeat.
+-- key, id, floor, deadline, expire, dedupe, body. Gives the server's clock, how many messages were trimmed and how many
+-- expired ones were dropped, then for each append: ret, mid, previous, repeat.
 --
 -- First everything is sequenced, then each touched log is settled once, however often the batch appends to it.
 -- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
@@ -19,9 +19,12 @@ local trimmed, expired = 0, 0
 
 local function open(key)
   local packed = call('GET', head_name(key))
-  local log = {stored = 0, count = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0}
+  local log = {
+    stored = 0, count = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0, largest = 0, added = 0
+  }
   if packed then
     log.last, log.trimmed, log.soonest, log.ends = struct.unpack('>dddd', packed)
+    log.largest = largest_of(packed)
   end
   logs[key] = log
   return log
@@ -52,6 +55,7 @@ local function sequence(log, key, floor, expire, body)
     log.count = call('RPUSH', messages_name(key), struct.pack('>dd', mid, expires) .. body)
     log.soonest = math.min(log.soonest, expires)
     log.stored = log.stored + 1
+    log.added = math.max(log.added, #body)
   end
   return mid, previous
 end
@@ -165,11 +169,12 @@ local function settle(key, log)
     end
     -- A list that holds no more than this batch's messages was just made, and knows of no expiry.
     log.fresh = log.count == log.stored
+    log.largest = log.fresh and log.added or math.max(log.largest, log.added)
   end
   if log.renewed or log.fresh then
     call('EXPIREAT', name, text(log.ends))
   end
-  local packed = struct.pack('>dddd', log.last, log.trimmed, log.soonest, log.ends)
+  local packed = struct.pack('>ddddd', log.last, log.trimmed, log.soonest, log.ends, log.largest)
   if log.renewed then
     call('SET', head_name(key), packed, 'EX', text(math.ceil(log.ends - now) + head_life))
   else
@@ -178,7 +183,7 @@ local function settle(key, log)
 end
 
 local answers = {}
-local n = 2
+local n = 3
 for at = 4, #args, 7 do
   local key, id, floor, deadline, expire, dedupe, body = unpack(args, at, at + 6)
   local own = id ~= '' and dedupe == 0 and (own_ids[id] or open_own(id))
@@ -209,5 +214,5 @@ end
 for _, own in pairs(own_ids) do
   settle_own(own)
 end
-answers[1], answers[2] = trimmed, expired
+answers[1], answers[2], answers[3] = now, trimmed, expired
 return cmsgpack.pack(answers)

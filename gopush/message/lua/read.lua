@@ -1,11 +1,13 @@
--- Reads pieces of logs. Arguments: prefix, bytes of a page; then for each read key, after, limit.
--- Gives for each: the head (two doubles, or '' where there is none) and the members of its unexpired messages.
--- One message more than fits is given, where there is one, so that the caller sees that there are more.
-local most_bytes = args[2]
+-- Reads pieces of logs. Arguments: prefix, bytes of the whole answer, bytes of a page; then for each read key, after,
+-- limit. Gives the server's clock, then for each: the head (two doubles, or '' where there is none); whether there may be more; the mid to go on
+-- after where only expired messages were passed, else 0; and the members of its unexpired messages.
+-- The answer holds one message at least, where there is one; a read for which no room is left gets none, and `more`.
+local room, most_bytes = args[2], args[3]
+local fetched, given = 0, false
 
 -- The place of the first message after a cursor: found by halves, for mids ascend.
-local function place_after(name, after)
-  local low, high = 0, call('LLEN', name)
+local function place_after(name, after, count)
+  local low, high = 0, count
   while low < high do
     local middle = math.floor((low + high) / 2)
     if struct.unpack('>d', call('LINDEX', name, middle)) > after then
@@ -17,35 +19,61 @@ local function place_after(name, after)
   return low
 end
 
-local function read(key, after, limit)
-  local found, bytes, step = {}, 0, 8
-  local name = messages_name(key)
-  local place = place_after(name, after)
-  while true do
-    local members = call('LRANGE', name, place, place + step - 1)
-    place = place + #members
-    for _, member in ipairs(members) do
-      local _, expires = struct.unpack('>dd', member)
-      if expires > now then
-        found[#found + 1] = member
-        bytes = bytes + #member - 16
-        if #found > limit or (bytes > most_bytes and #found > 1) then
-          return found
-        end
-      end
-    end
-    if #members < step then
-      return found
-    end
-    step = math.min(step * 2, 128)
-  end
+-- How many messages may be fetched at once, so that not more bytes come than are left. Where an older node wrote the
+-- head last, the size of the largest one is not known.
+local function step(largest, bytes, left)
+  local fits = math.floor(math.min(most_bytes - bytes, room - fetched) / math.max(largest, 1))
+  return math.max(1, math.min(fits, left, 128))
 end
 
-local answers = {}
-for at = 3, #args, 3 do
-  local key = args[at]
+local function read(key, after, limit, head)
+  local found, bytes = {}, 0
+  local last = struct.unpack('>d', head)
+  if last <= after then
+    return found, false, 0
+  end
+  if fetched >= room and given then
+    return found, true, 0
+  end
+  local name = messages_name(key)
+  local count = call('LLEN', name)
+  local place = place_after(name, after, count)
+  local largest = largest_of(head)
+  local passed = 0
+  while place < count and #found < limit do
+    local members = call('LRANGE', name, place, place + step(largest, bytes, limit - #found) - 1)
+    for _, member in ipairs(members) do
+      local mid, expires = struct.unpack('>dd', member)
+      local size = #member - 16
+      fetched = fetched + size
+      if expires > now then
+        if given and (bytes + size > most_bytes or fetched > room) then
+          return found, true, passed
+        end
+        given = true
+        found[#found + 1] = member
+        bytes = bytes + size
+      elseif #found == 0 then
+        passed = mid
+      end
+    end
+    place = place + #members
+    if fetched >= room then
+      break
+    end
+  end
+  return found, place < count, passed
+end
+
+local answers, at = {now}, 1
+for argument = 4, #args, 3 do
+  local key = args[argument]
   local head = call('GET', head_name(key))
-  answers[#answers + 1] = head and string.sub(head, 1, 16) or ''
-  answers[#answers + 1] = read(key, args[at + 1], args[at + 2])
+  answers[at + 1] = head and string.sub(head, 1, 16) or ''
+  answers[at + 2], answers[at + 3], answers[at + 4] = false, 0, {}
+  if head then
+    answers[at + 4], answers[at + 2], answers[at + 3] = read(key, args[argument + 1], args[argument + 2], head)
+  end
+  at = at + 4
 end
 return cmsgpack.pack(answers)

@@ -1,0 +1,55 @@
+"""What is wrong with a store: a line when something begins, one when all is well again, however many calls notice."""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+
+from gopush.clock import Clock
+
+RELAPSE_SECONDS = 60.0
+CALM_SECONDS = 10.0
+
+log = Logger()
+
+
+class Troubles:
+    """The troubles of one store, by the part of it that they concern; `name` begins each line."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._name = name
+        self._clock = clock
+        self._now: dict[str, str] = {}
+        self._failed: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._now)
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._now
+
+    def get(self, part: str) -> str | None:
+        """What is wrong with this part, if anything."""
+        return self._now.get(part)
+
+    def begin(self, part: str, trouble: str) -> None:
+        """This is wrong now. A part that fails again and again must work for CALM_SECONDS before that is believed."""
+        now = self._clock.seconds()
+        if part not in self._now:
+            relapse = now - self._ended.get(part, float("-inf")) < RELAPSE_SECONDS
+            self._patience[part] = CALM_SECONDS if relapse else 0.0
+        self._failed[part] = now
+        if trouble not in self._now.values():
+            log.warn("{store}: {trouble}", store=self._name, trouble=trouble)
+        self._now[part] = trouble
+
+    def end(self, part: str, *, calm: bool = False) -> None:
+        """This part works. `calm`: it says so again and again, and may be lucky between failures."""
+        now = self._clock.seconds()
+        if part not in self._now or (calm and now - self._failed[part] < self._patience[part]):
+            return
+        del self._now[part]
+        self._ended[part] = now
+        if not self._now:
+            log.info("{store}: all is well again", store=self._name)

@@ -1,0 +1,85 @@
+"""Big messages that many resume on at once: all get them, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.wire import BrokenError, Http, TcpDevice, UnreachableError
+from tests.integration.systems import settle
+
+DEVICES = 16
+MESSAGES = 6
+BODY = 4 * 2**20 - 4096
+PUSHES = 100
+PATIENCE_SECONDS = 120.0
+
+
+async def resume(web: str, key: str) -> int:
+    """Read the backlog of a key to its end, on as many connections as that takes; how many that were."""
+    http, cursor, connections = Http(web), 0, 0
+    got = 0
+    while got < MESSAGES:
+        answer = await http.call("GET", "/1/server/get", {"k": key, "p": 2}, b"", 10)
+        connections += 1
+        try:
+            device = await TcpDevice.open(answer["data"]["server"], key, cursor)
+            try:
+                while got < MESSAGES:
+                    message = await device.receive()
+                    device.beat()
+                    if message[:1] == b"{":
+                        cursor = json.loads(message[-60:].partition(b',"mid":')[2].partition(b",")[0])
+                        got += 1
+            finally:
+                device.close()
+        except (BrokenError, UnreachableError):
+            await asyncio.sleep(0.2)
+    http.close()
+    return connections
+
+
+async def push_others(admin: str, stop: asyncio.Event) -> list[int]:
+    """Pushes to keys of their own, at least PUSHES; their answers."""
+    http = Http(admin)
+    rets: list[int] = []
+    while len(rets) < PUSHES or not stop.is_set():
+        answer = await http.call("POST", "/1/admin/push/private", {"key": f"other{len(rets)}", "expire": 60}, b"1", 10)
+        rets.append(answer["ret"])
+        await asyncio.sleep(0.05)
+    http.close()
+    return rets
+
+
+async def play(cluster: Cluster) -> tuple[list[int], list[int]]:
+    web, admin = cluster["web-1"].address("http"), cluster["web-1"].address("admin")
+    http = Http(admin)
+    for _ in range(MESSAGES):
+        answer: Any = await http.call(
+            "POST", "/1/admin/push/private", {"key": "big", "expire": 3600}, b'"' + b"x" * BODY + b'"', 10
+        )
+        assert answer["ret"] == 0
+    stop = asyncio.Event()
+    others = asyncio.create_task(push_others(admin, stop))
+    resuming = [asyncio.create_task(resume(web, "big")) for _ in range(DEVICES)]
+    await asyncio.wait(resuming, timeout=PATIENCE_SECONDS)
+    served = [task.result() for task in resuming if task.done()]
+    for task in resuming:
+        task.cancel()
+    stop.set()
+    return served, await others
+
+
+def test_many_that_resume_on_big_messages_are_served_and_others_are_not_refused() -> None:
+    with Cluster().running() as cluster:
+        settle(cluster.nodes.values(), comets=2, messages=2)
+        began = time.monotonic()
+        connections, rets = asyncio.run(play(cluster))
+        print(f"{time.monotonic() - began:.1f} s, connections {connections}, {len(rets)} pushes")
+        assert [ret for ret in rets if ret] == []
+        assert connections == [1] * DEVICES
+        logs = cluster.logs()
+    assert "lost:" not in logs.replace("view lost", ""), logs

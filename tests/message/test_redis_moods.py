@@ -1,0 +1,244 @@
+"""A Redis that closes or forgets connections, that moves, that some of the way to it is lost: no push is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
+from gopush.message.redis import RedisStore
+from gopush.message.service import Message
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Appended, Read
+from tests.conftest import InReactor, reactor
+from tests.message.conftest import eventually, redis_settings
+from tests.message.subject import Subject
+from tests.message.test_redis import logged
+from tests.servers.proxy import Proxy
+from tests.servers.redis import RedisServer
+
+Connect = Callable[..., Subject]
+
+
+@pytest.fixture
+def connect(in_reactor: InReactor) -> Iterator[Connect]:
+    """Open a store on a Redis server, by way of a port."""
+    opened: list[Subject] = []
+
+    def connect_one(server: RedisServer, port: int | None = None, **more: Any) -> Subject:
+        through = RedisServer(password=server.password)
+        through.where = f"tcp@127.0.0.1:{port or server.port}"
+        settings = redis_settings(through, **more)
+        opened.append(Subject("redis", in_reactor, lambda: RedisStore(StoreSettings(), settings, reactor), None))
+        return opened[-1]
+
+    yield connect_one
+    for subject in opened:
+        subject.close()
+
+
+def push_for(subject: Subject, seconds: float, pause: float) -> list[Appended]:
+    """A push with an id now and then."""
+    answers: list[Appended] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answers.append(subject.push(id=f"{len(answers)}"))
+        time.sleep(pause)
+    return answers
+
+
+def test_a_server_that_closes_idle_connections_costs_no_push(connect: Connect) -> None:
+    with RedisServer("timeout 1") as server, logged() as lines:
+        subject = connect(server)
+        answers = push_for(subject, 8, 2.4)
+        assert [answer.ret for answer in answers] == [RET_OK] * len(answers)
+        assert lines == []
+
+
+def test_connections_that_are_cut_are_made_anew_at_once_and_calls_go_there(connect: Connect) -> None:
+    """The script may have run before the cut: the id tells."""
+    with RedisServer() as server:
+        subject = connect(server)
+        answers: list[Appended] = []
+        for number in range(30):
+            server.call("CLIENT", "KILL", "TYPE", "normal")
+            answers.append(subject.push(id=f"{number}"))
+            assert len(subject.read()) == min(number + 1, 20)
+            time.sleep(0.02 if number % 10 else 0.6)
+        assert [answer.ret for answer in answers] == [RET_OK] * 30
+        assert [answer.previous for answer in answers] == [0, *(answer.mid for answer in answers[:-1])]
+
+
+def test_connections_that_a_firewall_forgets_are_noticed_before_anybody_calls(connect: Connect) -> None:
+    with RedisServer() as server, Proxy(server.port) as way:
+        subject = connect(server, way.port, timeout=1)
+        assert subject.push(id="a").ret == RET_OK
+        made = way.made
+        way.forget()
+        eventually(lambda: way.made >= made + 2)
+        began = time.monotonic()
+        assert subject.push(id="b").ret == RET_OK
+        assert time.monotonic() - began < 1, "the connection is new already"
+
+
+def test_a_call_on_a_connection_that_a_firewall_forgot_goes_to_the_next_one(connect: Connect) -> None:
+    with RedisServer() as server, Proxy(server.port) as way:
+        subject = connect(server, way.port, timeout=1)
+        first = subject.push(id="a")
+        way.forget()
+        answer = subject.push(id="b")
+        assert (answer.ret, answer.previous) == (RET_OK, first.mid)
+
+
+def test_an_address_that_leads_to_another_server_is_asked_anew(connect: Connect) -> None:
+    """The old master has become a replica, and its clients are not disconnected."""
+    with RedisServer() as one, RedisServer() as two, Proxy(one.port) as way:
+        subject = connect(one, way.port)
+        assert subject.push(id="a").ret == RET_OK
+        time.sleep(0.6)
+        one.call("REPLICAOF", "127.0.0.1", two.port)
+        way.to = two.port
+        assert subject.push(id="b").ret == RET_OK
+        assert two.call("LLEN", "gopush:m:k") == 1
+
+
+def test_a_message_node_without_a_way_to_write_says_so_and_refuses_nothing(
+    connect: Connect, in_reactor: InReactor
+) -> None:
+    """Delivery rule 8: another message node may have one, so its callers must ask that."""
+    with RedisServer() as server, Proxy(server.port) as way:
+        subject = connect(server, way.port, timeout=1)
+        message = Message(subject.store, reactor)
+        item = subject.item(id="a")
+        assert in_reactor(message.append, [item])[0].ret == RET_OK
+        in_reactor(message.ping)
+        in_reactor(subject.store.read, [Read("k", 0, 1)])
+        store: Any = subject.store
+        link = store._servers["node1"]
+        way.refuses = True
+        # Only the connection that writes is gone; the other one still answers.
+        in_reactor(lambda: link._writes._ready.transport.abortConnection())
+        eventually(lambda: link._writes._ready is None)
+        assert len(subject.read()) == 1
+        with pytest.raises(UnavailableError):
+            in_reactor(message.append, [subject.item(id="b")])
+        with pytest.raises(UnavailableError):
+            in_reactor(message.ping)
+        way.refuses = False
+        eventually(lambda: _pings(in_reactor, message))
+        assert in_reactor(message.append, [subject.item(id="b")])[0].ret == RET_OK
+
+
+def _pings(in_reactor: InReactor, message: Message) -> bool:
+    try:
+        in_reactor(message.ping)
+    except UnavailableError:
+        return False
+    return True
+
+
+def test_what_too_few_replicas_have_is_not_told(connect: Connect) -> None:
+    """With wait = 1: after a fail-over it would be gone, its id too, and come again under another mid."""
+    with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}") as replica:
+        eventually(lambda: b"state=online" in master.call("INFO", "replication"))
+        subject = connect(master, wait=1, timeout=2)
+        other = connect(master, wait=1, timeout=2)
+        eventually(lambda: subject.push(id="a").ret == RET_OK)
+        first = subject.push("still", id="s")
+        replica.kill()
+        assert subject.push(id="b").ret == RET_INTERNAL
+        assert master.call("LLEN", "gopush:m:k") == 2, "the script has run"
+        for node in (subject, other):
+            with pytest.raises(UnavailableError):
+                node.read()
+            with pytest.raises(UnavailableError):
+                node.head()
+        assert [message.mid for message in subject.read("still")] == [first.mid], "what they have is told"
+        replica.start()
+        eventually(lambda: subject.push(id="b").repeat)
+        assert [len(node.read()) for node in (subject, other)] == [2, 2]
+
+
+def test_what_replicas_have_is_told_without_asking_them_each_time(connect: Connect) -> None:
+    with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}"):
+        eventually(lambda: b"state=online" in master.call("INFO", "replication"))
+        subject = connect(master, wait=1, timeout=2)
+        eventually(lambda: subject.push(id="a").ret == RET_OK)
+        before = _calls(master)
+        for _ in range(50):
+            assert len(subject.read()) == 1
+        assert _calls(master) - before < 10
+
+
+def _calls(server: RedisServer) -> int:
+    stats = server.call("INFO", "commandstats").decode()
+    (line,) = [line for line in stats.splitlines() if line.startswith("cmdstat_wait:")]
+    return int(line.partition("calls=")[2].partition(",")[0])
+
+
+def test_a_server_in_cluster_mode_is_refused(connect: Connect) -> None:
+    with RedisServer("cluster-enabled yes") as server, pytest.raises(StartError, match="cluster mode"):
+        connect(server)
+
+
+def test_users_of_redis_and_passwords_with_a_colon(connect: Connect) -> None:
+    with RedisServer() as server:
+        server.call("ACL", "SETUSER", "gopush", "on", ">s3cret:1", "~gopush:*", "+@all")
+        server.password = "gopush:s3cret:1"
+        assert connect(server).push().ret == RET_OK
+        server.password = "gopush:wrong"
+        with pytest.raises(StartError, match="WRONGPASS"):
+            connect(server)
+    with RedisServer(password="a:b") as server:
+        assert connect(server).push().ret == RET_OK
+
+
+def test_a_clock_that_differs_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line when it begins and one when it ends; the figure is in the metrics."""
+    ahead = 0.0
+    real = time.time
+    with RedisServer() as server, logged() as lines:
+        subject = connect(server)
+        with monkeypatch.context() as patch:
+            ahead = -10.0
+            patch.setattr("gopush.message.redis_link.time.time", lambda: real() + ahead)
+            eventually(lambda: lines)
+            time.sleep(1.5)
+            assert lines == [
+                "Redis node1: its clock is 10.0 s ahead of this process's (run NTP: pushes have a deadline)"
+            ]
+            assert 9 < subject.store.numbers["node1"].skew < 11
+        eventually(lambda: lines[1:] == ["Redis node1: all is well again"])
+
+
+def test_a_ping_writes(connect: Connect, in_reactor: InReactor) -> None:
+    """Where pushes would fail a process is not ready."""
+    with RedisServer("maxmemory-policy noeviction") as server, logged() as lines:
+        subject = connect(server)
+        in_reactor(subject.store.ping)
+        server.call("CONFIG", "SET", "maxmemory", "1")
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match="OOM"):
+                in_reactor(subject.store.ping)
+        assert len(lines) == 1
+        subject.delete()
+        server.call("CONFIG", "SET", "maxmemory", "0")
+        in_reactor(subject.store.ping)
+        assert lines[1:] == ["Redis node1: all is well again"]
+
+
+def test_an_old_log_is_read_and_written_by_both(connect: Connect) -> None:
+    """A rolling upgrade: an older message node knows nothing of the size of a log's largest message."""
+    with RedisServer() as server:
+        subject = connect(server)
+        subject.append(*[subject.item(body=b"x" * 100_000)] * 5)
+        head = server.call("GET", "gopush:h:k")
+        assert len(head) == 40
+        server.call("SET", "gopush:h:k", head[:32], "KEEPTTL")
+        assert len(subject.read()) == 5
+        subject.push(body=b"y")
+        assert len(subject.read()) == 6
+        assert server.call("GET", "gopush:h:k")[:8] > head[:8]
