@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from gopush.errors import SettingsError
 from gopush.values import shown
 
-SECRETS = frozenset({"secret", "source"})
+SECRETS = frozenset({"secret", "sentinel.password", "source"})
 """The options whose values are never shown."""
 
 _PLAIN = re.compile(r"[A-Za-z.]{1,24}")

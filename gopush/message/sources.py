@@ -88,5 +88,5 @@ def _sentinels(value: str) -> tuple[str, ...]:
     except ValueError:
         found = ()
     if value and not found:
-        raise ValueError("names no sentinel at host:port (try sentinel@localhost:26379/mymaster)")
+        raise ValueError("holds no sentinel at host:port (try sentinel@localhost:26379/mymaster)")
     return found

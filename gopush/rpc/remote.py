@@ -163,13 +163,13 @@ class Remote:
     def address(self) -> str:
         """Where it was called last, of the addresses that it has."""
         return self._way.address
+
     def receiving(self) -> bool:
         """Whether an answer has come in part, and goes on coming: its size is no reason to give up the peer."""
         root = self._root
         if root is None or not root.broker.amid:
             return False
         return bool(self._reactor.seconds() - root.broker.heard < self._patience / 2)
-
 
     def stop(self) -> Deferred[None]:
         """Close the connection; calls that are out, or come later, fail."""
