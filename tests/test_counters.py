@@ -135,6 +135,12 @@ class Comet:
             world.subscribe(mid=0, reads=False)
             world.wait(15, 0.5)
 
+    def makes_a_mistake(self) -> None:
+        with self.world() as (world, _):
+            _, wire = world.subscribe()
+            wire.send = lambda data: len(data) // 0  # type: ignore[method-assign]
+            world.pushed(b"1")
+
     def catches_up(self) -> None:
         with self.world(store=2) as (world, _):
             world.subscribe(mid=0)
@@ -219,6 +225,7 @@ def comet_moves() -> Moves:
     comet.delivers()
     comet.closes_who_is_too_slow()
     comet.closes_who_is_deaf()
+    comet.makes_a_mistake()
     comet.catches_up()
     comet.waits_for_the_log()
     comet.moves_whom_it_does_not_own()

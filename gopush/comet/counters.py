@@ -37,5 +37,6 @@ class Counters:
     refused_origin: int = 0
     refused_handshake: int = 0
     accept_waits: int = 0
+    errors: int = 0
     timed_out: int = 0
     handshake_timed_out: int = 0

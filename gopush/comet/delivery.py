@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
+from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.clock import Clock
@@ -12,8 +13,10 @@ from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.counters import Counters
 from gopush.comet.formats import Format
+from gopush.comet.guard import Guard
 from gopush.comet.session import Limits, Session
 from gopush.comet.unkept import Unkept
+from gopush.errors import UnavailableError
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import Head, Message, Page
 
@@ -27,14 +30,18 @@ RETRY_SECONDS = 0.5
 class Delivery:
     """Delivers what channels offer. `settled` is called after each step of a channel, for those who wait to join it."""
 
-    def __init__(self, clock: Clock, messages: Messages, limits: Limits, counters: Counters, unkept: Unkept) -> None:
+    def __init__(
+        self, clock: Clock, messages: Messages, limits: Limits, counters: Counters, unkept: Unkept, guard: Guard
+    ) -> None:
         self.unkept = unkept
         self.settled: Callable[[Channel], None] = lambda _: None
         self._clock = clock
         self._messages = messages
         self._limits = limits
         self._counters = counters
+        self._guard = guard
         self._touched: dict[Channel, None] = {}
+        self._failed: set[Channel] = set()
 
     def touch(self, channel: Channel) -> None:
         """Something was offered: deliver at the end of the turn, together with what comes until then."""
@@ -44,6 +51,25 @@ class Delivery:
 
     def advance(self, channel: Channel) -> None:
         """Deliver what can be delivered, and read the log where something is missing."""
+        cursor = channel.cursor
+        try:
+            self._advance(channel)
+            self._failed.discard(channel)
+        except Exception:
+            # Whether all were given what the cursor has passed is not known, nor whether it would go better again.
+            hopeless = channel.cursor != cursor or channel in self._failed
+            self._guard.caught("delivering to a channel", self._all(channel) if hopeless else ())
+            self._failed.discard(channel)
+            if not hopeless:
+                self._failed.add(channel)
+                self._clock.callLater(RETRY_SECONDS, self._try_again, channel)
+
+    def _try_again(self, channel: Channel) -> None:
+        if channel.subscribers:
+            self.advance(channel)
+        self._failed.discard(channel)
+
+    def _advance(self, channel: Channel) -> None:
         if channel.cursor is None:
             self._bound(channel)
             return
@@ -62,14 +88,14 @@ class Delivery:
         if channel.reading or channel.cursor is None:
             return
         self._counters.catch_ups += 1
-        read = self._messages.read(channel.key, channel.begin_read())
+        read = maybeDeferred(self._messages.read, channel.key, channel.begin_read())
         read.addCallbacks(self._read, self._unread, callbackArgs=(channel,), errbackArgs=(channel,))
 
     def sweep(self, channels: Iterable[Channel]) -> None:
         """Compare channels with the heads of their logs, and catch up where the head is ahead."""
         for channel in channels:
             if channel.cursor is not None and not channel.reading:
-                head = self._messages.head(channel.key)
+                head = maybeDeferred(self._messages.head, channel.key)
                 head.addCallbacks(self._compare, _ignore, callbackArgs=(channel,))
 
     def _advance_touched(self) -> None:
@@ -84,9 +110,9 @@ class Delivery:
         sessions = list(channel.live)
         gap, channel.gap = channel.gap, False
         if len(sessions) > SLICE_SUBSCRIBERS:
-            Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance).run()
+            Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance, self._guard).run()
             return
-        _serve(sessions, messages, {}, gap)
+        _serve(sessions, messages, {}, gap, self._guard)
         self._counters.rounds += 1
         self._counters.deliveries += len(messages) * len(sessions)
 
@@ -98,13 +124,19 @@ class Delivery:
             settled.addCallback(lambda _: self._take_in(page, channel))
 
     def _take_in(self, page: Page, channel: Channel) -> None:
-        channel.end_read(page)
+        try:
+            channel.end_read(page)
+        except Exception:
+            self._guard.caught("taking in what was read of a log", self._all(channel))
+            return
         if channel.gap:
             self._counters.gaps += 1
         if channel.subscribers:
             self.advance(channel)
 
-    def _unread(self, _: Failure, channel: Channel) -> None:
+    def _unread(self, failure: Failure, channel: Channel) -> None:
+        if not failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+            self._guard.caught("reading a log", failure=failure)
         self._clock.callLater(RETRY_SECONDS, self._retry, channel)
 
     def _retry(self, channel: Channel) -> None:
@@ -124,14 +156,28 @@ class Delivery:
             channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes
         ):
             self._counters.overflows += 1
-            for session in [*channel.live, *channel.joining]:
+            for session in self._all(channel):
                 session.abort()
+
+    def _all(self, channel: Channel) -> list[Session]:
+        return [*channel.live, *channel.joining]
 
 
 class Round:
     """Messages on their way to all who were live when it began, in slices: others get their turn between them."""
 
-    __slots__ = ("_advance", "_at", "_channel", "_clock", "_counters", "_frames", "_gap", "_messages", "_sessions")
+    __slots__ = (
+        "_advance",
+        "_at",
+        "_channel",
+        "_clock",
+        "_counters",
+        "_frames",
+        "_gap",
+        "_guard",
+        "_messages",
+        "_sessions",
+    )
 
     def __init__(
         self,
@@ -142,7 +188,9 @@ class Round:
         messages: list[Message],
         gap: bool,
         advance: Callable[[Channel], None],
+        guard: Guard,
     ) -> None:
+        self._guard = guard
         self._clock = clock
         self._counters = counters
         self._channel = channel
@@ -156,7 +204,7 @@ class Round:
     def run(self) -> None:
         """Serve the first slice, and the others in turns of their own."""
         end = self._at + SLICE_SUBSCRIBERS
-        _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap)
+        _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap, self._guard)
         self._at = end
         if self._at < len(self._sessions):
             self._channel.busy = True
@@ -166,23 +214,32 @@ class Round:
             self._counters.deliveries += len(self._messages) * len(self._sessions)
 
     def _go_on(self) -> None:
-        self.run()
+        try:
+            self.run()
+        except Exception:
+            self._guard.caught("a round of delivery", self._sessions[self._at :])
+            self._at = len(self._sessions)
         if self._at >= len(self._sessions):
             self._channel.busy = False
             self._advance(self._channel)
 
 
-def _serve(sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool) -> None:
+def _serve(
+    sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool, guard: Guard
+) -> None:
     """Send the messages to these; `frames` keeps how they look in each format."""
     count = len(messages)
     for session in sessions:
-        data = frames.get(session.format)
-        if data is None:
-            data = frames[session.format] = b"".join(map(session.format.message, messages))
-        if gap and session.resumes:
-            data = session.format.reply(codec.GAP) + data
-        if data:
-            session.deliver(data, count)
+        try:
+            data = frames.get(session.format)
+            if data is None:
+                data = frames[session.format] = b"".join(map(session.format.message, messages))
+            if gap and session.resumes:
+                data = session.format.reply(codec.GAP) + data
+            if data:
+                session.deliver(data, count)
+        except Exception:
+            guard.caught("delivering to a subscriber", (session,))
 
 
 def _ignore(_: Failure) -> None:

@@ -18,6 +18,7 @@ from gopush.clock import Clock
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.delivery import Delivery
+from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
 from gopush.comet.store_time import StoreTime
 from gopush.comet.unread import Unread
@@ -42,11 +43,13 @@ class Joining:
         delivery: Delivery,
         unread: Unread,
         store_time: StoreTime,
+        guard: Guard,
         signed: SignedTokens | None = None,
     ) -> None:
         self._signed = signed
         self._clock = clock
         self._unread = unread
+        self._guard = guard
         self._store_time = store_time
         self._messages = messages
         self._delivery = delivery
@@ -140,9 +143,12 @@ class Joining:
 
     def _let_in(self, session: Session, channel: Channel) -> None:
         if session in channel.joining and session.state is State.JOINING:
-            channel.settle(session)
-            session.accept()
-            session.go_live()
+            try:
+                channel.settle(session)
+                session.accept()
+                session.go_live()
+            except Exception:
+                self._guard.caught("letting a subscriber in", (session,))
 
     async def _resume(self, session: Session, channel: Channel) -> None:
         request = session.request

@@ -39,6 +39,7 @@ TOLD = {
     "slow_closed": "subscribers closed that did not read what was sent ([channel] msgbuf)",
     "deaf_closed": "subscribers closed that did not read what they resumed with",
     "overflows": "channels closed for which too much waited while the store could not be read ([channel] msgbuf)",
+    "errors": "errors caught, which met one subscriber or channel each; one is told with its traceback",
     "refused_limit": "subscribers refused whose key has its connections already ([channel] maxsubscriber)",
     "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
     "accept_waits": "times that who connects had to wait ([connections] max and rate)",

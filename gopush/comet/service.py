@@ -16,6 +16,7 @@ from gopush.comet.codec import Subscribe
 from gopush.comet.counters import Counters
 from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Delivery
+from gopush.comet.guard import Guard
 from gopush.comet.joining import Joining
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
@@ -58,13 +59,14 @@ class Comet:
         self._messages = messages
         self._comets = comets
         self._unkept = Unkept()
-        self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept)
+        self.guard = Guard(clock, self.counters)
+        self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept, self.guard)
         self.cut_off = CutOff(clock, coordination, messages)
         self._slowest = Slowest(clock, self.channels)
         self._store_time = StoreTime(clock, now)
-        unread = Unread(clock, self.counters)
+        unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
-        self._joining = Joining(clock, messages, self.delivery, unread, self._store_time, signed)
+        self._joining = Joining(clock, messages, self.delivery, unread, self._store_time, self.guard, signed)
 
     # --- what web and the other comets call (CometService) ---
 
@@ -208,14 +210,18 @@ class Comet:
     def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
         """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Notice)."""
         channel = self.channels.get(key)
-        if channel is not None:
-            channel.offer(mid, previous, body)
-            self.delivery.touch(channel)
-        if hops:
-            owner = self._coordination.view.owner(key)
-            if owner is not None and owner.id != self.name:
-                self.counters.notices_sent += 1
-                self._comets.notice(owner.id, Notice(key, mid, previous, body, hops - 1))
+        try:
+            if channel is not None:
+                channel.offer(mid, previous, body)
+                self.delivery.touch(channel)
+            if hops:
+                owner = self._coordination.view.owner(key)
+                if owner is not None and owner.id != self.name:
+                    self.counters.notices_sent += 1
+                    self._comets.notice(owner.id, Notice(key, mid, previous, body, hops - 1))
+        except Exception:
+            self.guard.caught("offering a message to a channel")
+            self.delivery.sweep(() if channel is None else (channel,))
 
     # --- a subscriber's way ---
 

@@ -10,6 +10,7 @@ from itertools import islice
 
 from gopush.clock import Clock
 from gopush.comet.counters import Counters
+from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
 
 LOOK_SECONDS = 0.5
@@ -34,7 +35,8 @@ class _Left:
 class Unread:
     """Looks after the sessions that have a backlog waiting."""
 
-    def __init__(self, clock: Clock, counters: Counters) -> None:
+    def __init__(self, clock: Clock, counters: Counters, guard: Guard) -> None:
+        self._guard = guard
         self._clock = clock
         self._counters = counters
         self._watched: dict[Session, _Left] = {}
@@ -51,8 +53,11 @@ class Unread:
     def _look(self) -> None:
         for session in list(islice(self._watched, MOST_LOOKS)):
             left = self._watched.pop(session)
-            if self._goes_on(session, left):
-                self._watched[session] = left
+            try:
+                if self._goes_on(session, left):
+                    self._watched[session] = left
+            except Exception:
+                self._guard.caught("looking after a backlog", (session,))
         if self._watched:
             self._clock.callLater(LOOK_SECONDS, self._look)
 

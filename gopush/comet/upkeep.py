@@ -64,7 +64,10 @@ class Upkeep:
         for session in self._comet.wheel.advance(self._clock.seconds()):
             self._comet.counters.timed_out += 1
             self._comet.counters.handshake_timed_out += session.state is State.WAITING
-            session.abort()
+            try:
+                session.abort()
+            except Exception:
+                self._comet.guard.caught("closing a silent subscriber")
         if self._comet.cut_off.look(self._session_timeout):
             self._cut_off_changed()
         self._sweep()
@@ -118,4 +121,7 @@ class Upkeep:
             if cut_off or self.leaving or not self._comet.owns(session.request.key):
                 counters.moved += not cut_off
                 counters.cut_off_closed += cut_off
-                self._comet.refuse(session, codec.REFUSE_NODE)
+                try:
+                    self._comet.refuse(session, codec.REFUSE_NODE)
+                except Exception:
+                    self._comet.guard.caught("moving a subscriber", (session,))
