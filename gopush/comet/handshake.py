@@ -25,8 +25,8 @@ _HEAD = re.compile(
     rb"(?P<method>%b) (?P<target>[!-~\x80-\xff]+) HTTP/(?P<version>\d\.\d)\r\n(?P<fields>(?:%b:%b\r\n)*)\r\n"
     % (_TOKEN, _TOKEN, _TEXT)
 )
-_FIELD = re.compile(rb"([^:]+):[ \t]*(.*?)[ \t]*\r\n")
-_TARGET = re.compile(rb"(?:[A-Za-z]+://[^/?#]*)?(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?")
+_FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
+_AUTHORITY = re.compile(rb"[A-Za-z]+://[^/?]*")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # the base64 of 16 bytes
 
 
@@ -59,10 +59,11 @@ def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
     if end < 4:
         return None
     head = _HEAD.fullmatch(data, 0, end)
-    target = _TARGET.fullmatch(head["target"]) if head is not None else None
-    if head is None or target is None:
+    if head is None or b"#" in head["target"]:
         raise HandshakeError(HTTPStatus.BAD_REQUEST)
-    if unquote_to_bytes(target["path"]) != PATH:
+    authority = _AUTHORITY.match(head["target"])
+    path, _, query = head["target"][authority.end() if authority else 0 :].partition(b"?")
+    if unquote_to_bytes(path) != PATH:
         raise HandshakeError(HTTPStatus.NOT_FOUND)
     if head["method"] != b"GET":
         raise HandshakeError(HTTPStatus.METHOD_NOT_ALLOWED, b"Allow: GET")
@@ -72,16 +73,15 @@ def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
     origin = fields.get(b"origin")
     if origins and origin is not None and origin.decode("latin-1").lower() not in origins:
         raise HandshakeError(HTTPStatus.FORBIDDEN)
-    return Opening(_answer(fields), target["query"] or b"", data[end:])
+    return Opening(_answer(fields), query, data[end:])
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:
     """Header fields: names in lower case, the values of a repeated name joined, so that none of them passes alone."""
-    fields: dict[bytes, bytes] = {}
+    fields: dict[bytes, list[bytes]] = {}
     for name, value in _FIELD.findall(lines):
-        name = name.lower()
-        fields[name] = b"%b, %b" % (fields[name], value) if name in fields else value
-    return fields
+        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return {name: b", ".join(values) for name, values in fields.items()}
 
 
 def _answer(fields: dict[bytes, bytes]) -> bytes:

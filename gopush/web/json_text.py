@@ -28,8 +28,8 @@ _after_value = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 _plain_name = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _next_plain_name = re.compile(r"[ \t\n\r]*,[ \t\n\r]*" + _plain_name.pattern)
 _CLOSERS = {"[": "]", "{": "}"}
-MAX_OPENED_BY_HAND = 100_000  # takes 0.2 s, in which nobody else is served
-_OPENED_BY_HAND = 500  # containers, before the scanner is tried again on what lies within them
+MAX_WALKED = 100_000  # values; takes 0.2 s, in which nobody else is served
+_LEVELS_BY_HAND = 500  # before the scanner is tried again on what lies within them
 
 
 class Member(NamedTuple):
@@ -47,7 +47,7 @@ class Member(NamedTuple):
 def check(body: bytes) -> None:
     """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259)."""
     text = decode(body)
-    _expect_end(text, _value(text, _skip(text, 0), [MAX_OPENED_BY_HAND])[1])
+    _expect_end(text, _value(text, _skip(text, 0), [MAX_WALKED])[1])
 
 
 def decode(body: bytes) -> str:
@@ -64,7 +64,7 @@ def members(text: str) -> dict[str, Member]:
     Raises ParameterError where it holds none.
     """
     found: dict[str, Member] = {}
-    budget = [MAX_OPENED_BY_HAND]
+    budget = [MAX_WALKED]
     opening = _opening.match(text)
     if opening is None:
         raise ParameterError("the JSON is not an object")
@@ -119,14 +119,17 @@ def _value(text: str, at: int, budget: list[int]) -> tuple[Any, int]:
 def _walk(text: str, at: int, budget: list[int]) -> int:
     """Where the value that begins at `at` ends, however deeply it is nested.
 
-    The outer containers are opened here, one by one; what lies within them the scanner may be able to take.
+    Containers down to some level are opened here, one by one; what lies below the scanner may be able to take. Where it
+    is not, more levels are: so the scanner sees nothing more than a few times in vain.
     """
     closers: list[str] = []
-    by_hand = _OPENED_BY_HAND
+    levels = _LEVELS_BY_HAND
     while True:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise ParameterError("the JSON is nested too deeply")
         closer = _CLOSERS.get(text[at : at + 1])
-        if closer and by_hand:
-            by_hand -= 1
+        if closer and len(closers) < levels:
             at = _skip(text, at + 1)
             if text[at : at + 1] != closer:
                 closers.append(closer)
@@ -137,10 +140,7 @@ def _walk(text: str, at: int, budget: list[int]) -> int:
             try:
                 at = _scan(text, at)[1]
             except RecursionError:
-                by_hand = _OPENED_BY_HAND
-                budget[0] -= by_hand
-                if budget[0] < 0:
-                    raise ParameterError("the JSON is nested too deeply") from None
+                levels = len(closers) + _LEVELS_BY_HAND
                 continue
             except (ValueError, StopIteration):
                 raise _wrong(at) from None
