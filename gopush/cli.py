@@ -7,11 +7,12 @@ again is pointless; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -20,9 +21,10 @@ import gopush
 from gopush.client import bench
 from gopush.client.subscriber import Subscriber
 from gopush.client.web import administer, history, nodes, push
-from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
+from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, StartError, UnavailableError
 from gopush.rpc.model import MAX_CURSOR
-from gopush.settings import load, render
+from gopush.settings import Option, load, render
+from gopush.values import addresses, impossible
 
 FAILED = 1
 REFUSED = 3
@@ -224,8 +226,37 @@ def _check(asked: argparse.Namespace) -> None:
     role = asked.role or next((role for role in ROLES if asked.config.name.startswith(role)), None)
     if role is None:
         raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
-    load(_settings(role), asked.config)
+    settings = load(_settings(role), asked.config)
+    try:
+        _could_start(role, settings)
+    except (SettingsError, StartError) as wrong:
+        raise SettingsError(f"{asked.config}: {wrong}") from None
     print(f"{asked.config}: good for {role}")
+
+
+def _could_start(role: str, settings: Any) -> None:
+    """Make all that a process of the role is made of, as its start does; bind and start nothing."""
+    from twisted.internet.selectreactor import SelectReactor
+
+    from gopush.process import find_user
+
+    if settings.user and os.geteuid() == 0:
+        find_user(settings.user)
+    for opt, address in _addresses(settings):
+        host = address.rpartition(":")[0]
+        if not host.startswith("[") and impossible(host):
+            raise SettingsError(f"[{opt.section}] {opt.name}: {address!r}: such a host name cannot be")
+    resolve_name(ROLES[role].partition(".settings")[0] + ".tap").make_node(SelectReactor(), settings)
+
+
+def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:
+    """Every "host:port" in the settings, with its option."""
+    for field in dataclasses.fields(settings):
+        value, opt = getattr(settings, field.name), field.metadata.get("option")
+        if opt is None:
+            yield from _addresses(value)
+        elif opt.parse is addresses:
+            yield from ((opt, address) for address in value)
 
 
 def _ini(asked: argparse.Namespace) -> None:

@@ -26,6 +26,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
 
+import gopush
+import twisted
 from gopush.errors import SettingsError, StartError
 from gopush.settings import load
 from gopush.tls import TlsEndpoint
@@ -87,26 +89,53 @@ class RoleOptions(Options):
         with start_errors():
             self.settings = load(self.role, path)
             self.path = path and path.absolute()
-            _become(self.settings.user, path, self.parent)
+            _become(self.settings, path, self.parent)
 
 
-def _become(user: str, path: Path | None, twistd: Any) -> None:
-    """Have twistd change to `user` once the ports are bound; what its own command line says comes first."""
-    if not user:
-        return
-    if os.geteuid() != 0:
-        log.info("[base] user: {user} is ignored, only root can become another user", user=user)
-        return
+def _become(settings: Any, path: Path | None, twistd: Any) -> None:
+    """Have twistd change to `[base] user` once the ports are bound; what its own command line says comes first."""
+    if settings.user and os.geteuid() != 0:
+        log.info("[base] user: {user} is ignored, only root can become another user", user=settings.user)
+    elif settings.user:
+        where = path or "the defaults"
+        try:
+            entry = find_user(settings.user)
+        except SettingsError as wrong:
+            raise SettingsError(f"{where}: {wrong}") from None
+        if twistd["uid"] is None:
+            twistd["uid"] = entry.pw_uid
+        if twistd["gid"] is None:
+            twistd["gid"] = entry.pw_gid
+        if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
+            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: who calls)"
+            if settings.user == type(settings)().user:
+                raise SettingsError(unfit)
+            log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better
+
+
+def find_user(user: str) -> pwd.struct_passwd:
+    """Who `[base] user` is. Raises SettingsError for nobody at all."""
     try:
-        entry = pwd.getpwnam(user)
+        return pwd.getpwnam(user)
     except KeyError:
-        raise SettingsError(
-            f"{path or 'the defaults'}: [base] user: {user!r} is no user of this system (empty: who calls)"
-        ) from None
-    if twistd["uid"] is None:
-        twistd["uid"] = entry.pw_uid
-    if twistd["gid"] is None:
-        twistd["gid"] = entry.pw_gid
+        raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: who calls)") from None
+
+
+def _unreadable(uid: int, gid: int) -> str | None:
+    """A part of the library that a user cannot read: imports would fail once the process has become that user."""
+    parts = [str(module.__file__) for module in (os, twisted, gopush)]
+    child = os.fork()
+    if child == 0:
+        status = len(parts)
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            status = next((number for number, part in enumerate(parts) if not os.access(part, os.R_OK)), status)
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return parts[status] if 0 <= status < len(parts) else None
 
 
 def steady(reactor: Any) -> Any:

@@ -119,6 +119,12 @@ def addresses(value: str) -> tuple[str, ...]:
     return found
 
 
+def impossible(host: str) -> bool:
+    """Whether no resolver can know such a name: a label is empty or too long, or all of it is."""
+    labels = host.removesuffix(".").split(".")
+    return len(host) > 253 or not all(0 < len(label) < 64 for label in labels)
+
+
 def origins(value: str) -> tuple[str, ...]:
     """Web origins, https://www.example.org or with a port, separated by commas or blanks; may be empty."""
     found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)

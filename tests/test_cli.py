@@ -205,6 +205,38 @@ def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert cli.main(["check", "-c", str(tmp_path / "some.ini"), "--role", "web"]) == 0
 
 
+OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "complaint"),
+    [
+        ("web", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
+        ("web", "[admin]\nkeys = /no/such/file\n", "/no/such/file: cannot be read: No such file"),
+        ("web", "[base]\nhttp.bind = ssl:443:privateKey=/none:certKey=/none\n", "[base] http.bind: ssl:443:"),
+        ("comet", "[base]\ntcp.bind = 0.0.0.0:6969\n", "others cannot connect to that; set tcp.advertise"),
+        ("comet", f"[base]\n{OPEN}", "[base] rpc.bind: tcp:7000:interface=0.0.0.0"),
+        ("message", f"[base]\n{OPEN}", "[base] rpc.bind: tcp:7000:interface=0.0.0.0"),
+        ("comet", "[token]\nsigned.alg = HS256\nsigned.key = /no/such/file\n", "signed.key: the file cannot be read"),
+        ("comet", "[zookeeper]\naddr = 10.0.0.1:2181\n", "[zookeeper] addr: 10.0.0.1:2181 can be reached"),
+        ("comet", "[zookeeper]\ntls = yes\ntls.ca = /no/such/file\n", "[zookeeper] tls.ca"),
+        ("web", "[zookeeper]\naddr = zk..example:2181\n", "'zk..example:2181': such a host name cannot be"),
+        ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "such a host name cannot be"),
+        ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
+    ],
+)
+def test_check_refuses_what_the_start_refuses(
+    role: str, content: str, complaint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It makes all that a process is made of, and starts nothing."""
+    path = tmp_path / f"{role}.ini"
+    path.write_text(content)
+    assert cli.main(["check", "-c", str(path)]) == 3
+    told = capfd.readouterr().err
+    assert told.startswith(f"gopush: {path}: ")
+    assert complaint in told
+
+
 def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["ini", "comet"]) == 0
     (tmp_path / "comet.ini").write_text(capfd.readouterr().out)

@@ -332,6 +332,21 @@ def test_an_unknown_user_is_one_line_and_status_1(twistd: Any) -> None:
     assert ended.stderr == ("role.ini: [base] user: 'nobody-at-all' is no user of this system (empty: who calls)\n")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_default_user_that_cannot_read_the_library_is_one_line_and_status_1(twistd: Any, tmp_path: Path) -> None:
+    """What is imported later would fail, somewhere, for no reason that can be told."""
+    locked = tmp_path / "locked"
+    locked.mkdir(0o700)
+    (locked / "gopush.py").touch()
+    source = (tmp_path / "somerole.py").read_text()
+    source = source.replace('option("base", "user", "",', 'option("base", "user", "nobody",')
+    (tmp_path / "somerole.py").write_text(f"import gopush\ngopush.__file__ = {str(locked / 'gopush.py')!r}\n{source}")
+    ended = twistd()
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "role.ini: [base] user: 'nobody' cannot read /" in ended.stderr
+    assert twistd("user =").returncode == 0
+
+
 def test_another_caller_stays_who_it_is(twistd: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = (tmp_path / "somerole.py").read_text()
     (tmp_path / "somerole.py").write_text("import os\nos.geteuid = lambda: 1000\n" + source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
 from gopush.garbage import garbage
@@ -16,13 +18,17 @@ class Options(RoleOptions):
     role = CometSettings
 
 
+def make_node(reactor: Any, settings: CometSettings) -> CometNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+
+
 def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
-        settings: CometSettings = options.settings
-        node = CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+        node = make_node(reactor, options.settings)
     garbage.tame()
-    return Role(reactor, options, node, settings.node)
+    return Role(reactor, options, node, options.settings.node)

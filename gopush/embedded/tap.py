@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gopush.embedded.node import NAME, EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
@@ -15,12 +17,17 @@ class Options(RoleOptions):
     role = EmbeddedSettings
 
 
+def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    return EmbeddedNode(reactor, settings)
+
+
 def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
-        node = EmbeddedNode(reactor, options.settings)
+        node = make_node(reactor, options.settings)
     garbage.tame()
     return Role(reactor, options, node, NAME)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gopush.garbage import garbage
 from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
@@ -16,13 +18,17 @@ class Options(RoleOptions):
     role = MessageSettings
 
 
+def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
+
+
 def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
-        settings: MessageSettings = options.settings
-        node = MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
+        node = make_node(reactor, options.settings)
     garbage.tame()
     return Role(reactor, options, node, node.info.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from socket import gethostname
+from typing import Any
 
 from gopush.garbage import garbage
 from gopush.process import RoleOptions, start_errors, steady
@@ -18,13 +19,17 @@ class Options(RoleOptions):
     role = WebSettings
 
 
+def make_node(reactor: Any, settings: WebSettings) -> WebNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+
+
 def makeService(options: Options) -> Role:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
-        settings: WebSettings = options.settings
-        node = WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+        node = make_node(reactor, options.settings)
     garbage.tame()
-    return Role(reactor, options, node, settings.node or gethostname())
+    return Role(reactor, options, node, options.settings.node or gethostname())
