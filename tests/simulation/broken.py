@@ -18,7 +18,10 @@ from gopush.comet.unkept import Unkept
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.log import First, sequence
+from gopush.rpc.entry import Entry as PendingCalls
+from gopush.rpc.lane import Refusal
 from gopush.rpc.model import Append, Appended, Message, mid_at
+from gopush.rpc.peers import Peers
 
 
 def _clock_alone(append: Append, last: int, first: First | None, now: float) -> Appended:
@@ -77,6 +80,21 @@ def _none(*_: Any) -> None:
     return None
 
 
+def _each_its_own_way(
+    peers: Any, call: Any, lane: str, peer: Any, refusals: list[Refusal], behind: list[PendingCalls]
+) -> None:
+    others = [other for name, other in peers.live.items() if name != peer.info.id]
+    for entry, answer in refusals:
+        if not others:
+            entry.answer([answer])
+            continue
+        entry.peer = others[0]
+        peers._route(call, "elsewhere", entry)
+    for entry in behind:
+        entry.peer = others[0] if others else peer
+        peers._route(call, lane, entry)
+
+
 def _never(*_: Any) -> bool:
     return False
 
@@ -95,6 +113,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "6": lambda: patch.object(memory, "sequence", _no_ids),
     "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
     "7": lambda: patch.object(Unkept, "settled", _none),
+    "8-lines": lambda: patch.object(Peers, "_sent_back", _each_its_own_way),
     "9": lambda: patch.object(Session, "_fall_behind", _no_limit),
     "9-block": lambda: patch.object(Round, "run", _wait_for_all),
 }

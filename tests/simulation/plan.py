@@ -92,6 +92,11 @@ def _burst(world: World, random: Random) -> None:
         _push(world, random)
 
 
+def _bulk(world: World, random: Random) -> None:
+    groups = [random.randrange(1, 3) for _ in range(random.randrange(2, 6))]
+    world.publishers.bulk(random.choice(world.plan.keys), groups, random.choice((0.05, 0.3, 0.7)))
+
+
 def _subscribe(world: World, random: Random) -> None:
     kind = random.choice(("plain", "plain", "resume", "resume", "resume", "mixed", "now"))
     world.subscribe(random.choice(world.plan.keys), kind, random.choice((0.0, 0.0, 1.0, 30.0)))
@@ -142,6 +147,15 @@ def _cut(world: World, random: Random) -> None:
     world.cut(pair[0], pair[1], random.choice((0.5, 1.5, 3.0, 6.0)))
 
 
+def _strand(world: World, random: Random) -> None:
+    """A comet reaches no message node, while lines of bulk calls come."""
+    comet, duration = random.choice(world.comet_addresses), random.choice((1.9, 2.1, 2.6, 5.0))
+    for node in world.plan.messages:
+        world.cut(comet, node, duration)
+    for _ in range(4):
+        world.clock.after(random.uniform(0.0, duration), _bulk, world, random)
+
+
 def _store_fails(world: World, random: Random) -> None:
     world.break_store(random.choice(("fails", "hangs")), random.choice((0.3, 1.2, 3.0)))
 
@@ -178,10 +192,10 @@ def _purge(world: World, random: Random) -> None:
 
 
 USUAL: tuple[tuple[Action, int], ...] = (
-    (_push, 14), (_burst, 4), (_subscribe, 3), (_drop, 5), (_slow, 3), (_vanish, 1), (_purge, 1)
+    (_push, 14), (_burst, 4), (_bulk, 2), (_subscribe, 3), (_drop, 5), (_slow, 3), (_vanish, 1), (_purge, 1)
 )  # fmt: skip
 FAULTS: tuple[Action, ...] = (
-    _kill, _retire, _freeze, _blind, _mislead, _accidents, _cut, _store_fails, _store_loses, _store_steps,
+    _kill, _retire, _freeze, _blind, _mislead, _accidents, _cut, _strand, _store_fails, _store_loses, _store_steps,
     _clock_steps, _clock_is_wrong, _isolate, _delete
 )  # fmt: skip
 

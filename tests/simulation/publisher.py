@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gopush.errors import RET_OK
 from gopush.rpc.model import Pushed
+from gopush.web.publisher import Wish
 from tests.simulation.process import RPC, WebProcess
 
 if TYPE_CHECKING:
@@ -35,6 +37,39 @@ class Attempt:
         self.mid = 0
 
 
+class Bulk:
+    """A bulk call: lines of one key, which come in groups, as a stream does."""
+
+    def __init__(self, world: World, web: WebProcess, lines: list[Attempt]) -> None:
+        self._world = world
+        self._web = web
+        self._lines = lines
+        self._answers: dict[int, Pushed] = {}
+
+    def send(self, first: int, end: int, answered: Callable[[Pushed, Attempt], object]) -> None:
+        """A group has come in."""
+        group = self._lines[first:end]
+        for line in group:
+            line.sent = self._world.clock.now
+        wishes = [Wish(line.key, line.body, line.expire, line.id) for line in group]
+        self._web.publisher.push(wishes, lambda place, pushed: self._answered(first + place, pushed, answered))
+
+    def _answered(self, place: int, pushed: Pushed, answered: Callable[[Pushed, Attempt], object]) -> None:
+        self._answers[place] = pushed
+        answered(pushed, self._lines[place])
+        if len(self._answers) == len(self._lines):
+            self._check()
+
+    def _check(self) -> None:
+        """Those that were stored keep the order of the lines (docs/delivery.md), unless the store forgot some."""
+        key = self._lines[0].key
+        history = self._world.history.of(key)
+        places = [place for place in range(len(self._lines)) if self._answers[place].ret == RET_OK]
+        mids = [self._answers[place].mid for place in places]
+        if mids != sorted(mids) and history.highest_lost < min(mids):
+            self._world.violated(8, key, f"lines {places} of a bulk call got the mids {mids}")
+
+
 class Publishers:
     """All who push in a run."""
 
@@ -49,6 +84,24 @@ class Publishers:
         body = b'"%s-%d%s"' % (key.encode(), self._count, b"." * padding)
         push_id = f"id-{self._count}" if tries > 1 else None
         self._send(Attempt(key, body, expire, push_id, tries))
+
+    def bulk(self, key: str, groups: list[int], pause: float) -> None:
+        """A bulk call with so many lines in each group."""
+        web = self._world.some_web()
+        if web is None:
+            return
+        lines = []
+        for _ in range(sum(groups)):
+            self._count += 1
+            line = Attempt(key, b'"%s-%d"' % (key.encode(), self._count), 600, None, 1)
+            line.web = web
+            lines.append(line)
+        self._world.note("bulk", key, groups, web.address)
+        bulk = Bulk(self._world, web, lines)
+        first = 0
+        for number, size in enumerate(groups):
+            self._world.clock.after(number * pause, bulk.send, first, first + size, self._answered, owner=web)
+            first += size
 
     def _send(self, attempt: Attempt) -> None:
         web = self._world.some_web()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING
 
 from gopush.rpc.coordination import View
 from gopush.rpc.model import NodeInfo
-from tests.simulation.process import Process, WebProcess
+from tests.simulation.process import CometProcess, Process, WebProcess
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -113,5 +114,8 @@ class ZooKeeper:
             self.register(process)
 
     def _sees_again(self, process: Process) -> None:
+        if isinstance(process, CometProcess) and process.isolated < inf:
+            self._world.clock.after(0.5, self._sees_again, process, owner=process)
+            return
         process.coordination.connected = True
         self._see(process, self.view())
