@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
+import re
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -20,11 +23,16 @@ from typing import Any
 import gopush
 from gopush.client import bench
 from gopush.client.subscriber import Subscriber
-from gopush.client.web import administer, history, nodes, push
+from gopush.client.web import address, administer, history, nodes, push
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, StartError, UnavailableError
-from gopush.rpc.model import MAX_CURSOR
+from gopush.rpc.model import MAX_CURSOR, MAX_INT64
 from gopush.settings import Option, load, render
 from gopush.values import addresses, impossible
+
+
+class OutputError(GopushError):
+    """What was found out cannot be written."""
+
 
 FAILED = 1
 REFUSED = 3
@@ -40,14 +48,13 @@ ROLES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of `arguments` (None: the process's own); answers the exit status, unless it is interrupted."""
-    asked = _parser().parse_args(arguments)
+    asked = _parse(arguments)
     try:
         asked.run(asked)
-        sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # Who read stdout has seen enough; nothing may be flushed into the broken pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read stdout has seen enough.
+        _drop_stdout()
         return 0
     except (ParameterError, SettingsError) as wrong:
         _tell(str(wrong))
@@ -55,6 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GopushError as wrong:
         _tell(str(wrong))
         return FAILED
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    try:
+        asked, unknown = parser.parse_known_args(arguments)
+    except SystemExit:
+        _flush()  # what --version and --help have printed
+        raise
+    if unknown:
+        parser.error("unknown arguments")  # not which ones: one may be a token whose option is misspelt
+    for name, value in vars(asked).items():
+        if isinstance(value, str) and name != "json" and not _is_text(value):
+            parser.error(f"{name}: is not UTF-8")
+    return asked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--mid", type=_mid, help="begin after this message; 0: with all that are kept (default: what is new)"
     )
-    sub.add_argument("--heartbeat", type=int, default=30, metavar="SECONDS", help="(default: 30)")
+    sub.add_argument("--heartbeat", type=_int64, default=30, metavar="SECONDS", help="(default: 30)")
     sub.add_argument("--count", type=_positive, metavar="N", help="end after N messages")
     sub.add_argument("--once", action="store_true", help="end with the connection instead of connecting again")
     sub.set_defaults(run=_sub)
@@ -77,9 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     pusher.add_argument("key")
     pusher.add_argument("json", help="the message; -: what stdin holds")
     _add_admin(pusher)
-    pusher.add_argument("--expire", type=int, default=600, metavar="SECONDS", help="keep it so long (default: 600)")
+    pusher.add_argument("--expire", type=_int64, default=600, metavar="SECONDS", help="keep it so long (default: 600)")
     pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
-    pusher.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="try again for so long (default: 0)")
+    pusher.add_argument(
+        "--wait", type=_seconds, default=0, metavar="SECONDS", help="try again for so long (default: 0)"
+    )
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
     pusher.set_defaults(run=_push)
 
@@ -112,12 +136,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_web(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--web", default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)")
+    command.add_argument(
+        "--web", type=address, default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)"
+    )
     command.add_argument("--token", default="", help="the subscriber's token")
 
 
 def _add_admin(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--admin", default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)")
+    command.add_argument(
+        "--admin", type=address, default="localhost:8091", metavar="HOST:PORT", help="(default: localhost:8091)"
+    )
     command.add_argument("--api-key-file", type=Path, metavar="FILE", help="its first line is the API key")
 
 
@@ -145,6 +173,31 @@ def _mid(value: str) -> int:
     return int(value)
 
 
+def _int64(value: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,19}", value) or not -MAX_INT64 <= int(value) <= MAX_INT64:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number of at most 64 bits")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number of seconds")
+    return seconds
+
+
+def _is_text(value: str) -> bool:
+    """Whether an argument can be sent: Python keeps bytes that are not UTF-8 as halves of surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _positive(value: str) -> int:
     if not (value.isdecimal() and int(value) > 0):
         raise argparse.ArgumentTypeError(f"{value!r} is no number from 1")
@@ -152,6 +205,7 @@ def _positive(value: str) -> int:
 
 
 def _sub(asked: argparse.Namespace) -> None:
+    _check_stdout()
     device = Subscriber(asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, _tell)
     for number, message in enumerate(device.messages(follow=not asked.once), 1):
         _print(message)
@@ -160,14 +214,17 @@ def _sub(asked: argparse.Namespace) -> None:
 
 
 def _push(asked: argparse.Namespace) -> None:
-    body = sys.stdin.buffer.read() if asked.json == "-" else os.fsencode(asked.json)
+    body = _stdin() if asked.json == "-" else os.fsencode(asked.json)
     end = time.monotonic() + asked.wait
     mid = _push_until(end, asked.admin, asked.key, body, asked.expire, asked.id, _api_key(asked))
     if asked.mid:
-        print(mid)
+        try:
+            _print("(not told)" if mid is None else mid)
+        except OutputError as wrong:
+            _tell(f"the message is stored, but {wrong}")  # who pushes again would push it twice
 
 
-def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int:
+def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int | None:
     """Push, again where it failed for now; one id for all attempts, so that it is one message."""
     id = id or uuid.uuid4().hex
     while True:
@@ -180,7 +237,8 @@ def _push_until(end: float, admin: str, key: str, body: bytes, expire: int, id: 
 
 
 def _bench(asked: argparse.Namespace) -> None:
-    bench.run(asked, _api_key(asked))
+    _check_stdout()
+    bench.run(asked, _api_key(asked), _print)
 
 
 def _nodes(asked: argparse.Namespace) -> None:
@@ -190,17 +248,20 @@ def _nodes(asked: argparse.Namespace) -> None:
         rows.append([*("-" if node[column] is None else node[column] for column in columns), node["rpc"][0]])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _administer(asked: argparse.Namespace) -> None:
     query = {name: getattr(asked, name) for name in asked.named}
     for value in administer(asked.admin, asked.call, query, _api_key(asked)).values():
-        print(value)
+        _print(value)
 
 
 def _api_key(asked: argparse.Namespace) -> str:
-    return _first_line(asked.api_key_file) if asked.api_key_file else ""
+    key = _first_line(asked.api_key_file) if asked.api_key_file else ""
+    if not re.fullmatch("[!-~]*", key):
+        raise SettingsError(f"{asked.api_key_file}: line 1 is no API key (make one with gopush key NAME)")
+    return key
 
 
 def _first_line(path: Path) -> str:
@@ -214,7 +275,9 @@ def _key(asked: argparse.Namespace) -> None:
     from gopush.web.keys import make
 
     key, line = make(asked.name)
-    print(f"# The key, for who pushes; nobody can read it from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
+    _print(
+        f"# The key, for who pushes; nobody can read it from the line:\n{key}\n# The line, for [admin] keys:\n{line}"
+    )
 
 
 def _history(asked: argparse.Namespace) -> None:
@@ -231,7 +294,7 @@ def _check(asked: argparse.Namespace) -> None:
         _could_start(role, settings)
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
-    print(f"{asked.config}: good for {role}")
+    _print(f"{asked.config}: good for {role}")
 
 
 def _could_start(role: str, settings: Any) -> None:
@@ -242,10 +305,10 @@ def _could_start(role: str, settings: Any) -> None:
 
     if settings.user and os.geteuid() == 0:
         find_user(settings.user)
-    for opt, address in _addresses(settings):
-        host = address.rpartition(":")[0]
+    for opt, named in _addresses(settings):
+        host = named.rpartition(":")[0]
         if not host.startswith("[") and impossible(host):
-            raise SettingsError(f"[{opt.section}] {opt.name}: {address!r}: such a host name cannot be")
+            raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: such a host name cannot be")
     resolve_name(ROLES[role].partition(".settings")[0] + ".tap").make_node(SelectReactor(), settings)
 
 
@@ -256,11 +319,11 @@ def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:
         if opt is None:
             yield from _addresses(value)
         elif opt.parse is addresses:
-            yield from ((opt, address) for address in value)
+            yield from ((opt, named) for named in value)
 
 
 def _ini(asked: argparse.Namespace) -> None:
-    print(render(_settings(asked.role)), end="")
+    _print(render(_settings(asked.role)), end="")
 
 
 def _settings(role: str) -> type[Any]:
@@ -268,10 +331,48 @@ def _settings(role: str) -> type[Any]:
     return found
 
 
-def _print(message: bytes) -> None:
-    sys.stdout.buffer.write(message + b"\n")
-    sys.stdout.buffer.flush()
+def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise ParameterError("stdin is closed")
+    return sys.stdin.buffer.read()
+
+
+def _check_stdout() -> None:
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
+
+
+def _print(words: object, end: str = "\n") -> None:
+    """Write words, or bytes as they are. Raises OutputError, and BrokenPipeError where nobody reads any more."""
+    _check_stdout()
+    content = words if isinstance(words, bytes) else str(words).encode(errors="surrogateescape")
+    try:
+        sys.stdout.buffer.write(content + end.encode())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as wrong:
+        _drop_stdout()
+        raise OutputError(f"stdout cannot be written: {wrong.strerror}") from None
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as wrong:
+        _drop_stdout()
+        if not isinstance(wrong, BrokenPipeError):
+            _tell(f"stdout cannot be written: {wrong.strerror}")
+            raise SystemExit(FAILED) from None
+
+
+def _drop_stdout() -> None:
+    """Have nothing flushed at the exit: what is left could not be written then either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(words: str) -> None:
-    print(f"gopush: {words}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"gopush: {words}", file=sys.stderr, flush=True)

@@ -4,7 +4,9 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +286,131 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
     with os.fdopen(writer, "wb") as closed:
         ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+class Web(BaseHTTPRequestHandler):
+    """Stores every push, and counts them; `answer` is what it says."""
+
+    answer = b'{"ret":0,"data":{"mid":32}}'
+    pushes = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).pushes += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[Any]:
+    class Own(Web):
+        pass
+
+    with HTTPServer(("127.0.0.1", 0), Own) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def run(*arguments: str | bytes, shell: str = "", seconds: float = 30) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, with its streams as `shell` has them."""
+    command = [sys.executable, "-m", "gopush", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", *command], capture_output=True, env=environment, timeout=seconds
+    )
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.parametrize("more", [(), ("--mid",)], ids=["plain", "mid"])
+def test_a_push_that_was_stored_is_status_0(web: Any, shell: str, more: tuple[str, ...]) -> None:
+    """Who is told to try again would push it twice."""
+    admin = f"127.0.0.1:{web.server_port}"
+    ended = run("push", "key", "1", "--admin", admin, *more, shell=shell)
+    assert (ended.returncode, web.RequestHandlerClass.pushes) == (0, 1)
+    assert b"Traceback" not in ended.stderr
+    if more and "2>" not in shell:
+        assert ended.stderr.startswith(b"gopush: the message is stored, but stdout ")
+
+
+@pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])
+def test_a_push_whose_mid_is_not_told_is_stored_all_the_same(web: Any, answer: bytes) -> None:
+    web.RequestHandlerClass.answer = answer
+    ended = run("push", "key", "1", "--mid", "--admin", f"127.0.0.1:{web.server_port}")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("arguments", [["ini", "comet"], ["key", "name"], ["check", "-c", str(ETC / "web.ini")]])
+def test_what_cannot_be_written_is_one_line_and_status_1(arguments: list[str], shell: str) -> None:
+    ended = run(*arguments, shell=shell)
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (1, 1)
+    assert ended.stderr.startswith(b"gopush: stdout ")
+
+
+def test_nobody_subscribes_without_a_stdout() -> None:
+    ended = run("sub", "key", "--web", "127.0.0.1:1", shell=">&-")
+    assert (ended.returncode, ended.stderr) == (1, b"gopush: stdout is closed\n")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_argparse_writes_into_a_full_disk_makes_no_traceback(option: str) -> None:
+    """Whether it hides the error, or leaves it to the end, is a matter of buffers."""
+    ended = run(option, shell=">/dev/full")
+    assert ended.returncode in (0, 1)
+    assert ended.stderr in (b"", b"gopush: stdout cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sub", b"k\xff"],
+        ["sub", "key", "--token", b"\xff"],
+        ["sub", "key", "--web", "http://localhost:8090"],
+        ["sub", "key", "--web", "localhost"],
+        ["sub", "key", "--web", "a..b:8090"],
+        ["sub", "key", "--heartbeat", str(2**63)],
+        ["sub", "key", "--heartbeat", "1e400"],
+        ["push", "key", "1", "--admin", "http://localhost:8091/", "--wait", "60"],
+        ["push", "key", "1", "--admin", "localhost:65536"],
+        ["push", "key", "1", "--wait", "nan"],
+        ["push", "key", "1", "--wait", "inf"],
+        ["push", "key", "1", "--expire", "9" * 5000],
+        ["push", "key", "1", "--id", b"\xff"],
+        ["history", b"\xff", "--after", "0"],
+        ["close", b"\xff"],
+        ["bench", "--web", "http://localhost:8090"],
+    ],
+    ids=str,
+)
+def test_what_can_never_work_is_status_2_at_once(arguments: list[str | bytes]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+    assert ended.stderr.startswith(b"usage: gopush")
+
+
+def test_the_longest_heartbeat_is_no_error() -> None:
+    """Here: no more than a server that is not there."""
+    ended = run("sub", "key", "--heartbeat", str(2**63 - 1), "--once", "--web", "127.0.0.1:1")
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (1, 1)
+
+
+def test_a_token_whose_option_is_misspelt_is_not_shown() -> None:
+    ended = run("sub", "key", "--tokn", "hunter2")
+    assert ended.returncode == 2
+    assert b"hunter2" not in ended.stderr
+
+
+def test_a_file_that_holds_no_api_key_is_refused_without_showing_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2 \u00fc\u4e00\n")
+    ended = run("push", "key", "1", "--admin", "127.0.0.1:1", "--api-key-file", str(tmp_path / "key"))
+    assert (ended.returncode, ended.stderr.count(b"hunter2")) == (3, 0)
+    assert b"line 1 is no API key" in ended.stderr

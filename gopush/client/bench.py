@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
+from gopush.client.web import address
 from gopush.errors import UnavailableError
 
 OPTIONS = (
@@ -22,15 +24,17 @@ WIDTH = 78
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes besides the options of `gopush push`."""
-    parser.add_argument("--web", default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)")
+    parser.add_argument(
+        "--web", type=address, default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)"
+    )
     parser.add_argument("--auth", action="store_true", help="make a token for each key, where subscribers need one")
     for name, least, most, default, meaning in OPTIONS:
         help = f"{meaning} (default: {default})"
         parser.add_argument(f"--{name}", type=_whole(least, most), default=default, metavar="N", help=help)
 
 
-def run(asked: argparse.Namespace, api_key: str) -> None:
-    """Do it. Raises UnavailableError also where a push failed or a delivery was lost."""
+def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object]) -> None:
+    """Do it, and `write` the report. Raises UnavailableError also where a push failed or a delivery was lost."""
     from gopush.client.load import Load, Runner
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
@@ -40,17 +44,18 @@ def run(asked: argparse.Namespace, api_key: str) -> None:
     finally:
         if runner.began:
             _progress("")
-            print("\n".join(runner.figures.report(runner.seconds)))
+            write("\n".join(runner.figures.report(runner.seconds)))
     if lost_or_failed := runner.figures.lost + runner.figures.errors.total():
         raise UnavailableError(f"{lost_or_failed} deliveries lost or pushes failed")
 
 
 def _progress(words: str) -> None:
     """On a terminal one line that changes, "" takes it away; else a line each time."""
-    if sys.stderr.isatty():
-        print(f"\r{words:<{WIDTH}}\r{words}", end="", file=sys.stderr, flush=True)
-    elif words:
-        print(f"gopush: {words}", file=sys.stderr, flush=True)
+    with suppress(OSError):
+        if sys.stderr is not None and sys.stderr.isatty():
+            print(f"\r{words:<{WIDTH}}\r{words}", end="", file=sys.stderr, flush=True)
+        elif sys.stderr is not None and words:
+            print(f"gopush: {words}", file=sys.stderr, flush=True)
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import gopush
 from gopush.client.web import TIMEOUT_SECONDS, history, look_up
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
+from gopush.values import impossible
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
+LONGEST_WAIT_SECONDS = 3600.0
 REFUSALS = {
     b"-a": "the token is missing or not good (-a)",
     b"-c": "nobody created this key (-c)",
@@ -100,6 +102,8 @@ class Subscriber:
             self.cursor = mid_of(kept[-1]) if kept else 0
         address = look_up(self.web, self.key)
         host, _, port = address.rpartition(":")
+        if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
+            raise UnavailableError(f"{self.web} named no address to connect to")
         try:
             with socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))
@@ -120,7 +124,7 @@ class Subscriber:
         heard = time.monotonic()
         due = heard + self.heartbeat
         while True:
-            connection.settimeout(max(due - time.monotonic(), 0.001))
+            connection.settimeout(min(max(due - time.monotonic(), 0.001), LONGEST_WAIT_SECONDS))
             try:
                 data = connection.recv(1 << 16)
             except TimeoutError:

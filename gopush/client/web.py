@@ -6,6 +6,8 @@ What fails raises ParameterError where trying again is pointless, else NoNodeErr
 from __future__ import annotations
 
 import json
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -19,11 +21,24 @@ from gopush.errors import (
     ParameterError,
     UnavailableError,
 )
+from gopush.values import impossible, shown
 
 TIMEOUT_SECONDS = 10
 TCP = "2"
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def address(value: str) -> str:
+    """ "host:port", as the command line has it: no URL. Raises ArgumentTypeError."""
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^\s/:@?#\[\]]+", host) or impossible(host) or not _is_port(port):
+        raise ArgumentTypeError(f"{shown(value)} is not host:port (try localhost:8091, without http://)")
+    return value
+
+
+def _is_port(port: str) -> bool:
+    return bool(re.fullmatch("[0-9]{1,5}", port)) and 0 < int(port) < 65536
 
 
 def look_up(web: str, key: str) -> str:
@@ -40,11 +55,17 @@ def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
     return [] if start < 0 else _elements(text, start + len('"msgs":['))
 
 
-def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int:
-    """Push a message to a key, to be kept for `expire` seconds; answers its mid. `id` tells repeats apart."""
+def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int | None:
+    """Push a message to a key, to be kept for `expire` seconds; answers its mid, None where that is not told.
+
+    `id` tells repeats apart.
+    """
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
     answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key))
-    return int(DECODER.decode(answer)["data"]["mid"])
+    try:
+        return int(DECODER.decode(answer)["data"]["mid"])
+    except (ValueError, KeyError, TypeError):
+        return None  # `ret` was 0: it is stored
 
 
 def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
