@@ -5,6 +5,7 @@ This module and transport.py alone know the inside of Twisted's transports.
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet import tcp
@@ -13,7 +14,7 @@ from twisted.internet.address import IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from gopush.endings import Endings
+from gopush import accept
 from gopush.gate import Gate
 
 
@@ -109,79 +110,35 @@ class _EagerConnector(tcp.Connector):
         return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
 
 
-ACCEPTS_IN_A_TURN = 128
-"""In a storm of connections: who is connected has its turn in between, the others wait in the kernel."""
-
-
-class EagerPort(tcp.Port):
-    """A TCP port whose connections are eager, and come in as `gate` lets them."""
+class EagerPort(accept.Port, tcp.Port):
+    """A TCP port whose connections are eager, and come in as its gate lets them."""
 
     transport = EagerServer
-    endings: Endings
-    gate: Gate | None = None
-    _held = False
-    _full = False
-
-    def doRead(self) -> None:
-        """Accept who waits, as many as there is room for."""
-        self.numberAccepts = ACCEPTS_IN_A_TURN
-        if self.gate is not None:
-            room = self.gate.room()
-            if room < 1:
-                self._full = True
-                super().stopReading()  # type: ignore[no-untyped-call]
-                self.gate.wait(self._go_on)
-                return
-            self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
-        super().doRead()  # type: ignore[no-untyped-call]
-
-    def stopReading(self) -> None:
-        """Accept nobody, whatever room there is."""
-        self._held = True
-        super().stopReading()  # type: ignore[no-untyped-call]
-
-    def startReading(self) -> None:
-        """Accept again."""
-        self._held = False
-        if not self._full:
-            super().startReading()  # type: ignore[no-untyped-call]
-
-    def _go_on(self) -> None:
-        self._full = False
-        if self.connected and not self._held:
-            super().startReading()  # type: ignore[no-untyped-call]
-
-
-class _Gated:
-    """A factory, but for those whom the gate does not admit."""
-
-    def __init__(self, factory: Any, gate: Gate) -> None:
-        self._factory = factory
-        self._gate = gate
-
-    def buildProtocol(self, address: Any) -> Any:
-        return self._factory.buildProtocol(address) if self._gate.admits(address.host) else None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._factory, name)
 
 
 class EagerReactor:
-    """The reactor, but for its TCP ports and connections: hand it to an endpoint. `gate`: that of the ports."""
+    """The reactor, but for its ports and TCP connections: hand it to an endpoint. `gate`: that of the ports."""
 
     def __init__(self, reactor: Any, gate: Gate | None = None) -> None:
         self._reactor = reactor
         self._gate = gate
 
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> EagerPort:
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See IReactorTCP."""
-        if self._gate is not None:
-            factory = _Gated(factory, self._gate)
-        listening = EagerPort(port, factory, backlog, interface, self._reactor)
-        listening.endings = Endings(self._reactor)
-        listening.gate = self._gate
-        listening.startListening()
-        return listening
+        return self._listen(EagerPort(port, self._gated(factory), backlog, interface, self._reactor))
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
+        """See IReactorUNIX."""
+        return self._listen(accept.UnixPort(address, self._gated(factory), backlog, mode, self._reactor, wantPID))
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See IReactorSocket: a socket that systemd listens on."""
+        factory, reactor = self._gated(factory), self._reactor
+        unix: Any = accept.UnixPort
+        eager: Any = EagerPort
+        if addressFamily == socket.AF_UNIX:
+            return self._listen(unix._fromListeningDescriptor(reactor, fileDescriptor, factory))
+        return self._listen(eager._fromListeningDescriptor(reactor, fileDescriptor, addressFamily, factory))
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -190,6 +147,12 @@ class EagerReactor:
         connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
         connector.connect()
         return connector
+
+    def _gated(self, factory: Any) -> Any:
+        return factory if self._gate is None else accept.Gated(factory, self._gate)
+
+    def _listen(self, port: Any) -> Any:
+        return port.listen(self._gate)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

@@ -54,11 +54,27 @@ class Counters(Protocol):
     refused_address: int
 
 
-class Gate:
-    """Shared by the ports of a process. `files`: how many files it may have open."""
+class Shared:
+    """How many connections the gates of one process have let in: they have its files in common."""
 
-    def __init__(self, clock: Clock, settings: ConnectionSettings, files: int, counters: Counters) -> None:
+    def __init__(self) -> None:
         self.open = 0
+
+
+class Gate:
+    """Shared by the ports of one kind. `files`: how many the process may have open, beside those of the gates that have
+    the same `shared`."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: ConnectionSettings,
+        files: int,
+        counters: Counters,
+        shared: Shared | None = None,
+    ) -> None:
+        self.open = 0
+        self._shared = shared or Shared()
         self._clock = clock
         self._settings = settings
         self._files = files
@@ -72,7 +88,11 @@ class Gate:
     @property
     def most(self) -> int:
         """How many connections there may be."""
-        return min(self._settings.most or self._files, max(self._files - RESERVED_FILES, self._files // 2))
+        return min(self._settings.most or self._files, self._spare_files)
+
+    @property
+    def _spare_files(self) -> int:
+        return max(self._files - RESERVED_FILES, self._files // 2)
 
     @property
     def _burst(self) -> float:
@@ -83,7 +103,7 @@ class Gate:
         now = self._clock.seconds()
         self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._settings.rate)
         self._at = now
-        return min(int(self._left), self.most - self.open)
+        return min(int(self._left), self.most - self.open, self._spare_files - self._shared.open)
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call `go_on` when there may be room again."""
@@ -104,12 +124,14 @@ class Gate:
     def opened(self, address: str) -> None:
         """A connection was made."""
         self.open += 1
+        self._shared.open += 1
         self._left -= 1
         self._addresses[address] += 1
 
     def closed(self, address: str) -> None:
         """A connection was lost."""
         self.open -= 1
+        self._shared.open -= 1
         self._addresses[address] -= 1
         if not self._addresses[address]:
             del self._addresses[address]

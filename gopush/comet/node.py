@@ -17,7 +17,7 @@ from gopush.comet.tcp import TcpFactory
 from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
 from gopush.eager import EagerReactor
 from gopush.errors import StartError, UnavailableError
-from gopush.gate import Gate
+from gopush.gate import Gate, Shared
 from gopush.health import Health
 from gopush.process import Listeners, advertised, give_up, raise_file_limit
 from gopush.rpc.comets import Comets
@@ -51,9 +51,9 @@ log = Logger()
 class ClientPorts(MultiService):
     """Where clients connect; the embedded mode has them too."""
 
-    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings) -> None:
+    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shared: Shared | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        eager = EagerReactor(reactor, Gate(reactor, settings.connections, raise_file_limit(), comet.counters))
+        eager = EagerReactor(reactor, Gate(reactor, settings.connections, raise_file_limit(), comet.counters, shared))
         if "tcp" in settings.proto:
             self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
         if "websocket" in settings.proto:

@@ -14,6 +14,7 @@ from gopush.comet.stat import show as show_comet
 from gopush.comet.upkeep import Upkeep
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError
+from gopush.gate import Shared
 from gopush.health import Health
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
@@ -73,10 +74,11 @@ class EmbeddedNode(MultiService):
         show_web(web, self.statistics)
         show_view(self._coordination, reactor, self.statistics)
         show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
+        shared = Shared()
         ports = (
-            ClientPorts(reactor, self._comet, subscribers),
+            ClientPorts(reactor, self._comet, subscribers, shared),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
-            HttpPorts(reactor, web, settings.http),
+            HttpPorts(reactor, web, settings.http, shared),
         )
         for port in ports:
             port.setServiceParent(self)  # type: ignore[no-untyped-call]

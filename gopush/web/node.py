@@ -8,7 +8,7 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from gopush.eager import EagerReactor
-from gopush.gate import Gate
+from gopush.gate import Gate, Shared
 from gopush.process import Listeners, raise_file_limit
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import Coordination, View
@@ -40,10 +40,10 @@ TOLD = {
 class HttpPorts(MultiService):
     """Where clients look up and fetch, and where services push."""
 
-    def __init__(self, reactor: Any, web: Web, settings: HttpSettings) -> None:
+    def __init__(self, reactor: Any, web: Web, settings: HttpSettings, shared: Shared | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         refuse_open_admin(settings.admin_bind, settings.api_keys)
-        gate = Gate(reactor, settings.connections, raise_file_limit(), web.counters)
+        gate = Gate(reactor, settings.connections, raise_file_limit(), web.counters, shared)
         self._web = web
         self._public = Listeners(EagerReactor(reactor, gate), "[base] http.bind", settings.http_bind, web.public)
         self._admin = Listeners(EagerReactor(reactor), "[base] admin.bind", settings.admin_bind, web.admin)
