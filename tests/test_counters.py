@@ -30,7 +30,7 @@ from gopush.message.sqlite import SqliteStore
 from gopush.message.stat import show as show_message
 from gopush.message.store import Store
 from gopush.rpc.coordination import StaticCoordination, View
-from gopush.rpc.model import Append, Appended, NodeInfo, Notice, Push, Read, mid_at
+from gopush.rpc.model import Append, Appended, NodeInfo, Notice, Push, Read, Token, mid_at
 from gopush.rpc.settings import RpcSettings
 from gopush.rpc.stat import show as show_view
 from gopush.rpc.stat import show_lanes
@@ -263,6 +263,8 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
         now.seconds += 2
         message.append([item()])
         message.delete("k")
+        for number in range(1001):
+            message.create_token("k", Token(b"%d" % number, int(now()) + 60))
     with node(Silent(settings, now)) as message:
         message.append([item()])
     sqlite = SqliteStore(settings, SqliteSettings(str(tmp_path / "x.sqlite")), reactor)

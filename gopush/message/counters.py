@@ -39,6 +39,9 @@ class StoreCounters:
         default=0,
         metadata={"meaning": "expired messages that gopush removed (logs that Redis removes as a whole do not count)"},
     )
+    dropped_tokens: int = field(
+        default=0, metadata={"meaning": "tokens that had to go because their key had too many that end later"}
+    )
     failed: int = field(default=0, metadata={"meaning": "calls that failed"})
 
 

@@ -17,6 +17,9 @@ ANSWER_BYTES = 4 << 20
 BATCH_BYTES = 16 << 20
 """Bodies of all pages of a batch at most, not counting the first message of each, where the caller names no room."""
 
+MOST_TOKENS = 1000
+"""Tokens of one key: beyond that those go that end first."""
+
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that stored nothing."""
 

@@ -7,12 +7,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
 from gopush.message.counters import StoreNumbers
-from gopush.message.log import NO_HEAD, First, Kept, Room, remembered_until, sequence
+from gopush.message.log import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
@@ -70,6 +71,7 @@ class MemoryStore:
     def __init__(self, settings: StoreSettings, now: Callable[[], float]) -> None:
         self.logs: dict[str, Log] = {}
         self.token_sets: dict[str, dict[bytes, int]] = {}
+        self.identity = uuid4().hex
         self.numbers = {"memory": StoreNumbers()}
         self._counters = self.numbers["memory"].counters
         self._settings = settings
@@ -144,7 +146,11 @@ class MemoryStore:
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         """See MessageService."""
-        self.token_sets.setdefault(key, {})[token.digest] = token.expires
+        tokens = self.token_sets.setdefault(key, {})
+        tokens[token.digest] = token.expires
+        if len(tokens) > MOST_TOKENS:
+            del tokens[min(tokens, key=tokens.__getitem__)]
+            self._counters.dropped_tokens += 1
         return succeed(None)
 
     def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from gopush.errors import RET_OK, StartError, UnavailableError
 from gopush.message.counters import StoreNumbers, unwrap
 from gopush.message.gather import Gatherer
-from gopush.message.log import ANSWER_BYTES, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
+from gopush.message.log import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.redis_link import Link, RefusedError, Script, UnreplicatedError, Watcher
 from gopush.message.replication import Replication
 from gopush.message.settings import RedisSettings, StoreSettings
@@ -230,8 +230,11 @@ class RedisServer:
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         """See MessageService."""
-        arguments = [self._prefix, key, "create", token.digest, token.expires]
-        return self._write(_TOKENS, arguments).addCallback(lambda _: None)
+        arguments = [self._prefix, key, "create", token.digest, token.expires, MOST_TOKENS]
+        return self._write(_TOKENS, arguments).addCallback(self._token_created)
+
+    def _token_created(self, answer: bytes) -> None:
+        self.numbers.counters.dropped_tokens += msgpack.unpackb(answer)[0]
 
     def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
         """See MessageService."""

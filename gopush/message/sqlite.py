@@ -9,7 +9,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -17,14 +16,16 @@ from gopush.errors import UnavailableError
 from gopush.message.counters import StoreNumbers
 from gopush.message.gather import Gatherer
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.sqlite_file import open_file
+from gopush.message.sqlite_file import identity, open_file
 from gopush.message.sqlite_log import SqliteLogs
+from gopush.message.sqlite_place import Place
+from gopush.message.troubles import Troubles
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+_READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token)
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-log = Logger()
 
 
 class SqliteStore:
@@ -42,7 +43,8 @@ class SqliteStore:
         self._now = now
         self._pool = ThreadPool(1, 1, "sqlite")
         self._logs: SqliteLogs | None = None
-        self._trouble: str | None = None
+        self.identity = ""
+        self._troubles = Troubles(settings.path, reactor)
         self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
 
     def start(self) -> Deferred[None]:
@@ -52,7 +54,10 @@ class SqliteStore:
         return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
 
     def _open(self) -> None:
-        self._logs = SqliteLogs(open_file(self._path), self._store, self._now, self.numbers["sqlite"].counters)
+        connection = open_file(self._path)
+        self.identity = f"{identity(connection):08x}"
+        place = Place(self._path, connection)
+        self._logs = SqliteLogs(connection, place, self._store, self._now, self.numbers["sqlite"].counters)
 
     def stop(self) -> Deferred[None]:
         """See Store."""
@@ -100,7 +105,12 @@ class SqliteStore:
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""
-        return self._call(SqliteLogs.ping)
+        return self._call(SqliteLogs.ping).addCallback(self._still_in_trouble)
+
+    def _still_in_trouble(self, _: None) -> None:
+        """What fails now and then is not ready before it has worked for a while, though a small write may succeed."""
+        if trouble := self._troubles.get("writes"):
+            raise UnavailableError(f"{self._path}: {trouble}")
 
     def purge(self) -> Deferred[None]:
         """See Store. In pieces, so that appends get in between."""
@@ -116,20 +126,22 @@ class SqliteStore:
                 raise UnavailableError(f"{self._path} is not open")
             return method(self._logs, *args, **kwargs)
 
-        called = deferToThreadPool(self._reactor, self._pool, call).addCallbacks(self._well, self._unavailable)
+        part = "reads" if method in _READING else "writes"
+        called = deferToThreadPool(self._reactor, self._pool, call)
+        lucky = part == "writes" and method is not SqliteLogs.append
+        called.addCallbacks(self._well, self._unavailable, callbackArgs=(part, lucky), errbackArgs=(part,))
         return self.numbers["sqlite"].timed(method.__name__, called, self._reactor)
 
-    def _well(self, answer: T) -> T:
-        if self._trouble is not None:
-            log.info("{path}: all is well again", path=self._path)
-            self._trouble = None
+    def _well(self, answer: T, part: str, lucky: bool) -> T:
+        if self._troubles:
+            self._troubles.end(part, calm=True, lucky=lucky)
         return answer
 
-    def _unavailable(self, failure: Failure) -> Any:
-        """A disk that is full fails every call: say so once."""
-        if not isinstance(failure.value, sqlite3.Error):
+    def _unavailable(self, failure: Failure, part: str) -> Any:
+        """A disk that is full fails every call that writes: say so once."""
+        if not isinstance(failure.value, (sqlite3.Error, UnavailableError)):
             return failure
-        if (trouble := str(failure.value)) != self._trouble:
-            log.error("{path}: {trouble}", path=self._path, trouble=trouble)
-            self._trouble = trouble
+        trouble = str(failure.value)
+        if self._logs is not None:
+            self._troubles.begin(part, trouble)
         raise UnavailableError(f"{self._path}: {trouble}") from None

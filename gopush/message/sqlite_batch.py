@@ -8,6 +8,9 @@ from gopush.errors import RET_OK
 from gopush.message.log import First, remembered_until, sequence
 from gopush.rpc.model import Append, Appended
 
+NUL = "\ufdd0"
+"""Stands in the file for U+0000, at which SQLite's functions end a text; Unicode says that nobody's text has it."""
+
 
 class LogRow(NamedTuple):
     """A row of the table logs (sqlite_file.py)."""
@@ -41,7 +44,7 @@ class Batch:
     def append(self, append: Append) -> Appended:
         """Sequence one."""
         push, now = append.push, self.now
-        name = (push.key, push.id)
+        name = (push.key, push.id if "\0" not in push.id else push.id.replace("\0", NUL))
         log = self.logs.get(push.key) or LogRow(push.key, 0, 0, 0, now + self._head_life, 0)
         first = self.firsts.get(name) or self._known.get(name)
         answer = sequence(append, log.last, first, now)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gopush.errors import StartError
@@ -94,13 +95,25 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def identity(connection: sqlite3.Connection) -> int:
+    """A number that tells this database from others; it gets one where it has none, and the disk has room."""
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    if not found:
+        found = secrets.randbelow(2**31 - 1) + 1
+        with suppress(sqlite3.Error):
+            connection.execute(f"PRAGMA application_id = {found}")
+    return int(found)
+
+
 def _upgrade(path: str, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(UPGRADES):
+        raise StartError(f"{path}: was written by a newer gopush (schema {version}, this one knows {len(UPGRADES)})")
+    if version == len(UPGRADES):
+        connection.execute("BEGIN IMMEDIATE")  # whether it can be locked is known now; a full disk is no reason
+        connection.execute("ROLLBACK")
+        return
     with transaction(connection):
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(UPGRADES):
-            raise StartError(
-                f"{path}: was written by a newer gopush (schema {version}, this one knows {len(UPGRADES)})"
-            )
         for upgrade in UPGRADES[version:]:
             for statement in _statements(upgrade):
                 connection.execute(statement)

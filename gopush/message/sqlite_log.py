@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from gopush.message.counters import StoreCounters
-from gopush.message.log import NO_HEAD, First, Room
+from gopush.message.log import MOST_TOKENS, NO_HEAD, First, Room
 from gopush.message.settings import StoreSettings
 from gopush.message.sqlite_batch import Batch, LogRow
-from gopush.message.sqlite_file import transaction
+from gopush.message.sqlite_file import UPGRADES, transaction
+from gopush.message.sqlite_place import Place, is_full
 from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+
+T = TypeVar("T")
 
 PURGED_AT_ONCE = 500
 
@@ -73,6 +76,10 @@ _CHECK_TOKEN = """
         EXISTS (SELECT 1 FROM tokens WHERE key = :key AND expires > :now)
         OR EXISTS (SELECT 1 FROM messages WHERE log = (SELECT id FROM logs WHERE key = :key) AND expires > :now)
 """
+_BOUND_TOKENS = """
+    DELETE FROM tokens WHERE key = ? AND digest IN
+        (SELECT digest FROM tokens WHERE key = ? ORDER BY expires DESC LIMIT -1 OFFSET ?)
+"""
 _OLD_IDS = "SELECT json_group_array(json_array(key, id)) FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 _DROP_IDS = "DELETE FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 
@@ -89,11 +96,13 @@ class SqliteLogs:
     def __init__(
         self,
         connection: sqlite3.Connection,
+        place: Place,
         settings: StoreSettings,
         now: Callable[[], float],
         counters: StoreCounters,
     ) -> None:
         self._connection = connection
+        self._place = place
         self._counters = counters
         self._now = now
         self._settings = settings
@@ -112,6 +121,7 @@ class SqliteLogs:
             batch.logs = {row[0]: LogRow(*row) for row in self._json(_LOGS, _dump(keys))}
             answers = [batch.append(append) for append in appends]
             trimmed, expired = self._write(batch)
+        self._place.check()
         self._firsts.update(batch.firsts)
         self._counters.trimmed += trimmed
         self._counters.expired += expired
@@ -166,7 +176,22 @@ class SqliteLogs:
         return [logs.get(key, NO_HEAD) for key in keys]
 
     def delete(self, key: str) -> None:
-        """See MessageService."""
+        """See MessageService. Works on a full disk, too."""
+        self._with_room(lambda: self._delete(key))
+
+    def _with_room(self, call: Callable[[], T]) -> T:
+        """What gives room back may have the reserve."""
+        try:
+            return call()
+        except sqlite3.Error as wrong:
+            if not is_full(wrong):
+                raise
+        self._place.make_room()
+        result = call()
+        self._place.tidy()
+        return result
+
+    def _delete(self, key: str) -> None:
         with transaction(self._connection):
             self._connection.execute("DELETE FROM messages WHERE log = (SELECT id FROM logs WHERE key = ?)", [key])
             ends = self._now() + self._settings.head_life
@@ -174,7 +199,10 @@ class SqliteLogs:
 
     def create_token(self, key: str, token: Token) -> None:
         """See MessageService."""
-        self._connection.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", [key, token.digest, token.expires])
+        with transaction(self._connection):
+            row = [key, token.digest, token.expires]
+            self._connection.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", row)
+            self._counters.dropped_tokens += self._connection.execute(_BOUND_TOKENS, [key, key, MOST_TOKENS]).rowcount
 
     def revoke_token(self, key: str, digest: bytes) -> bool:
         """See MessageService."""
@@ -194,15 +222,21 @@ class SqliteLogs:
         return TokenState(bool(created), bool(valid))
 
     def ping(self) -> None:
-        """Touch the file."""
-        self._connection.execute("SELECT 1 FROM logs LIMIT 1").fetchall()
+        """See that the file can be written."""
+        self._place.check()
+        self._connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
     def purge(self) -> bool:
-        """Let go of some of what nobody can see any more; whether there is more of it."""
+        """Let go of some of what nobody can see any more; whether there is more of it. Works on a full disk, too."""
+        self._place.check()
+        self._place.lay_in()
+        return self._with_room(self._purge)
+
+    def _purge(self) -> bool:
         now = self._now()
         expired = 0
         with transaction(self._connection):

@@ -23,6 +23,10 @@ class Store(MessageService, Protocol):
     numbers: dict[str, StoreNumbers]
     """What each server behind it, or it itself, has done."""
 
+    @property
+    def identity(self) -> str:
+        """What tells the data behind it from those of every other store; empty while that is not known."""
+
     def start(self) -> Deferred[None]:
         """Open it. Fails with StartError where it can never work; a server may still come later."""
 

@@ -44,10 +44,15 @@ class Troubles:
             log.warn("{store}: {trouble}", store=self._name, trouble=trouble)
         self._now[part] = trouble
 
-    def end(self, part: str, *, calm: bool = False) -> None:
-        """This part works. `calm`: it says so again and again, and may be lucky between failures."""
+    def end(self, part: str, *, calm: bool = False, lucky: bool = False) -> None:
+        """This part works. `calm`: it says so again and again, and may be lucky between failures; `lucky`: what works
+        is easier than what fails.
+        """
+        if part not in self._now:
+            return
         now = self._clock.seconds()
-        if part not in self._now or (calm and now - self._failed[part] < self._patience[part]):
+        patience = CALM_SECONDS if lucky else self._patience[part] if calm else 0.0
+        if now - self._failed[part] < patience:
             return
         del self._now[part]
         self._ended[part] = now

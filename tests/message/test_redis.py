@@ -423,3 +423,29 @@ def test_many_expired_messages_are_dropped_before_others_are_trimmed(open_store:
     subject.delete()
     subject.append(*[subject.item(body=b"%d" % n) for n in range(7)])
     assert subject.bodies() == [b"2", b"3", b"4", b"5", b"6"]
+
+
+def test_the_work_of_an_append_does_not_grow_with_what_a_key_keeps(connect: Connect) -> None:
+    """One message in a full log has expired: the script must not read all of it. Counted, not timed."""
+    with RedisServer() as server:
+        subject = connect(server, store=5000)
+        subject.append(subject.item(body=b"first"), subject.item(body=b"expires", expire=1))
+        for _ in range(5):
+            subject.append(*[subject.item(body=b"x" * 1000)] * 1000)
+        time.sleep(1.1)
+        before = _bytes_out(server)
+        subject.append(*[subject.item(body=b"new")] * 2)
+        assert _peak_of_scripts(server) < 3_000_000
+        assert _bytes_out(server) - before < 10_000
+        assert len(subject.read()) == 5000
+        assert subject.head().trimmed > 0
+
+
+def _bytes_out(server: RedisServer) -> int:
+    info = dict(line.split(b":") for line in server.call("INFO", "stats").splitlines() if b":" in line)
+    return int(info[b"total_net_output_bytes"])
+
+
+def _peak_of_scripts(server: RedisServer) -> int:
+    info = dict(line.split(b":") for line in server.call("INFO", "memory").splitlines() if b":" in line)
+    return int(info[b"used_memory_lua"])

@@ -22,6 +22,7 @@ class SharedStore:
     """A real MemoryStore, watched. `page`: messages in a page at most. `down`: "fails" or "hangs"; "": neither."""
 
     shards: tuple[tuple[str, int], ...] = ()
+    identity = "simulated"
 
     def __init__(self, world: World, store: int, page: int) -> None:
         self.time = StoreTime()

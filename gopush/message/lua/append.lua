@@ -117,31 +117,39 @@ local function settle_own(own)
   end
 end
 
--- Writes a list anew, a piece at a time: a call takes no more than some thousand arguments.
-local function rewrite(name, members)
-  call('DEL', name)
-  for from = 1, #members, 1000 do
-    call('RPUSH', name, unpack(members, from, math.min(from + 999, #members)))
-  end
-end
+-- Of a log with too many messages the oldest ones are looked at, so many or such bytes of them at most, however many
+-- the log keeps: what expired further behind counts until it is among these.
+local MOST_LOOKED_AT, MOST_BYTES = 256, 33554432
 
--- Gives how many it dropped. Mostly those are the first ones of the list.
+-- Gives how many expired ones it dropped. Mostly those are the first ones of the list.
 local function drop_expired(name, log)
-  local members, live, leading = call('LRANGE', name, 0, -1), {}, 0
-  log.soonest = math.huge
+  local most = math.max(1, math.min(MOST_LOOKED_AT, math.floor(MOST_BYTES / math.max(log.largest, 1))))
+  if log.largest == math.huge then
+    most = 32
+  end
+  local members, live, leading = call('LRANGE', name, 0, most - 1), {}, 0
+  local soonest = math.huge
   for _, member in ipairs(members) do
     local _, expires = struct.unpack('>dd', member)
     if expires > now then
       live[#live + 1] = member
-      log.soonest = math.min(log.soonest, expires)
+      soonest = math.min(soonest, expires)
     elseif #live == 0 then
       leading = leading + 1
     end
   end
+  if #members == log.count then
+    log.soonest = soonest
+  end
   if #live + leading == #members then
     call('LTRIM', name, leading, -1)
   else
-    rewrite(name, live)
+    call('LTRIM', name, #members, -1)
+    local newest_first = {}
+    for at = #live, 1, -1 do
+      newest_first[#newest_first + 1] = live[at]
+    end
+    call('LPUSH', name, unpack(newest_first))
     log.renewed = true
   end
   return #members - #live
@@ -164,12 +172,12 @@ end
 local function settle(key, log)
   local name = messages_name(key)
   if log.stored > 0 then
-    if log.count > store then
-      trim(name, log, log.count - store)
-    end
     -- A list that holds no more than this batch's messages was just made, and knows of no expiry.
     log.fresh = log.count == log.stored
     log.largest = log.fresh and log.added or math.max(log.largest, log.added)
+    if log.count > store then
+      trim(name, log, log.count - store)
+    end
   end
   if log.renewed or log.fresh then
     call('EXPIREAT', name, text(log.ends))

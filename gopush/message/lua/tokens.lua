@@ -1,12 +1,12 @@
 -- The tokens of a key. Arguments: prefix, key, what to do, and what that needs.
-local key, what, digest, ends = args[2], args[3], args[4], args[5]
+local key, what, digest, ends, most = args[2], args[3], args[4], args[5], args[6]
 local name = tokens_name(key)
 
 local function is_live(of) return (tonumber(call('ZSCORE', name, of) or 0)) > now end
 
+-- Of more messages than these the head tells, within a minute, when the last one expires.
 local function has_message()
-  local last = -1
-  while true do
+  for last = -1, -16, -1 do
     local member = call('LINDEX', messages_name(key), last)
     if not member then
       return false
@@ -15,8 +15,9 @@ local function has_message()
     if expires > now then
       return true
     end
-    last = last - 1
   end
+  local head = call('GET', head_name(key))
+  return head and struct.unpack('>d', head, 25) > now + 60
 end
 
 local actions = {}
@@ -24,11 +25,12 @@ local actions = {}
 function actions.create()
   call('ZADD', name, ends, digest)
   call('ZREMRANGEBYSCORE', name, '-inf', now)
+  local dropped = call('ZREMRANGEBYRANK', name, 0, -1 - most)
   local latest = call('ZRANGE', name, -1, -1, 'WITHSCORES')
   if latest[2] then
     call('EXPIREAT', name, latest[2])
   end
-  return {}
+  return {dropped}
 end
 
 function actions.revoke()

@@ -1,0 +1,164 @@
+"""A disk that is full, files that are taken away, many tokens: what SQLite does then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import formatEvent, globalLogPublisher
+
+from gopush.errors import RET_OK, UnavailableError
+from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.sqlite import SqliteStore
+from tests.conftest import InReactor, reactor
+from tests.message.subject import Subject
+
+DISK_BYTES = 24 << 20
+MOST_TOKENS = 1000
+BIG = b"x" * 1_000_000
+
+
+def open_sqlite(in_reactor: InReactor, path: Path, store: int = 1000) -> Subject:
+    def make() -> SqliteStore:
+        return SqliteStore(StoreSettings(store), SqliteSettings(str(path)), reactor)
+
+    return Subject("sqlite", in_reactor, make, None)
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        line = formatEvent(event)
+        if ".sqlite: " in line or event.get("log_failure"):
+            lines.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observer)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(subject: Subject) -> int:
+    """Push until the disk is full; how many were stored."""
+    for number in range(200):
+        try:
+            subject.push(f"k{number}", BIG)
+        except UnavailableError:
+            return number
+    raise AssertionError("the disk is not full")
+
+
+def test_a_full_disk_is_said_once_and_messages_can_be_deleted(in_reactor: InReactor, disk: Path) -> None:
+    subject = open_sqlite(in_reactor, disk / "x.sqlite")
+    with logged() as lines:
+        stored = fill(subject)
+        for _ in range(10):
+            with pytest.raises(UnavailableError, match="full"):
+                subject.push("more", BIG)
+            subject.purge()
+            subject.read("k0")
+        with pytest.raises(UnavailableError):
+            in_reactor(subject.store.ping)
+        assert len(lines) == 1
+        for number in range(stored):
+            subject.delete(f"k{number}")
+        assert subject.push("again", BIG).ret == RET_OK
+        assert len(subject.read("again")) == 1
+        assert lines[1:] == [f"{disk / 'x.sqlite'}: all is well again"]
+    subject.close()
+
+
+def test_a_full_disk_lets_a_process_start(in_reactor: InReactor, disk: Path) -> None:
+    path = disk / "x.sqlite"
+    subject = open_sqlite(in_reactor, path)
+    fill(subject)
+    subject.close()
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while filler.write(b"x" * 4096):
+            pass
+    subject = open_sqlite(in_reactor, path)
+    assert len(subject.read("k0")) == 1
+    subject.delete("k0")
+    assert subject.read("k0") == []
+    subject.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_files_that_are_taken_away_are_noticed(in_reactor: InReactor, tmp_path: Path, how: str) -> None:
+    """What is written into a file without a name is gone when the process ends: it must not be acknowledged."""
+    path = tmp_path / "x.sqlite"
+    subject = open_sqlite(in_reactor, path)
+    subject.push()
+    in_reactor(subject.store.ping)
+    with logged() as lines:
+        if how == "replaced":
+            shutil.copy(path, tmp_path / "y.sqlite")
+            os.replace(tmp_path / "y.sqlite", path)
+        else:
+            path.unlink()
+        for _ in range(3):
+            with pytest.raises(UnavailableError, match=how):
+                subject.push()
+            with pytest.raises(UnavailableError, match=how):
+                in_reactor(subject.store.ping)
+        assert len(lines) == 1
+    subject.close()
+
+
+def test_a_token_is_found_among_many(in_reactor: InReactor, tmp_path: Path) -> None:
+    """Guessing must not cost more than the guess: the tokens of a key are bounded, and one is looked for by itself."""
+    subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
+    ends = int(time.time()) + 1000
+    for number in range(MOST_TOKENS + 20):
+        subject.create_token("k", b"%d" % number, ends + number)
+    assert len(subject.tokens("k")) == MOST_TOKENS
+    assert subject.store.numbers["sqlite"].counters.dropped_tokens == 20
+    assert not subject.check_token("k", b"19").valid
+    assert subject.check_token("k", b"20").valid
+    statements: list[str] = []
+    store: Any = subject.store
+    in_reactor(store._logs._connection.set_trace_callback, statements.append)
+    assert subject.check_token("k", b"wrong") == (True, False)
+    in_reactor(store._logs._connection.set_trace_callback, None)
+    plan = store._logs._connection.execute(f"EXPLAIN QUERY PLAN {statements[0]}").fetchall()
+    assert not any("SCAN tokens" in row[-1] or "SCAN messages" in row[-1] for row in plan)
+    subject.close()
+
+
+def test_an_id_may_have_any_character(in_reactor: InReactor, tmp_path: Path) -> None:
+    path = tmp_path / "x.sqlite"
+    subject = open_sqlite(in_reactor, path)
+    first = subject.push(id="a\0b", body=b"1")
+    other = subject.push(id="a\0c", body=b"2")
+    assert not other.repeat
+    assert subject.push(id="a\0b").repeat
+    assert subject.bodies() == [b"1", b"2"]
+    subject.close()
+    subject = open_sqlite(in_reactor, path)
+    again = subject.push(id="a\0b")
+    assert (again.repeat, again.mid) == (True, first.mid)
+    assert not subject.push(id="a").repeat
+    subject.close()
