@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,9 +24,15 @@ from gopush.rpc.coordination import Coordination
 from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteMessage, serve_message
+from gopush.rpc.registration import OtherStoreError, check_store
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
 from gopush.stat import Statistics
+
+LOOK_SECONDS = 1.0
+OTHER_STORE_LOOKS = 12
+"""How often a node sees that the others have other data before it believes that they are no longer the same cluster's:
+a store that was emptied is told by each of them, within some seconds."""
 
 LINGER_SECONDS = 1.0
 LEAVE_SECONDS = 3.5
@@ -55,6 +62,10 @@ class MessageNode(MultiService):
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
+        self._other: StartError | None = None
+        self._looks = 0
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self._message, self.statistics)
@@ -73,9 +84,53 @@ class MessageNode(MultiService):
     async def _register(self) -> None:
         await self._message.start()
         self._coordination.start()
-        await self._coordination.register_message(self.info)
+        for _ in range(OTHER_STORE_LOOKS):
+            self.info = self._member.info = self._member.info._replace(store=self._message.identity)
+            try:
+                await self._coordination.register_message(self.info)
+            except OtherStoreError as other:
+                if not self.info.stores:
+                    raise
+                self._other = other
+                await deferLater(self._reactor, LOOK_SECONDS, lambda: None)
+            else:
+                self._other = None
+                self._looking.start(LOOK_SECONDS, now=False)
+                return
+        assert self._other is not None
+        raise self._other
+
+    def _look(self) -> None:
+        """Tell the others which data are behind this node, when that is known or has changed.
+
+        Who learns it after the start gives way to those that had other data before; where a store was emptied, all
+        learn so within some seconds.
+        """
+        store, before = self._message.identity, self._member.info.store
+        if not store or store == before:
+            return
+        if not before and (other := self._differs(store)) is not None:
+            self._looks += 1
+            if self._looks >= OTHER_STORE_LOOKS:
+                self._looking.stop()
+                give_up(self._reactor, other)
+            return
+        self._looks = 0
+        self._member.tell_store(store)
+
+    def _differs(self, store: str) -> StartError | None:
+        mine = self._member.info._replace(store=store)
+        try:
+            for info in self._coordination.view.messages:
+                if info.id != mine.id:
+                    check_store(mine, info)
+        except OtherStoreError as other:
+            return other
+        return None
 
     async def _leave(self) -> None:
+        if self._looking.running:
+            self._looking.stop()
         await self._member.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
             log.warn("leaving although others still call")

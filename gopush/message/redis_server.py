@@ -155,7 +155,7 @@ class RedisServer:
         return self._touch().addCallbacks(lambda _: None, lambda _: None)
 
     def _touch(self) -> Deferred[None]:
-        arguments = [self._prefix, self.identity or uuid4().hex, IDENTITY_SECONDS]
+        arguments = [self._prefix, uuid4().hex, IDENTITY_SECONDS]
         return self._write(_TOUCH, arguments).addCallbacks(self._touched, self._not_touched)
 
     def _touched(self, answer: bytes) -> None:
@@ -165,6 +165,8 @@ class RedisServer:
             self._replication.reached(now)
         self._troubles.end("replicas")
         self._troubles.end("appends", calm=True)
+        if self.identity and identity != self.identity:
+            self._log.warn("Redis {name}: what it held is gone; it begins anew", name=self.name)
         self.identity = identity
 
     def _not_touched(self, failure: Failure) -> Failure:

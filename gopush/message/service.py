@@ -39,6 +39,11 @@ class Message:
         self._purging = LoopingCall(self._purge)
         self._purging.clock = cast(Any, clock)
 
+    @property
+    def identity(self) -> str:
+        """See Store."""
+        return self._store.identity
+
     async def start(self) -> None:
         """Open the store. Fails with StartError where it can never work."""
         await self._store.start()

@@ -78,6 +78,10 @@ class Member:
         log.info("an administrator {verb} this process", verb="drains" if draining else "takes back", draining=draining)
         return self._announce(draining=draining)
 
+    def tell_store(self, store: str) -> Deferred[None]:
+        """The data behind this message node are these."""
+        return self._announce(store=store)
+
     def leave(self) -> Deferred[None]:
         """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
         self.info = self.info._replace(draining=True)

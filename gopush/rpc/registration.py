@@ -34,6 +34,10 @@ class Seen(NamedTuple):
     contested: bool = False
 
 
+class OtherStoreError(StartError):
+    """A message node whose data are not those of the others."""
+
+
 def check_stores(entries: list[Entry], wish: Wish) -> None:
     """Raise StartError where a message node that is new here has other stores than those that live."""
     if wish.comet or not wish.new:
@@ -45,6 +49,24 @@ def check_stores(entries: list[Entry], wish: Wish) -> None:
                 f"this node's list of stores, {_named(mine)}, differs from that of the live message node "
                 f"{entry.info.id}, {_named(entry.info.stores)}: all must have the same"
             )
+        if not entry.comet and entry.info.id != wish.info.id:
+            check_store(wish.info, entry.info)
+
+
+def check_store(mine: NodeInfo, other: NodeInfo) -> None:
+    """Raise OtherStoreError where two message nodes, whose lists of stores are the same, keep other data."""
+    if not mine.store or mine.store == other.store:
+        return
+    if not mine.stores:
+        raise OtherStoreError(
+            "this node keeps messages in a store of its own ([storage] type is sqlite or memory), and the message "
+            f"node {other.id} lives: a cluster has one such node, or nodes that share Redis servers"
+        )
+    if other.store:
+        raise OtherStoreError(
+            f"the Redis servers of this node hold other data than those of the live message node {other.id}, which "
+            "bear the same names: [redis] source leads to other servers, or prefix is another"
+        )
 
 
 def _named(stores: tuple[tuple[str, int], ...]) -> str:

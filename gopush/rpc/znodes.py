@@ -22,6 +22,8 @@ def message_data(info: NodeInfo) -> bytes:
     data: dict[str, Any] = {"rpc": info.rpc, "weight": info.weight}
     if info.stores:
         data["stores"] = dict(info.stores)
+    if info.store:
+        data["store"] = info.store
     return _json(data | _state(info))
 
 
@@ -51,7 +53,10 @@ def read_message(name: str, data: bytes) -> NodeInfo:
     rpc = _addresses(fields, "rpc", at_least=1)
     named = tuple(sorted((store, _weight(weight)) for store, weight in stores.items()))
     weight, draining = _weight(fields.get("weight", 1)), fields.get("draining") is True
-    return NodeInfo(rpc[0], _sequence(name), rpc, weight=weight, stores=named, draining=draining)
+    store = fields.get("store", "")
+    if not isinstance(store, str):
+        raise ValueError("store is no text")
+    return NodeInfo(rpc[0], _sequence(name), rpc, weight=weight, stores=named, draining=draining, store=store)
 
 
 def _state(info: NodeInfo) -> dict[str, Any]:
