@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gopush.errors import ParameterError
 from gopush.http.request import Form
-from gopush.rpc.model import MAX_ID_BYTES, MAX_INT64, is_key
+from gopush.rpc.model import MAX_ID_BYTES, MAX_INT64, is_key, is_plain
 
 _DIGITS = len(str(MAX_INT64))
 
@@ -34,12 +34,7 @@ def cursor(form: Form, name: str) -> int:
 
 
 def push_id(value: object) -> str:
-    """What tells a push from others of its key: 1 to 255 bytes of UTF-8."""
-    if isinstance(value, str) and value:
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError:
-            raise ParameterError("the id is not UTF-8") from None
-        if size <= MAX_ID_BYTES:
-            return value
-    raise ParameterError(f"no id of at most {MAX_ID_BYTES} bytes")
+    """What tells a push from others of its key: 1 to 255 bytes of UTF-8 without control characters."""
+    if isinstance(value, str) and value and is_plain(value) and len(value.encode()) <= MAX_ID_BYTES:
+        return value
+    raise ParameterError(f"no id of at most {MAX_ID_BYTES} bytes without control characters")

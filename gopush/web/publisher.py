@@ -103,7 +103,9 @@ class Publisher:
         self.push([wish for wish, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
 
     def _made(self, wishes: Sequence[Wish], now: float) -> list[Push]:
-        deadline, dedupe, own_id = now + self._deadline, ceil(self._settings.dedupe), self._own_ids.take
+        deadline, own_id = now + self._deadline, self._own_ids.take
+        # Our own attempts bear the id too: a store whose clock is behind takes them for longer than the deadline.
+        dedupe = ceil(max(self._settings.dedupe, 2 * self._deadline))
         return [
             Push(key, body, expire, own_id(key), 0, deadline)
             if push_id is None

@@ -27,7 +27,12 @@ class HttpSettings:
     body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
     multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
     dedupe: float = option(
-        "push", "dedupe", "60s", duration, "how long a publisher's id is remembered at least", live=True
+        "push",
+        "dedupe",
+        "60s",
+        duration,
+        "how long a publisher's id is remembered at least; never less than twice [rpc] deadline",
+        live=True,
     )
     key_rate: int = option(
         "push",

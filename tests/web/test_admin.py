@@ -101,6 +101,29 @@ def test_an_id_has_at_most_255_bytes(world: World) -> None:
     assert world.post(f"{PUSH}?key=x&expire=1&id=%ff", "1").body == PARAMETER
 
 
+@pytest.mark.parametrize("char", ["\0", "\x01", "\t", "\n", "\r", "\x7f", "\x85", "\u2028"])
+def test_an_id_has_no_control_characters(world: World, char: str) -> None:
+    """SQLite ended an id at U+0000: a new message was taken for a repeat, and never stored."""
+    wrong = f"a{char}b"
+    assert world.post(PUSH, "1", key="x", expire="1", id=wrong).body == PARAMETER
+    assert world.post(MANY, '{"m":"1","k":"a,b"}', expire="1", id=wrong).body == PARAMETER
+    if char not in "\r\n":
+        refused = world.post(PUSH, "1", f"Idempotency-Key: {wrong}\r\n", key="x", expire="1")
+        assert (refused.status, refused.body) == (200, PARAMETER) or refused.status == 400
+    line = json.dumps({"k": "x", "m": 1, "expire": 1, "id": wrong})
+    assert world.post("/1/admin/push/bulk", line).body == b'{"ret":65534}\n'
+    assert world.comets.pushes == []
+
+
+@pytest.mark.parametrize("dedupe", [0.0, 0.5, 3.0])
+def test_an_id_is_remembered_for_longer_than_its_push_may_be_stored(make_world: MakeWorld, dedupe: float) -> None:
+    """Else a second attempt of web's own, within the deadline, stores it once more."""
+    world = make_world(dedupe=dedupe)
+    assert world.post(PUSH, "1", key="x", expire="1", id="i").body == OK
+    (push,) = world.comets.pushes
+    assert push.dedupe >= push.deadline - NOW > 0
+
+
 def test_without_an_id_each_push_gets_one_of_its_own(world: World, make_world: MakeWorld) -> None:
     other = make_world()
     for _ in range(3):
