@@ -96,6 +96,10 @@ class HashRing:
         index = bisect_left(self._points, at << _NODE_BITS)
         return self._names[self._points[index if index < len(self._points) else 0] & _NODE]
 
+    def look_ups(self, budget: int) -> int:
+        """How many keys may be looked for at the cost of `budget` points looked at, about 4 us each; one at least."""
+        return budget if self.merged else max(1, budget // len(self._each))
+
     @property
     def merged(self) -> bool:
         """Whether merge() has nothing left to do."""

@@ -20,6 +20,9 @@ TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
 SWEPT_PER_SECOND = 10_000
 SESSION_SECONDS = 30.0
+LOOKED_AT = 1000
+"""Points of a ring, or channels where fewer are, that are looked at in a turn after a change of the view."""
+
 MOVE_SECONDS = 1.0
 MOVE_STEPS = 20
 
@@ -40,6 +43,7 @@ class Upkeep:
         self.leaving = False
         """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
+        self._looking: Any = None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = cast(Any, clock)
         coordination.watch(self._view_changed)
@@ -94,12 +98,23 @@ class Upkeep:
         else:
             log.info("no longer cut off: subscribers are let in again")
 
-    def _view_changed(self, _: View) -> None:
+    def _view_changed(self, view: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
-        channels = [channel for channel in self._comet.channels.values() if not self._comet.owns(channel.key)]
-        if not self.leaving and (count := sum(channel.subscribers for channel in channels)):
+        if self._looking is not None and self._looking.active():
+            self._looking.cancel()
+        self._look_for_moved(view, iter(list(self._comet.channels.values())), [])
+
+    def _look_for_moved(self, view: View, left: Iterator[Channel], moved: list[Channel]) -> None:
+        """Go on with a slice of the channels: owners of many keys are not found in one turn."""
+        budget = view.ring.look_ups(LOOKED_AT)
+        due = list(islice(left, budget))
+        moved += [channel for channel in due if not self._comet.owns(channel.key)]
+        if len(due) == budget:
+            self._looking = self._clock.callLater(0, self._look_for_moved, view, left, moved)
+            return
+        if not self.leaving and (count := sum(channel.subscribers for channel in moved)):
             log.info("{count} subscribers move: their keys are those of other comets now", count=count)
-        self._spread(channels)
+        self._spread(moved)
 
     def move_all(self) -> None:
         """This comet leaves: close all subscribers, spread over a second."""

@@ -280,7 +280,10 @@ class ZooKeeperCoordination:
             changes=view.changes(before),
         )
         for watcher in self._watchers:
-            watcher(view)
+            try:
+                watcher(view)
+            except Exception:
+                log.failure("a part of this process could not take the view")
 
     def _settle_at(self, due: float | None) -> None:
         if self._settling is not None and self._settling.active():

@@ -167,6 +167,26 @@ def test_subscribers_whose_key_moves_are_told_and_closed_spread_over_a_second() 
     assert world.comet.channels == {}
 
 
+def test_a_change_of_the_view_looks_at_few_channels_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All whose key moves are closed all the same."""
+    world = World()
+    world.upkeep()
+    wires = [world.subscribe(key=f"k{i}")[1] for i in range(2500)]
+    asked: list[str] = []
+    owner = View.owner
+
+    def counted(view: View, key: str) -> NodeInfo | None:
+        asked.append(key)
+        return owner(view, key)
+
+    monkeypatch.setattr(View, "owner", counted)
+    elsewhere(world)
+    assert len(asked) <= 1000
+    world.wait(2)
+    assert set(asked) == {f"k{i}" for i in range(2500)}
+    assert all(wire.closed for wire in wires)
+
+
 def test_subscribers_whose_key_stays_are_left_alone() -> None:
     world = World()
     world.upkeep()
