@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
@@ -33,6 +33,8 @@ from gopush.rpc.tokens import signed_tokens
 from gopush.timers import NO_SLOT, Wheel
 
 CURSOR_AHEAD_SECONDS = 60
+DOUBT_SECONDS = 4.5
+"""What was refused may be stored until its deadline: then, and not later, its log is compared once more."""
 
 
 class Comet:
@@ -59,6 +61,8 @@ class Comet:
         self._messages = messages
         self._comets = comets
         self._unkept = Unkept()
+        self._doubts = False
+        self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
         self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept, self.guard)
         self.cut_off = CutOff(clock, coordination, messages)
@@ -203,8 +207,24 @@ class Comet:
     def _not_appended(self, batch: _Batch, places: Sequence[int]) -> None:
         self.counters.messages_failed += len(places)
         batch.answer(places, [Pushed(RET_INTERNAL, 0)] * len(places))
-        # They may have been stored all the same: nobody knows, so the logs are compared.
-        channels = map(self.channels.get, dict.fromkeys(batch.pushes[place].key for place in places))
+        # They may have been stored all the same, or will be until their deadline: the logs are compared.
+        keys = {key: None for place in places if (key := batch.pushes[place].key) in self.channels}
+        self._sweep(keys)
+        if keys and not self._doubts:
+            self._doubts = True
+            self._clock.callLater(DOUBT_SECONDS, self._look_again, {})
+        self._doubtful.update(keys)
+
+    def _look_again(self, keys: dict[str, None]) -> None:
+        """Compare these logs once more: none of their pushes is stored any later. Then those that came since."""
+        self._sweep(keys)
+        doubtful, self._doubtful = self._doubtful, {}
+        self._doubts = bool(doubtful)
+        if doubtful:
+            self._clock.callLater(DOUBT_SECONDS, self._look_again, doubtful)
+
+    def _sweep(self, keys: Iterable[str]) -> None:
+        channels = map(self.channels.get, keys)
         self.delivery.sweep([channel for channel in channels if channel is not None])
 
     def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:

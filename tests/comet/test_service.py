@@ -90,6 +90,22 @@ def test_a_push_that_was_stored_though_its_answer_was_lost_is_delivered() -> Non
     assert wire.out == H + frame(message.mid, b"1")
 
 
+def test_a_push_that_is_stored_after_its_refusal_is_delivered_soon() -> None:
+    """A store or a message node that hung takes it until the deadline: the log is compared once more after that."""
+    world = World()
+    _, wire = world.subscribe()
+    world.node.hold = ("append",)
+    answer = result(world.comet.push([push(world)]))
+    world.wait(2.5)
+    assert answer == [[Pushed(RET_INTERNAL, 0)]]
+    late = append(world, b"1")
+    world.wait(10)
+    assert wire.out == H + frame(late.mid, b"1")
+    heads = world.node.count("heads")
+    world.wait(12)
+    assert world.node.count("heads") == heads  # once is enough
+
+
 def test_a_repeat_gives_the_first_mid_and_is_delivered_once() -> None:
     """Delivery rule 6."""
     world = World()

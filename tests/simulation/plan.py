@@ -157,7 +157,7 @@ def _strand(world: World, random: Random) -> None:
 
 
 def _store_fails(world: World, random: Random) -> None:
-    world.break_store(random.choice(("fails", "hangs")), random.choice((0.3, 1.2, 3.0)))
+    world.break_store(random.choice(("fails", "hangs", "lags")), random.choice((0.3, 1.2, 3.0)))
 
 
 def _store_loses(world: World, random: Random) -> None:

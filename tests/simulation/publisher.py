@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
-from gopush.errors import RET_OK
+from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.rpc.model import Pushed
 from gopush.web.publisher import Wish
+from tests.simulation.history import Record
 from tests.simulation.process import RPC, WebProcess
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 EPSILON_SECONDS = 0.05
+LATE_SECONDS = 10.0
 STEADY_SECONDS = 2.5
 PATIENCE_SECONDS = RPC.push_deadline + 2.0
 
@@ -102,6 +105,27 @@ class Publishers:
         for number, size in enumerate(groups):
             self._world.clock.after(number * pause, bulk.send, first, first + size, self._answered, owner=web)
             first += size
+
+    def check(self) -> None:
+        """At the end: what was stored after its refusal, until its deadline, came soon to who was there."""
+        world = self._world
+        for attempt in self.attempts:
+            if attempt.ret != RET_INTERNAL or attempt.answered is None or len(world.comet_addresses) > 1:
+                continue  # of several comets the one that was asked may not have the subscribers
+            for record in world.history.of(attempt.key).records:
+                if record.push.body == attempt.body and record.kept and record.time > attempt.answered:
+                    self._check_late(attempt, record)
+
+    def _check_late(self, attempt: Attempt, record: Record) -> None:
+        world = self._world
+        due = max(record.time, world.healed_at) + LATE_SECONDS
+        if due > world.clock.now or record.gone <= due:
+            return
+        for subscriber in world.subscribers:
+            was_there = any((one.accepted or inf) < record.time for one in subscriber.connections)
+            owed = was_there and not subscriber.gone and subscriber.key == attempt.key
+            if owed and subscriber.got.get(record.mid, inf) > due:
+                self._violated(5, attempt, f"was refused, stored at {record.time:.3f}, and comes late")
 
     def _send(self, attempt: Attempt) -> None:
         web = self._world.some_web()

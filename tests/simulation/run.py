@@ -73,6 +73,7 @@ def _play(world: World, steps: list[tuple[float, plan.Action]]) -> None:
             world.publishers.push(key, expire)
     clock.run_until(clock.now + 2.0)
     _settle(world)
+    world.publishers.check()
     checks.check_subscribers(world)
     checks.check_store(world)
     _say_farewell(world)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class SharedStore:
-    """A real MemoryStore, watched. `page`: messages in a page at most. `down`: "fails" or "hangs"; "": neither."""
+    """A real MemoryStore, watched. `page`: messages in a page at most. `down`: "fails", "hangs" or "lags" (it does
+    what it was asked to meanwhile as soon as it is back); "": neither."""
 
     shards: tuple[tuple[str, int], ...] = ()
     identity = "simulated"
@@ -27,7 +28,8 @@ class SharedStore:
     def __init__(self, world: World, store: int, page: int) -> None:
         self.time = StoreTime()
         self.history = History(world, store)
-        self.down = ""
+        self._down = ""
+        self._lagging: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self._world = world
         self._page = page
         self._inner = MemoryStore(StoreSettings(store=store), self.now)
@@ -36,6 +38,18 @@ class SharedStore:
 
     def now(self) -> float:
         return self.time.at(self._world.clock.now)
+
+    @property
+    def down(self) -> str:
+        return self._down
+
+    @down.setter
+    def down(self, down: str) -> None:
+        self._down = down
+        if not down:
+            lagging, self._lagging = self._lagging, []
+            for call, done in lagging:
+                done.callback(call())
 
     def save(self) -> None:
         """What comes from now on may be lost."""
@@ -112,6 +126,10 @@ class SharedStore:
     def _reached(self, call: Callable[[], Any]) -> Deferred[Any]:
         if self.down == "hangs":
             return Deferred()
+        if self.down == "lags":
+            lags: Deferred[Any] = Deferred()
+            self._lagging.append((call, lags))
+            return lags
         if self.down:
             return fail(UnavailableError("the store is down"))
         return succeed(call())

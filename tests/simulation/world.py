@@ -32,6 +32,7 @@ class World:
         self.troubles: list[list[float]] = []
         self.first_mid = mid_at(EPOCH)
         self.healed = False
+        self.healed_at = 0.0
         self.connections = 0
         self._rough_until = -inf
         self.network = Network(self)
@@ -219,6 +220,7 @@ class World:
         """All troubles end: who hangs goes on, who is dead is started, everybody hears of it."""
         self.note("heals")
         self.healed = True
+        self.healed_at = self.clock.now
         self.network.heal()
         self.store.down = ""
         for process in list(self.processes.values()):

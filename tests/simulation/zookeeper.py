@@ -87,6 +87,8 @@ class ZooKeeper:
     def mislead(self, process: Process, duration: float) -> None:
         """A process takes one comet for the only one for a while: its view is late, or early."""
         view = process.coordination.view
+        if not view.comets:
+            return
         comet = self._world.random.choice(view.comets)
         process.coordination.adopt(view_of((comet,), view.messages))
         self._world.note("sees only", process.address, comet.id)
