@@ -26,6 +26,7 @@ from gopush.rpc.member import Member
 from gopush.rpc.messages import Messages
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
+from gopush.rpc.reachability import Reachability
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
 from gopush.rpc.stat import show_lanes
@@ -96,6 +97,10 @@ class CometNode(MultiService):
             lambda info: RemoteComet(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
             partial(give_up, reactor),
         )
+        self._reachability = Reachability(
+            reactor, RemoteComet(reactor, self._info, settings.rpc), settings.rpc.call_timeout
+        )
+        self._upkeep.reachability = self._reachability
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self.comet, self.statistics)
@@ -118,6 +123,7 @@ class CometNode(MultiService):
         self._upkeep.start()
         self._coordination.start()
         self._coordination.register_comet(self._info).addErrback(self._unregistered)
+        self._reachability.start()
 
     def stopService(self) -> Deferred[None]:
         """Leave the ring, move the subscribers, answer until nobody calls any more, and only then stop listening."""
@@ -133,6 +139,7 @@ class CometNode(MultiService):
         ):
             log.warn("leaving although others still call")
         self._upkeep.stop()
+        self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._comets.stop()
         self._messages.stop()
@@ -141,6 +148,7 @@ class CometNode(MultiService):
     async def _check(self) -> None:
         if not self._coordination.view.knows(self._info.id):
             raise UnavailableError("this comet is not registered")
+        self._reachability.check()
         await self._messages.ping()
 
     def _unregistered(self, failure: Any) -> None:

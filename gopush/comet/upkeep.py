@@ -15,6 +15,7 @@ from gopush.comet.channel import Channel
 from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.rpc.coordination import Coordination, View
+from gopush.rpc.reachability import Reachability
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
@@ -40,6 +41,8 @@ class Upkeep:
         self._clock = clock
         self._comet = comet
         self._coordination = coordination
+        self.reachability: Reachability | None = None
+        """Whether others can call this comet; None: there are no others."""
         self.leaving = False
         """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
@@ -77,8 +80,8 @@ class Upkeep:
         self._sweep()
 
     def _sweep(self) -> None:
-        """Go on with the slow walk over the channels; a quick one while nobody tells of new owners."""
-        blind = not self._coordination.connected
+        """Go on with the slow walk over the channels; a quick one while nobody tells of new owners, or messages."""
+        blind = not self._coordination.connected or (self.reachability is not None and self.reachability.lost)
         interval = BLIND_SWEEP_SECONDS if blind else self._comet.settings.sweep
         share = int(len(self._comet.channels) * TICK_SECONDS / interval) + 1
         due = list(islice(self._walk, min(share, int(SWEPT_PER_SECOND * TICK_SECONDS))))

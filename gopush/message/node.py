@@ -24,6 +24,7 @@ from gopush.rpc.coordination import Coordination
 from gopush.rpc.member import Member
 from gopush.rpc.model import NodeInfo
 from gopush.rpc.pb import RemoteMessage, serve_message
+from gopush.rpc.reachability import Reachability
 from gopush.rpc.registration import OtherStoreError, check_store
 from gopush.rpc.secure import secured
 from gopush.rpc.stat import show as show_view
@@ -66,6 +67,8 @@ class MessageNode(MultiService):
         self._looks = 0
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
+        itself = RemoteMessage(reactor, self.info, settings.rpc)
+        self._reachability = Reachability(reactor, itself, settings.rpc.call_timeout)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self._message, self.statistics)
@@ -96,6 +99,7 @@ class MessageNode(MultiService):
             else:
                 self._other = None
                 self._looking.start(LOOK_SECONDS, now=False)
+                self._reachability.start()
                 return
         assert self._other is not None
         raise self._other
@@ -134,6 +138,7 @@ class MessageNode(MultiService):
         await self._member.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
             log.warn("leaving although others still call")
+        self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()
         await self._coordination.stop()
@@ -141,6 +146,7 @@ class MessageNode(MultiService):
     async def _check(self) -> None:
         if not self._coordination.view.knows(self.info.id):
             raise UnavailableError("this message node is not registered")
+        self._reachability.check()
         await self._message.ping()
 
     def _failed(self, failure: Failure) -> None:

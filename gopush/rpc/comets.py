@@ -17,6 +17,7 @@ from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.counters import LaneNumbers
 from gopush.rpc.entry import Entry
+from gopush.rpc.forwards import Forwards
 from gopush.rpc.model import NodeInfo, Notice, Push, Pushed, Slow
 from gopush.rpc.peer import Call, Peer
 from gopush.rpc.peers import Peers
@@ -56,6 +57,7 @@ class Comets:
         self._now = now
         self._coordination = coordination
         self._peers = Peers(clock, connect, self._owner_first, settings)
+        self._forwards = Forwards(clock, self._peers.live, self.notice, self.lanes.counters)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
 
@@ -79,9 +81,9 @@ class Comets:
         self._peers.send(self._push, Entry(keys, pushes, _size, until, partial(self._pushed, answered)))
 
     def notice(self, name: str, notice: Notice) -> None:
-        """Tell the comet `name` of a message. Best effort: its subscribers' gap check and sweep repair a loss."""
+        """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
         told = self._peers.call_peer(self._notice, name, notice, OVERHEAD_BYTES + len(notice.body or b""))
-        told.addErrback(lambda _: None)  # Peers has said that this comet does not answer
+        told.addErrback(lambda _: self._forwards.keep(name, notice))
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""

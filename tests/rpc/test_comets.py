@@ -371,6 +371,44 @@ def test_a_notice_to_a_comet_that_is_gone_is_no_trouble() -> None:
     World().client.notice("c9", Notice("k", 16, 0, None, 1))
 
 
+def test_a_comet_that_could_not_be_told_is_told_again_when_it_answers() -> None:
+    """That the log has grown: it reads the rest. One forward for a key is enough."""
+    world = World()
+    comet = world.comets["c2"]
+    comet.mode, comet.reaches = "down", False
+    for mid in (16, 32):
+        world.client.notice("c2", Notice(world.key, mid, mid - 16, b"1", 1))
+    world.client.notice("c2", Notice("other", 16, 0, b"2", 1))
+    world.wait(5)
+    told = len(comet.notices)
+    comet.mode, comet.reaches = "up", True
+    world.wait(3)
+    assert comet.notices[told:] == [Notice(world.key, 32, 16, None, 1), Notice("other", 16, 0, None, 1)]
+    world.wait(5)
+    assert len(comet.notices) == told + 2
+
+
+def test_what_is_kept_for_a_comet_is_bounded_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gopush.rpc.forwards.MOST_KEYS", 5)
+    world = World()
+    comet = world.comets["c2"]
+    comet.mode, comet.reaches = "down", False
+    for number in range(20):
+        world.client.notice("c2", Notice(f"k{number}", 16, 0, None, 1))
+    world.wait(2)
+    view = world.coordination.view
+    told = len(comet.notices)
+    comet.mode, comet.reaches = "up", True
+    world.wait(3)
+    assert len(comet.notices) == told + 5
+    comet.mode, comet.reaches = "down", False
+    world.client.notice("c2", Notice("k", 16, 0, None, 1))
+    world.wait(1)
+    world.coordination.adopt(View([info for info in view.comets if info.id != "c2"]))
+    world.wait(3)
+    assert not world.clock.getDelayedCalls()
+
+
 # --- closing ---
 
 
