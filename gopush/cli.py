@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -48,8 +48,8 @@ ROLES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of `arguments` (None: the process's own); answers the exit status, unless it is interrupted."""
-    asked = _parse(arguments)
     try:
+        asked = _parse(arguments)
         asked.run(asked)
         return 0
     except BrokenPipeError:
@@ -66,11 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
-    try:
-        asked, unknown = parser.parse_known_args(arguments)
-    except SystemExit:
-        _flush()  # what --version and --help have printed
-        raise
+    with _writing():
+        try:
+            asked, unknown = parser.parse_known_args(arguments)
+        except SystemExit:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what --version and --help have printed
+            raise
     if unknown:
         parser.error("unknown arguments")  # not which ones: one may be a token whose option is misspelt
     for name, value in vars(asked).items():
@@ -334,7 +336,10 @@ def _settings(role: str) -> type[Any]:
 def _stdin() -> bytes:
     if sys.stdin is None:
         raise ParameterError("stdin is closed")
-    return sys.stdin.buffer.read()
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as wrong:
+        raise ParameterError(f"stdin cannot be read: {wrong.strerror}") from None
 
 
 def _check_stdout() -> None:
@@ -346,25 +351,20 @@ def _print(words: object, end: str = "\n") -> None:
     """Write words, or bytes as they are. Raises OutputError, and BrokenPipeError where nobody reads any more."""
     _check_stdout()
     content = words if isinstance(words, bytes) else str(words).encode(errors="surrogateescape")
-    try:
+    with _writing():
         sys.stdout.buffer.write(content + end.encode())
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as wrong:
         _drop_stdout()
         raise OutputError(f"stdout cannot be written: {wrong.strerror}") from None
-
-
-def _flush() -> None:
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as wrong:
-        _drop_stdout()
-        if not isinstance(wrong, BrokenPipeError):
-            _tell(f"stdout cannot be written: {wrong.strerror}")
-            raise SystemExit(FAILED) from None
 
 
 def _drop_stdout() -> None:

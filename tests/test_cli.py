@@ -302,6 +302,12 @@ class Web(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.answer)
 
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
     def log_message(self, format: str, *words: object) -> None:
         pass
 
@@ -345,6 +351,21 @@ def test_a_push_whose_mid_is_not_told_is_stored_all_the_same(web: Any, answer: b
     web.RequestHandlerClass.answer = answer
     ended = run("push", "key", "1", "--mid", "--admin", f"127.0.0.1:{web.server_port}")
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["history", "key", "--web"], ["sub", "key", "--once", "--web"], ["nodes", "--admin"], ["drain", "a", "--admin"]],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize(
+    "answer", [b'{"ret":0}', b'{"ret":0,"data":{"msgs":["', b'{"ret":0,"data":[1]}', b"[]", b"\xff"]
+)
+def test_what_is_no_answer_of_gopush_is_one_line(web: Any, arguments: list[str], answer: bytes) -> None:
+    web.RequestHandlerClass.answer = answer
+    ended = run(*arguments, f"127.0.0.1:{web.server_port}")
+    assert b"Traceback" not in ended.stderr
+    assert ended.stderr.count(b"\n") == (ended.returncode == 1)
 
 
 @pytest.mark.parametrize("shell", [">&-", ">/dev/full"])

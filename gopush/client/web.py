@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode
@@ -44,7 +45,8 @@ def _is_port(port: str) -> bool:
 def look_up(web: str, key: str) -> str:
     """The "host:port" of the comet that takes the key's TCP subscribers."""
     answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
-    return str(DECODER.decode(answer)["data"]["server"])
+    with _understood(web):
+        return str(DECODER.decode(answer)["data"]["server"])
 
 
 def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
@@ -52,7 +54,8 @@ def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
     query = {"k": key, "m": str(after)} | ({"t": token} if token else {})
     text = _call(web, "GET", "/1/msg/get", query)
     start = text.find('"msgs":[')
-    return [] if start < 0 else _elements(text, start + len('"msgs":['))
+    with _understood(web):
+        return [] if start < 0 else _elements(text, start + len('"msgs":['))
 
 
 def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int | None:
@@ -71,7 +74,8 @@ def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: 
 def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
     """The processes of the cluster (section 10); numbers as text."""
     answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key))
-    return list(DECODER.decode(answer)["data"]["nodes"])
+    with _understood(admin):
+        return [dict(node) for node in DECODER.decode(answer)["data"]["nodes"]]
 
 
 def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "") -> dict[str, Any]:
@@ -80,13 +84,15 @@ def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "
         answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=authorization(api_key))
     except NoNodeError:
         raise NoNodeError(f"{query['node']} is not registered") from None
-    return dict(DECODER.decode(answer).get("data", {}))
+    with _understood(admin):
+        return dict(DECODER.decode(answer).get("data", {}))
 
 
 def create_token(admin: str, key: str, api_key: str = "") -> str:
     """A token for a subscriber of the key."""
     answer = _call(admin, "POST", "/1/admin/token", {"key": key}, headers=authorization(api_key))
-    return str(DECODER.decode(answer)["data"]["token"])
+    with _understood(admin):
+        return str(DECODER.decode(answer)["data"]["token"])
 
 
 def authorization(api_key: str) -> dict[str, str]:
@@ -117,18 +123,27 @@ def _call(
         try:
             connection.request(method, f"{path}?{urlencode(query)}", body, dict(headers or {}))
             response = connection.getresponse()
-            answer = response.read().decode()
+            with _understood(address):
+                answer = response.read().decode()
         finally:
             connection.close()
         if response.status != 200:
             refused = ParameterError if response.status < 500 else UnavailableError
             raise refused(f"{address} answered {response.status} {response.reason}")
-        _raise_for(address, int(DECODER.decode(answer)["ret"]))
-    except (OSError, HTTPException) as wrong:
+        with _understood(address):
+            _raise_for(address, int(DECODER.decode(answer)["ret"]))
+    except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
         raise UnavailableError(f"{address} cannot be reached: {getattr(wrong, 'strerror', None) or wrong}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UnavailableError(f"{address} answered what gopush does not") from None
     return answer
+
+
+@contextmanager
+def _understood(address: str) -> Iterator[None]:
+    """Around the reading of an answer: what is no answer of gopush is an UnavailableError."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise UnavailableError(f"{address} answered what gopush does not") from None
 
 
 def _raise_for(address: str, ret: int) -> None:

@@ -107,10 +107,6 @@ class Coordination(Protocol):
     view: View
     connected: bool
 
-    @property
-    def away(self) -> bool:
-        """Whether the coordinator could not be reached for longer than a session lasts: others take us for dead."""
-
     def watch(self, watcher: Watcher) -> None:
         """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
 
@@ -144,7 +140,6 @@ class StaticCoordination:
     """The coordination of a cluster that never changes but by its own members: those of the embedded mode."""
 
     connected = True
-    away = False
 
     def __init__(self, view: View | None = None) -> None:
         self.view = view or View()

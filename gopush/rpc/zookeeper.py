@@ -85,11 +85,6 @@ class ZooKeeperCoordination:
         self._up_since = 0.0
         self._said = False
 
-    @property
-    def away(self) -> bool:
-        """See Coordination."""
-        return not self.connected and self._alone() > self._settings.session_timeout
-
     def watch(self, watcher: Watcher) -> None:
         """See Coordination."""
         self._watchers.append(watcher)
@@ -304,15 +299,13 @@ class ZooKeeperCoordination:
             self._refresh()
         if self.connected:
             return
-        if self._alone() > PATIENCE_SECONDS and not self._said:
+        alone = self._reactor.seconds() - self._alone_since
+        if alone > PATIENCE_SECONDS and not self._said:
             self._said = True
             reason = f" ({self._session.wrong})" if self._session.wrong else ""
             log.warn("{name} cannot be reached{reason}; trying on", name=self._name, reason=reason)
-        if self.away:
+        if alone > self._settings.session_timeout:
             self._session.accept_earlier_state()
-
-    def _alone(self) -> float:
-        return float(self._reactor.seconds() - self._alone_since)
 
     def _run(self, job: Callable[[], None]) -> Deferred[None]:
         done = self._worker.run(job)
