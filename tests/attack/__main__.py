@@ -13,13 +13,13 @@ SECONDS = 120.0
 
 def main() -> None:
     """See the module."""
-    print("attack   done        p99 calm  p50     p99 (ms)  lost/received  MiB before/most/after  processor")
+    print("attack        done        p99 calm  p50     p99 (ms)  lost/received  MiB before/most/after  processor")
     for name in sys.argv[1:] or ATTACKS:
-        with Victim(0 if name == "flood" else 256) as victim:
+        with Victim(0 if name == "flood" else 256, "sqlite" if name == "sqlite_tokens" else "memory") as victim:
             found = attack(victim, name, 1, SECONDS)
         memory = "/".join(f"{size / 1024:.0f}" for size in found.memory)
         print(
-            f"{name:8} {found.done:<11} {found.before_p99:<9.1f} {found.p50:<7.1f} {found.p99:<9.1f} "
+            f"{name:13} {found.done:<11} {found.before_p99:<9.1f} {found.p50:<7.1f} {found.p99:<9.1f} "
             f"{found.lost}/{found.received:<12} {memory:22} {found.processor:.0%}",
             flush=True,
         )

@@ -17,10 +17,12 @@ from typing import NamedTuple
 from tests.comet.wire import opening, request
 
 BUSY_KEY = "busy"
+BIG_KEY = "big"
+BIG_MESSAGES = 20
 
 
 class Aim(NamedTuple):
-    """Where and how much. `token` is the one of BUSY_KEY; `end` is on the monotonic clock."""
+    """Where and how much. `token` is the one of the key that is meant; `end` is on the monotonic clock."""
 
     tcp: int
     websocket: int
@@ -137,6 +139,51 @@ async def deaf(aim: Aim) -> int:
     return made
 
 
+async def deaf_resumers(aim: Aim) -> int:
+    """192 connections that resume on a key with large messages, send heartbeats, never read, and come again."""
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            raw = socket.socket()
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            raw.settimeout(10)
+            raw.connect(("127.0.0.1", aim.tcp))
+            raw.sendall(_resume(aim))
+            raw.setblocking(False)
+            made += 1
+            with suppress(OSError):
+                while not aim.over:
+                    await asyncio.sleep(1)
+                    raw.send(b"h")
+            raw.close()
+        return made
+
+    return await _many(int(192 * aim.scale) or 2, one)
+
+
+async def big_resumes(aim: Aim) -> int:
+    """16 devices that resume on a key with large messages, read all of them, and come again."""
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            reader, writer = await asyncio.open_connection("127.0.0.1", aim.tcp, limit=1 << 21)
+            writer.write(_resume(aim))
+            assert await reader.readexactly(4) == b"+h\r\n"
+            for _ in range(BIG_MESSAGES):
+                await reader.readexactly(int((await reader.readuntil(b"\r\n"))[1:]) + 2)
+            made += 1
+            writer.close()
+        return made
+
+    return await _many(int(16 * aim.scale) or 2, one)
+
+
+def _resume(aim: Aim) -> bytes:
+    return request("sub", BIG_KEY, "86400", aim.token, "1", "0")
+
+
 async def tokens(aim: Aim) -> int:
     """100,000 wrong tokens, as fast as they are answered."""
     left = int(100_000 * aim.scale)
@@ -155,8 +202,14 @@ async def tokens(aim: Aim) -> int:
     return await _many(50, one)
 
 
+async def sqlite_tokens(aim: Aim) -> int:
+    """The same at a store on a disk, for a key that has many tokens."""
+    return await tokens(aim)
+
+
 ATTACKS: dict[str, Callable[[Aim], Awaitable[int]]] = {
-    attack.__name__: attack for attack in (silent, slow, flood, frames, deaf, tokens)
+    attack.__name__: attack
+    for attack in (silent, slow, flood, frames, deaf, deaf_resumers, big_resumes, tokens, sqlite_tokens)
 }
 
 

@@ -8,10 +8,12 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.attack.attacks import BUSY_KEY
+from tests.attack.attacks import BIG_KEY, BIG_MESSAGES, BUSY_KEY
 from tests.attack.victim import Honest, Victim
 
 BUSY_BODY = b'"%b"' % (b"x" * 20_000)
+BIG_BODY = b'"%b"' % (b"x" * 400_000)
+MANY_TOKENS = 20
 REST_SECONDS = 8.0
 
 
@@ -31,9 +33,21 @@ class Outcome(NamedTuple):
     log: str
 
 
+def _prepare(victim: Victim, name: str) -> str:
+    """What the attack needs to be there; the token of its key."""
+    if name in ("deaf_resumers", "big_resumes"):
+        for _ in range(BIG_MESSAGES):
+            victim.call("POST", f"/1/admin/push/private?key={BIG_KEY}&expire=3600", BIG_BODY)
+        return victim.token(BIG_KEY)
+    if name == "sqlite_tokens":
+        for _ in range(MANY_TOKENS):
+            victim.token(BUSY_KEY)
+    return victim.token(BUSY_KEY)
+
+
 def attack(victim: Victim, name: str, scale: float, seconds: float, honest: int = 100) -> Outcome:
     """Attack for so long at most."""
-    token = victim.token(BUSY_KEY)
+    token = _prepare(victim, name)
     calm = Honest(victim, honest)
     quiet_until = time.monotonic() + min(5.0, seconds)
     asyncio.run(calm.run(lambda: time.monotonic() > quiet_until))

@@ -20,9 +20,15 @@ def victim() -> Iterator[Victim]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def on_disk() -> Iterator[Victim]:
+    with Victim(storage="sqlite") as started:
+        yield started
+
+
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_honest_are_served_and_memory_comes_back(victim: Victim, name: str) -> None:
-    found = attack(victim, name, 0.02, 1.5, honest=20)
+def test_the_honest_are_served_and_memory_comes_back(victim: Victim, on_disk: Victim, name: str) -> None:
+    found = attack(on_disk if name == "sqlite_tokens" else victim, name, 0.02, 1.5, honest=20)
     assert found.done
     assert found.lost == 0
     assert found.received

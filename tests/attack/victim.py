@@ -27,9 +27,9 @@ TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 
 
 class Victim:
-    """`twistd gopush` with `auth` on and a store in memory."""
+    """`twistd gopush` with `auth` on."""
 
-    def __init__(self, rcvbuf: int = 256) -> None:
+    def __init__(self, rcvbuf: int = 256, storage: str = "memory") -> None:
         """`rcvbuf`: that of its clients' connections, which alone holds a flood down to some KB a second; 0: large."""
         self.tcp, self.websocket, self.web, self.admin, self.stat = (free_port() for _ in range(5))
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-attack-"))
@@ -37,7 +37,8 @@ class Victim:
             f"[base]\ntcp.bind = localhost:{self.tcp}\nwebsocket.bind = localhost:{self.websocket}\n"
             f"http.bind = localhost:{self.web}\nadmin.bind = localhost:{self.admin}\n"
             f"stat.bind = localhost:{self.stat}\n"
-            f"[tcp]\nrcvbuf.size = {rcvbuf}\n[channel]\nauth = yes\n[storage]\ntype = memory\n"
+            f"[tcp]\nrcvbuf.size = {rcvbuf}\n[channel]\nauth = yes\nmaxsubscriber = 500\n"
+            f"[storage]\ntype = {storage}\n[sqlite]\npath = {self.directory / 'gopush.sqlite'}\n"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
