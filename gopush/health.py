@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 
 from gopush.clock import Clock, within
 from gopush.errors import UnavailableError
-from gopush.http.request import Request
-from gopush.http.response import Response
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.response import Response
+from gopush.net.routes import Route, Routes
 
 JSON = "application/json;charset=utf-8"
 CHECK_SECONDS = 1.0

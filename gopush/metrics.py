@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from gopush.distribution import Distribution
-from gopush.http.request import Request
-from gopush.http.response import Response
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.response import Response
+from gopush.net.routes import Route, Routes
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -24,11 +24,11 @@ from typing import Any
 from gopush.eager import EagerReactor
 from gopush.garbage import garbage
 from gopush.health import Health
-from gopush.http.factory import HttpFactory
-from gopush.http.request import Request
-from gopush.http.response import Response, plain
-from gopush.http.routing import Route, Routes
 from gopush.metrics import Metrics
+from gopush.net.request import Request
+from gopush.net.response import Response, plain
+from gopush.net.routes import Route, Routes
+from gopush.net.site import Site
 from gopush.process import Listeners
 from gopush.settings import SECRETS
 
@@ -66,9 +66,9 @@ class Statistics:
         """What the statistics port serves."""
         return {"/stat": {"GET": Route(self._stat)}, **self.metrics.routes()}
 
-    def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: HttpFactory) -> Listeners:
+    def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: Site) -> Listeners:
         """The port itself, told to include the HTTP interfaces `http`. Raises SettingsError."""
-        factory = HttpFactory({**self.routes(), **health.routes()}, reactor, IDLE_SECONDS)
+        factory = Site({**self.routes(), **health.routes()}, reactor, IDLE_SECONDS)
         counters = {name: interface.counters for name, interface in (http | {"stat": factory}).items()}
         self.metrics.counters("http", counters, "port")
         self.add({"http": lambda _: {name: dataclasses.asdict(counted) for name, counted in counters.items()}})

@@ -20,6 +20,7 @@ _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _LARGEST_SIZE = 1 << 40
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
+_HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
@@ -131,6 +132,15 @@ def origins(value: str) -> tuple[str, ...]:
     for word in found:
         if not _ORIGIN.fullmatch(word):
             raise ValueError(f"holds {shown(word)}, which is no origin (try https://www.example.org)")
+    return found
+
+
+def host_names(value: str) -> tuple[str, ...]:
+    """Names of hosts without a port, separated by commas or blanks; may be empty."""
+    found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
+    for word in found:
+        if not _HOST_NAME.fullmatch(word):
+            raise ValueError(f"holds {word!r}, which is no name of a host (try push.example.org)")
     return found
 
 

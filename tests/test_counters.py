@@ -18,8 +18,6 @@ from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.garbage import garbage
 from gopush.gate import ConnectionSettings, Gate
-from gopush.http.request import Request
-from gopush.http.routing import Route
 from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode
 from gopush.message.redis import RedisStore
@@ -29,6 +27,8 @@ from gopush.message.sources import sources
 from gopush.message.sqlite import SqliteStore
 from gopush.message.stat import show as show_message
 from gopush.message.store import Store
+from gopush.net.request import Request
+from gopush.net.routes import Route
 from gopush.rpc.coordination import StaticCoordination, View
 from gopush.rpc.model import Append, Appended, NodeInfo, Notice, Push, Read, Token, mid_at
 from gopush.rpc.settings import RpcSettings
@@ -316,7 +316,7 @@ def http_moves(serve: Serve) -> Moves:
         idle.send(b"GET /echo?q=0 HTTP/1.1\r\n\r\n")
         assert idle.answer().status == 200
         deaf.send(b"GET /big HTTP/1.1\r\n\r\n" * 10)
-        poll(lambda: any(channel.stalled for channel in server.factory._channels))
+        poll(lambda: any(channel.stalled for channel in server.factory.channels))
         server.advance(60)
     return moves
 

@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
 from gopush.health import CHECK_SECONDS, Health
-from gopush.http.request import Request
-from gopush.http.response import Response
-from gopush.http.routing import Route
+from gopush.net.request import Request
+from gopush.net.response import Response
+from gopush.net.routes import Route
 from tests.comet.harness import Clock, result
 
 READY = {"alive": True, "ready": True}

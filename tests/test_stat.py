@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from gopush.http.request import Request
-from gopush.http.routing import Route
 from gopush.message.memory import MemoryStore
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings, RedisSettings, StoreSettings
 from gopush.message.sources import sources
 from gopush.message.stat import show as show_message
+from gopush.net.request import Request
+from gopush.net.routes import Route
 from gopush.rpc.model import Append, Push, Read
 from gopush.rpc.settings import RpcSettings
 from gopush.stat import Statistics

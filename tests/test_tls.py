@@ -19,10 +19,10 @@ from gopush.comet.tcp import TcpFactory
 from gopush.comet.websocket import SubscriberFactory
 from gopush.eager import EagerReactor
 from gopush.errors import SettingsError
-from gopush.http.factory import HttpFactory
-from gopush.http.response import plain
-from gopush.http.routing import always
 from gopush.message.settings import StoreSettings
+from gopush.net.response import plain
+from gopush.net.routes import always
+from gopush.net.site import Site
 from gopush.process import Listeners
 from gopush.stat import Statistics
 from gopush.web.settings import HttpSettings
@@ -111,8 +111,8 @@ def rest(connection: socket.socket) -> bytes:
     return data
 
 
-def web() -> HttpFactory:
-    return HttpFactory({"/": {"GET": always(plain(200))}}, reactor, 10)
+def web() -> Site:
+    return Site({"/": {"GET": always(plain(200))}}, reactor, 10)
 
 
 class Door(NamedTuple):
@@ -139,7 +139,7 @@ def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, ke
         return Door(SubscriberFactory(comet.comet, comet.clock), question, b"HTTP/1.1 101 ")
     if request.param == "statistics":
         statistics = Statistics(comet.settings)
-        factory, path = HttpFactory(statistics.routes(), reactor, 10), "/stat?type=memory"
+        factory, path = Site(statistics.routes(), reactor, 10), "/stat?type=memory"
     else:
         web = web_node.web
         factory, path = (web.public, "/1/time/get") if request.param == "public web" else (web.admin, "/1/admin/nodes")

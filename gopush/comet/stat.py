@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gopush.comet.service import Comet
-from gopush.http.request import Request
+from gopush.net.request import Request
 from gopush.stat import Statistics
 
 

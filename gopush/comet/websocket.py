@@ -28,7 +28,7 @@ from gopush.comet.service import Comet
 from gopush.comet.session import Behind, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
 from gopush.errors import ParameterError
-from gopush.http.request import Form
+from gopush.net.request import Form
 from gopush.rpc import envelope
 
 MAX_MESSAGE_BYTES = 1024

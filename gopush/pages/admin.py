@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from gopush.http.response import Response
-from gopush.http.routing import Route, Routes, always
+from gopush.net.response import Response
+from gopush.net.routes import Route, Routes, always
 
 # The page runs no script but its own, and talks to nobody but this gopush and the WebSocket ports of its comets.
 POLICY = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from gopush.http.response import Response
-from gopush.http.routing import Route, Routes
+from gopush.net.response import Response
+from gopush.net.routes import Route, Routes
 
 HTML = "text/html;charset=utf-8"
 # The page runs nothing but what it holds, and talks to nobody but the ports of this gopush.

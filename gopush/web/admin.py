@@ -8,9 +8,9 @@ from functools import partial
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
-from gopush.http.request import Form, Request
-from gopush.http.response import Later
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Form, Request
+from gopush.net.response import Later
+from gopush.net.routes import Route, Routes
 from gopush.rpc.envelope import json_string
 from gopush.rpc.model import Pushed, is_key
 from gopush.web import json_text, params

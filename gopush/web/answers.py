@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,9 +19,9 @@ from gopush.errors import (
     ParameterError,
     UnavailableError,
 )
-from gopush.http.request import Request
-from gopush.http.response import Later, Response
-from gopush.http.routing import Answered, Handler
+from gopush.net.request import Request
+from gopush.net.response import AnyResponse, Later, Paged, Response
+from gopush.net.routes import Answered, Handler
 
 JSON = "application/json;charset=utf-8"
 JAVASCRIPT = "application/javascript;charset=utf-8"
@@ -41,7 +41,16 @@ class Form(NamedTuple):
 NEW = Form("cb", b"")
 OLD = Form("callback", b',"msg":"ok"')
 
-Work = Callable[[Request], "bytes | Deferred[bytes]"]
+
+class Pages(NamedTuple):
+    """Data that is too large to be held: `more` gives the next piece, b"" at the end (see net.response.Paged)."""
+
+    first: bytes
+    more: Callable[[], Deferred[bytes]]
+
+
+Data = bytes | Pages
+Work = Callable[[Request], "bytes | Deferred[bytes] | Deferred[Data]"]
 
 
 class FailedError(Exception):
@@ -89,7 +98,7 @@ def callback_api(form: Form, work: Work) -> Handler:
     return handle
 
 
-_Render = Callable[[int, bytes], Response]
+_Render = Callable[[int, Any], AnyResponse]
 
 
 def _answer(request: Request, work: Work, render: _Render) -> Answered:
@@ -100,10 +109,12 @@ def _answer(request: Request, work: Work, render: _Render) -> Answered:
     if not isinstance(data, Deferred):
         return render(RET_OK, data)
 
-    def failed(failure: Failure) -> Response:
+    def failed(failure: Failure) -> Any:
         return render(*_failed(failure.value, request))
 
-    return data.addCallbacks(lambda found: render(RET_OK, found), failed)
+    coming: Deferred[Any] = data
+    answered: Deferred[AnyResponse] = coming.addCallbacks(lambda found: render(RET_OK, found), failed)
+    return answered
 
 
 def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes]:
@@ -132,13 +143,44 @@ def answer(ret: int, data: bytes) -> Response:
     return Response(200, JSON, _envelope(ret, b"", data))
 
 
-def _javascript(form: Form, callback: str, ret: int, data: bytes) -> Response:
-    body = _envelope(ret, form.extra, data)
+def _javascript(form: Form, callback: str, ret: int, data: Data) -> AnyResponse:
+    content_type = JAVASCRIPT if callback else JSON
+    if isinstance(data, Pages):
+        head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, form.extra), b"}")
+        return Paged(200, content_type, head + _plain(callback, data.first), _Rest(callback, data, tail).more)
+    return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, form.extra, data)))))
+
+
+def _wrapped(callback: str, head: bytes, tail: bytes = b"") -> tuple[bytes, bytes]:
+    return (b"%b(%b" % (callback.encode(), head), tail + b")") if callback else (head, tail)
+
+
+def _plain(callback: str, data: bytes) -> bytes:
+    """Line separators may stand in JSON, but not in the strings of older JavaScript."""
     if not callback:
-        return Response(200, JSON, body)
-    # Line separators may stand in JSON, but not in the strings of older JavaScript.
-    body = body.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    return Response(200, JAVASCRIPT, b"%b(%b)" % (callback.encode(), body))
+        return data
+    return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+
+
+class _Rest:
+    """All pages but the first, and what stands behind them."""
+
+    def __init__(self, callback: str, pages: Pages, tail: bytes) -> None:
+        self._callback = callback
+        self._pages = pages
+        self._tail = tail
+
+    def more(self) -> Deferred[bytes]:
+        """See Paged."""
+        if not self._tail:
+            return succeed(b"")
+        return self._pages.more().addCallback(self._page)
+
+    def _page(self, piece: bytes) -> bytes:
+        if piece:
+            return _plain(self._callback, piece)
+        tail, self._tail = self._tail, b""
+        return tail
 
 
 def _envelope(ret: int, extra: bytes, data: bytes) -> bytes:

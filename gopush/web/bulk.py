@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
-from gopush.http.request import Request
-from gopush.http.routing import Answer, Routes, StreamRoute
+from gopush.net.request import Request
+from gopush.net.routes import Answer, Routes, StreamRoute
 from gopush.rpc.model import Pushed
 from gopush.web import json_text, params
 from gopush.web.answers import FailedError

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import NoNodeError, ParameterError
-from gopush.http.request import Request
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.routes import Route, Routes
 from gopush.rpc.coordination import Coordination, View
 from gopush.rpc.model import MAX_WEIGHT, NodeInfo, Status
 from gopush.rpc.services import NodeService

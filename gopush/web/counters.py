@@ -18,6 +18,7 @@ class Counters:
     lookups: int = 0
     reads: int = 0
     foreign_origins: int = 0
+    foreign_hosts: int = 0
     wrong_keys: int = 0
     refused_tokens: int = 0
     limited_pushes: int = 0

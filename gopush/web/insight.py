@@ -9,8 +9,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gopush.distribution import Distribution
-from gopush.http.request import Request
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.routes import Route, Routes
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.model import Message, Slow
 from gopush.web import params

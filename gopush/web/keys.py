@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
@@ -17,10 +16,11 @@ from secrets import token_urlsafe
 
 from gopush.errors import SettingsError
 from gopush.files import Watched
-from gopush.http.request import Request
-from gopush.http.response import Response, plain
-from gopush.http.routing import AnyRoute, Routes
+from gopush.net.request import Request
+from gopush.net.response import Response, plain
+from gopush.net.routes import Refuse, Routes
 from gopush.web.counters import Counters
+from gopush.web.origin import guarded
 
 MAX_KEYS = 1000
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")
@@ -109,26 +109,25 @@ def make(name: str) -> tuple[str, str]:
     return key, line
 
 
-def locked(routes: Routes, keys: ApiKeys | None, counters: Counters) -> Routes:
-    """`routes`, with 401 for who has no key and 429 for who pushes too much, before the body is read."""
-    if keys is None:
-        return routes
+def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: Counters) -> Routes:
+    """`routes`, with 401 for who has no key and 429 for who pushes too much, before the body is read.
+
+    A browser shows no key by itself, so who has one passes from anywhere; of others `guard` is asked first.
+    """
 
     def refuse(request: Request) -> Response | None:
         caller = keys.find(_given(request.headers))
         if caller is None:
-            counters.wrong_keys += 1
-            return _UNAUTHORIZED
+            refused = guard(request)
+            counters.wrong_keys += refused is None
+            return refused or _UNAUTHORIZED
         request.caller = caller
         if not caller.may_push:
             counters.limited_keys += 1
             return _TOO_MANY
         return None
 
-    def lock(route: AnyRoute) -> AnyRoute:
-        return replace(route, refuse=refuse)
-
-    return {path: {method: lock(route) for method, route in methods.items()} for path, methods in routes.items()}
+    return guarded(routes, refuse)
 
 
 def spend(request: Request, pushes: int) -> None:

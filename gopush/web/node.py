@@ -32,6 +32,7 @@ TOLD = {
     "limited_keys": "calls refused that the limit of their API key does not allow",
     "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",
     "foreign_origins": "calls refused from pages of other web sites",
+    "foreign_hosts": "calls refused that name the admin port as it is not called ([admin] hosts)",
     "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
     "accept_waits": "times that who connects had to wait ([connections] max and rate)",
 }

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 
 from gopush.errors import NoNodeError, ParameterError
-from gopush.http.request import Request
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.routes import Route, Routes
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.model import mid_at
 from gopush.web import params

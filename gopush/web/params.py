@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gopush.errors import ParameterError
-from gopush.http.request import Form
+from gopush.net.request import Form
 from gopush.rpc.model import MAX_ID_BYTES, MAX_INT64, is_key, is_plain
 
 _DIGITS = len(str(MAX_INT64))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gopush.clock import Clock
 from gopush.health import Health
-from gopush.http.factory import HttpFactory
-from gopush.http.routing import Routes
+from gopush.net.routes import Routes
+from gopush.net.site import Site
 from gopush.pages import admin as admin_page
 from gopush.rpc.coordination import Coordination
 from gopush.rpc.tokens import signed_tokens
@@ -22,7 +22,7 @@ from gopush.web.insight import Insight
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.nodes import Nodes
 from gopush.web.offline import Offline
-from gopush.web.origin import Origins, guarded, listed
+from gopush.web.origin import Guard, Origins, Sharing, guarded
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher
 from gopush.web.settings import HttpSettings
@@ -48,7 +48,7 @@ class Web:
     ) -> None:
         """`pages`: what the admin port shows without a key, besides the administrators' page."""
         self.counters = Counters()
-        self.origins = Origins()
+        self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
         later = partial(clock.callLater, 0)
@@ -66,8 +66,9 @@ class Web:
             **Cluster(coordination, comets, messages).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
-        public_port = listed(public, lambda: settings.connections.origins, self.counters)
-        self.public = HttpFactory(public_port, clock, settings.idle)
+        sharing = Sharing(lambda: settings.connections.origins, self.counters)
+        self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
+        guard = Guard(self.origins, None if self.keys else lambda: settings.admin_hosts, self.counters).refuse
         unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
-        admin_port = {**locked(admin, self.keys, self.counters), **unlocked}
-        self.admin = HttpFactory(guarded(admin_port, self.origins, self.counters), clock, settings.idle)
+        calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
+        self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle)

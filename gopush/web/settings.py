@@ -8,7 +8,7 @@ from gopush.gate import ConnectionSettings
 from gopush.logs import LogSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 from gopush.settings import option
-from gopush.values import count, duration, listeners, node_name, size, text
+from gopush.values import count, duration, host_names, listeners, node_name, origins, size, text
 
 
 def _name(value: str) -> str:
@@ -59,6 +59,22 @@ class HttpSettings:
         "",
         text,
         "the file of the API keys that the admin port wants (gopush key); needed beyond loopback",
+    )
+    admin_origins: tuple[str, ...] = option(
+        "admin",
+        "origins",
+        "",
+        origins,
+        "web sites, besides the admin port itself, whose pages may call it: https://www.example.org",
+        live=True,
+    )
+    admin_hosts: tuple[str, ...] = option(
+        "admin",
+        "hosts",
+        "",
+        host_names,
+        "names, besides localhost and addresses, by which the admin port is read while it has no keys",
+        live=True,
     )
     auth: bool = auth_option()
     tokens: TokenSettings = field(default_factory=TokenSettings)

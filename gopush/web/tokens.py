@@ -13,8 +13,8 @@ from secrets import token_urlsafe
 from twisted.internet.defer import Deferred
 
 from gopush.errors import ParameterError
-from gopush.http.request import Request
-from gopush.http.routing import Route, Routes
+from gopush.net.request import Request
+from gopush.net.routes import Route, Routes
 from gopush.rpc.model import Token
 from gopush.web import params
 from gopush.web.answers import api

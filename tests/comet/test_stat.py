@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gopush.comet.settings import CometSettings
-from gopush.http.request import Request
-from gopush.http.routing import Route
+from gopush.net.request import Request
+from gopush.net.routes import Route
 from gopush.rpc.settings import RpcSettings
 from gopush.stat import Statistics
 from tests.comet.conftest import Start

@@ -28,9 +28,9 @@ from gopush.comet.upkeep import Upkeep
 from gopush.comet.websocket import SubscriberFactory
 from gopush.eager import EagerReactor
 from gopush.errors import RET_INTERNAL
-from gopush.http.factory import HttpFactory
 from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
+from gopush.net.site import Site
 from gopush.rpc.comets import Comets
 from gopush.rpc.coordination import StaticCoordination
 from gopush.rpc.messages import MessageNode, Messages
@@ -115,7 +115,7 @@ class CometServer:
             for factory in (
                 TcpFactory(self.comet, clock),
                 SubscriberFactory(self.comet, clock),
-                HttpFactory(statistics.routes(), reactor, 10),
+                Site(statistics.routes(), reactor, 10),
             )
         ]
         self.tcp, self.websocket, self.stat = (port.getHost().port for port in self._listening)

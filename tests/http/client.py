@@ -37,7 +37,7 @@ class Client:
     def request(self, method: str, target: str, body: bytes = b"", headers: str = "") -> Answer:
         """A request on the connection, kept alive, and its answer."""
         length = f"Content-Length: {len(body)}\r\n" if body or method == "POST" else ""
-        self.send(f"{method} {target} HTTP/1.1\r\nHost: h\r\n{length}{headers}\r\n".encode() + body)
+        self.send(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{length}{headers}\r\n".encode() + body)
         return self.answer(head_only=method == "HEAD")
 
     def answer(self, head_only: bool = False) -> Answer:

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from gopush.http.factory import HttpFactory
-from gopush.http.routing import Routes
+from gopush.net.routes import Routes
+from gopush.net.site import Site
 from tests.conftest import InReactor, reactor
 
 
 class Server:
     """A listening factory; `advance` moves the clock of one that was started with a clock of its own."""
 
-    def __init__(self, factory: HttpFactory, in_reactor: InReactor) -> None:
+    def __init__(self, factory: Site, in_reactor: InReactor) -> None:
         self.factory = factory
         self._in_reactor = in_reactor
         self._listener: Any = in_reactor(reactor.listenTCP, 0, factory, interface="127.0.0.1")
@@ -32,7 +32,7 @@ class Server:
         self._in_reactor(self._abort)
 
     def _abort(self) -> None:
-        for channel in list(self.factory._channels):
+        for channel in list(self.factory.channels):
             channel.transport.abortConnection()
 
 
@@ -45,7 +45,7 @@ def serve(in_reactor: InReactor) -> Iterator[Serve]:
     servers: list[Server] = []
 
     def start(routes: Routes, clock: Clock | None = None, idle: float = 10.0) -> Server:
-        factory = in_reactor(lambda: HttpFactory(routes, clock or reactor, idle, (clock or reactor).seconds))
+        factory = in_reactor(lambda: Site(routes, clock or reactor, idle, (clock or reactor).seconds))
         servers.append(Server(factory, in_reactor))
         return servers[-1]
 

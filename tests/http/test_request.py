@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
+from twisted.internet.task import Clock
 
 from gopush.errors import ParameterError
-from gopush.http.request import Form, Request
-from gopush.http.response import Renderer, Response, plain
-from gopush.http.routing import Route, RouteTable
+from gopush.net.request import Form, Request
+from gopush.net.response import Renderer, Response, plain
+from gopush.net.routes import AnyRoute, Route
+from gopush.net.site import Site
 
 
 @pytest.mark.parametrize(
@@ -70,15 +74,23 @@ def test_a_rendered_response() -> None:
     assert b"\r\nAllow: GET\r\n" in renderer.render(plain(405, ("Allow", "GET")), request)
 
 
+class Asked(NamedTuple):
+    path: bytes
+
+
 def test_routes() -> None:
     get, post = Route(lambda _: plain(200)), Route(lambda _: plain(201))
-    table = RouteTable({"/a/b": {"GET": get, "POST": post}, "/c": {"POST": post}})
-    assert table.find(b"/a/b", b"GET") is table.find(b"/a/b", b"HEAD") is table.find(b"/%61/b", b"GET") is get
-    assert table.find(b"/a/b", b"POST") is post
-    refused = table.find(b"/c", b"HEAD")
+    site = Site({"/a/b": {"GET": get, "POST": post}, "/c": {"POST": post}}, Clock(), 10)
+
+    def find(path: bytes, method: bytes) -> AnyRoute:
+        return site.getResourceFor(Asked(path)).route(method)
+
+    assert find(b"/a/b", b"GET") is find(b"/a/b", b"HEAD") is find(b"/%61/b", b"GET") is get
+    assert find(b"/a/b", b"POST") is post
+    refused = find(b"/c", b"HEAD")
     assert isinstance(refused, Route)
     assert refused.handler(Request(b"HEAD", b"/c")) == plain(405, ("Allow", "POST"))
     for path in (b"/", b"/a", b"/a/b/", b"/A/b", b"*", b"/%2561/b", b"/\xff"):
-        unknown = table.find(path, b"GET")
+        unknown = find(path, b"GET")
         assert isinstance(unknown, Route)
         assert unknown.handler(Request(b"GET", path)) == plain(404)

@@ -20,8 +20,9 @@ from gopush.rpc.messages import Messages
 from gopush.rpc.model import Append, NodeInfo, Pushed, snap
 from gopush.rpc.model import Message as LogMessage
 from gopush.rpc.settings import RpcSettings
+from gopush.web.answers import Pages
 from gopush.web.counters import Counters
-from gopush.web.offline import Offline
+from gopush.web.offline import Listing, Offline
 from gopush.web.publisher import Publisher, Wish
 from gopush.web.settings import HttpSettings
 from tests.simulation.clock import ProcessClock, Timer
@@ -168,7 +169,20 @@ class WebProcess(Process):
 
     def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:
         """What `/1/msg/get` does."""
-        return Deferred.fromCoroutine(self.offline._read_all(key, snap(cursor), ""))
+        return Deferred.fromCoroutine(self._fetch(key, snap(cursor)))
+
+    async def _fetch(self, key: str, cursor: int) -> list[LogMessage]:
+        found: list[LogMessage] = []
+
+        def take(message: LogMessage) -> bytes:
+            found.append(message)
+            return b"0"
+
+        listing = Listing(b"[", take, b"]")
+        pages = await self.offline.read(key, cursor, "", listing)
+        while isinstance(pages, Pages) and await pages.more():
+            pass
+        return found
 
     def delete(self, key: str) -> Deferred[int]:
         """What `/1/admin/msg/del` does."""

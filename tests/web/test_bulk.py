@@ -192,7 +192,7 @@ def test_a_client_that_goes_away_stops_the_taking_of_lines(world: World) -> None
         while len(world.comets.held) < 10:
             assert time.monotonic() < until
             time.sleep(0.01)
-    while world.admin.factory._channels:
+    while world.admin.factory.channels:
         assert time.monotonic() < until
         time.sleep(0.01)
     world.in_reactor(world.comets.answer_all)

@@ -84,8 +84,8 @@ def test_nothing_else_is_open_without_a_key_but_the_page_and_health(make_world: 
     """Of whatever the admin port ever answers."""
     world = make_world(api_keys=str(write(tmp_path / "keys", make("a")[1])))
     opened = set()
-    for path, methods in world.web.admin.table._methods.items():
-        for method in methods:
+    for path, resource in world.web.admin.paths.items():
+        for method in resource.methods:
             answer = world.admin_call(method.decode(), path.decode())
             if answer.status != 401:
                 opened.add(path.decode())

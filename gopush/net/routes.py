@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
-from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
 
-from gopush.http.request import Request
-from gopush.http.response import Later, Response, plain
+from gopush.net.request import Request
+from gopush.net.response import AnyResponse, Later, Paged, Response, plain
 
-Answered = Response | Later | Deferred[Response]
+Answered = Response | Paged | Later | Deferred[Response] | Deferred[AnyResponse]
 Handler = Callable[[Request], Answered]
 
 Refuse = Callable[[Request], "Response | None"]
@@ -30,13 +29,15 @@ def welcome(_: Request) -> Response | None:
 class Route:
     """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`.
 
-    `refuse` is asked before the body is read; where it gives a response, that is the answer.
+    `refuse` is asked before the body is read; where it gives a response, that is the answer. `alone`: the answer may
+    be large or Paged, so the handler is called once all that the connection asked for before is sent.
     """
 
     handler: Handler
     limit: int = SMALL_BODY
     too_large: Response = TOO_LARGE
     refuse: Refuse = welcome
+    alone: bool = False
 
 
 class Answer(Protocol):
@@ -92,36 +93,6 @@ AnyRoute = Route | StreamRoute
 Routes = Mapping[str, Mapping[str, AnyRoute]]
 
 
-class RouteTable:
-    """Finds routes; unknown paths and methods have routes too, which answer 404 and 405. HEAD is found as GET."""
-
-    __slots__ = ("_methods", "_not_allowed")
-
-    def __init__(self, routes: Routes) -> None:
-        self._methods: dict[bytes, dict[bytes, AnyRoute]] = {}
-        self._not_allowed: dict[bytes, Route] = {}
-        for path, methods in routes.items():
-            table = {method.encode(): route for method, route in methods.items()}
-            if b"GET" in table:
-                table.setdefault(b"HEAD", table[b"GET"])
-            self._methods[path.encode()] = table
-            allowed = ", ".join(sorted(method.decode() for method in table))
-            self._not_allowed[path.encode()] = always(plain(405, ("Allow", allowed)))
-
-    def find(self, path: bytes, method: bytes) -> AnyRoute:
-        """The route of a path as it stands in the request line, without the query."""
-        methods = self._methods.get(path)
-        if methods is None:
-            path = unquote_to_bytes(path)
-            methods = self._methods.get(path)
-        if methods is None:
-            return _NOT_FOUND
-        return methods.get(method) or self._not_allowed[path]
-
-
 def always(response: Response) -> Route:
     """The route of what is always answered the same."""
     return Route(lambda _: response, too_large=response)
-
-
-_NOT_FOUND = always(plain(404))
