@@ -20,7 +20,7 @@ from gopush.net.exchange import Paging
 from gopush.net.head import HEAD_LIMIT, Head, WrongHeadError
 from gopush.net.request import Request
 from gopush.net.response import AnyResponse, Paged, Response, chunk, plain
-from gopush.net.routes import Receiver
+from gopush.net.routes import Receiver, Route
 from gopush.net.shortcut import Found
 from gopush.net.together import Ending, Together, ask, take
 from gopush.timers import NO_SLOT
@@ -92,6 +92,11 @@ class Channel(HTTPChannel):
             if not self._closing:
                 self.deadline = min(self.site.clock.seconds() + _LINGER_SECONDS, self._leave_at)
             return
+        if not (self._owed or self._inbox or self._fed or self.stalled or self.site.stopping):
+            one = self.site.reader.read(data, 0, self.peer)
+            if one is not None and one[2] == len(data):
+                self._ask(one[0], one[1])
+                return
         self._inbox = self._inbox + data if self._inbox else data
         self._pump()
 
@@ -208,27 +213,33 @@ class Channel(HTTPChannel):
         found: list[Found] = []
         while len(found) < MAX_TOGETHER and at < len(data):
             one = read(data, at, self.peer)
-            if one is None or (found and one.route.alone):
+            if one is None or (found and one[1].alone):
                 break
             found.append(one)
-            at = one.end
-            if one.route.alone:
+            at = one[2]
+            if one[1].alone:
                 break
         if not found:
             return False
         self._inbox = data[at:]
-        self._owed = True
-        if len(found) > 1:
-            end = Together(self).start(found)
-            if not self.deaf:
-                self._inbox = data[end:]
+        if len(found) == 1:
+            self._ask(found[0][0], found[0][1])
             return True
-        answered = ask(found[0])
-        if isinstance(answered, Ending):
-            self.refuse(answered.response, found[0].request)
-        else:
-            take(answered, found[0].request, partial(self._answer, found[0].request))
+        self._owed = True
+        end = Together(self).start(found)
+        if not self.deaf:
+            self._inbox = data[end:]
         return True
+
+    def _ask(self, request: Request, route: Route) -> None:
+        self._owed = True
+        answered = ask(request, route)
+        if isinstance(answered, Response):
+            self._answer(request, answered)
+        elif isinstance(answered, Ending):
+            self.refuse(answered.response, request)
+        else:
+            take(answered, partial(self._answer, request), request)
 
     def _answer(self, request: Request, response: AnyResponse) -> None:
         if self.lost:
@@ -249,7 +260,7 @@ class Channel(HTTPChannel):
         self.send(data)
         if ending:
             self.leave(linger=True)
-        elif not self._pumping:
+        elif self._inbox or not self._reading or self._half_closed or self.site.stopping:
             self._pump()
 
     def page(self, paged: Paged, write: Callable[[bytes], object], finish: Callable[[], object]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -59,7 +58,7 @@ class Request:
     `refuse` has recognised, for its handler.
     """
 
-    __slots__ = ("_form", "_query", "body", "caller", "connection", "headers", "method", "path", "peer", "version")
+    __slots__ = ("_form", "_query", "body", "caller", "connection", "headers", "method", "path", "peer")
 
     def __init__(
         self,
@@ -77,7 +76,6 @@ class Request:
         self.headers = headers or {}
         self.body = body
         self.peer = peer
-        self.version = "1.1"
         self.connection = b""
         self.caller: Any = None
 
@@ -92,11 +90,3 @@ class Request:
         """The value of a header (its name in lower case), None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the client is on this machine."""
-        if not self.peer:
-            return True
-        address = ip_address(self.peer.partition("%")[0])
-        return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -19,19 +18,15 @@ MAX_HEAD_BYTES = 8 << 10
 MAX_FIELDS = 100
 # Possessive: whatever a stranger sends is looked at once.
 _HEAD = re.compile(
-    rb"((?:GET|POST) /[!->@-~]*+)(?:\?([!-~]*+))? HTTP/1\.1\r\n"
+    rb"((GET|POST) (/[!->@-~]*+))(?:\?([!-~]*+))? HTTP/1\.1\r\n"
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n){0,100}+\r\n"
 )
 _ELSEWHERE = frozenset((b"connection", b"upgrade", b"expect", b"transfer-encoding"))
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 
 
-class Found(NamedTuple):
-    """A request with its body, its route, and where it ends in what was looked at."""
-
-    request: Request
-    route: Route
-    end: int
+Found = tuple[Request, Route, int]
+"""A request with its body, its route, and where it ends in what was looked at."""
 
 
 class Reader:
@@ -40,48 +35,45 @@ class Reader:
     def __init__(self, routes: Mapping[bytes, Route]) -> None:
         self._routes = routes
         self._fields: dict[bytes, bytes] = {}
-        self._repeated = self._complete = False
+        self._simple = self._complete = False
         self._parser = HttpRequestParser(self)
 
     def read(self, data: bytes, at: int, peer: str) -> Found | None:
         """The request that begins at this place, None where it is not whole or not simple."""
         head = _HEAD.match(data, at, at + MAX_HEAD_BYTES)
-        if head is None or (route := self._routes.get(head[1])) is None:
+        if head is None:
             return None
-        start = head.end()
+        known, method, path, query = head.groups(b"")
+        route = self._routes.get(known)
+        if route is None:
+            return None
+        start = end = head.end()
         self._fields = fields = dict[bytes, bytes]()
-        self._repeated = self._complete = False
+        self._simple = True
+        self._complete = False
+        body = b""
         try:
             self._parser.feed_data(data[at:start])
-            end = start + self._length()
-            simple = not self._repeated and end - start <= route.limit and _ELSEWHERE.isdisjoint(fields)
-            body = b""
-            if simple and start < end <= len(data):
-                body = data[start:end]
-                self._parser.feed_data(body)
-        except (HttpParserError, HttpParserUpgrade, ValueError):
-            simple = False
-        if not (simple and self._complete):
-            self._parser = HttpRequestParser(self)
-            return None
-        method, _, path = head[1].partition(b" ")
-        return Found(Request(method, path, head[2] or b"", fields, body, peer), route, end)
-
-    def _length(self) -> int:
-        length = self._fields.get(b"content-length")
-        if length is None:
-            return 0
-        if not _LENGTH.fullmatch(length):
-            raise ValueError("no length")
-        return int(length)
+            length = fields.get(b"content-length")
+            if length is not None and not self._complete and self._simple and _LENGTH.fullmatch(length):
+                end += int(length)
+                if int(length) <= route.limit and end <= len(data):
+                    body = data[start:end]
+                    self._parser.feed_data(body)
+            if self._complete and self._simple:
+                return Request(method, path, query, fields, body, peer), route, end
+        except (HttpParserError, HttpParserUpgrade):
+            pass
+        self._parser = HttpRequestParser(self)
+        return None
 
     # What httptools calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field."""
         name = name.lower()
-        if name in self._fields:
-            self._repeated = True
+        if name in self._fields or name in _ELSEWHERE:
+            self._simple = False
         self._fields[name] = value.strip(b" \t")
 
     def on_message_complete(self) -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from gopush.net.exchange import call, failed
 from gopush.net.request import Request
 from gopush.net.response import AnyResponse, Later, Paged, Response
-from gopush.net.routes import Answered
+from gopush.net.routes import Answered, Route
 from gopush.net.shortcut import Found
 
 if TYPE_CHECKING:
@@ -42,18 +42,17 @@ class Together:
         """Have the requests answered, until there is much to read or a refusal ends the connection; where that was."""
         self._starting = True
         end = 0
-        for place, one in enumerate(found):
-            end = one.end
+        for place, (request, route, end) in enumerate(found):  # noqa: B007
             self._answers.append(b"")
             self._left += 1
-            answered = ask(one)
+            answered = ask(request, route)
             if isinstance(answered, Ending):
                 self._channel.site.counters.refuse(answered.response.status)
-                one.request.connection = b"close"
+                request.connection = b"close"
                 self._ending = True
-                self._take(place, one.request, answered.response)
+                self._take(place, request, answered.response)
                 break
-            take(answered, one.request, partial(self._take, place, one.request))
+            take(answered, partial(self._take, place, request), request)
             if self._size > MAX_HELD_BYTES:
                 break
         self._starting = False
@@ -89,15 +88,15 @@ class Together:
         return b"".join(self._answers[start : self._done])
 
 
-def ask(one: Found) -> Answered | Ending:
+def ask(request: Request, route: Route) -> Answered | Ending:
     """Have a request answered. A refusal ends the connection where twisted.web would not have read the body."""
-    refusal = one.route.refuse(one.request)
+    refusal = route.refuse(request)
     if refusal is None:
-        return call(one.route, one.request)
-    return Ending(refusal) if one.request.body else refusal
+        return call(route, request)
+    return Ending(refusal) if request.body else refusal
 
 
-def take(answered: Answered, request: Request, taker: Callable[[Any], object]) -> None:
+def take(answered: Answered, taker: Callable[[Any], object], request: Request) -> None:
     """Have what a handler has answered taken, now or when it is there."""
     if isinstance(answered, (Response, Paged)):
         taker(answered)

@@ -47,17 +47,6 @@ def test_an_absent_value_is_told_from_an_empty_one() -> None:
     assert Form(b"a=").get("b") is None
 
 
-@pytest.mark.parametrize(
-    ("peer", "loopback"),
-    [
-        *((peer, True) for peer in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "")),
-        *((peer, False) for peer in ("10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0")),
-    ],
-)
-def test_loopback(peer: str, loopback: bool) -> None:
-    assert Request(b"GET", b"/", peer=peer).is_loopback is loopback
-
-
 def test_a_rendered_response() -> None:
     renderer = Renderer(0)
     request = Request(b"GET", b"/")
