@@ -298,6 +298,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
     with moves.watch(lambda statistics: show_web(open_world.web, statistics)):
         for _ in range(2):
             open_world.post("/1/admin/push/private", b"1", key="k", expire="60")
+        open_world.admin_call("GET", "/1/admin/nodes", headers="Host: evil.example\r\n")
     return moves
 
 

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from gopush.net.channel import Channel
 from gopush.net.request import Request
 from gopush.net.response import Later, Paged, Response, plain
 from gopush.net.routes import Answer, Receiver, Route, Routes, StreamRoute
@@ -64,12 +65,22 @@ class Upper:
         """See Receiver."""
 
 
+class _Counting(Site):
+    ways: Ways
+
+    def opened(self, channel: Channel) -> None:
+        self.ways.opened += 1
+        super().opened(channel)
+
+
 class Ways:
     """A site whose clock stands still but for its turns."""
 
     def __init__(self, short: bool) -> None:
         self.clock = Clock()
-        self.site = Site(self._routes(), self.clock, 10, lambda: 0.0, Share())
+        self.opened = 0
+        self.site = _Counting(self._routes(), self.clock, 10, lambda: 0.0, Share())
+        self.site.ways = self
         if not short:
             nothing: Any = Nothing()
             self.site.reader = nothing

@@ -324,14 +324,48 @@ def test_requests_of_web_pages_pass_only_from_our_own_addresses(world: World) ->
     assert world.web.counters.foreign_origins == 3 * len(foreign)
 
 
-def test_the_host_header_does_not_matter(world: World) -> None:
-    """protocol.md, section 5: on loopback the admin port is open without a key, whatever the Host header says."""
-    with Client(world.admin.port) as client:
-        client.send(f"POST {PUSH}?key=x&expire=1 HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 1\r\n\r\n1".encode())
-        assert client.answer().body == OK
+def test_the_admin_port_is_read_by_names_that_cannot_be_rebound(make_world: MakeWorld) -> None:
+    """protocol.md, section 5: a GET only where Host is an address, `localhost` or listed, a POST whatever."""
+    world = make_world(admin_hosts=("push.example.org",))
+
+    def status(method: str, host: str) -> int:
+        with Client(world.admin.port) as client:
+            target = f"{PUSH}?key=k&expire=0" if method == "POST" else "/1/admin/nodes"
+            client.send(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\n1".encode())
+            return client.answer(head_only=method == "HEAD").status
+
+    good = (
+        "localhost",
+        "LOCALHOST:8091",
+        "127.0.0.1:8091",
+        "192.0.2.1",
+        "[::1]:8091",
+        "[2001:db8::1]",
+        "push.example.org:1",
+    )
+    bad = (
+        "evil.example",
+        "evil.example:8091",
+        "localhost.evil.example",
+        "127.0.0.1.nip.example",
+        "[::1",
+        "",
+        "a@localhost",
+    )
+    for method in ("GET", "HEAD"):
+        assert [status(method, host) for host in good] == [200] * len(good)
+        assert [status(method, host) for host in bad] == [403] * len(bad)
+    assert world.web.counters.foreign_hosts == 2 * len(bad)
+    assert [status("POST", host) for host in bad] == [200] * len(bad)
 
 
-# Tokens
+def test_other_sites_may_be_let_in(make_world: MakeWorld) -> None:
+    """protocol.md, section 5: the admin page's own addresses and `[admin] origins`."""
+    world = make_world(admin_origins=("https://ops.example.org",))
+    for origin, status in (("https://ops.example.org", 200), ("https://www.example.org", 403)):
+        with Client(world.admin.port) as client:
+            answer = client.request("POST", f"{PUSH}?key=k&expire=0", b"1", f"Origin: {origin}\r\n")
+            assert answer.status == status
 
 
 def test_tokens_are_created_listed_and_revoked(world: World) -> None:

@@ -223,3 +223,13 @@ def test_gopush_push_shows_the_key_of_a_file(make_world: MakeWorld, tmp_path: Pa
     command = ["push", "k", "1", "--admin", f"127.0.0.1:{world.admin.port}", "--expire", "0"]
     assert main(command) == 3
     assert main([*command, "--api-key-file", str(secret)]) == 0
+
+
+def test_who_has_a_key_passes_from_anywhere(tmp_path: Path, make_world: MakeWorld) -> None:
+    """protocol.md, section 5: a request with a valid API key passes from anywhere; no browser sends one by itself."""
+    key, line = make("a")
+    world = make_world(api_keys=str(write(tmp_path / "keys", line)))
+    foreign = "Host: evil.example\r\nOrigin: https://evil.example\r\n"
+    assert world.admin_call("GET", "/1/admin/nodes", headers=foreign).status == 403
+    assert world.admin_call("GET", "/1/admin/nodes", headers=f"{foreign}X-Api-Key: wrong\r\n").status == 403
+    assert world.admin_call("GET", "/1/admin/nodes", headers=f"{foreign}X-Api-Key: {key}\r\n").status == 200

@@ -301,3 +301,19 @@ def test_pages_of_other_sites_get_nothing_where_sites_are_listed(make_world: Mak
     assert [status(world, headers) for headers in bad] == [403] * 2
     assert world.web.counters.foreign_origins == 2
     assert [status(anybody, headers) for headers in good + bad] == [200] * 5
+
+
+@pytest.mark.parametrize("callback", ["", "f"])
+def test_a_large_log_is_read_page_by_page(world: World, callback: str) -> None:
+    """protocol.md, section 4: in chunks, and what they make up is what one piece would be."""
+    bodies = [b'"%d \xe2\x80\xa8"' % number for number in range(250)]
+    mids = [world.messages.append("big", body) for body in bodies]
+    for path, names in (("/1/msg/get", ("k", "m", "cb")), ("/msg/get", ("key", "mid", "callback"))):
+        values = dict(zip(names, ("big", "0", callback), strict=True))
+        answer = world.get(path, **values)
+        assert answer.headers["transfer-encoding"] == "chunked"
+        text = answer.body.decode().removeprefix(f"{callback}(").removesuffix(")" if callback else "")
+        assert ("\u2028" in text) is not bool(callback)
+        messages = json.loads(text)["data"]["msgs"]
+        found = messages if path == "/1/msg/get" else [json.loads(message) for message in messages]
+        assert [message["mid"] for message in found] == mids
