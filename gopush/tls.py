@@ -138,6 +138,18 @@ class _TlsProtocol(TLSMemoryBIOProtocol):
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
+    def _tlsShutdownFinished(self, reason: Any) -> None:
+        """Twisted has an error of OpenSSL in a frame of the error's own traceback: that cycle would hold all of the
+        connection until a collection, and for ever where that freezes (gopush/garbage.py)."""
+        if reason is not None:
+            reason.value.__traceback__ = reason.tb = None
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Any) -> None:
+        """See IProtocol. A protocol that produces for itself would hold this, and this the protocol."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._producer = None
+
 
 class TlsFactory(TLSMemoryBIOFactory):
     """TLS around the connections of another factory."""
