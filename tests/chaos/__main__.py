@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import RATE, Load
 from tests.chaos.older import older_cluster
-from tests.chaos.scenarios import OLDER, QUORUM, REPLICATED, SCENARIOS, Stage
+from tests.chaos.scenarios import OLDER, PARTED, QUORUM, REPLICATED, SCENARIOS, Stage
 from tests.chaos.verdict import Outcome
 
 CALM_SECONDS = 3.0
@@ -35,7 +35,9 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
     act, rules = SCENARIOS[name]
     print(f"{name} (seed {seed}): {(act.__doc__ or '').strip()}", flush=True)
     made = (
-        older_cluster() if name in OLDER else nullcontext(Cluster(replicated=name in REPLICATED, quorum=name in QUORUM))
+        older_cluster()
+        if name in OLDER
+        else nullcontext(Cluster(replicated=name in REPLICATED, quorum=name in QUORUM, parted=name in PARTED))
     )
     with made as cluster, cluster.running():
         began = time.monotonic()

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.servers.proxy import Proxy
 from tests.servers.quorum import ZooKeeperQuorum
 from tests.servers.redis import RedisServer
 from tests.servers.sentinel import Replicated
@@ -39,6 +40,9 @@ PORTS = {
         "admin": "admin.bind",
     },
 }
+
+APPENDS = b"-- Appends a batch."
+"""What a message node loads into Redis on the connection that writes, and on no other one."""
 
 Ini = dict[str, dict[str, str]]
 
@@ -129,14 +133,17 @@ class Node:
 class Cluster:
     """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
 
-    def __init__(self, *, replicated: bool = False, quorum: bool = False) -> None:
+    def __init__(self, *, replicated: bool = False, quorum: bool = False, parted: bool = False) -> None:
         """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both.
 
-        `quorum`: three ZooKeeper servers.
+        `quorum`: three ZooKeeper servers. `parted`: message nodes reach Redis by ways of their own; it has a replica,
+        which a push needs, and no sentinels.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
         self.replicated = Replicated(sentinels=2) if replicated else None
+        self.replica = RedisServer("appendonly yes", *_follows(self.redis.port)) if parted else None
+        self.ways: dict[str, Proxy] = {}
         self.zookeeper = ZooKeeperServer()
         self.quorum = ZooKeeperQuorum() if quorum else None
         self.nodes: dict[str, Node] = {}
@@ -159,6 +166,10 @@ class Cluster:
             ini["base"] = {"node": node}
         elif role == "message":
             ini["redis"] = {"source": f"node1:1 {(self.replicated or self.redis).source}"}
+            if self.replica is not None:
+                way = self.ways[name] = Proxy(self.redis.port)
+                way.watch(APPENDS)
+                ini["redis"] = {"source": f"node1:1 tcp@127.0.0.1:{way.port}", "wait": "1"}
             if self.replicated is not None:
                 ini["redis"]["wait"] = "1"
             ini["storage"] = {"store": str(KEPT_MESSAGES)}
@@ -190,6 +201,11 @@ class Cluster:
             stack.callback(self._kill_all)
             stack.enter_context(self.replicated or self.redis)
             stack.enter_context(self.quorum or self.zookeeper)
+            if self.replica is not None:
+                stack.enter_context(self.replica)
+                _wait_for_replica(self.redis)
+            for way in self.ways.values():
+                stack.enter_context(way)
             self["comet-1"].start()  # first, so that its standby is the standby
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda node: node.start(), [node for node in self.nodes.values() if node.dead_since]))
@@ -205,6 +221,18 @@ class Cluster:
     def _kill_all(self) -> None:
         for node in self.nodes.values():
             node.kill()
+
+
+def _follows(port: int) -> tuple[str, ...]:
+    return "repl-diskless-sync-delay 0", f"replicaof 127.0.0.1 {port}"
+
+
+def _wait_for_replica(master: RedisServer) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while b"state=online" not in master.call("INFO", "replication"):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the replica does not follow")
+        time.sleep(0.05)
 
 
 def _section(name: str, lines: Mapping[str, str]) -> str:

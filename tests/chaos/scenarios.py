@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos.cluster import ROOT, SESSION_SECONDS, Cluster, Node
+from tests.chaos.cluster import APPENDS, ROOT, SESSION_SECONDS, Cluster, Node
 from tests.chaos.load import Load
 from tests.chaos.verdict import Rules
 
@@ -63,6 +63,9 @@ REPLICATED = {"redis-failed-over"}
 
 QUORUM = {"zookeeper-leader-killed"}
 """Those that need three ZooKeeper servers."""
+
+PARTED = {"message-loses-its-way", "redis-parted"}
+"""Those that need a way of its own from each message node to a Redis with a replica."""
 
 OLDER = {"rolling-upgrade"}
 """Those that begin with an older release (older.py)."""
@@ -181,6 +184,37 @@ async def redis_failed_over(stage: Stage) -> None:
             break
     await asyncio.to_thread(old.start)
     await asyncio.sleep(10)
+
+
+@scenario(Rules(delay=SERVED_SECONDS))
+async def message_loses_its_way(stage: Stage) -> None:
+    """A message node's connection that writes is reset, and refused for 12 s; then all are reset now and then."""
+    way = stage.cluster.ways["message-1"]
+    await asyncio.to_thread(way.block, APPENDS)
+    await asyncio.sleep(12)
+    way.blocks = b""
+    await asyncio.sleep(3)
+    for _ in range(6):
+        for each in stage.cluster.ways.values():
+            await asyncio.to_thread(each.cut)
+        await asyncio.sleep(1)
+    await asyncio.sleep(3)
+
+
+@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+async def redis_parted(stage: Stage) -> None:
+    """Message nodes reach a master that is cut off from its replica for 6 s; then the replica is the master."""
+    cluster = stage.cluster
+    replica = cluster.replica
+    assert replica is not None
+    await asyncio.to_thread(replica.call, "REPLICAOF", "NO", "ONE")
+    await asyncio.sleep(6)
+    for way in cluster.ways.values():
+        way.to = replica.port
+    await asyncio.to_thread(cluster.redis.call, "REPLICAOF", "127.0.0.1", replica.port)
+    for way in cluster.ways.values():
+        await asyncio.to_thread(way.cut)
+    await asyncio.sleep(12)
 
 
 @scenario(Rules(delay=BACK_SECONDS))

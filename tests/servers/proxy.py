@@ -11,10 +11,15 @@ from tests.servers import free_port
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to another port there. `refuses`: new connections are cut at once."""
+    """Forwards 127.0.0.1:`port` to another port there. `refuses`: new connections are cut at once.
+
+    `blocks`: whoever sends these bytes is cut, too, and so is who has sent them already, when block() is called.
+    """
 
     def __init__(self, to: int) -> None:
         self.port = free_port()
+        self.blocks = b""
+        self._senders: dict[bytes, set[socket.socket]] = {}
         self.to = to
         self.refuses = False
         self.made = 0
@@ -28,6 +33,18 @@ class Proxy:
         for pair in pairs:
             for one in pair:
                 _reset(one)
+
+    def block(self, sent: bytes) -> None:
+        """Cut the connections on which this was sent, and from now on those on which it is sent."""
+        self.blocks = sent
+        for one, other in self._pairs:
+            if one in self._senders.get(sent, ()):
+                _reset(one)
+                _reset(other)
+
+    def watch(self, sent: bytes) -> None:
+        """Remember who sends this, for block()."""
+        self._senders[sent] = set()
 
     def forget(self) -> None:
         """What connections there are stay, and carry nothing any more: a firewall has dropped them."""
@@ -65,6 +82,12 @@ class Proxy:
     def _forward(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while data := one.recv(65536):
+                for sent, senders in self._senders.items():
+                    if sent in data:
+                        senders.add(one)
+                if self.blocks and self.blocks in data:
+                    _reset(one)
+                    raise OSError
                 if one not in self._forgotten:
                     other.sendall(data)
         if one not in self._forgotten:

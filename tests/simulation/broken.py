@@ -19,6 +19,7 @@ from gopush.comet.upkeep import Upkeep
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.log import First, sequence
+from gopush.message.replication import Replication
 from gopush.rpc.entry import Entry as PendingCalls
 from gopush.rpc.lane import Refusal
 from gopush.rpc.model import Append, Appended, Message, mid_at
@@ -116,6 +117,7 @@ def _no_limit(*_: Any) -> None:
 
 
 BREAKS: dict[str, Callable[[], Any]] = {
+    "1-alone": lambda: patch.object(Replication, "lacks", _never),
     "2": lambda: patch.object(memory, "sequence", _clock_alone),
     "2-floor": lambda: patch.object(memory, "sequence", _no_floor),
     "2-cursor": lambda: patch.object(Comet, "_check_cursor", _trust_the_clock),
@@ -126,6 +128,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "6": lambda: patch.object(memory, "sequence", _no_ids),
     "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
     "7": lambda: patch.object(Unkept, "settled", _none),
+    "8-way": lambda: patch("gopush.message.service.UNAVAILABLE", object()),
     "8-lines": lambda: patch.object(Peers, "_sent_back", _each_its_own_way),
     "9": lambda: patch.object(Session, "_fall_behind", _no_limit),
     "9-block": lambda: patch.object(Round, "run", _wait_for_all),

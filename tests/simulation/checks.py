@@ -46,6 +46,16 @@ def check_store(world: World) -> None:
             world.violated(1, history.key, f"the store has {found} instead of {expected}")
 
 
+def check_untold(world: World) -> None:
+    """Rule 1: what no replica confirmed, and a fail-over forgot, was refused; so nobody was told of it."""
+    for key, mid in world.store.untold:
+        if any(not record.lost < inf for record in world.history.of(key).by_mid[mid]):
+            continue  # another message has its mid
+        for subscriber in world.subscribers:
+            if subscriber.key == key and mid in subscriber.got:
+                world.violated(1, key, f"{subscriber.name} got {mid}, which was refused, and is gone")
+
+
 def check_subscribers(world: World) -> None:
     """Rules 3, 4 and 9: no holes; +g where something was trimmed, and only there; nobody waits for others."""
     for subscriber in world.subscribers:

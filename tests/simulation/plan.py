@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from gopush.comet.settings import SubscriberSettings
 
 if TYPE_CHECKING:
-    from tests.simulation.process import Process
+    from tests.simulation.process import MessageProcess, Process
     from tests.simulation.world import World
 
 KEYS = ("alpha", "beta")
@@ -164,6 +164,19 @@ def _store_loses(world: World, random: Random) -> None:
     world.break_store("loses", 0.05 + 0.95 * random.random())
 
 
+def _store_alone(world: World, random: Random) -> None:
+    world.isolate_store(random.choice((0.5, 2.0, 4.0)), random.random() < 0.8)
+    for _ in range(2):
+        world.clock.after(random.uniform(0.0, 0.5), _burst, world, random)
+
+
+def _way_lost(world: World, random: Random) -> None:
+    process = _some(world, random, "m")
+    world.lose_way(cast("MessageProcess", process), random.choice((0.1, 2.0, 5.0)))
+    for _ in range(3):
+        world.clock.after(random.uniform(0.0, 0.5), _burst, world, random)
+
+
 def _store_steps(world: World, random: Random) -> None:
     world.step_store(-random.choice((0.001, 0.4, 3.0)))
 
@@ -196,6 +209,7 @@ USUAL: tuple[tuple[Action, int], ...] = (
 )  # fmt: skip
 FAULTS: tuple[Action, ...] = (
     _kill, _retire, _freeze, _blind, _mislead, _accidents, _cut, _strand, _store_fails, _store_loses, _store_steps,
+    _store_alone, _way_lost,
     _clock_steps, _clock_is_wrong, _isolate, _delete
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from gopush.web.publisher import Publisher, Wish
 from gopush.web.settings import HttpSettings
 from tests.simulation.clock import ProcessClock, Timer
 from tests.simulation.network import Remote
+from tests.simulation.way import Way
 
 if TYPE_CHECKING:
     from tests.simulation.connection import Connection
@@ -143,7 +144,8 @@ class MessageProcess(Process):
 
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)
-        self.service = Message(world.store, self.clock)
+        self.way = Way(world.store)
+        self.service = Message(self.way, self.clock)
 
 
 class WebProcess(Process):

@@ -76,6 +76,7 @@ def _play(world: World, steps: list[tuple[float, plan.Action]]) -> None:
     world.publishers.check()
     checks.check_subscribers(world)
     checks.check_store(world)
+    checks.check_untold(world)
     _say_farewell(world)
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
+from gopush.message.log import REFUSED
 from gopush.message.memory import MemoryStore
+from gopush.message.replication import Replication
 from gopush.message.settings import StoreSettings
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 from tests.simulation.history import History, StoreTime
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 
 
 class SharedStore:
-    """A real MemoryStore, watched. `page`: messages in a page at most. `down`: "fails", "hangs" or "lags" (it does
-    what it was asked to meanwhile as soon as it is back); "": neither."""
+    """A real MemoryStore, watched. `page`: messages in a page at most.
+
+    `down`: "fails", "hangs", "lags" (it does what it was asked to meanwhile as soon as it is back), or it is "alone":
+    without the replica that is to confirm what it stores; "": none of these.
+    `untold`: keys and mids of what it stored while alone and forgot in a fail-over.
+    """
 
     shards: tuple[tuple[str, int], ...] = ()
     identity = "simulated"
@@ -35,6 +41,9 @@ class SharedStore:
         self._inner = MemoryStore(StoreSettings(store=store), self.now)
         self.numbers = self._inner.numbers
         self._saved: Any = {}
+        self.untold: set[tuple[str, int]] = set()
+        self._alone: set[tuple[str, int]] = set()
+        self._replication = Replication(self._confirm)
 
     def now(self) -> float:
         return self.time.at(self._world.clock.now)
@@ -60,6 +69,22 @@ class SharedStore:
         """Forget all since save()."""
         self._inner.logs = deepcopy(self._saved)
         self.history.lose()
+
+    def fail_over(self) -> None:
+        """The replica is the store from now on: it has what was there before the store was alone."""
+        self.lose()
+        self.untold |= self._alone
+
+    def together(self) -> None:
+        """The replica is back, and has all."""
+        self.down = ""
+        self._alone = set()
+
+    def _confirm(self) -> Deferred[None]:
+        if self.down:
+            return fail(UnavailableError("no replica confirms it"))
+        self._replication.reached(self.now())
+        return succeed(None)
 
     def readable(self, key: str) -> list[tuple[int, bytes]]:
         """All that a reader could get now, whether the store is down or not."""
@@ -92,21 +117,37 @@ class SharedStore:
         for key in {append.push.key: None for append in appends}:
             if (log := self._inner.logs.get(key)) is not None:
                 self.history.trimmed(key, log.trimmed)
+        self._replication.saw("writes", now)
+        if self.down == "alone":
+            self._alone |= {(append.push.key, answer.mid) for append, answer in zip(appends, answers, strict=True)}
+            return [REFUSED] * len(answers)
+        self._replication.reached(now, len(answers))
         return answers
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         short = [read._replace(limit=min(read.limit, self._page)) for read in reads]
-        return self._reached(lambda: _result(self._inner.read(short)))
+        return self._reached(lambda: _result(self._inner.read(short))).addCallback(
+            lambda pages: self._told(pages, [page.head for page in pages])
+        )
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
-        return self._reached(lambda: _result(self._inner.heads(keys)))
+        return self._reached(lambda: _result(self._inner.heads(keys))).addCallback(
+            lambda heads: self._told(heads, heads)
+        )
+
+    def _told(self, answer: Any, heads: Sequence[Head]) -> Any:
+        """As redis_server.py does with `wait`: nothing is told that the replica may not have."""
+        self._replication.saw("reads", self.now())
+        if any(self._replication.lacks(head.last) for head in heads):
+            return self._replication.confirm().addCallback(lambda _: answer)
+        return answer
 
     def delete(self, key: str) -> Deferred[None]:
         def delete() -> None:
             _result(self._inner.delete(key))
             self.history.deleted(key)
 
-        return self._reached(delete)
+        return fail(UnavailableError("no replica confirms it")) if self.down == "alone" else self._reached(delete)
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         return self._inner.create_token(key, token)
@@ -130,7 +171,7 @@ class SharedStore:
             lags: Deferred[Any] = Deferred()
             self._lagging.append((call, lags))
             return lags
-        if self.down:
+        if self.down == "fails":
             return fail(UnavailableError("the store is down"))
         return succeed(call())
 

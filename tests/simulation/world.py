@@ -95,8 +95,12 @@ class World:
             for comet in web.coordination.view.comets
             if processes[comet.id].steady_since(since)
             for node in processes[comet.id].coordination.view.messages
-            if processes[node.id].steady_since(since)
+            if processes[node.id].steady_since(since) and self._has_way(processes[node.id], since)
         }
+
+    @staticmethod
+    def _has_way(process: Process, since: float) -> bool:
+        return isinstance(process, MessageProcess) and not process.way.cut and process.way.whole_since <= since
 
     # --- what is done to processes ---
 
@@ -180,6 +184,35 @@ class World:
         self.clock.after(SESSION_SECONDS, self.zookeeper.lapse, process)
         self.clock.after(duration, setattr, process, "isolated", inf)
 
+    def lose_way(self, process: MessageProcess, duration: float) -> None:
+        """A message node's way to write to the store is lost, and found again."""
+        if not process.way.cut:
+            self.note("loses its way", process.address, duration)
+            self.trouble(duration)
+            process.way.cut = True
+            self.clock.after(duration, self._finds_way, process)
+
+    def _finds_way(self, process: MessageProcess) -> None:
+        process.way.cut = False
+        process.way.whole_since = self.clock.now
+
+    def isolate_store(self, duration: float, fails_over: bool) -> None:
+        """The store is cut off from its replica, not from message nodes, until that has taken over or is back."""
+        if not self.store.down:
+            self.note("store", "alone", duration, fails_over)
+            self._rough(duration + 0.3)
+            self.store.save()
+            self.store.down = "alone"
+            self.clock.after(duration, self._store_rejoins, fails_over)
+
+    def _store_rejoins(self, fails_over: bool) -> None:
+        if self.store.down != "alone":
+            return
+        if fails_over:
+            self.note("store", "fails over")
+            self.store.fail_over()
+        self.store.together()
+
     def break_store(self, how: str, duration: float) -> None:
         """The store fails, hangs, or (how "loses") fails and comes back without the last second."""
         if self.store.down:
@@ -222,6 +255,8 @@ class World:
         self.healed = True
         self.healed_at = self.clock.now
         self.network.heal()
+        if self.store.down == "alone":
+            self.store.together()
         self.store.down = ""
         for process in list(self.processes.values()):
             self._wake(process)
