@@ -19,6 +19,7 @@ SERVED_SECONDS = 2.0
 """The subscribers of a comet that was asked to end are served again within that time."""
 
 FROZEN_SECONDS = 15.0
+CUT_OFF_SECONDS = 10 * SESSION_SECONDS
 FAIL_OVER_SECONDS = 20
 
 
@@ -234,6 +235,23 @@ async def zookeeper_empty(stage: Stage) -> None:
     await asyncio.sleep(1)
     await asyncio.to_thread(stage.cluster.zookeeper.start)
     await asyncio.sleep(16)
+
+
+@scenario(Rules(refusal=None))
+async def all_but_clients_gone(stage: Stage) -> None:
+    """ZooKeeper and all message nodes die: comets send their subscribers away until one is back."""
+    cluster = stage.cluster
+    await asyncio.to_thread(cluster.zookeeper.kill)
+    for name in ("message-1", "message-2"):
+        await stage.kill(name)
+    until = time.monotonic() + CUT_OFF_SECONDS
+    while any(subscriber.joined for subscriber in stage.load.subscribers):
+        if time.monotonic() > until:
+            raise RuntimeError("comets that can deliver nothing keep their subscribers")
+        await asyncio.sleep(0.1)
+    await asyncio.to_thread(cluster.zookeeper.start)
+    await asyncio.gather(stage.start("message-1"), stage.start("message-2"))
+    await asyncio.sleep(12)
 
 
 @scenario(Rules(delay=BACK_SECONDS))
