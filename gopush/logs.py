@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EACCES
 from typing import Any
 
-from twisted.logger import LogEvent, LogLevel, eventAsText, formatEvent
+from twisted.logger import LogEvent, Logger, LogLevel, eventAsText, formatEvent
+from twisted.python.logfile import LogFile
 
 from gopush.settings import option
 from gopush.values import one_of
+
+log = Logger()
 
 OWN_NAMESPACES = ("gopush", "stdout", "stderr")
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
@@ -106,3 +111,24 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def reopen(file: LogFile) -> None:
+    """Write to the file that is at the path of a log now, where logrotate has moved or replaced the old one; else begin
+    a new one beside it, as twistd does. Where that cannot be, say so, and go on as before."""
+    old = os.fstat(file._file.fileno())
+    try:
+        with open(file.path, "ab") as new:
+            moved = not os.path.samestat(os.fstat(new.fileno()), old)
+        if not moved and not os.access(file.directory, os.W_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), file.directory)
+    except OSError as wrong:
+        log.error(
+            "{path}: the log stays where it was: {reason}", path=str(wrong.filename), reason=wrong.strerror or "unknown"
+        )
+        return
+    if moved:
+        file.reopen()  # type: ignore[no-untyped-call]
+    else:
+        file.rotate()  # type: ignore[no-untyped-call]
+    log.info("the log goes on in {path}", path=file.path)

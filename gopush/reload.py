@@ -1,4 +1,7 @@
-"""SIGHUP: a process reads its ini file, keys and certificates anew. What is wrong with them is told, and all stays."""
+"""SIGHUP: a process reads its ini file, keys and certificates anew. What is wrong with them is told, and all stays.
+
+SIGUSR1: it writes to a new log file. A second SIGTERM or SIGINT, when it leaves already, changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import signal
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.logfile import LogFile
 
 from gopush import files
 from gopush.errors import SettingsError
+from gopush.logs import reopen
 from gopush.process import RoleOptions
 from gopush.settings import adopt, load
 
@@ -18,23 +22,26 @@ log = Logger()
 
 
 class Reload(Service):
-    """Listens for SIGHUP as long as it runs."""
+    """Listens for SIGHUP and SIGUSR1 from its start to the end of the process, leaving included.
 
-    def __init__(self, reactor: Any, options: RoleOptions) -> None:
+    `file`: what the log is written to, None where that is no file of ours.
+    """
+
+    def __init__(self, reactor: Any, options: RoleOptions, file: LogFile | None = None) -> None:
         self._reactor = reactor
         self._options = options
-        self._before: Any = signal.SIG_DFL
+        self._file = file
 
     def startService(self) -> None:
         """Listen."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._before = signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload))
+        for number, act in ((signal.SIGHUP, self.reload), (signal.SIGUSR1, self._log_moved)):
+            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        self._reactor.callWhenRunning(_stop_once)  # by then the reactor listens for what stops it
 
-    def stopService(self) -> Deferred[None] | None:
-        """Listen no more."""
-        signal.signal(signal.SIGHUP, self._before)
-        super().stopService()  # type: ignore[no-untyped-call]
-        return None
+    def _log_moved(self) -> None:
+        if self._file is not None:
+            reopen(self._file)
 
     def reload(self) -> None:
         """Read now. The ini file is checked first: where it is wrong, nothing at all is taken from it."""
@@ -48,3 +55,24 @@ class Reload(Service):
             if fixed:
                 log.warn("changed in the file, but only a restart changes it here: {fixed}", fixed=", ".join(fixed))
         files.reload()
+
+
+def _stop_once() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop: Any = signal.getsignal(number)
+        if callable(stop):
+            signal.signal(number, _Once(stop))
+
+
+class _Once:
+    """A signal's handler that hears the first one of them alone: a reactor that stops cannot be stopped."""
+
+    _heard = False
+
+    def __init__(self, stop: Any) -> None:
+        self._stop = stop
+
+    def __call__(self, *signalled: Any) -> None:
+        if not _Once._heard:
+            _Once._heard = True
+            self._stop(*signalled)

@@ -10,6 +10,7 @@ from twisted.application.service import MultiService
 from twisted.copyright import version as twisted_version
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
+from twisted.python.logfile import LogFile
 from twisted.scripts._twistd_unix import UnixAppLogger
 
 import gopush
@@ -28,7 +29,7 @@ class Role(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         twistd: Any = options.parent
         self._observer = _observer(twistd, Lines(options.settings.log, twistd.subCommand, name))
-        for service in (node, Reload(reactor, options)):
+        for service in (node, Reload(reactor, options, _file(self._observer))):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def setServiceParent(self, parent: Any) -> None:
@@ -59,7 +60,12 @@ def _observer(twistd: Any, lines: Lines) -> Any:
     """Writes `lines` where twistd's command line (its options) says; None where it names another logger."""
     if twistd["logger"] is not None or twistd["syslog"]:
         return None
-    # Which file that is, and that SIGUSR1 rotates it, is twistd's affair; only how an event reads is ours.
+    # Which file that is, is twistd's affair; how an event reads is ours.
     observer: Any = UnixAppLogger(twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     observer.formatEvent = lines
     return observer
+
+
+def _file(observer: Any) -> LogFile | None:
+    out = getattr(observer, "_outFile", None)
+    return out if isinstance(out, LogFile) else None

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -145,7 +146,7 @@ class _TlsProtocol(TLSMemoryBIOProtocol):
             reason.value.__traceback__ = reason.tb = None
         super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
 
-    def connectionLost(self, reason: Any) -> None:
+    def connectionLost(self, reason: Any = connectionDone) -> None:
         """See IProtocol. A protocol that produces for itself would hold this, and this the protocol."""
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self._producer = None
