@@ -126,6 +126,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_admin_commands(commands)
 
+    hbase = commands.add_parser("hbase", help="make the table of a store in HBase", epilog=EPILOG)
+    create = hbase.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "create", help="make the table, if it is not there", epilog=EPILOG
+    )
+    create.add_argument(
+        "--thrift", type=_address, default="localhost:9090", metavar="HOST:PORT", help="(default: localhost:9090)"
+    )
+    create.add_argument("--table", default="gopush", help="(default: gopush)")
+    create.add_argument("--regions", type=_positive, default=1, metavar="N", help="that it begins with (default: 1)")
+    create.set_defaults(run=_create_table)
+
     check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=EPILOG)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
     check.add_argument("--role", choices=ROLES, help="whose it is (default: what its name begins with)")
@@ -198,6 +209,14 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _address(value: str) -> str:
+    try:
+        (address,) = addresses(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not host:port") from None
+    return address
 
 
 def _positive(value: str) -> int:
@@ -322,6 +341,16 @@ def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:
             yield from _addresses(value)
         elif opt.parse is addresses:
             yield from ((opt, named) for named in value)
+
+
+def _create_table(asked: argparse.Namespace) -> None:
+    try:
+        from gopush.message.hbase.create import create
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
+        ) from None
+    _print(create(asked.thrift, asked.table, asked.regions))
 
 
 def _ini(asked: argparse.Namespace) -> None:

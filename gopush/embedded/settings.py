@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from gopush.comet.settings import SubscriberSettings
 from gopush.logs import LogSettings
 from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.stores import store_type
 from gopush.settings import option
-from gopush.values import one_of, text
+from gopush.values import text
 from gopush.web.settings import HttpSettings
 
 
@@ -19,7 +20,7 @@ class EmbeddedSettings:
     user: str = option("base", "user", "", text, "who the process runs as when root starts it; empty: who calls")
     subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
-    storage: str = option("storage", "type", "sqlite", one_of("sqlite", "memory"), "the store: sqlite or memory")
+    storage: str = option("storage", "type", "sqlite", store_type(alone=True), "the store: sqlite or memory")
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
     log: LogSettings = field(default_factory=LogSettings)

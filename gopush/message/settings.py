@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.logs import LogSettings
+from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.sources import Source, sources
+from gopush.message.stores import store_type
 from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 from gopush.settings import option
-from gopush.values import addresses, count, duration, listeners, one_of, text
+from gopush.values import addresses, count, duration, listeners, text
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,7 @@ class MessageSettings:
     """All of etc/message.ini."""
 
     user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
-    storage: str = option(
-        "storage", "type", "redis", one_of("redis", "sqlite", "memory"), "the store: redis, sqlite or memory"
-    )
+    storage: str = option("storage", "type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
     weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
     rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:8070", listeners, "where the cluster calls in")
     rpc_advertise: tuple[str, ...] = option(
@@ -80,6 +80,11 @@ class MessageSettings:
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
+    hbase: HBaseSettings = field(default_factory=HBaseSettings)
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        if self.storage == "hbase":
+            self.hbase.check(self.store.store, self.rpc.call_timeout)

@@ -11,10 +11,11 @@ from gopush.rpc.services import MessageService
 
 
 class Store(MessageService, Protocol):
-    """Keeps the log of every key (memory.py, sqlite.py, redis.py).
+    """Keeps the log of every key (memory.py, sqlite.py, redis.py, hbase/).
 
-    A batch of appends is atomic and in order; of a batch over several shards that holds for the part of each shard,
-    and a shard that cannot store answers 65535 for its own part alone. Other calls fail as a whole.
+    A batch of appends is atomic and in order; of a batch over several shards that holds for the part of each shard
+    (in HBase: of each key), and a shard that cannot store answers 65535 for its own part alone. Other calls fail as a
+    whole.
     """
 
     shards: tuple[tuple[str, int], ...]

@@ -64,8 +64,8 @@ def check_store(mine: NodeInfo, other: NodeInfo) -> None:
         )
     if other.store:
         raise OtherStoreError(
-            f"the Redis servers of this node hold other data than those of the live message node {other.id}, which "
-            "bear the same names: [redis] source leads to other servers, or prefix is another"
+            f"the servers behind this node hold other data than those of the live message node {other.id}, which "
+            "bear the same names: [redis] source, or [hbase] thrift or table, leads to others, or prefix is another"
         )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from gopush.message.hbase.settings import HBaseSettings
+from gopush.message.hbase.store import HBaseStore
 from gopush.message.memory import MemoryStore
 from gopush.message.redis import RedisStore
 from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
@@ -18,6 +20,7 @@ from gopush.message.sqlite import SqliteStore
 from gopush.message.store import Store
 from tests.conftest import reactor
 from tests.message.subject import FakeTime, Subject
+from tests.servers.hbase import HBaseServer, ThriftServer
 from tests.servers.redis import RedisServer
 
 OpenStore = Callable[..., Subject]
@@ -30,13 +33,23 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def thrift() -> Iterator[ThriftServer]:
+    """The Thrift server of an HBase that serves for all tests."""
+    with HBaseServer() as hbase, ThriftServer(hbase) as server:
+        yield server
+
+
 @pytest.fixture
-def open_store(in_reactor: Any, tmp_path: Path, redis: RedisServer) -> Iterator[OpenStore]:
-    """Open an empty store: memory, sqlite or redis, keeping `store` messages a key."""
+def open_store(
+    in_reactor: Any, tmp_path: Path, redis: RedisServer, request: pytest.FixtureRequest
+) -> Iterator[OpenStore]:
+    """Open an empty store: memory, sqlite, redis or hbase, keeping `store` messages a key."""
     opened: list[Subject] = []
 
     def open_one(kind: str, store: int = 20, head_life: float = 86400.0) -> Subject:
         number = next(_prefixes)
+        prefix = f"test{number}-{time.time_ns()}:"
         settings = StoreSettings(store, head_life)
         clock = FakeTime()
 
@@ -45,7 +58,10 @@ def open_store(in_reactor: Any, tmp_path: Path, redis: RedisServer) -> Iterator[
                 return MemoryStore(settings, clock)
             if kind == "sqlite":
                 return SqliteStore(settings, SqliteSettings(str(tmp_path / f"{number}.sqlite")), reactor, clock)
-            return RedisStore(settings, redis_settings(redis, prefix=f"test{number}:"), reactor)
+            if kind == "hbase":
+                thrift = request.getfixturevalue("thrift")
+                return HBaseStore(settings, hbase_settings(thrift, prefix=prefix), reactor, clock)
+            return RedisStore(settings, redis_settings(redis, prefix=prefix), reactor)
 
         subject = Subject(kind, in_reactor, make, None if kind == "redis" else clock)
         opened.append(subject)
@@ -56,7 +72,7 @@ def open_store(in_reactor: Any, tmp_path: Path, redis: RedisServer) -> Iterator[
         subject.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "hbase"])
 def kind(request: pytest.FixtureRequest) -> str:
     chosen: str = request.param
     return chosen
@@ -73,6 +89,11 @@ def redis_settings(
     """Settings for these servers, named node1, node2 and so on."""
     listed = ", ".join(f"node{i}:1 {server.source}" for i, server in enumerate(servers, 1))
     return RedisSettings(timeout, prefix, wait, sources(listed))
+
+
+def hbase_settings(*servers: ThriftServer, prefix: str = "gopush:", timeout: float = 5.0) -> HBaseSettings:
+    """Settings for these Thrift servers."""
+    return HBaseSettings(tuple(server.address for server in servers), servers[0].table, prefix, timeout)
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 20.0) -> Any:

@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
 def test_any_calls(kind: str, open_store: OpenStore) -> None:
     subject = open_store(kind, store=STORE)
     machine = type("Machine", (Machine,), {"subject": subject})
-    examples = {"memory": 100, "sqlite": 40, "redis": 60}[kind]
+    examples = {"memory": 100, "sqlite": 40, "redis": 60, "hbase": 8}[kind]
     run_state_machine_as_test(
         machine,
         settings=settings(

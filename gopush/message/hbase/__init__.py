@@ -1,0 +1,1 @@
+"""The store in Apache HBase, through its Thrift2 servers."""

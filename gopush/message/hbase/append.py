@@ -1,0 +1,189 @@
+"""The appends to one row: read, decide, write where the head is as it was read; until that is certain, or is fenced."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from twisted.internet.task import deferLater
+
+from gopush.clock import Clock
+from gopush.errors import RET_OK, UnavailableError
+from gopush.message.counters import StoreCounters
+from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.connection import LostError
+from gopush.message.hbase.row import (
+    HEAD,
+    STAMP_BYTES,
+    Cells,
+    Decision,
+    decide,
+    fenced,
+    firsts_of,
+    id_cell,
+    row_head,
+)
+from gopush.message.log import REFUSED, First
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Append, Appended
+
+JITTER_SECONDS = 0.01
+
+GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
+"""Reads cells of a row: (row, cells, until) -> Deferred of Cells."""
+
+
+class _Sent:
+    """A write of which nobody knows what became of it: what its head was to follow, and what it was to answer."""
+
+    def __init__(self, old: bytes | None, answers: list[Appended]) -> None:
+        self.old = old
+        self.answers = answers
+
+
+class RowAppend:
+    """Appends to one row. `now`: seconds since the epoch; `get` reads cells of a row."""
+
+    def __init__(
+        self,
+        row: bytes,
+        appends: Sequence[Append],
+        client: Client,
+        get: GetRow,
+        clock: Clock,
+        now: Callable[[], float],
+        settings: StoreSettings,
+        counters: StoreCounters,
+    ) -> None:
+        self._row = row
+        self._appends = appends
+        self._client = client
+        self._get = get
+        self._clock = clock
+        self._now = now
+        self._settings = settings
+        self._counters = counters
+        self._sent: dict[bytes, _Sent] = {}
+        self._wanted: list[tuple[str, bytes | None]] = [
+            HEAD,
+            *dict.fromkeys(id_cell(append.push.id) for append in appends if append.push.id),
+        ]
+
+    async def run(self, until: float, fence_until: float) -> list[Appended]:
+        """The answers: tried until `until`; what may still be written then is fenced off until `fence_until`.
+
+        Raises UnavailableError where nothing was stored, and where that is not certain.
+        """
+        try:
+            return await self._trying(self._append, until)
+        except UnavailableError:
+            if not self._sent:
+                raise
+        try:
+            return await self._trying(self._fence, fence_until)
+        except UnavailableError as failed:
+            raise LostError(f"what was sent may still be written: {failed}") from None
+
+    async def _trying(
+        self, attempt: Callable[[float], Coroutine[Any, Any, list[Appended] | None]], until: float
+    ) -> list[Appended]:
+        """What the attempt gives that does not come to nothing before `until`."""
+        for tries in count(1):
+            failed = UnavailableError("others have written to the same key all the time")
+            try:
+                if (answers := await attempt(until)) is not None:
+                    return answers
+            except UnavailableError as error:
+                failed = error
+            if self._clock.seconds() >= until:
+                raise failed
+            reactor_time: Any = self._clock
+            await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
+        raise AssertionError
+
+    async def _append(self, until: float) -> list[Appended] | None:
+        """The answers; None where somebody else has written meanwhile."""
+        cells = await self._get(self._row, self._wanted, until)
+        old = cells.get(HEAD)
+        if (stored := self._stored(old)) is not None:
+            return stored
+        stamp = os.urandom(STAMP_BYTES)
+        decision = self._decide(cells, stamp)
+        if not decision.puts:
+            return decision.answers
+        try:
+            written = await self._client.check(self._row, decision.puts, old, until, self._send_by(decision, until))
+        except NotSentError:
+            raise
+        except UnavailableError:
+            self._sent[stamp] = _Sent(old, decision.answers)
+            raise
+        if not written:
+            return None
+        self._counters.trimmed += decision.trimmed
+        self._counters.expired += decision.expired
+        return decision.answers
+
+    def _decide(self, cells: Cells, stamp: bytes) -> Decision:
+        """Where an earlier write may be in the log, under a later one, what has no id is not tried again."""
+        lost = any(sent.old != cells.get(HEAD) for sent in self._sent.values())
+        tried = [index for index, append in enumerate(self._appends) if append.push.id or not lost]
+        decision = decide(
+            row_head(cells.get(HEAD)),
+            firsts_of(cells),
+            [self._appends[index] for index in tried],
+            self._settings.store,
+            self._settings.head_life,
+            self._now(),
+            stamp,
+        )
+        answers = dict(zip(tried, decision.answers, strict=True))
+        whole = [answers.get(index, REFUSED) for index in range(len(self._appends))]
+        return decision._replace(answers=self._as_first(whole))
+
+    def _as_first(self, answers: list[Appended]) -> list[Appended]:
+        """What we have stored ourselves is no repeat."""
+        ours = {answer for sent in self._sent.values() for answer in sent.answers}
+        return [
+            first if answer.repeat and (first := answer._replace(repeat=False)) in ours else answer
+            for answer in answers
+        ]
+
+    def _stored(self, old: bytes | None) -> list[Appended] | None:
+        """The answers of an earlier write, where the row bears its stamp."""
+        head = row_head(old)
+        sent = self._sent.get(head.stamp) if head else None
+        return sent.answers if sent else None
+
+    def _send_by(self, decision: Decision, until: float) -> float:
+        """Nothing may be sent after the deadline of what it stores."""
+        deadlines = [
+            append.push.deadline
+            for append, answer in zip(self._appends, decision.answers, strict=True)
+            if answer.ret == RET_OK and not answer.repeat
+        ]
+        return min([until, *(self._clock.seconds() + deadline - self._now() for deadline in deadlines)])
+
+    async def _fence(self, until: float) -> list[Appended] | None:
+        """Make certain that what was sent is stored, or never will be."""
+        cells = await self._get(self._row, self._wanted, until)
+        old = cells.get(HEAD)
+        if (stored := self._stored(old)) is not None:
+            return stored
+        if any(sent.old == old for sent in self._sent.values()):
+            puts = fenced(row_head(old), self._now(), os.urandom(STAMP_BYTES))
+            if not await self._client.check(self._row, puts, old, until):
+                return None
+        now, firsts = self._now(), firsts_of(cells)
+        return self._as_first([_known(append, firsts, now) for append in self._appends])
+
+
+def _known(append: Append, firsts: Mapping[str, First], now: float) -> Appended:
+    """The answer where nothing more can be written: what was stored is known by its id."""
+    first = firsts.get(append.push.id) if append.push.id else None
+    if first is None or now >= first.until:
+        return REFUSED
+    return Appended(RET_OK, first.mid, first.previous, True)

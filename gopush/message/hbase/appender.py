@@ -1,0 +1,168 @@
+"""Appends in HBase: those to one row one after the other, several at a time, rows apart from each other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+
+from gopush.message.counters import StoreNumbers
+from gopush.message.hbase.append import RowAppend
+from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.row import Cells, row_key
+from gopush.message.hbase.settings import PARTS, TRY_PARTS, HBaseSettings
+from gopush.message.log import REFUSED, UNAVAILABLE
+from gopush.message.settings import StoreSettings
+from gopush.rpc.model import Append, Appended
+
+MOST_BODY = 10_000_000
+"""HBase refuses cells of more than 10 MiB."""
+
+MOST_APPENDS = 2000
+MOST_BYTES = 8 << 20
+"""Appends to one row that are written together."""
+
+_Wanted = Sequence[tuple[str, bytes | None]]
+
+
+class Appender:
+    """Gives each row one write at a time: two would only be in each other's way. What comes meanwhile makes the next.
+
+    `now`: seconds since the epoch. `failed` hears of rows whose appends failed, and None of one whose did not.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        settings: HBaseSettings,
+        store: StoreSettings,
+        numbers: StoreNumbers,
+        reactor: Any,
+        now: Callable[[], float],
+        failed: Callable[[Exception | None], None],
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._store = store
+        self._numbers = numbers
+        self._reactor = reactor
+        self._now = now
+        self._tell = failed
+        self._rows: dict[bytes, deque[_Waiting]] = {}
+        self._asked: dict[float, list[tuple[bytes, _Wanted, Deferred[Cells]]]] = {}
+        self._idle: list[Deferred[None]] = []
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService; never fails. The appends to one key are atomic, as far as they are written together."""
+        if not appends:
+            return succeed([])
+        batch = _Batch(len(appends))
+        arrived = self._reactor.seconds()
+        idle = []
+        for index, append in enumerate(appends):
+            if len(append.push.body) > MOST_BODY:
+                batch.answer(index, REFUSED)
+                continue
+            row = row_key(self._settings.prefix, append.push.key)
+            if row not in self._rows:
+                self._rows[row] = deque()
+                idle.append(row)
+            self._rows[row].append(_Waiting(append, batch, index, arrived))
+        for row in idle:
+            ensureDeferred(self._work(row))
+        return self._numbers.timed("append", batch.done, self._reactor)
+
+    async def _work(self, row: bytes) -> None:
+        """Append to a row whatever waits for that: one write at a time, for two would only be in each other's way."""
+        waiting = self._rows[row]
+        while waiting:
+            together = _take(waiting)
+            try:
+                answers = await self._append(row, together)
+                self._tell(None)
+            except Exception as failed:
+                self._tell(failed)
+                # What was never sent another node may still send.
+                answers = [UNAVAILABLE if isinstance(failed, NotSentError) else REFUSED] * len(together)
+            for one, answer in zip(together, answers, strict=True):
+                one.batch.answer(one.place, answer)
+        del self._rows[row]
+        if not self._rows:
+            idle, self._idle = self._idle, []
+            for done in idle:
+                done.callback(None)
+
+    def _append(self, row: bytes, together: Sequence[_Waiting]) -> Coroutine[Any, Any, list[Appended]]:
+        arrived, timeout = together[0].arrived, self._settings.timeout
+        writing = RowAppend(
+            row,
+            [one.append for one in together],
+            self._client,
+            self.get,
+            self._reactor,
+            self._now,
+            self._store,
+            self._numbers.counters,
+        )
+        return writing.run(arrived + TRY_PARTS * timeout, arrived + PARTS * timeout)
+
+    def get(self, row: bytes, wanted: _Wanted, until: float) -> Deferred[Cells]:
+        """Cells of a row, together with those that others want in this turn of the reactor."""
+        found: Deferred[Cells] = Deferred()
+        if not self._asked:
+            self._reactor.callLater(0, self._get_all)
+        self._asked.setdefault(until, []).append((row, wanted, found))
+        return found
+
+    def _get_all(self) -> None:
+        asked, self._asked = self._asked, {}
+        for until, gets in asked.items():
+            answers = self._client.get([(row, wanted) for row, wanted, _ in gets], until)
+            for answer, (_, _, found) in zip(answers, gets, strict=True):
+                answer.chainDeferred(found)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when nothing is under way."""
+        if not self._rows:
+            return succeed(None)
+        self._idle.append(Deferred())
+        return self._idle[-1]
+
+
+class _Waiting(NamedTuple):
+    """An append, its place in its batch, and when it came (reactor seconds)."""
+
+    append: Append
+    batch: _Batch
+    place: int
+    arrived: float
+
+
+class _Batch:
+    """The answers to a batch; `done` fires with them when all are there."""
+
+    def __init__(self, size: int) -> None:
+        self.done: Deferred[list[Appended]] = Deferred()
+        self._answers = [REFUSED] * size
+        self._missing = size
+
+    def answer(self, index: int, answer: Appended) -> None:
+        """The answer to one of the appends."""
+        self._answers[index] = answer
+        self._missing -= 1
+        if not self._missing:
+            self.done.callback(self._answers)
+
+
+def _take(waiting: deque[_Waiting]) -> list[_Waiting]:
+    """The first appends, as many as may be written together."""
+    taken: list[_Waiting] = []
+    size = 0
+    while waiting and len(taken) < MOST_APPENDS:
+        size += len(waiting[0].append.push.body)
+        if taken and size > MOST_BYTES:
+            break
+        taken.append(waiting.popleft())
+    return taken

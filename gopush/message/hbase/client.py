@@ -1,0 +1,175 @@
+"""Calls to HBase: to whichever of its Thrift2 servers has the least to do, each in its time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from gopush.clock import LastLook
+from gopush.errors import UnavailableError
+from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple
+from gopush.message.hbase.connection import WINDOW, Link, LostError
+from gopush.message.hbase.row import HEAD, Cells, Put
+from gopush.message.hbase.settings import HBaseSettings
+from gopush.tls import ClientTls
+
+PING_SECONDS = 20.0
+"""A Thrift server closes a connection that has been idle for 60 s."""
+
+MOST_GETS = 100
+MOST_BYTES = 2 << 20
+"""Of one call's answer at most, where it is for several rows: it holds up those behind it."""
+
+
+class NotSentError(UnavailableError):
+    """A call that was never sent: nothing has happened."""
+
+
+class Client:
+    """A few connections to each Thrift2 server. See Link for `tell`."""
+
+    def __init__(self, reactor: Any, settings: HBaseSettings, tell: Callable[[object, str, str | None], None]) -> None:
+        self._reactor = reactor
+        self._table = settings.table.encode()
+        self._waiting: deque[_Call] = deque()
+        self._used = 0
+        self._last_use: dict[Link, int] = {}
+        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if settings.tls else None
+        for address in settings.thrift * settings.connections:
+            link = Link(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
+            self._last_use[link] = 0
+        self._pinging = LoopingCall(self._ping)
+        self._pinging.clock = reactor
+
+    def _doubt(self, address: str) -> None:
+        for link in self._last_use:
+            if link.address == address:
+                link.doubt()
+
+    def start(self) -> Deferred[list[str | None]]:
+        """Begin to connect: see Link.start."""
+        self._pinging.start(PING_SECONDS, now=False)
+        return gatherResults([link.start() for link in self._last_use])
+
+    def stop(self) -> Deferred[Any]:
+        """Disconnect."""
+        if self._pinging.running:
+            self._pinging.stop()
+        return gatherResults([link.stop() for link in self._last_use])
+
+    def call(self, name: str, arguments: Any, until: float, send_by: float | None = None) -> Deferred[Any]:
+        """Make a call that has an answer before `until`, and is not sent after `send_by` (reactor seconds).
+
+        Fails with NotSentError where nothing was sent, else with HBaseError or LostError.
+        """
+        call = _Call(name, arguments, until if send_by is None else send_by)
+        call.timer = LastLook(self._reactor).callLater(max(0, until - self._reactor.seconds()), call.give_up)
+        self._waiting.append(call)
+        self._pump()
+        return call.answer
+
+    def _pump(self) -> None:
+        while self._waiting:
+            if self._waiting[0].answer.called:
+                self._waiting.popleft()
+                continue
+            links = [link for link in self._last_use if link.ready and link.load < WINDOW]
+            if not links:
+                return
+            call = self._waiting.popleft()
+            if self._reactor.seconds() > call.send_by:
+                call.give_up()
+                continue
+            link = min(links, key=lambda link: (link.load, self._last_use[link]))
+            self._used += 1
+            self._last_use[link] = self._used
+            call.sent = True
+            link.call(call.name, call.arguments).addBoth(call.answered)
+
+    def _ping(self) -> None:
+        for link in self._last_use:
+            link.ping()
+
+    def get(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[Deferred[Cells]]:
+        """The cells of each of these rows; `sizes`: the bytes expected of each, where they are many.
+
+        Rows of one region go in one call, and no others: while one is away, those of the others can be read.
+        """
+        answers: list[Deferred[Cells]] = [Deferred() for _ in gets]
+        for part in self._parts([row for row, _ in gets], sizes or [0] * len(gets)):
+            call = self.call("getMultiple", get_multiple(self._table, [gets[index] for index in part]), until)
+            call.addCallback(cells).addCallbacks(
+                _give, _give_failure, callbackArgs=(answers, part), errbackArgs=(answers, part)
+            )
+        return answers
+
+    def _parts(self, rows: Sequence[bytes], sizes: Sequence[int]) -> list[list[int]]:
+        """How rows are divided among calls: indexes."""
+        starts = next((link.starts for link in self._last_use if link.ready), [])
+        open_parts: dict[int, tuple[list[int], int]] = {}
+        parts: list[list[int]] = []
+        for index, (row, size) in enumerate(zip(rows, sizes, strict=True)):
+            region = bisect_right(starts, row)
+            part, bytes_so_far = open_parts.get(region, ([], 0))
+            if not part or len(part) >= MOST_GETS or bytes_so_far + size > MOST_BYTES:
+                part, bytes_so_far = [], 0
+                parts.append(part)
+            part.append(index)
+            open_parts[region] = (part, bytes_so_far + size)
+        return parts
+
+    def check(
+        self,
+        row: bytes,
+        puts: Sequence[Put],
+        old: bytes | None,
+        until: float,
+        send_by: float | None = None,
+        cell: tuple[str, bytes] = HEAD,
+    ) -> Deferred[bool]:
+        """Write to a row where its cell has the `old` value (None: is not there); whether it had."""
+        arguments = check_and_mutate(self._table, row, puts, old, cell)
+        return self.call("checkAndMutate", arguments, until, send_by)
+
+
+def _give(found: list[Cells], answers: list[Deferred[Cells]], part: list[int]) -> None:
+    for index, row_cells in zip(part, found, strict=True):
+        answers[index].callback(row_cells)
+
+
+def _give_failure(failure: Failure, answers: list[Deferred[Cells]], part: list[int]) -> None:
+    for index in part:
+        answers[index].errback(failure)
+
+
+class _Call:
+    __slots__ = ("answer", "arguments", "name", "send_by", "sent", "timer")
+
+    def __init__(self, name: str, arguments: Any, send_by: float) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.send_by = send_by
+        self.sent = False
+        self.timer: Any = None
+        self.answer: Deferred[Any] = Deferred()
+
+    def answered(self, result: Any) -> None:
+        if not self.answer.called:
+            self._end()
+            self.answer.callback(result)
+
+    def give_up(self) -> None:
+        if not self.answer.called:
+            self._end()
+            self.answer.errback(LostError("no answer in time") if self.sent else NotSentError("no connection in time"))
+
+    def _end(self) -> None:
+        self.arguments = None
+        if self.timer.active():
+            self.timer.cancel()

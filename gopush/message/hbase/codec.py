@@ -1,0 +1,140 @@
+"""Calls to a Thrift2 server as frames, by thriftpy2 and the names in hbase.thrift."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from importlib.resources import as_file, files
+from typing import Any
+
+import thriftpy2
+from thriftpy2.protocol import TBinaryProtocol
+from thriftpy2.thrift import TApplicationException, TMessageType
+from thriftpy2.transport import TMemoryBuffer
+
+from gopush.errors import UnavailableError
+from gopush.message.hbase.row import HEAD, Cells, Put
+
+FAMILIES = (b"m", b"i", b"t")
+"""What the table has: messages, ids, tokens."""
+
+_EQUAL = 2
+_TTL = struct.Struct(">q")
+
+with as_file(files("gopush.message.hbase").joinpath("hbase.thrift")) as _path:
+    idl: Any = thriftpy2.load(str(_path), module_name="gopush_hbase_thrift")
+
+Get = tuple[bytes, Iterable[tuple[str, bytes | None]]]
+"""A row and the cells wanted of it: family and qualifier, None for the whole family."""
+
+
+class HBaseError(UnavailableError):
+    """HBase's own word that a call failed. What was to be written may be written all the same."""
+
+
+def request(name: str, number: int, arguments: Any) -> bytes:
+    """The frame of a call."""
+    buffer = TMemoryBuffer()
+    protocol = TBinaryProtocol(buffer)
+    protocol.write_message_begin(name, TMessageType.CALL, number)
+    arguments.write(protocol)
+    protocol.write_message_end()
+    frame: bytes = buffer.getvalue()
+    return frame
+
+
+def reply(frame: bytes) -> tuple[int, Any]:
+    """The number of the call that a frame answers, and the answer: an HBaseError where it failed."""
+    protocol = TBinaryProtocol(TMemoryBuffer(frame))
+    name, kind, number = protocol.read_message_begin()
+    if kind == TMessageType.EXCEPTION:
+        raised = TApplicationException()
+        raised.read(protocol)
+        return number, HBaseError(_in_short(raised.message) or "an internal error")
+    result = getattr(idl.HBase, f"{name}_result")()
+    result.read(protocol)
+    if result.io is not None:
+        return number, HBaseError(_in_short(result.io.message) or "an error without a message")
+    return number, getattr(result, "success", None)
+
+
+def _in_short(message: str | None) -> str:
+    """A Java exception's message without its traces."""
+    return " ".join((message or "").split())[:200]
+
+
+def get_multiple(table: bytes, gets: Sequence[Get]) -> Any:
+    """Arguments for reading cells of rows; answered by cells()."""
+    wanted = [
+        idl.Get(row=row, columns=[idl.Column(family=family.encode(), qualifier=name) for family, name in columns])
+        for row, columns in gets
+    ]
+    return idl.HBase.getMultiple_args(table=table, gets=wanted)
+
+
+def cells(results: Sequence[Any]) -> list[Cells]:
+    """What getMultiple has found, row by row."""
+    return [
+        {(cell.family.decode(), cell.qualifier): cell.value for cell in result.columnValues or ()} for result in results
+    ]
+
+
+def check_and_mutate(
+    table: bytes, row: bytes, puts: Sequence[Put], old: bytes | None, cell: tuple[str, bytes] = HEAD
+) -> Any:
+    """Arguments for writing a row where a cell has its `old` value, or is not there."""
+    mutations = [idl.Mutation(put=_put(row, put)) for put in puts]
+    return idl.HBase.checkAndMutate_args(
+        table=table,
+        row=row,
+        family=cell[0].encode(),
+        qualifier=cell[1],
+        compareOperator=_EQUAL,
+        value=old or b"",  # empty: where there is no such cell
+        mutations=idl.RowMutations(row=row, mutations=mutations),
+    )
+
+
+def _put(row: bytes, put: Put) -> Any:
+    written = [
+        idl.ColumnValue(family=family.encode(), qualifier=name, value=value)
+        for (family, name), value in put.cells.items()
+    ]
+    return idl.Put(row=row, columnValues=written, attributes={b"_ttl": _TTL.pack(int(put.seconds * 1000))})
+
+
+def locations(table: bytes) -> Any:
+    """Arguments for asking which regions a table has; answered by region_starts()."""
+    return idl.HBase.getAllRegionLocations_args(table=table)
+
+
+def region_starts(answer: Sequence[Any]) -> list[bytes]:
+    """The first rows of all regions, ascending."""
+    return sorted(location.regionInfo.startKey or b"" for location in answer)
+
+
+def exists(table: bytes) -> Any:
+    """Arguments for asking whether there is a table."""
+    return idl.HBase.tableExists_args(table=_named(table))
+
+
+def describe(table: bytes) -> Any:
+    """Arguments for asking for a table's families; answered by families_of()."""
+    return idl.HBase.getTableDescriptor_args(table=_named(table))
+
+
+def families_of(descriptor: Any) -> set[bytes]:
+    """The names of a table's families."""
+    return {family.name for family in descriptor.columns or ()}
+
+
+def create_table(table: bytes, starts: Sequence[bytes]) -> Any:
+    """Arguments for making the table, in regions that begin at these rows too."""
+    families = [idl.ColumnFamily(name=name, maxVersions=1) for name in FAMILIES]
+    descriptor = idl.TableDescriptor(tableName=_named(table), columns=families)
+    return idl.HBase.createTable_args(table=descriptor, splitKeys=list(starts) or None)
+
+
+def _named(table: bytes) -> Any:
+    namespace, colon, name = table.rpartition(b":")
+    return idl.TableName(ns=namespace if colon else None, qualifier=name)

@@ -1,0 +1,241 @@
+"""One connection to a Thrift2 server that comes back by itself. Its calls are answered in order, so one that is stuck
+holds up those behind it: a connection that has been silent for too long is aborted, and the others are asked on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.protocols.basic import Int32StringReceiver
+from twisted.python.failure import Failure
+
+from gopush.client_service import QuietClientService
+from gopush.clock import LastLook
+from gopush.eager import EagerReactor
+from gopush.errors import UnavailableError
+from gopush.message.hbase.codec import FAMILIES, HBaseError, get_multiple, locations, region_starts, reply, request
+from gopush.tls import ClientTls, reached
+
+FRAME_BYTES = 64 << 20
+"""Thrift's own limit has to be as high (hbase.regionserver.thrift.framed.max_frame_size_in_mb)."""
+
+WINDOW = 16
+"""Calls that are under way on a connection at most."""
+
+PROBE_SECONDS = 5.0
+"""How long a server may take for the first calls of a connection; a fresh one is slow."""
+
+RETRIES = backoffPolicy(0.1, 3.0, 1.5)
+_PROBE_ROW = b"\0"
+
+
+class TableError(UnavailableError):
+    """The table is not there, or is not what it should be."""
+
+
+class LostError(UnavailableError):
+    """A call was sent, and nobody knows what became of it."""
+
+
+class Link(Factory):
+    """A connection to the Thrift2 server at "host:port", tried again for ever.
+
+    `tell` hears (with this link and its address) what is wrong with it, in words, when that changes, and None when all
+    is well; `free` is called when it can take another call; `silent` (with its address) when it was aborted for its
+    silence. `starts` are the first rows of all regions, as it was told last.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        address: str,
+        table: bytes,
+        timeout: float,
+        tls: ClientTls | None,
+        tell: Callable[[object, str, str | None], None],
+        free: Callable[[], None],
+        silent: Callable[[str], None],
+    ) -> None:
+        self.address = address
+        self.table = table
+        self.timeout = timeout
+        self.reactor = reactor
+        self.starts: list[bytes] = []
+        self.ready = False
+        self.free = free
+        self.silent = silent
+        self._tell = tell
+        self._decided: Deferred[str | None] | None = None
+        self._connection: _Connection | None = None
+        self._trouble: str | None = None
+        name, _, port = address.rpartition(":")
+        host = name.strip("[]")
+        endpoint = reached(HostnameEndpoint(EagerReactor(reactor), host, int(port), timeout=PROBE_SECONDS), host, tls)
+        factory: Any = self
+        self._service = QuietClientService(endpoint, factory, RETRIES, reactor)
+
+    def start(self) -> Deferred[str | None]:
+        """Begin to connect. Fires after the first attempt, with words only where the table will never do."""
+        decided = self._decided = Deferred()
+        self._service.startService()
+        self._service.whenConnected(failAfterFailures=1).addErrback(self._unreachable)
+        return decided
+
+    def stop(self) -> Deferred[Any]:
+        """Close the connection; whatever still waits for an answer fails."""
+        return self._service.stopService()
+
+    @property
+    def load(self) -> int:
+        """How many calls are under way."""
+        return len(self._connection.calls) if self._connection else 0
+
+    def call(self, name: str, arguments: Any) -> Deferred[Any]:
+        """Send a call. Fails with HBaseError or LostError: what it was to write may be written or not."""
+        if self._connection is None:
+            return fail(LostError("the connection was lost"))
+        return self._connection.call(name, arguments)
+
+    def doubt(self) -> None:
+        """Take no calls until the server has answered a question."""
+        if self._connection is not None and self.ready:
+            self.ready = False
+            Deferred.fromCoroutine(self._look(self._connection)).addErrback(self._refused, self._connection)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        return _Connection(self)
+
+    def made(self, connection: _Connection) -> None:
+        """A connection was made; it is of use once the server has read the table: it listens long before it can."""
+        self._connection = connection
+        Deferred.fromCoroutine(self._probe(connection)).addErrback(self._refused, connection)
+
+    async def _probe(self, connection: _Connection) -> None:
+        gets = get_multiple(self.table, [(_PROBE_ROW, [(family.decode(), None) for family in FAMILIES])])
+        try:
+            await connection.call("getMultiple", gets)
+        except HBaseError as failed:
+            if "NoSuchColumnFamilyException" in str(failed):
+                raise TableError(f"the table {self.table.decode()} is another one: {failed}") from None
+        await self._look(connection)
+
+    async def _look(self, connection: _Connection) -> None:
+        self._seen(await connection.call("getAllRegionLocations", locations(self.table)))
+        if connection is self._connection:
+            self.ready = True
+            self._say(None)
+            self.free()
+
+    def ping(self) -> None:
+        """Keep an idle connection from being closed, and look where regions begin by now."""
+        if (connection := self._connection) is not None and self.ready and not connection.calls:
+            asked = connection.call("getAllRegionLocations", locations(self.table))
+            asked.addCallback(self._seen).addErrback(self._refused, connection)
+
+    def _seen(self, answer: Any) -> None:
+        self.starts = region_starts(answer)
+        if not self.starts:
+            raise TableError(f"there is no table {self.table.decode()} (gopush hbase create makes it)")
+
+    def _refused(self, failure: Failure, connection: _Connection) -> None:
+        if connection is self._connection:
+            self._say(failure.getErrorMessage(), isinstance(failure.value, TableError))
+        connection.transport.abortConnection()
+
+    def _unreachable(self, failure: Failure) -> None:
+        self._say(f"cannot be reached: {failure.getErrorMessage()}")
+
+    def lost(self, connection: _Connection, silent: bool) -> None:
+        """A connection was lost."""
+        if self._connection is connection:
+            self.ready, self._connection = False, None
+            if silent:
+                self._say(f"no answer within {self.timeout:g} s")
+                self.silent(self.address)
+            elif self._trouble is None:
+                self._say("the connection was lost")
+
+    def _say(self, trouble: str | None, refused: bool = False) -> None:
+        self._trouble = trouble
+        self._tell(self, self.address, trouble)
+        if self._decided is not None:
+            decided, self._decided = self._decided, None
+            decided.callback(trouble if refused else None)
+
+
+class _Connection(Int32StringReceiver):
+    MAX_LENGTH = FRAME_BYTES
+    transport: Any
+
+    def __init__(self, link: Link) -> None:
+        self.calls: dict[int, Deferred[Any]] = {}
+        self._link = link
+        self._number = 0
+        self._timer: Any = None
+        self._silent = False
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        self.transport.setTcpNoDelay(True)
+        self._link.made(self)
+
+    def call(self, name: str, arguments: Any) -> Deferred[Any]:
+        self._number = self._number % (2**31 - 1) + 1
+        answer: Deferred[Any] = Deferred()
+        frame = request(name, self._number, arguments)
+        self.calls[self._number] = answer
+        self.sendString(frame)  # type: ignore[no-untyped-call]
+        if self._timer is None:
+            self._wait()
+        return answer
+
+    def stringReceived(self, string: bytes) -> None:
+        """See Int32StringReceiver."""
+        try:
+            number, result = reply(string)
+            answer = self.calls.pop(number)
+        except Exception:  # no words of a Thrift server
+            self.transport.abortConnection()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.calls:
+            self._wait()
+        if isinstance(result, HBaseError):
+            answer.errback(result)
+        else:
+            answer.callback(result)
+        self._link.free()
+
+    def _wait(self) -> None:
+        seconds = self._link.timeout if self._link.ready else max(PROBE_SECONDS, self._link.timeout)
+        self._timer = LastLook(self._link.reactor).callLater(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        self._silent = True
+        self.transport.abortConnection()
+
+    def lengthLimitExceeded(self, length: int) -> None:
+        """See Int32StringReceiver."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        """See IProtocol."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._link.lost(self, self._silent)
+        calls, self.calls = self.calls, {}
+        for answer in calls.values():
+            answer.errback(LostError("no answer in time" if self._silent else "the connection was lost"))

@@ -1,0 +1,101 @@
+"""`gopush hbase create`: the table that the store needs."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from gopush.errors import ParameterError, UnavailableError
+from gopush.message.hbase.codec import (
+    FAMILIES,
+    HBaseError,
+    create_table,
+    describe,
+    exists,
+    families_of,
+    locations,
+    region_starts,
+    reply,
+    request,
+)
+
+SECONDS = 60
+_START = struct.Struct(">I")
+_SIZE = struct.Struct(">I")
+
+
+def create(address: str, table: str, regions: int) -> str:
+    """Have the Thrift server at "host:port" make the table in so many regions; gives what is to be said of it.
+
+    Raises ParameterError where it never will, UnavailableError where it does not now.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS) as connection:
+            return _create(connection, table, regions)
+    except HBaseError as refused:
+        raise UnavailableError(f"HBase at {address}: {refused}") from None
+    except OSError as failed:
+        raise UnavailableError(f"the Thrift server at {address} cannot be asked: {failed}") from None
+
+
+def _create(connection: socket.socket, table: str, regions: int) -> str:
+    name = table.encode()
+    if _ask(connection, [request("tableExists", 1, exists(name))]):
+        found = families_of(_ask(connection, [request("getTableDescriptor", 2, describe(name))]))
+        if missing := b", ".join(sorted(set(FAMILIES) - found)):
+            raise ParameterError(
+                f"there is a table {table} without what the store needs: the families {missing.decode()}"
+            )
+        return f"the table {table} is there already"
+    starts = splits(regions)
+    try:
+        _ask(connection, split_frames(request("createTable", 3, create_table(name, starts)), starts))
+        made = region_starts(_ask(connection, [request("getAllRegionLocations", 4, locations(name))]))
+    except (HBaseError, OSError) as failed:
+        if regions == 1:
+            raise
+        raise ParameterError(
+            f"this Thrift server makes no table of several regions ({failed}); HBase's shell does:\n"
+            + shell(table, regions)
+        ) from None
+    return f"the table {table} is made, regions: {len(made)}"
+
+
+def split_frames(message: bytes, starts: list[bytes]) -> list[bytes]:
+    """The frames of a createTable whose last words are the regions' `starts`.
+
+    A Thrift server takes the whole frame for a start that lies within one, so each begins a frame of its own.
+    """
+    frames = []
+    end = len(message) - sum(_SIZE.size + len(start) for start in starts) - 1  # the byte that ends the arguments
+    begin = 0
+    for start in starts:
+        end += _SIZE.size
+        frames.append(message[begin:end])
+        begin, end = end, end + len(start)
+    return [*frames, message[begin:]]
+
+
+def _ask(connection: socket.socket, frames: list[bytes]) -> Any:
+    connection.sendall(b"".join(_SIZE.pack(len(frame)) + frame for frame in frames))
+    stream = connection.makefile("rb")
+    size = stream.read(_SIZE.size)
+    if len(size) < _SIZE.size:
+        raise ConnectionError("it closed the connection")
+    _, answer = reply(stream.read(*_SIZE.unpack(size)))
+    if isinstance(answer, HBaseError):
+        raise answer
+    return answer
+
+
+def splits(regions: int) -> list[bytes]:
+    """Where all regions but the first begin: rows begin with a hash."""
+    return [_START.pack((number << 32) // regions) for number in range(1, regions)]
+
+
+def shell(table: str, regions: int) -> str:
+    """What makes such a table in HBase's shell."""
+    families = ", ".join(f"{{NAME => '{family.decode()}'}}" for family in FAMILIES)
+    return f"create '{table}', {families}, {{NUMREGIONS => {regions}, SPLITALGO => 'UniformSplit'}}"

@@ -1,0 +1,59 @@
+"""The options of the store in HBase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gopush.settings import option
+from gopush.values import addresses, count, duration, switch, text
+
+MOST_MESSAGES = 1000
+"""Messages that a key may keep: each append writes what the head says of all of them."""
+
+TRY_PARTS, PARTS = 2, 3
+"""How many times `timeout` a call to the store may be tried for, and the longest it takes, the fence included."""
+
+
+@dataclass(frozen=True)
+class HBaseSettings:
+    """Section [hbase]."""
+
+    thrift: tuple[str, ...] = option(
+        "hbase", "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
+    )
+    table: str = option("hbase", "table", "gopush", text, "the table; a namespace may stand before it: push:gopush")
+    prefix: str = option("hbase", "prefix", "gopush:", text, "what the row of every key begins with, after its hash")
+    timeout: float = option(
+        "hbase",
+        "timeout",
+        "300ms",
+        duration,
+        "how long a Thrift server may be silent with a call: longer than its own limits, a third of [rpc] timeout",
+    )
+    connections: int = option(
+        "hbase",
+        "connections",
+        "4",
+        count(1, 100),
+        "connections to each Thrift server for appends, and as many for reads",
+    )
+    tls: bool = option("hbase", "tls", "no", switch, "whether the Thrift servers are reached over TLS")
+    tls_authorities: str = option("hbase", "tls.ca", "", text, "the file of their CA; empty: as the system trusts")
+    tls_certificate: str = option("hbase", "tls.cert", "", text, "the file of this process's certificate, if wanted")
+    tls_key: str = option("hbase", "tls.key", "", text, "the file of its key")
+
+    def __post_init__(self) -> None:
+        if not self.thrift:
+            raise ValueError("[hbase] thrift: names no Thrift server (try localhost:9090)")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("[hbase] tls.cert and tls.key: set both, or none")
+
+    def check(self, store: int, call_timeout: float) -> None:
+        """Raise ValueError where the other settings of a message node do not go with a store in HBase."""
+        if store > MOST_MESSAGES:
+            raise ValueError(f"[storage] store: a key keeps at most {MOST_MESSAGES} messages in HBase, not {store}")
+        if self.timeout * PARTS >= call_timeout:
+            raise ValueError(
+                f"[hbase] timeout: {PARTS} times {self.timeout:g} s is not below [rpc] timeout, {call_timeout:g} s:"
+                " nobody would wait for the answer"
+            )

@@ -1,0 +1,282 @@
+"""The store in HBase: a row for each key, written by one check of its head (row.py, append.py)."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from gopush.errors import StartError, UnavailableError
+from gopush.message.counters import StoreNumbers, unwrap
+from gopush.message.hbase.append import JITTER_SECONDS
+from gopush.message.hbase.appender import Appender
+from gopush.message.hbase.client import Client
+from gopush.message.hbase.row import (
+    HEAD,
+    STAMP_BYTES,
+    Cells,
+    Entry,
+    Put,
+    RowHead,
+    after,
+    body_in,
+    emptied,
+    has_message,
+    head_of,
+    row_head,
+    row_key,
+    slot_cell,
+    token_cell,
+    token_ends,
+    token_put,
+)
+from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
+from gopush.message.log import MOST_TOKENS, Room
+from gopush.message.settings import StoreSettings
+from gopush.message.troubles import Troubles
+from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+
+TOUCH_PURGES = 5
+ID_SECONDS = 100 * 365 * 86400.0
+
+T = TypeVar("T")
+_Wanted = Sequence[tuple[str, bytes | None]]
+
+
+class HBaseStore:
+    """A Store in a table of HBase. `now`: the clock, in seconds since the epoch; HBase offers none."""
+
+    _log = Logger()
+    shards: tuple[tuple[str, int], ...] = (("hbase", 1),)
+
+    def __init__(
+        self, store: StoreSettings, settings: HBaseSettings, reactor: Any, now: Callable[[], float] = time.time
+    ) -> None:
+        self.numbers = {"hbase": StoreNumbers()}
+        self._numbers = self.numbers["hbase"]
+        self._reactor = reactor
+        self._store = store
+        self._settings = settings
+        self._now = now
+        self._troubles = Troubles("HBase", reactor)
+        self._writes = Client(reactor, settings, self._tell)
+        self._reads = Client(reactor, settings, self._tell)
+        self._appender = Appender(self._writes, settings, store, self._numbers, reactor, now, self._appended)
+        self.identity = ""
+        self._purges = 0
+
+    def start(self) -> Deferred[None]:
+        """See Store."""
+        return ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        tried = await gatherResults([self._writes.start(), self._reads.start()])
+        for refusal in filter(None, [refusal for refusals in tried for refusal in refusals]):
+            await self._disconnect()
+            raise StartError(f"HBase: {refusal}")
+        with suppress(UnavailableError):
+            await self._touch()
+
+    def stop(self) -> Deferred[None]:
+        """See Store."""
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        await self._appender.drained()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        await gatherResults([self._writes.stop(), self._reads.stop()])
+
+    def purge(self) -> Deferred[None]:
+        """See Store. HBase lets go of what has expired by itself; every few seconds it is looked after."""
+        self._purges += 1
+        return self.ping() if self._purges % TOUCH_PURGES == 0 else succeed(None)
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService; never fails."""
+        return self._appender.append(appends)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        return self._timed("read", self._read(reads))
+
+    async def _read(self, reads: Sequence[Read]) -> list[Page]:
+        until = self._until()
+        pages: dict[int, Page] = {}
+        while len(pages) < len(reads):
+            left = [index for index in range(len(reads)) if index not in pages]
+            for index, page in zip(left, await self._pages([reads[i] for i in left], until), strict=True):
+                if page is not None:
+                    pages[index] = page
+            self._in_time(until)
+        return [pages[index] for index in range(len(reads))]
+
+    async def _pages(self, reads: Sequence[Read], until: float) -> list[Page | None]:
+        """The pages; None where a slot was written between the look at the head and that at the slots."""
+        rows = [row_key(self._settings.prefix, read.key) for read in reads]
+        now = self._now()
+        heads = [row_head(found.get(HEAD)) for found in await self._all([(row, [HEAD]) for row in rows], until)]
+        picked = _pick(heads, reads, now)
+        entries = [(row, entry) for row, (page, _) in zip(rows, picked, strict=True) for entry in page]
+        gets = [(row, [slot_cell(entry.slot)]) for row, entry in entries]
+        slots = await self._all(gets, until, [entry.size for _, entry in entries])
+        bodies = iter(
+            body_in(entry, found.get(slot_cell(entry.slot))) for (_, entry), found in zip(entries, slots, strict=True)
+        )
+        pages: list[Page | None] = []
+        for head, (page, more) in zip(heads, picked, strict=True):
+            messages = [Message(entry.mid, body) for entry in page if (body := next(bodies)) is not None]
+            pages.append(Page(messages, head_of(head, now), more) if len(messages) == len(page) else None)
+        return pages
+
+    async def _all(self, gets: Sequence[tuple[bytes, _Wanted]], until: float, sizes: Sequence[int] = ()) -> list[Cells]:
+        """Cells of rows; fails as a whole."""
+        found = gatherResults(self._reads.get(gets, until, sizes), consumeErrors=True)
+        return await found.addErrback(unwrap)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        return self._timed("heads", self._heads(keys))
+
+    async def _heads(self, keys: Sequence[str]) -> list[Head]:
+        gets = [(row_key(self._settings.prefix, key), [HEAD]) for key in keys]
+        found = await self._all(gets, self._until())
+        return [head_of(row_head(cells.get(HEAD)), self._now()) for cells in found]
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+
+        def empty(old: bytes | None) -> list[Put]:
+            head = row_head(old)
+            return emptied(head, self._store.head_life, self._now(), os.urandom(STAMP_BYTES)) if head else []
+
+        row = row_key(self._settings.prefix, key)
+        return self._timed("delete", self._change(row, HEAD, empty)).addCallback(lambda _: None)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+
+        def create(old: bytes | None) -> list[Put]:
+            return [token_put(token.digest, token.expires, old, self._now())]
+
+        async def make() -> None:
+            await self._change(row_key(self._settings.prefix, key), token_cell(token.digest), create)
+            live = sorted(await self._tokens(key), key=attrgetter("expires"))
+            for excess in live[: max(len(live) - MOST_TOKENS, 0)]:
+                await self.revoke_token(key, excess.digest)
+                self._numbers.counters.dropped_tokens += 1
+
+        return self._timed("tokens", make())
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        now = self._now()
+
+        def revoke(old: bytes | None) -> list[Put]:
+            return [token_put(digest, 0, old, now)] if token_ends(old) > now else []
+
+        changed = self._change(row_key(self._settings.prefix, key), token_cell(digest), revoke)
+        return self._timed("tokens", changed).addCallback(lambda found: token_ends(found[0]) > now)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return self._timed("tokens", self._tokens(key))
+
+    async def _tokens(self, key: str) -> list[Token]:
+        (found,) = await self._all([(row_key(self._settings.prefix, key), [("t", None)])], self._until())
+        now = self._now()
+        ends = ((digest, token_ends(value)) for (_, digest), value in found.items())
+        return [Token(digest, int(end)) for digest, end in ends if end > now]
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        return self._timed("tokens", self._check_token(key, digest))
+
+    async def _check_token(self, key: str, digest: bytes) -> TokenState:
+        cell = token_cell(digest)
+        (found,) = await self._all([(row_key(self._settings.prefix, key), [HEAD, cell])], self._until())
+        now = self._now()
+        valid = token_ends(found.get(cell)) > now
+        created = valid or has_message(row_head(found.get(HEAD)), now) or bool(await self._tokens(key))
+        return TokenState(created, valid)
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService: writes."""
+        return ensureDeferred(self._touch())
+
+    async def _touch(self) -> None:
+        """Write the id of the data in this table, under this prefix, anew: a new one where there is none."""
+        new = uuid4().hex.encode()
+        row = row_key(self._settings.prefix, "\0store")  # no key holds a control character
+        _, found = await self._change(row, HEAD, lambda old: [Put({HEAD: old or new}, ID_SECONDS)])
+        identity = (found or new).decode()
+        if self.identity and identity != self.identity:
+            self._log.warn("HBase: what the table held is gone; it begins anew")
+        self.identity = identity
+        self._troubles.end("appends", calm=True)
+
+    async def _change(
+        self, row: bytes, cell: tuple[str, bytes], make: Callable[[bytes | None], list[Put]]
+    ) -> tuple[bytes | None, bytes | None]:
+        """Write what is made of a cell's old value, unless nothing is; gives the values found first and last."""
+        until = self._until()
+        found: list[bytes | None] = []
+        while True:
+            try:
+                old = (await self._appender.get(row, [cell], until)).get(cell)
+                found.append(old)
+                puts = make(old)
+                if not puts or await self._writes.check(row, puts, old, until, cell=cell):
+                    return found[0], old
+            except UnavailableError:
+                if self._reactor.seconds() >= until:
+                    raise
+            self._in_time(until)
+            await deferLater(self._reactor, random.uniform(0, JITTER_SECONDS), lambda: None)
+
+    def _until(self) -> float:
+        return float(self._reactor.seconds() + TRY_PARTS * self._settings.timeout)
+
+    def _in_time(self, until: float) -> None:
+        if self._reactor.seconds() >= until:
+            raise UnavailableError("others have written to the same key all the time")
+
+    def _timed(self, call: str, made: Coroutine[Any, Any, T]) -> Deferred[T]:
+        return self._numbers.timed(call, ensureDeferred(made), self._reactor)
+
+    def _appended(self, failed: Exception | None) -> None:
+        if failed is None:
+            self._troubles.end("appends")
+            return
+        self._numbers.counters.failed += 1
+        if not isinstance(failed, UnavailableError):
+            self._log.failure("HBase: appending")
+        if not self._troubles or "appends" in self._troubles:
+            self._troubles.begin("appends", self._troubles.get("appends") or f"appends fail: {failed}")
+
+    def _tell(self, link: object, address: str, trouble: str | None) -> None:
+        if trouble is None:
+            self._troubles.end(f"{id(link)}")
+        else:
+            self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")
+
+
+def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[Entry], bool]]:
+    """The entries of each page, and whether there may be more."""
+    room = Room(reads)
+    picked = []
+    for head, read in zip(heads, reads, strict=True):
+        entries = after(head, read.after, now)
+        count, more = room.take(read, (entry.size for entry in entries))
+        picked.append((entries[:count], more))
+    return picked
