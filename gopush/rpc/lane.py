@@ -28,7 +28,7 @@ class Lane:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
     `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
-    each with its answer, and what waits behind them of the same keys; `refused` tells such an answer. A batch has at
+    each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at
     most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
     `going_on`: see within().
     """
@@ -220,23 +220,8 @@ class Lane:
                 passed.add(key)
                 kept.append((single, answer))
         if back and self._sent_back is not None:
-            self._sent_back(back[::-1], self._take_behind({key for single, _ in back for key in single.keys}))
+            self._sent_back(back[::-1], self._take_waiting())
         return [single for single, _ in reversed(kept)], [answer for _, answer in reversed(kept)]
-
-    def _take_behind(self, keys: set[str]) -> list[Entry]:
-        """Take what waits of these keys."""
-        taken: list[Entry] = []
-        left: deque[Entry] = deque()
-        for entry in self._waiting:
-            if keys.isdisjoint(entry.keys):
-                left.append(entry)
-                continue
-            for single in entry.singles():
-                (taken if single.keys[0] in keys else left).append(single)
-        self._waiting = left
-        self._calls -= len(taken)
-        self._bytes -= sum(single.size for single in taken)
-        return taken
 
     def _failed(self, _: Failure, batch: list[Entry]) -> None:
         if batch is self._sent:

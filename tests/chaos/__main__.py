@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import RATE, Load
 from tests.chaos.older import older_cluster
-from tests.chaos.scenarios import OLDER, PARTED, QUORUM, REPLICATED, SCENARIOS, Stage
+from tests.chaos.scenarios import FIREWALLED, OLDER, PARTED, QUORUM, REPLICATED, SCENARIOS, Stage
 from tests.chaos.verdict import Outcome
 
 CALM_SECONDS = 3.0
@@ -37,7 +37,14 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
     made = (
         older_cluster()
         if name in OLDER
-        else nullcontext(Cluster(replicated=name in REPLICATED, quorum=name in QUORUM, parted=name in PARTED))
+        else nullcontext(
+            Cluster(
+                replicated=name in REPLICATED,
+                quorum=name in QUORUM,
+                parted=name in PARTED,
+                firewalled=name in FIREWALLED,
+            )
+        )
     )
     with made as cluster, cluster.running():
         began = time.monotonic()

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests.chaos.firewall import Firewall
 from tests.servers.proxy import Proxy
 from tests.servers.quorum import ZooKeeperQuorum
 from tests.servers.redis import RedisServer
@@ -133,11 +134,13 @@ class Node:
 class Cluster:
     """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
 
-    def __init__(self, *, replicated: bool = False, quorum: bool = False, parted: bool = False) -> None:
+    def __init__(
+        self, *, replicated: bool = False, quorum: bool = False, parted: bool = False, firewalled: bool = False
+    ) -> None:
         """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both.
 
         `quorum`: three ZooKeeper servers. `parted`: message nodes reach Redis by ways of their own; it has a replica,
-        which a push needs, and no sentinels.
+        which a push needs, and no sentinels. `firewalled`: the message nodes are reached through `firewalls`.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
@@ -147,11 +150,15 @@ class Cluster:
         self.zookeeper = ZooKeeperServer()
         self.quorum = ZooKeeperQuorum() if quorum else None
         self.nodes: dict[str, Node] = {}
+        self.firewalls: list[Firewall] = []
         self._kept = False
         for name, node in (("comet-1", "node1"), ("comet-1-standby", "node1"), ("comet-2", "node2")):
             self.add("comet", name, node)
         for name in ("message-1", "message-2"):
-            self.add("message", name)
+            message = self.add("message", name)
+            if firewalled:
+                self.firewalls.append(Firewall(message.ports["rpc"]))
+                message.set({"base": {"rpc.advertise": f"127.0.0.1:{self.firewalls[-1].port}"}})
         for name in ("web-1", "web-2"):
             self.add("gopush-web", name)
 
@@ -221,6 +228,8 @@ class Cluster:
     def _kill_all(self) -> None:
         for node in self.nodes.values():
             node.kill()
+        for firewall in self.firewalls:
+            firewall.close()
 
 
 def _follows(port: int) -> tuple[str, ...]:

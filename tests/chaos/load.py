@@ -9,7 +9,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.lookups import Lookups
 from tests.chaos.publisher import Publisher, Push
 from tests.chaos.subscriber import Subscriber
-from tests.chaos.verdict import Outcome, judge, missing
+from tests.chaos.verdict import SLOW_SECONDS, Outcome, judge, missing
 from tests.chaos.wire import BrokenError, Http, UnreachableError
 
 KEYS = 100
@@ -26,6 +26,8 @@ class Load:
     def __init__(self, cluster: Cluster, seed: str, rate: int = RATE) -> None:
         self.leaving: list[float] = []
         """How long each process that was asked to end took."""
+        self.settled_at: float | None = None
+        """From when on no answer should be slow, as all know what has failed."""
         self._cluster = cluster
         keys = [f"key-{number}" for number in range(KEYS)]
         self._keys = keys
@@ -81,6 +83,8 @@ class Load:
             task.cancel()
         outcome = judge(self.pushes, self.subscribers, logs)
         outcome.named_dead = self._lookups.longest
+        if (since := self.settled_at) is not None:
+            outcome.slow = sum(push.sent > since and push.longest_answer > SLOW_SECONDS for push in self.pushes)
         outcome.leaving = max(self.leaving, default=0.0)
         return outcome
 

@@ -20,6 +20,9 @@ SERVED_SECONDS = 2.0
 
 FROZEN_SECONDS = 15.0
 CUT_OFF_SECONDS = 10 * SESSION_SECONDS
+KNOWN_SECONDS = 5.0
+"""A comet that reaches no message node is known to refuse after so long."""
+
 FAIL_OVER_SECONDS = 20
 
 
@@ -67,6 +70,9 @@ QUORUM = {"zookeeper-leader-killed"}
 
 PARTED = {"message-loses-its-way", "redis-parted"}
 """Those that need a way of its own from each message node to a Redis with a replica."""
+
+FIREWALLED = {"comet-without-message-nodes"}
+"""Those in which the ways to the message nodes can be cut."""
 
 OLDER = {"rolling-upgrade"}
 """Those that begin with an older release (older.py)."""
@@ -136,6 +142,19 @@ async def comet_terminated(stage: Stage) -> None:
         await asyncio.sleep(3)
         await stage.start(name)
         await asyncio.sleep(3)
+
+
+@scenario(Rules(delay=None, slow=0))
+async def comet_without_message_nodes(stage: Stage) -> None:
+    """A comet reaches no message node for 15 s, but all others and its clients: they know after one attempt."""
+    pid = stage.cluster["comet-1"].pid
+    for firewall in stage.cluster.firewalls:
+        firewall.cut(pid)
+    stage.load.settled_at = time.monotonic() + KNOWN_SECONDS
+    await asyncio.sleep(FROZEN_SECONDS)
+    for firewall in stage.cluster.firewalls:
+        firewall.mend()
+    await asyncio.sleep(5)
 
 
 @scenario(Rules(delay=BACK_SECONDS))

@@ -10,6 +10,7 @@ from tests.chaos.publisher import Push
 from tests.chaos.subscriber import Subscriber
 
 ANSWER_SECONDS = 4.0
+SLOW_SECONDS = 1.0
 MEASURING_SECONDS = 0.3
 """By how much the load, which shares the machine with the cluster, may be late itself."""
 
@@ -23,6 +24,7 @@ class Rules:
     away: float | None = None
     named_dead: float | None = None
     leaving: float | None = 10.0
+    slow: int | None = None
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Outcome:
     out_of_order: int = 0
     gaps: int = 0
     not_back: int = 0
+    slow: int = 0
     longest_refusal: float = 0.0
     longest_answer: float = 0.0
     longest_delay: float = 0.0
@@ -78,6 +81,8 @@ class Outcome:
         ]
         if rules.refusal == 0 and self.refused:
             found.append(f"{self.refused} refused")
+        if rules.slow is not None and self.slow > rules.slow:
+            found.append(f"{self.slow} answers took more than {SLOW_SECONDS:g} s when all could know better")
         limits = {
             "longest_refusal": rules.refusal,
             "longest_answer": ANSWER_SECONDS,
