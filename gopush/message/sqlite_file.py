@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -65,6 +66,9 @@ def open_file(path: str) -> sqlite3.Connection:
     """Open or make the database. Raises StartError."""
     if sqlite3.sqlite_version_info < NEEDED_SQLITE:
         raise StartError(f"SQLite {sqlite3.sqlite_version} is too old ({'.'.join(map(str, NEEDED_SQLITE))} is needed)")
+    with suppress(OSError):  # SQLite meets it again, and says which
+        # Messages are nobody else's, in the foreground too, where twistd sets no umask; the files beside it follow it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as wrong:

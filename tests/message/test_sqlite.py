@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -162,3 +163,15 @@ def test_what_is_alive_stays_in_the_file(open_store: OpenStore) -> None:
         subject.purge()
     assert all(len(subject.read(f"key{m}")) == 1 for m in range(100))
     assert all(answer.repeat for answer in subject.append(*[subject.item(f"key{m}", id=f"{m}") for m in range(100)]))
+
+
+def test_its_files_are_nobody_elses(tmp_path: Path) -> None:
+    """twistd sets a umask where it makes a daemon, and none in the foreground."""
+    before = os.umask(0o022)
+    try:
+        opened = open_file(str(tmp_path / "store"))
+        opened.execute("INSERT INTO tokens VALUES ('k', 'd', 1)")
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        opened.close()
+    finally:
+        os.umask(before)
