@@ -126,16 +126,14 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_admin_commands(commands)
 
-    hbase = commands.add_parser("hbase", help="make the table of a store in HBase", epilog=EPILOG)
-    create = hbase.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "create", help="make the table, if it is not there", epilog=EPILOG
-    )
-    create.add_argument(
+    hbase = commands.add_parser("hbase", help="make the table of a store in HBase, if it is not there", epilog=EPILOG)
+    hbase.add_argument("what", choices=["create"], metavar="create")
+    hbase.add_argument(
         "--thrift", type=_address, default="localhost:9090", metavar="HOST:PORT", help="(default: localhost:9090)"
     )
-    create.add_argument("--table", default="gopush", help="(default: gopush)")
-    create.add_argument("--regions", type=_positive, default=1, metavar="N", help="that it begins with (default: 1)")
-    create.set_defaults(run=_create_table)
+    hbase.add_argument("--table", default="gopush", help="(default: gopush)")
+    hbase.add_argument("--regions", type=_positive, default=1, metavar="N", help="that it begins with (default: 1)")
+    hbase.set_defaults(run=_create_table)
 
     check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=EPILOG)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")

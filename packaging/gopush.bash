@@ -6,7 +6,7 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench key nodes weight drain undrain close check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench key nodes weight drain undrain close hbase check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
@@ -15,6 +15,7 @@ _gopush() {
         history) options+=" --web --token --after" ;;
         bench) options+=" --web --admin --api-key-file --auth --keys --subscribers --seconds --size --rate --pushers" ;;
         nodes | weight | drain | undrain | close) options+=" --admin --api-key-file" ;;
+        hbase) options+=" --thrift --table --regions" ;;
         check) options+=" --config --role" ;;
     esac
     case $command:$prev in
@@ -27,12 +28,14 @@ _gopush() {
             return
             ;;
         push:--mid | bench:--auth) ;;
-        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | bench:--*)
+        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | bench:--* | hbase:--*)
             return
             ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    elif [[ $command == hbase ]]; then
+        COMPREPLY=($(compgen -W "create" -- "$cur"))
     elif [[ $prev == ini || $prev == --role ]]; then
         COMPREPLY=($(compgen -W "comet message web gopush" -- "$cur"))
     fi

@@ -150,6 +150,14 @@ class HBaseServer(_Process):
         )
         return self
 
+    def empty(self, region_server: str) -> None:
+        """Move all regions of a region server ("host:port") to the other one."""
+        main = "org.apache.hadoop.hbase.util.RegionMover"
+        command = ["java", "-Xmx128m", *JAVA, "-cp", f"{self.directory}:{jars()}/*", main]
+        out = self.directory / "moved"
+        arguments = ["-r", region_server, "-o", "unload", "-f", str(out), "-n", "-t", "60"]
+        subprocess.run([*command, *arguments], cwd=self.directory, check=True, capture_output=True, timeout=120)
+
     def __enter__(self) -> HBaseServer:
         return self.start()
 
@@ -160,12 +168,13 @@ class HBaseServer(_Process):
 
 
 class ThriftServer(_Process):
-    """A Thrift2 server of an HBase, framed, on 127.0.0.1; not started yet."""
+    """A Thrift2 server of an HBase, framed, on 127.0.0.1; not started yet. A call ends after `limit` seconds."""
 
-    def __init__(self, hbase: HBaseServer, table: str = "gopush") -> None:
+    def __init__(self, hbase: HBaseServer, table: str = "gopush", limit: float = 2.0) -> None:
         super().__init__("thrift")
         self.idl: Any = thriftpy2.load(str(IDL), module_name="hbase_tests_thrift")
         self._hbase = hbase
+        self._limit = int(limit * 1000)
         self.table = table
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -181,11 +190,11 @@ class ThriftServer(_Process):
         site = self._hbase.site | {
             "hbase.regionserver.thrift.framed": "true",
             "hbase.regionserver.thrift.framed.max_frame_size_in_mb": 64,
-            "hbase.client.operation.timeout": 2000,
-            "hbase.client.meta.operation.timeout": 2000,
-            "hbase.rpc.timeout": 1500,
-            "hbase.rpc.read.timeout": 1500,
-            "hbase.rpc.write.timeout": 1500,
+            "hbase.client.operation.timeout": self._limit,
+            "hbase.client.meta.operation.timeout": self._limit,
+            "hbase.rpc.timeout": self._limit * 3 // 4,
+            "hbase.rpc.read.timeout": self._limit * 3 // 4,
+            "hbase.rpc.write.timeout": self._limit * 3 // 4,
             "hbase.client.pause": 50,
             "hbase.client.retries.number": 6,
         }
@@ -212,6 +221,12 @@ class ThriftServer(_Process):
         with self._client() as client:
             (found,) = client.getMultiple(self.table.encode(), [self.idl.Get(row=row)])
         return {f"{cell.family.decode()}:{cell.qualifier.decode()}": cell.value for cell in found.columnValues}
+
+    def region_servers(self) -> set[str]:
+        """Where the table's regions are: "host:port"."""
+        with self._client() as client:
+            places = [region.serverName for region in client.getAllRegionLocations(self.table.encode())]
+        return {f"{place.hostName}:{place.port}" for place in places}
 
     def region_starts(self, table: str) -> list[bytes]:
         """The first rows of all regions."""
