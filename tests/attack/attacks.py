@@ -1,4 +1,6 @@
-"""The attacks, each in a process of its own: `python -m tests.attack.attacks NAME TCP WEBSOCKET TOKEN SCALE SECONDS`.
+"""The attacks, each in a process of its own.
+
+`python -m tests.attack.attacks NAME TCP WEBSOCKET WEB ADMIN TOKEN SCALE SECONDS`, the ports as numbers.
 
 SCALE is the part of the full size (1: 5,000 silent connections, 1 GB into one `sub`, 100,000 wrong tokens).
 """
@@ -26,6 +28,8 @@ class Aim(NamedTuple):
 
     tcp: int
     websocket: int
+    web: int
+    admin: int
     token: str
     scale: float
     end: float
@@ -207,18 +211,79 @@ async def sqlite_tokens(aim: Aim) -> int:
     return await tokens(aim)
 
 
-ATTACKS: dict[str, Callable[[Aim], Awaitable[int]]] = {
-    attack.__name__: attack
-    for attack in (silent, slow, flood, frames, deaf, deaf_resumers, big_resumes, tokens, sqlite_tokens)
-}
+async def pipelined(aim: Aim) -> int:
+    """50 connections, each with 64 requests for a large log in one segment, of which nothing is read."""
+    sent = f"GET /1/msg/get?k={BIG_KEY}&m=0&t={aim.token} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 64
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            _, writer = await _connect(aim.web)
+            writer.write(sent)
+            made += 64
+            await asyncio.sleep(max(0.1, aim.end - time.monotonic()))
+            writer.transport.abort()
+        return made
+
+    return await _many(max(1, int(50 * aim.scale)), one)
+
+
+async def drips(aim: Aim) -> int:
+    """5,000 connections that send a byte of a head or a body each second, and come again when they are closed."""
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            reader, writer = await _connect(aim.admin if made % 2 else aim.web)
+            made += 1
+            writer.write(b"POST /admin/push?key=k&expire=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n")
+            if made % 4 < 2:
+                writer.write(b"\r\n")
+            while not (aim.over or reader.at_eof()):
+                writer.write(b"x")
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(reader.read(1024), 1)
+            writer.close()
+        return made
+
+    return await _many(max(1, int(5000 * aim.scale)), one)
+
+
+async def bodies(aim: Aim) -> int:
+    """20,000 connections that are closed with, or within, a body of 60 KB."""
+    left, body = int(20_000 * aim.scale), b'"' + b"x" * 60_000 + b'"'
+    head = b"POST /admin/push?key=bodies&expire=0 HTTP/1.1\r\nHost: localhost\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+    async def one() -> int:
+        nonlocal left
+        made = 0
+        while left > 0 and not aim.over:
+            left -= 1
+            reader, writer = await _connect(aim.admin)
+            if made % 2:
+                writer.write(request)
+                await reader.readuntil(b"}")
+            else:
+                writer.write(request[:-1])
+                await writer.drain()
+            writer.transport.abort()
+            made += 1
+        return made
+
+    return await _many(20, one)
+
+
+_ALL = (silent, slow, flood, frames, deaf, deaf_resumers, big_resumes, tokens, sqlite_tokens, pipelined, drips, bodies)
+ATTACKS: dict[str, Callable[[Aim], Awaitable[int]]] = {attack.__name__: attack for attack in _ALL}
 
 
 def main() -> None:
     """See the module; prints how much it did."""
-    name, tcp, websocket, token, scale, seconds = sys.argv[1:]
+    name, tcp, websocket, web, admin, token, scale, seconds = sys.argv[1:]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    aim = Aim(int(tcp), int(websocket), token, float(scale), time.monotonic() + float(seconds))
+    aim = Aim(int(tcp), int(websocket), int(web), int(admin), token, float(scale), time.monotonic() + float(seconds))
 
     async def run() -> None:
         print(await ATTACKS[name](aim))

@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
 
 def _prepare(victim: Victim, name: str) -> str:
     """What the attack needs to be there; the token of its key."""
-    if name in ("deaf_resumers", "big_resumes"):
+    if name in ("deaf_resumers", "big_resumes", "pipelined"):
         for _ in range(BIG_MESSAGES):
             victim.call("POST", f"/1/admin/push/private?key={BIG_KEY}&expire=3600", BIG_BODY)
         return victim.token(BIG_KEY)
@@ -53,7 +53,8 @@ def attack(victim: Victim, name: str, scale: float, seconds: float, honest: int 
     asyncio.run(calm.run(lambda: time.monotonic() > quiet_until))
     before = victim.memory
     used, started = victim.processor_seconds, time.monotonic()
-    command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket), token]
+    command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket)]
+    command += [str(victim.web), str(victim.admin), token]
     attacker = subprocess.Popen([*command, str(scale), str(seconds)], stdout=subprocess.PIPE)
     most = before
     listeners = Honest(victim, honest)

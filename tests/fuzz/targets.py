@@ -31,6 +31,7 @@ from gopush.web.admin import _envelope
 from gopush.web.lines import Lines
 from tests.comet.harness import World
 from tests.comet.wire import frame, opening, request
+from tests.http.ways import Ways
 
 MAX_HELD_BYTES = 5000
 _MEMORY = Path("/dev/shm")
@@ -215,6 +216,27 @@ class Tokens:
 TOKENS = (b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJrZXkiLCJleHAiOjk5OTk5OTk5OTl9.AAAA", b"a.b.c", b"..")
 
 
+class Http:
+    """An HTTP port: with and without its short cut, whole and in segments, the same is answered."""
+
+    def __init__(self) -> None:
+        self._short, self._long = Ways(short=True), Ways(short=False)
+
+    def run(self, data: bytes, cuts: Sequence[float]) -> None:
+        answers = self._short.answers(pieces(data, cuts))
+        assert answers == self._long.answers([data])
+        assert len(answers[0]) <= 16 * len(data) + 1024
+
+
+HTTPS = (
+    b"GET /echo?q=a+b HTTP/1.1\r\nHost: h\r\n\r\nGET /pages HTTP/1.1\r\nHost: h\r\nOrigin: http://a\r\n\r\n",
+    b"POST /later?q=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbodyGET /nothing HTTP/1.0\r\n\r\n",
+    b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4;x=y\r\nbody\r\n0\r\nT: t\r\n\r\n",
+    b"POST /stream HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
+    b"POST /locked HTTP/1.1\r\nContent-Length: 1\r\n\r\naHEAD /deferred HTTP/1.1\r\nConnection: close\r\n\r\n",
+)
+
+
 def targets() -> list[Target]:
     """All of them, each with what it needs."""
     return [
@@ -225,4 +247,5 @@ def targets() -> list[Target]:
         Target("batches", BATCHES, Batches().run),
         Target("ini", INIS, Ini().run),
         Target("tokens", TOKENS, Tokens().run),
+        Target("http", HTTPS, Http().run),
     ]

@@ -30,13 +30,22 @@ async def _call_and_close(port: int, count: int, request: bytes) -> None:
         writer.transport.abort()
 
 
+async def _cut_within_a_body(port: int, count: int, request: bytes) -> None:
+    for _ in range(count):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request[:-1])
+        await writer.drain()
+        writer.transport.abort()
+
+
 def test_twenty_thousand_connections_with_bodies_leave_nothing(victim: Victim) -> None:
     body = b'"' + b"x" * 20_000 + b'"'
     head = b"POST /1/admin/push/private?key=k&expire=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     request = head % len(body) + body
 
     async def storm(count: int) -> None:
-        await asyncio.gather(*(_call_and_close(victim.admin, count // 20, request) for _ in range(20)))
+        whole = (_call_and_close(victim.admin, count // 40, request) for _ in range(20))
+        await asyncio.gather(*whole, *(_cut_within_a_body(victim.admin, count // 40, request) for _ in range(20)))
 
     asyncio.run(storm(2000))
     before = victim.memory

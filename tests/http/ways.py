@@ -17,7 +17,7 @@ from gopush.net.response import Later, Paged, Response, plain
 from gopush.net.routes import Answer, Receiver, Route, Routes, StreamRoute
 from gopush.net.site import Site
 
-TURNS = 200
+TURNS = 40
 
 
 class Nothing:
