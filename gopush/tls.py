@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
@@ -72,6 +73,7 @@ class ServerTls:
             context.use_certificate_chain_file(str(self._certificate))
             for certificate in _certificates(self._chain) if self._chain else ():
                 context.add_extra_chain_cert(certificate.original)
+            _check_phrase(self._key)
             context.use_privatekey_file(str(self._key))
             context.check_privatekey()
             if self._clients:
@@ -106,6 +108,7 @@ class ClientTls:
         if not self._own:
             return roots, None
         certificate, key = self._own
+        _check_phrase(key)
         pem = key.read_bytes() + b"\n" + certificate.read_bytes()
         try:
             return roots, PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
@@ -195,6 +198,20 @@ def _words(description: str) -> Mapping[str, str]:
     if not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
         raise ValueError(f"ssl: takes {', '.join(sorted(_NAMES))}, and needs port and privateKey")
     return found
+
+
+def _check_phrase(path: Path) -> None:
+    """Raise SettingsError for a private key with a pass phrase: OpenSSL would ask the terminal, and stand still."""
+    asked: list[object] = []
+
+    def phrase(*_: object) -> bytes:
+        asked.append(_)
+        return b"-"
+
+    with suppress(crypto.Error, ValueError, TypeError):  # what else is wrong with it is found by who uses it
+        crypto.load_privatekey(crypto.FILETYPE_PEM, path.read_bytes(), phrase)
+    if asked:
+        raise SettingsError(f"{path}: has a pass phrase, which nobody can be asked for: remove it")
 
 
 def _certificates(path: Path) -> list[Any]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -11,7 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from twisted.internet.protocol import Factory
+from twisted.logger import capturedLogs
 
 from gopush import files
 from gopush.comet.settings import SubscriberSettings
@@ -25,6 +36,7 @@ from gopush.net.routes import always
 from gopush.net.site import Site
 from gopush.process import Listeners
 from gopush.stat import Statistics
+from gopush.tls import ServerTls
 from gopush.web.settings import HttpSettings
 from tests.comet.wire import CometServer, eventually, opening
 from tests.comet.wire import request as subscription
@@ -310,3 +322,52 @@ def test_a_wrong_endpoint_stops_the_start_in_one_line(wrong: str, own: Issued) -
     with pytest.raises(SettingsError, match=r"\[base\] tcp\.bind: ssl:.*cannot be listened on") as refused:
         Listeners(reactor, "[base] tcp.bind", [wrong.replace("KEY", str(own.key))], Factory())
     assert "\n" not in str(refused.value)
+
+
+def _with_a_pass_phrase(issued: Issued) -> None:
+    """Encrypt a key in its file."""
+    key = load_pem_private_key(issued.key.read_bytes(), None)
+    issued.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+
+
+TLS_OF = """
+import sys
+from gopush.errors import SettingsError
+from gopush.tls import ClientTls, ServerTls
+try:
+    ServerTls(*sys.argv[2:4]) if sys.argv[1] == "server" else ClientTls("", *sys.argv[2:4])
+except SettingsError as wrong:
+    print(wrong)
+"""
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_a_key_with_a_pass_phrase_is_refused_and_nobody_is_asked(own: Issued, side: str) -> None:
+    """OpenSSL asked on the terminal: of a process that runs, too, and it stood still meanwhile."""
+    _with_a_pass_phrase(own)
+    command = [sys.executable, "-c", TLS_OF, side, str(own.certificate), str(own.key)]
+    primary, terminal = pty.openpty()
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            timeout=30,
+            start_new_session=True,
+        )
+    finally:
+        os.close(primary)
+        os.close(terminal)
+    assert ended.stdout == f"{own.key}: has a pass phrase, which nobody can be asked for: remove it\n"
+
+
+def test_a_new_key_with_a_pass_phrase_leaves_the_old_pair(own: Issued) -> None:
+    tls = ServerTls(str(own.certificate), str(own.key))
+    before = tls._file.value
+    _with_a_pass_phrase(own)
+    with capturedLogs() as logged:
+        tls._file.reload()
+    assert tls._file.value is before
+    assert "pass phrase" in str(logged[-1]["wrong"])
