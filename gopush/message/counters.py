@@ -23,6 +23,7 @@ class Counters:
     saves: int = 0
     repeats: int = 0
     refused: int = 0
+    late: int = 0
     reads: int = 0
     read_messages: int = 0
     heads: int = 0

@@ -50,7 +50,8 @@ class Gatherer:
         while self._waiting:
             appends = self._waiting[0][0]
             total += len(appends)
-            size += sum(len(append.push.body) for append in appends)
+            if batches or len(self._waiting) > 1:
+                size += sum(len(append.push.body) for append in appends)
             if batches and (total > MOST_APPENDS or size > MOST_BYTES):
                 break
             batches.append(self._waiting.popleft())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -14,8 +15,9 @@ from gopush.clock import Clock
 from gopush.distribution import SIZES, Distribution
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.counters import Counters
-from gopush.message.log import UNAVAILABLE
+from gopush.message.log import REFUSED, UNAVAILABLE
 from gopush.message.store import Store
+from gopush.message.troubles import CALM_SECONDS, Troubles
 from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
 
 PURGE_SECONDS = 1.0
@@ -28,12 +30,15 @@ log = Logger()
 class Message:
     """Implements MessageService; whatever the store fails with reaches callers as UnavailableError."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time) -> None:
         self.counters = Counters()
         self.under_way = 0
         self.sizes = Distribution(SIZES)
         self.stores = store.numbers
         self._stopped = False
+        self._wall = wall
+        self._late_until = 0.0
+        self._troubles = Troubles("pushes", clock)
         self._clock = clock
         self._store = store
         self._purging = LoopingCall(self._purge)
@@ -115,20 +120,37 @@ class Message:
     def _count(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
         if answers and all(answer is UNAVAILABLE for answer in answers):
             raise UnavailableError("the store cannot be reached from this message node")
-        for answer in answers:
+        for place, answer in enumerate(answers):
             if answer.ret != RET_OK:
                 self.counters.refused += 1
+                self._look_at_deadline(appends[place].push.deadline, answer)
             elif answer.repeat:
                 self.counters.repeats += 1
             else:
                 self.counters.saves += 1
         return answers
 
+    def _look_at_deadline(self, deadline: float, answer: Appended) -> None:
+        """One push too late is nothing to speak of; where all are, somebody's clock is wrong, and nobody says so."""
+        behind = self._wall() - deadline
+        if answer is UNAVAILABLE or (answer is REFUSED and behind <= 0):
+            return
+        self.counters.late += 1
+        if behind > 0:
+            said = f"they come {behind:.1f} s after their deadline: web's clock is behind this one's, or all is slow"
+        else:
+            said = "the store finds them past their deadline, this machine does not: the store's clock is ahead"
+        if "deadline" not in self._troubles:
+            self._troubles.begin("deadline", f"refused: {said} (run NTP)")
+        self._late_until = self._clock.seconds() + CALM_SECONDS
+
     def _count_pages(self, pages: list[Page]) -> list[Page]:
         self.counters.read_messages += sum(len(page.messages) for page in pages)
         return pages
 
     def _purge(self) -> Deferred[None]:
+        if self._clock.seconds() >= self._late_until:
+            self._troubles.end("deadline")
         return self._store.purge().addErrback(self._not_purged)
 
     @staticmethod

@@ -66,8 +66,8 @@ class Publisher:
             assert [(message.mid, message.body) for message in self._subject.read(key)] == acknowledged
 
 
-def open_store(in_reactor: InReactor, source: str, wait: int = 0) -> Subject:
-    settings = RedisSettings(3.0, "gopush:", wait, sources(f"node1:1 {source}"))
+def open_store(in_reactor: InReactor, source: str, wait: int = 0, password: str = "") -> Subject:
+    settings = RedisSettings(3.0, "gopush:", wait, sources(f"node1:1 {source}"), password)
     return Subject("redis", in_reactor, lambda: RedisStore(StoreSettings(store=10_000), settings, reactor), None)
 
 
@@ -122,6 +122,19 @@ def test_sentinels_that_are_dead_are_passed_over(in_reactor: InReactor) -> None:
         try:
             assert subject.push("k", b"1").ret == RET_OK
             assert subject.bodies() == [b"1"]
+        finally:
+            subject.close()
+
+
+def test_sentinels_may_want_a_password(in_reactor: InReactor) -> None:
+    servers = Replicated(sentinels=1)
+    (sentinel,) = servers.sentinels
+    sentinel.password = PASSWORD
+    sentinel._config.append(f"requirepass {PASSWORD}")
+    with servers:
+        subject = open_store(in_reactor, servers.source, password=PASSWORD)
+        try:
+            assert subject.push("k", b"1").ret == RET_OK
         finally:
             subject.close()
 

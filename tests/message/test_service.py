@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import UnavailableError
 from gopush.message.memory import MemoryStore
@@ -97,3 +98,31 @@ print([name for name in {absent!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_pushes_that_come_after_their_deadline_are_said_once_and_counted() -> None:
+    """A web node whose clock is behind: every push is refused, and nothing else shows why."""
+    now, clock = FakeTime(), Clock()
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        if (line := formatEvent(event)).startswith("pushes: "):
+            lines.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    try:
+        message = Message(MemoryStore(StoreSettings(), now), clock, now)
+        Deferred.fromCoroutine(message.start())
+        for _ in range(20):
+            message.append([append("k", deadline=now() - 6)])
+            clock.advance(1)
+        assert len(lines) == 1
+        assert "6.0 s after their deadline" in lines[0]
+        assert message.counters.late == 20
+        clock.advance(11)
+        clock.advance(1)
+        assert lines[1:] == ["pushes: all is well again"]
+        Deferred.fromCoroutine(message.stop())
+    finally:
+        globalLogPublisher.removeObserver(observer)
