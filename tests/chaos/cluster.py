@@ -87,7 +87,7 @@ class Node:
     def start(self) -> None:
         """Start the process, and wait until it listens."""
         twistd = [sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
+        environment = {**os.environ, "PYTHONPATH": str(self.root), **self.environment}
         out = self.log.with_suffix(".out").open("ab")
         command = [*twistd, self.role, "-c", str(self._ini)]
         self._process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stdout=out, stderr=out)
