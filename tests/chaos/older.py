@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import io
 import subprocess
 import tarfile
@@ -40,3 +41,4 @@ def _unpack(root: Path) -> None:
         )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(root, filter="data")
+    compileall.compile_dir(root, quiet=1)  # once, and not by each of the processes that start together
