@@ -69,6 +69,7 @@ simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100
 chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
+	$(call debian,which mvn java,maven default-jre-headless)
 	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(READY) ## how fast gopush is on this machine: NAME=handshakes RUNS=5

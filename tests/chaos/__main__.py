@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import RATE, Load
 from tests.chaos.older import older_cluster
-from tests.chaos.scenarios import FIREWALLED, OLDER, PARTED, QUORUM, REPLICATED, SCENARIOS, Stage
+from tests.chaos.scenarios import FIREWALLED, HBASE, OLDER, PARTED, QUORUM, REPLICATED, SCENARIOS, Stage
 from tests.chaos.verdict import Outcome
 
 CALM_SECONDS = 3.0
@@ -43,12 +43,13 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
                 quorum=name in QUORUM,
                 parted=name in PARTED,
                 firewalled=name in FIREWALLED,
+                hbase=name in HBASE,
             )
         )
     )
     with made as cluster, cluster.running():
         began = time.monotonic()
-        outcome = asyncio.run(play(name, cluster, seed, minutes, rate))
+        outcome = asyncio.run(play(name, cluster, seed, minutes, rate // 3 if name in HBASE else rate))
         seconds = time.monotonic() - began
         broken = outcome.broken(rules)
         if "Traceback" in cluster.logs():

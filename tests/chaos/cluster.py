@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.firewall import Firewall
+from tests.servers.hbase import HBaseServer, ThriftServer
 from tests.servers.proxy import Proxy
 from tests.servers.quorum import ZooKeeperQuorum
 from tests.servers.redis import RedisServer
@@ -135,18 +136,27 @@ class Cluster:
     """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
 
     def __init__(
-        self, *, replicated: bool = False, quorum: bool = False, parted: bool = False, firewalled: bool = False
+        self,
+        *,
+        replicated: bool = False,
+        quorum: bool = False,
+        parted: bool = False,
+        firewalled: bool = False,
+        hbase: bool = False,
     ) -> None:
         """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both.
 
         `quorum`: three ZooKeeper servers. `parted`: message nodes reach Redis by ways of their own; it has a replica,
-        which a push needs, and no sentinels. `firewalled`: the message nodes are reached through `firewalls`.
+        which a push needs, and no sentinels. `firewalled`: the message nodes are reached through `firewalls`. `hbase`:
+        messages are kept in HBase, which two Thrift servers serve.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
         self.replicated = Replicated(sentinels=2) if replicated else None
         self.replica = RedisServer("appendonly yes", *_follows(self.redis.port)) if parted else None
         self.ways: dict[str, Proxy] = {}
+        self.hbase = HBaseServer() if hbase else None
+        self.thrifts = [ThriftServer(self.hbase, limit=0.25) for _ in range(2)] if self.hbase else []
         self.zookeeper = ZooKeeperServer()
         self.quorum = ZooKeeperQuorum() if quorum else None
         self.nodes: dict[str, Node] = {}
@@ -180,6 +190,9 @@ class Cluster:
             if self.replicated is not None:
                 ini["redis"]["wait"] = "1"
             ini["storage"] = {"store": str(KEPT_MESSAGES)}
+            if self.thrifts:
+                ini["hbase"] = {"thrift": ", ".join(thrift.address for thrift in self.thrifts)}
+                ini["storage"] = {"type": "hbase", "store": "1000"}
         self.nodes[name] = Node(role, name, self.directory, ini)
         return self.nodes[name]
 
@@ -213,6 +226,10 @@ class Cluster:
                 _wait_for_replica(self.redis)
             for way in self.ways.values():
                 stack.enter_context(way)
+            if self.hbase is not None:
+                stack.enter_context(self.hbase)
+            for thrift in self.thrifts:
+                stack.enter_context(thrift)
             self["comet-1"].start()  # first, so that its standby is the standby
             with ThreadPoolExecutor() as pool:
                 list(pool.map(lambda node: node.start(), [node for node in self.nodes.values() if node.dead_since]))

@@ -71,6 +71,9 @@ QUORUM = {"zookeeper-leader-killed"}
 PARTED = {"message-loses-its-way", "redis-parted"}
 """Those that need a way of its own from each message node to a Redis with a replica."""
 
+HBASE = {"hbase-killed"}
+"""Those that keep messages in HBase, with fewer pushes: it needs more of the machine than Redis."""
+
 FIREWALLED = {"comet-without-message-nodes"}
 """Those in which the ways to the message nodes can be cut."""
 
@@ -204,6 +207,22 @@ async def redis_failed_over(stage: Stage) -> None:
             break
     await asyncio.to_thread(old.start)
     await asyncio.sleep(10)
+
+
+@scenario(Rules(refusal=None, delay=BACK_SECONDS))
+async def hbase_killed(stage: Stage) -> None:
+    """kill -9 of HBase with its region server, and its start; then kill -9 of one of two Thrift servers."""
+    hbase, (thrift, _) = stage.cluster.hbase, stage.cluster.thrifts
+    assert hbase is not None
+    await asyncio.to_thread(hbase.kill)
+    await asyncio.sleep(1)
+    await asyncio.to_thread(hbase.start)
+    await asyncio.to_thread(thrift.ready)
+    await asyncio.sleep(8)
+    await asyncio.to_thread(thrift.kill)
+    await asyncio.sleep(3)
+    await asyncio.to_thread(thrift.start)
+    await asyncio.sleep(3)
 
 
 @scenario(Rules(delay=SERVED_SECONDS))

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import thriftpy2
 from thriftpy2.rpc import make_client
@@ -57,7 +57,7 @@ def _copy_jars(folder: Path) -> None:
     part.rename(folder)
 
 
-class _Process:
+class JavaProcess:
     """A Java process with a configuration folder of its own."""
 
     heap = "256m"
@@ -95,6 +95,18 @@ class _Process:
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def start(self) -> Self:
+        """Start the process."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.stop()
+
     def _failed(self, since: float) -> None:
         """Raise where it has ended, or takes too long."""
         if time.monotonic() > since + START_SECONDS or self.process is None or self.process.poll() is not None:
@@ -102,7 +114,7 @@ class _Process:
             raise RuntimeError("\n".join(path.read_text()[-5000:] for path in parts))
 
 
-class HBaseServer(_Process):
+class HBaseServer(JavaProcess):
     """A standalone HBase on 127.0.0.1, its ZooKeeper included; not started yet.
 
     Its data stay in `directory` through kill() and start(), until stop().
@@ -138,9 +150,9 @@ class HBaseServer(_Process):
             **ports,
         }
         if region_servers > 1:
-            self.site["hbase.localcluster.assign.random.ports"] = "true"
+            self.site |= {"hbase.master.port": 0, "hbase.regionserver.port": 0}  # as it likes
 
-    def start(self) -> HBaseServer:
+    def start(self) -> Self:
         """Start the process. It is ready when a Thrift server is."""
         self._run(
             "org.apache.hadoop.hbase.master.HMaster",
@@ -158,16 +170,8 @@ class HBaseServer(_Process):
         arguments = ["-r", region_server, "-o", "unload", "-f", str(out), "-n", "-t", "60"]
         subprocess.run([*command, *arguments], cwd=self.directory, check=True, capture_output=True, timeout=120)
 
-    def __enter__(self) -> HBaseServer:
-        return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.stop()
-
-
-class ThriftServer(_Process):
+class ThriftServer(JavaProcess):
     """A Thrift2 server of an HBase, framed, on 127.0.0.1; not started yet. A call ends after `limit` seconds."""
 
     def __init__(self, hbase: HBaseServer, table: str = "gopush", limit: float = 2.0) -> None:
@@ -179,7 +183,7 @@ class ThriftServer(_Process):
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
 
-    def start(self) -> ThriftServer:
+    def start(self) -> Self:
         """Start the process, and wait until the table is there: it listens long before it can do anything."""
         self.launch()
         self.ready()
@@ -250,14 +254,6 @@ class ThriftServer(_Process):
         except (TException, OSError):
             return False
         return True
-
-    def __enter__(self) -> ThriftServer:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _site(properties: Mapping[str, object]) -> str:
