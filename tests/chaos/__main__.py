@@ -49,7 +49,7 @@ def run(name: str, seed: str, minutes: float, rate: int, *, keep: bool) -> bool:
     )
     with made as cluster, cluster.running():
         began = time.monotonic()
-        outcome = asyncio.run(play(name, cluster, seed, minutes, rate // 3 if name in HBASE else rate))
+        outcome = asyncio.run(play(name, cluster, seed, minutes, rate // 6 if name in HBASE else rate))
         seconds = time.monotonic() - began
         broken = outcome.broken(rules)
         if "Traceback" in cluster.logs():

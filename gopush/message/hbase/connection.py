@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
@@ -30,6 +31,8 @@ WINDOW = 16
 
 PROBE_SECONDS = 5.0
 """How long a server may take for the first calls of a connection; a fresh one is slow."""
+
+log = Logger()
 
 RETRIES = backoffPolicy(0.1, 3.0, 1.5)
 _PROBE_ROW = b"\0"
@@ -139,7 +142,9 @@ class Link(Factory):
         """Keep an idle connection from being closed, and look where regions begin by now."""
         if (connection := self._connection) is not None and self.ready and not connection.calls:
             asked = connection.call("getAllRegionLocations", locations(self.table))
-            asked.addCallback(self._seen).addErrback(self._refused, connection)
+            asked.addCallback(self._seen).addCallbacks(
+                lambda _: self._say(None), self._refused, errbackArgs=(connection,)
+            )
 
     def _seen(self, answer: Any) -> None:
         self.starts = region_starts(answer)
@@ -148,7 +153,11 @@ class Link(Factory):
 
     def _refused(self, failure: Failure, connection: _Connection) -> None:
         if connection is self._connection:
-            self._say(failure.getErrorMessage(), isinstance(failure.value, TableError))
+            said = failure.getErrorMessage()
+            if isinstance(failure.value, HBaseError):  # a text of its own each time
+                log.debug("HBase behind {address}: {said}", address=self.address, said=said)
+                said = "HBase does not serve the table behind it"
+            self._say(said, isinstance(failure.value, TableError))
         connection.transport.abortConnection()
 
     def _unreachable(self, failure: Failure) -> None:

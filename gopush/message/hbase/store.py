@@ -266,7 +266,7 @@ class HBaseStore:
 
     def _tell(self, link: object, address: str, trouble: str | None) -> None:
         if trouble is None:
-            self._troubles.end(f"{id(link)}")
+            self._troubles.end(f"{id(link)}", calm=True)
         else:
             self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")
 
