@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import unix
@@ -94,6 +98,22 @@ class UnixPort(Port, unix.Port):
     """A UNIX socket that accepts so."""
 
     transport = _UnixServer
+
+
+def remove_left_over(path: str) -> None:
+    """Remove a UNIX socket that nobody listens on, and its lock: the process that the lock names may be any other one,
+    as in containers, where pids begin anew."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with suppress(OSError):
+                os.unlink(f"{path}.lock")
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)
+        except OSError:
+            pass  # who binds meets it again
 
 
 class Gated:

@@ -5,6 +5,7 @@ This module and transport.py alone know the inside of Twisted's transports.
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -129,6 +130,8 @@ class EagerReactor:
 
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
         """See IReactorUNIX."""
+        if wantPID:
+            accept.remove_left_over(os.fspath(address))
         return self._listen(accept.UnixPort(address, self._gated(factory), backlog, mode, self._reactor, wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:

@@ -21,6 +21,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
+from gopush.eager import EagerReactor
 from gopush.errors import SettingsError
 from gopush.process import CannotStartError, Listeners, advertised, raise_file_limit
 from tests.conftest import InReactor
@@ -102,6 +103,25 @@ def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:
         listeners(endpoint)
     assert str(wrong.value).startswith(f"[base] tcp.bind: {endpoint}: cannot be listened on: ")
     assert "\n" not in str(wrong.value)
+
+
+def test_the_lock_of_a_unix_socket_that_nobody_listens_on_stops_nobody(in_reactor: InReactor, tmp_path: Path) -> None:
+    """It names a pid that lives, but is another process: pids begin anew in each container."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    path.with_name("socket.lock").symlink_to(str(os.getpid()))
+    service = listeners(f"unix:{path}", on=EagerReactor(reactor))
+    in_reactor(service.privilegedStartService)
+    second = listeners(f"unix:{path}", on=EagerReactor(reactor))
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            assert client.recv(5) == b"hello"
+        with pytest.raises(CannotStartError, match="lock"):
+            in_reactor(second.privilegedStartService)
+    finally:
+        in_reactor(service.stopService)
 
 
 class LateReactor(MemoryReactor):
