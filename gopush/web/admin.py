@@ -12,10 +12,10 @@ from gopush.net.request import Form, Request
 from gopush.net.response import Later
 from gopush.net.routes import Route, Routes
 from gopush.rpc.envelope import json_string
-from gopush.rpc.model import Pushed, is_key
+from gopush.rpc.model import Pushed
 from gopush.web import json_text, params
 from gopush.web.answers import FailedError, answer, api, later_api
-from gopush.web.keys import spend
+from gopush.web.keys import may_push, spend
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher, Wish
 from gopush.web.settings import HttpSettings
@@ -60,26 +60,11 @@ class Admin:
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
         expire = self._publisher.expire(request.query.text("expire"))
-        message, names = _envelope(request.body)
+        message, names = _envelope(request.body, self._settings.multi_keys)
         if len(message) > self._settings.body:
             raise ParameterError(f"the message has more than {self._settings.body} bytes")
-        spend(request, len(names))
-        return Deferred.fromCoroutine(
-            self._push_to(names, message, expire, _push_id(request), with_mids=_wants_mid(request))
-        )
-
-    async def _push_to(
-        self, names: Sequence[str], message: bytes, expire: int, push_id: str | None, *, with_mids: bool
-    ) -> bytes:
-        keys = [name for name in names if is_key(name)]
-        found = dict(zip(keys, await self._publisher.push_to(keys, message, expire, push_id), strict=True))
-        bad = Pushed(RET_PARAMETER, 0)
-        pushed = {name: found.get(name, bad) for name in names}
-        failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
-        data = _multiple_data(pushed, failed, with_mids=with_mids)
-        if len(failed) == len(names):
-            raise FailedError(_common_ret(pushed.values()), data)
-        return data
+        pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_spend, request))
+        return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
 
     def _clean(self, request: Request) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._clean_key(params.key(Form(request.body), "key")))
@@ -103,20 +88,39 @@ def _wants_mid(request: Request) -> bool:
     return request.query.text("mid") == "1"
 
 
+def _spend(request: Request, pushes: int) -> bool:
+    """Put so many pushes to the account of the caller, if its limit allows any."""
+    allowed = may_push(request)
+    if allowed:
+        spend(request, pushes)
+    return allowed
+
+
+def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) -> bytes:
+    pushed = dict(zip(names, answers, strict=True))
+    failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
+    data = _multiple_data(pushed, failed, with_mids=with_mids)
+    if len(failed) == len(names):
+        raise FailedError(_common_ret(answers), data)
+    return data
+
+
 def _settle(later: Later, with_mid: bool, pushed: Pushed) -> None:
     later.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
 
 
-def _envelope(body: bytes) -> tuple[bytes, list[str]]:
+def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
     found = json_text.members(json_text.decode(body))
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m is not a string")
     if isinstance(names, str):
-        names = names.split(",")
+        names = names.split(",", most_keys)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
         raise ParameterError("k names no keys")
+    if len(names) > most_keys:
+        raise ParameterError(f"k names more than {most_keys} keys")
     try:
         message, _ = text.encode(), "".join(names).encode()
     except UnicodeEncodeError:

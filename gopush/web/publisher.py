@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.distribution import Distribution
-from gopush.errors import RET_INTERNAL
-from gopush.rpc.model import Push, Pushed
+from gopush.errors import RET_INTERNAL, RET_PARAMETER
+from gopush.rpc.model import Push, Pushed, is_key
 from gopush.web import params
 from gopush.web.counters import Counters
 from gopush.web.own_ids import OwnIds
@@ -83,12 +83,21 @@ class Publisher:
             self._later(self._push_gathered)
         self._gathered.append((wish, answered))
 
-    def push_to(self, keys: Sequence[str], body: bytes, expire: int, push_id: str | None) -> Deferred[list[Pushed]]:
-        """Push one message to many keys; the answers in the order of the keys."""
+    def push_to(
+        self, names: Sequence[str], body: bytes, expire: int, push_id: str | None, spend: Callable[[int], bool]
+    ) -> Deferred[list[Pushed]]:
+        """Push one message to many keys; the answers in the order of the names.
+
+        `spend` is asked before each group of keys whether so many more pushes are allowed.
+        """
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(self.push, [Wish(key, body, expire, push_id) for key in keys], at_once)
+        many = _Many(self, names, partial(Wish, body=body, expire=expire, id=push_id), spend, at_once)
         many.go_on()
         return many.done
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call in the reactor's next turn."""
+        self._later(call)
 
     def expire(self, text: str) -> int:
         """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
@@ -148,34 +157,57 @@ def _tell(all_answered: Sequence[Callable[[Pushed], object]], place: int, pushed
 
 
 class _Many:
-    """Many pushes under way, in groups of half of `at_once`: no more than that have no answer yet."""
+    """Many pushes under way, in groups of half of `at_once`: no more than that have no answer yet, or go in a turn."""
 
-    def __init__(self, push: Callable[[Sequence[Wish], Answered], None], wishes: Sequence[Wish], at_once: int) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        names: Sequence[str],
+        wish: Callable[[str], Wish],
+        spend: Callable[[int], bool],
+        at_once: int,
+    ) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
-        self._push = push
-        self._wishes = wishes
+        self._publisher = publisher
+        self._names = names
+        self._wish = wish
+        self._spend = spend
         self._at_once = at_once
         self._group = max(1, at_once // 2)
-        self._answers = [Pushed(RET_INTERNAL, 0)] * len(wishes)
+        self._answers = [Pushed(RET_INTERNAL, 0)] * len(names)
         self._next = 0
         self._waiting = 0
         self._going = False
 
     def go_on(self) -> None:
-        """Push another group; an answer may come at once, and must not lead here again."""
+        """Push as many groups as may wait; an answer may come at once, and must not lead here again."""
         self._going = True
-        while self._next < len(self._wishes) and self._waiting + self._group <= self._at_once:
-            first = self._next
-            group = self._wishes[first : first + self._group]
-            self._next += len(group)
-            self._waiting += len(group)
-            self._push(group, partial(self._answered, first))
+        until = self._next + self._at_once
+        while self._next < min(until, len(self._names)) and self._waiting + self._group <= self._at_once:
+            self._push(range(self._next, min(self._next + self._group, len(self._names))))
         self._going = False
-        if not self._waiting:
+        if self._waiting:
+            return
+        if self._next < len(self._names):
+            self._publisher.soon(self.go_on)  # all was answered at once: others have their turn
+        else:
             self.done.callback(self._answers)
 
-    def _answered(self, first: int, place: int, pushed: Pushed) -> None:
-        self._answers[first + place] = pushed
+    def _push(self, group: range) -> None:
+        """Push to the keys of a group; what is no key, or beyond the caller's limit, is answered here."""
+        self._next = group.stop
+        places = []
+        for place in group:
+            if is_key(self._names[place]):
+                places.append(place)
+            else:
+                self._answers[place] = Pushed(RET_PARAMETER, 0)
+        if places and self._spend(len(places)):
+            self._waiting += len(places)
+            self._publisher.push([self._wish(self._names[place]) for place in places], partial(self._answered, places))
+
+    def _answered(self, places: Sequence[int], place: int, pushed: Pushed) -> None:
+        self._answers[places[place]] = pushed
         self._waiting -= 1
         if not self._going and (not self._waiting or self._waiting + self._group == self._at_once):
             self.go_on()

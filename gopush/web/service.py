@@ -52,7 +52,7 @@ class Web:
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
         later = partial(clock.callLater, 0)
-        publisher = Publisher(comets, settings, push_deadline, now, later, self.counters)
+        self.publisher = publisher = Publisher(comets, settings, push_deadline, now, later, self.counters)
         self.latency = publisher.latency
         public = {
             **Nodes(coordination, now, self.counters).routes(),

@@ -26,6 +26,9 @@ class HttpSettings:
     idle: float = option("http", "idle", "10s", duration, "an idle connection, or half a request, is closed after this")
     body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
     multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
+    multi_keys: int = option(
+        "http", "mprivate.keys", "100000", count(1), "keys of a multiple push at most, more are refused", live=True
+    )
     dedupe: float = option(
         "push",
         "dedupe",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from unittest.mock import patch
 
 import pytest
 
-from gopush.rpc.model import Push
+from gopush.rpc.model import Push, Pushed
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data
 from tests.web.fakes import NOW
@@ -274,6 +276,40 @@ def test_delete(world: World, path: str) -> None:
     assert world.post(path, "", key="a").body == PARAMETER
     world.messages.down = True
     assert world.post(path, "key=a").body == b'{"ret":65535}'
+
+
+def test_the_keys_of_a_call_are_bounded(make_world: MakeWorld) -> None:
+    world = make_world(multi_keys=1500)
+    for keys in (",".join(map(str, range(1500))), [str(number) for number in range(1500)]):
+        assert world.post(MANY, json.dumps({"m": "1", "k": keys}), expire="0").body == OK
+    assert len(world.comets.pushes) == 3000
+    for keys in (",".join(map(str, range(1501))), [str(number) for number in range(1501)], "," * 3_000_000):
+        assert world.post(MANY, json.dumps({"m": "1", "k": keys}), expire="0").body == b'{"ret":65534}'
+    assert len(world.comets.pushes) == 3000
+
+
+def test_many_keys_go_in_several_turns(make_world: MakeWorld) -> None:
+    """Others are served between them."""
+    world = make_world()
+    turns: list[int] = []
+    push = world.comets.push
+    publisher = world.web.publisher
+    asked: list[int] = []
+    soon = publisher.soon
+
+    def watched(pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+        turns.append(len(pushes))
+        push(pushes, answered)
+
+    def watched_soon(call: Callable[[], None]) -> None:
+        asked.append(len(turns))
+        soon(call)
+
+    with patch.object(world.comets, "push", watched), patch.object(publisher, "soon", watched_soon):
+        keys = ",".join(map(str, range(5000)))
+        assert world.post(MANY, json.dumps({"m": "1", "k": keys}), expire="0").body == OK
+    assert turns == [500] * 10
+    assert asked == [2, 4, 6, 8]
 
 
 # HTTP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -157,6 +158,15 @@ def test_many_pushes_in_one_call_are_counted_one_by_one(make_world: MakeWorld, t
     assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 429
     time.now += 1
     assert world.post("/1/admin/push/private", b"1", bearer(key), key="k", expire="0").status == 200
+
+
+def test_a_limit_counts_while_a_call_goes_on(make_world: MakeWorld, tmp_path: Path) -> None:
+    key, line = make("slow")
+    world = make_world(LeapingClock(), api_keys=str(write(tmp_path / "keys", f"{line}:3")))
+    names = [str(number) for number in range(900)]
+    answer = world.post("/1/admin/push/mprivate", json.dumps({"m": "1", "k": names}), bearer(key), expire="0")
+    assert json.loads(answer.body)["data"]["fk"] == names[500:]
+    assert len(world.comets.pushes) == 500
 
 
 def test_who_stays_in_the_file_keeps_what_it_has_spent(tmp_path: Path) -> None:
