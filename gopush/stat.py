@@ -84,7 +84,7 @@ class Statistics:
         return {
             "uptime": int(time.time() - self._started),
             "hostname": socket.gethostname(),
-            "wd": str(Path.cwd()),
+            "wd": os.readlink("/proc/self/cwd"),  # also where it was removed
             "ppid": os.getppid(),
             "pid": os.getpid(),
             "pagesize": resource.getpagesize(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,14 @@ def test_a_web_node_tells_of_pushes_and_other_requests(world: World) -> None:
 @pytest.mark.parametrize("of_type", ["memory", "server", "python", "config"])
 def test_every_process_tells_of_itself(of_type: str) -> None:
     assert stat(Statistics(MessageSettings()), of_type)
+
+
+def test_the_working_directory_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert stat(Statistics(MessageSettings()), "server")["wd"].startswith(str(gone))
 
 
 def test_no_password_is_told() -> None:
