@@ -70,7 +70,7 @@ class Writers:
             eventually(lambda: len(self.bodies) == KEYS and all(self.bodies.values()), 60)
             yield
             counts = {key: len(self.bodies[key]) for key in keys}
-            eventually(lambda: all(len(self.bodies[key]) > counts[key] + 1 for key in keys), 120)
+            eventually(lambda: all(len(self.bodies[key]) > counts[key] + 1 for key in keys), 300)
         finally:
             self._ended.set()
             for thread in threads:
