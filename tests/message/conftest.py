@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gopush.message.hbase.settings import HBaseSettings
-from gopush.message.hbase.store import HBaseStore
 from gopush.message.memory import MemoryStore
 from gopush.message.redis import RedisStore
 from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
@@ -59,6 +58,8 @@ def open_store(
             if kind == "sqlite":
                 return SqliteStore(settings, SqliteSettings(str(tmp_path / f"{number}.sqlite")), reactor, clock)
             if kind == "hbase":
+                from gopush.message.hbase.store import HBaseStore
+
                 thrift = request.getfixturevalue("thrift")
                 return HBaseStore(settings, hbase_settings(thrift, prefix=prefix), reactor, clock)
             return RedisStore(settings, redis_settings(redis, prefix=prefix), reactor)

@@ -18,11 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import thriftpy2
-from thriftpy2.rpc import make_client
-from thriftpy2.thrift import TException
-from thriftpy2.transport import TFramedTransportFactory
-
 from tests.servers import free_port
 
 START_SECONDS = 120
@@ -176,6 +171,8 @@ class ThriftServer(JavaProcess):
 
     def __init__(self, hbase: HBaseServer, table: str = "gopush", limit: float = 2.0) -> None:
         super().__init__("thrift")
+        import thriftpy2  # here: who does without HBase does without it
+
         self.idl: Any = thriftpy2.load(str(IDL), module_name="hbase_tests_thrift")
         self._hbase = hbase
         self._limit = int(limit * 1000)
@@ -239,6 +236,9 @@ class ThriftServer(JavaProcess):
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
+        from thriftpy2.rpc import make_client
+        from thriftpy2.transport import TFramedTransportFactory
+
         framed = TFramedTransportFactory()
         client = make_client(self.idl.HBase, "127.0.0.1", self.port, trans_factory=framed, timeout=30000)
         try:
@@ -247,6 +247,8 @@ class ThriftServer(JavaProcess):
             client.close()
 
     def _has_table(self) -> bool:
+        from thriftpy2.thrift import TException
+
         try:
             self.create(self.table, "m", "i", "t")
         except self.idl.IOError as refused:

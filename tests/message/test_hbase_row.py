@@ -1,0 +1,138 @@
+"""What a key's row becomes, without HBase: the traps that its cells have (gopush/message/hbase/row.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from gopush.errors import RET_OK, UnavailableError
+from gopush.message.hbase.codec import create_table, request
+from gopush.message.hbase.create import split_frames, splits
+from gopush.message.hbase.row import (
+    HEAD,
+    SLACK_SECONDS,
+    Cells,
+    RowHead,
+    after,
+    body_in,
+    decide,
+    emptied,
+    fenced,
+    firsts_of,
+    row_head,
+    row_key,
+    slot_cell,
+    token_cell,
+    token_ends,
+    token_put,
+)
+from gopush.rpc.model import Append, Push
+
+NOW = 1_700_000_000.0
+LIFE = 100.0
+
+
+def push(body: bytes = b"1", *, expire: int = 60, id: str = "", dedupe: int = 60) -> Append:
+    return Append(Push("k", body, expire, id, dedupe, NOW + 1000), 0)
+
+
+def written(cells: Cells, *appends: Append, now: float = NOW, most: int = 3, stamp: bytes = b"12345678") -> Cells:
+    """The row after these appends."""
+    decision = decide(row_head(cells.get(HEAD)), firsts_of(cells), appends, most, LIFE, now, stamp)
+    return {**cells, **{cell: value for put in decision.puts for cell, value in put.cells.items()}}
+
+
+def head(cells: Cells) -> RowHead:
+    found = row_head(cells[HEAD])
+    assert found is not None
+    return found
+
+
+def bodies(cells: Cells, now: float = NOW) -> list[bytes | None]:
+    return [body_in(entry, cells.get(slot_cell(entry.slot))) for entry in after(head(cells), 0, now)]
+
+
+def test_slots_are_used_again_and_no_more_of_them_than_messages() -> None:
+    cells: Cells = {}
+    for number in range(20):
+        cells = written(cells, push(b"%d" % number))
+    assert bodies(cells) == [b"17", b"18", b"19"]
+    assert {cell for cell in cells if cell[1].startswith(b"s")} == {slot_cell(slot) for slot in range(3)}
+
+
+def test_of_a_batch_only_what_stays_is_written() -> None:
+    decision = decide(None, {}, [push(b"%d" % n) for n in range(1000)], 3, LIFE, NOW, b"12345678")
+    assert (len(decision.puts[1].cells), decision.trimmed) == (3, 997)
+
+
+def test_a_slot_that_holds_another_message_is_told_from_the_heads() -> None:
+    old = written({}, push(b"old"), most=1)
+    new = written(old, push(b"new"), most=1)
+    entry = head(old).entries[0]
+    assert body_in(entry, new[slot_cell(entry.slot)]) is None
+    assert body_in(entry, None) is None
+
+
+def test_a_head_never_ends_before_the_one_beneath_it() -> None:
+    """HBase would let the older one come to light again."""
+    cells = written({}, push(expire=5000))
+    long = head(cells)
+    (put, _) = emptied(long, LIFE, NOW + 1, b"abcdefgh")
+    assert put.seconds == 5000 + LIFE - 1 + SLACK_SECONDS
+    empty = row_head(put.cells[HEAD])
+    assert empty is not None
+    assert (empty.ends, empty.stays, empty.entries) == (NOW + 1 + LIFE, long.stays, ())
+    again = head(written({HEAD: put.cells[HEAD]}, push(expire=1), now=NOW + 2))
+    assert again.stays == long.stays
+
+
+def test_a_log_that_has_ended_begins_anew_though_its_head_is_there() -> None:
+    cells = written({}, push(expire=1))
+    decision = decide(head(cells), {}, [push()], 3, LIFE, NOW + 1 + LIFE, b"abcdefgh")
+    assert (decision.answers[0].ret, decision.answers[0].previous) == (RET_OK, 0)
+
+
+def test_a_repeat_writes_only_where_it_asks_for_a_longer_memory() -> None:
+    cells = written({}, push(id="a", dedupe=60))
+    same = decide(head(cells), firsts_of(cells), [push(id="a", dedupe=60)], 3, LIFE, NOW, b"abcdefgh")
+    assert (same.puts, same.answers[0].repeat) == ([], True)
+    longer = written(cells, push(id="a", dedupe=600))
+    assert firsts_of(longer)["a"].until == NOW + 600
+    assert bodies(longer) == [b"1"]
+
+
+def test_a_fence_changes_the_stamp_alone() -> None:
+    before = head(written({}, push()))
+    (put,) = fenced(before, NOW, b"abcdefgh")
+    assert row_head(put.cells[HEAD]) == before._replace(stamp=b"abcdefgh")
+    (put,) = fenced(None, NOW, b"abcdefgh")
+    nothing = row_head(put.cells[HEAD])
+    assert nothing is not None
+    assert (nothing.last, nothing.trimmed, nothing.ends, nothing.entries) == (0, 0, 0, ())
+
+
+def test_a_revoked_token_stays_as_long_as_what_it_covers() -> None:
+    made = token_put(b"d", NOW + 500, None, NOW).cells[token_cell(b"d")]
+    revoked = token_put(b"d", 0, made, NOW + 10)
+    assert token_ends(revoked.cells[token_cell(b"d")]) == 0
+    assert revoked.seconds == 490 + SLACK_SECONDS
+
+
+def test_a_row_of_a_later_version_is_left_alone() -> None:
+    value = written({}, push())[HEAD]
+    with pytest.raises(UnavailableError, match="a row's version is 2, not 1"):
+        row_head(b"\2" + value[1:])
+
+
+def test_rows_are_spread_by_their_hash() -> None:
+    rows = [row_key("gopush:", f"key-{number}") for number in range(256)]
+    assert all(row[4:].startswith(b"gopush:key-") for row in rows)
+    assert len({row[0] >> 4 for row in rows}) == 16
+
+
+@pytest.mark.parametrize("regions", [1, 2, 16])
+def test_each_start_of_a_region_begins_a_frame(regions: int) -> None:
+    starts = splits(regions)
+    message = request("createTable", 1, create_table(b"t", starts))
+    frames = split_frames(message, starts)
+    assert b"".join(frames) == message
+    assert [frame[:4] for frame in frames[1:]] == starts
