@@ -154,7 +154,7 @@ class RowAppend:
 
     def _stored(self, old: bytes | None) -> list[Appended] | None:
         """The answers of an earlier write, where the row bears its stamp."""
-        head = row_head(old)
+        head = row_head(old) if self._sent else None
         sent = self._sent.get(head.stamp) if head else None
         return sent.answers if sent else None
 
