@@ -80,6 +80,11 @@ class Counting:
             inner._program = []
             inner._compile(argument[1])
             program.append(("look", argument[0], kind is names.ASSERT, [*inner._program, ("match",)]))
+        elif kind is names.POSSESSIVE_REPEAT:
+            inner = Counting.__new__(Counting)
+            inner._program = []
+            inner._repeat(argument, True)
+            program.append(("atomic", [*inner._program, ("match",)]))
         elif kind is names.AT:
             program.append(("at", argument))
         else:
@@ -148,6 +153,12 @@ def _run(program: list[Instruction], codes: Any, start: int, end: int, full: boo
                 if (found is not None) is not wanted:
                     break
                 pc += 1
+            elif kind == "atomic":
+                found, more = _run(arguments[0], codes, at, end, False)
+                steps += more
+                if found is None:
+                    break
+                pc, at = pc + 1, found
             elif kind == "at" and (at == 0 if "BEGINNING" in str(arguments[0]) else at >= end):
                 pc += 1
             elif kind == "match" and (not full or at == end):
