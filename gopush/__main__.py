@@ -10,7 +10,7 @@ INTERRUPTED = 130
 def main() -> int:
     """Run the command line; answers the exit status."""
     try:
-        from gopush import cli
+        from gopush.client import cli
 
         return cli.main()
     except KeyboardInterrupt:

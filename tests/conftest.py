@@ -11,6 +11,10 @@ import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet import threads
 
+from tests.fixtures import logged, zookeeper
+
+__all__ = ["logged", "zookeeper"]
+
 reactor: Any = global_reactor
 
 # Neither a busy machine nor the first example, which fills caches, makes a test fail.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gopush.hashring import POINTS_PER_WEIGHT, HashRing
+from gopush.hashing import POINTS_PER_WEIGHT, HashRing
 
 VECTORS = json.loads(Path(__file__).with_name("ring-vectors.json").read_text("utf-8"))
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from gopush.client.web import address
+from gopush.client.http import address
 from gopush.errors import UnavailableError
 
 OPTIONS = (

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gopush.client.figures import Figures
+from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.client.subscriber import REFUSALS, frames, subscribe
-from gopush.client.web import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.errors import ParameterError, UnavailableError
 
 EXPIRE_SECONDS = 60

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gopush
-from gopush.client.web import TIMEOUT_SECONDS, history, look_up
+from gopush.client.http import TIMEOUT_SECONDS, history, look_up
+from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
-from gopush.values import impossible
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10

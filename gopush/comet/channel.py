@@ -11,13 +11,13 @@ from bisect import bisect_left
 from collections import deque
 
 from gopush.comet.session import Session
-from gopush.rpc.model import Message, Page
+from gopush.model import Message, Page
 
-RECENT_MESSAGES = 1024
-RECENT_BYTES = 1 << 20
+REPLAY_MESSAGES = 1024
+REPLAY_BYTES = 1 << 20
 
 
-class Recent:
+class ReplayBuffer:
     """What a channel delivered after `since`, kept while somebody joins it; bounded."""
 
     __slots__ = ("_bytes", "_messages", "since")
@@ -32,7 +32,7 @@ class Recent:
         for message in messages:
             self._messages.append(message)
             self._bytes += len(message.body)
-        while len(self._messages) > RECENT_MESSAGES or self._bytes > RECENT_BYTES:
+        while len(self._messages) > REPLAY_MESSAGES or self._bytes > REPLAY_BYTES:
             dropped = self._messages.popleft()
             self._bytes -= len(dropped.body)
             self.since = dropped.mid
@@ -52,7 +52,7 @@ class Channel:
         "_pending",
         "_pending_bytes",
         "_proven",
-        "_recent",
+        "_replay",
         "_settles",
         "_since",
         "busy",
@@ -80,7 +80,7 @@ class Channel:
         self._proven = 0  # up to here all that is left of the log is in pending
         self._settles = 0  # what the read under way will prove
         self._since: int | None = None
-        self._recent: Recent | None = None  # while somebody joins
+        self._replay: ReplayBuffer | None = None  # while somebody joins
 
     @property
     def subscribers(self) -> int:
@@ -115,8 +115,8 @@ class Channel:
         if self._since is not None:
             cursor = min(cursor, self._since)
         self.cursor = cursor
-        if self._recent is not None:
-            self._recent.since = cursor
+        if self._replay is not None:
+            self._replay.since = cursor
 
     def remember_since(self, mid: int) -> None:
         """Somebody is let in before the first cursor is known, and is owed what comes after `mid`."""
@@ -144,12 +144,12 @@ class Channel:
             cursor = mid
         del pending[: len(messages)]
         self.cursor = max(cursor, self._proven)
-        if self._recent is not None:
+        if self._replay is not None:
             if self.gap:
                 # Who joins reads the log again, and so hears of the gap itself.
-                self._recent = Recent(self.cursor)
+                self._replay = ReplayBuffer(self.cursor)
             else:
-                self._recent.add(messages)
+                self._replay.add(messages)
         return messages
 
     def begin_read(self) -> int:
@@ -177,8 +177,8 @@ class Channel:
 
     def start_joining(self, session: Session) -> None:
         """The session has a cursor of its own until settle() lets it in."""
-        if self._recent is None:
-            self._recent = Recent(self.cursor or 0)
+        if self._replay is None:
+            self._replay = ReplayBuffer(self.cursor or 0)
         self.joining[session] = None
 
     def settle(self, session: Session) -> None:
@@ -186,15 +186,15 @@ class Channel:
         self.joining.pop(session, None)
         self.live[session] = None
         if not self.joining:
-            self._recent = None
+            self._replay = None
 
     def bridge(self, cursor: int) -> list[Message] | None:
         """What the channel delivered after `cursor` while somebody joined; None where it does not remember so far."""
-        return self._recent.after(cursor) if self._recent is not None else None
+        return self._replay.after(cursor) if self._replay is not None else None
 
     def mingle(self, page: Page, cursor: int) -> list[Message]:
         """The page, the log's last one, and what the channel delivered after `cursor` and was never kept."""
-        recent = self._recent
+        recent = self._replay
         if recent is None or recent.since > page.head.last:  # what was kept after the page would be missing
             return page.messages
         delivered = recent.after(max(cursor, recent.since)) or ()
@@ -205,7 +205,7 @@ class Channel:
         self.live.pop(session, None)
         self.joining.pop(session, None)
         if not self.joining:
-            self._recent = None
+            self._replay = None
 
     def _reach(self, cursor: int) -> int:
         """How far the log after `cursor` is known without a hole."""

@@ -10,7 +10,7 @@ from operator import le
 from typing import NamedTuple
 
 from gopush.errors import ParameterError
-from gopush.rpc.model import MAX_INT64, is_key, is_plain, snap
+from gopush.model import MAX_INT64, is_key, is_plain, snap
 
 HEARTBEAT = b"+h\r\n"
 GAP = b"+g\r\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
-from gopush.clock import Clock
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.messages import Messages
+from gopush.membership.view import Coordination
+from gopush.net.clock import Clock
+from gopush.routing.messages import Messages
 
 MISSED = 3
 """So many times in a row no message node must have answered."""

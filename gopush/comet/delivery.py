@@ -8,7 +8,6 @@ from itertools import islice
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.counters import Counters
@@ -17,8 +16,9 @@ from gopush.comet.guard import Guard
 from gopush.comet.session import Limits, Session
 from gopush.comet.unkept import Unkept
 from gopush.errors import UnavailableError
-from gopush.rpc.messages import Messages
-from gopush.rpc.model import Head, Message, Page
+from gopush.model import Head, Message, Page
+from gopush.net.clock import Clock
+from gopush.routing.messages import Messages
 
 SLICE_SUBSCRIBERS = 64
 """In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""

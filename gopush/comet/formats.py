@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gopush.rpc import envelope
-from gopush.rpc.model import Message
+from gopush import envelope
+from gopush.model import Message
 
 
 class Format:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
 from gopush.comet.counters import Counters
 from gopush.comet.session import Session
+from gopush.net.clock import Clock
 
 QUIET_SECONDS = 10.0
 """One traceback in that time: the others are counted."""

@@ -9,34 +9,34 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gopush.clock import quiet
+from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
-from gopush.comet.upkeep import MOVE_SECONDS, Upkeep
-from gopush.eager import EagerReactor
+from gopush.daemon.listeners import Listeners, advertised, give_up, raise_file_limit
 from gopush.errors import StartError, UnavailableError
-from gopush.gate import Gate, Shared
-from gopush.health import Health
-from gopush.process import Listeners, advertised, give_up, raise_file_limit
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.member import Member
-from gopush.rpc.messages import Messages
-from gopush.rpc.model import NodeInfo
-from gopush.rpc.pb import RemoteComet, RemoteMessage, serve_comet
-from gopush.rpc.reachability import Reachability
+from gopush.membership.node import LocalNode
+from gopush.membership.reachability import Reachability
+from gopush.membership.view import Coordination
+from gopush.model import NodeInfo
+from gopush.net.clock import quiet
+from gopush.net.eager import EagerReactor
+from gopush.net.limits import ConnectionLimiter, Shared
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
+from gopush.routing.stat import show as show_view
+from gopush.routing.stat import show_batchers
 from gopush.rpc.secure import secured
-from gopush.rpc.stat import show as show_view
-from gopush.rpc.stat import show_lanes
-from gopush.stat import Statistics
-from gopush.totals import Totals
+from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet
+from gopush.stats.health import Health
+from gopush.stats.resource import Statistics
+from gopush.stats.summary import PeriodicSummary
 
 LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
 
-TOLD = {
+SUMMARIZED = {
     "slow_closed": "subscribers closed that did not read what was sent ([channel] msgbuf)",
     "deaf_closed": "subscribers closed that did not read what they resumed with",
     "overflows": "channels closed for which too much waited while the store could not be read ([channel] msgbuf)",
@@ -54,7 +54,9 @@ class ClientPorts(MultiService):
 
     def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shared: Shared | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        eager = EagerReactor(reactor, Gate(reactor, settings.connections, raise_file_limit(), comet.counters, shared))
+        eager = EagerReactor(
+            reactor, ConnectionLimiter(reactor, settings.connections, raise_file_limit(), comet.counters, shared)
+        )
         if "tcp" in settings.proto:
             self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
         if "websocket" in settings.proto:
@@ -63,7 +65,7 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
-        Totals(reactor, comet.counters, TOLD).setServiceParent(self)  # type: ignore[no-untyped-call]
+        PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -91,21 +93,21 @@ class CometNode(MultiService):
             reactor, coordination, lambda info: RemoteComet(reactor, info, settings.rpc), settings.rpc
         )
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
-        self._upkeep = Upkeep(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
-        self._member = Member(reactor, coordination, self._info, self.comet, self.comet.load)
-        self._member.defend(
+        self._housekeeping = Housekeeping(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
+        self._node = LocalNode(reactor, coordination, self._info, self.comet, self.comet.load)
+        self._node.defend(
             lambda info: RemoteComet(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
             partial(give_up, reactor),
         )
         self._reachability = Reachability(
             reactor, RemoteComet(reactor, self._info, settings.rpc), settings.rpc.call_timeout
         )
-        self._upkeep.reachability = self._reachability
+        self._housekeeping.reachability = self._reachability
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
-        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
+        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         ports = (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),
@@ -113,14 +115,14 @@ class CometNode(MultiService):
         for port in ports:
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
-        served = serve_comet(reactor, self._member, secret, self._info.rpc, legacy=legacy)
+        served = serve_comet(reactor, self._node, secret, self._info.rpc, legacy=legacy)
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Listen, then tell the others."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._upkeep.start()
+        self._housekeeping.start()
         self._coordination.start()
         self._coordination.register_comet(self._info).addErrback(self._unregistered)
         self._reachability.start()
@@ -131,14 +133,14 @@ class CometNode(MultiService):
 
     async def _leave(self) -> None:
         log.info("leaving: {count} subscribers move", count=self.comet.subscribed)
-        self._upkeep.leaving = True
-        await self._member.leave()
-        self._upkeep.move_all()
+        self._housekeeping.leaving = True
+        await self._node.leave()
+        self._housekeeping.move_all()
         if not await quiet(
             lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, LEAVE_SECONDS, self._reactor
         ):
             log.warn("leaving although others still call")
-        self._upkeep.stop()
+        self._housekeeping.stop()
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._comets.stop()

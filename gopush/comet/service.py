@@ -9,7 +9,7 @@ from functools import partial
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
+from gopush.auth import signed_tokens
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
@@ -17,20 +17,20 @@ from gopush.comet.counters import Counters
 from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Delivery
 from gopush.comet.guard import Guard
-from gopush.comet.joining import Joining
+from gopush.comet.recovery import Recovery
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.slowest import Slowest
+from gopush.comet.slow_consumers import SlowConsumers
 from gopush.comet.store_time import StoreTime
 from gopush.comet.unkept import Unkept
 from gopush.comet.unread import Unread
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.messages import Messages
-from gopush.rpc.model import MAX_NOTICE_HOPS, Append, Appended, Head, Load, Notice, Push, Pushed, Slow, mid_at
-from gopush.rpc.tokens import signed_tokens
-from gopush.timers import NO_SLOT, Wheel
+from gopush.membership.view import Coordination
+from gopush.model import MAX_FORWARD_HOPS, Append, Appended, Forward, Head, Load, Push, Pushed, SlowConsumer, mid_at
+from gopush.net.clock import Clock
+from gopush.net.timers import NO_SLOT, Wheel
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
 
 CURSOR_AHEAD_SECONDS = 60
 DOUBT_SECONDS = 4.5
@@ -66,11 +66,11 @@ class Comet:
         self.guard = Guard(clock, self.counters)
         self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept, self.guard)
         self.cut_off = CutOff(clock, coordination, messages)
-        self._slowest = Slowest(clock, self.channels)
+        self._slowest = SlowConsumers(clock, self.channels)
         self._store_time = StoreTime(clock, now)
         unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
-        self._joining = Joining(clock, messages, self.delivery, unread, self._store_time, self.guard, signed)
+        self._recovery = Recovery(clock, messages, self.delivery, unread, self._store_time, self.guard, signed)
 
     # --- what web and the other comets call (CometService) ---
 
@@ -84,11 +84,11 @@ class Comet:
         self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
         return batch.done
 
-    def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
+    def forward(self, forwards: Sequence[Forward]) -> Deferred[None]:
         """See CometService."""
-        self.counters.notices_received += len(notices)
-        for notice in notices:
-            self._offer(*notice)
+        self.counters.notices_received += len(forwards)
+        for forward in forwards:
+            self._offer(*forward)
         return succeed(None)
 
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
@@ -107,7 +107,7 @@ class Comet:
         channels = map(self.channels.get, keys)
         return succeed([0 if channel is None else channel.subscribers for channel in channels])
 
-    def slowest(self, most: int) -> Deferred[list[Slow]]:
+    def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """See CometService."""
         return self._slowest.find(most)
 
@@ -147,7 +147,7 @@ class Comet:
         if not channel.subscribers:
             del self.channels[channel.key]
             self.counters.channels_deleted += 1
-            self._joining.forget(channel)
+            self._recovery.forget(channel)
 
     @property
     def subscribed(self) -> int:
@@ -181,34 +181,34 @@ class Comet:
 
     # --- a push's way ---
 
-    def _appended(self, batch: _Batch, places: Sequence[int], results: Sequence[Appended] | UnavailableError) -> None:
+    def _appended(self, batch: _Batch, indexes: Sequence[int], results: Sequence[Appended] | UnavailableError) -> None:
         if isinstance(results, UnavailableError):
-            self._not_appended(batch, places)
+            self._not_appended(batch, indexes)
         else:
-            self._offer_all(batch, places, results)
+            self._offer_all(batch, indexes, results)
         if batch.call:
-            self._unkept.answered(batch.call, [batch.pushes[place] for place in places])
+            self._unkept.answered(batch.call, [batch.pushes[index] for index in indexes])
 
-    def _offer_all(self, batch: _Batch, places: Sequence[int], results: Sequence[Appended]) -> None:
-        batch.answer(places, [Pushed(ret, mid) for ret, mid, _, _ in results])
+    def _offer_all(self, batch: _Batch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
+        batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
         succeeded = 0
-        for place, (ret, mid, previous, repeat) in zip(places, results, strict=True):
+        for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
                 succeeded += 1
-                push = batch.pushes[place]
+                push = batch.pushes[index]
                 # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
                 body = None if repeat and push.expire else push.body
-                self._offer(push.key, mid, previous, body, MAX_NOTICE_HOPS)
+                self._offer(push.key, mid, previous, body, MAX_FORWARD_HOPS)
         if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
             self._store_time.gave(mid)
         self.counters.messages_succeeded += succeeded
         self.counters.messages_failed += len(results) - succeeded
 
-    def _not_appended(self, batch: _Batch, places: Sequence[int]) -> None:
-        self.counters.messages_failed += len(places)
-        batch.answer(places, [Pushed(RET_INTERNAL, 0)] * len(places))
+    def _not_appended(self, batch: _Batch, indexes: Sequence[int]) -> None:
+        self.counters.messages_failed += len(indexes)
+        batch.answer(indexes, [Pushed(RET_INTERNAL, 0)] * len(indexes))
         # They may have been stored all the same, or will be until their deadline: the logs are compared.
-        keys = {key: None for place in places if (key := batch.pushes[place].key) in self.channels}
+        keys = {key: None for index in indexes if (key := batch.pushes[index].key) in self.channels}
         self._sweep(keys)
         if keys and not self._doubts:
             self._doubts = True
@@ -238,7 +238,7 @@ class Comet:
                 owner = self._coordination.view.owner(key)
                 if owner is not None and owner.id != self.name:
                     self.counters.notices_sent += 1
-                    self._comets.notice(owner.id, Notice(key, mid, previous, body, hops - 1))
+                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1))
         except Exception:
             self.guard.caught("offering a message to a channel")
             self.delivery.sweep(() if channel is None else (channel,))
@@ -271,7 +271,7 @@ class Comet:
         if not self.settings.auth:
             self._join(session, request)
             return
-        check = self._joining.check_token(session)
+        check = self._recovery.check_token(session)
         check.addCallbacks(self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,))
 
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
@@ -305,7 +305,7 @@ class Comet:
             self.counters.refused_limit += 1
             self.refuse(session, codec.REFUSE_LIMIT)
             return
-        self._joining.join(session, channel)
+        self._recovery.join(session, channel)
 
 
 class _Batch:
@@ -320,9 +320,9 @@ class _Batch:
         self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)
         self._left = len(pushes)
 
-    def answer(self, places: Sequence[int], answers: Sequence[Pushed]) -> None:
-        for place, answer in zip(places, answers, strict=True):
-            self._answers[place] = answer
-        self._left -= len(places)
+    def answer(self, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        for index, answer in zip(indexes, answers, strict=True):
+            self._answers[index] = answer
+        self._left -= len(indexes)
         if not self._left:
             self.done.callback(self._answers)

@@ -13,14 +13,14 @@ from typing import NamedTuple, Protocol
 from gopush.comet import codec
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import Format
-from gopush.rpc.model import Message
-from gopush.timers import NO_SLOT
+from gopush.model import Message
+from gopush.net.timers import NO_SLOT
 
 GRACE_SECONDS = 5
 MAX_OWED_HEARTBEATS = 1024
 
 
-class Behind(NamedTuple):
+class SendLag(NamedTuple):
     """What waits for a client: over which kind of connection ("tcp", "websocket"), to which address, for how long."""
 
     kind: str
@@ -44,7 +44,7 @@ class Wire(Protocol):
     def drained(self) -> Awaitable[None]:
         """Wait until nothing waits to be sent, or the connection is gone."""
 
-    def behind(self) -> Behind | None:
+    def behind(self) -> SendLag | None:
         """What waits because the client does not read fast enough; None: nothing."""
 
 
@@ -64,7 +64,7 @@ class Nowhere:
     async def drained(self) -> None:
         """See Wire."""
 
-    def behind(self) -> Behind | None:
+    def behind(self) -> SendLag | None:
         """See Wire."""
         return None
 

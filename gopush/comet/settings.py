@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gopush.gate import ConnectionSettings
-from gopush.logs import LogSettings
+from gopush.config.schema import option
+from gopush.config.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
+from gopush.daemon.logs import LogSettings
+from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
-from gopush.settings import option
-from gopush.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
 
 
 @dataclass(frozen=True)

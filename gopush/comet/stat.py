@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gopush.comet.service import Comet
-from gopush.net.request import Request
-from gopush.stat import Statistics
+from gopush.net.http.request import Request
+from gopush.stats.resource import Statistics
 
 
 def show(comet: Comet, statistics: Statistics) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from gopush.clock import Clock
-from gopush.rpc.model import MIDS_PER_SECOND, mid_at
+from gopush.model import MIDS_PER_SECOND, mid_at
+from gopush.net.clock import Clock
 
 REMEMBERED = 16
 """So many mids that were given last: some keys' run ahead of the store's clock, so the earliest counts."""

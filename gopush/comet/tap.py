@@ -6,14 +6,14 @@ from typing import Any
 
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
-from gopush.garbage import garbage
-from gopush.process import RoleOptions, start_errors, steady
-from gopush.role import Role
-from gopush.rpc.zookeeper import coordinate
+from gopush.daemon.gc import garbage
+from gopush.daemon.listeners import DaemonOptions, start_errors, steady
+from gopush.daemon.service import DaemonService
+from gopush.membership.zookeeper import coordinate
 
 
-class Options(RoleOptions):
-    """See RoleOptions."""
+class Options(DaemonOptions):
+    """See DaemonOptions."""
 
     role = CometSettings
 
@@ -23,12 +23,12 @@ def make_node(reactor: Any, settings: CometSettings) -> CometNode:
     return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 
 
-def makeService(options: Options) -> Role:
+def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.tame()
-    return Role(reactor, options, node, options.settings.node)
+    garbage.freeze()
+    return DaemonService(reactor, options, node, options.settings.node)

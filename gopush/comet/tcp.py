@@ -12,15 +12,15 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from gopush import transport as wire
-from gopush.clock import Clock
 from gopush.comet import codec
 from gopush.comet.codec import Request, parse_subscribe
 from gopush.comet.formats import TCP_OLD, TCP_RAW
 from gopush.comet.service import Comet
-from gopush.comet.session import Behind, Session, State
+from gopush.comet.session import SendLag, Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
+from gopush.net import transport as wire
+from gopush.net.clock import Clock
 
 LONG_HEARTBEAT_SECONDS = 600
 
@@ -109,7 +109,7 @@ class TcpSubscriber(LineReceiver):
         """See Wire."""
         return wire.drained(self.transport)
 
-    def behind(self) -> Behind | None:
+    def behind(self) -> SendLag | None:
         """See Wire."""
         return behind("tcp", self.transport)
 
@@ -144,10 +144,10 @@ class TcpFactory(Factory):
         return TcpSubscriber(self._comet, self._clock)
 
 
-def behind(kind: str, transport: Any) -> Behind | None:
+def behind(kind: str, transport: Any) -> SendLag | None:
     """What waits for a client of this kind."""
     lag = wire.lag(transport)
-    return None if lag is None else Behind(kind, wire.peer(transport), *lag)
+    return None if lag is None else SendLag(kind, wire.peer(transport), *lag)
 
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:

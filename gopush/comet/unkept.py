@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Push
+from gopush.model import Push
 
 
 class Unkept:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from gopush.clock import Clock
 from gopush.comet.counters import Counters
 from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
+from gopush.net.clock import Clock
 
 LOOK_SECONDS = 0.5
 MOST_LOOKS = 500

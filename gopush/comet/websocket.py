@@ -18,18 +18,18 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from gopush import transport as wire
-from gopush.clock import Clock
+from gopush import envelope
 from gopush.comet import codec, handshake
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import Format
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
-from gopush.comet.session import Behind, Session, State
+from gopush.comet.session import SendLag, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
 from gopush.errors import ParameterError
-from gopush.net.request import Form
-from gopush.rpc import envelope
+from gopush.net import transport as wire
+from gopush.net.clock import Clock
+from gopush.net.http.request import Form
 
 MAX_MESSAGE_BYTES = 1024
 MAX_UNREAD_PONG_BYTES = 64 << 10
@@ -155,7 +155,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         """See Wire."""
         return wire.drained(self.transport)
 
-    def behind(self) -> Behind | None:
+    def behind(self) -> SendLag | None:
         """See Wire."""
         return behind("websocket", self.transport)
 

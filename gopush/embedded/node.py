@@ -8,30 +8,30 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.service import Comet
 from gopush.comet.stat import show as show_comet
-from gopush.comet.upkeep import Upkeep
+from gopush.daemon.listeners import give_up
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError
-from gopush.gate import Shared
-from gopush.health import Health
+from gopush.membership.node import LocalNode
+from gopush.membership.view import StaticCoordination
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
-from gopush.message.stores import open_store
-from gopush.pages import demo
-from gopush.process import give_up
-from gopush.rpc.comets import CometNode, Comets
-from gopush.rpc.coordination import StaticCoordination
-from gopush.rpc.member import Member
-from gopush.rpc.messages import MessageNode, Messages
-from gopush.rpc.model import NodeInfo
+from gopush.message.store import open_store
+from gopush.model import NodeInfo
+from gopush.net.limits import Shared
+from gopush.routing.comets import CometNode, Comets
+from gopush.routing.messages import MessageNode, Messages
+from gopush.routing.stat import show as show_view
+from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
-from gopush.rpc.stat import show as show_view
-from gopush.rpc.stat import show_lanes
-from gopush.stat import Statistics
+from gopush.stats.health import Health
+from gopush.stats.resource import Statistics
 from gopush.web.node import HttpPorts
+from gopush.web.pages import demo
 from gopush.web.service import Web
 from gopush.web.stat import show as show_web
 
@@ -53,7 +53,7 @@ class EmbeddedNode(MultiService):
         self._messages = Messages(reactor, self._coordination, lambda _: cast(MessageNode, _Here(message)), rpc)
         self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(comet)), rpc)
         self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
-        self._upkeep = Upkeep(reactor, self._comet, self._coordination)
+        self._housekeeping = Housekeeping(reactor, self._comet, self._coordination)
         self._info = NodeInfo(
             node=NAME,
             sequence=0,
@@ -65,15 +65,15 @@ class EmbeddedNode(MultiService):
         web = Web(
             reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=pages
         )
-        message = Member(reactor, self._coordination, self._info, self._message)
-        comet = Member(reactor, self._coordination, self._info, self._comet, self._comet.load)
+        message = LocalNode(reactor, self._coordination, self._info, self._message)
+        comet = LocalNode(reactor, self._coordination, self._info, self._comet, self._comet.load)
         health = Health(reactor, self._messages.ping)
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
         show_message(self._message, self.statistics)
         show_web(web, self.statistics)
         show_view(self._coordination, reactor, self.statistics)
-        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
+        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         shared = Shared()
         ports = (
             ClientPorts(reactor, self._comet, subscribers, shared),
@@ -86,7 +86,7 @@ class EmbeddedNode(MultiService):
     def startService(self) -> None:
         """Open the store, then take part in the cluster of one."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._upkeep.start()
+        self._housekeeping.start()
         Deferred.fromCoroutine(self._register()).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
@@ -102,7 +102,7 @@ class EmbeddedNode(MultiService):
 
     async def _stop(self) -> None:
         await super().stopService()  # type: ignore[no-untyped-call]
-        self._upkeep.stop()
+        self._housekeeping.stop()
         self._comets.stop()
         self._messages.stop()
         await self._message.stop()

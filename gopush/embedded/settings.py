@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.comet.settings import SubscriberSettings
-from gopush.logs import LogSettings
+from gopush.config.schema import option
+from gopush.config.values import text
+from gopush.daemon.logs import LogSettings
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.stores import store_type
-from gopush.settings import option
-from gopush.values import text
+from gopush.message.store import store_type
 from gopush.web.settings import HttpSettings
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gopush.daemon.gc import garbage
+from gopush.daemon.listeners import DaemonOptions, start_errors, steady
+from gopush.daemon.service import DaemonService
 from gopush.embedded.node import NAME, EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
-from gopush.garbage import garbage
-from gopush.process import RoleOptions, start_errors, steady
-from gopush.role import Role
 
 
-class Options(RoleOptions):
-    """See RoleOptions."""
+class Options(DaemonOptions):
+    """See DaemonOptions."""
 
     role = EmbeddedSettings
 
@@ -22,12 +22,12 @@ def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
     return EmbeddedNode(reactor, settings)
 
 
-def makeService(options: Options) -> Role:
+def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.tame()
-    return Role(reactor, options, node, NAME)
+    garbage.freeze()
+    return DaemonService(reactor, options, node, NAME)

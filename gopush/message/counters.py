@@ -8,8 +8,8 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, FirstError
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
-from gopush.distribution import Distribution
+from gopush.net.clock import Clock
+from gopush.stats.histogram import Histogram
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class StoreNumbers:
     def __init__(self) -> None:
         self.skew = 0.0
         self.counters = StoreCounters()
-        self.seconds = {call: Distribution() for call in CALLS}
+        self.seconds = {call: Histogram() for call in CALLS}
 
     def timed(self, call: str, made: Deferred[T], clock: Clock) -> Deferred[T]:
         """`made`, with its time or its failure counted."""
@@ -70,7 +70,7 @@ class StoreNumbers:
         return made.addCallbacks(self._ended, self._failed, callbackArgs=(seconds, clock, clock.seconds()))
 
     @staticmethod
-    def _ended(result: T, seconds: Distribution, clock: Clock, started: float) -> T:
+    def _ended(result: T, seconds: Histogram, clock: Clock, started: float) -> T:
         seconds.observe(clock.seconds() - started)
         return result
 

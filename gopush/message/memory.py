@@ -13,9 +13,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
 from gopush.message.counters import StoreNumbers
-from gopush.message.log import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
+from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 _MID = attrgetter("mid")
 _WALK_SECONDS = 60

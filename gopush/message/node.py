@@ -11,24 +11,24 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.clock import quiet
-from gopush.eager import EagerReactor
+from gopush.daemon.listeners import Listeners, advertised, give_up
 from gopush.errors import StartError, UnavailableError
-from gopush.health import Health
+from gopush.membership.node import LocalNode
+from gopush.membership.reachability import Reachability
+from gopush.membership.view import Coordination
+from gopush.membership.znodes import OtherStoreError, check_store
 from gopush.message.service import Message
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show
-from gopush.message.stores import open_store
-from gopush.process import Listeners, advertised, give_up
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.member import Member
-from gopush.rpc.model import NodeInfo
-from gopush.rpc.pb import RemoteMessage, serve_message
-from gopush.rpc.reachability import Reachability
-from gopush.rpc.registration import OtherStoreError, check_store
+from gopush.message.store import open_store
+from gopush.model import NodeInfo
+from gopush.net.clock import quiet
+from gopush.net.eager import EagerReactor
+from gopush.routing.stat import show as show_view
 from gopush.rpc.secure import secured
-from gopush.rpc.stat import show as show_view
-from gopush.stat import Statistics
+from gopush.rpc.server import RemoteMessage, serve_message
+from gopush.stats.health import Health
+from gopush.stats.resource import Statistics
 
 LOOK_SECONDS = 1.0
 OTHER_STORE_LOOKS = 12
@@ -53,13 +53,13 @@ class MessageNode(MultiService):
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self._message = Message(store, reactor)
-        self._member = Member(reactor, coordination, self.info, self._message)
-        self._member.defend(
+        self._node = LocalNode(reactor, coordination, self.info, self._message)
+        self._node.defend(
             lambda info: RemoteMessage(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
             partial(give_up, reactor),
         )
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
-        served = serve_message(reactor, self._member, secret, self.info.rpc, legacy=legacy)
+        served = serve_message(reactor, self._node, secret, self.info.rpc, legacy=legacy)
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -88,7 +88,7 @@ class MessageNode(MultiService):
         await self._message.start()
         self._coordination.start()
         for _ in range(OTHER_STORE_LOOKS):
-            self.info = self._member.info = self._member.info._replace(store=self._message.identity)
+            self.info = self._node.info = self._node.info._replace(store=self._message.identity)
             try:
                 await self._coordination.register_message(self.info)
             except OtherStoreError as other:
@@ -110,7 +110,7 @@ class MessageNode(MultiService):
         Who learns it after the start gives way to those that had other data before; where a store was emptied, all
         learn so within some seconds.
         """
-        store, before = self._message.identity, self._member.info.store
+        store, before = self._message.identity, self._node.info.store
         if not store or store == before:
             return
         if not before and (other := self._differs(store)) is not None:
@@ -120,10 +120,10 @@ class MessageNode(MultiService):
                 give_up(self._reactor, other)
             return
         self._looks = 0
-        self._member.tell_store(store)
+        self._node.tell_store(store)
 
     def _differs(self, store: str) -> StartError | None:
-        mine = self._member.info._replace(store=store)
+        mine = self._node.info._replace(store=store)
         try:
             for info in self._coordination.view.messages:
                 if info.id != mine.id:
@@ -135,7 +135,7 @@ class MessageNode(MultiService):
     async def _leave(self) -> None:
         if self._looking.running:
             self._looking.stop()
-        await self._member.leave()
+        await self._node.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
             log.warn("leaving although others still call")
         self._reachability.stop()

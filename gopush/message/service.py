@@ -11,14 +11,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.clock import Clock
-from gopush.distribution import SIZES, Distribution
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.counters import Counters
-from gopush.message.log import REFUSED, UNAVAILABLE
+from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import Store
 from gopush.message.troubles import CALM_SECONDS, Troubles
-from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.net.clock import Clock
+from gopush.stats.histogram import SIZES, Histogram
 
 PURGE_SECONDS = 1.0
 
@@ -33,7 +33,7 @@ class Message:
     def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time) -> None:
         self.counters = Counters()
         self.under_way = 0
-        self.sizes = Distribution(SIZES)
+        self.sizes = Histogram(SIZES)
         self.stores = store.numbers
         self._stopped = False
         self._wall = wall
@@ -120,10 +120,10 @@ class Message:
     def _count(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
         if answers and all(answer is UNAVAILABLE for answer in answers):
             raise UnavailableError("the store cannot be reached from this message node")
-        for place, answer in enumerate(answers):
+        for index, answer in enumerate(answers):
             if answer.ret != RET_OK:
                 self.counters.refused += 1
-                self._look_at_deadline(appends[place].push.deadline, answer)
+                self._look_at_deadline(appends[index].push.deadline, answer)
             elif answer.repeat:
                 self.counters.repeats += 1
             else:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gopush.logs import LogSettings
+from gopush.config.schema import option
+from gopush.config.values import addresses, count, duration, listeners, text
+from gopush.daemon.logs import LogSettings
 from gopush.message.hbase.settings import HBaseSettings
-from gopush.message.sources import Source, sources
-from gopush.message.stores import store_type
+from gopush.message.redis.sources import Source, sources
+from gopush.message.store import store_type
 from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
-from gopush.settings import option
-from gopush.values import addresses, count, duration, listeners, text
 
 
 @dataclass(frozen=True)

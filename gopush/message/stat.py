@@ -7,7 +7,7 @@ from typing import Any
 
 from gopush.message.counters import StoreNumbers
 from gopush.message.service import Message
-from gopush.stat import Statistics
+from gopush.stats.resource import Statistics
 
 
 def show(message: Message, statistics: Statistics) -> None:
@@ -29,7 +29,7 @@ def show(message: Message, statistics: Statistics) -> None:
         "store",
         lambda: {name: numbers.skew for name, numbers in stores.items()},
     )
-    metrics.distributions(
+    metrics.histograms(
         "message_store_seconds",
         "how long the store takes for a call",
         ("store", "call"),

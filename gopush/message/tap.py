@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from gopush.garbage import garbage
+from gopush.daemon.gc import garbage
+from gopush.daemon.listeners import DaemonOptions, start_errors, steady
+from gopush.daemon.service import DaemonService
+from gopush.membership.zookeeper import coordinate
 from gopush.message.node import MessageNode
 from gopush.message.settings import MessageSettings
-from gopush.process import RoleOptions, start_errors, steady
-from gopush.role import Role
-from gopush.rpc.zookeeper import coordinate
 
 
-class Options(RoleOptions):
-    """See RoleOptions."""
+class Options(DaemonOptions):
+    """See DaemonOptions."""
 
     role = MessageSettings
 
@@ -23,12 +23,12 @@ def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
     return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
 
 
-def makeService(options: Options) -> Role:
+def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.tame()
-    return Role(reactor, options, node, node.info.node)
+    garbage.freeze()
+    return DaemonService(reactor, options, node, node.info.node)

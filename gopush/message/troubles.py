@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from gopush.clock import Clock
+from gopush.net.clock import Clock
 
 RELAPSE_SECONDS = 60.0
 CALM_SECONDS = 10.0

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
 
-from gopush.rpc.batch import CHUNK_BYTES, MAX_BATCH_BYTES
+from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES
 
 MAX_DEPTH = 16
 MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES

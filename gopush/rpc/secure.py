@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from gopush.errors import StartError
-from gopush.rpc.listening import refuse_open_doors
+from gopush.net.exposure import refuse_open_doors
+from gopush.net.tls import ClientTls, ServerTls, server_factory
 from gopush.rpc.settings import RpcSettings
-from gopush.tls import ClientTls, ServerTls, server_factory
 
 
 def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:

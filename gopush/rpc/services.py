@@ -11,7 +11,20 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Slow, Status, Token, TokenState
+from gopush.model import (
+    Append,
+    Appended,
+    Forward,
+    Head,
+    Page,
+    Push,
+    Pushed,
+    Read,
+    SlowConsumer,
+    Status,
+    Token,
+    TokenState,
+)
 
 
 class MessageService(Protocol):
@@ -67,7 +80,7 @@ class CometService(Protocol):
     def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
         """Have messages stored and deliver them to the subscribers here, or tell the comet that has them."""
 
-    def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
+    def forward(self, forwards: Sequence[Forward]) -> Deferred[None]:
         """Hear of messages that another comet has appended."""
 
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
@@ -76,7 +89,7 @@ class CometService(Protocol):
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """How many subscribers each of these keys has here."""
 
-    def slowest(self, most: int) -> Deferred[list[Slow]]:
+    def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """The connections that are furthest behind, at most so many, the worst first."""
 
     def ping(self) -> Deferred[None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gopush.config.schema import option
+from gopush.config.values import addresses, count, duration, one_of, password, size, switch, text
 from gopush.rpc.proof import strong
-from gopush.settings import option
-from gopush.values import addresses, count, duration, one_of, password, size, switch, text
 
 
 def _secret(raw: str) -> str:

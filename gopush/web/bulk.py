@@ -11,24 +11,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
-from gopush.net.request import Request
-from gopush.net.routes import Answer, Routes, StreamRoute
-from gopush.rpc.model import Pushed
+from gopush.model import Pushed
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import json_text, params
-from gopush.web.answers import FailedError
 from gopush.web.keys import may_push, spend
-from gopush.web.lines import Lines
-from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher, Wish
+from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest
+from gopush.web.responses import FailedError
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
-Later = Callable[[Callable[[], None]], object]
+Promise = Callable[[Callable[[], None]], object]
 
 
 class Bulk:
     """The bulk calls. `later` calls a function in the reactor's next turn; `max_line` in bytes."""
 
-    def __init__(self, publisher: Publisher, later: Later, max_line: int) -> None:
+    def __init__(self, publisher: Publisher, later: Promise, max_line: int) -> None:
         self._publisher = publisher
         self._later = later
         self._max_line = max_line
@@ -44,7 +43,7 @@ class Bulk:
 class BulkCall:
     """One bulk call: a Receiver."""
 
-    def __init__(self, publisher: Publisher, answer: Answer, later: Later, lines: Lines, request: Request) -> None:
+    def __init__(self, publisher: Publisher, answer: Answer, later: Promise, lines: Lines, request: Request) -> None:
         self._request = request
         self._publisher = publisher
         self._answer = answer
@@ -78,7 +77,7 @@ class BulkCall:
 
     def _go_on(self) -> None:
         """Take lines while there is room for what they make, and push what they want together."""
-        wishes: list[Wish] = []
+        requests: list[PublishRequest] = []
         results: list[_Result] = []
         line: bytes | None = b""
         while not self._lost and self._has_room() and (line := self._lines.next()) is not None:
@@ -86,12 +85,12 @@ class BulkCall:
             self._results.append(result)
             self._waiting_bytes += len(line)
             try:
-                wishes.append(self._wish(line))
+                requests.append(self._wish(line))
                 results.append(result)
             except FailedError as failed:
                 self._settle([result], 0, Pushed(failed.ret, 0))
-        if wishes:
-            self._publisher.push(wishes, partial(self._settle, results))
+        if requests:
+            self._publisher.push(requests, partial(self._settle, results))
         self._set_paused(line is not None and not self._lost)
         if self._ended and line is None and not self._results:
             self._answer.finish()
@@ -104,7 +103,7 @@ class BulkCall:
             self._paused = paused
             (self._answer.pause if paused else self._answer.resume)()
 
-    def _wish(self, line: bytes) -> Wish:
+    def _wish(self, line: bytes) -> PublishRequest:
         """What a line wants. Raises FailedError."""
         try:
             text = json_text.decode(line)
@@ -120,10 +119,10 @@ class BulkCall:
         if not may_push(self._request):
             raise FailedError(RET_INTERNAL)
         spend(self._request, 1)
-        return Wish(key, found["m"].of(text).encode(), expire, push_id)
+        return PublishRequest(key, found["m"].of(text).encode(), expire, push_id)
 
-    def _settle(self, results: Sequence[_Result], place: int, pushed: Pushed) -> None:
-        result = results[place]
+    def _settle(self, results: Sequence[_Result], index: int, pushed: Pushed) -> None:
+        result = results[index]
         result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
         if not self._scheduled and result is self._results[0]:
             self._scheduled = True
@@ -150,3 +149,51 @@ class _Result:
     def __init__(self, size: int) -> None:
         self.line = b""
         self.size = size
+
+
+class Lines:
+    """Cuts what is fed into lines; of a line that is too long only the fact is kept."""
+
+    __slots__ = ("_at", "_buffer", "_ended", "_limit", "_searched", "_skips")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._at = 0
+        self._searched = 0
+        self._skips = False
+        self._ended = False
+
+    def feed(self, piece: bytes) -> None:
+        """Add a piece."""
+        del self._buffer[: self._at]
+        self._searched -= self._at
+        self._at = 0
+        self._buffer += piece
+
+    def end(self) -> None:
+        """Nothing more comes: what is left is a line, too."""
+        self._ended = True
+
+    def next(self) -> bytes | None:
+        """The next line without its end, None where none is complete. A line that is too long is given as b""."""
+        found = self._buffer.find(b"\n", max(self._at, self._searched))
+        if found < 0:
+            return self._unfinished()
+        line = b"" if self._skips or found - self._at > self._limit else bytes(self._buffer[self._at : found])
+        self._skips = False
+        self._at = self._searched = found + 1
+        return line
+
+    def _unfinished(self) -> bytes | None:
+        length = len(self._buffer) - self._at
+        self._searched = len(self._buffer)
+        if length > self._limit:
+            self._skips = True
+            self._at += length
+        if not self._ended or not (length or self._skips):
+            return None
+        line = b"" if self._skips else bytes(self._buffer[self._at :])
+        self._skips = False
+        self._at = len(self._buffer)
+        return line

@@ -8,15 +8,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from gopush.distribution import Distribution
-from gopush.net.request import Request
-from gopush.net.routes import Route, Routes
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.model import Message, Slow
+from gopush.membership.view import Coordination
+from gopush.model import Message, SlowConsumer
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route, Routes
+from gopush.stats.histogram import Histogram
 from gopush.web import params
-from gopush.web.answers import api
 from gopush.web.counters import Counters
 from gopush.web.peers import Comets, Messages
+from gopush.web.responses import api
 from gopush.web.tokens import listing
 
 MAX_SHOWN = 1000
@@ -27,7 +27,7 @@ class Insight:
     """Looks, and changes nothing."""
 
     def __init__(
-        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Distribution
+        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Histogram
     ) -> None:
         self._coordination = coordination
         self._messages = messages
@@ -52,7 +52,7 @@ class Insight:
     def _slowest(self, _request: Request) -> Deferred[bytes]:
         nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
 
-        def merge(found: dict[str, list[Slow] | None]) -> bytes:
+        def merge(found: dict[str, list[SlowConsumer] | None]) -> bytes:
             every = [
                 {"node": nodes.get(name, ""), "rpc": name, **slow._asdict()}
                 for name, several in found.items()

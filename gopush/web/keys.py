@@ -14,13 +14,13 @@ from hmac import compare_digest
 from pathlib import Path
 from secrets import token_urlsafe
 
+from gopush.config.reload import ReloadingFile
 from gopush.errors import SettingsError
-from gopush.files import Watched
-from gopush.net.request import Request
-from gopush.net.response import Response, plain
-from gopush.net.routes import Refuse, Routes
+from gopush.net.http.request import Request
+from gopush.net.http.response import Response, plain
+from gopush.net.http.routes import Refuse, Routes
+from gopush.web.access import guarded
 from gopush.web.counters import Counters
-from gopush.web.origin import guarded
 
 MAX_KEYS = 1000
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")
@@ -63,7 +63,7 @@ class ApiKeys:
         self._path = path.absolute()  # twistd may change the directory
         self._now = now
         self._callers: Sequence[Caller] = ()
-        self._file = Watched([self._path], self._read)
+        self._file = ReloadingFile([self._path], self._read)
 
     def find(self, key: bytes) -> Caller | None:
         """Whose key this is. All are compared, in constant time."""

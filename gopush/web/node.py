@@ -7,19 +7,19 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
-from gopush.eager import EagerReactor
-from gopush.gate import Gate, Shared
-from gopush.process import Listeners, raise_file_limit
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import Coordination, View
-from gopush.rpc.listening import refuse_open_admin
-from gopush.rpc.messages import Messages
-from gopush.rpc.pb import RemoteComet, RemoteMessage
+from gopush.daemon.listeners import Listeners, raise_file_limit
+from gopush.membership.view import Coordination, View
+from gopush.net.eager import EagerReactor
+from gopush.net.exposure import refuse_open_admin
+from gopush.net.limits import ConnectionLimiter, Shared
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
+from gopush.routing.stat import show as show_view
+from gopush.routing.stat import show_batchers
 from gopush.rpc.secure import caller_tls
-from gopush.rpc.stat import show as show_view
-from gopush.rpc.stat import show_lanes
-from gopush.stat import Statistics
-from gopush.totals import Totals
+from gopush.rpc.server import RemoteComet, RemoteMessage
+from gopush.stats.resource import Statistics
+from gopush.stats.summary import PeriodicSummary
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 from gopush.web.stat import show
@@ -27,7 +27,7 @@ from gopush.web.stat import show
 PATIENCE_SECONDS = 2.0
 """How long who connects waits for the first view of the cluster; then it is told that there is none."""
 
-TOLD = {
+SUMMARIZED = {
     "wrong_keys": "calls refused without an API key, or with a wrong one",
     "limited_keys": "calls refused that the limit of their API key does not allow",
     "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",
@@ -44,11 +44,11 @@ class HttpPorts(MultiService):
     def __init__(self, reactor: Any, web: Web, settings: HttpSettings, shared: Shared | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         refuse_open_admin(settings.admin_bind, settings.api_keys)
-        gate = Gate(reactor, settings.connections, raise_file_limit(), web.counters, shared)
+        limiter = ConnectionLimiter(reactor, settings.connections, raise_file_limit(), web.counters, shared)
         self._web = web
-        self._public = Listeners(EagerReactor(reactor, gate), "[base] http.bind", settings.http_bind, web.public)
+        self._public = Listeners(EagerReactor(reactor, limiter), "[base] http.bind", settings.http_bind, web.public)
         self._admin = Listeners(EagerReactor(reactor), "[base] admin.bind", settings.admin_bind, web.admin)
-        for service in (self._public, self._admin, Totals(reactor, web.counters, TOLD)):
+        for service in (self._public, self._admin, PeriodicSummary(reactor, web.counters, SUMMARIZED)):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
@@ -96,7 +96,7 @@ class WebNode(MultiService):
         self.statistics = Statistics(settings)
         show(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
-        show_lanes(self.statistics, messages=self._messages.lanes, comets=self._comets.lanes)
+        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         port = self.statistics.port(reactor, settings.stat_bind, web.health, http=web.public, admin=web.admin)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._patience: Any = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gopush.errors import ParameterError
-from gopush.net.request import Form
-from gopush.rpc.model import MAX_ID_BYTES, MAX_INT64, is_key, is_plain
+from gopush.model import MAX_ID_BYTES, MAX_INT64, is_key, is_plain
+from gopush.net.http.request import Form
 
 _DIGITS = len(str(MAX_INT64))
 

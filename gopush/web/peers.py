@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from gopush.rpc.model import Page, Push, Pushed, Slow, Token, TokenState
+from gopush.model import Page, Push, Pushed, SlowConsumer, Token, TokenState
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Comets(Nodes, Protocol):
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
 
-    def slowest(self, most: int) -> Deferred[dict[str, list[Slow] | None]]:
+    def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         """The connections that are furthest behind on each comet, as subscribers()."""
 
     def ping(self) -> Deferred[None]:

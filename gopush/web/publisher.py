@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from math import ceil
+from secrets import token_urlsafe
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
-from gopush.rpc.model import Push, Pushed, is_key
+from gopush.model import Push, Pushed, is_key
+from gopush.stats.histogram import Histogram
 from gopush.web import params
 from gopush.web.counters import Counters
-from gopush.web.own_ids import OwnIds
 from gopush.web.peers import Comets
 from gopush.web.settings import HttpSettings
 
@@ -28,7 +29,7 @@ Answered = Callable[[int, Pushed], object]
 log = Logger()
 
 
-class Wish(NamedTuple):
+class PublishRequest(NamedTuple):
     """What a publisher wants: `expire` in seconds; `id` None: there is none."""
 
     key: str
@@ -52,36 +53,36 @@ class Publisher:
         later: Callable[[Callable[[], None]], object],
         counters: Counters,
     ) -> None:
-        self.latency = Distribution()
+        self.latency = Histogram()
         self._comets = comets
         self._deadline = deadline
         self._now = now
         self._later = later
-        self._gathered: list[tuple[Wish, Callable[[Pushed], object]]] = []
+        self._gathered: list[tuple[PublishRequest, Callable[[Pushed], object]]] = []
         self._counters = counters
         self._settings = settings
         self._second = 0
         self._in_second: Counter[str] = Counter()
         self._own_ids = OwnIds()
 
-    def push(self, wishes: Sequence[Wish], answered: Answered) -> None:
+    def push(self, requests: Sequence[PublishRequest], answered: Answered) -> None:
         """Push, in order; `answered` is called once for each wish, with its place. Never fails.
 
         Without a publisher's id a push has one of our own, which only tells our own repeats apart.
         """
-        places: Sequence[int] = range(len(wishes))
+        indexes: Sequence[int] = range(len(requests))
         if self._settings.key_rate:
-            places = self._within_rates(wishes, answered)
-            wishes = [wishes[place] for place in places]
-        if wishes:
+            indexes = self._within_rates(requests, answered)
+            requests = [requests[index] for index in indexes]
+        if requests:
             now = self._now()
-            self._comets.push(self._made(wishes, now), partial(self._answered, now, places, answered))
+            self._comets.push(self._made(requests, now), partial(self._answered, now, indexes, answered))
 
-    def push_soon(self, wish: Wish, answered: Callable[[Pushed], object]) -> None:
+    def push_soon(self, request: PublishRequest, answered: Callable[[Pushed], object]) -> None:
         """Push at the end of this turn, together with what else comes in it."""
         if not self._gathered:
             self._later(self._push_gathered)
-        self._gathered.append((wish, answered))
+        self._gathered.append((request, answered))
 
     def push_to(
         self, names: Sequence[str], body: bytes, expire: int, push_id: str | None, spend: Callable[[int], bool]
@@ -91,7 +92,7 @@ class Publisher:
         `spend` is asked before each group of keys whether so many more pushes are allowed.
         """
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(self, names, partial(Wish, body=body, expire=expire, id=push_id), spend, at_once)
+        many = _Many(self, names, partial(PublishRequest, body=body, expire=expire, id=push_id), spend, at_once)
         many.go_on()
         return many.done
 
@@ -109,9 +110,9 @@ class Publisher:
 
     def _push_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
-        self.push([wish for wish, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
+        self.push([request for request, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
 
-    def _made(self, wishes: Sequence[Wish], now: float) -> list[Push]:
+    def _made(self, requests: Sequence[PublishRequest], now: float) -> list[Push]:
         deadline, own_id = now + self._deadline, self._own_ids.take
         # Our own attempts bear the id too: a store whose clock is behind takes them for longer than the deadline.
         dedupe = ceil(max(self._settings.dedupe, 2 * self._deadline))
@@ -119,20 +120,20 @@ class Publisher:
             Push(key, body, expire, own_id(key), 0, deadline)
             if push_id is None
             else Push(key, body, expire, push_id, dedupe, deadline)
-            for key, body, expire, push_id in wishes
+            for key, body, expire, push_id in requests
         ]
 
-    def _within_rates(self, wishes: Sequence[Wish], answered: Answered) -> list[int]:
+    def _within_rates(self, requests: Sequence[PublishRequest], answered: Answered) -> list[int]:
         """The places of what does not come too often; the rest is answered."""
-        places = []
-        for place, wish in enumerate(wishes):
-            if self._within_rate(wish.key):
-                places.append(place)
+        indexes = []
+        for index, request in enumerate(requests):
+            if self._within_rate(request.key):
+                indexes.append(index)
             else:
                 self._counters.limited_pushes += 1
                 self.count(RET_INTERNAL)
-                answered(place, Pushed(RET_INTERNAL, 0))
-        return places
+                answered(index, Pushed(RET_INTERNAL, 0))
+        return indexes
 
     def _within_rate(self, key: str) -> bool:
         second = int(self._now())
@@ -142,16 +143,16 @@ class Publisher:
         self._in_second[key] += 1
         return self._in_second[key] <= self._settings.key_rate
 
-    def _answered(self, since: float, places: Sequence[int], answered: Answered, place: int, pushed: Pushed) -> None:
+    def _answered(self, since: float, indexes: Sequence[int], answered: Answered, index: int, pushed: Pushed) -> None:
         self.latency.observe(self._now() - since)
         self._counters.pushes[pushed.ret] += 1
-        answered(places[place], pushed)
+        answered(indexes[index], pushed)
 
 
-def _tell(all_answered: Sequence[Callable[[Pushed], object]], place: int, pushed: Pushed) -> None:
+def _tell(all_answered: Sequence[Callable[[Pushed], object]], index: int, pushed: Pushed) -> None:
     """These callers have nothing to do with each other: where one fails, the others still hear."""
     try:
-        all_answered[place](pushed)
+        all_answered[index](pushed)
     except Exception:
         log.failure("an answer was not taken")
 
@@ -163,14 +164,14 @@ class _Many:
         self,
         publisher: Publisher,
         names: Sequence[str],
-        wish: Callable[[str], Wish],
+        request: Callable[[str], PublishRequest],
         spend: Callable[[int], bool],
         at_once: int,
     ) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
         self._publisher = publisher
         self._names = names
-        self._wish = wish
+        self._wish = request
         self._spend = spend
         self._at_once = at_once
         self._group = max(1, at_once // 2)
@@ -196,18 +197,46 @@ class _Many:
     def _push(self, group: range) -> None:
         """Push to the keys of a group; what is no key, or beyond the caller's limit, is answered here."""
         self._next = group.stop
-        places = []
-        for place in group:
-            if is_key(self._names[place]):
-                places.append(place)
+        indexes = []
+        for index in group:
+            if is_key(self._names[index]):
+                indexes.append(index)
             else:
-                self._answers[place] = Pushed(RET_PARAMETER, 0)
-        if places and self._spend(len(places)):
-            self._waiting += len(places)
-            self._publisher.push([self._wish(self._names[place]) for place in places], partial(self._answered, places))
+                self._answers[index] = Pushed(RET_PARAMETER, 0)
+        if indexes and self._spend(len(indexes)):
+            self._waiting += len(indexes)
+            self._publisher.push(
+                [self._wish(self._names[index]) for index in indexes], partial(self._answered, indexes)
+            )
 
-    def _answered(self, places: Sequence[int], place: int, pushed: Pushed) -> None:
-        self._answers[places[place]] = pushed
+    def _answered(self, indexes: Sequence[int], index: int, pushed: Pushed) -> None:
+        self._answers[indexes[index]] = pushed
         self._waiting -= 1
         if not self._going and (not self._waiting or self._waiting + self._group == self._at_once):
             self.go_on()
+
+
+MOST_KEYS = 50
+"""Pushes under one id at most: the store reads all of them at once, to see whether one is a repeat."""
+
+
+class OwnIds:
+    """Ids that no other process gives. A push is known by its key and its id, so pushes to different keys share one."""
+
+    def __init__(self) -> None:
+        self._prefix = token_urlsafe(9)
+        self._serials = count()
+        self._id = ""
+        self._keys: set[str] = set()
+        self._begin()
+
+    def take(self, key: str) -> str:
+        """An id that was not given for this key before."""
+        if key in self._keys or len(self._keys) >= MOST_KEYS:
+            self._begin()
+        self._keys.add(key)
+        return self._id
+
+    def _begin(self) -> None:
+        self._id = f"{self._prefix}{next(self._serials)}"
+        self._keys.clear()

@@ -7,24 +7,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from gopush.clock import Clock
-from gopush.health import Health
-from gopush.net.routes import Routes
-from gopush.net.site import Site
-from gopush.pages import admin as admin_page
-from gopush.rpc.coordination import Coordination
-from gopush.rpc.tokens import signed_tokens
-from gopush.web.admin import Admin
+from gopush.auth import signed_tokens
+from gopush.membership.view import Coordination
+from gopush.net.clock import Clock
+from gopush.net.http.routes import Routes
+from gopush.net.http.site import Site
+from gopush.stats.health import Health
+from gopush.web.access import Guard, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
-from gopush.web.cluster import Cluster
 from gopush.web.counters import Counters
+from gopush.web.history import Offline
 from gopush.web.insight import Insight
 from gopush.web.keys import ApiKeys, locked
-from gopush.web.nodes import Nodes
-from gopush.web.offline import Offline
-from gopush.web.origin import Guard, Origins, Sharing, guarded
+from gopush.web.lookup import Nodes
+from gopush.web.nodes import Cluster
+from gopush.web.pages import admin as admin_page
 from gopush.web.peers import Comets, Messages
 from gopush.web.publisher import Publisher
+from gopush.web.push import Admin
 from gopush.web.settings import HttpSettings
 from gopush.web.tokens import Tokens
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gopush.gate import ConnectionSettings
-from gopush.logs import LogSettings
+from gopush.config.schema import option
+from gopush.config.values import count, duration, host_names, listeners, node_name, origins, size, text
+from gopush.daemon.logs import LogSettings
+from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
-from gopush.settings import option
-from gopush.values import count, duration, host_names, listeners, node_name, origins, size, text
 
 
 def _name(value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from gopush.stat import Statistics
+from gopush.stats.resource import Statistics
 from gopush.web.service import Web
 
 

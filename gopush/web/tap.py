@@ -5,16 +5,16 @@ from __future__ import annotations
 from socket import gethostname
 from typing import Any
 
-from gopush.garbage import garbage
-from gopush.process import RoleOptions, start_errors, steady
-from gopush.role import Role
-from gopush.rpc.zookeeper import coordinate
+from gopush.daemon.gc import garbage
+from gopush.daemon.listeners import DaemonOptions, start_errors, steady
+from gopush.daemon.service import DaemonService
+from gopush.membership.zookeeper import coordinate
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
 
 
-class Options(RoleOptions):
-    """See RoleOptions."""
+class Options(DaemonOptions):
+    """See DaemonOptions."""
 
     role = WebSettings
 
@@ -24,12 +24,12 @@ def make_node(reactor: Any, settings: WebSettings) -> WebNode:
     return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 
 
-def makeService(options: Options) -> Role:
+def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.tame()
-    return Role(reactor, options, node, options.settings.node or gethostname())
+    garbage.freeze()
+    return DaemonService(reactor, options, node, options.settings.node or gethostname())

@@ -13,12 +13,12 @@ from secrets import token_urlsafe
 from twisted.internet.defer import Deferred
 
 from gopush.errors import ParameterError
-from gopush.net.request import Request
-from gopush.net.routes import Route, Routes
-from gopush.rpc.model import Token
+from gopush.model import Token
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.answers import api
 from gopush.web.peers import Messages
+from gopush.web.responses import api
 
 MAX_LIFE = 2**32 - 1
 

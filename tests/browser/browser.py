@@ -90,7 +90,7 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the browser itself found wrong since the last call: errors of scripts, what a policy forbade."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        return [pending["message"] for pending in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def picture(self, path: str, width: int) -> None:
         """A picture of the page from above, as wide as this."""

@@ -8,8 +8,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from gopush.rpc.coordination import View
-from gopush.rpc.model import NodeInfo, Status
+from gopush.membership.view import View
+from gopush.model import NodeInfo, Status
 from tests.browser.browser import Browser
 from tests.browser.conftest import Locked
 from tests.chaos.cluster import Node
@@ -185,8 +185,8 @@ def test_a_client_that_does_not_read_is_shown_until_it_does(page: Browser, node:
             push(node, "deaf", json.dumps(str(number) * 5000))
         page.until(lambda: len(page.texts("#slowest tbody tr")) == 1, "the slow connection is not shown")
         host, port = client.socket.getsockname()
-        key, place, address, messages, waiting, behind = page.texts("#slowest tbody td")
-        assert (key, place, address) == ("deaf", "embedded", f"{host}:{port}\ntcp")
+        key, index, address, messages, waiting, behind = page.texts("#slowest tbody td")
+        assert (key, index, address) == ("deaf", "embedded", f"{host}:{port}\ntcp")
         assert 0 < int(messages) <= 30
         assert int(waiting) > 5000
         assert behind.endswith("s")

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from itertools import count, islice
 
-from gopush.hashring import HashRing
+from gopush.hashing import HashRing
 from tests.chaos.cluster import SESSION_SECONDS, Cluster
 from tests.chaos.publisher import Publisher
 

@@ -110,7 +110,7 @@ def test_what_fails_on_the_way_is_counted(node: Node) -> None:
 
 @pytest.mark.parametrize("options", [("--keys", "0"), ("--rate", "-1"), ("--size", "63"), ("--seconds", "3601")])
 def test_what_is_out_of_bounds_is_wrong_usage(options: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> None:
-    from gopush import cli
+    from gopush.client import cli
 
     with pytest.raises(SystemExit) as refused:
         cli.main(["bench", *options])

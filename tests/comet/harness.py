@@ -9,19 +9,19 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred, fail, succeed
 
+from gopush import envelope
 from gopush.comet.codec import Subscribe
 from gopush.comet.formats import TCP_RAW, Format
+from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
-from gopush.comet.session import Behind, Session
+from gopush.comet.session import SendLag, Session
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.upkeep import Upkeep
+from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
-from gopush.rpc import envelope
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import StaticCoordination
-from gopush.rpc.messages import Messages
-from gopush.rpc.model import Message, NodeInfo, Push, Pushed, Status
+from gopush.model import Message, NodeInfo, Push, Pushed, Status
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
 from gopush.rpc.settings import RpcSettings
 
 EPOCH = 1_700_000_000.0
@@ -76,8 +76,8 @@ class Wire:
         self.aborted = True
         self._close()
 
-    def behind(self) -> Behind | None:
-        return Behind("tcp", "client:1", len(self.waiting), 0.0) if self.waiting else None
+    def behind(self) -> SendLag | None:
+        return SendLag("tcp", "client:1", len(self.waiting), 0.0) if self.waiting else None
 
     def drained(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
@@ -111,7 +111,7 @@ class Wire:
         self.read_all()
 
 
-class Gate:
+class ConnectionLimiter:
     """A service as its callers reach it: "up", "down" (calls fail) or "silent" (no call is answered). "sick": it
     answers, but its store does not.
 
@@ -179,9 +179,9 @@ class World:
         self.settings = SubscriberSettings(**settings)
         self.coordination = StaticCoordination()
         self.store = MemoryStore(StoreSettings(store=store), self.now)
-        self.node = Gate(self.store)
+        self.node = ConnectionLimiter(self.store)
         self.messages = Messages(self.clock, self.coordination, lambda _: self.node, self.rpc)
-        self.gates: dict[str, Gate] = {}
+        self.gates: dict[str, ConnectionLimiter] = {}
         self.coordination.register_message(NodeInfo("", 0, ("m1",)))
         self.comets = Comets(self.clock, self.coordination, self._comet_of, self.rpc, self.now)
         for name in names or ("c1",):
@@ -196,7 +196,7 @@ class World:
 
     def add_comet(self, name: str) -> Comet:
         comet = Comet(self.clock, self.coordination, self.messages, self.comets, self.settings, name, self.comet_now)
-        self.gates[name] = Gate(comet)
+        self.gates[name] = ConnectionLimiter(comet)
         self.coordination.register_comet(NodeInfo(f"node-{name}", 0, (name,)))
         return comet
 
@@ -212,10 +212,10 @@ class World:
     def comet(self) -> Comet:
         return self.comet_named(next(iter(self.gates)))
 
-    def upkeep(self) -> Upkeep:
-        upkeep = Upkeep(self.clock, self.comet, self.coordination)
-        upkeep.start()
-        return upkeep
+    def housekeeping(self) -> Housekeeping:
+        housekeeping = Housekeeping(self.clock, self.comet, self.coordination)
+        housekeeping.start()
+        return housekeeping
 
     def turns(self, turns: int = MANY_TURNS) -> None:
         """Let the reactor turn, without any time going by, this often or until there is nothing to do."""

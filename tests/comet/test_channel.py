@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.comet.channel import RECENT_BYTES, RECENT_MESSAGES, Channel
+from gopush.comet.channel import REPLAY_BYTES, REPLAY_MESSAGES, Channel
 from gopush.comet.session import Session
-from gopush.rpc.model import Head, Message, Page
+from gopush.model import Head, Message, Page
 
 
 def session() -> Session:
@@ -429,18 +429,18 @@ def test_the_bridge_is_kept_until_the_last_joiner_is_in_or_gone() -> None:
 def test_the_bridge_is_bounded_in_messages() -> None:
     channel, joiner = at(0), session()
     channel.start_joining(joiner)
-    for i in range(1, RECENT_MESSAGES + 3):
+    for i in range(1, REPLAY_MESSAGES + 3):
         offer(channel, 16 * i, 16 * (i - 1))
     taken(channel)
     assert channel.bridge(16) is None
-    assert len(channel.bridge(32) or []) == RECENT_MESSAGES
+    assert len(channel.bridge(32) or []) == REPLAY_MESSAGES
 
 
 def test_the_bridge_is_bounded_in_bytes() -> None:
     channel, joiner = at(0), session()
     channel.start_joining(joiner)
     for mid in (16, 32, 48):
-        channel.offer(mid, mid - 16, b"x" * (RECENT_BYTES // 2))
+        channel.offer(mid, mid - 16, b"x" * (REPLAY_BYTES // 2))
     channel.take()
     assert channel.bridge(0) is None
     assert len(channel.bridge(16) or []) == 2

@@ -14,7 +14,7 @@ from gopush.comet.codec import MAX_LINE_BYTES, Request, Subscribe, parse_subscri
 from gopush.comet.session import State
 from gopush.comet.tcp import TcpFactory
 from gopush.errors import ParameterError
-from gopush.rpc.model import MAX_CURSOR
+from gopush.model import MAX_CURSOR
 from tests.comet.harness import World
 from tests.fuzz.targets import _Transport
 

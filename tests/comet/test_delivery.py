@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from gopush import envelope
 from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
 from gopush.comet.formats import TCP_OLD, TCP_RAW, Format
-from gopush.rpc import envelope
-from gopush.rpc.coordination import View
-from gopush.rpc.model import Append, Message, NodeInfo, Notice, Push
+from gopush.membership.view import View
+from gopush.model import Append, Forward, Message, NodeInfo, Push
 from tests.comet.harness import Wire, World, frame
 
 H = b"+h\r\n"
 
 
-def append(world: World, body: bytes, expire: int = 600, key: str = "k", floor: int = 0) -> Notice:
+def append(world: World, body: bytes, expire: int = 600, key: str = "k", floor: int = 0) -> Forward:
     """Another comet appends: nothing is told here."""
     push = Push(key, body, expire, "", 0, world.now() + 4)
-    answers: list[Notice] = []
+    answers: list[Forward] = []
     world.store.append([Append(push, floor)]).addCallback(
-        lambda appended: answers.append(Notice(key, appended[0].mid, appended[0].previous, body, 0))
+        lambda appended: answers.append(Forward(key, appended[0].mid, appended[0].previous, body, 0))
     )
     return answers[0]
 
@@ -87,8 +87,8 @@ def served(wires: list[Wire], body: bytes) -> int:
 def test_a_big_channel_is_served_in_slices() -> None:
     world = World(max_subscribers=10_000)
     wires = crowd(world, 2 * SLICE_SUBSCRIBERS + 10)
-    notice = append(world, b"1")
-    world.comet.notice([notice])
+    forward = append(world, b"1")
+    world.comet.forward([forward])
     steps = []
     for _ in range(4):
         world.turns(1)
@@ -102,9 +102,9 @@ def test_others_get_their_turn_between_slices() -> None:
     world = World(max_subscribers=10_000)
     wires = crowd(world, 3 * SLICE_SUBSCRIBERS)
     _, other = world.subscribe(key="other")
-    world.comet.notice([append(world, b"1")])
+    world.comet.forward([append(world, b"1")])
     world.turns(1)
-    world.comet.notice([append(world, b"2", key="other")])
+    world.comet.forward([append(world, b"2", key="other")])
     world.turns(1)
     assert b'"msg":2' in other.out
     assert served(wires, b"1") < len(wires)
@@ -114,10 +114,10 @@ def test_a_message_that_comes_between_slices_comes_after_for_everybody() -> None
     world = World(max_subscribers=10_000)
     wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
     one = append(world, b"1")
-    world.comet.notice([one])
+    world.comet.forward([one])
     world.turns(1)
     two = append(world, b"2")
-    world.comet.notice([two])
+    world.comet.forward([two])
     world.turns()
     assert {wire.out for wire in wires} == {H + frame(one.mid, b"1") + frame(two.mid, b"2")}
 
@@ -126,12 +126,12 @@ def test_who_joins_between_slices_gets_what_comes_after_its_acceptance() -> None
     world = World(max_subscribers=10_000)
     crowd(world, 2 * SLICE_SUBSCRIBERS)
     one = append(world, b"1")
-    world.comet.notice([one])
+    world.comet.forward([one])
     world.turns(1)
     _, plain = world.subscribe(turns=0)
     _, resuming = world.subscribe(mid=0, turns=0)
     two = append(world, b"2")
-    world.comet.notice([two])
+    world.comet.forward([two])
     world.turns()
     assert plain.out == H + frame(two.mid, b"2")
     assert resuming.out == H + frame(one.mid, b"1") + frame(two.mid, b"2")
@@ -141,7 +141,7 @@ def test_rounds_do_not_overtake_each_other_though_those_served_first_have_gone()
     world = World(max_subscribers=10_000)
     wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
     one = append(world, b"1")
-    world.comet.notice([one])
+    world.comet.forward([one])
     world.turns(1)
     for wire in wires[:SLICE_SUBSCRIBERS]:
         wire.tells_at_once = True
@@ -158,10 +158,10 @@ def test_nothing_is_read_between_slices() -> None:
     """What is read then could not go out."""
     world = World(max_subscribers=10_000)
     wires = crowd(world, 4 * SLICE_SUBSCRIBERS)
-    world.comet.notice([append(world, b"1")])
+    world.comet.forward([append(world, b"1")])
     world.turns(1)
     append(world, b"2")
-    world.comet.notice([append(world, b"3")])
+    world.comet.forward([append(world, b"3")])
     world.turns(1)
     assert world.comet.counters.catch_ups == 0
     world.turns()
@@ -172,7 +172,7 @@ def test_nothing_is_read_between_slices() -> None:
 def test_who_goes_between_slices_is_no_trouble() -> None:
     world = World(max_subscribers=10_000)
     wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
-    world.comet.notice([append(world, b"1")])
+    world.comet.forward([append(world, b"1")])
     world.turns(1)
     for wire in wires:
         wire.abort()
@@ -210,7 +210,7 @@ def test_a_lost_notice_is_repaired_by_the_next_one() -> None:
     world = World()
     _, wire = world.subscribe()
     one, two, three = append(world, b"1"), append(world, b"2"), append(world, b"3")
-    world.comet.notice([three])
+    world.comet.forward([three])
     world.turns()
     assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
     assert world.comet.counters.catch_ups == 1
@@ -220,10 +220,10 @@ def test_notices_out_of_order_are_delivered_in_order_and_once() -> None:
     world = World()
     _, wire = world.subscribe()
     one, two, three = append(world, b"1"), append(world, b"2", expire=0), append(world, b"3")
-    world.comet.notice([three])
-    world.comet.notice([one, two, one])
+    world.comet.forward([three])
+    world.comet.forward([one, two, one])
     world.turns()
-    world.comet.notice([two, three])
+    world.comet.forward([two, three])
     world.turns()
     assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
 
@@ -231,10 +231,10 @@ def test_notices_out_of_order_are_delivered_in_order_and_once() -> None:
 def test_a_notice_without_its_body_is_read() -> None:
     world = World()
     _, wire = world.subscribe()
-    notice = append(world, b"1")
-    world.comet.notice([notice._replace(body=None)])
+    forward = append(world, b"1")
+    world.comet.forward([forward._replace(body=None)])
     world.turns()
-    assert wire.out == H + frame(notice.mid, b"1")
+    assert wire.out == H + frame(forward.mid, b"1")
 
 
 def test_until_the_read_succeeds_nothing_later_is_delivered() -> None:
@@ -242,10 +242,10 @@ def test_until_the_read_succeeds_nothing_later_is_delivered() -> None:
     _, wire = world.subscribe()
     one, two = append(world, b"1"), append(world, b"2")
     world.node.mode = "silent"
-    world.comet.notice([two])
+    world.comet.forward([two])
     world.wait(6)
     three = append(world, b"3")
-    world.comet.notice([three])
+    world.comet.forward([three])
     world.turns()
     assert wire.out == H
     assert not wire.closed
@@ -259,7 +259,7 @@ def test_a_read_that_failed_is_repeated_and_not_at_once() -> None:
     _, wire = world.subscribe()
     one, two = append(world, b"1"), append(world, b"2")
     world.coordination.adopt(View(world.coordination.view.comets, ()))
-    world.comet.notice([two])
+    world.comet.forward([two])
     world.turns()
     assert world.comet.counters.catch_ups == 1
     world.wait(RETRY_SECONDS * 2.5)
@@ -274,7 +274,7 @@ def test_reading_ends_with_the_last_subscriber() -> None:
     _, wire = world.subscribe()
     append(world, b"1")
     world.node.mode = "silent"
-    world.comet.notice([append(world, b"2")])
+    world.comet.forward([append(world, b"2")])
     world.turns()
     wire.abort()
     world.wait(5)
@@ -286,9 +286,9 @@ def test_reading_ends_with_the_last_subscriber() -> None:
 def test_a_long_hole_is_not_read_to_its_end_for_nobody() -> None:
     world = World(store=2000)
     _, wire = world.subscribe()
-    notices = [append(world, b"%d" % i) for i in range(600)]
+    forwards = [append(world, b"%d" % i) for i in range(600)]
     world.node.late = ("read",)
-    world.comet.notice([notices[-1]])
+    world.comet.forward([forwards[-1]])
     world.turns()
     wire.abort()
     world.turns()
@@ -300,10 +300,10 @@ def test_a_long_hole_is_not_read_to_its_end_for_nobody() -> None:
 def test_a_long_hole_is_read_page_by_page() -> None:
     world = World(store=2000)
     _, wire = world.subscribe()
-    notices = [append(world, b"%d" % i) for i in range(600)]
-    world.comet.notice([notices[-1]])
+    forwards = [append(world, b"%d" % i) for i in range(600)]
+    world.comet.forward([forwards[-1]])
     world.turns()
-    assert wire.out == H + b"".join(frame(notice.mid, b"%d" % i) for i, notice in enumerate(notices))
+    assert wire.out == H + b"".join(frame(forward.mid, b"%d" % i) for i, forward in enumerate(forwards))
     assert world.node.count("read") == 3
 
 
@@ -312,10 +312,10 @@ def test_a_hole_that_was_trimmed_is_told_to_those_that_gave_a_mid() -> None:
     world = World(store=2)
     _, plain = world.subscribe()
     _, resuming = world.subscribe(mid=0)
-    notices = [append(world, b"%d" % i) for i in range(4)]
-    world.comet.notice([notices[3]])
+    forwards = [append(world, b"%d" % i) for i in range(4)]
+    world.comet.forward([forwards[3]])
     world.turns()
-    messages = frame(notices[2].mid, b"2") + frame(notices[3].mid, b"3")
+    messages = frame(forwards[2].mid, b"2") + frame(forwards[3].mid, b"3")
     assert plain.out == H + messages
     assert resuming.out == H + b"+g\r\n" + messages
     assert world.comet.counters.gaps == 1
@@ -329,7 +329,7 @@ def test_a_hole_that_has_expired_is_no_gap() -> None:
     append(world, b"1", expire=1)
     world.wait(2)
     two = append(world, b"2")
-    world.comet.notice([two])
+    world.comet.forward([two])
     world.turns()
     assert resuming.out == H + frame(two.mid, b"2")
 
@@ -341,10 +341,10 @@ def test_too_much_that_waits_for_a_read_closes_the_subscribers() -> None:
     append(world, b"0")
     world.node.hold = ("read",)
     for i in range(10):
-        world.comet.notice([append(world, b"%d" % i)])
+        world.comet.forward([append(world, b"%d" % i)])
     world.turns()
     assert not wire.closed
-    world.comet.notice([append(world, b"10")])
+    world.comet.forward([append(world, b"10")])
     world.turns()
     assert wire.aborted
     assert world.comet.counters.overflows == 1
@@ -356,10 +356,10 @@ def test_too_many_bytes_that_wait_for_a_read_close_the_subscribers() -> None:
     _, wire = world.subscribe()
     append(world, b"0")
     world.node.hold = ("read",)
-    world.comet.notice([append(world, b"1" * 5000)])
+    world.comet.forward([append(world, b"1" * 5000)])
     world.turns()
     assert not wire.closed  # a single message never closes
-    world.comet.notice([append(world, b"2")])
+    world.comet.forward([append(world, b"2")])
     world.turns()
     assert wire.aborted
 
@@ -369,7 +369,7 @@ def test_too_much_that_waits_for_the_first_cursor_closes_too() -> None:
     world.node.hold = ("heads",)
     _, wire = world.subscribe()
     for i in range(11):
-        world.comet.notice([append(world, b"%d" % i)])
+        world.comet.forward([append(world, b"%d" % i)])
     world.turns()
     assert wire.aborted
 
@@ -381,10 +381,10 @@ def test_the_sweep_finds_what_nobody_told() -> None:
     """Delivery rule 5."""
     world = World()
     _, wire = world.subscribe()
-    notice = append(world, b"1")
+    forward = append(world, b"1")
     world.comet.delivery.sweep(world.comet.channels.values())
     world.turns()
-    assert wire.out == H + frame(notice.mid, b"1")
+    assert wire.out == H + frame(forward.mid, b"1")
 
 
 def test_the_sweep_reads_heads_only_and_packed() -> None:

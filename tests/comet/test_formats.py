@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gopush.comet.formats import TCP_OLD, TCP_RAW
-from gopush.rpc.model import Message
+from gopush.model import Message
 
 MID = 17000000000000000
 

@@ -124,12 +124,12 @@ def test_a_read_that_raises_is_tried_again(monkeypatch: pytest.MonkeyPatch, fail
     _, wire = world.subscribe()
     read = world.messages.read
     monkeypatch.setattr(world.messages, "read", fail)
-    notice = append(world, b"1")
-    world.comet.notice([notice._replace(body=None)])
+    forward = append(world, b"1")
+    world.comet.forward([forward._replace(body=None)])
     world.turns()
     monkeypatch.setattr(world.messages, "read", read)
     world.wait(2)
-    assert wire.out == H + frame(notice.mid, b"1")
+    assert wire.out == H + frame(forward.mid, b"1")
     assert len(failures) == 1
 
 
@@ -168,7 +168,7 @@ def test_who_waits_beside_one_that_fails_is_let_in(failures: list[Any]) -> None:
 
 def test_whose_connection_cannot_be_closed_stops_no_deadline() -> None:
     world = World()
-    world.upkeep()
+    world.housekeeping()
     wires = [world.open()[1] for _ in range(5)]
     wires[0].abort = wires[2].abort = fail  # type: ignore[method-assign]
     world.wait(8, 0.5)

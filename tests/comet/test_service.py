@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.rpc.coordination import View
-from gopush.rpc.model import MID_STEP, Append, Notice, Push, Pushed, mid_at
+from gopush.membership.view import View
+from gopush.model import MID_STEP, Append, Forward, Push, Pushed, mid_at
 from tests.comet.harness import World, frame, result
 from tests.comet.test_delivery import append
 
@@ -172,7 +172,7 @@ def test_any_comet_takes_a_push_and_tells_the_owner() -> None:
     assert wire.out == H + frame(pushed.mid, b"1")
     assert world.comet_named("c1").counters.notices_sent == 1
     assert world.comet_named("c2").counters.notices_received == 1
-    assert world.gates["c2"].calls == [("notice", [Notice(key, pushed.mid, 0, b"1", 1)])]
+    assert world.gates["c2"].calls == [("notice", [Forward(key, pushed.mid, 0, b"1", 1)])]
 
 
 def test_a_comet_delivers_to_its_own_subscribers_though_it_is_not_the_owner() -> None:
@@ -191,21 +191,21 @@ def test_a_notice_is_passed_on_at_most_once() -> None:
     """The comets' views differ: each takes the other for the owner."""
     world = World("c1", "c2")
     key = owned_by(world, "c2")
-    notice = append(world, b"1", key=key)
+    forward = append(world, b"1", key=key)
     for name in ("c1", "c2"):
         view = world.coordination.view
         others = [info for info in view.comets if info.id != name]
         world.comet_named(name)._coordination = type(world.coordination)(View(others, view.messages))
-    world.comet_named("c1").notice([notice._replace(hops=2)])
+    world.comet_named("c1").forward([forward._replace(hops=2)])
     world.turns()
-    told = [call for gate in world.gates.values() for call in gate.calls]
-    assert sorted(notices[0].hops for _, notices in told) == [0, 1]
+    told = [call for limiter in world.gates.values() for call in limiter.calls]
+    assert sorted(forwards[0].hops for _, forwards in told) == [0, 1]
 
 
 def test_the_owner_passes_nothing_on() -> None:
     world = World("c1", "c2")
     key = owned_by(world, "c1")
-    world.comet_named("c1").notice([append(world, b"1", key=key)._replace(hops=1)])
+    world.comet_named("c1").forward([append(world, b"1", key=key)._replace(hops=1)])
     world.turns()
     assert world.gates["c2"].calls == []
 
@@ -224,7 +224,7 @@ def test_a_push_succeeds_though_the_owner_cannot_be_told() -> None:
 
 def test_a_notice_for_a_key_without_subscribers_is_nothing() -> None:
     world = World()
-    world.comet.notice([append(world, b"1")])
+    world.comet.forward([append(world, b"1")])
     world.turns()
     assert world.comet.channels == {}
     assert world.node.calls == []

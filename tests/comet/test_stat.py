@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gopush.comet.settings import CometSettings
-from gopush.net.request import Request
-from gopush.net.routes import Route
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route
 from gopush.rpc.settings import RpcSettings
-from gopush.stat import Statistics
+from gopush.stats.resource import Statistics
 from tests.comet.conftest import Start
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, request
 from tests.http.client import Answer, Client

@@ -11,7 +11,7 @@ import pytest
 
 from gopush.comet.settings import SubscriberSettings
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import mid_at
+from gopush.model import mid_at
 from tests.comet.conftest import Start
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor, request, sending
 

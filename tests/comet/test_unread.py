@@ -9,7 +9,7 @@ import pytest
 from gopush.comet.session import State
 from gopush.comet.unread import DEAF_SECONDS, LEAST_BYTES
 from gopush.message.settings import StoreSettings
-from gopush.rpc.messages import PAGE_MESSAGES
+from gopush.routing.messages import PAGE_MESSAGES
 from tests.comet.conftest import Start
 from tests.comet.harness import World
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, frame, in_reactor, request

@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 
-from gopush.gate import ConnectionSettings
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import mid_at
+from gopush.model import mid_at
+from gopush.net.limits import ConnectionSettings
 from tests.comet.conftest import Start
 from tests.comet.wire import (
     ACCEPT,

@@ -19,24 +19,24 @@ from typing import Any, NamedTuple, Self, cast
 from twisted.internet import threads
 from twisted.internet.defer import Deferred
 
-from gopush.clock import Clock
+from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
-from gopush.comet.upkeep import Upkeep
 from gopush.comet.websocket import SubscriberFactory
-from gopush.eager import EagerReactor
 from gopush.errors import RET_INTERNAL
+from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.settings import StoreSettings
-from gopush.net.site import Site
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import StaticCoordination
-from gopush.rpc.messages import MessageNode, Messages
-from gopush.rpc.model import NodeInfo, Push, Pushed, Token
+from gopush.model import NodeInfo, Push, Pushed, Token
+from gopush.net.clock import Clock
+from gopush.net.eager import EagerReactor
+from gopush.net.http.site import Site
+from gopush.routing.comets import Comets
+from gopush.routing.messages import MessageNode, Messages
 from gopush.rpc.settings import RpcSettings
-from gopush.stat import Statistics
+from gopush.stats.resource import Statistics
 from tests.conftest import reactor
 from tests.leaping import LeapingClock
 
@@ -105,8 +105,8 @@ class CometServer:
         if foreign:
             coordination.register_comet(FOREIGN_NODE)
         self.owner = coordination.view.owner
-        self._upkeep = Upkeep(clock, self.comet, coordination)
-        self._upkeep.start()
+        self._housekeeping = Housekeeping(clock, self.comet, coordination)
+        self._housekeeping.start()
         eager = EagerReactor(reactor)
         statistics = Statistics(self.settings)
         show(self.comet, statistics)
@@ -126,7 +126,7 @@ class CometServer:
         for slot in self.comet.wheel._slots:
             for session in list(slot):
                 session.abort()
-        self._upkeep.stop()
+        self._housekeeping.stop()
         self._comets.stop()
         self._messages.stop()
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gopush.comet.settings import SubscriberSettings
+from gopush.config.values import listeners
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.values import listeners
 from gopush.web.settings import HttpSettings
 from tests.comet.wire import TcpClient, WebSocketClient
 from tests.conftest import InReactor, reactor

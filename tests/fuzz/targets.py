@@ -16,19 +16,18 @@ from typing import Any, NamedTuple
 import msgpack
 from twisted.internet.testing import StringTransport
 
+from gopush.auth import SignedTokens
 from gopush.comet.codec import Request, parse_subscribe, whole
 from gopush.comet.session import State
 from gopush.comet.settings import CometSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.websocket import SubscriberFactory
+from gopush.config.schema import load, render
 from gopush.errors import ParameterError, SettingsError
-from gopush.rpc.batch import BatchError, pack, unpack
-from gopush.rpc.calls import COMET_CALLS, MESSAGE_CALLS
-from gopush.rpc.tokens import SignedTokens
-from gopush.settings import load, render
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, pack, unpack
 from gopush.web import json_text
-from gopush.web.admin import _envelope
-from gopush.web.lines import Lines
+from gopush.web.bulk import Lines
+from gopush.web.push import _envelope
 from tests.comet.harness import World
 from tests.comet.wire import frame, opening, request
 from tests.http.ways import Ways
@@ -47,8 +46,8 @@ class Target(NamedTuple):
 
 def pieces(data: bytes, cuts: Sequence[float]) -> list[bytes]:
     """`data` as the network may bring it."""
-    places = sorted(int(cut * len(data)) for cut in cuts)
-    return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+    indexes = sorted(int(cut * len(data)) for cut in cuts)
+    return [data[start:end] for start, end in zip([0, *indexes], [*indexes, len(data)], strict=True)]
 
 
 SUBSCRIBES = (

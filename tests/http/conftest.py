@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from gopush.net.routes import Routes
-from gopush.net.site import Site
+from gopush.net.http.routes import Routes
+from gopush.net.http.site import Site
 from tests.conftest import InReactor, reactor
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gopush.net import exchange
+from gopush.net.http import exchange
 from tests.http.ways import Ways
 
 PATHS = ("/echo", "/later", "/deferred", "/pages", "/locked", "/stream", "/fails", "/nothing", "/%65cho", "/echo?q=a+b")
@@ -66,8 +66,8 @@ requests = st.lists(st.one_of(simple(), simple(), odd()), min_size=1, max_size=6
 cuts = st.lists(st.integers(0, 600), max_size=5)
 
 
-def pieces(data: bytes, places: list[int]) -> list[bytes]:
-    ends = sorted({place for place in places if 0 < place < len(data)})
+def pieces(data: bytes, indexes: list[int]) -> list[bytes]:
+    ends = sorted({index for index in indexes if 0 < index < len(data)})
     return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 

@@ -14,11 +14,11 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from gopush.errors import ParameterError
-from gopush.net.channel import LEAST_BYTES, MAX_TOGETHER, Channel
-from gopush.net.request import Request
-from gopush.net.response import Later, Response
-from gopush.net.routes import Route, Routes
-from gopush.transport import lag
+from gopush.net.http.channel import LEAST_BYTES, MAX_TOGETHER, Channel
+from gopush.net.http.request import Request
+from gopush.net.http.response import Promise, Response
+from gopush.net.http.routes import Route, Routes
+from gopush.net.transport import lag
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve, Server
@@ -38,11 +38,11 @@ def echo(request: Request) -> Response:
 class Told:
     """A handler that answers when it is told to: by Deferreds, by plain calls, or by both in turn."""
 
-    def __init__(self, *kinds: type[Deferred[Response] | Later]) -> None:
-        self.waiting: list[tuple[Request, Deferred[Response] | Later]] = []
+    def __init__(self, *kinds: type[Deferred[Response] | Promise]) -> None:
+        self.waiting: list[tuple[Request, Deferred[Response] | Promise]] = []
         self._kinds = kinds
 
-    def __call__(self, request: Request) -> Deferred[Response] | Later:
+    def __call__(self, request: Request) -> Deferred[Response] | Promise:
         answer = self._kinds[len(self.waiting) % len(self._kinds)]()
         self.waiting.append((request, answer))
         return answer
@@ -50,14 +50,14 @@ class Told:
     def answer(self, index: int) -> None:
         request, answer = self.waiting[index]
         response = text(b"later " + request.query.text("q").encode())
-        if isinstance(answer, Later):
+        if isinstance(answer, Promise):
             answer.give(response)
         else:
             answer.callback(response)
 
 
-def at_once(request: Request) -> Later:
-    later = Later()
+def at_once(request: Request) -> Promise:
+    later = Promise()
     later.give(echo(request))
     return later
 
@@ -87,7 +87,7 @@ def server(serve: Serve) -> Server:
     return serve(routes())
 
 
-@pytest.fixture(params=[(Deferred,), (Later,), (Later, Deferred)], ids=["Deferred", "Later", "both"])
+@pytest.fixture(params=[(Deferred,), (Promise,), (Promise, Deferred)], ids=["Deferred", "Later", "both"])
 def later(request: pytest.FixtureRequest) -> Told:
     return Told(*request.param)
 

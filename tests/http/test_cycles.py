@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopush.eager import EagerReactor
+from gopush.net.eager import EagerReactor
 from tests.conftest import InReactor, reactor
 from tests.http.test_channel import poll
 from tests.http.ways import Ways

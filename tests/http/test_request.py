@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.task import Clock
 
 from gopush.errors import ParameterError
-from gopush.net.request import Form, Request
-from gopush.net.response import Renderer, Response, plain
-from gopush.net.routes import AnyRoute, Route
-from gopush.net.site import Site
+from gopush.net.http.request import Form, Request
+from gopush.net.http.response import Renderer, Response, plain
+from gopush.net.http.routes import AnyRoute, Route
+from gopush.net.http.site import Site
 
 
 @pytest.mark.parametrize(

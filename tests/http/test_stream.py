@@ -7,9 +7,9 @@ import time
 
 from twisted.internet.task import Clock
 
-from gopush.net.request import Request
-from gopush.net.response import Later, Response, plain
-from gopush.net.routes import Answer, Receiver, Route, Routes, StreamRoute
+from gopush.net.http.request import Request
+from gopush.net.http.response import Promise, Response, plain
+from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve
@@ -49,7 +49,7 @@ class Upper:
 class Streams:
     def __init__(self) -> None:
         self.opened: list[Upper] = []
-        self.later = Told(Later)
+        self.later = Told(Promise)
 
     def open(self, request: Request, answer: Answer) -> Receiver:
         if request.query.text("fail"):

@@ -11,11 +11,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gopush.net.channel import Channel
-from gopush.net.request import Request
-from gopush.net.response import Later, Paged, Response, plain
-from gopush.net.routes import Answer, Receiver, Route, Routes, StreamRoute
-from gopush.net.site import Site
+from gopush.net.http.channel import Channel
+from gopush.net.http.request import Request
+from gopush.net.http.response import Paged, Promise, Response, plain
+from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
+from gopush.net.http.site import Site
 
 TURNS = 40
 
@@ -117,8 +117,8 @@ class Ways:
             "/stream": {"POST": StreamRoute(lambda _, answer: _receiver(answer), "text/plain")},
         }
 
-    def _later(self, request: Request) -> Later:
-        later = Later()
+    def _later(self, request: Request) -> Promise:
+        later = Promise()
         self.clock.callLater(0, later.give, _echo(request))
         return later
 

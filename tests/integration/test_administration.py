@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 import gopush
-from gopush import cli
+from gopush.client import cli
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from tests.chaos.cluster import Cluster, Node
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gopush.rpc.model import MID_STEP, MIDS_PER_SECOND
+from gopush.model import MID_STEP, MIDS_PER_SECOND
 from tests.chaos.cluster import Node
 from tests.comet.wire import TcpClient, WebSocketClient, request
 from tests.integration.systems import settle

@@ -12,13 +12,13 @@ import jwt
 import pytest
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
+from gopush.auth import signed_tokens
 from gopush.comet.settings import SubscriberSettings
+from gopush.config.schema import load
 from gopush.errors import RET_PARAMETER, SettingsError
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import is_key
+from gopush.model import is_key
 from gopush.rpc.settings import RpcSettings, TokenSettings
-from gopush.rpc.tokens import signed_tokens
-from gopush.settings import load
 from gopush.web.keys import make
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, opening, request
 from tests.http.client import Client

@@ -17,8 +17,8 @@ import pytest
 from tests.chaos.cluster import Node
 from tests.comet.wire import opening, request
 from tests.http.client import Client
+from tests.net.test_tls import client, connect, read
 from tests.servers.authority import Authority
-from tests.test_tls import client, connect, read
 
 SECURED = ("tcp", "websocket", "http")
 PATIENCE = 30.0
@@ -103,12 +103,12 @@ def test_sighup_renews_certificates_and_closes_nobody(directory: Path) -> None:
         world.authority.issue("server")
         second = world.own.certificate.read_bytes()
         assert second != first
-        world.reload("gopush.files#info] read anew: ")
+        world.reload("gopush.config.reload#info] read anew: ")
         assert world.shown() == [second] * 3
         world.serves()
 
         world.own.certificate.write_text("an accident")
-        world.reload("gopush.files#error] ")
+        world.reload("gopush.config.reload#error] ")
         assert f"{world.own.certificate}: makes no TLS server with" in world.node.log.read_text()
         assert world.shown() == [second] * 3
         world.serves()

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from itertools import count
 
-from gopush.hashring import HashRing
+from gopush.hashing import HashRing
 from tests.chaos.cluster import Cluster
 from tests.servers import free_port
 

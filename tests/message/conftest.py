@@ -12,10 +12,10 @@ import pytest
 
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.memory import MemoryStore
-from gopush.message.redis import RedisStore
+from gopush.message.redis.sources import sources
+from gopush.message.redis.store import RedisStore
 from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
-from gopush.message.sources import sources
-from gopush.message.sqlite import SqliteStore
+from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import Store
 from tests.conftest import reactor
 from tests.message.subject import FakeTime, Subject

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gopush.message.store import Store
-from gopush.rpc.model import Append, Appended, Head, Message, Page, Push, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Message, Page, Push, Read, Token, TokenState
 
 START = 1_700_000_000.0
 

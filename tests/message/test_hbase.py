@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from gopush import cli
+from gopush.client import cli
+from gopush.config.schema import load
 from gopush.errors import RET_INTERNAL, RET_OK, SettingsError, StartError
 from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
 from gopush.message.settings import MessageSettings, StoreSettings
-from gopush.rpc.model import Appended, Head, Read
-from gopush.settings import load
+from gopush.model import Appended, Head, Read
 from tests.conftest import reactor
 from tests.message.conftest import eventually
 from tests.message.subject import Subject
@@ -32,7 +32,7 @@ from tests.servers.thrift_proxy import ThriftProxy
 Open = Callable[..., Subject]
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 BARE = "import sys; sys.modules['thriftpy2'] = None; sys.argv[0] = 'gopush'; "
-CHECK = f"{BARE}from gopush.cli import main; sys.exit(main())", "check", "-c", "message.ini"
+CHECK = f"{BARE}from gopush.client.cli import main; sys.exit(main())", "check", "-c", "message.ini"
 START = f"{BARE}from twisted.scripts.twistd import run; run()", "-n", "--pidfile=", "message", "-c", "message.ini"
 
 

@@ -25,7 +25,7 @@ from gopush.message.hbase.row import (
     token_ends,
     token_put,
 )
-from gopush.rpc.model import Append, Push
+from gopush.model import Append, Push
 
 NOW = 1_700_000_000.0
 LIFE = 100.0
@@ -48,7 +48,7 @@ def head(cells: Cells) -> RowHead:
 
 
 def bodies(cells: Cells, now: float = NOW) -> list[bytes | None]:
-    return [body_in(entry, cells.get(slot_cell(entry.slot))) for entry in after(head(cells), 0, now)]
+    return [body_in(pending, cells.get(slot_cell(pending.slot))) for pending in after(head(cells), 0, now)]
 
 
 def test_slots_are_used_again_and_no_more_of_them_than_messages() -> None:
@@ -67,9 +67,9 @@ def test_of_a_batch_only_what_stays_is_written() -> None:
 def test_a_slot_that_holds_another_message_is_told_from_the_heads() -> None:
     old = written({}, push(b"old"), most=1)
     new = written(old, push(b"new"), most=1)
-    entry = head(old).entries[0]
-    assert body_in(entry, new[slot_cell(entry.slot)]) is None
-    assert body_in(entry, None) is None
+    pending = head(old).pendings[0]
+    assert body_in(pending, new[slot_cell(pending.slot)]) is None
+    assert body_in(pending, None) is None
 
 
 def test_a_head_never_ends_before_the_one_beneath_it() -> None:
@@ -80,7 +80,7 @@ def test_a_head_never_ends_before_the_one_beneath_it() -> None:
     assert put.seconds == 5000 + LIFE - 1 + SLACK_SECONDS
     empty = row_head(put.cells[HEAD])
     assert empty is not None
-    assert (empty.ends, empty.stays, empty.entries) == (NOW + 1 + LIFE, long.stays, ())
+    assert (empty.ends, empty.stays, empty.pendings) == (NOW + 1 + LIFE, long.stays, ())
     again = head(written({HEAD: put.cells[HEAD]}, push(expire=1), now=NOW + 2))
     assert again.stays == long.stays
 
@@ -107,7 +107,7 @@ def test_a_fence_changes_the_stamp_alone() -> None:
     (put,) = fenced(None, NOW, b"abcdefgh")
     nothing = row_head(put.cells[HEAD])
     assert nothing is not None
-    assert (nothing.last, nothing.trimmed, nothing.ends, nothing.entries) == (0, 0, 0, ())
+    assert (nothing.last, nothing.trimmed, nothing.ends, nothing.pendings) == (0, 0, 0, ())
 
 
 def test_a_revoked_token_stays_as_long_as_what_it_covers() -> None:

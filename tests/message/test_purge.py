@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.sqlite import SqliteStore
-from gopush.rpc.model import Append, Push
+from gopush.message.sqlite.store import SqliteStore
+from gopush.model import Append, Push
 from tests.conftest import InReactor, reactor
 
 

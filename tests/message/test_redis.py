@@ -15,10 +15,10 @@ import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
-from gopush.hashring import HashRing
-from gopush.message.redis import RedisStore
+from gopush.hashing import HashRing
+from gopush.message.redis.store import RedisStore
 from gopush.message.settings import RedisSettings, StoreSettings
-from gopush.rpc.model import MID_STEP, Appended, mid_at
+from gopush.model import MID_STEP, Appended, mid_at
 from tests.conftest import reactor
 from tests.message.conftest import OpenStore, eventually, redis_settings
 from tests.message.subject import Subject

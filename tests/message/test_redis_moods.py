@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
-from gopush.message.redis import RedisStore
+from gopush.message.redis.store import RedisStore
 from gopush.message.service import Message
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Appended, Read
+from gopush.model import Appended, Read
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually, redis_settings
 from tests.message.subject import Subject
@@ -204,7 +204,7 @@ def test_a_clock_that_differs_is_named(connect: Connect, monkeypatch: pytest.Mon
         subject = connect(server)
         with monkeypatch.context() as patch:
             ahead = -10.0
-            patch.setattr("gopush.message.redis_link.time.time", lambda: real() + ahead)
+            patch.setattr("gopush.message.redis.link.time.time", lambda: real() + ahead)
             eventually(lambda: lines)
             time.sleep(1.5)
             assert lines == [

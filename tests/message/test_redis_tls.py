@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gopush.errors import SettingsError, UnavailableError
-from gopush.message.redis import RedisStore
+from gopush.message.redis.sources import sources
+from gopush.message.redis.store import RedisStore
 from gopush.message.settings import RedisSettings, StoreSettings
-from gopush.message.sources import sources
-from gopush.rpc.model import Read
+from gopush.model import Read
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually
 from tests.servers import free_port

@@ -14,9 +14,9 @@ import pytest
 
 from gopush.errors import StartError, UnavailableError
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.sqlite import SqliteStore
-from gopush.message.sqlite_file import UPGRADES, open_file
-from gopush.rpc.model import Head
+from gopush.message.sqlite.file import UPGRADES, open_file
+from gopush.message.sqlite.store import SqliteStore
+from gopush.model import Head
 from tests.conftest import reactor
 from tests.message.conftest import OpenStore
 from tests.message.subject import FakeTime, Subject
@@ -130,7 +130,7 @@ def test_a_failing_commit_changes_nothing_and_the_next_one_works(
     subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
     first = subject.push(id="a")
     with monkeypatch.context() as patch:
-        patch.setattr("gopush.message.sqlite_log._ADD_IDS", "INSERT INTO absent VALUES (?)")
+        patch.setattr("gopush.message.sqlite.log._ADD_IDS", "INSERT INTO absent VALUES (?)")
         with pytest.raises(UnavailableError, match="no such table"):
             subject.push(id="b")
     assert subject.head() == Head(first.mid, 0)

@@ -16,7 +16,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.sqlite import SqliteStore
+from gopush.message.sqlite.store import SqliteStore
 from tests.conftest import InReactor, reactor
 from tests.message.subject import Subject
 
@@ -52,13 +52,13 @@ def logged() -> Iterator[list[str]]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(place)], check=True)
+    index = tmp_path / "disk"
+    index.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(index)], check=True)
     try:
-        yield place
+        yield index
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(index)], check=True)
 
 
 def fill(subject: Subject) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.message.log import PAGE_BYTES
-from gopush.rpc.model import MID_STEP, Appended, Head, Read, Token, TokenState, mid_at
+from gopush.message.rules import PAGE_BYTES
+from gopush.model import MID_STEP, Appended, Head, Read, Token, TokenState, mid_at
 from tests.message.conftest import OpenStore
 from tests.message.subject import Subject
 

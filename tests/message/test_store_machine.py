@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.message.log import remembered_until
-from gopush.rpc.model import MID_STEP, Append, Appended, Head, Message, Read, mid_at
+from gopush.message.rules import remembered_until
+from gopush.model import MID_STEP, Append, Appended, Head, Message, Read, mid_at
 from tests.message.conftest import OpenStore
 from tests.message.subject import Subject
 
@@ -68,11 +68,11 @@ class Machine(RuleBasedStateMachine):
     @rule(batch=st.lists(pushes(), min_size=1, max_size=6))
     def append(self, batch: list[dict[str, object]]) -> None:
         now = self.subject.now()
-        items = [self.item(now, **wish) for wish in batch]  # type: ignore[arg-type]
+        items = [self.item(now, **request) for request in batch]  # type: ignore[arg-type]
         answers = self.subject.append(*items)
         for item, answer in zip(items, answers, strict=True):
             self.appended(now, item, answer)
-        for key in {wish["key"] for wish in batch}:
+        for key in {request["key"] for request in batch}:
             self.trim(self.log(str(key)), now)
 
     def item(

@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.sqlite import SqliteStore
-from gopush.rpc.model import Append, Appended, Push
+from gopush.message.sqlite.store import SqliteStore
+from gopush.model import Append, Appended, Push
 
 BATCH = 10
 SECONDS = 0.01

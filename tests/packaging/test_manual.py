@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gopush import cli
+from gopush.client import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "docs" / "man" / "gopush.1").read_text()

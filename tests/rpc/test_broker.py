@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.spread import pb
 from twisted.spread.banana import encode
 
-from gopush.rpc.batch import pack
-from gopush.rpc.model import Head, Message, NodeInfo, Page, Read
-from gopush.rpc.pb import RemoteMessage, serve_message
+from gopush.model import Head, Message, NodeInfo, Page, Read
+from gopush.rpc.codec import pack
+from gopush.rpc.server import RemoteMessage, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
-from tests.rpc.conftest import Logged, closed_by_peer, eventually
+from tests.fixtures import Logged, closed_by_peer, eventually
 
 PAGE_BYTES = 2**20
 STRANGERS = 300

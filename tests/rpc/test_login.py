@@ -18,15 +18,15 @@ from twisted.spread import pb
 from twisted.spread.banana import encode
 from zope.interface import implementer
 
+from gopush.config.schema import load
 from gopush.errors import SettingsError, UnavailableError
-from gopush.rpc.batch import pack, unpack
-from gopush.rpc.model import NodeInfo, Push, Pushed
-from gopush.rpc.pb import RemoteComet, serve_comet
+from gopush.model import NodeInfo, Push, Pushed
+from gopush.rpc.codec import pack, unpack
+from gopush.rpc.server import RemoteComet, serve_comet
 from gopush.rpc.settings import RpcSettings
-from gopush.settings import load
 from tests.conftest import InReactor, reactor
-from tests.rpc.conftest import Logged, eventually
-from tests.rpc.test_pb import OneComet
+from tests.fixtures import Logged, eventually
+from tests.rpc.test_server import OneComet
 
 SECRET = "the secret of this cluster"
 PUSH = Push("k", b"1", 60, "id", 60, 1.5)

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from gopush import files
-from gopush.eager import EagerReactor
+from gopush.config import reload as files
+from gopush.config.schema import load
+from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError, StartError, UnavailableError
-from gopush.process import Listeners
-from gopush.rpc.model import NodeInfo, Read
-from gopush.rpc.pb import RemoteMessage, serve_message
+from gopush.model import NodeInfo, Read
+from gopush.net.eager import EagerReactor
 from gopush.rpc.secure import secured
+from gopush.rpc.server import RemoteMessage, serve_message
 from gopush.rpc.settings import RpcSettings
-from gopush.settings import load
 from tests.conftest import InReactor, reactor
-from tests.rpc.test_pb import OneMessage
+from tests.rpc.test_server import OneMessage
 from tests.servers.authority import Authority, Issued
 
 Serve = Callable[..., int]

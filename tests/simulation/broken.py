@@ -11,19 +11,19 @@ from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
 from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Round
-from gopush.comet.joining import Joining
+from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.recovery import Recovery
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
 from gopush.comet.unkept import Unkept
-from gopush.comet.upkeep import Upkeep
 from gopush.errors import RET_OK
 from gopush.message import memory
-from gopush.message.log import First, sequence
-from gopush.message.replication import Replication
-from gopush.rpc.entry import Entry as PendingCalls
-from gopush.rpc.lane import Refusal
-from gopush.rpc.model import Append, Appended, Message, mid_at
-from gopush.rpc.peers import Peers
+from gopush.message.redis.replication import Replication
+from gopush.message.rules import First, sequence
+from gopush.model import Append, Appended, Message, mid_at
+from gopush.routing.batcher import Refusal
+from gopush.routing.pending import PendingCalls as PendingCalls
+from gopush.routing.pool import Peers
 
 
 def _clock_alone(append: Append, last: int, first: First | None, now: float) -> Appended:
@@ -60,7 +60,7 @@ def _take_all(channel: Channel) -> list[Message]:
     return messages
 
 
-async def _join_at_once(_: Joining, session: Session, channel: Channel, cursor: int) -> bool:
+async def _join_at_once(_: Recovery, session: Session, channel: Channel, cursor: int) -> bool:
     channel.settle(session)
     session.go_live()
     return True
@@ -83,18 +83,18 @@ def _none(*_: Any) -> None:
 
 
 def _each_its_own_way(
-    peers: Any, call: Any, lane: str, peer: Any, refusals: list[Refusal], behind: list[PendingCalls]
+    peers: Any, call: Any, batcher: str, peer: Any, refusals: list[Refusal], behind: list[PendingCalls]
 ) -> None:
     others = [other for name, other in peers.live.items() if name != peer.info.id]
-    for entry, answer in refusals:
+    for pending, answer in refusals:
         if not others:
-            entry.answer([answer])
+            pending.answer([answer])
             continue
-        entry.peer = others[0]
-        peers._route(call, "elsewhere", entry)
-    for entry in behind:
-        entry.peer = others[0] if others else peer
-        peers._route(call, lane, entry)
+        pending.peer = others[0]
+        peers._route(call, "elsewhere", pending)
+    for pending in behind:
+        pending.peer = others[0] if others else peer
+        peers._route(call, batcher, pending)
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def _never_look() -> Iterator[None]:
     with (
         patch.object(Comet, "_offer", _none),
         patch.object(Comet, "_sweep", _none),
-        patch.object(Upkeep, "_sweep", _none),
+        patch.object(Housekeeping, "_sweep", _none),
     ):
         yield
 
@@ -122,7 +122,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "2-floor": lambda: patch.object(memory, "sequence", _no_floor),
     "2-cursor": lambda: patch.object(Comet, "_check_cursor", _trust_the_clock),
     "3": lambda: patch.object(Channel, "take", _take_all),
-    "4": lambda: patch.object(Joining, "_meet", _join_at_once),
+    "4": lambda: patch.object(Recovery, "_meet", _join_at_once),
     "5-cut-off": lambda: patch.object(CutOff, "look", _never),
     "5-doubt": _never_look,
     "6": lambda: patch.object(memory, "sequence", _no_ids),

@@ -178,11 +178,11 @@ def _kept(process: Process) -> dict[str, int]:
         comet = process.comet
         kept["channels"] = len(comet.channels)
         kept["sessions"] = sum(map(len, comet.wheel._slots))
-        kept["joining"] = len(comet._joining._beginning) + len(comet._joining._ahead)
+        kept["joining"] = len(comet._recovery._beginning) + len(comet._recovery._ahead)
         kept["touched"] = len(comet.delivery._touched)
     if isinstance(process, (CometProcess, WebProcess)):
         for name, peers in (("messages", process.messages._peers), ("comets", process.comets._peers)):
-            lanes = [lane for peer in peers.live.values() for lane in peer.lanes.values()]
-            kept[f"calls to {name}"] = sum(len(lane.unanswered) for lane in lanes)
-            kept[f"keys held for {name}"] = sum(map(len, peers._choices._held.values())) + len(peers._paused)
+            batchers = [batcher for peer in peers.live.values() for batcher in peer.batchers.values()]
+            kept[f"calls to {name}"] = sum(len(batcher.unanswered) for batcher in batchers)
+            kept[f"keys held for {name}"] = sum(map(len, peers._router._held.values())) + len(peers._paused)
     return kept

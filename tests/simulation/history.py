@@ -6,7 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gopush.errors import RET_OK
-from gopush.rpc.model import MID_STEP, Append, Appended, Push, mid_at
+from gopush.model import MID_STEP, Append, Appended, Push, mid_at
 from tests.simulation.process import EPOCH
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.rpc.model import Append, Appended, Head, Notice, Page, Push, Pushed, Read, Status, Token, TokenState
+from gopush.model import Append, Appended, Forward, Head, Page, Push, Pushed, Read, Status, Token, TokenState
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -156,8 +156,8 @@ class Remote:
     def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
         return self._call(lambda comet: comet.push(pushes))
 
-    def notice(self, notices: Sequence[Notice]) -> Deferred[None]:
-        return self._call(lambda comet: comet.notice(notices))
+    def forward(self, forwards: Sequence[Forward]) -> Deferred[None]:
+        return self._call(lambda comet: comet.forward(forwards))
 
     def close(self, keys: Sequence[str]) -> Deferred[list[int]]:
         return self._call(lambda comet: comet.close(keys))

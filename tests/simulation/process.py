@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from gopush.comet.channel import Channel
+from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
-from gopush.comet.upkeep import Upkeep
+from gopush.membership.view import StaticCoordination, View
 from gopush.message.service import Message
-from gopush.rpc.comets import Comets
-from gopush.rpc.coordination import StaticCoordination, View
-from gopush.rpc.entry import Answered
-from gopush.rpc.messages import Messages
-from gopush.rpc.model import Append, NodeInfo, Pushed, snap
-from gopush.rpc.model import Message as LogMessage
+from gopush.model import Append, NodeInfo, Pushed, snap
+from gopush.model import Message as LogMessage
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
+from gopush.routing.pending import Answered
 from gopush.rpc.settings import RpcSettings
-from gopush.web.answers import Pages
 from gopush.web.counters import Counters
-from gopush.web.offline import Listing, Offline
-from gopush.web.publisher import Publisher, Wish
+from gopush.web.history import Listing, Offline
+from gopush.web.publisher import Publisher, PublishRequest
+from gopush.web.responses import Pages
 from gopush.web.settings import HttpSettings
 from tests.simulation.clock import ProcessClock, Timer
 from tests.simulation.network import Remote
@@ -123,9 +123,9 @@ class CometProcess(Process):
         self.comet = self.service = Comet(
             self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
         )
-        self.upkeep = Upkeep(self.clock, self.comet, self.coordination, SESSION_SECONDS)
+        self.housekeeping = Housekeeping(self.clock, self.comet, self.coordination, SESSION_SECONDS)
         self.isolated = inf  # since when it reaches nobody
-        self.upkeep.start()
+        self.housekeeping.start()
 
     def delivered(self, key: str, mid: int) -> None:
         """A live subscriber of the key was sent this message."""
@@ -166,7 +166,7 @@ class WebProcess(Process):
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
         answer: Deferred[Pushed] = Deferred()
-        self.publisher.push_soon(Wish(key, body, expire, push_id), answer.callback)
+        self.publisher.push_soon(PublishRequest(key, body, expire, push_id), answer.callback)
         return answer
 
     def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:

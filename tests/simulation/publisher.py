@@ -7,8 +7,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.rpc.model import Pushed
-from gopush.web.publisher import Wish
+from gopush.model import Pushed
+from gopush.web.publisher import PublishRequest
 from tests.simulation.history import Record
 from tests.simulation.process import RPC, WebProcess
 
@@ -54,12 +54,12 @@ class Bulk:
         group = self._lines[first:end]
         for line in group:
             line.sent = self._world.clock.now
-        wishes = [Wish(line.key, line.body, line.expire, line.id) for line in group]
-        self._web.publisher.push(wishes, lambda place, pushed: self._answered(first + place, pushed, answered))
+        requests = [PublishRequest(line.key, line.body, line.expire, line.id) for line in group]
+        self._web.publisher.push(requests, lambda index, pushed: self._answered(first + index, pushed, answered))
 
-    def _answered(self, place: int, pushed: Pushed, answered: Callable[[Pushed, Attempt], object]) -> None:
-        self._answers[place] = pushed
-        answered(pushed, self._lines[place])
+    def _answered(self, index: int, pushed: Pushed, answered: Callable[[Pushed, Attempt], object]) -> None:
+        self._answers[index] = pushed
+        answered(pushed, self._lines[index])
         if len(self._answers) == len(self._lines):
             self._check()
 
@@ -67,10 +67,10 @@ class Bulk:
         """Those that were stored keep the order of the lines (docs/delivery.md), unless the store forgot some."""
         key = self._lines[0].key
         history = self._world.history.of(key)
-        places = [place for place in range(len(self._lines)) if self._answers[place].ret == RET_OK]
-        mids = [self._answers[place].mid for place in places]
+        indexes = [index for index in range(len(self._lines)) if self._answers[index].ret == RET_OK]
+        mids = [self._answers[index].mid for index in indexes]
         if mids != sorted(mids) and history.highest_lost < min(mids):
-            self._world.violated(8, key, f"lines {places} of a bulk call got the mids {mids}")
+            self._world.violated(8, key, f"lines {indexes} of a bulk call got the mids {mids}")
 
 
 class Publishers:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
-from gopush.message.log import REFUSED
 from gopush.message.memory import MemoryStore
-from gopush.message.replication import Replication
+from gopush.message.redis.replication import Replication
+from gopush.message.rules import REFUSED
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from tests.simulation.history import History, StoreTime
 
 if TYPE_CHECKING:

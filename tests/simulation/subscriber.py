@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.python.failure import Failure
 
-from gopush.rpc.model import Message, mid_at
+from gopush.model import Message, mid_at
 from tests.simulation.connection import Connection
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
-from gopush.message.log import UNAVAILABLE
-from gopush.rpc.model import Append, Appended
+from gopush.message.rules import UNAVAILABLE
+from gopush.model import Append, Appended
 
 if TYPE_CHECKING:
     from tests.simulation.store import SharedStore

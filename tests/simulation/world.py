@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from random import Random
 
-from gopush.rpc.model import mid_at
+from gopush.model import mid_at
 from tests.simulation.clock import SimClock
 from tests.simulation.history import History
 from tests.simulation.network import Network
@@ -120,7 +120,7 @@ class World:
             self.trouble(back_after)
             self.zookeeper.withdraw(process)
             if isinstance(process, CometProcess):
-                process.upkeep.move_all()
+                process.housekeeping.move_all()
             self.clock.after(2.0, self._ended, process)
             self.clock.after(2.0 + back_after, self._restart, process)
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
-from gopush.rpc.coordination import View
-from gopush.rpc.model import NodeInfo
+from gopush.membership.view import View
+from gopush.model import NodeInfo
 from tests.simulation.process import CometProcess, Process, WebProcess
 
 if TYPE_CHECKING:

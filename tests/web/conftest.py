@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from gopush.clock import Clock
-from gopush.rpc.coordination import StaticCoordination, View
-from gopush.rpc.model import NodeInfo
+from gopush.membership.view import StaticCoordination, View
+from gopush.model import NodeInfo
+from gopush.net.clock import Clock
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings
 from tests.conftest import InReactor, reactor

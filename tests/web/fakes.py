@@ -9,7 +9,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.rpc.model import Head, Message, Page, Push, Pushed, Slow, Status, Token, TokenState, mid_at, next_mid
+from gopush.model import Head, Message, Page, Push, Pushed, SlowConsumer, Status, Token, TokenState, mid_at, next_mid
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class FakeComets(FakeNodes):
         self._messages = messages
         self.pushes: list[Push] = []
         self.closed: list[str] = []
-        self.slow: list[Slow] = []
+        self.slow: list[SlowConsumer] = []
         self.refuse: Callable[[str], int] = lambda key: 0
         self.none_known = False
         self.hold = False
@@ -115,9 +115,9 @@ class FakeComets(FakeNodes):
         self._first: dict[tuple[str, str], Pushed] = {}
 
     def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
-        for place, push in enumerate(pushes):
+        for index, push in enumerate(pushes):
             self.pushes.append(push)
-            self.held.append((push, partial(answered, place)))
+            self.held.append((push, partial(answered, index)))
         self.most_held = max(self.most_held, len(self.held))
         if not self.hold:
             self.answer_all()
@@ -137,7 +137,7 @@ class FakeComets(FakeNodes):
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         return succeed({name: None if name == "silent" else len(key) for name in ("10.0.0.1:6970", "silent")})
 
-    def slowest(self, most: int) -> Deferred[dict[str, list[Slow] | None]]:
+    def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         return succeed({"10.0.0.1:6970": self.slow[:most], "silent": None})
 
     def ping(self) -> Deferred[None]:

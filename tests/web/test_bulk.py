@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gopush.web.lines import Lines
+from gopush.web.bulk import Lines
 from gopush.web.publisher import MAX_WAITING
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gopush.gate import ConnectionSettings
+from gopush.net.limits import ConnectionSettings
 from tests.http.client import Answer, Client
 from tests.web.conftest import MakeWorld, World
 

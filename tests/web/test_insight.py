@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gopush.distribution import Distribution
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
-from gopush.pages.admin import ASSETS
-from gopush.rpc.model import Message, Slow, Token
+from gopush.model import Message, SlowConsumer, Token
+from gopush.stats.histogram import Histogram
 from gopush.web.insight import MAX_SHOWN, MAX_SLOWEST
 from gopush.web.keys import make
+from gopush.web.pages.admin import ASSETS
 from tests.web.conftest import MakeWorld, World, data
 
 
@@ -41,7 +41,7 @@ def test_a_key_must_be_named_and_the_store_there(world: World) -> None:
 
 
 def test_the_slowest_connections_of_all_comets_are_shown_the_worst_first(world: World) -> None:
-    world.comets.slow = [Slow(f"k{size}", "tcp", "10.0.0.9:1234", 2, size, 0.25) for size in range(1, 40)]
+    world.comets.slow = [SlowConsumer(f"k{size}", "tcp", "10.0.0.9:1234", 2, size, 0.25) for size in range(1, 40)]
     shown = data(world.call_admin("GET", "/1/admin/slowest"))["slowest"]
     assert len(shown) == MAX_SLOWEST
     assert shown[0] == {
@@ -69,11 +69,11 @@ def test_the_status_counts_what_was_done(world: World) -> None:
     assert (sum(took["counts"]), len(took["counts"])) == (2, len(took["bounds"]) + 1)
 
 
-@pytest.mark.parametrize(("seconds", "place"), [(-1.0, 0), (0.0, 0), (0.0002, 0), (0.00021, 1), (1.0, -2), (9.0, -1)])
-def test_a_latency_counts_in_its_bucket(seconds: float, place: int) -> None:
-    latency = Distribution()
+@pytest.mark.parametrize(("seconds", "index"), [(-1.0, 0), (0.0, 0), (0.0002, 0), (0.00021, 1), (1.0, -2), (9.0, -1)])
+def test_a_latency_counts_in_its_bucket(seconds: float, index: int) -> None:
+    latency = Histogram()
     latency.observe(seconds)
-    assert latency.counts[place] == sum(latency.counts) == 1
+    assert latency.counts[index] == sum(latency.counts) == 1
     assert latency.total == max(0.0, seconds)
 
 

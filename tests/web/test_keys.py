@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from gopush import files
-from gopush.cli import main
+from gopush.client.cli import main
+from gopush.config import reload as files
 from gopush.errors import SettingsError, StartError
-from gopush.pages.admin import ASSETS
-from gopush.rpc.coordination import StaticCoordination
-from gopush.rpc.listening import refuse_open_admin
+from gopush.membership.view import StaticCoordination
+from gopush.net.exposure import refuse_open_admin
 from gopush.web.keys import ApiKeys, Caller, make, parse
 from gopush.web.node import WebNode
+from gopush.web.pages.admin import ASSETS
 from gopush.web.settings import WebSettings
 from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld

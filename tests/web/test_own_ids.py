@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gopush.web.own_ids import MOST_KEYS, OwnIds
+from gopush.web.publisher import MOST_KEYS, OwnIds
 
 
 def test_pushes_to_different_keys_share_an_id() -> None:

@@ -10,9 +10,9 @@ import jwt
 import pytest
 from twisted.internet.task import Clock
 
-from gopush.gate import ConnectionSettings
-from gopush.rpc.coordination import View
-from gopush.rpc.model import NodeInfo, mid_at
+from gopush.membership.view import View
+from gopush.model import NodeInfo, mid_at
+from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import TokenSettings
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gopush.rpc.model import Pushed
+from gopush.model import Pushed
 from gopush.web.counters import Counters
-from gopush.web.publisher import Publisher, Wish
+from gopush.web.publisher import Publisher, PublishRequest
 from gopush.web.settings import HttpSettings
 from tests.web.fakes import NOW, FakeComets, FakeMessages
 
@@ -21,7 +21,7 @@ def test_where_one_caller_fails_the_others_still_hear() -> None:
         raise ValueError("gone")
 
     for answered in (heard.append, fail, heard.append):
-        publisher.push_soon(Wish("k", b"1", 0, None), answered)
+        publisher.push_soon(PublishRequest("k", b"1", 0, None), answered)
     (gathered,) = turn
     gathered()
     assert [pushed.ret for pushed in heard] == [0, 0]

@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
-from gopush.clock import Clock
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.counters import StoreCounters
 from gopush.message.hbase.client import Client, NotSentError
@@ -26,9 +25,10 @@ from gopush.message.hbase.row import (
     id_cell,
     row_head,
 )
-from gopush.message.log import REFUSED, First
+from gopush.message.rules import REFUSED, First
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Append, Appended
+from gopush.model import Append, Appended
+from gopush.net.clock import Clock
 
 JITTER_SECONDS = 0.01
 

@@ -13,9 +13,9 @@ from gopush.message.hbase.append import RowAppend
 from gopush.message.hbase.client import Client, NotSentError
 from gopush.message.hbase.row import Cells, row_key
 from gopush.message.hbase.settings import PARTS, TRY_PARTS, HBaseSettings
-from gopush.message.log import REFUSED, UNAVAILABLE
+from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.settings import StoreSettings
-from gopush.rpc.model import Append, Appended
+from gopush.model import Append, Appended
 
 MOST_BODY = 10_000_000
 """HBase refuses cells of more than 10 MiB."""

@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from gopush.clock import LastLook
 from gopush.errors import UnavailableError
 from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple
 from gopush.message.hbase.connection import WINDOW, Link, LostError
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
-from gopush.tls import ClientTls
+from gopush.net.clock import LastLook
+from gopush.net.tls import ClientTls
 
 PING_SECONDS = 20.0
 """A Thrift server closes a connection that has been idle for 60 s."""

@@ -16,12 +16,12 @@ from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
-from gopush.client_service import QuietClientService
-from gopush.clock import LastLook
-from gopush.eager import EagerReactor
 from gopush.errors import UnavailableError
 from gopush.message.hbase.codec import FAMILIES, HBaseError, get_multiple, locations, region_starts, reply, request
-from gopush.tls import ClientTls, reached
+from gopush.net.clock import LastLook
+from gopush.net.eager import EagerReactor
+from gopush.net.reconnect import QuietClientService
+from gopush.net.tls import ClientTls, reached
 
 FRAME_BYTES = 64 << 20
 """Thrift's own limit has to be as high (hbase.regionserver.thrift.framed.max_frame_size_in_mb)."""

@@ -24,8 +24,8 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.log import NO_HEAD, First, remembered_until, sequence
-from gopush.rpc.model import Append, Appended, Head
+from gopush.message.rules import NO_HEAD, First, remembered_until, sequence
+from gopush.model import Append, Appended, Head
 
 VERSION = 1
 STAMP_BYTES = 8
@@ -44,7 +44,7 @@ Cells = Mapping[tuple[str, bytes], bytes]
 """The cells of a row: family and qualifier, value."""
 
 
-class Entry(NamedTuple):
+class PendingCalls(NamedTuple):
     """What the head says of a kept message; `expires` in seconds since the epoch, `size` in bytes."""
 
     mid: int
@@ -61,7 +61,7 @@ class RowHead(NamedTuple):
     trimmed: int
     ends: float
     stays: float
-    entries: tuple[Entry, ...]
+    pendings: tuple[PendingCalls, ...]
 
 
 class Put(NamedTuple):
@@ -108,7 +108,9 @@ def row_head(value: bytes | None) -> RowHead | None:
     version, stamp, last, trimmed, ends, stays = _HEAD.unpack_from(value)
     if version != VERSION:
         raise UnavailableError(f"a row's version is {version}, not {VERSION}: a later gopush has written it")
-    return RowHead(stamp, last, trimmed, ends, stays, tuple(map(Entry._make, _ENTRY.iter_unpack(value[_HEAD.size :]))))
+    return RowHead(
+        stamp, last, trimmed, ends, stays, tuple(map(PendingCalls._make, _ENTRY.iter_unpack(value[_HEAD.size :])))
+    )
 
 
 def head_of(head: RowHead | None, now: float) -> Head:
@@ -132,7 +134,7 @@ def decide(
 ) -> Decision:
     """Append to a key's log, `most` messages of which are kept. Nothing is to be written where there are no `puts`."""
     alive = head is not None and now < head.ends
-    last, trimmed, ends, entries = (head.last, head.trimmed, head.ends, head.entries) if head and alive else _NOTHING
+    last, trimmed, ends, pendings = (head.last, head.trimmed, head.ends, head.pendings) if head and alive else _NOTHING
     known, remembered = dict(firsts), {}
     answers, kept = [], []
     for append in appends:
@@ -151,12 +153,12 @@ def decide(
                 kept.append((answer.mid, now + push.expire, push.body))
     if not remembered and not any(answer.ret == RET_OK and not answer.repeat for answer in answers):
         return Decision(answers, [], 0, 0)
-    survivors, cut, dropped, expired = _trim(entries, kept, most, now)
-    written, slots = _place(survivors)
+    survivors, cut, dropped, expired = _trim(pendings, kept, most, now)
+    written, slots = _index(survivors)
     new = RowHead(stamp, last, cut or trimmed, ends, max(ends, head.stays if head else 0), tuple(written))
     puts = [head_put(new, now)]
     if slots:
-        longest = max(entry.expires for entry in written)
+        longest = max(pending.expires for pending in written)
         puts.append(Put(slots, longest - now + SLACK_SECONDS))
     if remembered:
         longest = max(first.until for first in remembered.values())
@@ -165,18 +167,18 @@ def decide(
     return Decision(answers, puts, dropped, expired)
 
 
-_NOTHING: tuple[int, int, float, tuple[Entry, ...]] = (0, 0, 0.0, ())
+_NOTHING: tuple[int, int, float, tuple[PendingCalls, ...]] = (0, 0, 0.0, ())
 _New = tuple[int, float, bytes]
 
 
 def _trim(
-    entries: Sequence[Entry], kept: Sequence[_New], most: int, now: float
-) -> tuple[list[Entry | _New], int, int, int]:
+    pendings: Sequence[PendingCalls], kept: Sequence[_New], most: int, now: float
+) -> tuple[list[PendingCalls | _New], int, int, int]:
     """The newest `most` of both, the highest mid that was trimmed (0: none), how many were, how many had expired.
 
     The expired ones make room first, and only where room is needed; that is no trimming.
     """
-    all_of_them: list[Entry | _New] = [*entries, *kept]
+    all_of_them: list[PendingCalls | _New] = [*pendings, *kept]
     if len(all_of_them) <= most:
         return all_of_them, 0, 0, 0
     live = [message for message in all_of_them if message[1] > now]
@@ -184,25 +186,25 @@ def _trim(
     return live[excess:], live[excess - 1][0] if excess else 0, excess, len(all_of_them) - len(live)
 
 
-def _place(messages: Iterable[Entry | _New]) -> tuple[list[Entry], dict[tuple[str, bytes], bytes]]:
+def _index(messages: Iterable[PendingCalls | _New]) -> tuple[list[PendingCalls], dict[tuple[str, bytes], bytes]]:
     """Give new messages free slots: all entries, and the slots to write."""
     messages = list(messages)
-    taken = {message.slot for message in messages if isinstance(message, Entry)}
+    taken = {message.slot for message in messages if isinstance(message, PendingCalls)}
     free = (slot for slot in count() if slot not in taken)
-    entries, slots = [], {}
+    pendings, slots = [], {}
     for message in messages:
-        if isinstance(message, Entry):
-            entries.append(message)
+        if isinstance(message, PendingCalls):
+            pendings.append(message)
         else:
             mid, expires, body = message
-            entries.append(Entry(mid, expires, len(body), next(free)))
-            slots[slot_cell(entries[-1].slot)] = _SLOT.pack(mid) + body
-    return entries, slots
+            pendings.append(PendingCalls(mid, expires, len(body), next(free)))
+            slots[slot_cell(pendings[-1].slot)] = _SLOT.pack(mid) + body
+    return pendings, slots
 
 
 def head_put(head: RowHead, now: float) -> Put:
     """Writes a head."""
-    packed = _HEAD.pack(VERSION, *head[:5]) + b"".join([_ENTRY.pack(*entry) for entry in head.entries])
+    packed = _HEAD.pack(VERSION, *head[:5]) + b"".join([_ENTRY.pack(*pending) for pending in head.pendings])
     return Put({HEAD: packed}, head.stays - now + SLACK_SECONDS)
 
 
@@ -214,33 +216,33 @@ def fenced(head: RowHead | None, now: float, stamp: bytes) -> list[Put]:
 def emptied(head: RowHead, head_life: float, now: float, stamp: bytes) -> list[Put]:
     """The log without its messages; their bodies are overwritten."""
     ends = now + head_life
-    new = head._replace(stamp=stamp, ends=ends, stays=max(head.stays, ends), entries=())
+    new = head._replace(stamp=stamp, ends=ends, stays=max(head.stays, ends), pendings=())
     puts = [head_put(new, now)]
-    if head.entries:
-        longest = max(entry.expires for entry in head.entries)
-        slots = {slot_cell(entry.slot): _SLOT.pack(0) for entry in head.entries}
+    if head.pendings:
+        longest = max(pending.expires for pending in head.pendings)
+        slots = {slot_cell(pending.slot): _SLOT.pack(0) for pending in head.pendings}
         puts.append(Put(slots, max(longest - now, 0) + SLACK_SECONDS))
     return puts
 
 
-def body_in(entry: Entry, slot: bytes | None) -> bytes | None:
+def body_in(pending: PendingCalls, slot: bytes | None) -> bytes | None:
     """The entry's body in its slot; None where the slot holds another message by now."""
-    if slot is None or _SLOT.unpack_from(slot)[0] != entry.mid:
+    if slot is None or _SLOT.unpack_from(slot)[0] != pending.mid:
         return None
     return slot[_SLOT.size :]
 
 
-def after(head: RowHead | None, cursor: int, now: float) -> list[Entry]:
+def after(head: RowHead | None, cursor: int, now: float) -> list[PendingCalls]:
     """The entries of the unexpired messages after a cursor."""
     if head is None:
         return []
-    begin = bisect_right(head.entries, cursor, key=itemgetter(0))
-    return [entry for entry in head.entries[begin:] if entry.expires > now]
+    begin = bisect_right(head.pendings, cursor, key=itemgetter(0))
+    return [pending for pending in head.pendings[begin:] if pending.expires > now]
 
 
 def has_message(head: RowHead | None, now: float) -> bool:
     """Whether a message is kept."""
-    return head is not None and any(entry.expires > now for entry in head.entries)
+    return head is not None and any(pending.expires > now for pending in head.pendings)
 
 
 def token_ends(value: bytes | None) -> float:

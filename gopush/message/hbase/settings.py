@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gopush.settings import option
-from gopush.values import addresses, count, duration, switch, text
+from gopush.config.schema import option
+from gopush.config.values import addresses, count, duration, switch, text
 
 MOST_MESSAGES = 1000
 """Messages that a key may keep: each append writes what the head says of all of them."""

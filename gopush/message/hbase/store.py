@@ -24,7 +24,7 @@ from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
     Cells,
-    Entry,
+    PendingCalls,
     Put,
     RowHead,
     after,
@@ -40,10 +40,10 @@ from gopush.message.hbase.row import (
     token_put,
 )
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
-from gopush.message.log import MOST_TOKENS, Room
+from gopush.message.rules import MOST_TOKENS, Room
 from gopush.message.settings import StoreSettings
 from gopush.message.troubles import Troubles
-from gopush.rpc.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 TOUCH_PURGES = 5
 ID_SECONDS = 100 * 365 * 86400.0
@@ -127,15 +127,16 @@ class HBaseStore:
         now = self._now()
         heads = [row_head(found.get(HEAD)) for found in await self._all([(row, [HEAD]) for row in rows], until)]
         picked = _pick(heads, reads, now)
-        entries = [(row, entry) for row, (page, _) in zip(rows, picked, strict=True) for entry in page]
-        gets = [(row, [slot_cell(entry.slot)]) for row, entry in entries]
-        slots = await self._all(gets, until, [entry.size for _, entry in entries])
+        pendings = [(row, pending) for row, (page, _) in zip(rows, picked, strict=True) for pending in page]
+        gets = [(row, [slot_cell(pending.slot)]) for row, pending in pendings]
+        slots = await self._all(gets, until, [pending.size for _, pending in pendings])
         bodies = iter(
-            body_in(entry, found.get(slot_cell(entry.slot))) for (_, entry), found in zip(entries, slots, strict=True)
+            body_in(pending, found.get(slot_cell(pending.slot)))
+            for (_, pending), found in zip(pendings, slots, strict=True)
         )
         pages: list[Page | None] = []
         for head, (page, more) in zip(heads, picked, strict=True):
-            messages = [Message(entry.mid, body) for entry in page if (body := next(bodies)) is not None]
+            messages = [Message(pending.mid, body) for pending in page if (body := next(bodies)) is not None]
             pages.append(Page(messages, head_of(head, now), more) if len(messages) == len(page) else None)
         return pages
 
@@ -271,12 +272,12 @@ class HBaseStore:
             self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")
 
 
-def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[Entry], bool]]:
+def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[PendingCalls], bool]]:
     """The entries of each page, and whether there may be more."""
     room = Room(reads)
     picked = []
     for head, read in zip(heads, reads, strict=True):
-        entries = after(head, read.after, now)
-        count, more = room.take(read, (entry.size for entry in entries))
-        picked.append((entries[:count], more))
+        pendings = after(head, read.after, now)
+        count, more = room.take(read, (pending.size for pending in pendings))
+        picked.append((pendings[:count], more))
     return picked

@@ -1,0 +1,82 @@
+"""Signed tokens (JWT, RFC 7519): who has one may subscribe to its key and read what it missed, without a look-up.
+
+The claims are `sub`, the key, and `exp`; how a token is signed, the settings say and never the token itself. All other
+tokens are those that services create (protocol.md, section 10).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from gopush.config.reload import ReloadingFile
+from gopush.errors import SettingsError
+from gopush.rpc.settings import TokenSettings
+
+MAX_BYTES = 4096
+LEAST_SECRET_BYTES = 32
+LEAST_RSA_BITS = 2048
+
+
+class SignedTokens:
+    """Knows good tokens by the key in a file, which is read anew when it changes."""
+
+    def __init__(self, algorithm: str, path: Path) -> None:
+        """Raises SettingsError where the file holds no such key."""
+        self._algorithm = algorithm
+        self._path = path.absolute()  # twistd may change the directory
+        self._file: ReloadingFile[Any] = ReloadingFile([self._path], self._read)
+
+    def allow(self, token: str, key: str) -> bool:
+        """Whether this is a token for `key` that holds now."""
+        if len(token) > MAX_BYTES:
+            return False
+        try:
+            claims = jwt.decode(
+                token, self._file.value, algorithms=[self._algorithm], options={"require": ["exp", "sub"]}
+            )
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
+            return False
+        return bool(claims["sub"] == key)
+
+    def _read(self) -> Any:
+        try:
+            data = self._path.read_bytes()
+        except OSError as wrong:
+            # Not which one: the secret may stand in the place of its file.
+            raise SettingsError(f"[token] signed.key: the file cannot be read: {wrong.strerror}") from None
+        if self._algorithm == "HS256":
+            secret = data.strip()
+            if len(secret) < LEAST_SECRET_BYTES:
+                raise SettingsError(f"{self._path}: a secret has at least {LEAST_SECRET_BYTES} bytes")
+            return secret
+        try:
+            key = load_pem_public_key(data)
+        except ValueError:
+            raise SettingsError(f"{self._path}: holds no public key in PEM") from None
+        wanted = RSAPublicKey if self._algorithm == "RS256" else Ed25519PublicKey
+        if not isinstance(key, wanted) or (isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS):
+            raise SettingsError(
+                f"{self._path}: holds no public key for {self._algorithm}"
+                f" (RS256: RSA of at least {LEAST_RSA_BITS} bits; EdDSA: Ed25519)"
+            )
+        return key
+
+
+def is_signed(token: str) -> bool:
+    """Whether a token has the form of a signed one; those that services create have no dot."""
+    return token.count(".") == 2
+
+
+def signed_tokens(settings: TokenSettings) -> SignedTokens | None:
+    """What knows the signed tokens that the settings allow, if any. Raises SettingsError."""
+    if settings.algorithm == "none":
+        return None
+    if not settings.key_file:
+        raise SettingsError(f"[token] signed.key: names no file; {settings.algorithm} needs one")
+    return SignedTokens(settings.algorithm, Path(settings.key_file))

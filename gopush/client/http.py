@@ -1,0 +1,155 @@
+"""The HTTP calls of devices (protocol.md, section 4), of services (5) and of administrators (10). Blocking.
+
+What fails raises ParameterError where trying again is pointless, else NoNodeError or UnavailableError.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import ArgumentTypeError
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlencode
+
+from gopush.config.values import impossible, shown
+from gopush.errors import (
+    RET_NO_NODE,
+    RET_OK,
+    RET_PARAMETER,
+    NoNodeError,
+    ParameterError,
+    UnavailableError,
+)
+
+TIMEOUT_SECONDS = 10
+TCP = "2"
+# Numbers stay text: they may have more digits than Python turns into an int.
+DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+
+
+def address(value: str) -> str:
+    """ "host:port", as the command line has it: no URL. Raises ArgumentTypeError."""
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^\s/:@?#\[\]]+", host) or impossible(host) or not _is_port(port):
+        raise ArgumentTypeError(f"{shown(value)} is not host:port (try localhost:8091, without http://)")
+    return value
+
+
+def _is_port(port: str) -> bool:
+    return bool(re.fullmatch("[0-9]{1,5}", port)) and 0 < int(port) < 65536
+
+
+def look_up(web: str, key: str) -> str:
+    """The "host:port" of the comet that takes the key's TCP subscribers."""
+    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
+    with _understood(web):
+        return str(DECODER.decode(answer)["data"]["server"])
+
+
+def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
+    """The key's kept messages after the mid `after`, each as it was answered, digit for digit."""
+    query = {"k": key, "m": str(after)} | ({"t": token} if token else {})
+    text = _call(web, "GET", "/1/msg/get", query)
+    start = text.find('"msgs":[')
+    with _understood(web):
+        return [] if start < 0 else _elements(text, start + len('"msgs":['))
+
+
+def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int | None:
+    """Push a message to a key, to be kept for `expire` seconds; answers its mid, None where that is not told.
+
+    `id` tells repeats apart.
+    """
+    query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key))
+    try:
+        return int(DECODER.decode(answer)["data"]["mid"])
+    except (ValueError, KeyError, TypeError):
+        return None  # `ret` was 0: it is stored
+
+
+def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
+    """The processes of the cluster (section 10); numbers as text."""
+    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key))
+    with _understood(admin):
+        return [dict(node) for node in DECODER.decode(answer)["data"]["nodes"]]
+
+
+def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "") -> dict[str, Any]:
+    """One of the calls of section 10 that change something: "node/drain"; answers its data."""
+    try:
+        answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=authorization(api_key))
+    except NoNodeError:
+        raise NoNodeError(f"{query['node']} is not registered") from None
+    with _understood(admin):
+        return dict(DECODER.decode(answer).get("data", {}))
+
+
+def create_token(admin: str, key: str, api_key: str = "") -> str:
+    """A token for a subscriber of the key."""
+    answer = _call(admin, "POST", "/1/admin/token", {"key": key}, headers=authorization(api_key))
+    with _understood(admin):
+        return str(DECODER.decode(answer)["data"]["token"])
+
+
+def authorization(api_key: str) -> dict[str, str]:
+    """The headers that show an API key; without one, none."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _elements(text: str, position: int) -> list[bytes]:
+    """The elements, as they are written, of the JSON array that begins before `position`."""
+    found = []
+    while text[position] != "]":
+        _, end = DECODER.raw_decode(text, position)
+        found.append(text[position:end].encode())
+        position = end + (text[end] == ",")
+    return found
+
+
+def _call(
+    address: str,
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    try:
+        connection = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request(method, f"{path}?{urlencode(query)}", body, dict(headers or {}))
+            response = connection.getresponse()
+            with _understood(address):
+                answer = response.read().decode()
+        finally:
+            connection.close()
+        if response.status != 200:
+            refused = ParameterError if response.status < 500 else UnavailableError
+            raise refused(f"{address} answered {response.status} {response.reason}")
+        with _understood(address):
+            _raise_for(address, int(DECODER.decode(answer)["ret"]))
+    except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
+        raise UnavailableError(f"{address} cannot be reached: {getattr(wrong, 'strerror', None) or wrong}") from None
+    return answer
+
+
+@contextmanager
+def _understood(address: str) -> Iterator[None]:
+    """Around the reading of an answer: what is no answer of gopush is an UnavailableError."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise UnavailableError(f"{address} answered what gopush does not") from None
+
+
+def _raise_for(address: str, ret: int) -> None:
+    if ret == RET_PARAMETER:
+        raise ParameterError(f"{address} refused a parameter, or the message is not JSON (65534)")
+    if ret == RET_NO_NODE:
+        raise NoNodeError(f"{address} knows no comet that could serve the key (1001)")
+    if ret != RET_OK:
+        raise UnavailableError(f"{address} failed ({ret}); try again")

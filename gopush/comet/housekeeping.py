@@ -1,0 +1,145 @@
+"""What a comet does beside its calls: it watches deadlines, sweeps its channels, and moves subscribers away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, cast
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.service import Comet
+from gopush.comet.session import Session, State
+from gopush.membership.reachability import Reachability
+from gopush.membership.view import Coordination, View
+from gopush.net.clock import Clock
+
+TICK_SECONDS = 0.5
+BLIND_SWEEP_SECONDS = 2.0
+SWEPT_PER_SECOND = 10_000
+SESSION_SECONDS = 30.0
+LOOKED_AT = 1000
+"""Points of a ring, or channels where fewer are, that are looked at in a turn after a change of the view."""
+
+MOVE_SECONDS = 1.0
+MOVE_STEPS = 20
+
+log = Logger()
+
+
+class Housekeeping:
+    """Runs while the comet does."""
+
+    def __init__(
+        self, clock: Clock, comet: Comet, coordination: Coordination, session_timeout: float = SESSION_SECONDS
+    ) -> None:
+        """`session_timeout`: after so many seconds without ZooKeeper others have this comet's keys."""
+        self._session_timeout = session_timeout
+        self._clock = clock
+        self._comet = comet
+        self._coordination = coordination
+        self.reachability: Reachability | None = None
+        """Whether others can call this comet; None: there are no others."""
+        self.leaving = False
+        """Whether all subscribers are to move, whoever has their keys."""
+        self._walk: Iterator[Channel] = iter(())
+        self._looking: Any = None
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = cast(Any, clock)
+        coordination.watch(self._view_changed)
+
+    def start(self) -> None:
+        """Begin."""
+        self._ticking.start(TICK_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """End."""
+        if self._ticking.running:
+            self._ticking.stop()
+
+    def _tick(self) -> None:
+        try:
+            self._look_around()
+        except Exception:
+            # A LoopingCall ends with the first error: what is wrong with one session must not end all deadlines.
+            log.failure("the upkeep of this comet failed for once")
+
+    def _look_around(self) -> None:
+        for session in self._comet.wheel.advance(self._clock.seconds()):
+            self._comet.counters.timed_out += 1
+            self._comet.counters.handshake_timed_out += session.state is State.WAITING
+            try:
+                session.abort()
+            except Exception:
+                self._comet.guard.caught("closing a silent subscriber")
+        if self._comet.cut_off.look(self._session_timeout):
+            self._cut_off_changed()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Go on with the slow walk over the channels; a quick one while nobody tells of new owners, or messages."""
+        blind = not self._coordination.connected or (self.reachability is not None and self.reachability.lost)
+        interval = BLIND_SWEEP_SECONDS if blind else self._comet.settings.sweep
+        share = int(len(self._comet.channels) * TICK_SECONDS / interval) + 1
+        due = list(islice(self._walk, min(share, int(SWEPT_PER_SECOND * TICK_SECONDS))))
+        self._comet.delivery.sweep(due)
+        if not due:
+            self._walk = iter(list(self._comet.channels.values()))
+
+    def _cut_off_changed(self) -> None:
+        if self._comet.cut_off.holds:
+            log.warn(
+                "cut off: no ZooKeeper for {seconds:g} s, and no message node answers; {count} subscribers are closed,"
+                " and others refused, until one of them is back",
+                seconds=self._session_timeout,
+                count=self._comet.subscribed,
+            )
+            self._spread(self._comet.channels.values())
+        else:
+            log.info("no longer cut off: subscribers are let in again")
+
+    def _view_changed(self, view: View) -> None:
+        """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
+        if self._looking is not None and self._looking.active():
+            self._looking.cancel()
+        self._look_for_moved(view, iter(list(self._comet.channels.values())), [])
+
+    def _look_for_moved(self, view: View, left: Iterator[Channel], moved: list[Channel]) -> None:
+        """Go on with a slice of the channels: owners of many keys are not found in one turn."""
+        budget = view.ring.look_ups(LOOKED_AT)
+        due = list(islice(left, budget))
+        moved += [channel for channel in due if not self._comet.owns(channel.key)]
+        if len(due) == budget:
+            self._looking = self._clock.callLater(0, self._look_for_moved, view, left, moved)
+            return
+        if not self.leaving and (count := sum(channel.subscribers for channel in moved)):
+            log.info("{count} subscribers move: their keys are those of other comets now", count=count)
+        self._spread(moved)
+
+    def move_all(self) -> None:
+        """This comet leaves: close all subscribers, spread over a second."""
+        self.leaving = True
+        self._spread(self._comet.channels.values())
+
+    def _spread(self, channels: Iterable[Channel]) -> None:
+        lost = [session for channel in channels for session in (*channel.live, *channel.joining)]
+        for step in range(MOVE_STEPS):
+            if part := lost[step::MOVE_STEPS]:
+                # Not at once: those who come back must find that others have seen the same change.
+                self._clock.callLater((step + 1) * MOVE_SECONDS / MOVE_STEPS, self._move, part)
+
+    def _move(self, sessions: list[Session]) -> None:
+        for session in sessions:
+            if session.state is State.CLOSING or session.request is None:
+                continue
+            counters, cut_off = self._comet.counters, self._comet.cut_off.holds
+            if cut_off or self.leaving or not self._comet.owns(session.request.key):
+                counters.moved += not cut_off
+                counters.cut_off_closed += cut_off
+                try:
+                    self._comet.refuse(session, codec.REFUSE_NODE)
+                except Exception:
+                    self._comet.guard.caught("moving a subscriber", (session,))

@@ -1,0 +1,236 @@
+"""How a subscriber gets into its channel (delivery rule 4): the checks, the channel's first cursor, the backlog.
+
+A subscriber that gave a mid reads the log with a cursor of its own until it has all that the channel delivered; only
+then, within one reactor turn, is it live. The order on the wire: `+h`, `+g` where messages were trimmed away, the
+backlog, answers to the heartbeats that came meanwhile, what is live.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import sha256
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.auth import SignedTokens, is_signed
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.delivery import Delivery
+from gopush.comet.guard import Guard
+from gopush.comet.session import Session, State
+from gopush.comet.store_time import StoreTime
+from gopush.comet.unread import Unread
+from gopush.errors import UnavailableError
+from gopush.model import Head
+from gopush.net.clock import Clock
+from gopush.routing.messages import Messages
+
+PATIENCE_SECONDS = 2
+RETRY_SECONDS = 0.25
+
+log = Logger()
+
+
+class Recovery:
+    """Lets sessions into channels."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        messages: Messages,
+        delivery: Delivery,
+        unread: Unread,
+        store_time: StoreTime,
+        guard: Guard,
+        signed: SignedTokens | None = None,
+    ) -> None:
+        self._signed = signed
+        self._clock = clock
+        self._unread = unread
+        self._guard = guard
+        self._store_time = store_time
+        self._messages = messages
+        self._delivery = delivery
+        self._beginning: set[Channel] = set()
+        self._ahead: dict[Channel, list[Deferred[None]]] = {}
+        self._patient: deque[tuple[float, Session, Channel]] = deque()
+        delivery.settled = self._channel_moved
+
+    def check_token(self, session: Session) -> Deferred[bytes | None]:
+        """What to refuse the session's key and token with, if anything; UnavailableError where it can't be known."""
+        request = session.request
+        assert request is not None
+        if self._signed is not None and is_signed(request.token):
+            return succeed(None if self._signed.allow(request.token, request.key) else codec.REFUSE_TOKEN)
+        state = self._messages.check_token(request.key, sha256(request.token.encode()).digest())
+        return state.addCallback(
+            lambda known: None if known.valid else codec.REFUSE_TOKEN if known.created else codec.REFUSE_KEY
+        )
+
+    def join(self, session: Session, channel: Channel) -> None:
+        """Let a session in, now or as soon as the log was read."""
+        if channel.cursor is not None and not session.resumes:
+            channel.settle(session)
+            session.accept()
+            session.go_live()
+            return
+        channel.start_joining(session)
+        self._begin(channel)
+        if session.resumes:
+            Deferred.fromCoroutine(self._resume(session, channel)).addErrback(self._broke, session)
+        elif channel.cursor is None:
+            self._wait_patiently(session, channel)
+
+    def forget(self, channel: Channel) -> None:
+        """The channel has no subscribers any more: nobody is to wait for it."""
+        self._channel_moved(channel)
+
+    def _begin(self, channel: Channel) -> None:
+        """Ask for the channel's first cursor until it is known."""
+        if channel.cursor is None and channel not in self._beginning:
+            self._beginning.add(channel)
+            self._find_head(channel)
+
+    def _find_head(self, channel: Channel) -> None:
+        if not channel.subscribers:
+            self._beginning.discard(channel)
+            return
+        head = self._messages.head(channel.key)
+        head.addCallbacks(self._head_found, self._head_not_found, callbackArgs=(channel,), errbackArgs=(channel,))
+        head.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+
+    def _head_found(self, head: Head, channel: Channel) -> None:
+        settled = self._delivery.unkept.settled(channel.key)
+        if settled is None:
+            self._take_cursor(head, channel)
+        else:
+            settled.addCallback(lambda _: self._take_cursor(head, channel))
+            settled.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+
+    def _take_cursor(self, head: Head, channel: Channel) -> None:
+        self._beginning.discard(channel)
+        if channel.subscribers:
+            channel.begin(head.last)
+        for session in [session for session in channel.joining if not session.resumes]:
+            self._let_in(session, channel)
+        self._delivery.advance(channel)
+
+    def _head_not_found(self, failure: Failure, channel: Channel) -> None:
+        failure.trap(UnavailableError)  # type: ignore[no-untyped-call]
+        self._clock.callLater(RETRY_SECONDS, self._find_head, channel)
+
+    def _wait_patiently(self, session: Session, channel: Channel) -> None:
+        """Let the session in after a while at the latest; one timer serves all that wait."""
+        self._patient.append((self._clock.seconds() + PATIENCE_SECONDS, session, channel))
+        if len(self._patient) == 1:
+            self._clock.callLater(PATIENCE_SECONDS, self._patience_ends)
+
+    def _patience_ends(self) -> None:
+        now = self._clock.seconds()
+        while self._patient and self._patient[0][0] <= now:
+            _, session, channel = self._patient.popleft()
+            self._let_in_blindly(session, channel)
+        if self._patient:
+            self._clock.callLater(self._patient[0][0] - now, self._patience_ends)
+
+    def _let_in_blindly(self, session: Session, channel: Channel) -> None:
+        """The store cannot be read: let a plain subscriber in all the same, it gets what came since it asked."""
+        if channel.cursor is None:
+            channel.remember_since(self._store_time.mid_before(PATIENCE_SECONDS))
+        self._let_in(session, channel)
+
+    def _let_in(self, session: Session, channel: Channel) -> None:
+        if session in channel.joining and session.state is State.JOINING:
+            try:
+                channel.settle(session)
+                session.accept()
+                session.go_live()
+            except Exception:
+                self._guard.caught("letting a subscriber in", (session,))
+
+    async def _resume(self, session: Session, channel: Channel) -> None:
+        request = session.request
+        assert request is not None
+        assert request.mid is not None
+        cursor = max(request.mid, 0)
+        channel.claimed = max(channel.claimed, cursor)
+        sent = 0
+        # Who asks for all there is (0) cannot miss what was trimmed before.
+        seen_trimmed = cursor == 0
+        started = self._clock.seconds()
+        accepted = False
+        while session in channel.joining:
+            channel_cursor = channel.cursor
+            try:
+                page = await self._messages.read(channel.key, cursor)
+            except UnavailableError:
+                if not accepted and self._clock.seconds() - started < PATIENCE_SECONDS:
+                    await self._pause()
+                    continue
+                session.abort()
+                return
+            if session not in channel.joining:
+                return
+            if not accepted:
+                accepted = True
+                session.accept()
+            if not page.more and (settled := self._delivery.unkept.settled(channel.key)) is not None:
+                await settled
+                await self._reach(session, channel, page.head.last)
+                page = page._replace(messages=channel.mingle(page, max(cursor, channel_cursor or 0)))
+                if session not in channel.joining:
+                    return
+            gap = page.head.trimmed > cursor and not seen_trimmed
+            seen_trimmed = False
+            session.catch_up(page.messages, gap)
+            self._unread.watch(session)
+            if page.messages:
+                cursor = sent = page.messages[-1].mid
+            more, last = page.more, page.head.last
+            del page  # it is sent: while the client takes its time there is no need for a second copy
+            if more:
+                await session.wire.drained()
+            else:
+                # What the channel had delivered before the read began was in the read, or is gone. A cursor past the
+                # end of the log (of a clock that is ahead, or of a second that the store lost) does not count: others
+                # wait in this channel for what comes below it.
+                cursor = max(sent, last, channel_cursor or 0)
+                if await self._meet(session, channel, cursor):
+                    return
+
+    async def _meet(self, session: Session, channel: Channel, cursor: int) -> bool:
+        """Bring together the session, which has all up to `cursor`, and its channel; False: it must read again."""
+        await self._reach(session, channel, cursor)
+        missed = channel.bridge(cursor) if session in channel.joining else []
+        if missed is None:
+            return False
+        if session in channel.joining:
+            session.catch_up(missed, gap=False)
+            self._unread.watch(session)
+            channel.settle(session)
+            session.go_live()
+        return True
+
+    async def _reach(self, session: Session, channel: Channel, cursor: int) -> None:
+        """Wait until the channel has delivered all up to `cursor`, or the session is gone."""
+        while session in channel.joining and (channel.cursor is None or channel.cursor < cursor):
+            channel.offer(cursor, 0, None)
+            moved: Deferred[None] = Deferred()
+            self._ahead.setdefault(channel, []).append(moved)
+            self._delivery.catch_up(channel)
+            await moved
+
+    def _channel_moved(self, channel: Channel) -> None:
+        for waiting in self._ahead.pop(channel, ()):
+            waiting.callback(None)
+
+    def _pause(self) -> Deferred[None]:
+        pause: Deferred[None] = Deferred()
+        self._clock.callLater(RETRY_SECONDS, pause.callback, None)
+        return pause
+
+    def _broke(self, failure: object, session: Session) -> None:
+        log.error("a subscriber could not be let in: {failure}", failure=failure)
+        session.abort()

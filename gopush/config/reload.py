@@ -1,0 +1,82 @@
+"""What is read from files that change while a process runs: keys, certificates. It is read anew without a restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+from twisted.logger import Logger
+
+from gopush.errors import SettingsError
+
+LOOK_SECONDS = 1.0
+"""How often the files are looked at, at most."""
+
+T = TypeVar("T")
+
+log = Logger()
+
+
+class ReloadingFile(Generic[T]):
+    """The value that `read` makes of `paths`, made anew once one of them has changed.
+
+    The first reading raises SettingsError where it fails. Later, whatever is wrong with the files is told in the log,
+    and the value stays as it was.
+    """
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
+        self._paths = tuple(paths)
+        self._read = read
+        self._seen = self._look()
+        self._looked = time.monotonic()
+        self._value = self._read_now()
+        _all.add(self)
+
+    @property
+    def value(self) -> T:
+        """What the files say."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            if self._look() != self._seen:
+                self.reload()
+        return self._value
+
+    def reload(self) -> None:
+        """Read now, changed or not."""
+        self._seen = self._look()
+        try:
+            self._value = self._read_now()
+        except SettingsError as wrong:
+            log.error("{wrong}; what was read before stays", wrong=str(wrong))
+        else:
+            log.info("read anew: {paths}", paths=", ".join(map(str, self._paths)))
+
+    def _read_now(self) -> T:
+        try:
+            return self._read()
+        except OSError as wrong:
+            name = str(wrong.filename).partition("\n")[0]  # the rest is a key that was written in the place of its file
+            raise SettingsError(f"{name}: cannot be read: {wrong.strerror}") from None
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_stamp(path) for path in self._paths]
+
+
+def reload() -> None:
+    """Read all watched files of this process anew: what SIGHUP asks for."""
+    for watched in list(_all):
+        watched.reload()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+_all: WeakSet[ReloadingFile[Any]] = WeakSet()

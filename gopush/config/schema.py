@@ -1,0 +1,199 @@
+"""Ini files to frozen, typed settings. A role declares its options as the fields of a dataclass, with option().
+
+Only adopt() changes them, and only those declared `live`, which are to be looked at whenever they are needed.
+Whatever is wrong with a file is said in one line: file, section, option, what was found, what would be right.
+"""
+
+from __future__ import annotations
+
+import configparser
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from gopush.config.values import shown
+from gopush.errors import SettingsError
+
+SECRETS = frozenset({"secret", "sentinel.password", "source"})
+"""The options whose values are never shown."""
+
+_PLAIN = re.compile(r"[A-Za-z.]{1,24}")
+"""What a mistyped name looks like; a password mostly does not."""
+
+HEADER = """\
+# All options with their defaults. A duration bears its unit (ms, s, m, h, d), a size may (B, KiB, MiB, GiB).
+# Where to listen: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
+# SIGHUP has the file read anew; what is marked with it changes then, all else at the next start.
+"""
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One line of an ini file: its place, its default as written there, how it is read, what it means.
+
+    `live`: it can be changed while the process runs.
+    """
+
+    section: str
+    name: str
+    default: str
+    parse: Callable[[str], Any]
+    help: str
+    live: bool = False
+
+
+def option(section: str, name: str, default: str, parse: Callable[[str], T], help: str, *, live: bool = False) -> T:
+    """Declare a field of a settings dataclass; `parse` raises ValueError saying what would be right."""
+    declared = Option(section, name, default, parse, help, live)
+    return dataclasses.field(default_factory=lambda: parse(default), metadata={"option": declared})
+
+
+def options(settings: type[Any]) -> list[Option]:
+    """All declared options, those of nested settings included, in their order; what several parts share, once."""
+    found = []
+    for field in dataclasses.fields(settings):
+        if "option" in field.metadata:
+            found.append(field.metadata["option"])
+        elif (nested := _nested(field)) is not None:
+            found.extend(options(nested))
+    return list(dict.fromkeys(found))
+
+
+def render(settings: type[Any]) -> str:
+    """The ini file that says what holds without one: every option once, with its meaning and its default."""
+    sections: dict[str, list[Option]] = {}
+    for opt in options(settings):
+        sections.setdefault(opt.section, []).append(opt)
+    lines = [HEADER]
+    for section, found in sections.items():
+        lines.append(f"[{section}]\n")
+        lines.extend(
+            f"# {opt.help}{' (SIGHUP)' if opt.live else ''}\n{opt.name} = {opt.default}".rstrip() + "\n"
+            for opt in found
+        )
+    return "\n".join(lines)
+
+
+def load(settings: type[S], path: Path | None) -> S:
+    """Read `path` (None: the defaults) into `settings`. Raises SettingsError."""
+    content, found = _read(path) if path is not None else ("", {})
+    _refuse_unknown(path, content, found, options(settings))
+    try:
+        return _build(settings, path, found)
+    except ValueError as wrong:
+        raise SettingsError(f"{path or 'the defaults'}: {wrong}") from None
+
+
+def adopt(settings: Any, read: Any) -> tuple[list[str], list[str]]:
+    """Take what is live from settings that were read later; the names of what changed so, and of what cannot."""
+    adopted: list[str] = []
+    fixed: list[str] = []
+    for field in dataclasses.fields(settings):
+        opt, value = field.metadata.get("option"), getattr(read, field.name)
+        if opt is None:
+            more_adopted, more_fixed = adopt(getattr(settings, field.name), value)
+            adopted += more_adopted
+            fixed += more_fixed
+        elif value != getattr(settings, field.name):
+            (adopted if opt.live else fixed).append(f"[{opt.section}] {opt.name}")
+            if opt.live:
+                object.__setattr__(settings, field.name, value)
+    return list(dict.fromkeys(adopted)), list(dict.fromkeys(fixed))
+
+
+def _build(settings: type[S], path: Path | None, found: Mapping[str, Mapping[str, str]]) -> S:
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cast(Any, settings)):
+        opt = field.metadata.get("option")
+        if opt is None:
+            values[field.name] = _build(cast(type[Any], _nested(field)), path, found)
+        elif opt.name in found.get(opt.section, {}):
+            values[field.name] = _parse(path, opt, found[opt.section][opt.name])
+    return settings(**values)
+
+
+def _nested(field: dataclasses.Field[Any]) -> type[Any] | None:
+    """The settings class of a field declared with field(default_factory=Class)."""
+    factory: Any = field.default_factory
+    return factory if dataclasses.is_dataclass(factory) and isinstance(factory, type) else None
+
+
+def _read(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
+    """The text, and what it says. Raises SettingsError, which never shows a line: any of them may hold a secret."""
+    parser = configparser.ConfigParser(
+        interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"), default_section="\0", strict=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        content = path.read_text("utf-8-sig")
+        parser.read_string(content, str(path))
+    except OSError as wrong:
+        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
+    except configparser.Error as wrong:
+        raise SettingsError(f"{path}: {_malformed(wrong)}") from None
+    return content, {name: dict(parser[name]) for name in parser.sections()}
+
+
+def _malformed(wrong: configparser.Error) -> str:
+    errors = getattr(wrong, "errors", ())
+    line = f"line {errors[0][0] if errors else getattr(wrong, 'lineno', '?')}"
+    if isinstance(wrong, configparser.MissingSectionHeaderError):
+        return f"{line}: stands before the first [section]"
+    if isinstance(wrong, configparser.DuplicateSectionError):
+        return f"{line}: the [section] was there before"
+    if isinstance(wrong, configparser.DuplicateOptionError):
+        return f"{line}: the option was there before in this [section]"
+    return f"{line}: is neither [section] nor option = value (what goes on with the line before is indented)"
+
+
+def _refuse_unknown(
+    path: Path | None, content: str, found: Mapping[str, Mapping[str, str]], declared: Sequence[Option]
+) -> None:
+    known: dict[str, set[str]] = {}
+    for opt in declared:
+        known.setdefault(opt.section, set()).add(opt.name)
+    for section, lines in found.items():
+        if section not in known:
+            names = ", ".join(f"[{name}]" for name in known)
+            shown = _shown(f"[{section}]", section, *_index(content, section))
+            raise SettingsError(f"{path}: {shown}: is no section here (there are {names})")
+        for name in lines:
+            if name not in known[section]:
+                names = ", ".join(sorted(known[section]))
+                shown = _shown(f"[{section}] {name}", name, *_index(content, section, name))
+                raise SettingsError(f"{path}: {shown}: is no option here (there are {names})")
+
+
+def _index(content: str, section: str, name: str | None = None) -> tuple[int, bool]:
+    """The line of a section or an option, and whether it may be the rest of a secret, which stands before it."""
+    current, secret = "", False
+    for number, line in enumerate(map(str.strip, content.split("\n")), 1):
+        if line.startswith("["):
+            if name is None and line.startswith(f"[{section}]"):
+                return number, secret
+            current, secret = line, False
+        found, is_option, _ = line.partition("=")
+        if is_option and current.startswith(f"[{section}]") and found.rstrip() == name:
+            return number, secret
+        secret = secret or found.rstrip() in SECRETS
+    return 0, True
+
+
+def _shown(words: str, name: str, line: int, after_secret: bool) -> str:
+    """What is wrong, by its name where that can be no secret, else by its line."""
+    return f"line {line}" if after_secret or not _PLAIN.fullmatch(name) else words
+
+
+def _parse(path: Path | None, opt: Option, raw: str) -> Any:
+    try:
+        return opt.parse(raw.strip())
+    except ValueError as wrong:
+        found = "(hidden)" if opt.name in SECRETS else shown(raw)
+        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}") from None

@@ -1,0 +1,260 @@
+"""What every role does around its own work: read its settings, listen, change the user, and say clearly why it cannot.
+
+A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import re
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.usage import Options, UsageError
+
+import gopush
+import twisted
+from gopush.config.schema import load
+from gopush.errors import SettingsError, StartError
+from gopush.net.tls import TlsEndpoint
+
+WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+
+log = Logger()
+
+
+class CannotStartError(SystemExit, Exception):
+    """Ends a start. As a SystemExit it leaves one line instead of a traceback, as an Exception twistd cleans up."""
+
+
+@contextmanager
+def start_errors() -> Iterator[None]:
+    """Turn what stops a start on purpose into CannotStartError. Around the making of a service."""
+    try:
+        yield
+    except (SettingsError, StartError) as wrong:
+        raise CannotStartError(str(wrong)) from None
+
+
+def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
+    """End a process whose reactor runs already, for a reason that waiting cannot mend: one line, exit status 1."""
+    log.critical("{wrong}", wrong=str(wrong))
+    _tell(str(wrong))
+    # twistd has no exit status of its own: it would be 0.
+    atexit.register(os._exit, 1)
+    with suppress(ReactorNotRunning):
+        reactor.stop()
+
+
+def _tell(line: str) -> None:
+    """Say it to the operator: once twistd logs, sys.stderr is part of the log."""
+    print(line, file=sys.__stderr__, flush=True)
+
+
+class DaemonOptions(Options):
+    """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`.
+
+    `path`: of the file, for who reads it again, wherever the process is by then.
+    """
+
+    role: type[Any]
+    settings: Any
+    path: Path | None
+    optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Refuse a wrong command line as a wrong ini file is refused: old twistds end with status 0 then."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except UsageError as wrong:
+            raise CannotStartError(f"{str(wrong).rstrip('.')} (see --help)") from None
+
+    def postOptions(self) -> None:
+        """Read the settings and say to twistd which user to become."""
+        path = None if self["config"] is None else Path(self["config"])
+        with start_errors():
+            self.settings = load(self.role, path)
+            self.path = path and path.absolute()
+            _become(self.settings, path, self.parent)
+
+
+def _become(settings: Any, path: Path | None, twistd: Any) -> None:
+    """Have twistd change to `[base] user` once the ports are bound; what its own command line says comes first."""
+    if settings.user and os.geteuid() != 0:
+        log.info("[base] user: {user} is ignored, only root can become another user", user=settings.user)
+    elif settings.user:
+        where = path or "the defaults"
+        try:
+            pending = find_user(settings.user)
+        except SettingsError as wrong:
+            raise SettingsError(f"{where}: {wrong}") from None
+        if twistd["uid"] is None:
+            twistd["uid"] = pending.pw_uid
+        if twistd["gid"] is None:
+            twistd["gid"] = pending.pw_gid
+        if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
+            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: who calls)"
+            if settings.user == type(settings)().user:
+                raise SettingsError(unfit)
+            log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better
+
+
+def find_user(user: str) -> pwd.struct_passwd:
+    """Who `[base] user` is. Raises SettingsError for nobody at all."""
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: who calls)") from None
+
+
+def _unreadable(uid: int, gid: int) -> str | None:
+    """A part of the library that a user cannot read: imports would fail once the process has become that user."""
+    parts = [str(module.__file__) for module in (os, twisted, gopush)]
+    child = os.fork()
+    if child == 0:
+        status = len(parts)
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            status = next((number for number, part in enumerate(parts) if not os.access(part, os.R_OK)), status)
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return parts[status] if 0 <= status < len(parts) else None
+
+
+def steady(reactor: Any) -> Any:
+    """The reactor, its timers on a clock that nobody sets: a step of the wall clock would fire or stop them."""
+    reactor.seconds = time.monotonic
+    return reactor
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files (connections) as the system grants this process; answers how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+class Listeners(Service):
+    """Listens on all endpoints of one option, from before root's privileges are dropped until the service stops."""
+
+    def __init__(self, reactor: Any, where: str, endpoints: Sequence[str], factory: Factory[Any]) -> None:
+        """`where` names the option in errors: "[base] tcp.bind". Raises SettingsError for what is no endpoint."""
+        self.ports: list[Any] = []
+        self._reactor = reactor
+        self._where = where
+        self._factory = factory
+        self._endpoints = [(description, _endpoint(reactor, where, description)) for description in endpoints]
+        self._binding: list[Deferred[None]] = []
+        self._refused: str | None = None
+
+    def privilegedStartService(self) -> None:
+        """Bind. Raises CannotStartError where that fails at once, as TCP and Unix sockets do."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        for description, endpoint in self._endpoints:
+            bound = endpoint.listen(self._factory)
+            self._binding.append(bound.addCallbacks(self._bound, self._refuse, errbackArgs=(description,)))
+        if self._refused is not None:
+            _tell(self._refused)
+            raise CannotStartError(self._refused)
+
+    def startService(self) -> None:
+        """Bind, unless that was done with privileges."""
+        if not self._binding:
+            self.privilegedStartService()
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def hold(self) -> None:
+        """Accept nobody for now: who connects waits."""
+        for port in self.ports:
+            port.stopReading()
+
+    def admit(self) -> None:
+        """Accept who connects."""
+        for port in self.ports:
+            port.startReading()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening; connections stay."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        for binding in self._binding:
+            binding.cancel()
+        ports, self.ports, self._binding = self.ports, [], []
+        return gatherResults([maybeDeferred(port.stopListening) for port in ports]).addCallback(lambda _: None)
+
+    def _bound(self, port: Any) -> None:
+        self.ports.append(port)
+        log.info("{where}: listening on {address}", where=self._where, address=_shown(port.getHost()))
+
+    def _refuse(self, failure: Failure, description: str) -> None:
+        self._refused = f"{self._where}: {description}: {_reason(failure.value)}"
+        if self.running:
+            give_up(self._reactor, StartError(self._refused))
+
+
+def _endpoint(reactor: Any, where: str, description: str) -> Any:
+    try:
+        if description.startswith("ssl:"):
+            return TlsEndpoint(reactor, description)
+        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
+        raise SettingsError(f"{where}: {description}: cannot be listened on: {_reason(wrong)}") from None
+
+
+def _shown(address: Any) -> str:
+    """An address that is listened on: host:port, or the path of a Unix socket."""
+    if not hasattr(address, "port"):
+        return os.fsdecode(getattr(address, "name", None) or str(address))
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+def _reason(wrong: BaseException | None) -> str:
+    """Why, in a few words on one line."""
+    cause = getattr(wrong, "socketError", wrong)
+    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return " ".join(str(reason).split()).lower()
+
+
+def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tuple[str, ...]:
+    """What others are told of the endpoints in option `<name>.bind`: `<name>.advertise`, else "host:port" as bound.
+
+    Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets.
+    """
+    if advertise or not bind:
+        return tuple(advertise)
+    found = tuple(address for endpoint in bind if (address := _address(name, endpoint)) is not None)
+    if not found:
+        raise SettingsError(f"[base] {name}.bind: {' '.join(bind)}: is no host:port; set {name}.advertise")
+    return found
+
+
+def _address(name: str, endpoint: str) -> str | None:
+    """ "host:port" of a TCP or TLS endpoint; None for one that has no such name (unix, systemd)."""
+    kind, *words = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", endpoint))
+    if kind == "haproxy":
+        kind, *words = words
+    if kind not in ("tcp", "tcp6", "ssl"):
+        return None
+    named = dict(word.split("=", 1) for word in words if "=" in word)
+    plain = [word for word in words if "=" not in word]
+    port = named.get("port") or (plain[0] if plain else "")
+    host = named.get("interface", plain[1] if kind.startswith("tcp") and len(plain) > 1 else "")
+    if host in WILDCARDS or port in ("", "0"):
+        raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

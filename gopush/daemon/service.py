@@ -1,0 +1,137 @@
+"""SIGHUP: a process reads its ini file, keys and certificates anew. What is wrong with them is told, and all stays.
+
+SIGUSR1: it writes to a new log file. A second SIGTERM or SIGINT, when it leaves already, changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.copyright import version as twisted_version
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger
+from twisted.python.logfile import LogFile
+from twisted.scripts._twistd_unix import UnixAppLogger
+
+import gopush
+from gopush.config import reload as files
+from gopush.config.schema import adopt, load
+from gopush.daemon.listeners import DaemonOptions
+from gopush.daemon.logs import Lines, reopen
+from gopush.errors import SettingsError
+
+log = Logger()
+
+
+class Reload(Service):
+    """Listens for SIGHUP and SIGUSR1 from its start to the end of the process, leaving included.
+
+    `file`: what the log is written to, None where that is no file of ours.
+    """
+
+    def __init__(self, reactor: Any, options: DaemonOptions, file: LogFile | None = None) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._file = file
+
+    def startService(self) -> None:
+        """Listen."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for number, act in ((signal.SIGHUP, self.reload), (signal.SIGUSR1, self._log_moved)):
+            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        self._reactor.callWhenRunning(_stop_once)  # by then the reactor listens for what stops it
+
+    def _log_moved(self) -> None:
+        if self._file is not None:
+            reopen(self._file)
+
+    def reload(self) -> None:
+        """Read now. The ini file is checked first: where it is wrong, nothing at all is taken from it."""
+        settings = self._options.settings
+        try:
+            adopted, fixed = adopt(settings, load(type(settings), self._options.path))
+        except SettingsError as wrong:
+            log.error("{wrong}; what was read before stays", wrong=str(wrong))
+        else:
+            log.info("settings read anew; changed: {adopted}", adopted=", ".join(adopted) or "none")
+            if fixed:
+                log.warn("changed in the file, but only a restart changes it here: {fixed}", fixed=", ".join(fixed))
+        files.reload()
+
+
+def _stop_once() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop: Any = signal.getsignal(number)
+        if callable(stop):
+            signal.signal(number, _Once(stop))
+
+
+class _Once:
+    """A signal's handler that hears the first one of them alone: a reactor that stops cannot be stopped."""
+
+    _heard = False
+
+    def __init__(self, stop: Any) -> None:
+        self._stop = stop
+
+    def __call__(self, *signalled: Any) -> None:
+        if not _Once._heard:
+            _Once._heard = True
+            self._stop(*signalled)
+
+
+log = Logger()
+
+
+class DaemonService(MultiService):
+    """What a tap gives to twistd."""
+
+    def __init__(self, reactor: Any, options: DaemonOptions, node: MultiService, name: str) -> None:
+        """`node` does the work of the role; `name` is what its log calls it."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        twistd: Any = options.parent
+        self._observer = _observer(twistd, Lines(options.settings.log, twistd.subCommand, name))
+        for service in (node, Reload(reactor, options, _file(self._observer))):
+            service.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join twistd's application, which is asked who writes the log."""
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def privilegedStartService(self) -> None:
+        """Say what starts, then bind."""
+        log.info(
+            "gopush {version} starts as process {pid}, on Python {python} and Twisted {twisted}",
+            version=gopush.__version__,
+            pid=os.getpid(),
+            python=platform.python_version(),
+            twisted=twisted_version,
+        )
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> Deferred[None]:
+        """Stop all, and say so."""
+        log.info("stopping")
+        stopping: Deferred[None] = super().stopService()  # type: ignore[no-untyped-call]
+        return stopping.addCallback(lambda _: log.info("stopped"))
+
+
+def _observer(twistd: Any, lines: Lines) -> Any:
+    """Writes `lines` where twistd's command line (its options) says; None where it names another logger."""
+    if twistd["logger"] is not None or twistd["syslog"]:
+        return None
+    # Which file that is, is twistd's affair; how an event reads is ours.
+    observer: Any = UnixAppLogger(twistd)._getLogObserver()  # type: ignore[no-untyped-call]
+    observer.formatEvent = lines
+    return observer
+
+
+def _file(observer: Any) -> LogFile | None:
+    out = getattr(observer, "_outFile", None)
+    return out if isinstance(out, LogFile) else None

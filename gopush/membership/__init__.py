@@ -1,0 +1,1 @@
+"""Who is alive: the view, ZooKeeper, and what a process registers there."""

@@ -1,0 +1,92 @@
+"""A process's own service as it is offered to the others, with the calls by which the process is administered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+import gopush
+from gopush.errors import StartError, UnavailableError
+from gopush.membership.view import Coordination
+from gopush.model import MAX_WEIGHT, Load, NodeInfo, Status
+from gopush.net.clock import Clock, within
+from gopush.rpc.client import Remote
+
+ANNOUNCE_SECONDS = 0.5
+"""How long a caller waits until the others can see the change; it comes all the same."""
+
+log = Logger()
+
+
+class LocalNode:
+    """Implements NodeService; all other calls are those of `service`. `load`: what a comet holds."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        info: NodeInfo,
+        service: object,
+        load: Callable[[], Load] = Load,
+    ) -> None:
+        self.info = info
+        self._clock = clock
+        self._coordination = coordination
+        self._service = service
+        self._load = load
+        self._started = clock.seconds()
+        self._identity = token_hex(16)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def status(self) -> Deferred[Status]:
+        """See NodeService."""
+        age = int(self._clock.seconds() - self._started)
+        return succeed(Status(gopush.__version__, age, *self._load()))
+
+    def identity(self) -> Deferred[str]:
+        """See NodeService."""
+        return succeed(self._identity)
+
+    def defend(self, connect: Callable[[NodeInfo], Remote], refused: Callable[[StartError], object]) -> None:
+        """Where another process advertises the address of this one, have it called; see Coordination.contest()."""
+        self._coordination.contest(lambda: self._leads_here(connect(self.info._replace(rpc=(self.info.id,)))), refused)
+
+    def _leads_here(self, remote: Remote) -> Deferred[bool | None]:
+        def answered(answer: Any) -> bool | None:
+            remote.stop()
+            return None if isinstance(answer, Failure) else bool(answer == self._identity)
+
+        asked: Deferred[Any] = remote.identity()
+        return asked.addBoth(answered)
+
+    def set_weight(self, weight: int) -> Deferred[None]:
+        """See NodeService."""
+        if not 1 <= weight <= MAX_WEIGHT:
+            return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
+        log.info("an administrator sets the weight from {before} to {weight}", before=self.info.weight, weight=weight)
+        return self._announce(weight=weight)
+
+    def drain(self, draining: bool) -> Deferred[None]:
+        """See NodeService."""
+        log.info("an administrator {verb} this process", verb="drains" if draining else "takes back", draining=draining)
+        return self._announce(draining=draining)
+
+    def tell_store(self, store: str) -> Deferred[None]:
+        """The data behind this message node are these."""
+        return self._announce(store=store)
+
+    def leave(self) -> Deferred[None]:
+        """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
+        self.info = self.info._replace(draining=True)
+        return self._coordination.announce(self.info)
+
+    def _announce(self, **changed: Any) -> Deferred[None]:
+        self.info = self.info._replace(**changed)
+        return within(ANNOUNCE_SECONDS, self._coordination.announce(self.info), self._clock).addErrback(lambda _: None)

@@ -1,0 +1,271 @@
+"""A session with ZooKeeper, the blocking side of zookeeper.py. zkconnection.py and zkacl.py belong to it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
+from kazoo.protocol.states import KazooState
+from twisted.logger import Logger
+
+from gopush.errors import StartError
+from gopush.membership import znodes
+from gopush.membership.acl import Ownership
+from gopush.membership.connection import Connector
+from gopush.membership.znodes import Registered, Registration, Seen, check_stores
+from gopush.model import NodeInfo
+from gopush.rpc.settings import ZooKeeperSettings
+
+JOB_SECONDS = 5.0
+TICK_SECONDS = 0.5
+"""By how much ZooKeeper may be late to end a session: its tickTime, as far as it is that short."""
+
+RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 0.4}
+
+log = Logger()
+
+
+class _KazooLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line over to Twisted's log."""
+        log.warn("kazoo: {line}", line=record.getMessage())
+
+
+_kazoo = logging.getLogger("kazoo")
+_kazoo.propagate = False
+# Below that it has a line for every attempt to connect; zookeeper.py says what an operator needs to know.
+_kazoo.setLevel(logging.ERROR)
+_kazoo.addHandler(_KazooLog())
+
+
+class Session:
+    """The blocking side. All but the constructor runs in the worker; the callbacks are called in kazoo's threads."""
+
+    def __init__(
+        self,
+        settings: ZooKeeperSettings,
+        on_state: Callable[[bool], None],
+        on_event: Callable[[Any], None],
+    ) -> None:
+        """`on_state` hears whether there is a connection, `on_event` that something has changed."""
+        self._settings = settings
+        self._on_event = on_event
+        self._announced: NodeInfo | None = None
+        self._changed: deque[str | None] = deque()
+        self._cache: dict[str, Registered | None] = {}
+        self._cached_for = 0
+        self._deadline = 0.0
+        self._refused = False
+        self._ownership = Ownership(settings)
+        # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
+        timeout = settings.session_timeout - settings.settle - TICK_SECONDS
+        self._connector = Connector(settings)
+        self._client: Any = KazooClient(
+            hosts=self._connector.hosts,
+            handler=self._connector,
+            timeout=max(timeout, settings.session_timeout / 2),
+            connection_retry=RECONNECT,
+            default_acl=self._ownership.acl,
+            auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,
+        )
+        self._client.add_listener(lambda state: self._state_changed(state, on_state))
+
+    @property
+    def wrong(self) -> str:
+        """Why the last attempt to connect failed; empty: none did."""
+        return self._connector.wrong
+
+    def open(self) -> None:
+        """Begin to connect, and never give up."""
+        self._client.start_async()
+
+    def close(self) -> None:
+        """End the session; what it registered is gone at once if ZooKeeper hears of it."""
+        try:
+            self._client.stop()
+        finally:
+            self._client.close()
+
+    def accept_earlier_state(self) -> None:
+        """Connect also to a ZooKeeper that knows less than this session has seen: it came back empty.
+
+        It says whether the session is still alive; if not, a new one begins. Called from any thread.
+        """
+        self._client.last_zxid = 0
+
+    def forget(self) -> None:
+        """Read all anew in the next refresh. Called from any thread."""
+        self._changed.append(None)
+
+    def _state_changed(self, state: Any, on_state: Callable[[bool], None]) -> None:
+        self.forget()  # what changed while there was no connection is not told
+        on_state(state == KazooState.CONNECTED)
+
+    def _data_changed(self, event: Any) -> None:
+        self._changed.append(event.path)
+        self._on_event(event)
+
+    def refresh(self, registration: Registration | None, register: bool, proven: bool = True) -> Seen:
+        """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError.
+
+        `proven`: the address leads to this process: what others have registered with it is of the dead, and deleted.
+        While it is not, a process that finds others there neither registers nor deletes.
+
+        A wish that changes is told once; what an operator writes into the znode after that stands.
+        """
+        try:
+            return self._refresh(registration, register, proven)
+        except NoAuthError:
+            said = "ZooKeeper: what is registered belongs to another [zookeeper] user: all must have the same"
+            if registration is not None and registration.new:
+                raise StartError(said) from None
+            if not self._refused:
+                self._refused = True
+                log.error(said)
+            raise
+
+    def _refresh(self, registration: Registration | None, register: bool, proven: bool) -> Seen:
+        self._deadline = time.monotonic() + JOB_SECONDS
+        owner = self._owner()
+        registrations = self._read(owner)
+        if registration is None or not (register or self._find(registrations, registration, owner)):
+            return Seen(registrations, None)
+        contested = any(
+            registered.info.id == registration.info.id and registered.owner != owner for registered in registrations
+        )
+        if contested and not proven:
+            return Seen(registrations, self._find(registrations, registration, owner), contested)
+        if not self._find(registrations, registration, owner):
+            check_stores(registrations, registration)
+            self._create(registration)
+            registrations = self._read(owner)
+        elif registration.info != self._announced and (mine := self._find(registrations, registration, owner)):
+            self._wait(self._client.set_async(mine.path, _data(registration)))
+            self._changed.append(mine.path)
+            registrations = self._read(owner)
+        mine = self._find(registrations, registration, owner)
+        if mine is None:
+            raise ConnectionLoss("the registration is gone again")
+        self._announced = registration.info
+        self._check_again(registrations, registration, mine)
+        return Seen(self._without_ghosts(registrations, mine), mine, contested)
+
+    def _owner(self) -> int:
+        client_id = self._client.client_id
+        if client_id is None:
+            raise ConnectionLoss("not connected")
+        if client_id[0] != self._cached_for:
+            self._cache, self._cached_for = {}, client_id[0]
+        return self._cached_for
+
+    def _wait(self, result: Any) -> Any:
+        return result.get(timeout=max(0.0, self._deadline - time.monotonic()))
+
+    def _read(self, owner: int) -> list[Registered]:
+        comets, messages = self._settings.comet_path, self._settings.message_path
+        self._forget_changed()
+        nodes = [(node, f"{comets}/{node}") for node in self._children(comets)]
+        asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
+        found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
+        found += [("", f"{messages}/{name}") for name in self._children(messages)]
+        everything = [*(path for _, path in nodes), *(path for _, path in found)]
+        foreign = self._ownership.take(self._client, self._wait, everything)
+        found = [(node, path) for node, path in found if not {path, path.rpartition("/")[0]} & foreign]
+        unknown = [path for _, path in found if path not in self._cache]
+        reading = [(path, self._client.get_async(path, watch=self._data_changed)) for path in unknown]
+        contents = {path: self._wait_there(result) for path, result in reading}
+        cache: dict[str, Registered | None] = {}
+        for node, path in found:
+            if path in self._cache:
+                cache[path] = self._cache[path]
+            elif contents[path] is not None:
+                cache[path] = _registered(node, path, *contents[path])
+        self._cache = cache
+        return [registered for registered in cache.values() if registered is not None]
+
+    def _forget_changed(self) -> None:
+        while self._changed:
+            path = self._changed.popleft()
+            if path is None:
+                self._cache.clear()
+                self._ownership.forget()
+            else:
+                self._cache.pop(path, None)
+
+    def _children(self, path: str) -> list[str]:
+        try:
+            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+        except NoNodeError:
+            self._wait(self._client.ensure_path_async(path))
+            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+
+    def _wait_there(self, result: Any) -> Any:
+        """The result of reading something that may have gone meanwhile: None."""
+        try:
+            return self._wait(result)
+        except NoNodeError:
+            return None
+
+    def _create(self, registration: Registration) -> None:
+        path = self._settings.message_path
+        if registration.comet:
+            self._own(self._settings.comet_path)
+            path = f"{self._settings.comet_path}/{registration.info.node}"
+            self._wait(self._client.ensure_path_async(path))
+        self._own(path)
+        self._wait(self._client.create_async(f"{path}/", _data(registration), ephemeral=True, sequence=True))
+
+    def _own(self, path: str) -> None:
+        """Have what was there before there was a user: who may write into a znode may delete its children."""
+        if self._ownership.acl is not None:
+            self._wait(self._client.set_acls_async(path, self._ownership.acl))
+
+    def _find(self, registrations: list[Registered], registration: Registration, owner: int) -> Registered | None:
+        mine = [
+            registered
+            for registered in registrations
+            if registered.owner == owner and registered.info.id == registration.info.id
+        ]
+        return max(mine, key=lambda registered: registered.made, default=None)
+
+    def _check_again(self, registrations: list[Registered], registration: Registration, mine: Registered) -> None:
+        """Of two that start at once with different stores, the later one gives way."""
+        try:
+            check_stores([registered for registered in registrations if registered.made < mine.made], registration)
+        except StartError:
+            self._delete(mine.path)
+            raise
+
+    def _without_ghosts(self, registrations: list[Registered], mine: Registered) -> list[Registered]:
+        """Delete what an earlier life of this process left behind: older entries with its address."""
+        ghosts = [
+            registered
+            for registered in registrations
+            if registered.info.id == mine.info.id and registered.made < mine.made
+        ]
+        for ghost in ghosts:
+            log.info("older registration {path} of {id} removed", path=ghost.path, id=mine.info.id)
+            self._delete(ghost.path)
+        return [registered for registered in registrations if registered not in ghosts]
+
+    def _delete(self, path: str) -> None:
+        self._wait_there(self._client.delete_async(path))
+
+
+def _data(registration: Registration) -> bytes:
+    return znodes.comet_data(registration.info) if registration.comet else znodes.message_data(registration.info)
+
+
+def _registered(node: str, path: str, data: bytes, stat: Any) -> Registered | None:
+    name = path.rpartition("/")[2]
+    try:
+        info = znodes.read_comet(node, name, data) if node else znodes.read_message(name, data)
+    except ValueError as wrong:
+        log.warn("{path} is skipped: {reason}", path=path, reason=wrong)
+        return None
+    return Registered(path, bool(node), info, stat.ephemeralOwner, stat.czxid)

@@ -1,0 +1,184 @@
+"""Who is alive, as each process sees it: an immutable view, swapped whole (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.errors import StartError
+from gopush.hashing import HashRing
+from gopush.model import NodeInfo
+
+REMEMBERED_KEYS = 65536
+
+Watcher = Callable[["View"], None]
+LeadsHere = Callable[[], "Deferred[bool | None]"]
+
+
+class View:
+    """The live comets and message nodes at one moment, and the rings that follow from them.
+
+    A ring that prepare() did not give is made when it is asked for.
+    """
+
+    __slots__ = ("_active", "_owners", "_ring", "_shards", "comets", "messages")
+
+    def __init__(self, comets: Iterable[NodeInfo] = (), messages: Iterable[NodeInfo] = ()) -> None:
+        self.comets = tuple(sorted(comets, key=lambda info: (info.node, info.sequence)))
+        self.messages = tuple(sorted(messages, key=lambda info: info.sequence))
+        self._owners: dict[str, NodeInfo | None] = {}  # of keys that were asked for: a look is cheaper than a SHA-1
+        self._active: dict[str, NodeInfo] = {}
+        for info in self.comets:
+            if not info.draining:
+                self._active.setdefault(info.node, info)
+        self._ring: HashRing | None = None
+        self._shards: HashRing | None = None
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """The nodes on the ring of the comets, and their weights."""
+        return {name: info.weight for name, info in self._active.items()}
+
+    @property
+    def stores(self) -> tuple[tuple[str, int], ...]:
+        """The Redis servers behind the message nodes, and their weights: all nodes have the same."""
+        return next((info.stores for info in self.messages), ())
+
+    def prepare(self, ring: HashRing, shards: HashRing, before: View) -> None:
+        """Take the rings of the comets and of the stores, and what an earlier view knows, as far as it still holds."""
+        self._ring, self._shards = ring, shards
+        if before._ring is ring and before._active == self._active:
+            self._owners = before._owners
+
+    @property
+    def ring(self) -> HashRing:
+        """The ring over the comets' nodes."""
+        if self._ring is None:
+            self._ring = HashRing(self.weights)
+        return self._ring
+
+    @property
+    def shards(self) -> HashRing:
+        """The ring over the stores."""
+        if self._shards is None:
+            self._shards = HashRing(dict(self.stores))
+        return self._shards
+
+    def owner(self, key: str) -> NodeInfo | None:
+        """The active comet that holds the key's subscribers."""
+        try:
+            return self._owners[key]
+        except KeyError:
+            if len(self._owners) >= REMEMBERED_KEYS:
+                self._owners.clear()
+            node = self.ring.node_of(key)
+            owner = self._owners[key] = None if node is None else self._active[node]
+            return owner
+
+    @property
+    def active(self) -> tuple[NodeInfo, ...]:
+        """The comets that are on the ring."""
+        return tuple(self._active.values())
+
+    def knows(self, id: str) -> bool:
+        """Whether the process of this id is registered."""
+        return any(info.id == id for info in (*self.comets, *self.messages))
+
+    def changes(self, before: View) -> str:
+        """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070"."""
+        old = {info.id: info for info in (*before.comets, *before.messages)}
+        new = {info.id: info for info in (*self.comets, *self.messages)}
+        came = [f"+{name}" for name in new if name not in old]
+        changed = [f"~{name}" for name, info in new.items() if old.get(name, info) != info]
+        return " ".join([*came, *changed, *(f"-{name}" for name in old if name not in new)])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
+
+    def __hash__(self) -> int:
+        return hash((self.comets, self.messages))
+
+
+class Coordination(Protocol):
+    """Keeps the view, and this process in everybody's view."""
+
+    view: View
+    connected: bool
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise a comet process; `sequence` is given by the coordinator. Fires once it is registered."""
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise a message node, as register_comet."""
+
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """Advertise this process, which registered before, in another way: with another weight, or draining.
+
+        Fires once the others can see it, or after a few seconds.
+        """
+
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """What to do where another process advertises the address of this one.
+
+        `leads_here` tells whether that leads to this process (None: to nobody for now): the registration of who is dead
+        is deleted then. `refused` is told why this process, which lives where another one is, must stop.
+        """
+
+    def start(self) -> None:
+        """Begin to look for the coordinator, and never give up."""
+
+    def stop(self) -> Deferred[None]:
+        """Leave everybody's view, and let go of the coordinator."""
+
+
+class StaticCoordination:
+    """The coordination of a cluster that never changes but by its own members: those of the embedded mode."""
+
+    connected = True
+
+    def __init__(self, view: View | None = None) -> None:
+        self.view = view or View()
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: Watcher) -> None:
+        """See Coordination."""
+        self._watchers.append(watcher)
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        self.adopt(View((*self.view.comets, info), self.view.messages))
+        return succeed(None)
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        self.adopt(View(self.view.comets, (*self.view.messages, info)))
+        return succeed(None)
+
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        comets, messages = (
+            [info if one.id == info.id else one for one in infos] for infos in (self.view.comets, self.view.messages)
+        )
+        self.adopt(View(comets, messages))
+        return succeed(None)
+
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """See Coordination."""
+
+    def adopt(self, view: View) -> None:
+        """Swap the view and tell the watchers."""
+        self.view = view
+        for watcher in self._watchers:
+            watcher(view)
+
+    def start(self) -> None:
+        """See Coordination."""
+
+    def stop(self) -> Deferred[None]:
+        """See Coordination."""
+        return succeed(None)

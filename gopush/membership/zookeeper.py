@@ -1,0 +1,320 @@
+"""Coordination through ZooKeeper (protocol.md, section 7).
+
+kazoo lives in threads of its own (zksession.py): its callbacks only hand over to the reactor, and all that calls into
+it runs in one worker. Everything is repaired by one act, refresh: read all znodes, register where this process is
+missing, adopt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.errors import StartError
+from gopush.membership.debounce import ViewDebouncer
+from gopush.membership.rings import Rings
+from gopush.membership.session import Session
+from gopush.membership.view import LeadsHere, View, Watcher
+from gopush.membership.worker import Worker
+from gopush.membership.znodes import Registration, Seen
+from gopush.model import NodeInfo
+from gopush.net.clock import within
+from gopush.net.exposure import refuse_open_zookeeper
+from gopush.rpc.settings import ZooKeeperSettings
+
+CHECK_SECONDS = 1.0
+PATIENCE_SECONDS = 3.0
+"""How long the start may go without ZooKeeper before that is said, and how long leaving may take."""
+
+FULL_SECONDS = 60.0
+"""How often all is read anew: what was not told, for whatever reason, is found then."""
+
+STANDBY_SECONDS = 5.0
+"""A standby that lost its session lets the active process of its node register first, so that the roles stay."""
+
+log = Logger()
+
+
+def coordinate(reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> ZooKeeperCoordination:
+    """The coordination of a process. Raises StartError where strangers could register, and SettingsError."""
+    refuse_open_zookeeper(settings.hosts, bool(settings.user) or settings.trusted)
+    return ZooKeeperCoordination(reactor, settings, rings)
+
+
+class ZooKeeperCoordination:
+    """Coordination, as coordination.py describes it; goes on with the last view while ZooKeeper is away."""
+
+    def __init__(self, reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> None:
+        """`rings`: whether this process asks for the owners of keys, or for their stores."""
+        self.view = View()
+        self.connected = False
+        self._reactor = reactor
+        self._settings = settings
+        self._name = "ZooKeeper at " + ",".join(settings.hosts)
+        self._debouncer = ViewDebouncer(settings.settle)
+        self._rings = Rings() if rings else None
+        self._watchers: list[Watcher] = []
+        self._registration: Registration | None = None
+        self._registered: list[Deferred[None]] = []
+        self._leads_here: LeadsHere | None = None
+        self._refused: Callable[[StartError], object] = lambda _: None
+        self._asking: Deferred[Any] | None = None
+        self._proven = False
+        self._proof_missed = False
+        self._read_all_at = 0.0
+        self._worker = Worker(reactor, "zookeeper")
+        self._session = Session(
+            settings,
+            lambda up: reactor.callFromThread(self._state_changed, up),
+            lambda _: reactor.callFromThread(self._refresh),
+        )
+        self._check = LoopingCall(self._look_after)
+        self._check.clock = reactor
+        self._settling: Any = None
+        self._computing: Any = None
+        self._running = False
+        self._up = False
+        self._refreshing = False
+        self._stale = False
+        self._alone_since = 0.0
+        self._up_since = 0.0
+        self._said = False
+
+    def watch(self, watcher: Watcher) -> None:
+        """See Coordination."""
+        self._watchers.append(watcher)
+
+    def register_comet(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination."""
+        return self._register(Registration(True, info, True))
+
+    def register_message(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination. Fails with StartError where a live message node has other stores."""
+        return self._register(Registration(False, info, True))
+
+    def start(self) -> None:
+        """See Coordination."""
+        self._running = True
+        self._alone_since = self._reactor.seconds()
+        self._worker.start()
+        self._run(self._session.open)
+        self._check.start(CHECK_SECONDS, now=False)
+
+    def announce(self, info: NodeInfo) -> Deferred[None]:
+        """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away."""
+        if self._registration is None:
+            return succeed(None)
+        self._registration = self._registration._replace(info=info)
+        if self._registration.new or not self.connected:
+            return succeed(None)
+        announced: Deferred[None] = Deferred()
+        self._registered.append(announced)
+        self._refresh()
+        return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
+
+    def stop(self) -> Deferred[None]:
+        """See Coordination. What is registered goes with the session. Fires soon even if ZooKeeper does not answer."""
+        if not self._running:
+            return succeed(None)
+        self._running = self.connected = False
+        self._check.stop()
+        self._settle_at(None)
+        if self._computing is not None:
+            self._computing.cancel()
+        stopped = self._bounded(self._session.close)
+        self._worker.stop()
+        return stopped
+
+    def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
+        """See Coordination."""
+        self._leads_here, self._refused = leads_here, refused
+
+    def _register(self, registration: Registration) -> Deferred[None]:
+        registered: Deferred[None] = Deferred()
+        self._registered.append(registered)
+        self._registration = registration
+        self._refresh()
+        return registered
+
+    def _state_changed(self, up: bool) -> None:
+        if not self._running:
+            return
+        self._up = up
+        if up:
+            self._up_since = self._reactor.seconds()
+            self._refresh()
+        elif self.connected:
+            self.connected = False
+            self._alone_since = self._reactor.seconds()
+            self._said = True
+            log.warn("{name} lost; going on with the last view", name=self._name)
+
+    def _refresh(self) -> None:
+        self._stale = True
+        if self._refreshing or not self._up or not self._running:
+            return
+        self._stale, self._refreshing = False, True
+        proven = self._proven or self._leads_here is None
+        seen = self._worker.run(self._session.refresh, self._registration, self._may_register(), proven)
+        seen.addCallbacks(
+            self._seen, self._not_seen, callbackArgs=(self._registration,), errbackArgs=(self._registration,)
+        )
+        seen.addErrback(lambda failure: log.failure("a view could not be adopted", failure))
+
+    def _may_register(self) -> bool:
+        if self._registration is None or self._registration.new or not self._registration.comet:
+            return True
+        node, me = self._registration.info.node, self._registration.info.id
+        is_standby = any(info.node == node and info.id != me for info in self.view.active)
+        return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
+
+    def _seen(self, seen: Seen, registration: Registration | None) -> None:
+        self._refreshing = False
+        again = self._stale
+        if self._up and self._running:
+            self._connected()
+            if seen.mine is not None and registration is not None and registration is self._registration:
+                self._registration = registration._replace(new=False)
+                self._debouncer.mine = seen.mine.info
+                self._answer(lambda registered: registered.callback(None))
+            comets = [registered.info for registered in seen.registrations if registered.comet]
+            view = View(comets, [registered.info for registered in seen.registrations if not registered.comet])
+            self._stale = self._debouncer.lacks_me(view)
+            self._adopt(self._debouncer.offer(view, self._reactor.seconds()))
+            self._contest(seen.contested)
+        if again:
+            self._refresh()
+
+    def _contest(self, contested: bool) -> None:
+        """Where others advertise our address, ask whether it leads to us, before anything is done about them."""
+        if not contested:
+            self._proven = self._proof_missed = False
+        elif self._leads_here is not None and not self._proven and self._asking is None:
+            self._asking = self._leads_here()
+            self._asking.addErrback(lambda _: None).addCallback(self._answered)
+
+    def _answered(self, leads_here: bool | None) -> None:
+        self._asking = None
+        if not self._running or self._registration is None:
+            return
+        if leads_here is False:
+            self._stop_for(self._registration)
+        elif leads_here:
+            self._proven = True
+            self._refresh()
+        else:
+            self._stale = True
+            if not self._proof_missed:
+                self._proof_missed = True
+                log.warn(
+                    "[base] rpc.advertise: {id} is registered by another process, or by a dead one, and nobody there "
+                    "says who it is; waiting",
+                    id=self._registration.info.id,
+                )
+
+    def _stop_for(self, registration: Registration) -> None:
+        """The address is another's: this process must not be called there."""
+        wrong = StartError(
+            f"[base] rpc.advertise: {registration.info.id} leads to another process, which advertises it, too: "
+            "each needs its own address"
+        )
+        self._registration = None
+        self._answer(lambda registered: registered.errback(wrong))
+        if not registration.new:
+            self._refused(wrong)
+
+    def _not_seen(self, failure: Failure, registration: Registration | None) -> None:
+        self._refreshing = False
+        self._stale = True
+        if isinstance(failure.value, StartError) and registration is self._registration:
+            self._registration = None
+            self._answer(lambda registered: registered.errback(failure))
+        else:
+            log.debug("{name}: {reason!r}", name=self._name, reason=failure.value)
+
+    def _answer(self, fire: Callable[[Deferred[None]], None]) -> None:
+        waiting, self._registered = self._registered, []
+        for registered in waiting:
+            fire(registered)
+
+    def _connected(self) -> None:
+        if not self.connected:
+            self.connected = True
+            self._said = False
+            if self.view != View():
+                self._debouncer.distrust(self._reactor.seconds() + self._settings.session_timeout)
+            log.info("{name} connected", name=self._name)
+
+    def _adopt(self, view: View | None) -> None:
+        self._settle_at(self._debouncer.due)
+        if view is not None:
+            self._use(view if self._rings is None else self._rings.offer(view))
+            self._compute_rings()
+
+    def _compute_rings(self) -> None:
+        """Have the rings computed, a slice in each turn of the reactor."""
+        if self._rings is not None and self._rings.busy and self._computing is None and self._running:
+            self._computing = self._reactor.callLater(0, self._compute_slice, self._rings)
+
+    def _compute_slice(self, rings: Rings) -> None:
+        self._computing = None
+        self._use(rings.step())
+        self._compute_rings()
+
+    def _use(self, view: View | None) -> None:
+        if view is None:
+            return
+        before, self.view = self.view, view
+        log.info(
+            "view: {comets} comets, {messages} message nodes ({changes})",
+            comets=len(view.comets),
+            messages=len(view.messages),
+            changes=view.changes(before),
+        )
+        for watcher in self._watchers:
+            try:
+                watcher(view)
+            except Exception:
+                log.failure("a part of this process could not take the view")
+
+    def _settle_at(self, due: float | None) -> None:
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        if due is not None:
+            self._settling = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._settled)
+
+    def _settled(self) -> None:
+        self._adopt(self._debouncer.tick(self._reactor.seconds()))
+
+    def _look_after(self) -> None:
+        """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""
+        if self._reactor.seconds() >= self._read_all_at:
+            self._read_all_at = self._reactor.seconds() + FULL_SECONDS
+            self._session.forget()
+            self._stale = True
+        if self._stale:
+            self._refresh()
+        if self.connected:
+            return
+        alone = self._reactor.seconds() - self._alone_since
+        if alone > PATIENCE_SECONDS and not self._said:
+            self._said = True
+            reason = f" ({self._session.wrong})" if self._session.wrong else ""
+            log.warn("{name} cannot be reached{reason}; trying on", name=self._name, reason=reason)
+        if alone > self._settings.session_timeout:
+            self._session.accept_earlier_state()
+
+    def _run(self, job: Callable[[], None]) -> Deferred[None]:
+        done = self._worker.run(job)
+        return done.addErrback(lambda failure: log.debug("{name}: {reason!r}", name=self._name, reason=failure.value))
+
+    def _bounded(self, job: Callable[[], None]) -> Deferred[None]:
+        return within(PATIENCE_SECONDS, self._run(job), self._reactor).addErrback(self._left_behind)
+
+    def _left_behind(self, failure: Failure) -> None:
+        log.warn("{name} does not answer; it will notice that this process has left", name=self._name)

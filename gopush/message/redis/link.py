@@ -1,0 +1,331 @@
+"""A way to a Redis server that is kept open, comes back by itself, and runs scripts there."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from typing import Any, NamedTuple, cast
+
+import msgpack
+from twisted.internet.defer import Deferred, ensureDeferred, fail
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
+from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from txredisapi import ConnectionError as LostConnectionError
+from txredisapi import RedisError, ResponseError
+from zope.interface import implementer
+
+from gopush.errors import UnavailableError
+from gopush.message.redis.connection import Connection, UnfitError, prepare
+from gopush.message.redis.sentinel import MasterEndpoint
+from gopush.message.redis.sources import Source
+from gopush.net.eager import EagerReactor
+from gopush.net.reconnect import QuietClientService
+from gopush.net.tls import ClientTls, reached
+
+RETRY_SECONDS = 0.5
+"""How long a server that was lost again at once, or refused, is left alone before the next attempt."""
+
+WATCH_SECONDS = 1.0
+"""How often the sentinels are asked whether the master has moved: one that is cut off from them would not tell."""
+
+IDLE_SECONDS = 0.5
+"""A connection that was idle for so long is asked for the time: neither Redis (`timeout`) nor a firewall forgets it,
+and one that was forgotten is noticed."""
+
+MOST_TRIES = 3
+"""How often a call is sent that is lost on its way, or meets a server that has become a replica."""
+
+_PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
+
+
+class RefusedError(UnavailableError):
+    """The server itself refused; whichever way leads to it."""
+
+
+class UnreplicatedError(RefusedError):
+    """It is stored, but too few replicas said in time that they have it."""
+
+
+class Script:
+    """A file of lua/ behind the prelude that all of them share."""
+
+    def __init__(self, name: str) -> None:
+        folder = files("gopush.message.redis").joinpath("lua")
+        self.name = name.removesuffix(".lua")
+        self.text = b"\n".join(folder.joinpath(part).read_bytes() for part in ("prelude.lua", name))
+        self.sha = hashlib.sha1(self.text).hexdigest()
+
+
+class Watcher(NamedTuple):
+    """Who hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
+    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness.
+    """
+
+    trouble: Callable[[str | None], None]
+    skew: Callable[[float], None] = lambda _: None
+
+
+class Link(Factory):
+    """One connection to `source`, made again at once when it is lost, and tried again for ever.
+
+    A call waits for the one attempt that follows a loss; without a connection it fails at once. `scripts` are loaded
+    before anything else is asked.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        source: Source,
+        timeout: float,
+        scripts: Iterable[Script],
+        watcher: Watcher,
+        tls: ClientTls | None = None,
+        sentinel_password: str = "",
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._timeout = timeout
+        self._scripts = tuple(scripts)
+        self._watcher = watcher
+        self._trouble: str | None = None
+        self._ready: Connection | None = None
+        self._ready_since = 0.0
+        self._at_once = False
+        self._hoping = False  # the first attempt after a loss is under way
+        self._waiting: list[Deferred[None]] = []
+        self._decided: Deferred[str | None] | None = None
+        endpoint = _endpoint(EagerReactor(reactor), source, timeout, tls, sentinel_password)
+        # Older LoopingCalls do not run coroutines.
+        self._pinging = LoopingCall(lambda: Deferred.fromCoroutine(self._ping_idle()))
+        self._pinging.clock = cast(Any, reactor)
+        self._watching: LoopingCall | None = None
+        if isinstance(endpoint, MasterEndpoint):
+            self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
+            self._watching.clock = cast(Any, reactor)
+        factory: Any = self
+        attempts: Any = _Attempts(endpoint, self)
+        self._service = QuietClientService(attempts, factory, self._pause, reactor)
+
+    def start(self) -> Deferred[str | None]:
+        """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""
+        decided = self._decided = Deferred()
+        self._service.startService()
+        self._pinging.start(IDLE_SECONDS, now=False)
+        if self._watching is not None:
+            self._watching.start(WATCH_SECONDS, now=False)
+        return decided
+
+    def stop(self) -> Deferred[Any]:
+        """Close the connection; whatever still waits for an answer fails."""
+        for looping in (self._pinging, self._watching):
+            if looping is not None and looping.running:
+                looping.stop()
+        self._hopeless("stopped")
+        return self._service.stopService()
+
+    def run(self, script: Script, arguments: list[Any], replicas: int = 0, again: bool = True) -> Deferred[bytes]:
+        """Run a script, and wait until so many replicas have what it wrote. Fails with UnavailableError.
+
+        `again`: it does no harm twice, so that it is sent again where the connection is lost before the answer.
+        """
+        if self._ready is None and not self._hoping:
+            return self._not_ready()
+        packed = msgpack.packb(arguments, use_bin_type=False)
+        return ensureDeferred(self._run(script, packed, replicas, MOST_TRIES if again else 1)).addErrback(self._failed)
+
+    def ping(self) -> Deferred[None]:
+        """A round trip. Fails with UnavailableError."""
+        if self._ready is None:
+            return self._not_ready()
+        pong: Deferred[Any] = self._ready.ping()
+        return pong.addCallbacks(lambda _: None, self._failed)
+
+    def _not_ready(self) -> Deferred[Any]:
+        return fail(UnavailableError(self._trouble or "not connected yet"))
+
+    async def _run(self, script: Script, packed: bytes, replicas: int, tries: int) -> bytes:
+        while True:
+            tries -= 1
+            connection = self._ready or await self._soon()
+            try:
+                return await self._evaluate(connection, script, packed, replicas)
+            except LostConnectionError:
+                if not tries or connection is self._ready:
+                    raise
+            except ResponseError as refused:
+                # It certainly stored nothing. Its address may lead to another server by now.
+                if str(refused).startswith("READONLY"):
+                    self._leave(connection)
+                    if tries:
+                        continue
+                raise
+
+    async def _soon(self) -> Connection:
+        if self._hoping:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+        if self._ready is None:
+            raise UnavailableError(self._trouble or "not connected yet")
+        return self._ready
+
+    async def _evaluate(self, connection: Connection, script: Script, packed: bytes, replicas: int) -> bytes:
+        try:
+            return await self._send(connection, ("EVALSHA", script.sha, 0, packed), replicas)
+        except ResponseError as refused:
+            if not str(refused).startswith("NOSCRIPT"):
+                raise
+        return await self._send(connection, ("EVAL", script.text, 0, packed), replicas)
+
+    async def _send(self, connection: Connection, command: tuple[Any, ...], replicas: int) -> bytes:
+        answering: Deferred[bytes] = connection.execute_command(*command)
+        if not replicas:
+            return await answering
+        # WAIT is about what this connection wrote last, so it goes right behind. It gets half of the time that an
+        # answer may take, so that missing replicas are not taken for a missing server.
+        waiting: Deferred[int] = connection.execute_command("WAIT", replicas, int(self._timeout * 500))
+        waiting.addErrback(lambda failure: failure.value)
+        answer = await answering
+        reached = await waiting
+        if isinstance(reached, Exception):
+            raise reached
+        if reached < replicas:
+            raise UnreplicatedError(f"no more than {reached} of {replicas} replicas had it in time")
+        return answer
+
+    def _failed(self, failure: Failure) -> Any:
+        error = failure.value
+        if not isinstance(error, RedisError):
+            return failure
+        if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
+            raise RefusedError(str(error)) from None
+        raise UnavailableError(self._trouble or str(error)) from None
+
+    async def _ping_idle(self) -> None:
+        connection = self._ready
+        if connection is None or connection.idle < IDLE_SECONDS * 0.9:
+            return
+        began = time.time()
+        try:
+            seconds, micros = await connection.execute_command("TIME")
+        except RedisError:
+            return
+        ended = time.time()
+        if ended - began < IDLE_SECONDS:
+            self._watcher.skew(int(seconds) + int(micros) / 1e6 - (began + ended) / 2)
+
+    async def _watch(self, endpoint: MasterEndpoint) -> None:
+        connection = self._ready
+        if connection is not None and await endpoint.moved():
+            self._leave(connection, "the sentinels name another master")
+
+    def _leave(self, connection: Connection, reason: str | None = None) -> None:
+        """Let go of a server that is no master any more; the next attempt asks where the master is."""
+        if connection is self._ready:
+            if reason is not None:
+                self._say(reason)
+            connection.transport.abortConnection()
+
+    def _pause(self, _: int) -> float:
+        at_once, self._at_once = self._at_once, False
+        return 0.0 if at_once else RETRY_SECONDS
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        connection = Connection(self._reactor, self._timeout, self)
+        connection.factory = self
+        return connection
+
+    def made(self, connection: Connection) -> None:
+        """See Owner. It is of use once the server has agreed to all that we need."""
+        if not self._source.path:
+            connection.transport.setTcpNoDelay(True)
+            connection.transport.setTcpKeepAlive(True)
+        ensureDeferred(self._prepare(connection)).addErrback(self._refused, connection)
+
+    async def _prepare(self, connection: Connection) -> None:
+        source = self._source
+        texts = [script.text for script in self._scripts]
+        await prepare(connection, source.password, texts, master=bool(source.sentinels))
+        self._ready = connection
+        self._ready_since = self._reactor.seconds()
+        self._hoping = False
+        self._say(None)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _refused(self, failure: Failure, connection: Connection) -> None:
+        error = failure.value
+        if isinstance(error, LostConnectionError):
+            self._hopeless(self._trouble or "the connection was lost")
+            return
+        refused = isinstance(error, (ResponseError, UnfitError)) and not str(error).startswith(_PASSING)
+        self._hopeless(str(error), refused=refused)
+        connection.transport.loseConnection()
+
+    def unreachable(self, failure: Failure) -> None:
+        """An attempt to connect has failed."""
+        reached_before = self._ready_since > 0
+        reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
+        self._hopeless(self._trouble or ("the connection was lost" if reached_before else reason))
+
+    def silent(self, connection: Connection) -> None:
+        """See Owner."""
+        self._say(f"no answer within {self._timeout:g} s")
+
+    def lost(self, connection: Connection) -> None:
+        """See Owner."""
+        if self._ready is connection:
+            self._ready = None
+            self._at_once = self._reactor.seconds() - self._ready_since > RETRY_SECONDS
+            self._hoping = bool(self._service.running)
+
+    def _hopeless(self, reason: str, refused: bool = False) -> None:
+        """Nobody waits for the connection any more."""
+        self._hoping = False
+        self._say(reason, refused)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(UnavailableError(reason))
+
+    def _say(self, trouble: str | None, refused: bool = False) -> None:
+        if trouble != "stopped":
+            self._trouble = trouble
+            self._watcher.trouble(trouble)
+        if self._decided is not None:
+            decided, self._decided = self._decided, None
+            decided.callback(trouble if refused else None)
+
+
+@implementer(IStreamClientEndpoint)
+class _Attempts:
+    """An endpoint whose failures the link hears of."""
+
+    def __init__(self, endpoint: Any, link: Link) -> None:
+        self._endpoint = endpoint
+        self._link = link
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._link.unreachable(failure)
+        return failure
+
+
+def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None, sentinel_password: str) -> Any:
+    if source.sentinels:
+        return MasterEndpoint(reactor, source, timeout, tls, sentinel_password)
+    if source.path:
+        return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
+    return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)

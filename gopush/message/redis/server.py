@@ -1,0 +1,275 @@
+"""One Redis server behind the store: what it is asked, packed for the scripts in lua/, and how well it is."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, cast
+from uuid import uuid4
+
+import msgpack
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.errors import RET_OK, StartError, UnavailableError
+from gopush.message.counters import StoreNumbers, unwrap
+from gopush.message.group_commit import Gatherer
+from gopush.message.redis.link import Link, RefusedError, Script, UnreplicatedError, Watcher
+from gopush.message.redis.replication import Replication
+from gopush.message.redis.sources import Source
+from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
+from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.message.troubles import Troubles
+from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.net.tls import ClientTls
+
+SKEW_SECONDS = 1.0
+"""By how much the clocks of this process and of a server may differ before that is said."""
+
+IDENTITY_SECONDS = 10 * 86400
+"""How long a store that nobody touches keeps its id."""
+
+_HEAD = struct.Struct(">dd")
+_MESSAGE = struct.Struct(">dd")
+_CLOCK = struct.Struct(">d")
+
+_APPEND, _READ, _HEADS, _DELETE, _TOKENS, _TOUCH = (
+    Script(f"{name}.lua") for name in ("append", "read", "heads", "delete", "tokens", "touch")
+)
+
+
+class RedisServer:
+    """One Redis server with the keys that the ring gives it: a connection for what writes, another one for reads.
+
+    `identity`: the id of the data there; empty while it is not known.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, source: Source, settings: RedisSettings, store: StoreSettings) -> None:
+        self.name = source.name
+        self.identity = ""
+        self.numbers = StoreNumbers()
+        self._reactor = reactor
+        self._settings = settings
+        self._prefix = settings.prefix
+        self._store = store
+        self._troubles = Troubles(f"Redis {source.name}", reactor)
+        self._replication = Replication(lambda: self._touch().addCallback(lambda _: None))
+        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
+
+        def link(part: str, scripts: Sequence[Script]) -> Link:
+            watcher = Watcher(lambda said: self._tell(part, said), self._tell_skew)
+            return Link(reactor, source, settings.timeout, scripts, watcher, tls, settings.sentinel_password)
+
+        self._writes = link("writes", (_APPEND, _DELETE, _TOKENS, _TOUCH))
+        self._reads = link("reads", (_READ, _HEADS, _TOKENS))
+        self._gatherer = Gatherer(self._append)
+
+    @property
+    def _head_life(self) -> int:
+        return max(1, math.ceil(self._store.head_life))
+
+    def start(self) -> Deferred[None]:
+        """Connect, or begin to try. Fails with StartError where the server is there and will not do."""
+        return gatherResults([self._writes.start(), self._reads.start()]).addCallback(self._check)
+
+    def _check(self, refusals: list[str | None]) -> Deferred[None]:
+        for refusal in filter(None, refusals):
+            raise StartError(f"Redis {self.name}: {refusal}")
+        return self.touch()
+
+    async def stop(self) -> None:
+        """Answer what was called, and disconnect."""
+        await self._gatherer.drained()
+        await gatherResults([self._writes.stop(), self._reads.stop()])
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService; never fails: the answer is UNAVAILABLE where another message node may reach it."""
+        return self._gatherer.append(appends)
+
+    def _append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        arguments: list[Any] = [self._prefix, self._store.store, self._head_life]
+        named = True
+        for (key, body, expire, id, dedupe, deadline), floor in appends:
+            arguments += (key, id, floor, deadline, expire, dedupe, body)
+            named = named and id != ""
+        wait = self._settings.wait
+        return self._write(_APPEND, arguments, again=named).addCallbacks(
+            self._appended, self._refused, callbackArgs=(wait,), errbackArgs=(len(appends),)
+        )
+
+    def _write(self, script: Script, arguments: list[Any], again: bool = True) -> Deferred[bytes]:
+        made = self._writes.run(script, arguments, self._settings.wait, again)
+        return self.numbers.timed(script.name, made, self._reactor)
+
+    def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
+        return self.numbers.timed(script.name, self._reads.run(script, arguments), self._reactor)
+
+    def _appended(self, answer: bytes, wait: int) -> list[Appended]:
+        values = iter(msgpack.unpackb(answer))
+        now = next(values)
+        self.numbers.counters.trimmed += next(values)
+        self.numbers.counters.expired += next(values)
+        answers = list(map(Appended, values, values, values, values))
+        if wait:
+            self._replication.saw("writes", now)
+            self._replication.reached(now, len(answers))
+        if self._troubles:
+            self._troubles.end("replicas")
+            if any(answer.ret == RET_OK and not answer.repeat for answer in answers):  # a repeat needs no memory
+                self._troubles.end("appends", calm=True)
+        return answers
+
+    def _refused(self, failure: Failure, count: int) -> list[Appended]:
+        if not isinstance(failure.value, UnavailableError):
+            self._log.failure("Redis {name}: appending", failure, name=self.name)
+        self._tell_refusal(failure)
+        return [UNAVAILABLE if failure.check(UnavailableError) and not failure.check(RefusedError) else REFUSED] * count  # type: ignore[no-untyped-call]
+
+    def _tell_refusal(self, failure: Failure) -> None:
+        if "writes" not in self._troubles:
+            part = "replicas" if isinstance(failure.value, UnreplicatedError) else "appends"
+            self._troubles.begin(part, failure.getErrorMessage())
+
+    def _tell(self, part: str, trouble: str | None) -> None:
+        self._replication.forget()
+        if trouble is None:
+            self._troubles.end(part)
+        else:
+            self._troubles.begin(part, trouble)
+
+    def _tell_skew(self, skew: float) -> None:
+        self.numbers.skew = skew
+        if abs(skew) < SKEW_SECONDS / 2:
+            self._troubles.end("clock")
+        elif abs(skew) > SKEW_SECONDS and "clock" not in self._troubles:
+            way = "ahead of" if skew > 0 else "behind"
+            said = f"its clock is {abs(skew):.1f} s {way} this process's (run NTP: pushes have a deadline)"
+            self._troubles.begin("clock", said)
+
+    def touch(self) -> Deferred[None]:
+        """Look whether writes work, and whether the data are still the same. Never fails."""
+        return self._touch().addCallbacks(lambda _: None, lambda _: None)
+
+    def _touch(self) -> Deferred[None]:
+        arguments = [self._prefix, uuid4().hex, IDENTITY_SECONDS]
+        return self._write(_TOUCH, arguments).addCallbacks(self._touched, self._not_touched)
+
+    def _touched(self, answer: bytes) -> None:
+        identity, now = msgpack.unpackb(answer)
+        self._replication.saw("writes", now)
+        if self._settings.wait:
+            self._replication.reached(now)
+        self._troubles.end("replicas")
+        self._troubles.end("appends", calm=True)
+        if self.identity and identity != self.identity:
+            self._log.warn("Redis {name}: what it held is gone; it begins anew", name=self.name)
+        self.identity = identity
+
+    def _not_touched(self, failure: Failure) -> Failure:
+        if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+            self._tell_refusal(failure)
+        return failure
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        return Deferred.fromCoroutine(self._read(reads))
+
+    async def _on_replicas(self, heads: Sequence[Head]) -> None:
+        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
+        if self._settings.wait and any(self._replication.lacks(head.last) for head in heads):
+            await self._replication.confirm()
+
+    async def _read(self, reads: Sequence[Read]) -> list[Page]:
+        """In several calls where one answer would be too big, or where much has expired."""
+        room = min((read.room for read in reads if read.room), default=ANSWER_BYTES)
+        pages: list[Page | None] = [None] * len(reads)
+        left = dict(enumerate(reads))
+        while left:
+            answers = await self._read_some(list(left.values()), room)
+            for index, (page, passed) in zip(list(left), answers, strict=True):
+                read = left[index]
+                if page.more and not page.messages and (passed or not read.room):
+                    left[index] = read._replace(after=passed or read.after)
+                else:
+                    del left[index]
+                    pages[index] = page
+        found = cast(list[Page], pages)
+        await self._on_replicas([page.head for page in found])
+        return found
+
+    async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page, int]]:
+        most_bytes = PAGE_BYTES if all(read.room for read in reads) else page_bytes(len(reads))
+        arguments: list[Any] = [self._prefix, room, most_bytes]
+        for key, after, limit, _ in reads:
+            # Lua compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
+            arguments += (key, after & ~(MID_STEP - 1), limit)
+        values = iter(msgpack.unpackb(await self._ask(_READ, arguments), raw=True))
+        self._replication.saw("reads", next(values))
+        return [
+            (Page(list(map(_message, members)), _head(head), more), passed)
+            for head, more, passed, members in zip(values, values, values, values, strict=True)
+        ]
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        return Deferred.fromCoroutine(self._heads(keys))
+
+    async def _heads(self, keys: Sequence[str]) -> list[Head]:
+        answer = await self._ask(_HEADS, [self._prefix, *keys])
+        self._replication.saw("reads", *_CLOCK.unpack_from(answer))
+        heads = [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer[_CLOCK.size :])]
+        await self._on_replicas(heads)
+        return heads
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        arguments = [self._prefix, self._head_life, key]
+        return self._write(_DELETE, arguments, again=False).addCallback(lambda _: None)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        arguments = [self._prefix, key, "create", token.digest, token.expires, MOST_TOKENS]
+        return self._write(_TOKENS, arguments).addCallback(self._token_created)
+
+    def _token_created(self, answer: bytes) -> None:
+        self.numbers.counters.dropped_tokens += msgpack.unpackb(answer)[0]
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        answer = self._write(_TOKENS, [self._prefix, key, "revoke", digest])
+        return answer.addCallback(lambda answer: bool(msgpack.unpackb(answer)[0]))
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+
+        def unpack(answer: bytes) -> list[Token]:
+            values = iter(msgpack.unpackb(answer, raw=True))
+            return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
+
+        return self._ask(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        answer = self._ask(_TOKENS, [self._prefix, key, "check", digest])
+        return answer.addCallback(lambda answer: TokenState(*msgpack.unpackb(answer)))
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService. Both connections, and by a write."""
+        pings = gatherResults([self._touch(), self._reads.ping()], consumeErrors=True)
+        return pings.addCallbacks(lambda _: None, unwrap)
+
+
+def _head(packed: bytes) -> Head:
+    if not packed:
+        return NO_HEAD
+    last, trimmed = _HEAD.unpack(packed)
+    return Head(int(last), int(trimmed))
+
+
+def _message(member: bytes) -> Message:
+    mid, _ = _MESSAGE.unpack_from(member)
+    return Message(int(mid), member[_MESSAGE.size :])

@@ -1,0 +1,130 @@
+"""The store in Redis servers: each key on one of them, as the ring has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from itertools import chain
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults, succeed
+
+from gopush.errors import StartError
+from gopush.message.counters import unwrap
+from gopush.message.redis.server import RedisServer
+from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.routing.shards import Shards
+
+TOUCH_CALLS = 5
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class RedisStore:
+    """A Store over Redis servers. Where one fails, its own keys fail, and no others."""
+
+    def __init__(self, store: StoreSettings, settings: RedisSettings, reactor: Any) -> None:
+        self.shards = tuple((source.name, source.weight) for source in settings.sources)
+        self._shards = Shards(self.shards)
+        self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
+        self._calls = 0
+        self.numbers = {name: server.numbers for name, server in self._servers.items()}
+
+    def start(self) -> Deferred[None]:
+        """See Store."""
+        return ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await self._all(RedisServer.start)
+        except StartError:
+            await self.stop()
+            raise
+
+    def stop(self) -> Deferred[None]:
+        """See Store."""
+        return self._all(lambda server: ensureDeferred(server.stop()))
+
+    @property
+    def identity(self) -> str:
+        """See Store."""
+        servers = {name: server.identity for name, server in self._servers.items()}
+        named = "\n".join(f"{name} {id}" for name, id in sorted(servers.items()))
+        return sha256(named.encode()).hexdigest()[:32] if all(servers.values()) else ""
+
+    def purge(self) -> Deferred[None]:
+        """See Store. Redis lets go of what has expired by itself; every few seconds it is looked after."""
+        self._calls += 1
+        return self._all(RedisServer.touch) if self._calls % TOUCH_CALLS == 0 else succeed(None)
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService."""
+        return self._spread(appends, [append.push.key for append in appends], RedisServer.append)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        return self._spread(reads, [read.key for read in reads], RedisServer.read)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        return self._spread(keys, keys, RedisServer.heads)
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        return self._server(key).delete(key)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        return self._server(key).create_token(key, token)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        return self._server(key).revoke_token(key, digest)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return self._server(key).tokens(key)
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        return self._server(key).check_token(key, digest)
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService. One server that answers is enough: the others fail for their own keys."""
+        return DeferredList([server.ping() for server in self._servers.values()], consumeErrors=True).addCallback(_any)
+
+    def _server(self, key: str) -> RedisServer:
+        return self._on(self._shards.of(key))
+
+    def _on(self, shard: str) -> RedisServer:
+        return self._servers[shard or self.shards[0][0]]
+
+    def _all(self, call: Callable[[RedisServer], Deferred[None]]) -> Deferred[None]:
+        done = gatherResults([call(server) for server in self._servers.values()], consumeErrors=True)
+        return done.addCallbacks(lambda _: None, unwrap)
+
+    def _spread(
+        self,
+        items: Sequence[T],
+        keys: Sequence[str],
+        call: Callable[[RedisServer, Sequence[T]], Deferred[list[R]]],
+    ) -> Deferred[list[R]]:
+        """Call each key's server with its part of a batch, and put the answers in order again."""
+        indexes = self._shards.spread(keys)
+        if len(indexes) == 1:  # as callers send them
+            return call(self._on(next(iter(indexes))), items)
+        parts = [call(self._on(shard), [items[index] for index in mine]) for shard, mine in indexes.items()]
+        order = [index for mine in indexes.values() for index in mine]
+
+        def join(answers: list[list[R]]) -> list[R]:
+            found = dict(zip(order, chain.from_iterable(answers), strict=True))
+            return [found[index] for index in range(len(items))]
+
+        return gatherResults(parts, consumeErrors=True).addCallbacks(join, unwrap)
+
+
+def _any(outcomes: list[tuple[bool, Any]]) -> None:
+    if not any(answered for answered, _ in outcomes):
+        outcomes[0][1].raiseException()

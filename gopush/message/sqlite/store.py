@@ -1,0 +1,147 @@
+"""The store in a SQLite file, which one process owns: a thread of its own, and one commit for all that waits."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from gopush.errors import UnavailableError
+from gopush.message.counters import StoreNumbers
+from gopush.message.group_commit import Gatherer
+from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.sqlite.file import identity, open_file
+from gopush.message.sqlite.location import Place
+from gopush.message.sqlite.log import SqliteLogs
+from gopush.message.troubles import Troubles
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+
+_READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class SqliteStore:
+    """A Store in a file. `now`: the clock, in seconds since the epoch; it is asked in the thread."""
+
+    shards: tuple[tuple[str, int], ...] = ()
+
+    def __init__(
+        self, store: StoreSettings, settings: SqliteSettings, reactor: Any, now: Callable[[], float] = time.time
+    ) -> None:
+        self.numbers = {"sqlite": StoreNumbers()}
+        self._store = store
+        self._path = settings.path
+        self._reactor = reactor
+        self._now = now
+        self._pool = ThreadPool(1, 1, "sqlite")
+        self._logs: SqliteLogs | None = None
+        self.identity = ""
+        self._troubles = Troubles(settings.path, reactor)
+        self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
+
+    def start(self) -> Deferred[None]:
+        """See Store."""
+        self._pool = ThreadPool(1, 1, "sqlite")  # a stopped one starts no more
+        self._pool.start()
+        return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
+
+    def _open(self) -> None:
+        connection = open_file(self._path)
+        self.identity = f"{identity(connection):08x}"
+        index = Place(self._path, connection)
+        self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
+
+    def stop(self) -> Deferred[None]:
+        """See Store."""
+        if not self._pool.started:
+            return succeed(None)
+        closed = self._gatherer.drained().addCallback(lambda _: self._call(SqliteLogs.close))
+        return closed.addErrback(lambda _: None).addBoth(self._end_thread)
+
+    def _end_thread(self, result: T) -> T:
+        self._logs = None
+        self._pool.stop()
+        return result
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """See MessageService. All that waits for the thread is committed together."""
+        return self._gatherer.append(appends)
+
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+        """See MessageService."""
+        return self._call(SqliteLogs.read, reads)
+
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+        """See MessageService."""
+        return self._call(SqliteLogs.heads, keys)
+
+    def delete(self, key: str) -> Deferred[None]:
+        """See MessageService."""
+        return self._call(SqliteLogs.delete, key)
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """See MessageService."""
+        return self._call(SqliteLogs.create_token, key, token)
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """See MessageService."""
+        return self._call(SqliteLogs.revoke_token, key, digest)
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """See MessageService."""
+        return self._call(SqliteLogs.tokens, key)
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """See MessageService."""
+        return self._call(SqliteLogs.check_token, key, digest)
+
+    def ping(self) -> Deferred[None]:
+        """See MessageService."""
+        return self._call(SqliteLogs.ping).addCallback(self._still_in_trouble)
+
+    def _still_in_trouble(self, _: None) -> None:
+        """What fails now and then is not ready before it has worked for a while, though a small write may succeed."""
+        if trouble := self._troubles.get("writes"):
+            raise UnavailableError(f"{self._path}: {trouble}")
+
+    def purge(self) -> Deferred[None]:
+        """See Store. In pieces, so that appends get in between."""
+        return self._call(SqliteLogs.purge).addCallback(lambda more: self.purge() if more else None)
+
+    def _call(self, method: Callable[Concatenate[SqliteLogs, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """Have the thread call; what comes while the file is being opened waits for that."""
+        if not self._pool.started:
+            return fail(UnavailableError(f"{self._path} is not open"))
+
+        def call() -> T:
+            if self._logs is None:
+                raise UnavailableError(f"{self._path} is not open")
+            return method(self._logs, *args, **kwargs)
+
+        part = "reads" if method in _READING else "writes"
+        called = deferToThreadPool(self._reactor, self._pool, call)
+        lucky = part == "writes" and method is not SqliteLogs.append
+        called.addCallbacks(self._well, self._unavailable, callbackArgs=(part, lucky), errbackArgs=(part,))
+        return self.numbers["sqlite"].timed(method.__name__, called, self._reactor)
+
+    def _well(self, answer: T, part: str, lucky: bool) -> T:
+        if self._troubles:
+            self._troubles.end(part, calm=True, lucky=lucky)
+        return answer
+
+    def _unavailable(self, failure: Failure, part: str) -> Any:
+        """A disk that is full fails every call that writes: say so once."""
+        if not isinstance(failure.value, (sqlite3.Error, UnavailableError)):
+            return failure
+        trouble = str(failure.value)
+        if self._logs is not None:
+            self._troubles.begin(part, trouble)
+        raise UnavailableError(f"{self._path}: {trouble}") from None

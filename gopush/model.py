@@ -1,0 +1,211 @@
+"""The words that comet, message and web share: messages, cursors and nodes. Pure.
+
+A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strictly ascending per key
+(protocol.md, section 3). A *cursor* is the mid of the last message that somebody has seen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MID_STEP = 16
+MIDS_PER_SECOND = 10_000_000
+MAX_INT64 = 2**63 - 1
+MAX_CURSOR = MAX_INT64 & ~(MID_STEP - 1)
+MAX_KEY_BYTES = 255
+MAX_ID_BYTES = 255
+MAX_FORWARD_HOPS = 2
+MAX_WEIGHT = 1000
+
+
+def mid_at(seconds: float) -> int:
+    """The mid that a clock showing `seconds` since the epoch gives."""
+    return int(seconds * MIDS_PER_SECOND) & ~(MID_STEP - 1)
+
+
+def next_mid(last: int, floor: int, clock_mid: int) -> int:
+    """The store's rule for the mid of a key's next message (design rule 2)."""
+    return max(last + MID_STEP, floor + MID_STEP, clock_mid)
+
+
+def snap(cursor: int) -> int:
+    """The mid nearest to a cursor that went through a double (protocol.md, section 3); saturates within int64."""
+    nearest = (cursor + MID_STEP // 2) & ~(MID_STEP - 1)
+    return max(-MAX_INT64 - 1, min(MAX_CURSOR, nearest))
+
+
+def is_key(key: str) -> bool:
+    """Whether `key` may name a channel: 1 to 255 bytes of UTF-8 without control characters."""
+    size = len(key) if key.isascii() else len(key.encode("utf-8", "replace"))
+    return 0 < size <= MAX_KEY_BYTES and is_plain(key)
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is free of control characters (C0, DEL, C1, line separators) and lone surrogates."""
+    return text.isprintable() or not any(_breaks(char) for char in text)
+
+
+def _breaks(char: str) -> bool:
+    code = ord(char)
+    return code < 32 or 127 <= code < 160 or code in (0x2028, 0x2029) or 0xD800 <= code < 0xE000
+
+
+class Message(NamedTuple):
+    """One message of a key's log: the pushed JSON text, byte for byte, under its mid."""
+
+    mid: int
+    body: bytes
+
+
+class Push(NamedTuple):
+    """A publisher's wish, as web hands it to a comet.
+
+    `expire`: seconds to keep it (0: sequence only). `id`: tells repeats for the same key apart; empty: nothing does.
+    `dedupe`: seconds that a publisher's id is remembered; 0: the id is web's own, and remembered until the deadline,
+    which all repeats have in common. `deadline`: seconds since the epoch; the store refuses the push after it.
+    """
+
+    key: str
+    body: bytes
+    expire: int
+    id: str
+    dedupe: int
+    deadline: float
+
+
+class Append(NamedTuple):
+    """A push on its way into the store; `floor` is the highest mid that the comet has delivered for the key."""
+
+    push: Push
+    floor: int
+
+
+class Appended(NamedTuple):
+    """The store's answer to an append: `ret` 0 with the message's mid and the one before it, or 65535.
+
+    `repeat`: the id was known, nothing was stored; mid and previous are those of the first time.
+    """
+
+    ret: int
+    mid: int
+    previous: int
+    repeat: bool
+
+
+class Read(NamedTuple):
+    """Asks for the unexpired messages of `key` after the cursor `after`, at most `limit` of them.
+
+    `room`: bytes of bodies that the answer to the whole batch may hold, from a caller who takes a page that has `more`
+    and no messages where they found no room in it, and asks again; 0: from one who does not (an older node).
+    """
+
+    key: str
+    after: int
+    limit: int
+    room: int = 0
+
+
+class Head(NamedTuple):
+    """Where a key's log ends (`last`, 0: never written) and the highest mid trimmed away (0: none)."""
+
+    last: int
+    trimmed: int
+
+
+class Page(NamedTuple):
+    """A piece of a key's log, ascending. Where `more` is set there may be more, after the last message."""
+
+    messages: list[Message]
+    head: Head
+    more: bool
+
+
+class Forward(NamedTuple):
+    """Tells a key's owner of a message that another comet has appended.
+
+    `body` None: the log must be read. `hops`: how often it may still be passed on.
+    """
+
+    key: str
+    mid: int
+    previous: int
+    body: bytes | None
+    hops: int
+
+
+class Pushed(NamedTuple):
+    """A comet's answer to a push: `ret` and, where it is 0, the mid."""
+
+    ret: int
+    mid: int
+
+
+class TokenState(NamedTuple):
+    """What the store knows of a key and a token: whether anybody created the key, whether the token is good."""
+
+    created: bool
+    valid: bool
+
+
+class Token(NamedTuple):
+    """A token as the store keeps it: its SHA-256 digest (never the token) and when it ends, seconds since the epoch."""
+
+    digest: bytes
+    expires: int
+
+
+class Load(NamedTuple):
+    """What a comet holds now, and how many messages it has delivered since its start; None where it is no comet."""
+
+    connections: int | None = None
+    channels: int | None = None
+    deliveries: int | None = None
+
+
+class SlowConsumer(NamedTuple):
+    """A connection that is behind: its key, its kind ("tcp", "websocket"), the client's address, what waits for it.
+
+    `messages` are those of the `bytes` that were delivered live; `seconds`: how long some have waited without a break.
+    """
+
+    key: str
+    kind: str
+    peer: str
+    messages: int
+    bytes: int
+    seconds: float
+
+
+class Status(NamedTuple):
+    """How a process is: its version, its age in seconds, and the fields of its Load."""
+
+    version: str
+    age: int
+    connections: int | None
+    channels: int | None
+    deliveries: int | None = None
+
+
+class NodeInfo(NamedTuple):
+    """A live process as it is advertised (protocol.md, section 7).
+
+    `node` is the name on the ring; of the processes of one node the lowest `sequence` is active, the others are its
+    standbys. Addresses are "host:port". `stores` are the names and weights of the Redis servers behind a message node,
+    so that its callers can keep a lane for each; `store` tells the data there, or in a store of its own, from all
+    others, and is empty while it is not known. `draining`: it leaves soon, or rests: others take its share.
+    """
+
+    node: str
+    sequence: int
+    rpc: tuple[str, ...]
+    tcp: tuple[str, ...] = ()
+    ws: tuple[str, ...] = ()
+    weight: int = 1
+    stores: tuple[tuple[str, int], ...] = ()
+    draining: bool = False
+    store: str = ""
+
+    @property
+    def id(self) -> str:
+        """What tells a process from all other live ones, also after it registered anew: where it is called."""
+        return self.rpc[0]

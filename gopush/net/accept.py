@@ -1,0 +1,161 @@
+"""Ports that accept as many connections as there is room for, and count those that are open: TCP and UNIX sockets."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import unix
+from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gopush.net.clock import Clock
+from gopush.net.disconnects import DisconnectQueue
+from gopush.net.limits import ConnectionLimiter
+
+ACCEPTS_IN_A_TURN = 32
+"""In a storm of connections: who is connected has its turn in between, the others wait in the kernel."""
+
+NO_FILES_SECONDS = 0.1
+CALM_SECONDS = 5.0
+"""How long nobody was closed before files are taken to be left again."""
+
+log = Logger()
+
+
+class Port:
+    """What accepting adds to a port of Twisted's, which comes behind it among the bases."""
+
+    disconnects: DisconnectQueue
+    limiter: ConnectionLimiter | None = None
+    _held = False
+    _full = False
+
+    def doRead(self: Any) -> None:
+        """Accept who waits, as many as there is room for."""
+        self.numberAccepts = ACCEPTS_IN_A_TURN
+        if self.limiter is not None:
+            room = self.limiter.room()
+            if room < 1:
+                self._full = True
+                super().stopReading()  # type: ignore[misc]
+                self.limiter.wait(self._go_on)
+                return
+            self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
+        super().doRead()  # type: ignore[misc]
+        if self._no_files.now and self.connected:
+            self._full = True
+            super().stopReading()  # type: ignore[misc]
+            self.reactor.callLater(NO_FILES_SECONDS, self._go_on)
+
+    def stopReading(self: Any) -> None:
+        """Accept nobody, whatever room there is."""
+        self._held = True
+        super().stopReading()  # type: ignore[misc]
+
+    def startReading(self: Any) -> None:
+        """Accept again."""
+        self._held = False
+        if not self._full:
+            super().startReading()  # type: ignore[misc]
+
+    def _go_on(self: Any) -> None:
+        self._full = self._no_files.now = False
+        if self.connected and not self._held:
+            super().startReading()  # type: ignore[misc]
+
+    def listen(self: Any, limiter: ConnectionLimiter | None) -> Any:
+        """Begin."""
+        self.limiter = limiter
+        self.disconnects = DisconnectQueue(self.reactor)
+        self._no_files = NoFiles(self.reactor)
+        self._logger = Logger("gopush.net.accept", observer=self._no_files)  # what Twisted's doRead says goes there
+        self.startListening()
+        return self
+
+
+class _UnixServer(unix.Server):
+    """A connection to a UNIX socket: all of them come from no address."""
+
+    def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
+        super().__init__(sock, protocol, client, server, sessionno, reactor)  # type: ignore[no-untyped-call]
+        self._limiter: ConnectionLimiter | None = server.limiter
+        if self._limiter is not None:
+            self._limiter.opened("")
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See IProtocol."""
+        super().connectionLost(reason)
+        if self._limiter is not None:
+            self._limiter.closed("")
+
+
+class UnixPort(Port, unix.Port):
+    """A UNIX socket that accepts so."""
+
+    transport = _UnixServer
+
+
+def remove_left_over(path: str) -> None:
+    """Remove a UNIX socket that nobody listens on, and its lock: the process that the lock names may be any other one,
+    as in containers, where pids begin anew."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with suppress(OSError):
+                os.unlink(f"{path}.lock")
+            with suppress(OSError):
+                if stat.S_ISSOCK(os.lstat(path).st_mode):
+                    os.unlink(path)
+        except OSError:
+            pass  # who binds meets it again
+
+
+class Gated:
+    """A factory, but for those whom the gate does not admit."""
+
+    def __init__(self, factory: Any, limiter: ConnectionLimiter) -> None:
+        self._factory = factory
+        self._limiter = limiter
+
+    def buildProtocol(self, address: Any) -> Any:
+        """See IProtocolFactory."""
+        host = getattr(address, "host", "")
+        return self._factory.buildProtocol(address) if not host or self._limiter.admits(host) else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._factory, name)
+
+
+@implementer(ILogObserver)
+class NoFiles:
+    """Hears what Twisted says where a process has no file left for who connects: a line when that begins, and one when
+    it has ended, in the place of some for each connection. `now`: it was so in this turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.now = False
+        self._clock = clock
+        self._closed = 0
+        self._heard: float | None = None
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ILogObserver."""
+        if self._heard is None:
+            log.error("no open files are left (ulimit -n): who connects to this port is closed")
+            self._clock.callLater(CALM_SECONDS, self._look)
+        self.now = True
+        self._heard = self._clock.seconds()
+        self._closed += "address" in event
+
+    def _look(self) -> None:
+        assert self._heard is not None
+        if self._clock.seconds() - self._heard < CALM_SECONDS:
+            self._clock.callLater(CALM_SECONDS, self._look)
+            return
+        log.info("files are left again; {closed} connections were closed meanwhile", closed=self._closed)
+        self._heard, self._closed = None, 0

@@ -1,0 +1,161 @@
+"""Connections that send at once (docs/performance.md): Twisted's own write waits for the next turn of the reactor.
+
+This module and net/transport.py alone know the inside of Twisted's transports.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from gopush.net import accept
+from gopush.net.limits import ConnectionLimiter
+
+
+def waiting(transport: Any) -> int:
+    """How many bytes wait in this process for a transport that owns its socket; 0 for any other object."""
+    if not isinstance(transport, FileDescriptor):
+        return 0
+    return len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+
+class Eager(tcp.Connection):
+    """A TCP connection whose write goes to the socket while nothing waits before it."""
+
+    lagging_since = 0.0
+    """Since when (reactor seconds) something waits, where something does."""
+
+    def send(self, data: bytes) -> int:
+        """Write; how many bytes wait after it."""
+        if self.dataBuffer or self._tempDataBuffer or not self.connected:
+            FileDescriptor.write(self, data)
+            return waiting(self)
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            # A full buffer or a broken connection: Twisted's own write meets it again and knows what to do.
+            sent = 0
+        if sent == len(data):
+            return 0
+        self.lagging_since = self.reactor.seconds()
+        FileDescriptor.write(self, data[sent:])
+        return waiting(self)
+
+    def write(self, data: bytes) -> None:
+        """See ITransport."""
+        if data:
+            self.send(data)
+
+
+class EagerServer(Eager, tcp.Server):
+    """An accepted connection."""
+
+    logstr = repstr = "gopush"
+    server: Any
+    _ended: Any = None
+
+    def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
+        # As tcp.Server does, but for two strings that cost 200 bytes a connection and serve only its logs.
+        tcp.Connection.__init__(self, sock, protocol, reactor)
+        if len(client) != 2:
+            self._addressType = IPv6Address
+        self.server = server
+        self.client = client
+        self.sessionno = sessionno
+        self.hostname = client[0]
+        self.startReading()  # type: ignore[no-untyped-call]
+        self.connected = 1
+        self._limiter: ConnectionLimiter | None = server.limiter
+        if self._limiter is not None:
+            self._limiter.opened(client[0])
+
+    def doRead(self) -> None:
+        """See IReadDescriptor. The end is put off a little (gopush.net.disconnects)."""
+        ended = super().doRead()
+        if ended is None:
+            return
+        self.stopReading()  # type: ignore[no-untyped-call]
+        if self._ended is None:  # else the protocol has resumed reading meanwhile
+            self._ended = ended
+            self.server.disconnects.add(self)
+
+    def end(self) -> None:
+        """Do what the reactor does at once where doRead() says so: who sends no more may read on, who broke may not."""
+        if not self.connected:
+            return
+        lost = self.readConnectionLost if isinstance(self._ended, ConnectionDone) else self.connectionLost
+        lost(Failure(self._ended))  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See IProtocol: the connection is gone."""
+        limiter = self._limiter
+        super().connectionLost(reason)
+        if limiter is not None:
+            address: Any = self.client
+            limiter.closed(address[0])
+
+
+class _EagerClient(Eager, tcp.Client):
+    """A connection that was made from here."""
+
+
+class _EagerConnector(tcp.Connector):
+    def _makeTransport(self) -> Any:
+        return _EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)  # type: ignore[no-untyped-call]
+
+
+class EagerPort(accept.Port, tcp.Port):
+    """A TCP port whose connections are eager, and come in as its gate lets them."""
+
+    transport = EagerServer
+
+
+class EagerReactor:
+    """The reactor, but for its ports and TCP connections: hand it to an endpoint. `gate`: that of the ports."""
+
+    def __init__(self, reactor: Any, limiter: ConnectionLimiter | None = None) -> None:
+        self._reactor = reactor
+        self._limiter = limiter
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """See IReactorTCP."""
+        return self._listen(EagerPort(port, self._gated(factory), backlog, interface, self._reactor))
+
+    def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
+        """See IReactorUNIX."""
+        if wantPID:
+            accept.remove_left_over(os.fspath(address))
+        return self._listen(accept.UnixPort(address, self._gated(factory), backlog, mode, self._reactor, wantPID))
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
+        """See IReactorSocket: a socket that systemd listens on."""
+        factory, reactor = self._gated(factory), self._reactor
+        unix: Any = accept.UnixPort
+        eager: Any = EagerPort
+        if addressFamily == socket.AF_UNIX:
+            return self._listen(unix._fromListeningDescriptor(reactor, fileDescriptor, factory))
+        return self._listen(eager._fromListeningDescriptor(reactor, fileDescriptor, addressFamily, factory))
+
+    def connectTCP(
+        self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
+    ) -> tcp.Connector:
+        """See IReactorTCP."""
+        connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector
+
+    def _gated(self, factory: Any) -> Any:
+        return factory if self._limiter is None else accept.Gated(factory, self._limiter)
+
+    def _listen(self, port: Any) -> Any:
+        return port.listen(self._limiter)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)

@@ -1,0 +1,175 @@
+"""One HTTP port: twisted.web's Site, whose resources are the routes, and what its connections have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred
+from twisted.web import server
+from twisted.web.resource import Resource
+
+from gopush.net.clock import Clock
+from gopush.net.http.channel import Channel
+from gopush.net.http.counters import Counters
+from gopush.net.http.exchange import Exchange, call
+from gopush.net.http.request import Request
+from gopush.net.http.response import Fields, R, Renderer, Response, plain
+from gopush.net.http.routes import AnyRoute, Route, Routes, always
+from gopush.net.http.shortcut import Reader
+from gopush.net.timers import Wheel
+
+
+class CrossOrigin(Protocol):
+    """What pages of other web sites may do (CORS)."""
+
+    def fields(self, request: Request) -> Fields:
+        """Header lines that the answer to this request bears."""
+
+    def preflight(self, request: Request, methods: str) -> Response | None:
+        """The answer to a request that asks what may be done where there are these methods; None where it does not."""
+
+
+class RouteResource(Resource):
+    """All methods of one path. HEAD is answered as GET, an unknown method 405."""
+
+    isLeaf = True
+
+    def __init__(self, methods: dict[bytes, AnyRoute], sharing: CrossOrigin | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.methods = methods
+        if b"GET" in methods:
+            methods.setdefault(b"HEAD", methods[b"GET"])
+        allowed = ", ".join(sorted(method.decode() for method in methods))
+        self._other = always(plain(405, ("Allow", allowed)) if methods else plain(404))
+        if sharing is not None and methods:
+            self._other = replace(self._other, refuse=lambda request: sharing.preflight(request, allowed))
+
+    def route(self, method: bytes) -> AnyRoute:
+        """What answers this method."""
+        return self.methods.get(method) or self._other
+
+    def render(self, request: Any) -> int:
+        """See IResource: the answer is written by the exchange, now or later."""
+        request.take(call(request.route, request.plain))
+        return server.NOT_DONE_YET
+
+
+class Site(server.Site):
+    """Serves `routes`; a connection on which nothing moves on for `idle` seconds is closed.
+
+    `now`: seconds since the epoch. `sharing`: with pages of other web sites; None: nothing is said to browsers.
+    """
+
+    protocol: Any = Channel
+    requestFactory: Any = Exchange
+    noisy = False
+
+    def __init__(
+        self,
+        routes: Routes,
+        clock: Clock,
+        idle: float,
+        now: Callable[[], float] = time.time,
+        sharing: CrossOrigin | None = None,
+    ) -> None:
+        reactor: Any = clock
+        super().__init__(Resource(), reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
+        self.counters = Counters()
+        self.clock = clock
+        self.idle = idle
+        self.renderer = Renderer(now())
+        self.channels: set[Channel] = set()
+        self.stopping = False
+        self._sharing = sharing
+        self._now = now
+        self.paths = {
+            path.encode(): RouteResource({method.encode(): route for method, route in methods.items()}, sharing)
+            for path, methods in routes.items()
+        }
+        self.reader = Reader(
+            {
+                b"%b %b" % (method, path): route
+                for path, resource in self.paths.items()
+                for method, route in resource.methods.items()
+                if isinstance(route, Route)
+            }
+        )
+        self.wheel: Wheel[Channel] = Wheel(clock.seconds())
+        self._ticking = False
+        self._stopped: Deferred[None] | None = None
+
+    # What twisted.web calls.
+
+    def startFactory(self) -> None:
+        """See Factory: there is no access log, which would hold keys and tokens."""
+
+    def stopFactory(self) -> None:
+        """See startFactory()."""
+
+    def log(self, request: Any) -> None:
+        """See startFactory()."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """See IProtocolNegotiationFactory: HTTP/2 has bounds of its own, which nobody has set."""
+        return [b"http/1.1"]
+
+    def getResourceFor(self, request: Any) -> RouteResource:
+        """See Site: a path is known as a whole."""
+        path = request.path
+        return self.paths.get(path) or self.paths.get(unquote_to_bytes(path)) or _NOWHERE
+
+    # What connections call.
+
+    def opened(self, channel: Channel) -> None:
+        """A connection was made."""
+        self.channels.add(channel)
+        if not self._ticking:
+            self._ticking = True
+            self._tick()
+        self.wheel.add(channel)
+
+    def closed(self, channel: Channel) -> None:
+        """A connection was lost."""
+        self.channels.discard(channel)
+        self.wheel.discard(channel)
+        self._check_stopped()
+
+    def complete(self, response: R, request: Request) -> R:
+        """The response with what every answer to such a request bears."""
+        more: Fields = self._sharing.fields(request) if self._sharing is not None else ()
+        return response._replace(headers=(*response.headers, *more)) if more else response
+
+    def stop(self) -> Deferred[None]:
+        """Close the connections, each once its requests are answered; fires when none is left.
+
+        New connections are the listener's affair: stop that first.
+        """
+        self.stopping = True
+        self._stopped = stopped = Deferred[None]()
+        for channel in list(self.channels):
+            channel.stop()
+        self._check_stopped()
+        return stopped
+
+    def _check_stopped(self) -> None:
+        if self._stopped is not None and not self.channels:
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+    def _tick(self) -> None:
+        """Once a second while there are connections."""
+        now = self.clock.seconds()
+        self.renderer.set_time(self._now())
+        for channel in self.wheel.advance(now):
+            channel.expired()
+        if self.channels:
+            self.clock.callLater(1, self._tick)
+        else:
+            self._ticking = False
+
+
+_NOWHERE = RouteResource({}, None)

@@ -1,0 +1,143 @@
+"""How many connections come in: in all, in a second, from one address. Who must wait does so in the kernel.
+
+Those who are connected are served meanwhile. Only the limit for one address refuses anybody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gopush.config.schema import option
+from gopush.config.values import count, origins
+from gopush.net.clock import Clock
+
+RESERVED_FILES = 200
+"""Files that are kept for all else that a process does: its store, its logs, calls, its operator's connections."""
+
+BURST_SECONDS = 0.1
+WAIT_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """Section [connections]: of each process's client ports."""
+
+    most: int = option(
+        "connections", "max", "0", count(), "connections in all, more wait; 0: as many as files allow", live=True
+    )
+    rate: int = option("connections", "rate", "20000", count(1), "new connections per second, more wait", live=True)
+    most_of_address: int = option(
+        "connections",
+        "address.max",
+        "0",
+        count(),
+        "connections from one address, more are closed; 0: any number",
+        live=True,
+    )
+    origins: tuple[str, ...] = option(
+        "connections",
+        "origins",
+        "",
+        origins,
+        "web sites whose pages may connect, https://www.example.org; empty: all",
+        live=True,
+    )
+
+
+class Counters(Protocol):
+    """Where it is counted how often who connected had to wait, and how many were closed."""
+
+    accept_waits: int
+    refused_address: int
+
+
+class Shared:
+    """How many connections the gates of one process have let in: they have its files in common."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+
+class ConnectionLimiter:
+    """Shared by the ports of one kind. `files`: how many the process may have open, beside those of the gates that have
+    the same `shared`."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: ConnectionSettings,
+        files: int,
+        counters: Counters,
+        shared: Shared | None = None,
+    ) -> None:
+        self.open = 0
+        self._shared = shared or Shared()
+        self._clock = clock
+        self._settings = settings
+        self._files = files
+        self._counters = counters
+        self._addresses: Counter[str] = Counter()
+        self._left = self._burst
+        self._at = clock.seconds()
+        self._waiting: list[Callable[[], None]] = []
+        self._timed = False
+
+    @property
+    def most(self) -> int:
+        """How many connections there may be."""
+        return min(self._settings.most or self._files, self._spare_files)
+
+    @property
+    def _spare_files(self) -> int:
+        return max(self._files - RESERVED_FILES, self._files // 2)
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self._settings.rate * BURST_SECONDS)
+
+    def room(self) -> int:
+        """How many connections may be accepted now."""
+        now = self._clock.seconds()
+        self._left = min(self._burst, self._left + max(0.0, now - self._at) * self._settings.rate)
+        self._at = now
+        return min(int(self._left), self.most - self.open, self._spare_files - self._shared.open)
+
+    def wait(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when there may be room again."""
+        self._counters.accept_waits += 1
+        self._waiting.append(go_on)
+        if not self._timed:
+            self._timed = True
+            self._clock.callLater(WAIT_SECONDS, self._go_on)
+
+    def admits(self, address: str) -> bool:
+        """Whether one more connection may come from there."""
+        most = self._settings.most_of_address
+        if not most or self._addresses[address] < most:
+            return True
+        self._counters.refused_address += 1
+        return False
+
+    def opened(self, address: str) -> None:
+        """A connection was made."""
+        self.open += 1
+        self._shared.open += 1
+        self._left -= 1
+        self._addresses[address] += 1
+
+    def closed(self, address: str) -> None:
+        """A connection was lost."""
+        self.open -= 1
+        self._shared.open -= 1
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+
+    def _go_on(self) -> None:
+        self._timed = False
+        waiting, self._waiting = self._waiting, []
+        for go_on in waiting:
+            go_on()

@@ -1,0 +1,71 @@
+"""One wheel of time for many items, each with a deadline that is put off again and again. Pure.
+
+A timer per connection would cost a heap entry and a closure each; here putting a deadline off is one attribute set.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor
+from typing import Generic, Protocol, TypeVar
+
+
+class Timed(Protocol):
+    """What can be put on a wheel: hashed by identity.
+
+    `deadline`: seconds on the wheel's clock, to be put off at will; to bring it forward, add the item again.
+    `slot`: the wheel's own note of where the item is; NO_SLOT to begin with.
+    """
+
+    deadline: float
+    slot: int
+
+
+T = TypeVar("T", bound=Timed)
+
+NO_SLOT = -1
+_SLOTS = 64
+
+
+class Wheel(Generic[T]):
+    """Finds the items whose deadline has passed: never early, and within a second if advance() is called that often.
+
+    An item is looked at when its slot comes up, and moved on if its deadline was put off meanwhile or is more than
+    one turn of the wheel away.
+    """
+
+    __slots__ = ("_second", "_slots")
+
+    def __init__(self, now: float) -> None:
+        self._second = floor(now)
+        self._slots: list[set[T]] = [set() for _ in range(_SLOTS)]
+
+    def add(self, item: T) -> None:
+        """Watch an item from now on, or place it anew after its deadline was brought forward."""
+        self.discard(item)
+        self._index(item)
+
+    def discard(self, item: T) -> None:
+        """Watch an item no longer; nothing happens where it is not watched."""
+        if item.slot != NO_SLOT:
+            self._slots[item.slot].discard(item)
+            item.slot = NO_SLOT
+
+    def advance(self, now: float) -> list[T]:
+        """The items whose deadline is at or before `now`, each of them watched no longer."""
+        expired: list[T] = []
+        previous, self._second = self._second, max(self._second, floor(now))
+        for second in range(max(previous, self._second - _SLOTS) + 1, self._second + 1):
+            index = second % _SLOTS
+            due, self._slots[index] = self._slots[index], set()
+            for item in due:
+                item.slot = NO_SLOT
+                if item.deadline <= now:
+                    expired.append(item)
+                else:
+                    self._index(item)
+        return expired
+
+    def _index(self, item: T) -> None:
+        ahead = min(max(item.deadline - self._second, 1), _SLOTS - 1)
+        item.slot = (self._second + ceil(ahead)) % _SLOTS
+        self._slots[item.slot].add(item)

@@ -1,0 +1,233 @@
+"""TLS from certificates in files, which are read anew when they change: connections stay, new ones see the new files.
+
+TLS 1.2 is the least. A listener may want certificates of those who connect (mutual TLS), and a client always checks
+the name of whom it reaches.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import (
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.internet.ssl import (
+    Certificate,
+    PrivateCertificate,
+    TLSVersion,
+    optionsForClientTLS,
+    platformTrust,
+    trustRootFromCertificates,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from gopush.config.reload import ReloadingFile
+from gopush.config.values import BACKLOG
+from gopush.errors import SettingsError
+
+CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2; those of 1.3 are all good."""
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_NAMES = frozenset({"port", "interface", "backlog", "privateKey", "certKey", "extraCertChain", "clientCA"})
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ServerTls:
+    """The server's side. `certificate`: in PEM, with its chain behind it; `clients`: the CA that those who connect need
+    a certificate of, "" for anybody. Raises SettingsError."""
+
+    def __init__(self, certificate: str, key: str, clients: str = "", chain: str = "") -> None:
+        self._certificate = Path(certificate).absolute()  # twistd may change the directory
+        self._key = Path(key).absolute()
+        self._clients = Path(clients).absolute() if clients else None
+        self._chain = Path(chain).absolute() if chain else None
+        paths = [path for path in (self._certificate, self._key, self._clients, self._chain) if path]
+        self._file: ReloadingFile[Any] = ReloadingFile(paths, self._read)
+
+    def serverConnectionForTLS(self, _protocol: object) -> Any:
+        """See IOpenSSLServerConnectionCreator."""
+        return SSL.Connection(self._file.value, None)
+
+    def _read(self) -> Any:
+        for path in (self._certificate, self._key):
+            path.open("rb").close()  # OpenSSL does not say which one it cannot read
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_cipher_list(CIPHERS)
+        context.set_session_id(b"gopush")
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        try:
+            context.use_certificate_chain_file(str(self._certificate))
+            for certificate in _certificates(self._chain) if self._chain else ():
+                context.add_extra_chain_cert(certificate.original)
+            _check_phrase(self._key)
+            context.use_privatekey_file(str(self._key))
+            context.check_privatekey()
+            if self._clients:
+                context.load_verify_locations(str(self._clients))
+                context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _as_openssl_says)
+        except SSL.Error:
+            raise SettingsError(f"{self._certificate}: makes no TLS server with {self._key}") from None
+        return context
+
+
+class ClientTls:
+    """A client's side. `authorities`: the CA of the servers, "" for those that the system trusts; `certificate` and
+    `key`: what the servers want to see, "" for nothing. Raises SettingsError."""
+
+    def __init__(self, authorities: str, certificate: str = "", key: str = "") -> None:
+        self._authorities = Path(authorities).absolute() if authorities else None
+        self._own = (Path(certificate).absolute(), Path(key).absolute()) if certificate else ()
+        paths = [*((self._authorities,) if self._authorities else ()), *self._own]
+        self._file: ReloadingFile[tuple[Any, Any]] = ReloadingFile(paths, self._read)
+
+    def connect(self, endpoint: Any, host: str, factory: Any) -> Deferred[Any]:
+        """Connect to an endpoint where `host` is, by its certificate."""
+        roots, own = self._file.value
+        options: Any = optionsForClientTLS(
+            host, roots, own, extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2}
+        )
+        connecting: Deferred[Any] = endpoint.connect(TlsFactory(options, True, factory))
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+    def _read(self) -> tuple[Any, Any]:
+        roots = _roots(self._authorities) if self._authorities else platformTrust()  # type: ignore[no-untyped-call]
+        if not self._own:
+            return roots, None
+        certificate, key = self._own
+        _check_phrase(key)
+        pem = key.read_bytes() + b"\n" + certificate.read_bytes()
+        try:
+            return roots, PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
+        except Exception:
+            raise SettingsError(f"{certificate}: makes no TLS client with {key}") from None
+
+
+@implementer(IStreamClientEndpoint)
+class _SecuredEndpoint:
+    def __init__(self, endpoint: Any, host: str, tls: ClientTls) -> None:
+        self._endpoint = endpoint
+        self._host = host
+        self._tls = tls
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        return self._tls.connect(self._endpoint, self._host, factory)
+
+
+def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
+    """The endpoint of a client, with TLS to `host` over it where that is wanted."""
+    return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
+
+
+class _TlsProtocol(TLSMemoryBIOProtocol):
+    """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """See IProtocol. What is small must not wait for Nagle, the handshake included."""
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def _tlsShutdownFinished(self, reason: Any) -> None:
+        """Twisted has an error of OpenSSL in a frame of the error's own traceback: that cycle would hold all of the
+        connection until a collection, and for ever where that freezes (gopush/daemon/gc.py)."""
+        if reason is not None:
+            reason.value.__traceback__ = reason.tb = None
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """See IProtocol. A protocol that produces for itself would hold this, and this the protocol."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._producer = None
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """TLS around the connections of another factory."""
+
+    protocol = _TlsProtocol
+    noisy = False
+
+
+def server_factory(tls: ServerTls, factory: Any) -> TlsFactory:
+    """What to listen with, for the factory of the connections within TLS."""
+    creator: Any = tls
+    return TlsFactory(creator, False, factory)
+
+
+@implementer(IStreamServerEndpoint)
+class TlsEndpoint:
+    """`ssl:PORT:privateKey=FILE:certKey=FILE[:extraCertChain=FILE][:clientCA=FILE][:interface=ADDRESS][:backlog=N]`.
+
+    Raises ValueError for what is no such string, SettingsError for files that make no server.
+    """
+
+    def __init__(self, reactor: Any, description: str) -> None:
+        words = _words(description)
+        self._reactor = reactor
+        self._port = int(words["port"])
+        self._interface = words.get("interface", "")
+        self._backlog = int(words.get("backlog", BACKLOG))
+        key = words["privateKey"]
+        self._tls = ServerTls(
+            words.get("certKey", key), key, words.get("clientCA", ""), words.get("extraCertChain", "")
+        )
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """See IStreamServerEndpoint."""
+        secured = server_factory(self._tls, factory)
+        return execute(self._reactor.listenTCP, self._port, secured, backlog=self._backlog, interface=self._interface)
+
+
+def _words(description: str) -> Mapping[str, str]:
+    _, port, *rest = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description))
+    found = dict(word.partition("=")[::2] for word in (port if "=" in port else f"port={port}", *rest))
+    if not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
+        raise ValueError(f"ssl: takes {', '.join(sorted(_NAMES))}, and needs port and privateKey")
+    return found
+
+
+def _check_phrase(path: Path) -> None:
+    """Raise SettingsError for a private key with a pass phrase: OpenSSL would ask the terminal, and stand still."""
+    asked: list[object] = []
+
+    def phrase(*_: object) -> bytes:
+        asked.append(_)
+        return b"-"
+
+    with suppress(crypto.Error, ValueError, TypeError):  # what else is wrong with it is found by who uses it
+        crypto.load_privatekey(crypto.FILETYPE_PEM, path.read_bytes(), phrase)
+    if asked:
+        raise SettingsError(f"{path}: has a pass phrase, which nobody can be asked for: remove it")
+
+
+def _certificates(path: Path) -> list[Any]:
+    """The certificates in a file. Raises SettingsError where there is none."""
+    try:
+        found = [Certificate.loadPEM(pem) for pem in _PEM.findall(path.read_bytes())]
+    except SSL.Error:
+        found = []
+    if not found:
+        raise SettingsError(f"{path}: holds no certificate in PEM")
+    return found
+
+
+def _roots(path: Path) -> Any:
+    return trustRootFromCertificates(_certificates(path))  # type: ignore[no-untyped-call]
+
+
+def _as_openssl_says(_connection: object, _certificate: object, _error: int, _depth: int, good: int) -> bool:
+    return bool(good)

@@ -1,0 +1,107 @@
+"""What sessions and HTTP connections do with their transport, eager (net/eager.py), of TLS, or Twisted's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IPullProducer
+from zope.interface import implementer
+
+from gopush.net.eager import Eager, waiting
+
+Send = Callable[[bytes], int]
+
+
+def sender(transport: Any) -> Send:
+    """How to send on `transport` and learn how many bytes then wait in this process."""
+    if isinstance(transport, Eager):
+        return transport.send
+    bottom = _bottom(transport)
+
+    def send(data: bytes) -> int:
+        transport.write(data)
+        return waiting(bottom)
+
+    return send
+
+
+def drained(transport: Any) -> Deferred[None]:
+    """Fires when nothing waits to be sent any more, or the connection is lost."""
+    bottom = _bottom(transport)
+    if not waiting(bottom):
+        return succeed(None)
+    drain = _Drain(bottom)
+    bottom.registerProducer(drain, False)
+    return drain.done
+
+
+def lag(transport: Any) -> tuple[int, float] | None:
+    """How many bytes wait in this process, and for how many seconds some have done so; None where none do."""
+    bottom = _bottom(transport)
+    size = waiting(bottom)
+    if not size:
+        return None
+    return size, bottom.reactor.seconds() - bottom.lagging_since if isinstance(bottom, Eager) else 0.0
+
+
+def peer(transport: Any) -> str:
+    """The client's address, "host:port"; of a Unix socket its name."""
+    address = _bottom(transport).getPeer()
+    if not hasattr(address, "port"):
+        return str(getattr(address, "name", ""))
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+def finish(transport: Any) -> None:
+    """Close for writing once all that was sent is out. Whoever reads on, and throws away what still comes, can be sure
+    that no reset overtakes the last bytes."""
+    if isinstance(transport, tcp.Connection):
+        transport.loseWriteConnection()  # type: ignore[no-untyped-call]
+    else:
+        transport.loseConnection()
+
+
+def abort(transport: Any) -> None:
+    """Close now. What waits in this process is lost, what the kernel has is not."""
+    bottom = _bottom(transport)
+    if not isinstance(bottom, FileDescriptor) or waiting(bottom):
+        transport.abortConnection()
+        return
+    if transport is not bottom:
+        transport.loseConnection()  # says goodbye in TLS, and would wait for the client's
+    bottom.loseConnection()
+
+
+def handle(transport: Any) -> Any:
+    """The socket below a transport."""
+    return _bottom(transport).getHandle()
+
+
+@implementer(IPullProducer)
+class _Drain:
+    """A producer that produces nothing: it only hears that the transport has sent all."""
+
+    def __init__(self, transport: Any) -> None:
+        self.done: Deferred[None] = Deferred()
+        self._transport = transport
+
+    def resumeProducing(self) -> None:
+        if not waiting(self._transport):
+            self._transport.unregisterProducer()
+            if self._transport._writeDisconnecting:
+                self._transport.startWriting()  # a half-close that was asked for meanwhile
+            self.done.callback(None)
+
+    def stopProducing(self) -> None:
+        self.done.callback(None)
+
+
+def _bottom(transport: Any) -> Any:
+    """The transport that owns the socket, below TLS."""
+    while not isinstance(transport, FileDescriptor) and hasattr(transport, "transport"):
+        transport = transport.transport
+    return transport

@@ -1,0 +1,236 @@
+"""A lane carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
+
+Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept. Calls that
+come together travel together, as one entry: what is done for an entry need not be done for each message. Whoever has
+gathered them has waited for the end of the turn, so they go at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from gopush.net.clock import Clock, within
+from gopush.routing.counters import BatcherStats
+from gopush.routing.pending import PendingCalls
+from gopush.rpc.settings import RpcSettings
+
+Send = Callable[[list[Any]], "Deferred[list[Any]]"]
+Refusal = tuple[PendingCalls, Any]
+"""A single call, and the answer that refuses it."""
+
+
+class Batcher:
+    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
+
+    `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
+    each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at
+    most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
+    `going_on`: see within().
+    """
+
+    __slots__ = (
+        "_answers",
+        "_bytes",
+        "_calls",
+        "_clock",
+        "_gave_up",
+        "_going_on",
+        "_handing_over",
+        "_handling",
+        "_most",
+        "_moved",
+        "_numbers",
+        "_refused",
+        "_scheduled",
+        "_send",
+        "_sent",
+        "_sent_back",
+        "_settings",
+        "_timeout",
+        "_waiting",
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        send: Send,
+        timeout: float,
+        settings: RpcSettings,
+        gave_up: Callable[[list[PendingCalls]], None],
+        moved: Callable[[list[PendingCalls]], None],
+        most: int | None = None,
+        numbers: BatcherStats | None = None,
+        refused: Callable[[Any], bool] | None = None,
+        sent_back: Callable[[list[Refusal], list[PendingCalls]], None] | None = None,
+        going_on: Callable[[], bool] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._send = send
+        self._timeout = timeout
+        self._settings = settings
+        self._gave_up = gave_up
+        self._moved = moved
+        self._most = settings.batch_messages if most is None else min(most, settings.batch_messages)
+        self._numbers = numbers or BatcherStats()
+        self._refused = refused
+        self._sent_back = sent_back
+        self._going_on = going_on
+        self._handing_over = False
+        self._waiting: deque[PendingCalls] = deque()
+        self._calls = 0  # that wait, and their bytes
+        self._bytes = 0
+        self._sent: list[PendingCalls] = []
+        self._scheduled = False
+        self._handling = False
+        self._answers: deque[tuple[list[PendingCalls], list[Any]]] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has no answer yet."""
+        return bool(self._sent or self._waiting)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many calls wait for their turn, and their bytes."""
+        return self._calls, self._bytes
+
+    @property
+    def unanswered(self) -> list[PendingCalls]:
+        """What has no answer yet, in order."""
+        return [pending for pending in (*self._sent, *self._waiting) if not pending.ended]
+
+    def put(self, pending: PendingCalls, gathered: bool = False) -> None:
+        """Queue calls; they fail where the lane has no room for them."""
+        calls = self._calls + len(pending.items)
+        if calls > self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
+            self._numbers.counters.refused += len(pending.items)
+            pending.fail("too much waits for this peer")
+            return
+        self._waiting.append(pending)
+        self._calls = calls
+        self._bytes += pending.size
+        if self._sent or self._scheduled:
+            return
+        if gathered and not self._handling:
+            self._send_batch()
+        else:
+            self._scheduled = True
+            self._clock.callLater(0, self._turn_ended)
+
+    def give_up(self) -> None:
+        """Hand over all that has no answer; an answer that comes late is ignored."""
+        sent, self._sent = self._sent, []
+        if pendings := [*sent, *self._take_waiting()]:
+            self._gave_up(pendings)
+
+    def hand_over(self) -> None:
+        """Hand over what waits, once the batch under way is answered: until then its keys stay here."""
+        self._handing_over = bool(self._sent)
+        if not self._sent and self._waiting:
+            self._moved(self._take_waiting())
+
+    def _take_waiting(self) -> list[PendingCalls]:
+        pendings = list(self._waiting)
+        self._waiting.clear()
+        self._calls = self._bytes = 0
+        self._handing_over = False
+        return pendings
+
+    def _turn_ended(self) -> None:
+        self._scheduled = False
+        if not self._sent:
+            self._send_batch()
+
+    def _send_batch(self) -> None:
+        batch = self._gather()
+        if not batch:
+            return
+        self._sent = batch
+        items = [item for pending in batch for item in pending.items]
+        self._numbers.sizes.observe(len(items))
+        call = within(self._timeout, self._send(items), self._clock, self._going_on)
+        call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
+
+    def _gather(self) -> list[PendingCalls]:
+        batch: list[PendingCalls] = []
+        room, calls_left = self._settings.batch_bytes, self._most
+        now = self._clock.seconds()
+        while self._waiting:
+            pending = self._waiting[0]
+            calls = len(pending.items)
+            if batch and (calls > calls_left or pending.size > room):
+                break
+            self._waiting.popleft()
+            self._calls -= calls
+            self._bytes -= pending.size
+            if pending.until <= now:
+                self._numbers.counters.late += calls
+                pending.fail("it waited too long for its turn")
+                continue
+            calls_left -= calls
+            room -= pending.size
+            batch.append(pending)
+        return batch
+
+    def _answered(self, answers: list[Any], batch: list[PendingCalls], calls: int) -> None:
+        if batch is not self._sent:
+            return
+        self._sent = []
+        if len(answers) != calls:
+            self._sent = batch
+            self.give_up()
+            return
+        if self._refused is not None and any(map(self._refused, answers)):
+            self._scheduled = True  # who hears of it may call again, and waits
+            batch, answers = self._send_back(batch, answers, self._refused)
+            self._scheduled = False
+        # The next batch goes out first, so that the peer works while the answers are handled here, in order.
+        self._answers.append((batch, answers))
+        if self._handing_over:
+            self._moved(self._take_waiting())
+        else:
+            self._send_batch()
+        if not self._handling:
+            self._handling = True
+            while self._answers:
+                _hand_out(*self._answers.popleft())
+            self._handling = False
+
+    def _send_back(
+        self, batch: list[PendingCalls], answers: list[Any], refused: Callable[[Any], bool]
+    ) -> tuple[list[PendingCalls], list[Any]]:
+        """Hand over the calls that were refused; the others with their answers.
+
+        A call that was refused before another one of its key was not stays so: elsewhere it would come after that.
+        """
+        singles = [single for pending in batch for single in pending.singles()]
+        kept: list[Refusal] = []
+        back: list[Refusal] = []
+        passed: set[str] = set()
+        for single, answer in zip(reversed(singles), reversed(answers), strict=True):
+            (key,) = single.keys
+            if refused(answer) and key not in passed:
+                back.append((single, answer))
+            else:
+                passed.add(key)
+                kept.append((single, answer))
+        if back and self._sent_back is not None:
+            self._sent_back(back[::-1], self._take_waiting())
+        return [single for single, _ in reversed(kept)], [answer for _, answer in reversed(kept)]
+
+    def _failed(self, _: Failure, batch: list[PendingCalls]) -> None:
+        if batch is self._sent:
+            self.give_up()
+
+
+def _hand_out(pendings: list[PendingCalls], answers: list[Any]) -> None:
+    at = 0
+    for pending in pendings:
+        end = at + len(pending.items)
+        pending.answer(answers[at:end])
+        at = end

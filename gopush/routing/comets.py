@@ -1,0 +1,156 @@
+"""The comets of the cluster, as web and the other comets use them.
+
+A push tries its key's owner first, then any other comet: each of them can have it stored (delivery rule 8).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
+from gopush.hashing import best
+from gopush.membership.view import Coordination, View
+from gopush.model import Forward, NodeInfo, Push, Pushed, SlowConsumer
+from gopush.net.clock import Clock
+from gopush.routing.counters import BatcherStats
+from gopush.routing.forwards import Forwards
+from gopush.routing.peer import Call, Peer
+from gopush.routing.pending import PendingCalls
+from gopush.routing.pool import Peers
+from gopush.rpc.services import CometService, NodeService
+from gopush.rpc.settings import RpcSettings
+
+OVERHEAD_BYTES = 64
+
+T = TypeVar("T")
+
+
+class CometNode(CometService, NodeService, Protocol):
+    """A comet service that can be let go."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+class Comets:
+    """Every live comet process, the standbys included."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        connect: Callable[[NodeInfo], CometNode],
+        settings: RpcSettings,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._push = Call[CometNode](
+            lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_is_refused
+        )
+        self._forward = Call[CometNode](_forward, settings.call_timeout, moves=False)
+        self._close = Call[CometNode](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
+        self._clock = clock
+        self._now = now
+        self._coordination = coordination
+        self._peers = Peers(clock, connect, self._owner_first, settings)
+        self._forwards = Forwards(clock, self._peers.live, self.forward, self.batchers.counters)
+        coordination.watch(self._adopt)
+        self._adopt(coordination.view)
+
+    @property
+    def batchers(self) -> BatcherStats:
+        """What the calls to them count."""
+        return self._peers.numbers
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return self._peers.busy
+
+    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+        """Push through the owners, else through any others, until the deadline, which is one for all.
+
+        `answered` is called once for each of them with its place. Never fails: see Pushed.ret.
+        """
+        until = self._clock.seconds() + pushes[0].deadline - self._now()
+        keys = [push.key for push in pushes]
+        self._peers.send(self._push, PendingCalls(keys, pushes, _size, until, partial(self._pushed, answered)))
+
+    def forward(self, name: str, forward: Forward) -> None:
+        """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
+        told = self._peers.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
+        told.addErrback(lambda _: self._forwards.keep(name, forward))
+
+    def close(self, key: str) -> Deferred[int]:
+        """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
+        answers = [self._peers.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self._peers.live]
+        for answer in answers:
+            answer.addErrback(lambda _: 0)
+        return gatherResults(answers).addCallback(sum)
+
+    def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
+        """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+        return self._ask_all(lambda node: node.subscribers([key]).addCallback(lambda counts: counts[0]))
+
+    def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
+        """The connections that are furthest behind on each comet, as subscribers()."""
+        return self._ask_all(lambda node: node.slowest(most))
+
+    def _ask_all(self, call: Callable[[CometNode], Deferred[T]]) -> Deferred[dict[str, T | None]]:
+        names = list(self._peers.live)
+        answers = [self._peers.ask(name, call).addErrback(lambda _: None) for name in names]
+        return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        """Call this comet as its administrator. Fails with UnavailableError."""
+        return self._peers.ask(name, call)
+
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one comet answers. Fails with UnavailableError."""
+        return self._peers.ping()
+
+    def stop(self) -> None:
+        """Let go of all comets; what waits fails."""
+        self._peers.stop()
+
+    def _pushed(
+        self,
+        answered: Callable[[int, Pushed], object],
+        indexes: Sequence[int],
+        results: Sequence[Pushed] | UnavailableError,
+    ) -> None:
+        if isinstance(results, UnavailableError):
+            for index in indexes:
+                answered(index, Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
+            return
+        for index, pushed in zip(indexes, results, strict=True):
+            answered(index, pushed)
+
+    def _adopt(self, view: View) -> None:
+        self._peers.update(view.comets)
+
+    def _owner_first(self, key: str, peers: Sequence[Peer[CometNode]]) -> Peer[CometNode]:
+        owner = self._coordination.view.owner(key)
+        name = owner.id if owner is not None else None
+        for peer in peers:
+            if peer.info.id == name:
+                return peer
+        name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
+        return next(peer for peer in peers if peer.info.id == name)
+
+
+def _size(push: Push) -> int:
+    return OVERHEAD_BYTES + len(push.body)
+
+
+def _is_refused(pushed: Pushed) -> bool:
+    """It could not have it stored; perhaps another comet reaches a message node."""
+    return pushed.ret != RET_OK
+
+
+def _forward(node: CometNode, forwards: list[Forward]) -> Deferred[list[None]]:
+    return node.forward(forwards).addCallback(lambda _: [None] * len(forwards))

@@ -1,0 +1,174 @@
+"""The message nodes of the cluster, as comet and web use them: one key at a time here, batches on the way.
+
+A key goes to the node that rendezvous hashing gives it among those that answer; appends of a key keep their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
+
+from gopush.hashing import best
+from gopush.membership.view import Coordination, View
+from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
+from gopush.net.clock import Clock
+from gopush.routing.counters import BatcherStats
+from gopush.routing.peer import Call, Peer
+from gopush.routing.pending import Answered, PendingCalls
+from gopush.routing.pool import Peers
+from gopush.routing.shards import Shards
+from gopush.rpc.services import MessageService, NodeService
+from gopush.rpc.settings import RpcSettings
+
+T = TypeVar("T")
+PAGE_MESSAGES = 256
+MOST_READS = 16
+"""In one call."""
+ROOM_BYTES = 4 << 20
+"""Bodies in the answer to one call at most, where it holds more than one message: it has to be carried in time."""
+LEAST_ROOM_BYTES = 64 << 10
+OVERHEAD_BYTES = 64
+
+
+class MessageNode(MessageService, NodeService, Protocol):
+    """A message service that can be let go."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+class Messages:
+    """All that a key's log can do. Every call fails with UnavailableError where no node answers in time."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        connect: Callable[[NodeInfo], MessageNode],
+        settings: RpcSettings,
+    ) -> None:
+        timeout = settings.call_timeout
+        self._append = Call[MessageNode](lambda node, appends: node.append(appends), timeout, ordered=True)
+        self._read = Call[MessageNode](self._read_batch, timeout, most=MOST_READS, long=True)
+        self._heads = Call[MessageNode](lambda node, keys: node.heads(keys), timeout)
+        self._single = Call[MessageNode](_one_by_one, timeout)
+        self._clock = clock
+        self._attempt = settings.attempt_timeout
+        self._shards = Shards()
+        self._room = ROOM_BYTES
+        self._peers = Peers(clock, connect, _by_key, settings)
+        coordination.watch(self._adopt)
+        self._adopt(coordination.view)
+
+    @property
+    def batchers(self) -> BatcherStats:
+        """What the calls to them count."""
+        return self._peers.numbers
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return self._peers.busy
+
+    def append(self, appends: Sequence[Append], answered: Answered) -> None:
+        """Sequence pushes, and keep those that are to be kept (delivery rules 1, 2, 6 and 7).
+
+        `answered` is called with places in `appends` and as many Appended, or an UnavailableError for all of these:
+        once for those that went together.
+        """
+        keys = [append.push.key for append in appends]
+        pending = PendingCalls(keys, appends, _size, self._until(), answered)
+        for shard, mine in self._shards.spread(keys).items():
+            self._peers.send(self._append, pending if len(mine) == len(keys) else pending.part(mine), shard)
+
+    def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
+        """A page of the key's log after the cursor `after`."""
+        item = Read(key, after, limit)
+        page = self._peers.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return page.addCallback(self._read_one, item)
+
+    def _read_one(self, page: Page, item: Read) -> Page | Deferred[Page]:
+        """What found no room in its batch is asked for again, behind what waits."""
+        return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
+
+    def _read_batch(self, node: MessageNode, reads: list[Read]) -> Deferred[list[Page]]:
+        """Answers that do not come in time are made smaller, until they do."""
+        pages = node.read([read._replace(room=self._room) for read in reads])
+        return pages.addCallbacks(self._read_in_time, self._read_too_late)
+
+    def _read_in_time(self, pages: list[Page]) -> list[Page]:
+        self._room = min(self._room * 2, ROOM_BYTES)
+        return pages
+
+    def _read_too_late(self, failure: Failure) -> Failure:
+        self._room = max(self._room // 2, LEAST_ROOM_BYTES)
+        return failure
+
+    def head(self, key: str) -> Deferred[Head]:
+        """Where the key's log ends."""
+        return self._peers.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def delete(self, key: str) -> Deferred[None]:
+        """Delete the key's kept messages."""
+        return self._call(key, lambda node: node.delete(key))
+
+    def create_token(self, key: str, token: Token) -> Deferred[None]:
+        """Keep a token for the key."""
+        return self._call(key, lambda node: node.create_token(key, token))
+
+    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
+        """Forget a token; False where it was not known."""
+        return self._call(key, lambda node: node.revoke_token(key, digest))
+
+    def tokens(self, key: str) -> Deferred[list[Token]]:
+        """The key's live tokens."""
+        return self._call(key, lambda node: node.tokens(key))
+
+    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
+        """Whether the key was created and whether the token is good."""
+        return self._call(key, lambda node: node.check_token(key, digest))
+
+    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
+        """Call this message node as its administrator. Fails with UnavailableError."""
+        return self._peers.ask(name, call)
+
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one message node answers after a round trip to its store. Fails with UnavailableError."""
+        return self._peers.ping()
+
+    def stop(self) -> None:
+        """Let go of all nodes; what waits fails."""
+        self._peers.stop()
+
+    def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
+        return self._peers.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def _until(self) -> float:
+        return self._clock.seconds() + self._attempt
+
+    def _shard(self, key: str) -> str:
+        return self._shards.of(key)
+
+    def _adopt(self, view: View) -> None:
+        self._peers.update(view.messages)
+        if view.stores != self._shards.weights:
+            self._shards = Shards(view.stores, view.shards)
+
+
+def _size(append: Append) -> int:
+    return OVERHEAD_BYTES + len(append.push.body)
+
+
+def _by_key(key: str, peers: Sequence[Peer[MessageNode]]) -> Peer[MessageNode]:
+    if len(peers) == 1:
+        return peers[0]
+    name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
+    return next(peer for peer in peers if peer.info.id == name)
+
+
+def _one_by_one(node: MessageNode, calls: list[Callable[[MessageNode], Deferred[Any]]]) -> Deferred[list[Any]]:
+    """Calls that come too seldom to be packed into batches."""
+    return gatherResults([call(node) for call in calls], consumeErrors=True)

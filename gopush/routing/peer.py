@@ -1,0 +1,124 @@
+"""One live peer, and the kinds of calls that are made to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from gopush.model import NodeInfo
+from gopush.net.clock import Clock, within
+from gopush.routing.batcher import Batcher
+from gopush.rpc.settings import RpcSettings
+
+
+class Service(Protocol):
+    """What every peer can do."""
+
+    def ping(self) -> Deferred[None]:
+        """Answer."""
+
+    def stop(self) -> object:
+        """Let go of the connection."""
+
+
+S = TypeVar("S", bound=Service)
+
+
+class Call(Generic[S]):
+    """A kind of call: how a batch of it is sent, and how long that may take.
+
+    `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others, and what it
+    `refused`, as its answer tells. `most`: how many of them one batch may hold, where their answers are big.
+    `long`: an answer may take as long again while it flows in.
+    """
+
+    __slots__ = ("long", "most", "moves", "ordered", "refused", "send", "timeout")
+
+    def __init__(
+        self,
+        send: Callable[[S, list[Any]], Deferred[list[Any]]],
+        timeout: float,
+        ordered: bool = False,
+        moves: bool = True,
+        most: int | None = None,
+        refused: Callable[[Any], bool] | None = None,
+        long: bool = False,
+    ) -> None:
+        self.send = send
+        self.timeout = timeout
+        self.ordered = ordered
+        self.moves = moves
+        self.most = most
+        self.refused = refused
+        self.long = long
+
+
+class Peer(Generic[S]):
+    """One live peer. `told`: the log has that it is not healthy; it is not told of that again before `quiet_until`."""
+
+    __slots__ = ("batchers", "healthy", "info", "quiet_until", "service", "told")
+
+    def __init__(self, info: NodeInfo, service: S) -> None:
+        self.info = info
+        self.service = service
+        self.healthy = True
+        self.told = False
+        self.quiet_until = float("-inf")
+        self.batchers: dict[tuple[Call[S], str], Batcher] = {}
+
+
+QUIET_SECONDS = 60.0
+"""A peer that answers pings and nothing else is told of so often: the lines are for people."""
+
+log = Logger()
+
+
+class HealthChecker(Generic[S]):
+    """Keeps the health of `live` peers, by NodeInfo.id. `changed` is called whenever that of one changes."""
+
+    def __init__(
+        self, clock: Clock, live: Mapping[str, Peer[S]], settings: RpcSettings, changed: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._live = live
+        self._settings = settings
+        self._changed = changed
+        self._pinging = LoopingCall(self._ping)
+        self._pinging.clock = cast(Any, clock)
+
+    def add(self, peer: Peer[S], does: str) -> None:
+        """This peer did not answer, or refused: `does` says it."""
+        if not peer.healthy or peer.info.id not in self._live:
+            return
+        peer.healthy = False
+        self._changed()
+        peer.told = self._clock.seconds() >= peer.quiet_until
+        if peer.told:
+            peer.quiet_until = self._clock.seconds() + QUIET_SECONDS
+            log.warn("{peer} {does}; others are asked first until it answers a ping", peer=peer.info.id, does=does)
+        if not self._pinging.running:
+            self._pinging.start(self._settings.ping, now=False)
+
+    def stop(self) -> None:
+        """Ask no more."""
+        if self._pinging.running:
+            self._pinging.stop()
+
+    def _ping(self) -> None:
+        unhealthy = [peer for peer in self._live.values() if not peer.healthy]
+        if not unhealthy:
+            self._pinging.stop()
+        for peer in unhealthy:
+            ping = within(self._settings.call_timeout, maybeDeferred(peer.service.ping), self._clock)
+            ping.addCallbacks(lambda _, peer=peer: self._recovered(peer), lambda _: None)
+
+    def _recovered(self, peer: Peer[S]) -> None:
+        if not peer.healthy:
+            peer.healthy = True
+            self._changed()
+            if peer.told:
+                log.info("{peer} answers again", peer=peer.info.id)

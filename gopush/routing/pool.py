@@ -1,0 +1,266 @@
+"""The live peers of one kind: their lanes, and what happens to calls when one of them fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.python.failure import Failure
+
+from gopush.errors import UnavailableError
+from gopush.model import NodeInfo
+from gopush.net.clock import Clock, within
+from gopush.routing.batcher import Batcher, Refusal
+from gopush.routing.counters import BatcherStats
+from gopush.routing.peer import Call, HealthChecker, Peer, Service
+from gopush.routing.pending import PendingCalls
+from gopush.routing.router import Choose, Router
+from gopush.rpc.codec import MAX_ITEMS
+from gopush.rpc.settings import RpcSettings
+
+RETRY_PAUSE_SECONDS = 0.1
+
+S = TypeVar("S", bound=Service)
+T = TypeVar("T")
+
+
+class Peers(Generic[S]):
+    """Calls peers through lanes. `choose` picks the peer for a key among those that may still be tried."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        connect: Callable[[NodeInfo], S],
+        choose: Choose[S],
+        settings: RpcSettings,
+    ) -> None:
+        self.live: dict[str, Peer[S]] = {}
+        self.numbers = BatcherStats(self._waiting)
+        self._clock = clock
+        self._connect = connect
+        self._settings = settings
+        self._router = Router(self.live, choose)
+        self._paused: list[tuple[Call[S], str, PendingCalls]] = []
+        self._health = HealthChecker(clock, self.live, settings, self._router.forget)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call has no answer yet."""
+        return bool(self._paused) or any(
+            batcher.busy for peer in self.live.values() for batcher in peer.batchers.values()
+        )
+
+    def _waiting(self) -> tuple[int, int]:
+        waiting = [batcher.waiting for peer in self.live.values() for batcher in peer.batchers.values()]
+        return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
+
+    def update(self, infos: Iterable[NodeInfo]) -> None:
+        """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
+        self._router.forget()
+        wanted = {info.id: info for info in infos}
+        draining = []
+        for name, info in wanted.items():
+            if name not in self.live:
+                self.live[name] = Peer(info, self._connect(info))
+                continue
+            peer = self.live[name]
+            if info.draining and not peer.info.draining:
+                draining.append(peer)
+            peer.info = info
+        for name in [name for name in self.live if name not in wanted]:
+            peer = self.live.pop(name)
+            self._router.forget()
+            for batcher in list(peer.batchers.values()):
+                batcher.give_up()
+            peer.service.stop()
+        self._router.forget()
+        for peer in draining:
+            for (call, _), batcher in list(peer.batchers.items()):
+                if call.moves:
+                    batcher.hand_over()
+
+    def stop(self) -> None:
+        """Let go of all peers; what waits fails."""
+        paused, self._paused = self._paused, []
+        for _, _, pending in paused:
+            pending.fail("stopped")
+        self.update(())
+        self._health.stop()
+
+    def call(self, call: Call[S], key: str, item: Any, size: int, until: float, batcher: str = "") -> Deferred[Any]:
+        """Have one item answered, as by send(), together with what else is called in this turn."""
+        done: Deferred[Any] = Deferred()
+        pending = PendingCalls((key,), (item,), lambda _: size, until, partial(_fire, done))
+        for whole in self._router.spread(call, pending):
+            self._route(call, batcher, whole)
+        return done
+
+    def send(self, call: Call[S], pending: PendingCalls, batcher: str = "") -> None:
+        """Have the items, gathered in this turn, answered by the best peers that answer in time; perhaps in parts.
+
+        `lane` tells apart what must not wait for each other at one peer.
+        """
+        settings = self._settings
+        most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
+        for piece in pending.cut(most, settings.batch_bytes):
+            for part in self._router.spread(call, piece):
+                self._route(call, batcher, part, gathered=True)
+
+    def call_peer(self, call: Call[S], name: str, item: Any, size: int) -> Deferred[Any]:
+        """Have `item` answered by this peer, or fail."""
+        peer = self.live.get(name)
+        if peer is None:
+            return fail(UnavailableError(f"{name} is gone"))
+        done: Deferred[Any] = Deferred()
+        until = self._clock.seconds() + call.timeout
+        pending = PendingCalls(("",), (item,), lambda _: size, until, partial(_fire, done))
+        pending.peer = peer
+        self._route(call, "", pending)
+        return done
+
+    def ask(self, name: str, call: Callable[[S], Deferred[T]]) -> Deferred[T]:
+        """Call this peer, past all lanes: for what comes seldom and concerns no key. Fails with UnavailableError."""
+        peer = self.live.get(name)
+        if peer is None:
+            return fail(UnavailableError(f"{name} is gone"))
+        asked = within(self._settings.call_timeout, maybeDeferred(call, peer.service), self._clock)
+        return asked.addErrback(_unavailable, name)
+
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one peer answers. Fails with UnavailableError where none does."""
+        if not self.live:
+            return fail(UnavailableError("no such node is known"))
+        pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
+        return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
+
+    def _route(self, call: Call[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:
+        if not self.live:
+            pending.fail("no such node is known")
+            return
+        peer = pending.peer
+        if peer is None:
+            self._pause(call, batcher, pending)
+            return
+        way = peer.batchers.get((call, batcher))
+        if way is None:
+            way = peer.batchers[call, batcher] = self._open_batcher(call, batcher, peer)
+        way.put(pending, gathered)
+
+    def _open_batcher(self, call: Call[S], name: str, peer: Peer[S]) -> Batcher:
+        def send(items: list[Any]) -> Deferred[list[Any]]:
+            return maybeDeferred(call.send, peer.service, items)
+
+        def gave_up(pendings: list[PendingCalls]) -> None:
+            self._given_up(call, name, peer, pendings)
+
+        def moved(pendings: list[PendingCalls]) -> None:
+            self._move(call, name, pendings)
+
+        def sent_back(refusals: list[Refusal], behind: list[PendingCalls]) -> None:
+            self._sent_back(call, name, peer, refusals, behind)
+
+        receiving = getattr(type(peer.service), "receiving", None)  # a peer in this process has no such thing
+        going_on = partial(receiving, peer.service) if call.long and receiving else None
+        return Batcher(
+            self._clock,
+            send,
+            call.timeout,
+            self._settings,
+            gave_up,
+            moved,
+            call.most,
+            self.numbers,
+            call.refused,
+            sent_back,
+            going_on,
+        )
+
+    def _given_up(self, call: Call[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls]) -> None:
+        self._health.add(peer, "does not answer")
+        now = self._clock.seconds()
+        left, dead = [], []
+        for pending in _singles(pendings):
+            pending.tried = (*pending.tried, peer.info.id)
+            if pending.until <= now or not call.moves:
+                dead.append(pending)
+            else:
+                pending.limit(self._clock)
+                left.append(pending)
+        self.numbers.counters.given_up += len(left) + len(dead)
+        self.numbers.counters.retried += len(left)
+        self._move(call, batcher, left)
+        for pending in dead:  # last: whoever hears of it may call again, and must not come before those that moved
+            pending.fail(f"{peer.info.id} did not answer in time")
+
+    def _sent_back(
+        self, call: Call[S], batcher: str, peer: Peer[S], refusals: list[Refusal], behind: list[PendingCalls]
+    ) -> None:
+        """Ask the others, this one not first for a while; where none is left, its refusal is the answer."""
+        if len(self.live) > 1:
+            self._health.add(peer, "refuses what it is asked")
+        now = self._clock.seconds()
+        left, final = [], []
+        for pending, answer in refusals:
+            if pending.ended:
+                continue
+            pending.tried = (*pending.tried, peer.info.id)
+            if call.moves and pending.until > now and self._router.best(pending.keys[0], pending.tried) is not None:
+                pending.limit(self._clock)
+                left.append(pending)
+            else:
+                final.append((pending, answer))
+        self.numbers.counters.retried += len(left)
+        self._move(call, batcher, [*left, *behind])
+        for pending, answer in final:
+            pending.answer([answer])
+
+    def _move(self, call: Call[S], batcher: str, pendings: list[PendingCalls]) -> None:
+        """Find another peer for these, each key's in order and to one peer."""
+        left = _singles(pendings)
+        self._router.move(call, left)
+        for pending in left:
+            self._route(call, batcher, pending)
+
+    def _pause(self, call: Call[S], batcher: str, pending: PendingCalls) -> None:
+        """All peers have failed this call: try them again in a moment, as long as it makes sense."""
+        pending.tried = ()
+        if pending.until <= self._clock.seconds() + RETRY_PAUSE_SECONDS:
+            pending.fail("no peer answered in time")
+            return
+        if not self._paused:
+            self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
+        self._paused += [(call, batcher, single) for single in pending.singles()]
+
+    def _resume(self) -> None:
+        paused, self._paused = self._paused, []
+        left = [one for one in paused if not one[2].ended]
+        for _, _, pending in left:
+            pending.peer = self._router.best(pending.keys[0])
+        for call, batcher, pending in left:
+            self._route(call, batcher, pending)
+
+
+def _singles(pendings: Iterable[PendingCalls]) -> list[PendingCalls]:
+    """Each call that has no answer yet."""
+    return [single for pending in pendings if not pending.ended for single in pending.singles()]
+
+
+def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | UnavailableError) -> None:
+    if isinstance(results, UnavailableError):
+        done.errback(results)
+    else:
+        done.callback(results[0])
+
+
+def _one_answered(outcome: Any) -> None:
+    """What a DeferredList gives: a pair where one has answered, else all failures."""
+    if isinstance(outcome, list):
+        raise UnavailableError(outcome[0][1].getErrorMessage())
+
+
+def _unavailable(failure: Failure, name: str) -> Any:
+    if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+        return failure
+    raise UnavailableError(f"{name} did not answer: {failure.getErrorMessage() or failure.type}")

@@ -1,0 +1,55 @@
+"""What every process has to tell of the cluster: how it sees it, and what its calls to the others are like."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from gopush.membership.view import Coordination, View
+from gopush.routing.counters import BatcherStats
+from gopush.stats.resource import Statistics
+
+
+def show(coordination: Coordination, reactor: Any, statistics: Statistics) -> None:
+    """Have the view in the statistics: whom the process knows, since when, and whether it would hear of a change."""
+    adopted = reactor.seconds()
+    metrics = statistics.metrics
+
+    def note(_: View) -> None:
+        nonlocal adopted
+        adopted = reactor.seconds()
+
+    coordination.watch(note)
+    metrics.gauge("view_comets", "comets on the ring of this process", lambda: len(coordination.view.active))
+    metrics.gauge("view_messages", "message nodes that this process knows", lambda: len(coordination.view.messages))
+    metrics.gauge(
+        "view_age_seconds", "time since this process saw the cluster change", lambda: reactor.seconds() - adopted
+    )
+    metrics.gauge(
+        "coordinator_connected", "1 while this process would hear of a change", lambda: coordination.connected
+    )
+
+
+def show_batchers(statistics: Statistics, **batchers: BatcherStats) -> None:
+    """Have the lanes to other processes in the statistics, by what these are: comets, messages."""
+    metrics = statistics.metrics
+    statistics.add({"lane": lambda _: {to: _batcher(numbers) for to, numbers in batchers.items()}})
+    metrics.counters("lane", {to: numbers.counters for to, numbers in batchers.items()}, "to")
+    metrics.histograms(
+        "lane_batch", "calls in one batch", ("to",), {(to,): numbers.sizes for to, numbers in batchers.items()}
+    )
+    metrics.gauges("lane_waiting", "calls that wait for their turn", "to", lambda: _waiting(batchers, 0))
+    metrics.gauges(
+        "lane_waiting_bytes", "the bytes of calls that wait for their turn", "to", lambda: _waiting(batchers, 1)
+    )
+
+
+def _waiting(batchers: Mapping[str, BatcherStats], index: int) -> dict[str, float]:
+    return {to: numbers.waiting()[index] for to, numbers in batchers.items()}
+
+
+def _batcher(numbers: BatcherStats) -> dict[str, Any]:
+    calls, size = numbers.waiting()
+    waiting = {"waiting": calls, "waiting_bytes": size}
+    return waiting | dataclasses.asdict(numbers.counters) | {"batch": numbers.sizes.shown()}

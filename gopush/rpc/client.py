@@ -1,0 +1,262 @@
+"""A caller's connection to a service in another process, kept by Twisted's ClientService."""
+
+# Perspective Broker is not typed, and Zope's interfaces are unknown to the type checker:
+# mypy: disable-error-code="no-untyped-call,arg-type"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.spread import pb
+from zope.interface import implementer
+
+from gopush.errors import UnavailableError
+from gopush.model import NodeInfo
+from gopush.net.clock import within
+from gopush.net.eager import EagerReactor
+from gopush.net.reconnect import QuietClientService
+from gopush.net.tls import ClientTls
+from gopush.rpc.broker import Broker, security
+from gopush.rpc.codec import BatchError, Call, pack, unpack
+from gopush.rpc.login import enter
+from gopush.rpc.secure import caller_tls
+from gopush.rpc.settings import RpcSettings
+from gopush.stats.complaints import Complaints
+
+CONNECT_SECONDS = 5.0
+STOP_SECONDS = 1.0
+
+log = Logger()
+
+
+class _ClientBroker(Broker):
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """Tell the owner first: whoever repeats a call that fails now must not be led here again."""
+        self.factory.owner.lost(reason)
+        super().connectionLost(reason)
+
+
+class _ClientFactory(pb.PBClientFactory):
+    protocol = _ClientBroker
+    noisy = False
+
+    def __init__(self, reactor: Any, owner: Remote, settings: RpcSettings, complaints: Complaints) -> None:
+        super().__init__(security=security("remote"))
+        self.reactor = reactor
+        self.owner = owner
+        self.complaints = complaints
+        self._secret = settings.secret
+        self._legacy = settings.legacy_secret
+
+    def clientConnectionMade(self, broker: Broker) -> None:
+        """Get in, or see that calls are welcome without that."""
+        super().clientConnectionMade(broker)
+        if self._secret:
+            entered = enter(self, broker, self._secret, self.owner.address, legacy=self._legacy)
+        else:
+            entered = self.getRootObject()
+            entered.addCallback(lambda root: root.callRemote("hello").addCallback(lambda _: root))
+        entered.addBoth(self._entered, broker)
+
+    def _entered(self, root: Any, broker: Broker) -> None:
+        if broker.disconnected:
+            return
+        broker.settled()
+        if isinstance(root, Failure):
+            self.owner.unreachable(root)
+        else:
+            self.owner.reached(root)
+
+
+@implementer(IStreamClientEndpoint)
+class _InOrder:
+    """Connects to the first address that answers; `address` is that of the last attempt."""
+
+    def __init__(
+        self, reactor: Any, addresses: Sequence[str], tls: ClientTls | None, failed: Callable[[Failure], None]
+    ) -> None:
+        self.address = ""
+        self._reactor = reactor
+        self._addresses = addresses
+        self._tls = tls
+        self._failed = failed
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        first, *others = self._addresses
+        connecting = self._connect(first, factory)
+        for other in others:
+            connecting.addErrback(self._next, other, factory)
+        return connecting.addErrback(self._all_failed)
+
+    def _connect(self, address: str, factory: Any) -> Deferred[Any]:
+        self.address = address
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        endpoint = HostnameEndpoint(self._reactor, host, int(port), timeout=CONNECT_SECONDS)
+        return endpoint.connect(factory) if self._tls is None else self._tls.connect(endpoint, host, factory)
+
+    def _next(self, failure: Failure, address: str, factory: Any) -> Any:
+        return failure if failure.check(CancelledError) else self._connect(address, factory)
+
+    def _all_failed(self, failure: Failure) -> Failure:
+        self._failed(failure)
+        return failure
+
+
+class Remote:
+    """A service in another process: every one of its `calls` is a method here.
+
+    A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
+    when its caller gives it up. What was not sent by then never is: a call that waits for a connection is dropped, and
+    a connection on which nothing came back all the while is cut, where that was `patience` seconds at least. `timeout`:
+    seconds after which a call gives itself up, where no lane does that.
+    """
+
+    calls: Mapping[str, Call]
+
+    def __init__(
+        self, reactor: Any, info: NodeInfo, settings: RpcSettings, patience: float, timeout: float | None
+    ) -> None:
+        self.info = info
+        self._reactor = reactor
+        self._timeout = timeout
+        self._patience = timeout or patience
+        self._root: pb.RemoteReference | None = None
+        self._waiting: list[Deferred[Any]] = []
+        self._why = ""
+        """Why the peer can't be reached; empty while there is hope."""
+        self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable)
+        self._complaints = Complaints(reactor)
+        self._connection = QuietClientService(
+            self._way,
+            _ClientFactory(reactor, self, settings, self._complaints),
+            backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
+            reactor,
+        )
+        self._connection.startService()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.calls:
+            raise AttributeError(f"{type(self).__name__} has no call {name}")
+        return partial(self._call, name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.info.id}>"
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls are sent at once."""
+        return self._root is not None
+
+    @property
+    def address(self) -> str:
+        """Where it was called last, of the addresses that it has."""
+        return self._way.address
+
+    def receiving(self) -> bool:
+        """Whether an answer has come in part, and goes on coming: its size is no reason to give up the peer."""
+        root = self._root
+        if root is None or not root.broker.amid:
+            return False
+        return bool(self._reactor.seconds() - root.broker.heard < self._patience / 2)
+
+    def stop(self) -> Deferred[None]:
+        """Close the connection; calls that are out, or come later, fail."""
+        root = self._root
+        self._root, self._why = None, "stopped"
+        self._complaints.stop()
+        self._fail_waiting()
+        stopped: Deferred[None] = maybeDeferred(self._connection.stopService)
+        if root is not None and not stopped.called:
+            # A frozen peer would never take what is still to be sent.
+            abort = self._reactor.callLater(STOP_SECONDS, root.broker.transport.abortConnection)
+            stopped.addBoth(lambda _: abort.cancel() if abort.active() else None)
+        return stopped
+
+    def reached(self, root: pb.RemoteReference) -> None:
+        """The peer lets us call."""
+        if self._why == "stopped":
+            return
+        log.info("{peer} reached", peer=str(self))
+        self._root, self._why = root, ""
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(root)
+
+    def unreachable(self, failure: Failure) -> None:
+        """An attempt to connect or to log in has failed."""
+        reason = _reason(failure)
+        if self._why not in (reason, "stopped"):
+            log.warn("{peer} cannot be reached: {reason}", peer=str(self), reason=reason)
+            self._why = reason
+        self._fail_waiting()
+
+    def lost(self, reason: Failure) -> None:
+        """The connection broke; the next one is soon tried."""
+        if self._root is not None:
+            log.warn("{peer} lost: {reason}", peer=str(self), reason=reason.getErrorMessage())
+            self._root = None
+        else:
+            self.unreachable(reason)  # before the login: a certificate that is no good, say
+
+    def _fail_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(UnavailableError(self._why))
+
+    def _call(self, name: str, *arguments: Any) -> Deferred[Any]:
+        """Make a call of calls.py."""
+        try:
+            chunks = pack(arguments)
+        except BatchError as wrong:
+            return fail(UnavailableError(f"{self.info.id}: {name}: the batch {wrong}"))
+        root, heard, began = self._root, -1, self._reactor.seconds()
+        if root is not None:
+            heard = root.broker.received
+            made: Deferred[Any] = root.callRemote(name, chunks)
+        elif self._why:
+            return fail(UnavailableError(f"{self.info.id}: {name}: {self._why}"))
+        else:
+            made = Deferred(self._waiting.remove)
+            self._waiting.append(made)
+            made.addCallback(lambda root: root.callRemote(name, chunks))
+        if self._timeout is not None:
+            within(self._timeout, made, self._reactor, self.receiving if name == "read" else None)
+        made.addCallback(unpack, self.calls[name].answer)
+        return made.addErrback(self._failed, name, root, heard, began)
+
+    def _failed(
+        self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int, began: float
+    ) -> NoReturn:
+        reason = _reason(failure)
+        if failure.check(CancelledError, TimeoutError):
+            reason = self._given_up(root, heard, self._reactor.seconds() - began)
+        raise UnavailableError(f"{self.info.id}: {name}: {reason}")
+
+    def _given_up(self, root: pb.RemoteReference | None, heard: int, seconds: float) -> str:
+        """A call has no answer after so many seconds: is it the peer's fault?"""
+        if seconds < self._patience:
+            return f"given up by the caller after {seconds:.1f} s"
+        reason = f"no answer within {self._patience:g} s"
+        if root is None and self._root is None:
+            self.unreachable(Failure(UnavailableError(reason)))
+        elif root is not None and root is self._root and root.broker.received == heard:
+            self._root = None
+            root.broker.refuse(f"gave {reason}")
+        return reason
+
+
+def _reason(failure: Failure) -> str:
+    if failure.check(pb.PBConnectionLost, pb.DeadReferenceError):
+        return "connection lost"
+    return failure.getErrorMessage() or str(failure.type)

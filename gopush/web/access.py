@@ -1,0 +1,150 @@
+"""Which web sites' pages may call, through their visitors' browsers (protocol.md, sections 4 and 5). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from ipaddress import ip_address
+
+from gopush.net.http.request import Request
+from gopush.net.http.response import Fields, Response, plain
+from gopush.net.http.routes import Refuse, Routes
+from gopush.web.counters import Counters
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_FORBIDDEN = plain(403)
+_HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_PREFLIGHT_SECONDS = "600"
+
+
+class Origins:
+    """The origins of the admin port's own pages: its listeners', whatever a Host header says; and `more`."""
+
+    def __init__(self, more: Callable[[], Collection[str]] = tuple) -> None:
+        self._own: set[str] = set()
+        self._more = more
+
+    def add(self, host: str, port: int) -> None:
+        """A listener of the admin port; one on all interfaces is known by its loopback names alone."""
+        for name in _names(host):
+            self._own |= {f"http://{name}:{port}", f"https://{name}:{port}"}
+            if port == 80:
+                self._own.add(f"http://{name}")
+            if port == 443:
+                self._own.add(f"https://{name}")
+
+    def allow(self, request: Request) -> bool:
+        """Whether a request carries no origin, or one of these."""
+        origin = request.header(b"origin")
+        return origin is None or origin.lower() in self._own or origin.lower() in self._more()
+
+
+class Sharing:
+    """What the public port lets pages of other web sites do: those of `origins` (none: all) may call, and read."""
+
+    def __init__(self, origins: Callable[[], Collection[str]], counters: Counters) -> None:
+        self._origins = origins
+        self._counters = counters
+
+    def guard(self, routes: Routes) -> Routes:
+        """`routes`, with 403 for pages of others."""
+        return guarded(routes, self._refuse)
+
+    def fields(self, request: Request) -> Fields:
+        """See net.site.CrossOrigin."""
+        if b"origin" not in request.headers:
+            return ()
+        origin = request.header(b"origin")
+        if not origin or not self._allows(origin):
+            return ()
+        return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+
+    def preflight(self, request: Request, methods: str) -> Response | None:
+        """See net.site.CrossOrigin."""
+        asked = request.method == b"OPTIONS" and request.header(b"access-control-request-method")
+        if not asked or not request.header(b"origin"):
+            return None
+        wanted = request.header(b"access-control-request-headers")
+        allowed = (("Access-Control-Allow-Headers", wanted),) if wanted else ()
+        fields = (("Access-Control-Allow-Methods", methods), *allowed, ("Access-Control-Max-Age", _PREFLIGHT_SECONDS))
+        return self._refuse(request) or Response(204, "", b"", fields)
+
+    def _allows(self, origin: str) -> bool:
+        allowed = self._origins()
+        return not allowed or origin.lower() in allowed
+
+    def _refuse(self, request: Request) -> Response | None:
+        """A script's request, which is how JSONP works, bears no Origin: there the Referer counts. A page can do
+        without that as well, but not without a browser's own word that the request comes from another site."""
+        if not self._origins():
+            return None
+        origin = request.header(b"origin") or _origin(request.header(b"referer") or "")
+        elsewhere = request.header(b"sec-fetch-site") in ("cross-site", "same-site")
+        if self._allows(origin) if origin else not elsewhere:
+            return None
+        self._counters.foreign_origins += 1
+        return _FORBIDDEN
+
+
+class Guard:
+    """Who may call the admin port without a key: no page of another site, and nobody by a name that was rebound.
+
+    `hosts`: names that the port may be called by; None where what it tells is nobody's secret.
+    """
+
+    def __init__(self, origins: Origins, hosts: Callable[[], Collection[str]] | None, counters: Counters) -> None:
+        self._origins = origins
+        self._hosts = hosts
+        self._counters = counters
+
+    def refuse(self, request: Request) -> Response | None:
+        """See Route."""
+        if not self._origins.allow(request):
+            self._counters.foreign_origins += 1
+            return _FORBIDDEN
+        host = request.header(b"host")
+        if self._hosts is None or host is None or request.method not in (b"GET", b"HEAD"):
+            return None
+        name = _name(host)
+        if name == "localhost" or _is_address(name) or name in self._hosts():
+            return None
+        self._counters.foreign_hosts += 1
+        return _FORBIDDEN
+
+
+def guarded(routes: Routes, refuse: Refuse) -> Routes:
+    """`routes`, which ask this first."""
+    return {
+        path: {method: replace(route, refuse=refuse) for method, route in methods.items()}
+        for path, methods in routes.items()
+    }
+
+
+def _origin(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0]}" if rest else ""
+
+
+def _name(host: str) -> str:
+    """A Host header without its port."""
+    match = _HOST.fullmatch(host)
+    return match[1].strip("[]").lower() if match else ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(host: str) -> tuple[str, ...]:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return (host.lower(),)
+    if address.is_loopback or address.is_unspecified:
+        return _LOOPBACK
+    return (f"[{address}]" if address.version == 6 else str(address),)

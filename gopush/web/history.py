@@ -1,0 +1,110 @@
+"""The messages that a client missed (protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush import envelope
+from gopush.auth import SignedTokens, is_signed
+from gopush.errors import ParameterError
+from gopush.model import Message, Page, snap
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route, Routes
+from gopush.web import params
+from gopush.web.counters import Counters
+from gopush.web.peers import Messages
+from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
+from gopush.web.tokens import digest
+
+
+class Offline:
+    """Reads of a key's log from the client's cursor on; while `auth` says so they want the subscriber's token."""
+
+    def __init__(
+        self, messages: Messages, auth: Callable[[], bool], counters: Counters, signed: SignedTokens | None = None
+    ) -> None:
+        self._signed = signed
+        self._messages = messages
+        self._auth = auth
+        self._counters = counters
+
+    def routes(self) -> Routes:
+        """The routes of the public port."""
+        return {
+            "/1/msg/get": {"GET": Route(callback_api(NEW, self._new), alone=True)},
+            "/msg/get": {"GET": Route(callback_api(OLD, self._old), alone=True)},
+        }
+
+    def _new(self, request: Request) -> Deferred[Data]:
+        query = request.query
+        return self._read(params.key(query, "k"), params.cursor(query, "m"), query.text("t"), _NEW)
+
+    def _old(self, request: Request) -> Deferred[Data]:
+        """`pmid` was the cursor of public messages, which were never there: it may say what it wants."""
+        query = request.query
+        return self._read(params.key(query, "key"), params.cursor(query, "mid"), query.text("token"), _OLD)
+
+    def _read(self, key: str, cursor: int, token: str, form: Listing) -> Deferred[Data]:
+        self._counters.reads += 1
+        return Deferred.fromCoroutine(self.read(key, snap(cursor), token, form))
+
+    async def _allowed(self, key: str, token: str) -> bool:
+        if self._signed is not None and is_signed(token):
+            return self._signed.allow(token, key)
+        return (await self._messages.check_token(key, digest(token))).valid
+
+    async def read(self, key: str, cursor: int, token: str, form: Listing) -> Data:
+        """What is kept after a cursor, listed so."""
+        if self._auth() and not await self._allowed(key, token):
+            self._counters.refused_tokens += 1
+            raise ParameterError("the token is missing or not good")
+        page = await self._messages.read(key, cursor)
+        if not page.messages:
+            return b""
+        first = form.head + b",".join(map(form.message, page.messages))
+        if not page.more:
+            return first + form.tail
+        return Pages(first, _Rest(self._messages, key, page.messages[-1].mid, form).more)
+
+
+class Listing(NamedTuple):
+    """How messages are listed."""
+
+    head: bytes
+    message: Callable[[Message], bytes]
+    tail: bytes
+
+
+class _Rest:
+    """All pages of a key's log but the first: a client that reads slowly holds one of them, not the log."""
+
+    def __init__(self, messages: Messages, key: str, cursor: int, form: Listing) -> None:
+        self._messages = messages
+        self._key = key
+        self._cursor = cursor
+        self._form = form
+        self._ended = False
+
+    def more(self) -> Deferred[bytes]:
+        """See Pages."""
+        if self._ended:
+            return succeed(b"")
+        return self._messages.read(self._key, self._cursor).addCallback(self._page)
+
+    def _page(self, page: Page) -> bytes:
+        self._ended = not (page.more and page.messages)
+        if page.messages:
+            self._cursor = page.messages[-1].mid
+        piece = b"".join(b"," + self._form.message(message) for message in page.messages)
+        return piece + self._form.tail if self._ended else piece
+
+
+def _old_string(message: Message) -> bytes:
+    return envelope.json_string(envelope.old(message).decode())
+
+
+_NEW = Listing(b'{"msgs":[', envelope.raw, b"]}")
+_OLD = Listing(b'{"msgs":[', _old_string, b'],"pmsgs":[]}')

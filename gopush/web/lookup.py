@@ -1,0 +1,63 @@
+"""Which comet holds a key, and what time it is (protocol.md, section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from gopush.errors import NoNodeError, ParameterError
+from gopush.membership.view import Coordination
+from gopush.model import mid_at
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route, Routes
+from gopush.web import params
+from gopush.web.counters import Counters
+from gopush.web.responses import NEW, OLD, callback_api
+
+
+class Nodes:
+    """Look-ups in the current view of the cluster; `now` gives seconds since the epoch."""
+
+    def __init__(self, coordination: Coordination, now: Callable[[], float], counters: Counters) -> None:
+        self._coordination = coordination
+        self._now = now
+        self._counters = counters
+
+    def routes(self) -> Routes:
+        """The routes of the public port."""
+        return {
+            "/1/server/get": {"GET": Route(callback_api(NEW, self._server))},
+            "/2/server/get": {"GET": Route(callback_api(NEW, self._servers))},
+            "/server/get": {"GET": Route(callback_api(OLD, self._old_server))},
+            "/1/time/get": {"GET": Route(callback_api(NEW, self._time))},
+            "/time/get": {"GET": Route(callback_api(OLD, self._time))},
+        }
+
+    def _server(self, request: Request) -> bytes:
+        return b'{"server":%b}' % _json(self._addresses(request, "k", "p")[0])
+
+    def _servers(self, request: Request) -> bytes:
+        return b'{"server":[%b]}' % b",".join(_json(address) for address in self._addresses(request, "k", "p"))
+
+    def _old_server(self, request: Request) -> bytes:
+        return b'{"server":%b}' % _json(self._addresses(request, "key", "proto")[0])
+
+    def _addresses(self, request: Request, key_name: str, proto_name: str) -> tuple[str, ...]:
+        """Where the key's comet takes clients of this protocol: at least one address."""
+        self._counters.lookups += 1
+        key = params.key(request.query, key_name)
+        proto = request.query.text(proto_name)
+        if proto not in ("1", "2"):
+            raise ParameterError("the protocol is neither 1 nor 2")
+        owner = self._coordination.view.owner(key)
+        addresses = () if owner is None else owner.ws if proto == "1" else owner.tcp
+        if not addresses:
+            raise NoNodeError("no comet for this key and protocol")
+        return addresses
+
+    def _time(self, _request: Request) -> bytes:
+        return b'{"timeid":%d}' % mid_at(self._now())
+
+
+def _json(text: str) -> bytes:
+    return json.dumps(text).encode()

@@ -1,0 +1,145 @@
+"""What services call: push to one key or many, delete a key's messages (protocol.md, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from twisted.internet.defer import Deferred
+
+from gopush.envelope import json_string
+from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
+from gopush.model import Pushed
+from gopush.net.http.request import Form, Request
+from gopush.net.http.response import Promise
+from gopush.net.http.routes import Route, Routes
+from gopush.web import json_text, params
+from gopush.web.keys import may_push, spend
+from gopush.web.peers import Comets, Messages
+from gopush.web.publisher import Publisher, PublishRequest
+from gopush.web.responses import FailedError, answer, api, later_api
+from gopush.web.settings import HttpSettings
+
+
+class Admin:
+    """Pushes and deletions."""
+
+    def __init__(self, messages: Messages, comets: Comets, publisher: Publisher, settings: HttpSettings) -> None:
+        self._messages = messages
+        self._comets = comets
+        self._publisher = publisher
+        self._settings = settings
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        push = {"POST": Route(later_api(self._push), self._settings.body)}
+        clean = {"POST": Route(api(self._clean))}
+        return {
+            "/1/admin/push/private": push,
+            "/admin/push": push,
+            "/1/admin/push/mprivate": {"POST": Route(api(self._push_many), self._settings.multi_body)},
+            "/1/admin/msg/del": clean,
+            "/admin/msg/clean": clean,
+        }
+
+    def _push(self, request: Request) -> Promise:
+        try:
+            query = request.query
+            key = params.key(query, "key")
+            expire = self._publisher.expire(query.text("expire"))
+            push_id = _push_id(request)
+            json_text.check(request.body)
+            spend(request, 1)
+        except ParameterError:
+            self._publisher.count(RET_PARAMETER)
+            raise
+        later = Promise()
+        answered = partial(_settle, later, _wants_mid(request))
+        self._publisher.push_soon(PublishRequest(key, request.body, expire, push_id), answered)
+        return later
+
+    def _push_many(self, request: Request) -> Deferred[bytes]:
+        expire = self._publisher.expire(request.query.text("expire"))
+        message, names = _envelope(request.body, self._settings.multi_keys)
+        if len(message) > self._settings.body:
+            raise ParameterError(f"the message has more than {self._settings.body} bytes")
+        pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_spend, request))
+        return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
+
+    def _clean(self, request: Request) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._clean_key(params.key(Form(request.body), "key")))
+
+    async def _clean_key(self, key: str) -> bytes:
+        """The log goes first: who is closed and comes back at once must not find it."""
+        await self._messages.delete(key)
+        await self._comets.close(key)
+        return b""
+
+
+def _push_id(request: Request) -> str | None:
+    """The publisher's id: of the query, else of the header; None where there is none."""
+    found = request.query.get("id")
+    if found is None and (header := request.headers.get(b"idempotency-key")) is not None:
+        found = header.decode("utf-8", "surrogateescape")
+    return None if found is None else params.push_id(found)
+
+
+def _wants_mid(request: Request) -> bool:
+    return request.query.text("mid") == "1"
+
+
+def _spend(request: Request, pushes: int) -> bool:
+    """Put so many pushes to the account of the caller, if its limit allows any."""
+    allowed = may_push(request)
+    if allowed:
+        spend(request, pushes)
+    return allowed
+
+
+def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) -> bytes:
+    pushed = dict(zip(names, answers, strict=True))
+    failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
+    data = _multiple_data(pushed, failed, with_mids=with_mids)
+    if len(failed) == len(names):
+        raise FailedError(_common_ret(answers), data)
+    return data
+
+
+def _settle(later: Promise, with_mid: bool, pushed: Pushed) -> None:
+    later.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
+
+
+def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
+    """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
+    found = json_text.members(json_text.decode(body))
+    text, names = (found[name].value if name in found else None for name in ("m", "k"))
+    if not isinstance(text, str):
+        raise ParameterError("m is not a string")
+    if isinstance(names, str):
+        names = names.split(",", most_keys)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
+        raise ParameterError("k names no keys")
+    if len(names) > most_keys:
+        raise ParameterError(f"k names more than {most_keys} keys")
+    try:
+        message, _ = text.encode(), "".join(names).encode()
+    except UnicodeEncodeError:
+        raise ParameterError("a lone surrogate") from None
+    json_text.check(message)
+    return message, list(dict.fromkeys(names))
+
+
+def _multiple_data(pushed: Mapping[str, Pushed], failed: Sequence[str], *, with_mids: bool) -> bytes:
+    parts = []
+    if failed:
+        parts.append(b'"fk":[%b]' % b",".join(json_string(name) for name in failed))
+    if with_mids:
+        stored = [(name, answer.mid) for name, answer in pushed.items() if answer.ret == RET_OK]
+        parts.append(b'"mids":{%b}' % b",".join(b"%b:%d" % (json_string(name), mid) for name, mid in stored))
+    return b"{%b}" % b",".join(parts) if parts else b""
+
+
+def _common_ret(pushed: Iterable[Pushed]) -> int:
+    """What is answered where no key at all could be served: what all have in common, else 65535."""
+    rets = {answer.ret for answer in pushed}
+    return rets.pop() if len(rets) == 1 else RET_INTERNAL

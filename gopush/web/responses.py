@@ -1,0 +1,187 @@
+"""The answers of both APIs: `{"ret":…,"data":{…}}`, bare or in a callback (protocol.md, sections 4 and 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gopush.errors import (
+    RET_INTERNAL,
+    RET_NO_NODE,
+    RET_OK,
+    RET_PARAMETER,
+    NoNodeError,
+    ParameterError,
+    UnavailableError,
+)
+from gopush.net.http.request import Request
+from gopush.net.http.response import AnyResponse, Paged, Promise, Response
+from gopush.net.http.routes import Answered, Handler
+
+JSON = "application/json;charset=utf-8"
+JAVASCRIPT = "application/javascript;charset=utf-8"
+
+_CALLBACK = re.compile(r"(?=.{1,64}\Z)[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*\Z")
+
+log = Logger()
+
+
+class Form(NamedTuple):
+    """What differs between the forms of the API: the query's name of the callback, and what follows `ret`."""
+
+    callback: str
+    extra: bytes
+
+
+NEW = Form("cb", b"")
+OLD = Form("callback", b',"msg":"ok"')
+
+
+class Pages(NamedTuple):
+    """Data that is too large to be held: `more` gives the next piece, b"" at the end (see net.response.Paged)."""
+
+    first: bytes
+    more: Callable[[], Deferred[bytes]]
+
+
+Data = bytes | Pages
+Work = Callable[[Request], "bytes | Deferred[bytes] | Deferred[Data]"]
+
+
+class FailedError(Exception):
+    """An answer other than `ret` 0 that comes with data."""
+
+    def __init__(self, ret: int, data: bytes = b"") -> None:
+        super().__init__(ret)
+        self.ret = ret
+        self.data = data
+
+
+def api(work: Work) -> Handler:
+    """A handler of the admin API: `work` gives the data (b"" for none), or raises what `ret` stands for."""
+
+    def handle(request: Request) -> Answered:
+        return _answer(request, work, answer)
+
+    return handle
+
+
+def later_api(work: Callable[[Request], Promise]) -> Handler:
+    """As api(), for work that makes its answer() itself, later."""
+
+    def handle(request: Request) -> Response | Promise:
+        try:
+            return work(request)
+        except Exception as error:
+            return answer(*_failed(error, request))
+
+    return handle
+
+
+def callback_api(form: Form, work: Work) -> Handler:
+    """As api(), for the public API: the answer may be wanted in a callback."""
+
+    def handle(request: Request) -> Answered:
+        try:
+            callback = request.query.text(form.callback)
+        except ParameterError:
+            return _javascript(form, "", RET_PARAMETER, b"")
+        if callback and not _CALLBACK.match(callback):
+            return _javascript(form, "", RET_PARAMETER, b"")
+        return _answer(request, work, lambda ret, data: _javascript(form, callback, ret, data))
+
+    return handle
+
+
+_Render = Callable[[int, Any], AnyResponse]
+
+
+def _answer(request: Request, work: Work, render: _Render) -> Answered:
+    try:
+        data = work(request)
+    except Exception as error:
+        return render(*_failed(error, request))
+    if not isinstance(data, Deferred):
+        return render(RET_OK, data)
+
+    def failed(failure: Failure) -> Any:
+        return render(*_failed(failure.value, request))
+
+    coming: Deferred[Any] = data
+    answered: Deferred[AnyResponse] = coming.addCallbacks(lambda found: render(RET_OK, found), failed)
+    return answered
+
+
+def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes]:
+    """The `ret` and the data of an error; what nobody meant to raise is logged."""
+    if isinstance(error, FailedError):
+        return error.ret, error.data
+    if isinstance(error, ParameterError):
+        return RET_PARAMETER, b""
+    if isinstance(error, NoNodeError):
+        return RET_NO_NODE, b""
+    if isinstance(error, UnavailableError):
+        log.debug("{path} failed: {error}", path=request.path, error=error)
+    else:
+        failure = Failure(error)  # type: ignore[no-untyped-call]
+        log.failure("{path} failed", failure, path=request.path)
+    return RET_INTERNAL, b""
+
+
+_STORED = Response(200, JSON, b'{"ret":0}')
+
+
+def answer(ret: int, data: bytes) -> Response:
+    """The answer of the admin API."""
+    if not (ret or data):
+        return _STORED
+    return Response(200, JSON, _envelope(ret, b"", data))
+
+
+def _javascript(form: Form, callback: str, ret: int, data: Data) -> AnyResponse:
+    content_type = JAVASCRIPT if callback else JSON
+    if isinstance(data, Pages):
+        head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, form.extra), b"}")
+        return Paged(200, content_type, head + _plain(callback, data.first), _Rest(callback, data, tail).more)
+    return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, form.extra, data)))))
+
+
+def _wrapped(callback: str, head: bytes, tail: bytes = b"") -> tuple[bytes, bytes]:
+    return (b"%b(%b" % (callback.encode(), head), tail + b")") if callback else (head, tail)
+
+
+def _plain(callback: str, data: bytes) -> bytes:
+    """Line separators may stand in JSON, but not in the strings of older JavaScript."""
+    if not callback:
+        return data
+    return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+
+
+class _Rest:
+    """All pages but the first, and what stands behind them."""
+
+    def __init__(self, callback: str, pages: Pages, tail: bytes) -> None:
+        self._callback = callback
+        self._pages = pages
+        self._tail = tail
+
+    def more(self) -> Deferred[bytes]:
+        """See Paged."""
+        if not self._tail:
+            return succeed(b"")
+        return self._pages.more().addCallback(self._page)
+
+    def _page(self, piece: bytes) -> bytes:
+        if piece:
+            return _plain(self._callback, piece)
+        tail, self._tail = self._tail, b""
+        return tail
+
+
+def _envelope(ret: int, extra: bytes, data: bytes) -> bytes:
+    return b'{"ret":%d%b,"data":%b}' % (ret, extra, data) if data else b'{"ret":%d%b}' % (ret, extra)

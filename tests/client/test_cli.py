@@ -1,0 +1,437 @@
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gopush
+from gopush.__main__ import main as command
+from gopush.client import cli
+from gopush.client.subscriber import Subscriber
+from gopush.errors import NoNodeError, ParameterError, UnavailableError
+
+ETC = Path(__file__).resolve().parents[2] / "etc"
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the command asked of gopush, which answers two messages and the mid 32."""
+    calls: list[Any] = []
+
+    def messages(device: Subscriber, follow: bool) -> Iterator[bytes]:
+        calls.append((device.web, device.key, device.token, device.heartbeat, device.cursor, follow))
+        device.tell("subscribed")
+        yield from (b"16", b"32")
+
+    def push(*given: object) -> int:
+        calls.append(given)
+        return 32
+
+    def history(*given: object) -> list[bytes]:
+        calls.append(given)
+        return [b"16", b"32"]
+
+    monkeypatch.setattr(Subscriber, "messages", messages)
+    monkeypatch.setattr(cli, "push", push)
+    monkeypatch.setattr(cli, "history", history)
+    return calls
+
+
+def test_sub_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sub", "key"]) == 0
+    assert calls == [("localhost:8090", "key", "", 30, None, True)]
+    assert capfd.readouterr() == ("16\n32\n", "gopush: subscribed\n")
+
+
+def test_sub_takes_what_a_device_may_say(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    options = ["--web", "w:1", "--token", "t", "--heartbeat", "60", "--mid", "0", "--count", "1", "--once"]
+    assert cli.main(["sub", "key", *options]) == 0
+    assert calls == [("w:1", "key", "t", 60, 0, False)]
+    assert capfd.readouterr().out == "16\n"
+
+
+def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["push", "key", '{"ü":1}']) == 0
+    assert cli.main(["push", "key", "1", "--expire", "0", "--id", "once", "--admin", "a:1", "--mid"]) == 0
+    assert calls == [
+        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, calls[0][4], ""),
+        ("a:1", "key", b"1", 0, "once", ""),
+    ]
+    assert capfd.readouterr().out == "32\n"
+
+
+def test_push_tries_again_with_one_id_for_as_long_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """protocol.md, section 10: a repeat with the same id stores nothing."""
+    failures: list[Exception] = [NoNodeError("no node"), UnavailableError("down")]
+    ids = []
+
+    def push(admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int:
+        ids.append(id)
+        if failures:
+            raise failures.pop(0)
+        return 32
+
+    monkeypatch.setattr(cli, "push", push)
+    monkeypatch.setattr(cli, "RETRY_SECONDS", 0.001)
+    assert cli.main(["push", "key", "1", "--wait", "60", "--mid"]) == 0
+    assert capfd.readouterr() == ("32\n", "")
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+    failures.append(UnavailableError("down"))
+    assert cli.main(["push", "key", "1"]) == 1
+    assert len(ids) == 4
+    assert ids[3] not in ids[:3]
+
+
+def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1,\n2]\n")))
+    assert cli.main(["push", "key", "-"]) == 0
+    assert calls[0][2] == b"[1,\n2]\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "call", "query"),
+    [
+        (["weight", "node1", "3"], "node/weight", {"node": "node1", "weight": "3"}),
+        (["drain", "node1"], "node/drain", {"node": "node1"}),
+        (["undrain", "node1"], "node/undrain", {"node": "node1"}),
+        (["close", "k"], "key/close", {"key": "k"}),
+    ],
+)
+def test_nodes_are_administered(
+    command: list[str],
+    call: str,
+    query: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Any] = []
+
+    def administer(*given: Any) -> dict[str, Any]:
+        asked.append(given)
+        return {"closed": "2"} if given[1] == "key/close" else {}
+
+    monkeypatch.setattr(cli, "administer", administer)
+    (tmp_path / "key").write_text("secret\n")
+    assert cli.main([*command, "--admin", "a:1", "--api-key-file", str(tmp_path / "key")]) == 0
+    assert asked == [("a:1", call, query, "secret")]
+    assert capfd.readouterr() == ("2\n" if call == "key/close" else "", "")
+
+
+def test_nodes_are_listed_in_columns(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    names = ("role", "node", "state", "weight", "connections", "channels", "age", "version")
+    comet = dict(zip(names, ("comet", "node1", "active", "1", "12345", "9", "60", "1.0.0"), strict=True))
+    silent = comet | dict.fromkeys(names[4:])
+    monkeypatch.setattr(cli, "nodes", lambda *_: [comet | {"rpc": ["c:1"]}, silent | {"rpc": ["c:2", "c:3"]}])
+    assert cli.main(["nodes"]) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "role   node   state   weight  connections  channels  age  version  rpc",
+        "comet  node1  active  1       12345        9         60   1.0.0    c:1",
+        "comet  node1  active  1       -            -         -    -        c:2",
+    ]
+
+
+def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["history", "key", "--after", "15", "--web", "w:1", "--token", "t"]) == 0
+    assert calls == [("w:1", "key", 15, "t")]
+    assert capfd.readouterr().out == "16\n32\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnavailableError("down"), 1),
+        (NoNodeError("down"), 1),
+        (ParameterError("down"), 3),
+        (BrokenPipeError(), 0),
+    ],
+)
+def test_the_exit_status_says_how_it_ended(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def history(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "history", history)
+    monkeypatch.setattr("os.dup2", lambda *given: None)
+    assert cli.main(["history", "key"]) == status
+    assert capfd.readouterr().err == ("gopush: down\n" if status in (1, 3) else "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["sub"],
+        ["sub", "key", "--mid", "-1"],
+        ["sub", "key", "--mid", str(2**63)],
+        ["sub", "key", "--count", "0"],
+        ["push", "key"],
+        ["push", "key", "1", "--expire", "soon"],
+        ["check"],
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: gopush" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("role", cli.ROLES)
+def test_check_knows_a_role_by_the_files_name(role: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = ETC / f"{role}.ini"
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert capfd.readouterr().out == f"{path}: good for {role}\n"
+
+
+def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "comet-1.ini").write_text("[base]\nweight = heavy\n")
+    (tmp_path / "some.ini").write_text("")
+    assert cli.main(["check", "-c", str(tmp_path / "comet-1.ini")]) == 3
+    assert "[base] weight: 'heavy' is not a whole number" in capfd.readouterr().err
+    assert cli.main(["check", "-c", str(tmp_path / "some.ini")]) == 3
+    assert "use --role" in capfd.readouterr().err
+    assert cli.main(["check", "-c", str(tmp_path / "some.ini"), "--role", "web"]) == 0
+
+
+OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "complaint"),
+    [
+        ("web", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
+        ("web", "[admin]\nkeys = /no/such/file\n", "/no/such/file: cannot be read: No such file"),
+        ("web", "[base]\nhttp.bind = ssl:443:privateKey=/none:certKey=/none\n", "[base] http.bind: ssl:443:"),
+        ("comet", "[base]\ntcp.bind = 0.0.0.0:6969\n", "others cannot connect to that; set tcp.advertise"),
+        ("comet", f"[base]\n{OPEN}", "[base] rpc.bind: tcp:7000:interface=0.0.0.0"),
+        ("message", f"[base]\n{OPEN}", "[base] rpc.bind: tcp:7000:interface=0.0.0.0"),
+        ("comet", "[token]\nsigned.alg = HS256\nsigned.key = /no/such/file\n", "signed.key: the file cannot be read"),
+        ("comet", "[zookeeper]\naddr = 10.0.0.1:2181\n", "[zookeeper] addr: 10.0.0.1:2181 can be reached"),
+        ("comet", "[zookeeper]\ntls = yes\ntls.ca = /no/such/file\n", "[zookeeper] tls.ca"),
+        ("web", "[zookeeper]\naddr = zk..example:2181\n", "'zk..example:2181': such a host name cannot be"),
+        ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "such a host name cannot be"),
+        ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
+    ],
+)
+def test_check_refuses_what_the_start_refuses(
+    role: str, content: str, complaint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It makes all that a process is made of, and starts nothing."""
+    path = tmp_path / f"{role}.ini"
+    path.write_text(content)
+    assert cli.main(["check", "-c", str(path)]) == 3
+    told = capfd.readouterr().err
+    assert told.startswith(f"gopush: {path}: ")
+    assert complaint in told
+
+
+def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ini", "comet"]) == 0
+    (tmp_path / "comet.ini").write_text(capfd.readouterr().out)
+    assert cli.main(["check", "-c", str(tmp_path / "comet.ini")]) == 0
+
+
+def test_names_its_version(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capfd.readouterr().out == f"gopush {gopush.__version__}\n"
+
+
+INTERRUPT = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "gopush.client.http":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from gopush.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_command_that_is_interrupted_while_it_is_read_ends_without_a_traceback() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    ended = subprocess.run([sys.executable, "-c", INTERRUPT], capture_output=True, env=environment, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
+
+
+def test_a_command_that_is_interrupted_later_ends_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    assert command() == 130
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
+    command = [sys.executable, "-c", "import sys; from gopush.client.cli import main; sys.exit(main(['ini', 'comet']))"]
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        ended = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+class Web(BaseHTTPRequestHandler):
+    """Stores every push, and counts them; `answer` is what it says."""
+
+    answer = b'{"ret":0,"data":{"mid":32}}'
+    pushes = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).pushes += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, format: str, *words: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[Any]:
+    class Own(Web):
+        pass
+
+    with HTTPServer(("127.0.0.1", 0), Own) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def run(*arguments: str | bytes, shell: str = "", seconds: float = 30) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, with its streams as `shell` has them."""
+    command = [sys.executable, "-m", "gopush", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ETC.parent)}
+    return subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", *command], capture_output=True, env=environment, timeout=seconds
+    )
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full"])
+@pytest.mark.parametrize("more", [(), ("--mid",)], ids=["plain", "mid"])
+def test_a_push_that_was_stored_is_status_0(web: Any, shell: str, more: tuple[str, ...]) -> None:
+    """Who is told to try again would push it twice."""
+    admin = f"127.0.0.1:{web.server_port}"
+    ended = run("push", "key", "1", "--admin", admin, *more, shell=shell)
+    assert (ended.returncode, web.RequestHandlerClass.pushes) == (0, 1)
+    assert b"Traceback" not in ended.stderr
+    if more and "2>" not in shell:
+        assert ended.stderr.startswith(b"gopush: the message is stored, but stdout ")
+
+
+@pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])
+def test_a_push_whose_mid_is_not_told_is_stored_all_the_same(web: Any, answer: bytes) -> None:
+    web.RequestHandlerClass.answer = answer
+    ended = run("push", "key", "1", "--mid", "--admin", f"127.0.0.1:{web.server_port}")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["history", "key", "--web"], ["sub", "key", "--once", "--web"], ["nodes", "--admin"], ["drain", "a", "--admin"]],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize(
+    "answer", [b'{"ret":0}', b'{"ret":0,"data":{"msgs":["', b'{"ret":0,"data":[1]}', b"[]", b"\xff"]
+)
+def test_what_is_no_answer_of_gopush_is_one_line(web: Any, arguments: list[str], answer: bytes) -> None:
+    web.RequestHandlerClass.answer = answer
+    ended = run(*arguments, f"127.0.0.1:{web.server_port}")
+    assert b"Traceback" not in ended.stderr
+    assert ended.stderr.count(b"\n") == (ended.returncode == 1)
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("arguments", [["ini", "comet"], ["key", "name"], ["check", "-c", str(ETC / "web.ini")]])
+def test_what_cannot_be_written_is_one_line_and_status_1(arguments: list[str], shell: str) -> None:
+    ended = run(*arguments, shell=shell)
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (1, 1)
+    assert ended.stderr.startswith(b"gopush: stdout ")
+
+
+def test_nobody_subscribes_without_a_stdout() -> None:
+    ended = run("sub", "key", "--web", "127.0.0.1:1", shell=">&-")
+    assert (ended.returncode, ended.stderr) == (1, b"gopush: stdout is closed\n")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_what_argparse_writes_into_a_full_disk_makes_no_traceback(option: str) -> None:
+    """Whether it hides the error, or leaves it to the end, is a matter of buffers."""
+    ended = run(option, shell=">/dev/full")
+    assert ended.returncode in (0, 1)
+    assert ended.stderr in (b"", b"gopush: stdout cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sub", b"k\xff"],
+        ["sub", "key", "--token", b"\xff"],
+        ["sub", "key", "--web", "http://localhost:8090"],
+        ["sub", "key", "--web", "localhost"],
+        ["sub", "key", "--web", "a..b:8090"],
+        ["sub", "key", "--heartbeat", str(2**63)],
+        ["sub", "key", "--heartbeat", "1e400"],
+        ["push", "key", "1", "--admin", "http://localhost:8091/", "--wait", "60"],
+        ["push", "key", "1", "--admin", "localhost:65536"],
+        ["push", "key", "1", "--wait", "nan"],
+        ["push", "key", "1", "--wait", "inf"],
+        ["push", "key", "1", "--expire", "9" * 5000],
+        ["push", "key", "1", "--id", b"\xff"],
+        ["history", b"\xff", "--after", "0"],
+        ["close", b"\xff"],
+        ["bench", "--web", "http://localhost:8090"],
+    ],
+    ids=str,
+)
+def test_what_can_never_work_is_status_2_at_once(arguments: list[str | bytes]) -> None:
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert b"Traceback" not in ended.stderr
+    assert ended.stderr.startswith(b"usage: gopush")
+
+
+def test_the_longest_heartbeat_is_no_error() -> None:
+    """Here: no more than a server that is not there."""
+    ended = run("sub", "key", "--heartbeat", str(2**63 - 1), "--once", "--web", "127.0.0.1:1")
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (1, 1)
+
+
+def test_a_token_whose_option_is_misspelt_is_not_shown() -> None:
+    ended = run("sub", "key", "--tokn", "hunter2")
+    assert ended.returncode == 2
+    assert b"hunter2" not in ended.stderr
+
+
+def test_a_file_that_holds_no_api_key_is_refused_without_showing_it(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("hunter2 \u00fc\u4e00\n")
+    ended = run("push", "key", "1", "--admin", "127.0.0.1:1", "--api-key-file", str(tmp_path / "key"))
+    assert (ended.returncode, ended.stderr.count(b"hunter2")) == (3, 0)
+    assert b"line 1 is no API key" in ended.stderr

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gopush.comet.settings import CometSettings
+from gopush.config.schema import load, option, options, render
+from gopush.config.values import count, duration, listeners, password
+from gopush.embedded.settings import EmbeddedSettings
+from gopush.errors import SettingsError
+from gopush.message.settings import MessageSettings
+from gopush.web.settings import WebSettings
+
+ETC = Path(__file__).resolve().parents[2] / "etc"
+SHIPPED: dict[str, type[Any]] = {
+    "comet": CometSettings,
+    "message": MessageSettings,
+    "web": WebSettings,
+    "gopush": EmbeddedSettings,
+}
+shipped = pytest.mark.parametrize(("name", "settings"), SHIPPED.items(), ids=SHIPPED)
+
+
+@dataclass(frozen=True)
+class Inner:
+    secret: str = option("rpc", "secret", "", password, "what only we know")
+    ping: float = option("rpc", "ping", "1s", duration, "how often")
+
+
+@dataclass(frozen=True)
+class Outer:
+    weight: int = option("base", "weight", "1", count(1), "the share")
+    bind: tuple[str, ...] = option("base", "tcp.bind", "localhost:1", listeners, "where")
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.fixture
+def ini(tmp_path: Path) -> Any:
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "some.ini"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert load(Outer, None) == Outer() == Outer(1, listeners("localhost:1"), Inner("", 1.0))
+
+
+def test_reads_what_the_file_says_and_leaves_the_rest(ini: Any) -> None:
+    content = (
+        "# a word\n; another\n[base]\nweight = 3\ntcp.bind =\n  tcp:1\n  # one more\n  tcp:2\n\n[rpc]\nsecret = a%b#c\n"
+    )
+    assert load(Outer, ini(content)) == Outer(3, ("tcp:1", "tcp:2"), Inner("a%b#c", 1.0))
+
+
+def test_a_byte_order_mark_and_windows_lines_do_no_harm(ini: Any) -> None:
+    assert load(Outer, ini(b"\xef\xbb\xbf[base]\r\nweight = 2\r\n")).weight == 2
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(Outer, None).weight = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[bass]\n", "[bass]: is no section here (there are [base], [rpc])"),
+        ("[base]\nwait = 1\n", "[base] wait: is no option here (there are tcp.bind, weight)"),
+        ("[base]\nWeight = 1\n", "[base] Weight: is no option here (there are tcp.bind, weight)"),
+        ("[base]\nping = 1s\n", "[base] ping: is no option here (there are tcp.bind, weight)"),
+        ("[base]\nweight = 0\n", "[base] weight: '0' is not a whole number from 1 to 2147483647"),
+        ("[base]\nweight =\n", "[base] weight: '' is not a whole number from 1 to 2147483647"),
+        (
+            "[rpc]\nping = 3 parsecs\n",
+            "[rpc] ping: '3 parsecs' is not a duration (try 30s; the units are ms, s, m, h, d)",
+        ),
+        (b"[base]\nweight = \xff\n", "is not UTF-8 at byte 16"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(ini: Any, content: str | bytes, complaint: str) -> None:
+    """File, section, option, what was found, what would be right."""
+    path = ini(content)
+    with pytest.raises(SettingsError) as wrong:
+        load(Outer, path)
+    assert str(wrong.value) == f"{path}: {complaint}"
+
+
+@pytest.mark.parametrize("content", ["weight = 1\n", "[base]\nweight\n", "[base]\nweight = 1\nweight = 2\n", "[base"])
+def test_what_is_no_ini_file_is_said_in_one_line(ini: Any, content: str) -> None:
+    path = ini(content)
+    with pytest.raises(SettingsError) as wrong:
+        load(Outer, path)
+    assert str(wrong.value).startswith(f"{path}: ")
+    assert "\n" not in str(wrong.value)
+
+
+def test_a_file_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"/some\.ini: cannot be read: No such file or directory$"):
+        load(Outer, tmp_path / "some.ini")
+
+
+def test_a_secret_is_never_shown(ini: Any) -> None:
+    @dataclass(frozen=True)
+    class Guarded:
+        secret: int = option("rpc", "secret", "1", count(), "a number for once")
+
+    with pytest.raises(SettingsError, match=r"\[rpc\] secret: \(hidden\) is not a whole number") as wrong:
+        load(Guarded, ini("[rpc]\nsecret = hush\n"))
+    assert "hush" not in str(wrong.value)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (f"{SECRET}\n[rpc]\n", "line 1: stands before the first [section]"),
+        (f"[rpc]\nsecret = long\n\n{SECRET}\n", "line 4: is neither"),
+        (f"[rpc]\nsecret {SECRET}\n", "line 2: is neither"),
+        (f"[rpc]\nsecret = long\n{SECRET}=\n", "line 3: is no option here (there are ping, secret)"),
+        (f"[rpc]\nsecret = long\n{SECRET}= \n{SECRET} = \n", "line 4: the option was there before"),
+        ("[rpc]\nsecret = long\nhunter=\n", "line 3: is no option here"),
+        ("[rpc]\nsecret = long\n[hunter]\n", "line 3: is no section here"),
+        (f"[{SECRET}]\n", "line 1: is no section here"),
+        (f"[base]\nweight = 1\n[base]\n{SECRET}\n", "line 3: the [section] was there before"),
+        (f"[base]\nsecret = {SECRET}\n", "[base] secret: is no option here"),
+        (f"[base]\nnode1:1 tcp@localhost:6379#{SECRET}=\n", "line 2: is no option here"),
+        (f"[redis.source]\nnode1:1 tcp@localhost:6379#{SECRET}\n", "line 2: is neither"),
+        (f"[base]\nweight = tcp@localhost:6379#{SECRET}\n", "[base] weight: (hidden) is not a whole number"),
+        (f"[base]\ntcp.bind = redis://:{SECRET}@localhost:6379\n", "[base] tcp.bind: (hidden) holds (hidden), which"),
+        (f'[rpc]\nsecret = "{SECRET}\n', "[rpc] secret: (hidden) begins with a double quote"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_by_its_number(ini: Any, content: str, complaint: str) -> None:
+    """What is malformed may be the rest of a secret, and the journal is read by many."""
+    path = ini(content)
+    with pytest.raises(SettingsError) as wrong:
+        load(Outer, path)
+    assert str(wrong.value).startswith(f"{path}: {complaint}")
+    assert "hunter" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"node1:1 tcp@localhost:6379#pass,{SECRET}",
+        f"node1:1 redis://:{SECRET}@localhost:6379",
+        f"node1:1 tcp@user:{SECRET}@localhost:6379",
+        f"node1:1 tcp@localhost#{SECRET}",
+        f"node1:1 tcp@localhost:6379#pass\n  {SECRET}",
+        f'node1:1 tcp@localhost:6379#"{SECRET}',
+        f"node1:1 sentinel@{SECRET}/mymaster",
+    ],
+)
+def test_no_word_of_a_store_with_a_password_is_shown(ini: Any, value: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[redis\] source: \(hidden\)") as wrong:
+        load(MessageSettings, ini(f"[redis]\nsource = {value}\n"))
+    assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('a"b, #c', 'a"b, #c'),
+        ('"  pass,word "', "  pass,word "),
+        (r'"\"\\"', '"\\'),
+        ('""', ""),
+        ("p\u00e4ss", "p\u00e4ss"),
+    ],
+)
+def test_a_secret_may_hold_any_character(ini: Any, written: str, expected: str) -> None:
+    @dataclass(frozen=True)
+    class Guarded:
+        secret: str = option("rpc", "secret", "", password, "what only we know")
+
+    assert load(Guarded, ini(f"[rpc]\nsecret = {written}\n")).secret == expected
+
+
+@shipped
+def test_an_option_is_declared_once(name: str, settings: type[Any]) -> None:
+    declared = [(opt.section, opt.name) for opt in options(settings)]
+    assert len(set(declared)) == len(declared)
+
+
+@shipped
+def test_the_shipped_file_shows_every_option_with_its_default(name: str, settings: type[Any]) -> None:
+    """protocol.md, section 9: etc/<role>.ini is what `gopush ini <role>` prints."""
+    content = (ETC / f"{name}.ini").read_text("utf-8")
+    assert content == render(settings), "write the file anew: make ini"
+    for opt in options(settings):
+        section = content.split(f"\n[{opt.section}]\n")[1].split("\n[")[0]
+        live = " (SIGHUP)" if opt.live else ""
+        assert section.count(f"\n# {opt.help}{live}\n{opt.name} ={' ' if opt.default else ''}{opt.default}\n") == 1
+
+
+@shipped
+def test_the_shipped_file_changes_nothing(name: str, settings: type[Any]) -> None:
+    assert load(settings, ETC / f"{name}.ini") == load(settings, None) == settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "option_name", "default"),
+    [
+        *((name, "base", "user", "nobody") for name in ("comet", "message", "web")),
+        ("comet", "base", "tcp.bind", "localhost:6969"),
+        ("comet", "base", "websocket.bind", "localhost:6968"),
+        ("comet", "base", "rpc.bind", "localhost:6970"),
+        ("comet", "base", "stat.bind", "localhost:6972"),
+        ("comet", "base", "proto", "tcp,websocket"),
+        ("comet", "base", "node", "node1"),
+        ("comet", "base", "weight", "1"),
+        ("comet", "tcp", "sndbuf.size", "2048"),
+        ("comet", "tcp", "rcvbuf.size", "256"),
+        ("comet", "tcp", "tcp.keepalive", "no"),
+        ("comet", "channel", "maxsubscriber", "64"),
+        ("comet", "channel", "auth", "no"),
+        ("comet", "channel", "msgbuf.num", "4096"),
+        ("comet", "channel", "msgbuf.size", "2MiB"),
+        ("comet", "zookeeper", "addr", "localhost:2181"),
+        ("comet", "zookeeper", "timeout", "30s"),
+        ("comet", "zookeeper", "comet.path", "/gopush-cluster-comet"),
+        ("comet", "zookeeper", "message.path", "/gopush-cluster-message"),
+        ("comet", "rpc", "ping", "1s"),
+        ("comet", "rpc", "retry", "1s"),
+        ("message", "base", "rpc.bind", "localhost:8070"),
+        ("message", "node", "weight", "1"),
+        ("message", "storage", "type", "redis"),
+        ("message", "storage", "store", "20"),
+        ("message", "redis", "source", "node1:1 tcp@localhost:6379"),
+        ("message", "zookeeper", "addr", "localhost:2181"),
+        ("message", "zookeeper", "timeout", "30s"),
+        ("message", "zookeeper", "message.path", "/gopush-cluster-message"),
+        ("web", "base", "http.bind", "localhost:8090"),
+        ("web", "base", "admin.bind", "localhost:8091"),
+        ("web", "http", "idle", "10s"),
+        ("web", "token", "life", "30d"),
+        ("web", "zookeeper", "addr", "localhost:2181"),
+        ("web", "zookeeper", "timeout", "30s"),
+        ("web", "zookeeper", "comet.path", "/gopush-cluster-comet"),
+        ("web", "zookeeper", "message.path", "/gopush-cluster-message"),
+        ("web", "rpc", "ping", "1s"),
+        ("web", "rpc", "retry", "1s"),
+    ],
+)
+def test_the_defaults_are_those_of_the_original(name: str, section: str, option_name: str, default: str) -> None:
+    """protocol.md, section 9; section 7: the paths."""
+    declared = {(opt.section, opt.name): opt.default for opt in options(SHIPPED[name])}
+    assert declared[section, option_name] == default
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("comet", "[base]\npidfile = /tmp/comet.pid"),
+        ("message", "[storage]\ntype = mysql"),
+        ("message", "[mysql]\nclean = 1h"),
+        ("message", "[redis]\nidle = 500"),
+        ("message", "[redis]\nactive = 1000"),
+    ],
+)
+def test_what_has_no_meaning_any_more_is_no_option(ini: Any, name: str, lines: str) -> None:
+    """protocol.md, section 9: it is refused in words, as any other mistake is, not passed over."""
+    with pytest.raises(SettingsError, match=r"is (no option|no section|none of)"):
+        load(SHIPPED[name], ini(f"{lines}\n"))

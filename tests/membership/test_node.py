@@ -1,0 +1,94 @@
+"""A process that is administered while it runs: what the others see of it."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+import gopush
+from gopush.errors import UnavailableError
+from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode
+from gopush.membership.view import StaticCoordination
+from gopush.model import Load, NodeInfo, Status
+from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet, serve_message
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import result
+from tests.conftest import InReactor, reactor
+
+COMET = NodeInfo("node1", 0, ("c:1",))
+
+
+class Service:
+    def ping(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@pytest.fixture
+def coordination() -> StaticCoordination:
+    coordination = StaticCoordination()
+    coordination.register_comet(COMET)
+    return coordination
+
+
+def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordination) -> None:
+    member = LocalNode(Clock(), coordination, COMET, Service())
+    assert result(member.set_weight(5)) == [None]
+    assert result(member.drain(True)) == [None]
+    assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
+    member.drain(False)
+    assert coordination.view.comets == (COMET._replace(weight=5),)
+
+
+@pytest.mark.parametrize("weight", [0, 1001, -1])
+def test_a_weight_that_no_ring_can_have_is_refused(coordination: StaticCoordination, weight: int) -> None:
+    member = LocalNode(Clock(), coordination, COMET, Service())
+    assert isinstance(result(member.set_weight(weight))[0], UnavailableError)
+    assert coordination.view.comets == (COMET,)
+
+
+def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination) -> None:
+    """protocol.md, section 7: `"draining":true` is added while a process is about to end."""
+    member = LocalNode(Clock(), coordination, COMET, Service())
+    member.set_weight(5)
+    member.leave()
+    assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
+
+
+def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
+    clock = Clock()
+    coordination = StaticCoordination()
+    coordination.announce = lambda info: Deferred()  # type: ignore[method-assign]
+    told = result(LocalNode(clock, coordination, COMET, Service()).drain(True))
+    assert told == []
+    clock.advance(ANNOUNCE_SECONDS)
+    assert told == [None]
+
+
+def test_the_status_tells_version_age_and_load(coordination: StaticCoordination) -> None:
+    clock = Clock()
+    comet = LocalNode(clock, coordination, COMET, Service(), lambda: Load(3, 2, 7))
+    message = LocalNode(clock, coordination, COMET, Service())
+    clock.advance(12.5)
+    assert result(comet.status()) == [Status(gopush.__version__, 12, 3, 2, 7)]
+    assert result(message.status()) == [Status(gopush.__version__, 12, None, None)]
+
+
+@pytest.mark.parametrize(("serve", "remote"), [(serve_comet, RemoteComet), (serve_message, RemoteMessage)])
+def test_processes_are_administered_from_others(in_reactor: InReactor, serve: object, remote: object) -> None:
+    """Over a real connection; the service's own calls pass through."""
+    coordination = StaticCoordination()
+    in_reactor(coordination.register_comet, COMET)
+    member = in_reactor(LocalNode, reactor, coordination, COMET, Service(), lambda: Load(3, 2, 7))
+    port = in_reactor(reactor.listenTCP, 0, serve(reactor, member, "secret"), interface="127.0.0.1")  # type: ignore[operator]
+    info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
+    caller = in_reactor(remote, reactor, info, RpcSettings(secret="secret"), 10)
+    try:
+        in_reactor(caller.ping)
+        assert in_reactor(caller.status) == Status(gopush.__version__, 0, 3, 2, 7)
+        in_reactor(caller.set_weight, 9)
+        in_reactor(caller.drain, True)
+        assert coordination.view.comets == (COMET._replace(weight=9, draining=True),)
+    finally:
+        in_reactor(caller.stop)
+        in_reactor(port.stopListening)

@@ -1,0 +1,88 @@
+"""Views, and the coordination of a cluster that never changes (protocol.md, sections 7 and 8)."""
+
+from __future__ import annotations
+
+from gopush.membership.view import StaticCoordination, View
+from gopush.model import NodeInfo
+from tests.comet.harness import result
+
+KEYS = [f"key-{i}" for i in range(500)]
+
+
+def comet(node: str, sequence: int, weight: int = 1) -> NodeInfo:
+    return NodeInfo(node, sequence, (f"{node}-{sequence}:6970",), weight=weight)
+
+
+def test_the_lowest_sequence_of_a_node_is_active_the_others_are_its_standbys() -> None:
+    view = View([comet("a", 7), comet("a", 3), comet("b", 5), comet("a", 12)])
+    assert view.active == (comet("a", 3), comet("b", 5))
+    assert set(map(view.owner, KEYS)) == {comet("a", 3), comet("b", 5)}
+
+
+def test_the_ring_is_over_the_names_of_the_nodes() -> None:
+    """A standby that takes over gets exactly its node's keys."""
+    before = View([comet("a", 1), comet("a", 2), comet("b", 3)])
+    after = View([comet("a", 2), comet("b", 3)])
+    for key in KEYS:
+        one, two = before.owner(key), after.owner(key)
+        assert one is not None
+        assert two is not None
+        assert one.node == two.node
+
+
+def test_the_weight_of_the_active_process_counts() -> None:
+    view = View([comet("a", 1, weight=3), comet("a", 2, weight=1), comet("b", 3)])
+    shares = [owner.node for key in KEYS if (owner := view.owner(key))]
+    assert 320 < shares.count("a") < 430
+
+
+def test_an_empty_view_has_no_owner() -> None:
+    assert View().owner("k") is None
+    assert View().active == ()
+
+
+def test_views_are_values() -> None:
+    one, two = View([comet("a", 1), comet("b", 2)]), View([comet("b", 2), comet("a", 1)])
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != View([comet("a", 1)])
+    assert one != View([comet("a", 1), comet("b", 2)], [NodeInfo("", 1, ("m:1",))])
+    assert one != "view"
+
+
+def test_what_registers_is_in_the_view_and_everybody_is_told() -> None:
+    coordination = StaticCoordination()
+    seen: list[View] = []
+    coordination.watch(seen.append)
+    message = NodeInfo("", 0, ("m:1",))
+    assert result(coordination.register_comet(comet("a", 0))) == [None]
+    assert result(coordination.register_message(message)) == [None]
+    assert seen == [View([comet("a", 0)]), View([comet("a", 0)], [message])]
+    assert coordination.view == seen[-1]
+    assert coordination.connected
+
+
+def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
+    drains = comet("a", 1)._replace(draining=True)
+    view = View([drains, comet("a", 2), comet("b", 3)])
+    assert {info.id for info in view.active} == {"a-2:6970", "b-3:6970"}
+    assert {View([drains, comet("b", 3)]).owner(str(i)) for i in range(50)} == {comet("b", 3)}
+    assert View([drains]).owner("k") is None
+
+
+def test_what_changed_is_told_in_few_words() -> None:
+    message = NodeInfo("", 0, ("m:1",))
+    before = View([comet("a", 1), comet("b", 2), comet("c", 3)], [message])
+    after = View([comet("a", 1), comet("b", 2, weight=2), comet("d", 4)], [message])
+    assert after.changes(before) == "+d-4:6970 ~b-2:6970 -c-3:6970"
+    assert after.changes(after) == ""
+
+
+def test_announcing_changes_how_a_process_is_seen() -> None:
+    coordination = StaticCoordination()
+    coordination.register_comet(comet("a", 0))
+    coordination.register_comet(comet("b", 0))
+    coordination.announce(comet("a", 0)._replace(draining=True))
+    assert [info.draining for info in coordination.view.comets] == [True, False]
+    coordination.start()
+    assert result(coordination.stop()) == [None]

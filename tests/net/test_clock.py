@@ -1,0 +1,63 @@
+"""Time-outs, where the process that waits was frozen itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, TimeoutError
+
+from gopush.net.clock import LastLook, within
+from tests.comet.harness import Clock
+
+
+def outcome(call: Deferred[Any]) -> list[Any]:
+    found: list[Any] = []
+    call.addCallbacks(found.append, lambda failure: found.append(failure.value))
+    return found
+
+
+def test_a_call_without_an_answer_fails_in_time() -> None:
+    clock = Clock()
+    found = outcome(within(1.0, Deferred(), clock))
+    clock.advance(0.99)
+    assert found == []
+    clock.advance(0.02)
+    clock.advance(0)
+    assert isinstance(found[0], TimeoutError)
+    assert not clock.getDelayedCalls()
+
+
+def test_an_answer_in_time_ends_the_wait() -> None:
+    clock = Clock()
+    call: Deferred[int] = Deferred()
+    found = outcome(within(1.0, call, clock))
+    call.callback(7)
+    assert found == [7]
+    assert not clock.getDelayedCalls()
+
+
+def test_what_came_while_the_process_was_frozen_is_read_before_a_time_out_counts() -> None:
+    """A reactor calls what is due before it looks at its sockets."""
+    clock = Clock()
+    call: Deferred[int] = Deferred()
+    found = outcome(within(1.0, call, clock))
+    clock.advance(15)  # it wakes: the time-out is due
+    assert found == []
+    call.callback(7)  # and now the socket is read
+    clock.advance(0)
+    assert found == [7]
+    assert not clock.getDelayedCalls()
+
+
+def test_a_late_call_can_be_cancelled_at_any_time() -> None:
+    called: list[int] = []
+    for waits in (0.5, 1.5):
+        clock = Clock()
+        late = LastLook(clock).callLater(1.0, called.append, 1)
+        clock.advance(waits)
+        assert late.active()
+        late.cancel()
+        assert not late.active()
+        clock.advance(5)
+        clock.advance(0)
+    assert called == []

@@ -1,0 +1,155 @@
+"""The bounds on connections: who must wait does so in the kernel, those who are connected are served."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+
+from gopush.comet.counters import Counters
+from gopush.comet.settings import SubscriberSettings
+from gopush.comet.tcp import TcpFactory
+from gopush.message.settings import StoreSettings
+from gopush.net.eager import EagerReactor
+from gopush.net.limits import RESERVED_FILES, ConnectionLimiter, ConnectionSettings
+from tests.comet.wire import CometServer, TcpClient, eventually
+from tests.conftest import reactor
+
+FILES = 100_000
+
+
+def limiter(clock: Clock, files: int = FILES, **settings: Any) -> ConnectionLimiter:
+    return ConnectionLimiter(clock, ConnectionSettings(**settings), files, Counters())
+
+
+def test_the_rate_is_kept_and_what_is_left_gathers_for_a_moment_only() -> None:
+    clock = Clock()
+    found = limiter(clock, rate=1000)
+    assert found.room() == 100
+    for _ in range(100):
+        found.opened("a")
+    assert found.room() == 0
+    clock.advance(0.01)
+    assert found.room() == 10
+    clock.advance(60)
+    assert found.room() == 100
+
+
+def test_the_limit_in_all_is_that_of_the_files_at_most() -> None:
+    assert limiter(Clock()).most == FILES - RESERVED_FILES
+    assert limiter(Clock(), most=10**6).most == FILES - RESERVED_FILES
+    assert limiter(Clock(), most=7).most == 7
+    assert limiter(Clock(), files=256).most == 128
+
+
+def test_the_limits_are_those_of_the_settings_at_any_time() -> None:
+    """Connections that came before a limit are counted, too."""
+    clock, settings = Clock(), ConnectionSettings(rate=1000)
+    found = ConnectionLimiter(clock, settings, FILES, Counters())
+    for _ in range(3):
+        found.opened("a")
+    assert found.admits("a")
+    for name, value in {"most": 5, "rate": 10, "most_of_address": 3}.items():
+        object.__setattr__(settings, name, value)
+    clock.advance(60)
+    assert (found.most, found.room()) == (5, 1)
+    assert not found.admits("a")
+    found.closed("a")
+    assert found.admits("a")
+
+
+def test_an_address_that_has_no_connections_takes_no_memory() -> None:
+    found = limiter(Clock(), most_of_address=1)
+    for number in range(1000):
+        assert found.admits(str(number))
+        found.opened(str(number))
+        assert not found.admits(str(number))
+        found.closed(str(number))
+    assert not found._addresses
+
+
+Ports = Callable[..., tuple[int, ConnectionLimiter, CometServer]]
+
+
+@pytest.fixture
+def listen(in_reactor: Any) -> Iterator[Ports]:
+    """A comet behind a gate."""
+    stops: list[Callable[[], Any]] = []
+
+    def start(**settings: Any) -> tuple[int, ConnectionLimiter, CometServer]:
+        server = CometServer(SubscriberSettings(), StoreSettings())
+        made = ConnectionLimiter(reactor, ConnectionSettings(**settings), FILES, server.comet.counters)
+        port = in_reactor(
+            EagerReactor(reactor, made).listenTCP, 0, TcpFactory(server.comet, server.clock), 1024, "127.0.0.1"
+        )
+        stops.extend((lambda: in_reactor(port.stopListening), server.stop))
+        return int(port.getHost().port), made, server
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+def connections(server: CometServer) -> int:
+    counters = server.comet.counters
+    return counters.connections_added - counters.connections_removed
+
+
+def test_who_comes_beyond_the_limit_waits_and_is_let_in_later(listen: Ports) -> None:
+    port, _, server = listen(most=2)
+    with TcpClient(port) as first, TcpClient(port) as second, TcpClient(port) as third:
+        first.subscribe("a")
+        second.subscribe("b")
+        third.send(b"*3\r\n$3\r\nsub\r\n$1\r\nc\r\n$2\r\n30\r\n")
+        assert third.is_quiet()
+        assert connections(server) == 2
+        assert first.is_served()
+        second.close()
+        assert third.read(4) == b"+h\r\n"
+    assert server.comet.counters.accept_waits
+
+
+def test_many_at_once_are_let_in_one_after_the_other_and_none_is_refused(listen: Ports) -> None:
+    port, _, server = listen(rate=50)
+    start = time.monotonic()
+    clients = [TcpClient(port) for _ in range(40)]
+    try:
+        clients[0].subscribe("first")
+        for number, client in enumerate(clients[1:]):
+            client.subscribe(f"k{number}")
+        assert time.monotonic() - start > 0.5  # 5 at once, then 50 a second
+        assert connections(server) == 40
+    finally:
+        for client in clients:
+            client.close()
+    eventually(lambda: connections(server) == 0)
+
+
+def test_one_address_has_so_many_and_no_more(listen: Ports) -> None:
+    port, found, server = listen(most_of_address=2)
+    with TcpClient(port) as first, TcpClient(port) as second:
+        first.subscribe("a")
+        second.subscribe("b")
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as third:
+            assert third.recv(1) == b""
+        assert server.comet.counters.refused_address == 1
+    eventually(lambda: found.open == 0)
+    with TcpClient(port) as again:
+        again.subscribe("a")
+
+
+def test_the_defaults_stand_in_nobodys_way(listen: Ports) -> None:
+    port, _, server = listen()
+    clients = [TcpClient(port) for _ in range(300)]
+    try:
+        for number, client in enumerate(clients):
+            client.subscribe(f"k{number}")
+    finally:
+        for client in clients:
+            client.close()
+    assert server.comet.counters.refused_address == 0
+    assert server.comet.counters.accept_waits == 0

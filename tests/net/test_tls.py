@@ -1,0 +1,373 @@
+"""TLS by endpoint strings: the right holder gets in, strangers do not, new certificates are taken without a restart."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from twisted.internet.protocol import Factory
+from twisted.logger import capturedLogs
+
+from gopush.comet.settings import SubscriberSettings
+from gopush.comet.tcp import TcpFactory
+from gopush.comet.websocket import SubscriberFactory
+from gopush.config import reload as files
+from gopush.daemon.listeners import Listeners
+from gopush.errors import SettingsError
+from gopush.message.settings import StoreSettings
+from gopush.net.eager import EagerReactor
+from gopush.net.http.response import plain
+from gopush.net.http.routes import always
+from gopush.net.http.site import Site
+from gopush.net.tls import ServerTls
+from gopush.stats.resource import Statistics
+from gopush.web.settings import HttpSettings
+from tests.comet.wire import CometServer, eventually, opening
+from tests.comet.wire import request as subscription
+from tests.conftest import InReactor, reactor
+from tests.servers.authority import Authority, Issued
+from tests.web.conftest import World
+
+Open = Callable[..., Any]
+_numbers = count()
+
+
+@pytest.fixture
+def key() -> str:
+    return f"tls-{next(_numbers)}"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def own(authority: Authority) -> Issued:
+    return authority.issue("server")
+
+
+@pytest.fixture
+def listen(in_reactor: InReactor) -> Iterator[Callable[..., int]]:
+    """Listen with a factory at an ssl: endpoint; the port."""
+    opened: list[Listeners] = []
+
+    def start(factory: Factory[Any], issued: Issued, more: str = "") -> int:
+        endpoint = f"ssl:0:{issued.endpoint}:interface=127.0.0.1{more}"
+        listeners = Listeners(EagerReactor(reactor), "[base] tcp.bind", [endpoint], factory)
+        opened.append(listeners)
+        in_reactor(listeners.startService)
+        return int(listeners.ports[0].getHost().port)
+
+    yield start
+    for listeners in opened:
+        in_reactor(listeners.stopService)
+
+
+@pytest.fixture
+def comet(reactor_thread: object) -> Iterator[CometServer]:
+    server = CometServer(SubscriberSettings(msgbuf_bytes=1 << 20), StoreSettings())
+    yield server
+    server.stop()
+
+
+def client(trusted: Path, own: Issued | None = None, most: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(trusted))
+    if most is not None:
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, most
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    if own is not None:
+        context.load_cert_chain(own.certificate, own.key)
+    return context
+
+
+def connect(port: int, context: ssl.SSLContext, rcvbuf: int = 0) -> ssl.SSLSocket:
+    raw = socket.socket()
+    if rcvbuf:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    raw.settimeout(20)
+    raw.connect(("127.0.0.1", port))
+    return context.wrap_socket(raw, server_hostname="localhost")
+
+
+def read(connection: ssl.SSLSocket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (piece := connection.recv(size - len(data))):
+        data += piece
+    return data
+
+
+def rest(connection: socket.socket) -> bytes:
+    data = b""
+    try:
+        while piece := connection.recv(65536):
+            data += piece
+    except (ssl.SSLError, ConnectionError):
+        pass
+    return data
+
+
+def web() -> Site:
+    return Site({"/": {"GET": always(plain(200))}}, reactor, 10)
+
+
+class Door(NamedTuple):
+    """A port for clients, HTTP or statistics: what listens there, and the beginning of a talk with it."""
+
+    factory: Any
+    question: bytes
+    answer: bytes
+
+
+@pytest.fixture
+def web_node(in_reactor: InReactor) -> Iterator[World]:
+    world = World(in_reactor, HttpSettings(), None)
+    yield world
+    world.close()
+
+
+@pytest.fixture(params=["comet TCP", "comet WebSocket", "public web", "admin web", "statistics"])
+def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, key: str) -> Door:
+    if request.param == "comet TCP":
+        return Door(TcpFactory(comet.comet, comet.clock), subscription("sub", key, "30", "", "1"), b"+h\r\n")
+    if request.param == "comet WebSocket":
+        question = opening(f"/sub?key={key}&heartbeat=30&ver=1")
+        return Door(SubscriberFactory(comet.comet, comet.clock), question, b"HTTP/1.1 101 ")
+    if request.param == "statistics":
+        statistics = Statistics(comet.settings)
+        factory, path = Site(statistics.routes(), reactor, 10), "/stat?type=memory"
+    else:
+        web = web_node.web
+        factory, path = (web.public, "/1/time/get") if request.param == "public web" else (web.admin, "/1/admin/nodes")
+    return Door(factory, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"HTTP/1.1 200 ")
+
+
+def test_tcp_clients_speak_tls(comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str) -> None:
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    with connect(port, client(authority.path)) as device:
+        assert device.version() in ("TLSv1.2", "TLSv1.3")
+        device.sendall(subscription("sub", key, "30", "", "1") + b"h")
+        assert read(device, 8) == b"+h\r\n+h\r\n"
+        mid = comet.push(key, b'"over TLS"')
+        body = b'{"msg":"over TLS","mid":%d,"gid":0}' % mid
+        assert read(device, len(body) + 7) == b"$%d\r\n%b\r\n" % (len(body), body)
+
+
+def test_a_refusal_arrives_whole_and_the_connection_ends(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued
+) -> None:
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    with connect(port, client(authority.path)) as device:
+        device.sendall(subscription("no", "such", "command"))
+        assert rest(device) == b"-p\r\n"
+
+
+def test_websocket_clients_speak_tls(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
+) -> None:
+    port = listen(SubscriberFactory(comet.comet, comet.clock), own)
+    with connect(port, client(authority.path)) as device:
+        device.sendall(opening(f"/sub?key={key}&heartbeat=30&ver=1"))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += device.recv(1)
+        assert head.startswith(b"HTTP/1.1 101")
+        assert read(device, 6) == b"\x81\x04+h\r\n"
+
+
+def test_http_speaks_tls(listen: Open, authority: Authority, own: Issued, in_reactor: InReactor) -> None:
+    port = listen(in_reactor(web), own)
+    with connect(port, client(authority.path)) as caller:
+        caller.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert rest(caller).startswith(b"HTTP/1.1 200")
+
+
+def test_clients_see_through_a_wrong_or_expired_certificate(
+    door: Door, listen: Open, authority: Authority, tmp_path: Path
+) -> None:
+    strange = Authority(tmp_path, "strange")
+    for issued, words in (
+        (authority.issue("expired", expired=True), "expired"),
+        (authority.issue("other", "other.example.org"), "mismatch"),
+        (strange.issue("unknown"), "unable to get local issuer|self.signed"),
+    ):
+        with pytest.raises(ssl.SSLCertVerificationError, match=words):
+            connect(listen(door.factory, issued), client(authority.path))
+
+
+def test_a_listener_may_want_certificates_of_its_clients(
+    door: Door, listen: Open, authority: Authority, own: Issued, tmp_path: Path
+) -> None:
+    port = listen(door.factory, own, f":clientCA={authority.path}")
+    strange = Authority(tmp_path, "strange")
+
+    def answer(context: ssl.SSLContext) -> bytes:
+        try:
+            with connect(port, context) as caller:
+                caller.sendall(door.question)
+                return read(caller, len(door.answer))
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+    assert answer(client(authority.path, authority.issue("friend"))) == door.answer
+    assert answer(client(authority.path)) == b""
+    assert answer(client(authority.path, strange.issue("stranger"))) == b""
+    assert answer(client(authority.path, authority.issue("late", expired=True))) == b""
+
+
+def test_tls_1_1_is_refused(listen: Open, authority: Authority, own: Issued, in_reactor: InReactor) -> None:
+    port = listen(in_reactor(web), own)
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            connect(port, client(authority.path, most=version))
+    connect(port, client(authority.path, most=ssl.TLSVersion.TLSv1_2)).close()
+
+
+def test_who_speaks_no_tls_is_gone_within_seconds(
+    comet: CometServer, listen: Open, own: Issued, in_reactor: InReactor
+) -> None:
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    silent = socket.create_connection(("127.0.0.1", port), timeout=20)
+    noisy = socket.create_connection(("127.0.0.1", port), timeout=20)
+    noisy.sendall(subscription("sub", "key", "30"))
+    rest(noisy)
+    eventually(lambda: comet.comet.counters.connections_added == 2)
+    comet.leap(6)  # the first request must arrive within 5 seconds
+    assert rest(silent) == b""
+    eventually(lambda: comet.comet.counters.connections_removed == 2)
+
+
+def test_new_certificates_are_taken_and_connections_stay(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str, tmp_path: Path
+) -> None:
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    with connect(port, client(authority.path)) as old:
+        old.sendall(subscription("sub", key, "30", "", "1"))
+        assert read(old, 4) == b"+h\r\n"
+        renewed = Authority(tmp_path, "renewed")
+        renewed.issue("server")
+        files.reload()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            connect(port, client(authority.path))
+        with connect(port, client(renewed.path)) as new:
+            new.sendall(subscription("sub", key, "30", "", "1"))
+            assert read(new, 4) == b"+h\r\n"
+        own.certificate.write_text("an accident")  # the one before stays in use
+        files.reload()
+        connect(port, client(renewed.path)).close()
+        old.sendall(b"h")
+        assert read(old, 4) == b"+h\r\n"
+
+
+def test_a_subscriber_who_does_not_read_is_closed_and_delays_nobody(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
+) -> None:
+    """The limits of msgbuf hold over TLS: what waits is known at once."""
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    slow = connect(port, client(authority.path), rcvbuf=4096)
+    slow.sendall(subscription("sub", key, "30", "", "1"))
+    assert read(slow, 4) == b"+h\r\n"
+    with connect(port, client(authority.path)) as quick:
+        quick.sendall(subscription("sub", key, "30", "", "1"))
+        assert read(quick, 4) == b"+h\r\n"
+        text = b'"%b"' % (b"x" * 100_000)
+        for _ in range(40):
+            mid = comet.push(key, text)
+            body = b'{"msg":%b,"mid":%d,"gid":0}' % (text, mid)
+            assert read(quick, len(body) + 11) == b"$%d\r\n%b\r\n" % (len(body), body)
+        eventually(lambda: comet.subscribers(key) == 1)
+        assert comet.comet.counters.slow_closed == 1
+        end = time.monotonic() + 20
+        data = rest(slow)
+        assert len(data) < 3_000_000
+        assert time.monotonic() < end
+
+
+def test_a_long_backlog_is_paged_at_the_speed_of_the_reader(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
+) -> None:
+    """drained() waits for what is below TLS."""
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    text = b'"%b"' % (b"x" * 500_000)
+    mids = [comet.push(key, text) for _ in range(12)]
+    with connect(port, client(authority.path), rcvbuf=4096) as device:
+        device.sendall(subscription("sub", key, "30", "", "1", "0"))
+        expected = b"+h\r\n"
+        for mid in mids:
+            body = b'{"msg":%b,"mid":%d,"gid":0}' % (text, mid)
+            expected += b"$%d\r\n%b\r\n" % (len(body), body)
+        assert read(device, len(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "wrong", ["ssl:0", "ssl:0:privateKey=/none", "ssl:x:privateKey=KEY", "ssl:0:privateKey=KEY:sslmethod=SSLv3_METHOD"]
+)
+def test_a_wrong_endpoint_stops_the_start_in_one_line(wrong: str, own: Issued) -> None:
+    with pytest.raises(SettingsError, match=r"\[base\] tcp\.bind: ssl:.*cannot be listened on") as refused:
+        Listeners(reactor, "[base] tcp.bind", [wrong.replace("KEY", str(own.key))], Factory())
+    assert "\n" not in str(refused.value)
+
+
+def _with_a_pass_phrase(issued: Issued) -> None:
+    """Encrypt a key in its file."""
+    key = load_pem_private_key(issued.key.read_bytes(), None)
+    issued.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
+
+
+TLS_OF = """
+import sys
+from gopush.errors import SettingsError
+from gopush.net.tls import ClientTls, ServerTls
+try:
+    ServerTls(*sys.argv[2:4]) if sys.argv[1] == "server" else ClientTls("", *sys.argv[2:4])
+except SettingsError as wrong:
+    print(wrong)
+"""
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_a_key_with_a_pass_phrase_is_refused_and_nobody_is_asked(own: Issued, side: str) -> None:
+    """OpenSSL asked on the terminal: of a process that runs, too, and it stood still meanwhile."""
+    _with_a_pass_phrase(own)
+    command = [sys.executable, "-c", TLS_OF, side, str(own.certificate), str(own.key)]
+    primary, terminal = pty.openpty()
+    try:
+        ended = subprocess.run(
+            command,
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            timeout=30,
+            start_new_session=True,
+        )
+    finally:
+        os.close(primary)
+        os.close(terminal)
+    assert ended.stdout == f"{own.key}: has a pass phrase, which nobody can be asked for: remove it\n"
+
+
+def test_a_new_key_with_a_pass_phrase_leaves_the_old_pair(own: Issued) -> None:
+    tls = ServerTls(str(own.certificate), str(own.key))
+    before = tls._file.value
+    _with_a_pass_phrase(own)
+    with capturedLogs() as logged:
+        tls._file.reload()
+    assert tls._file.value is before
+    assert "pass phrase" in str(logged[-1]["wrong"])

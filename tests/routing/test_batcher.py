@@ -1,0 +1,300 @@
+"""Lanes: batches while one is under way, order, bounds, and what becomes of the content when a call fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.errors import UnavailableError
+from gopush.routing.batcher import Batcher
+from gopush.routing.counters import BatcherStats
+from gopush.routing.pending import PendingCalls
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import Clock
+from tests.rpc.harness import Node
+
+TIMEOUT = 1.0
+
+
+def pending(items: list[Any], answered: Callable[[Any], object], size: int = 1, until: float = 1000.0) -> PendingCalls:
+    """`answered` gets each item's answer, or the error of all."""
+
+    def each(_: Sequence[int], answers: Sequence[Any] | UnavailableError) -> None:
+        for answer in [answers] if isinstance(answers, UnavailableError) else answers:
+            answered(answer)
+
+    return PendingCalls(["k"] * len(items), items, lambda _: size, until, each)
+
+
+class World:
+    def __init__(self, mode: str = "up", **settings: Any) -> None:
+        self.clock = Clock()
+        self.node = Node(mode=mode)
+        self.given_up: list[list[Any]] = []
+        self.moved: list[list[Any]] = []
+        self.settings = RpcSettings(**settings)
+        self.numbers = BatcherStats()
+        self.batcher = Batcher(
+            self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up, self._moved, numbers=self.numbers
+        )
+
+    def _gave_up(self, pendings: list[PendingCalls]) -> None:
+        self.given_up.append([item for pending in pendings for item in pending.items])
+
+    def _moved(self, pendings: list[PendingCalls]) -> None:
+        self.moved.append([item for pending in pendings for item in pending.items])
+
+    def put(self, item: Any, size: int = 1, until: float = 1000.0) -> list[Any]:
+        answer: list[Any] = []
+        self.batcher.put(pending([item], answer.append, size, until))
+        return answer
+
+    def turn(self, seconds: float = 0) -> None:
+        self.clock.advance(seconds)
+
+
+def test_what_is_put_in_one_turn_goes_in_one_batch_at_its_end() -> None:
+    world = World()
+    answers = [world.put(i) for i in range(3)]
+    assert world.node.batches == []
+    world.turn()
+    assert world.node.batches == [[0, 1, 2]]
+    assert answers == [[("a", 0)], [("a", 1)], [("a", 2)]]
+
+
+def test_while_a_batch_is_under_way_what_arrives_gathers_into_the_next() -> None:
+    world = World("late")
+    first = world.put(0)
+    world.turn()
+    others = []
+    for i in range(1, 5):
+        others.append(world.put(i))
+        world.turn()
+    assert world.node.batches == [[0]]
+    world.node.answer()
+    assert first == [("a", 0)]
+    assert world.node.batches == [[0], [1, 2, 3, 4]]
+    assert others == [[]] * 4
+    world.node.answer()
+    assert others == [[("a", i)] for i in range(1, 5)]
+
+
+def test_the_next_batch_goes_out_before_the_answers_of_the_last_are_handled() -> None:
+    """The peer works while they are."""
+    world = World("late")
+    batches_seen: list[int] = []
+    world.batcher.put(pending([0], lambda _: batches_seen.append(len(world.node.batches))))
+    world.turn()
+    world.put(1)
+    world.node.answer()
+    assert batches_seen == [2]
+
+
+def test_answers_are_handled_in_the_order_of_the_calls_though_later_ones_come_at_once() -> None:
+    world = World("late", batch_messages=2)
+    order: list[int] = []
+    for i in range(6):
+        world.batcher.put(pending([i], lambda answer: order.append(answer[1])))
+    world.turn()
+    world.node.mode = "up"
+    world.node.answer()
+    assert order == list(range(6))
+    assert world.node.batches == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_what_is_put_while_answers_are_handled_goes_in_a_batch_of_its_own() -> None:
+    world = World()
+    again: list[list[Any]] = []
+    world.batcher.put(pending([0], lambda _: again.append(world.put(1))))
+    world.turn()
+    world.turn()
+    assert again == [[("a", 1)]]
+    assert world.node.batches == [[0], [1]]
+
+
+def test_a_batch_is_bounded_in_messages() -> None:
+    world = World(batch_messages=2)
+    for i in range(5):
+        world.put(i)
+    world.turn()
+    assert world.node.batches == [[0, 1], [2, 3], [4]]
+    assert (world.numbers.sizes.total, sum(world.numbers.sizes.counts)) == (5, 3)
+
+
+def test_a_batch_is_bounded_in_bytes_but_takes_one_message_of_any_size() -> None:
+    world = World(batch_bytes=100)
+    for item, size in enumerate([60, 40, 1, 500, 50, 50, 1]):
+        world.put(item, size)
+    world.turn()
+    assert world.node.batches == [[0, 1], [2], [3], [4, 5], [6]]
+
+
+def test_a_lane_is_bounded_in_messages() -> None:
+    """Delivery rule 9: beyond that the answer is 65535 at once."""
+    world = World("late", lane_messages=3)
+    world.put("under way")
+    world.turn()
+    for i in range(3):
+        world.put(i)
+    assert isinstance(world.put("too much")[0], UnavailableError)
+    assert (world.batcher.waiting, world.numbers.counters.refused) == ((3, 3), 1)
+    world.node.answer()
+    world.put("again")
+    assert (world.batcher.waiting, world.numbers.counters.refused) == ((1, 1), 1)
+
+
+def test_a_lane_is_bounded_in_bytes() -> None:
+    world = World("late", lane_bytes=100)
+    world.put("under way", 1000)
+    world.turn()
+    world.put("one", 101)
+    assert isinstance(world.put("too much", 1)[0], UnavailableError)
+    world.node.answer()
+    world.put("again", 1)
+
+
+def test_a_full_lane_goes_through_at_its_default_bounds() -> None:
+    """Also where the peer is in this process and answers at once."""
+    world = World()
+    answers = [world.put(i) for i in range(world.settings.lane_messages)]
+    world.turn()
+    assert all(answers)
+    assert world.given_up == []
+
+
+def test_what_has_waited_past_its_time_is_not_sent() -> None:
+    """Nothing fires after 65535 was answered."""
+    world = World("late")
+    world.put(0)
+    world.turn()
+    early, late = world.put(1, until=0.5), world.put(2, until=2.0)
+    world.turn(0.5)
+    world.node.answer()
+    assert world.node.batches == [[0], [2]]
+    assert isinstance(early[0], UnavailableError)
+    assert late == []
+
+
+def test_a_lane_full_of_what_is_past_its_time_sends_nothing() -> None:
+    world = World()
+    answer = world.put(0, until=0.0)
+    world.turn()
+    assert world.node.batches == []
+    assert isinstance(answer[0], UnavailableError)
+    assert world.put(1) == []
+    world.turn()
+    assert world.node.batches == [[1]]
+
+
+@pytest.mark.parametrize("mode", ["down", "short"])
+def test_a_call_that_fails_hands_over_all_that_has_no_answer_in_order(mode: str) -> None:
+    world = World(mode, batch_messages=2)
+    answers = [world.put(i) for i in range(5)]
+    world.turn()
+    assert world.given_up == [[0, 1, 2, 3, 4]]
+    assert answers == [[]] * 5
+
+
+def test_a_call_that_takes_too_long_hands_over_all_that_has_no_answer_in_order() -> None:
+    world = World("silent", batch_messages=2)
+    for i in range(3):
+        world.put(i)
+    world.turn()
+    world.put(3)
+    world.turn(TIMEOUT - 0.01)
+    assert world.given_up == []
+    world.turn(0.01)
+    world.turn()  # the last look (gopush.net.clock)
+    assert world.given_up == [[0, 1, 2, 3]]
+
+
+def test_a_lane_that_was_given_up_serves_again() -> None:
+    world = World("late")
+    lost = world.put(0)
+    world.turn()
+    world.batcher.give_up()
+    again = world.put(1)
+    world.turn()
+    world.node.answer()  # of the call that was given up: too late
+    assert lost == []
+    assert again == []
+    world.node.answer()
+    assert again == [("a", 1)]
+    assert world.given_up == [[0]]
+
+
+def test_giving_up_an_empty_lane_is_nothing() -> None:
+    world = World()
+    world.batcher.give_up()
+    assert world.given_up == []
+
+
+def test_a_time_out_after_giving_up_is_not_told_again() -> None:
+    world = World("silent")
+    world.put(0)
+    world.turn()
+    world.batcher.give_up()
+    world.turn(TIMEOUT / 2)
+    world.put(1)
+    world.turn()
+    world.turn(TIMEOUT / 2)
+    assert world.given_up == [[0]]
+    world.turn(TIMEOUT / 2)
+    world.turn()
+    assert world.given_up == [[0], [1]]
+
+
+def test_what_waits_is_handed_over_once_the_batch_under_way_is_answered() -> None:
+    """A key's order: until then the key stays with this peer."""
+    world = World("late")
+    first = world.put(0)
+    world.turn()
+    world.put(1)
+    world.batcher.hand_over()
+    world.put(2)
+    assert world.moved == []
+    assert world.batcher.busy
+    world.node.answer()
+    assert first == [("a", 0)]
+    assert world.moved == [[1, 2]]
+    assert not world.batcher.busy
+
+
+def test_what_waits_is_handed_over_at_once_where_nothing_is_under_way() -> None:
+    world = World("late")
+    world.put(0)
+    world.batcher.hand_over()
+    world.turn()
+    assert (world.moved, world.node.batches) == ([[0]], [])
+    world.put(1)
+    world.turn()
+    assert world.node.batches == [[1]]
+
+
+def test_a_batch_that_fails_goes_with_what_was_to_be_handed_over() -> None:
+    world = World("silent")
+    world.put(0)
+    world.turn()
+    world.put(1)
+    world.batcher.hand_over()
+    world.turn(TIMEOUT)
+    world.turn()
+    assert (world.given_up, world.moved) == ([[0, 1]], [])
+
+
+def test_a_call_with_big_answers_has_small_batches() -> None:
+    clock = Clock()
+    batches: list[int] = []
+
+    def send(items: list[Any]) -> Deferred[list[Any]]:
+        batches.append(len(items))
+        return succeed(items)
+
+    batcher = Batcher(clock, send, TIMEOUT, RpcSettings(), lambda _: None, lambda _: None, most=16)
+    for number in range(40):
+        batcher.put(pending([number], lambda _: None))
+    clock.advance(0)
+    assert batches == [16, 16, 8]

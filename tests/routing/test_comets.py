@@ -1,0 +1,443 @@
+"""The comets as web and the other comets use them (delivery rules 6 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
+from gopush.membership.view import StaticCoordination, View
+from gopush.model import Forward, NodeInfo, Push, Pushed
+from gopush.routing.comets import Comets
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import EPOCH, Clock, result
+
+
+class Comet:
+    """Answers pushes with `ret` and its own number as the mid. Modes: "up", "down", "silent", "late": see answer()."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.mode = "up"
+        self.ret = RET_OK
+        self.pushes: list[Push] = []
+        self.forwards: list[Forward] = []
+        self.closed: list[str] = []
+        self.stopped = False
+        self.answer: Callable[[], object] = lambda: None
+        self.rets: list[int] = []
+        self.stored: list[bytes] = []
+        self.reaches = True
+
+    def _answer(self, value: Any, answered: Callable[[], object] = lambda: None) -> Deferred[Any]:
+        if self.mode == "down":
+            return fail(ConnectionError("down"))
+        if self.mode == "up":
+            answered()
+            return succeed(value)
+        waiting: Deferred[Any] = Deferred()
+
+        def answer() -> None:
+            self.answer = lambda: None
+            answered()
+            waiting.callback(value)
+
+        self.answer = answer
+        return waiting
+
+    def push(self, pushes: list[Push]) -> Deferred[list[Pushed]]:
+        """`rets`: what is answered, one by one, before `ret` holds. `stored`: the bodies that were accepted."""
+        self.pushes += pushes
+        rets = [self.rets.pop(0) if self.rets else self.ret for _ in pushes]
+        accepted = [push.body for push, ret in zip(pushes, rets, strict=True) if ret == RET_OK]
+        pushed = [Pushed(ret, self.number if ret == RET_OK else 0) for ret in rets]
+        return self._answer(pushed, lambda: self.stored.extend(accepted))
+
+    def forward(self, forwards: list[Forward]) -> Deferred[None]:
+        self.forwards += forwards
+        return self._answer(None)
+
+    def close(self, keys: list[str]) -> Deferred[list[int]]:
+        self.closed += keys
+        return self._answer([self.number] * len(keys))
+
+    def subscribers(self, keys: list[str]) -> Deferred[list[int]]:
+        return self._answer([self.number] * len(keys))
+
+    def ping(self) -> Deferred[None]:
+        return self._answer(None) if self.reaches else fail(UnavailableError("no message node"))
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class World:
+    """Comets 1, 2, …; `key` belongs to the first, in this process's view."""
+
+    def __init__(self, size: int = 3) -> None:
+        self.clock = Clock()
+        self.comets: dict[str, Comet] = {}
+        infos = [NodeInfo(f"node{number}", 0, (f"c{number}",)) for number in range(1, size + 1)]
+        self.coordination = StaticCoordination(View(infos))
+        self.client = Comets(self.clock, self.coordination, self._connect, RpcSettings(), self.now)  # type: ignore[arg-type]
+        keys = (f"key-{i}" for i in range(1000))
+        self.key = next((key for key in keys if self.owner(key) == "c1"), "key")
+
+    def _connect(self, info: NodeInfo) -> Comet:
+        comet = self.comets[info.id] = Comet(int(info.id[1:]))
+        return comet
+
+    def owner(self, key: str) -> str | None:
+        owner = self.coordination.view.owner(key)
+        return owner.id if owner is not None else None
+
+    def now(self) -> float:
+        return EPOCH + self.clock.seconds()
+
+    def push(self, deadline: float = 4, body: bytes = b"1") -> list[Pushed]:
+        push = Push(self.key, body, 60, "id", 60, self.now() + deadline)
+        answer: list[Any] = []
+        self.client.push([push], lambda _, pushed: answer.append(pushed))
+        return answer
+
+    def wait(self, seconds: float = 0) -> None:
+        for _ in range(round(seconds * 16) + 1):
+            while self.clock.due:
+                self.clock.advance(0)
+            self.clock.advance(1 / 16 if seconds else 0)
+
+    def asked(self) -> list[str]:
+        return [name for name, comet in self.comets.items() for _ in comet.pushes]
+
+
+def test_a_push_goes_to_the_owner() -> None:
+    world = World()
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
+    assert world.asked() == ["c1"]
+
+
+def test_a_standby_is_not_asked_while_the_active_one_answers() -> None:
+    world = World(1)
+    view = world.coordination.view
+    world.coordination.adopt(View([*view.comets, NodeInfo("node1", 1, ("c2",)), NodeInfo("node1", 2, ("c3",))]))
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_the_owner_does_not_answer_another_comet_takes_the_push(mode: str) -> None:
+    world = World()
+    world.comets["c1"].mode = mode
+    answer = world.push()
+    world.wait(2.2)
+    assert answer[0].ret == RET_OK
+    assert answer[0].mid in (2, 3)
+    assert len(world.asked()) == 2
+
+
+def test_every_attempt_bears_the_same_id_and_deadline() -> None:
+    """So that the store tells the second one from a second push, and refuses it after the deadline."""
+    world = World()
+    world.comets["c1"].mode = "silent"
+    world.push()
+    world.wait(2.2)
+    pushes = [push for comet in world.comets.values() for push in comet.pushes]
+    assert len(pushes) == 2
+    assert len(set(pushes)) == 1
+
+
+def test_a_push_that_the_owner_could_not_have_stored_goes_elsewhere() -> None:
+    """Perhaps another comet reaches a message node."""
+    world = World()
+    world.comets["c1"].ret = world.comets["c2"].ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 3)]
+    assert world.asked() == ["c1", "c2", "c3"]
+    assert world.client.batchers.counters.retried == 2
+
+
+def test_where_none_can_have_it_stored_the_answer_is_65535() -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1", "c2", "c3"]
+
+
+def test_a_single_comet_is_believed() -> None:
+    world = World(1)
+    world.comets["c1"].ret = RET_INTERNAL
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1"]
+
+
+def test_going_elsewhere_passes_over_who_does_not_answer() -> None:
+    world = World()
+    world.comets["c1"].ret = RET_INTERNAL
+    world.comets["c2"].mode = "down"
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 3)]
+
+
+def test_going_elsewhere_ends_with_the_deadline() -> None:
+    world = World(4)
+    world.comets["c1"].ret = RET_INTERNAL
+    for name in ("c2", "c3", "c4"):
+        world.comets[name].mode = "silent"
+    answer = world.push(deadline=3)
+    world.wait(2.9)
+    assert answer == []
+    world.wait(0.2)
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked()[0] == "c1"
+    assert len(world.asked()) == 3
+
+
+def test_a_refusal_that_comes_after_the_deadline_is_the_answer() -> None:
+    world = World()
+    world.comets["c1"].mode = "late"
+    world.comets["c1"].ret = RET_INTERNAL
+    answer = world.push(deadline=1)
+    world.wait(1.5)
+    world.comets["c1"].answer()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == ["c1"]
+
+
+def test_lines_of_a_key_stay_in_order_when_its_owner_refuses_some() -> None:
+    """A bulk call: those that were refused are under way elsewhere when the owner can have the next ones stored."""
+    world = World()
+    stored: list[bytes] = []
+    for comet in world.comets.values():
+        comet.stored = stored
+    owner, others = world.comets["c1"], [world.comets["c2"], world.comets["c3"]]
+    owner.mode, owner.ret = "late", RET_INTERNAL
+    first = [world.push(body=b"%d" % line) for line in range(3)]
+    world.wait()
+    later = [world.push(body=b"%d" % line) for line in range(3, 6)]
+    for other in others:
+        other.mode = "late"
+    owner.answer()  # it refuses the first ones; from now on it works
+    owner.mode, owner.ret = "up", RET_OK
+    world.wait()
+    last = [world.push(body=b"%d" % line) for line in range(6, 9)]
+    for _ in range(10):
+        world.wait(0.1)
+        for other in others:
+            other.answer()
+    world.wait(3)
+    assert all(answer[0].ret == RET_OK for answer in [*first, *later, *last])
+    assert stored == [b"%d" % line for line in range(9)]
+
+
+def test_a_line_that_was_refused_does_not_come_after_a_later_one_of_its_key() -> None:
+    """The owner had the second one stored: the first one is refused for good."""
+    world = World()
+    stored: list[bytes] = []
+    for comet in world.comets.values():
+        comet.stored = stored
+    world.comets["c1"].rets = [RET_INTERNAL, RET_OK, RET_INTERNAL]
+    pushes = [Push(world.key, b"%d" % line, 60, f"id{line}", 60, world.now() + 4) for line in range(3)]
+    answers: dict[int, Pushed] = {}
+    world.client.push(pushes, answers.__setitem__)
+    world.wait(1)
+    assert [answers[line].ret for line in range(3)] == [RET_INTERNAL, RET_OK, RET_OK]
+    assert stored == [b"1", b"2"]
+
+
+def test_a_comet_that_refuses_is_not_asked_first_until_it_answers_a_ping() -> None:
+    """It answers a ping where it reaches a message node."""
+    world = World()
+    owner = world.comets["c1"]
+    owner.ret, owner.reaches = RET_INTERNAL, False
+    for _ in range(20):
+        answer = world.push()
+        world.wait(0.5)
+        assert answer[0].ret == RET_OK
+    assert len(owner.pushes) == 1
+    owner.ret, owner.reaches = RET_OK, True
+    world.wait(2)
+    world.push()
+    world.wait()
+    assert len(owner.pushes) == 2
+
+
+def test_where_all_refuse_the_owner_is_asked_first() -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.ret, comet.reaches = RET_INTERNAL, False
+    world.push()
+    world.wait(0.5)
+    for comet in world.comets.values():
+        comet.ret = RET_OK
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_OK, 1)]
+
+
+def test_where_no_comet_is_known_the_answer_is_1001() -> None:
+    assert World(0).push() == [Pushed(RET_NO_NODE, 0)]
+
+
+def test_where_the_last_comet_goes_the_answer_is_1001() -> None:
+    world = World(1)
+    world.comets["c1"].mode = "silent"
+    answer = world.push()
+    world.wait()
+    world.coordination.adopt(View())
+    world.wait()
+    assert answer == [Pushed(RET_NO_NODE, 0)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_nobody_answers_the_answer_is_65535_in_time(mode: str) -> None:
+    world = World()
+    for comet in world.comets.values():
+        comet.mode = mode
+    answer = world.push()
+    world.wait(4.2)
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    asked = len(world.asked())
+    world.wait(5)
+    assert len(world.asked()) == asked
+
+
+def test_a_push_past_its_deadline_is_not_sent() -> None:
+    world = World()
+    answer = world.push(deadline=-1)
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert world.asked() == []
+
+
+def test_pushes_follow_the_view() -> None:
+    world = World()
+    view = world.coordination.view
+    world.coordination.adopt(View([info for info in view.comets if info.id != "c1"]))
+    answer = world.push()
+    world.wait()
+    assert f"c{answer[0].mid}" == world.owner(world.key)
+    assert world.comets["c1"].stopped
+
+
+def test_pushes_of_a_key_keep_their_order_when_the_owner_dies() -> None:
+    world = World()
+    world.comets["c1"].mode = "silent"
+    for i in range(5):
+        world.push(body=b"%d" % i)
+    world.wait()
+    world.push(body=b"5")
+    world.wait(2.2)
+    (other,) = [comet for comet in world.comets.values() if comet.number != 1 and comet.pushes]
+    assert [push.body for push in other.pushes] == [b"%d" % i for i in range(6)]
+
+
+# --- notices ---
+
+
+def test_a_notice_goes_to_the_comet_that_is_named() -> None:
+    world = World()
+    forwards = [Forward(world.key, mid, mid - 16, b"1", 1) for mid in (16, 32)]
+    for forward in forwards:
+        world.client.forward("c2", forward)
+    world.wait()
+    assert world.comets["c2"].forwards == forwards
+    assert world.comets["c1"].forwards == world.comets["c3"].forwards == []
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_a_notice_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
+    world = World()
+    world.comets["c2"].mode = mode
+    world.client.forward("c2", Forward(world.key, 16, 0, None, 1))
+    world.wait(3)
+    assert len(world.comets["c2"].forwards) == 1
+    assert world.comets["c1"].forwards == world.comets["c3"].forwards == []
+
+
+def test_a_notice_to_a_comet_that_is_gone_is_no_trouble() -> None:
+    World().client.forward("c9", Forward("k", 16, 0, None, 1))
+
+
+def test_a_comet_that_could_not_be_told_is_told_again_when_it_answers() -> None:
+    """That the log has grown: it reads the rest. One forward for a key is enough."""
+    world = World()
+    comet = world.comets["c2"]
+    comet.mode, comet.reaches = "down", False
+    for mid in (16, 32):
+        world.client.forward("c2", Forward(world.key, mid, mid - 16, b"1", 1))
+    world.client.forward("c2", Forward("other", 16, 0, b"2", 1))
+    world.wait(5)
+    told = len(comet.forwards)
+    comet.mode, comet.reaches = "up", True
+    world.wait(3)
+    assert comet.forwards[told:] == [Forward(world.key, 32, 16, None, 1), Forward("other", 16, 0, None, 1)]
+    world.wait(5)
+    assert len(comet.forwards) == told + 2
+
+
+def test_what_is_kept_for_a_comet_is_bounded_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gopush.routing.forwards.MOST_KEYS", 5)
+    world = World()
+    comet = world.comets["c2"]
+    comet.mode, comet.reaches = "down", False
+    for number in range(20):
+        world.client.forward("c2", Forward(f"k{number}", 16, 0, None, 1))
+    world.wait(2)
+    view = world.coordination.view
+    told = len(comet.forwards)
+    comet.mode, comet.reaches = "up", True
+    world.wait(3)
+    assert len(comet.forwards) == told + 5
+    comet.mode, comet.reaches = "down", False
+    world.client.forward("c2", Forward("k", 16, 0, None, 1))
+    world.wait(1)
+    world.coordination.adopt(View([info for info in view.comets if info.id != "c2"]))
+    world.wait(3)
+    assert not world.clock.getDelayedCalls()
+
+
+# --- closing ---
+
+
+def test_closing_asks_every_comet_and_adds_up() -> None:
+    """Its subscribers may still be where the key was."""
+    world = World()
+    answer = result(world.client.close(world.key))
+    world.wait()
+    assert answer == [1 + 2 + 3]
+    assert all(comet.closed == [world.key] for comet in world.comets.values())
+
+
+def test_closing_does_not_wait_for_who_does_not_answer() -> None:
+    world = World()
+    world.comets["c1"].mode, world.comets["c2"].mode = "silent", "down"
+    answer = result(world.client.close(world.key))
+    world.wait(1.1)
+    assert answer == [3]
+
+
+def test_closing_without_any_comet() -> None:
+    assert result(World(0).client.close("k")) == [0]
+
+
+def test_stopping_fails_what_waits() -> None:
+    world = World()
+    world.comets["c1"].mode = "silent"
+    answer = world.push()
+    world.wait()
+    world.client.stop()
+    assert answer == [Pushed(RET_NO_NODE, 0)]
+    assert all(comet.stopped for comet in world.comets.values())

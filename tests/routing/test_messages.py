@@ -1,0 +1,241 @@
+"""The message nodes as comet and web use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from gopush.errors import UnavailableError
+from gopush.hashing import best
+from gopush.membership.view import StaticCoordination, View
+from gopush.message.memory import MemoryStore
+from gopush.message.settings import StoreSettings
+from gopush.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
+from gopush.routing.messages import PAGE_MESSAGES, Messages
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import EPOCH, Clock, ConnectionLimiter, result
+
+
+class World:
+    """Message nodes on one store."""
+
+    def __init__(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
+        self.clock = Clock()
+        self.store = MemoryStore(StoreSettings(), lambda: EPOCH + self.clock.seconds())
+        self.nodes: dict[str, ConnectionLimiter] = {}
+        self.coordination = StaticCoordination()
+        self.view(*names, stores=stores)
+        self.messages = Messages(self.clock, self.coordination, self._connect, RpcSettings())
+
+    def _connect(self, info: NodeInfo) -> Any:
+        node = self.nodes[info.id] = ConnectionLimiter(self.store)
+        return node
+
+    def view(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
+        infos = [NodeInfo("", number, (name,), stores=stores) for number, name in enumerate(names)]
+        self.coordination.adopt(View((), infos))
+
+    def append(self, key: str = "k", body: bytes = b"1", floor: int = 0) -> list[Any]:
+        (answer,) = self.append_all([key], body, floor)
+        return answer
+
+    def append_all(self, keys: Sequence[str], body: bytes = b"1", floor: int = 0) -> list[list[Any]]:
+        """One append for each key; for each of them what it was answered."""
+        fired: list[list[Any]] = [[] for _ in keys]
+
+        def answered(indexes: Sequence[int], answers: Sequence[Appended] | UnavailableError) -> None:
+            each: Sequence[Any] = [answers] * len(indexes) if isinstance(answers, UnavailableError) else answers
+            for index, answer in zip(indexes, each, strict=True):
+                fired[index].append(answer)
+
+        self.messages.append([Append(Push(key, body, 60, "", 0, EPOCH + 1000), floor) for key in keys], answered)
+        return fired
+
+    def wait(self, seconds: float = 0) -> None:
+        for _ in range(round(seconds * 16) + 1):
+            while self.clock.due:
+                self.clock.advance(0)
+            self.clock.advance(1 / 16 if seconds else 0)
+
+
+def test_every_call_reaches_the_store() -> None:
+    world = World("m1")
+    messages, token = world.messages, Token(b"d" * 32, int(EPOCH) + 100)
+    created = result(messages.create_token("k", token))
+    appended = world.append()
+    world.wait()
+    ((mid,),) = [[answer.mid for answer in appended]]
+    answers = [
+        result(messages.read("k", 0)),
+        result(messages.head("k")),
+        result(messages.tokens("k")),
+        result(messages.check_token("k", token.digest)),
+        result(messages.check_token("none", token.digest)),
+        result(messages.revoke_token("k", token.digest)),
+        result(messages.revoke_token("k", token.digest)),
+        result(messages.delete("k")),
+    ]
+    world.wait()
+    page = answers[0][0]
+    assert [message.mid for message in page.messages] == [mid]
+    assert answers[1:] == [
+        [Head(mid, 0)],
+        [[token]],
+        [TokenState(True, True)],
+        [TokenState(False, False)],
+        [True],
+        [False],
+        [None],
+    ]
+    assert created == [None]
+    assert world.store.logs["k"].messages == []
+
+
+def test_calls_of_one_turn_travel_together() -> None:
+    world = World("m1")
+    world.append_all([f"k{i}" for i in range(5)])
+    for i in range(5):
+        world.messages.read(f"k{i}", 0)
+        world.messages.head(f"k{i}")
+    world.wait()
+    assert sorted((name, len(items)) for name, items in world.nodes["m1"].calls) == [
+        ("append", 5),
+        ("heads", 5),
+        ("read", 5),
+    ]
+
+
+def test_a_page_is_asked_for_in_its_usual_size() -> None:
+    world = World("m1")
+    world.messages.read("k", 16)
+    world.messages.read("k", 32, limit=1)
+    world.wait()
+    ((_, reads),) = world.nodes["m1"].calls
+    assert [(read.key, read.after, read.limit) for read in reads] == [("k", 16, PAGE_MESSAGES), ("k", 32, 1)]
+
+
+def test_a_key_goes_to_the_node_that_rendezvous_gives_it() -> None:
+    world = World("m1", "m2", "m3")
+    keys = [f"key-{i}" for i in range(100)]
+    answers = world.append_all(keys)
+    for key in keys:
+        world.messages.head(key)
+    world.wait()
+    assert [world.store.logs[key].last for key in keys] == [answer.mid for (answer,) in answers]
+    for name, node in world.nodes.items():
+        mine = [key for key in keys if best(key, [("m1", 1), ("m2", 1), ("m3", 1)]) == name]
+        for call, items in node.calls:
+            assert [item if call == "heads" else item.push.key for item in items] == mine
+
+
+def test_the_appends_of_a_key_keep_their_order_when_a_node_fails() -> None:
+    world = World("m1", "m2")
+    name = best("k", [("m1", 1), ("m2", 1)])
+    world.nodes[name].mode = "silent"
+    answers = [world.append(body=b"%d" % i) for i in range(5)]
+    world.wait(1.5)
+    mids = [answer.mid for (answer,) in answers]
+    assert mids == sorted(mids)
+    assert [message.body for message in world.store.logs["k"].messages] == [b"%d" % i for i in range(5)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_where_no_node_answers_in_time_a_call_fails(mode: str) -> None:
+    """After 2 s, the time of a comet's attempt: two nodes had a second each."""
+    world = World("m1", "m2")
+    for node in world.nodes.values():
+        node.mode = mode
+    answers = [world.append(), result(world.messages.read("k", 0)), result(world.messages.tokens("k"))]
+    world.wait(1.8)
+    assert answers == [[], [], []]
+    world.wait(0.4)
+    assert all(isinstance(answer[0], UnavailableError) for answer in answers)
+
+
+def test_without_a_node_a_call_fails_at_once() -> None:
+    world = World()
+    assert isinstance(world.append()[0], UnavailableError)
+
+
+def test_nodes_that_come_are_used() -> None:
+    world = World()
+    world.view("m1")
+    answer = world.append()
+    world.wait()
+    assert answer[0].ret == 0
+
+
+def test_a_store_that_is_slow_holds_up_no_other() -> None:
+    """A lane for each message node and store."""
+    stores = (("r1", 1), ("r2", 1))
+    world = World("m1", stores=stores)
+    shards = {key: world.messages._shard(key) for key in (f"key-{i}" for i in range(50))}
+    assert set(shards.values()) == {"r1", "r2"}
+    slow = next(key for key, shard in shards.items() if shard == "r1")
+    quick = next(key for key, shard in shards.items() if shard == "r2")
+    world.nodes["m1"].late = ("append",)
+    waiting = world.append(slow)
+    world.wait()
+    world.nodes["m1"].late = ()
+    behind, beside = world.append(slow), world.append(quick)
+    world.wait()
+    assert beside[0].ret == 0
+    assert waiting == behind == []
+    world.nodes["m1"].release()
+    world.wait()
+    assert waiting[0].mid < behind[0].mid
+
+
+def test_what_was_gathered_goes_through_the_lane_of_each_store() -> None:
+    world = World("m1", stores=(("r1", 1), ("r2", 1)))
+    keys = [f"key-{i}" for i in range(20)]
+    shards = {shard: [key for key in keys if world.messages._shard(key) == shard] for shard in ("r1", "r2")}
+    answers = world.append_all(keys)
+    batches = [[item.push.key for item in items] for _, items in world.nodes["m1"].calls]
+    assert sorted(batches) == sorted(shards.values())
+    assert [world.store.logs[key].last for key in keys] == [answer.mid for (answer,) in answers]
+
+
+def test_one_store_needs_no_shards() -> None:
+    world = World("m1", stores=(("r1", 3),))
+    assert world.messages._shard("k") == ""
+
+
+def test_the_shards_follow_the_view() -> None:
+    world = World("m1")
+    assert world.messages._shard("k") == ""
+    world.view("m1", stores=(("r1", 1), ("r2", 1)))
+    assert world.messages._shard("k") in ("r1", "r2")
+
+
+def test_stopping_fails_what_waits() -> None:
+    world = World("m1")
+    world.nodes["m1"].mode = "silent"
+    answer = world.append()
+    world.wait()
+    world.messages.stop()
+    assert isinstance(answer[0], UnavailableError)
+
+
+def test_what_found_no_room_is_read_again_and_rooms_shrink_when_answers_come_late() -> None:
+    world = World("m1")
+    bodies = [b"%d" % i + b"x" * 3_000_000 for i in range(6)]
+    for i, body in enumerate(bodies):
+        world.append(f"k{i}", body)
+        world.wait()
+    pages = [result(world.messages.read(f"k{i}", 0)) for i in range(6)]
+    world.wait(1)
+    assert [[message.body for message in page.messages] for (page,) in pages] == [[body] for body in bodies]
+    node = world.nodes["m1"]
+    rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
+    assert set(rooms) == {4 << 20}
+    node.mode = "silent"
+    late = result(world.messages.read("k0", 0))
+    world.wait(1.0)
+    node.mode = "up"
+    world.wait(1)
+    assert [message.body for message in late[0].messages] == [bodies[0]]
+    rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
+    assert rooms[-1] == 2 << 20

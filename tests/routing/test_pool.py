@@ -1,0 +1,739 @@
+"""Peers: health, order per key, and what happens to calls when one of them fails (delivery rules 6 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import UnavailableError
+from gopush.model import NodeInfo
+from gopush.routing.peer import Call, Peer
+from gopush.routing.pending import PendingCalls
+from gopush.routing.pool import RETRY_PAUSE_SECONDS, Peers
+from gopush.routing.router import Choose
+from gopush.rpc.settings import RpcSettings
+from tests.comet.harness import Clock, result
+from tests.rpc.harness import REFUSED, Node
+
+TIMEOUT = 1.0
+
+
+def info(name: str) -> NodeInfo:
+    return NodeInfo("", 0, (name,))
+
+
+def first(_: str, peers: Sequence[Peer[Node]]) -> Peer[Node]:
+    return min(peers, key=lambda peer: peer.info.id)
+
+
+def by_key(key: str, peers: Sequence[Peer[Node]]) -> Peer[Node]:
+    return sorted(peers, key=lambda peer: peer.info.id)[ord(key[0]) % len(peers)]
+
+
+class World:
+    """Peers a, b, c …; of those that may be tried the first one is chosen, or the one that `choose` takes."""
+
+    def __init__(self, *names: str, choose: Choose[Node] = first, **settings: Any) -> None:
+        self.clock = Clock()
+        self.nodes: dict[str, Node] = {}
+        self.peers = Peers[Node](self.clock, self._connect, choose, RpcSettings(**settings))
+        self.ordered = Call[Node](
+            lambda node, items: node.call(items), TIMEOUT, ordered=True, refused=lambda answer: answer[0] == REFUSED
+        )
+        self.free = Call[Node](lambda node, items: node.call(items), TIMEOUT)
+        self.once = Call[Node](lambda node, items: node.call(items), TIMEOUT, moves=False)
+        self.update(*names)
+
+    def _connect(self, peer: NodeInfo) -> Node:
+        node = self.nodes[peer.id] = Node(peer.id)
+        return node
+
+    def update(self, *names: str) -> None:
+        self.peers.update(map(info, names))
+
+    def call(self, item: Any, key: str = "k", life: float = 10.0, call: Call[Node] | None = None) -> list[Any]:
+        until = self.clock.seconds() + life
+        return result(self.peers.call(call or self.ordered, key, item, 1, until))
+
+    def send(self, items: Sequence[Any], keys: str, life: float = 10.0, size: int = 1) -> list[list[Any]]:
+        """Calls that were gathered; for each of them what it was answered."""
+        fired: list[list[Any]] = [[] for _ in items]
+
+        def answered(indexes: Sequence[int], answers: Sequence[Any] | UnavailableError) -> None:
+            each = [answers] * len(indexes) if isinstance(answers, UnavailableError) else answers
+            for index, answer in zip(indexes, each, strict=True):
+                fired[index].append(answer)
+
+        self.peers.send(self.ordered, PendingCalls(keys, items, lambda _: size, self.clock.seconds() + life, answered))
+        return fired
+
+    def wait(self, seconds: float = 0.0, step: float = 1 / 16) -> None:
+        self._turn()
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+            self._turn()
+
+    def _turn(self) -> None:
+        while self.clock.due:
+            self.clock.advance(0)
+
+
+def failed(answer: list[Any]) -> bool:
+    return len(answer) == 1 and isinstance(answer[0], UnavailableError)
+
+
+def taken(answer: list[Any]) -> bool:
+    return not failed(answer) and answer[0][0] != REFUSED
+
+
+# --- calls ---
+
+
+def test_a_call_goes_to_the_chosen_peer() -> None:
+    world = World("a", "b")
+    answer = world.call(1)
+    world.wait()
+    assert answer == [("a", 1)]
+    assert world.nodes["b"].batches == []
+
+
+def test_what_is_called_in_one_turn_goes_in_one_batch() -> None:
+    world = World("a")
+    answers = [world.call(i, key=f"k{i}") for i in range(5)]
+    world.wait()
+    assert world.nodes["a"].batches == [[0, 1, 2, 3, 4]]
+    assert answers == [[("a", i)] for i in range(5)]
+
+
+def test_kinds_of_calls_and_lanes_do_not_wait_for_each_other() -> None:
+    world = World("a")
+    node = world.nodes["a"]
+    node.mode = "silent"
+    world.call(1)
+    world.wait()
+    node.mode = "up"
+    free = world.call(2, call=world.free)
+    other = result(world.peers.call(world.ordered, "k2", 3, 1, 10.0, "other shard"))
+    same = world.call(4, key="k3")
+    world.wait()
+    assert free == [("a", 2)]
+    assert other == [("a", 3)]
+    assert same == []
+
+
+def test_without_a_peer_a_call_fails_at_once() -> None:
+    world = World()
+    assert failed(world.call(1))
+    assert failed(world.call(2, call=world.free))
+
+
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_what_is_too_much_for_a_lane_fails_at_once(kind: str) -> None:
+    """Delivery rule 9: 65535 at once; it is not spread over other peers' lanes."""
+    world = World("a", "b", lane_messages=2)
+    answers = [world.call(i, call=getattr(world, kind)) for i in range(3)]
+    assert failed(answers[2])
+    world.wait()
+    assert answers[:2] == [[("a", 0)], [("a", 1)]]
+
+
+# --- what was gathered ---
+
+
+def test_what_was_gathered_goes_at_once_and_together() -> None:
+    world = World("a")
+    fired = world.send([1, 2, 3], "kkl")
+    assert world.nodes["a"].batches == [[1, 2, 3]]
+    assert fired == [[("a", 1)], [("a", 2)], [("a", 3)]]
+
+
+def test_what_was_gathered_goes_to_the_peer_of_each_key() -> None:
+    world = World("a", "b", choose=by_key)
+    fired = world.send([1, 2, 3, 4, 5], "klkml")
+    assert [world.nodes[name].batches for name in "ab"] == [[[2, 5]], [[1, 3, 4]]]
+    assert fired == [[("b", 1)], [("a", 2)], [("b", 3)], [("b", 4)], [("a", 5)]]
+
+
+def test_what_was_gathered_is_cut_to_the_bounds_of_a_batch() -> None:
+    world = World("a", batch_messages=3, batch_bytes=20)
+    assert all(world.send(range(7), "kkkkkkk"))
+    assert all(world.send(range(7, 12), "kkkkk", size=8))
+    assert all(world.send(range(12, 14), "kk", size=99))
+    assert world.nodes["a"].batches == [[0, 1, 2], [3, 4, 5], [6], [7, 8], [9, 10], [11], [12], [13]]
+
+
+def test_what_was_gathered_waits_behind_what_is_under_way() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "late"
+    world.send([1], "k")
+    fired = world.send([2, 3], "kl")
+    world.call(4)
+    world.nodes["a"].answer()
+    assert fired == [[], []]
+    world.nodes["a"].answer()
+    assert world.nodes["a"].batches == [[1], [2, 3, 4]]
+    assert fired == [[("a", 2)], [("a", 3)]]
+
+
+def test_what_was_gathered_moves_in_order_to_the_peers_of_its_keys() -> None:
+    world = World("a", "b", "c", choose=by_key)
+    world.nodes["b"].mode = "silent"
+    fired = world.send([1, 2, 3, 4], "kkek")  # both keys belong to c
+    assert world.nodes["c"].batches == [[1, 2, 3, 4]]
+    world.nodes["c"].mode = "silent"
+    fired = world.send([5, 6, 7, 8], "kkek")
+    later = world.send([9], "k")
+    world.nodes["b"].mode = "up"
+    world.wait(TIMEOUT)
+    fired += world.send([10], "e") + later
+    world.wait(TIMEOUT)
+    got = [item for name in "ab" for item in world.nodes[name].items]
+    assert sorted(got) == [5, 6, 7, 8, 9, 10]
+    assert [item for item in got if item in (5, 6, 8, 9)] == [5, 6, 8, 9]
+    assert [item for item in got if item in (7, 10)] == [7, 10]
+    assert all(len(answers) == 1 and not failed(answers) for answers in fired)
+    assert not any(world.peers._router._held.values())
+
+
+def test_a_key_stays_where_its_last_call_has_no_answer_yet() -> None:
+    """Also when it was gathered with others, and only as long."""
+    world = World("b")
+    world.nodes["b"].mode = "late"
+    world.send([1, 2], "kl")
+    world.update("a", "b")
+    assert world.send([3, 4], "km") == [[], [("a", 4)]]
+    world.nodes["b"].answer()
+    world.nodes["b"].answer()
+    assert world.nodes["b"].batches == [[1, 2], [3]]
+    assert world.send([5], "k") == [[("a", 5)]]
+    assert not any(world.peers._router._held.values())
+
+
+def test_what_is_too_much_for_a_lane_fails_together() -> None:
+    world = World("a", lane_messages=3)
+    world.nodes["a"].mode = "silent"
+    world.send([1], "k")
+    assert world.send([2, 3], "kk") == [[], []]
+    assert all(map(failed, world.send([4, 5], "kk")))
+    assert world.peers.numbers.counters.refused == 2
+
+
+# --- failing ---
+
+
+@pytest.mark.parametrize("mode", ["silent", "down", "raises", "short"])
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_what_one_peer_failed_is_tried_at_another(mode: str, kind: str) -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = mode
+    answer = world.call(1, call=getattr(world, kind))
+    world.wait(TIMEOUT)
+    assert answer == [("b", 1)]
+
+
+def test_the_content_of_a_lane_moves_first_and_in_order() -> None:
+    world = World("a", "b", batch_messages=2)
+    world.nodes["a"].mode = "silent"
+    answers = [world.call(i, key="kl"[i % 2]) for i in range(6)]
+    world.wait()
+    answers += [world.call(6), world.call(7, key="l")]
+    world.wait(TIMEOUT)
+    assert world.nodes["b"].items == list(range(8))
+    assert answers == [[("b", i)] for i in range(8)]
+
+
+def test_an_answer_that_comes_after_the_time_out_is_ignored() -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = "late"
+    answer = world.call(1)
+    world.wait(TIMEOUT)
+    world.nodes["a"].answer()
+    assert answer == [("b", 1)]
+
+
+def test_new_calls_about_a_key_go_where_its_unanswered_ones_are() -> None:
+    world = World("b")
+    world.nodes["b"].mode = "late"
+    answers = [world.call(1)]
+    world.wait()
+    world.update("a", "b")
+    answers += [world.call(2)]
+    other = world.call(3, key="other")
+    world.wait()
+    assert other == [("a", 3)]
+    assert world.nodes["a"].items == [3]
+    world.nodes["b"].answer()
+    world.nodes["b"].answer()
+    assert answers == [[("b", 1)], [("b", 2)]]
+    answer = world.call(4)
+    world.wait()
+    assert answer == [("a", 4)]  # nothing of it is unanswered: it moves to the better peer
+    assert not any(world.peers._router._held.values())
+
+
+def test_calls_without_an_order_go_to_the_best_peer_each() -> None:
+    world = World("b")
+    world.nodes["b"].mode = "late"
+    world.call(1, call=world.free)
+    world.wait()
+    world.update("a", "b")
+    answer = world.call(2, call=world.free)
+    world.wait()
+    assert answer == [("a", 2)]
+
+
+def test_new_calls_wait_behind_those_that_moved() -> None:
+    world = World("a", "b", ping=0.25)
+    world.nodes["a"].mode = "silent"
+    one = world.call(1)
+    world.wait()
+    world.nodes["b"].mode = "late"
+    world.wait(TIMEOUT)
+    world.nodes["a"].mode = "up"
+    world.wait(0.5)  # a is healthy again, and would be the better one
+    two = world.call(2)
+    world.wait()
+    assert world.nodes["a"].items == [1]
+    for _ in range(2):
+        world.nodes["b"].answer()
+    assert (one, two) == ([("b", 1)], [("b", 2)])
+
+
+def test_what_is_past_its_time_does_not_move() -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = "silent"
+    short, long = world.call(1, life=0.5), world.call(2, life=5)
+    world.wait(TIMEOUT)
+    assert failed(short)
+    assert long == [("b", 2)]
+    assert world.nodes["b"].items == [2]
+
+
+def test_what_has_moved_does_not_wait_past_its_time() -> None:
+    """Time-outs nest (delivery rule 6): the second peer's own time-out would end too late."""
+    world = World("a", "b")
+    world.nodes["a"].mode = world.nodes["b"].mode = "silent"
+    answer = world.call(1, life=1.5)
+    world.wait(1.4)
+    assert not answer
+    world.wait(0.2)
+    assert failed(answer)
+    world.wait(1)
+    assert world.nodes["b"].items == [1]
+
+
+def test_what_is_past_its_time_fails_at_once_though_the_next_peer_is_busy() -> None:
+    world = World("a", "b")
+    for node in world.nodes.values():
+        node.mode = "silent"
+    short, long = world.call(1, life=1.5), world.call(2, life=9)
+    world.wait(1.25)
+    assert short == []
+    world.wait(0.25)
+    assert failed(short)
+    assert long == []
+
+
+def test_calls_about_a_key_stay_together_whatever_each_of_them_has_seen() -> None:
+    """The first one was failed by a and b, the second by b alone, and a is back."""
+    world = World("a", "b", "c", ping=0.25)
+    world.nodes["a"].mode = "silent"
+    one = world.call(1)
+    world.wait()
+    world.nodes["b"].mode = "silent"
+    world.wait(TIMEOUT)
+    world.nodes["a"].mode = "up"
+    two = world.call(2)
+    world.wait(TIMEOUT)
+    assert (one, two) == ([("c", 1)], [("c", 2)])
+    assert world.nodes["c"].batches == [[1, 2]]
+
+
+def test_a_call_that_must_not_move_fails() -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = "silent"
+    answer = world.call(1, call=world.once)
+    world.wait(TIMEOUT)
+    assert failed(answer)
+    assert world.nodes["b"].items == []
+
+
+# --- when all fail ---
+
+
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_where_all_have_failed_they_are_tried_again_after_a_pause(kind: str) -> None:
+    world = World("a", "b")
+    for node in world.nodes.values():
+        node.mode = "down"
+    answers = [world.call(i, call=getattr(world, kind)) for i in range(3)]
+    world.wait(3 * RETRY_PAUSE_SECONDS)
+    assert answers == [[]] * 3
+    world.nodes["b"].mode = "up"
+    answers.append(world.call(3, call=getattr(world, kind)))
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert answers == [[("b", i)] for i in range(4)]
+    assert kind == "free" or world.nodes["b"].items == [0, 1, 2, 3]
+    assert not any(world.peers._router._held.values())
+
+
+@pytest.mark.parametrize("mode", ["down", "silent"])
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_where_nobody_answers_in_time_a_call_fails(mode: str, kind: str) -> None:
+    world = World("a", "b")
+    for node in world.nodes.values():
+        node.mode = mode
+    answer = world.call(1, life=4, call=getattr(world, kind))
+    world.wait(3.5)
+    assert answer == []
+    world.wait(2)
+    assert failed(answer)
+    asked = len(world.nodes["a"].items + world.nodes["b"].items)
+    world.wait(5)
+    assert len(world.nodes["a"].items + world.nodes["b"].items) == asked
+    assert not any(world.peers._router._held.values())
+
+
+def test_new_calls_about_a_key_wait_behind_those_that_pause() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "down"
+    answers = [world.call(1)]
+    world.wait()
+    world.nodes["a"].mode = "up"
+    answers.append(world.call(2))
+    world.wait()
+    assert answers == [[], []]
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert answers == [[("a", 1)], [("a", 2)]]
+    assert world.nodes["a"].items == [1, 2]
+
+
+# --- health ---
+
+
+def test_a_peer_that_failed_is_not_chosen_until_it_answers_a_ping() -> None:
+    world = World("a", "b", ping=1.0)
+    world.nodes["a"].mode = "silent"
+    world.call(1)
+    world.wait(TIMEOUT)
+    world.nodes["a"].mode = "up"
+    answer = world.call(2)
+    world.wait()
+    assert answer == [("b", 2)]
+    world.wait(1.1)
+    assert world.nodes["a"].pings == 1
+    answer = world.call(3)
+    world.wait()
+    assert answer == [("a", 3)]
+    world.wait(5)
+    assert not world.clock.getDelayedCalls()
+    assert world.nodes["a"].pings == 1  # healthy peers are left alone
+    assert world.nodes["b"].pings == 0
+
+
+def test_a_peer_that_stays_silent_is_probed_again_and_again() -> None:
+    world = World("a", "b", ping=1.0)
+    world.nodes["a"].mode = "silent"
+    world.call(1)
+    world.wait(TIMEOUT + 5.2)
+    assert 4 <= world.nodes["a"].pings <= 6
+    world.nodes["a"].mode = "up"
+    world.wait(1.2)
+    assert world.peers.live["a"].healthy
+
+
+def test_a_peer_that_fails_again_is_probed_again() -> None:
+    world = World("a", "b", ping=1.0)
+    for _ in range(2):
+        world.nodes["a"].mode = "down"
+        world.call(1)
+        world.wait(0.5)
+        assert not world.peers.live["a"].healthy
+        world.nodes["a"].mode = "up"
+        world.wait(3)
+        assert world.peers.live["a"].healthy
+
+
+def test_where_no_peer_is_healthy_they_are_tried_all_the_same() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "down"
+    world.call(1, life=0.05)
+    world.wait()
+    world.nodes["a"].mode = "up"
+    assert not world.peers.live["a"].healthy
+    answer = world.call(2)
+    world.wait()
+    assert answer == [("a", 2)]
+
+
+# --- views ---
+
+
+def test_what_waits_for_a_peer_that_is_gone_moves_at_once_and_in_order() -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = "silent"
+    answers = [world.call(i) for i in range(3)]
+    world.wait()
+    answers += [world.call(i) for i in range(3, 6)]
+    world.update("b")
+    world.wait()
+    assert answers == [[("b", i)] for i in range(6)]
+    assert world.nodes["b"].items == list(range(6))
+    assert world.nodes["a"].stopped
+    assert not world.nodes["b"].stopped
+
+
+def test_peers_that_go_together_lose_nothing() -> None:
+    world = World("a", "b", "c")
+    for name in "ab":
+        world.nodes[name].mode = "silent"
+    answers = [world.call(i) for i in range(3)]
+    world.wait()
+    world.update("c")
+    world.wait()
+    assert answers == [[("c", i)] for i in range(3)]
+    assert [world.nodes[name].stopped for name in "abc"] == [True, True, False]
+
+
+def test_where_the_last_peer_goes_what_waits_fails() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "silent"
+    answers = [world.call(1), world.call(2, call=world.free)]
+    world.wait()
+    world.update()
+    assert all(map(failed, answers))
+    assert not any(world.peers._router._held.values())
+
+
+def test_a_pause_ends_with_the_last_peer() -> None:
+    world = World("a")
+    world.nodes["a"].mode = "down"
+    answer = world.call(1)
+    world.wait()
+    world.update()
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert failed(answer)
+    assert not any(world.peers._router._held.values())
+
+
+def test_a_peer_that_stays_keeps_its_connection_and_learns_its_weight() -> None:
+    world = World("a")
+    node = world.nodes["a"]
+    world.peers.update([info("a")._replace(weight=3)])
+    assert world.nodes["a"] is node
+    assert world.peers.live["a"].info.weight == 3
+    assert not node.stopped
+
+
+def test_a_peer_that_comes_back_is_connected_anew() -> None:
+    world = World("a", "b")
+    old = world.nodes["a"]
+    world.update("b")
+    world.update("a", "b")
+    answer = world.call(1)
+    world.wait()
+    assert world.nodes["a"] is not old
+    assert answer == [("a", 1)]
+
+
+def test_peers_that_go_are_let_go_in_a_fixed_order() -> None:
+    """So that a simulation with the same seed sees the same."""
+    world = World("c", "a", "b")
+    order: list[str] = []
+    for name, node in world.nodes.items():
+        node.stop = lambda name=name: order.append(name)  # type: ignore[method-assign, misc]
+    world.update()
+    assert order == ["c", "a", "b"]
+
+
+def test_stopping_fails_what_waits_and_leaves_nothing_behind() -> None:
+    world = World("a", "b")
+    world.nodes["a"].mode = "silent"
+    world.nodes["b"].mode = "down"
+    waiting = world.call(1)
+    world.wait(TIMEOUT)
+    paused = world.call(2, key="other", call=world.free)
+    world.wait()
+    world.peers.stop()
+    assert failed(waiting)
+    assert failed(paused)
+    assert all(node.stopped for node in world.nodes.values())
+    world.wait(5)
+    assert not world.clock.getDelayedCalls()
+
+
+# --- one peer in particular ---
+
+
+def test_a_call_to_one_peer_goes_there_though_it_is_not_the_chosen_one() -> None:
+    world = World("a", "b")
+    answer = result(world.peers.call_peer(world.once, "b", 1, 1))
+    world.wait()
+    assert answer == [("b", 1)]
+
+
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_a_call_to_one_peer_never_moves(mode: str) -> None:
+    world = World("a", "b")
+    world.nodes["b"].mode = mode
+    answer = result(world.peers.call_peer(world.once, "b", 1, 1))
+    world.wait(TIMEOUT)
+    assert failed(answer)
+    assert world.nodes["a"].items == []
+
+
+def test_a_call_to_a_peer_that_is_gone_fails() -> None:
+    world = World("a")
+    assert failed(result(world.peers.call_peer(world.once, "b", 1, 1)))
+    world.nodes["a"].mode = "silent"
+    answer = result(world.peers.call_peer(world.once, "a", 1, 1))
+    world.wait()
+    world.update()
+    assert failed(answer)
+
+
+# --- all of it ---
+
+STEPS = st.one_of(
+    st.tuples(st.just("call"), st.sampled_from("klm")),
+    st.tuples(st.just("send"), st.text("klm", min_size=1, max_size=5)),
+    st.tuples(
+        st.just("mode"), st.sampled_from("abc"), st.sampled_from(["up", "late", "silent", "down", "short", "refuse"])
+    ),
+    st.tuples(st.just("answer"), st.sampled_from("abc")),
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
+    st.tuples(st.just("view"), st.sets(st.sampled_from("abc"), min_size=1)),
+)
+
+
+@given(st.lists(STEPS, max_size=60), st.sampled_from([first, by_key]))
+def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_keep_their_order(
+    steps: list[tuple[Any, ...]], choose: Choose[Node]
+) -> None:
+    world = World("a", "b", "c", choose=choose, batch_messages=3)
+    calls: list[tuple[str, int, list[Any]]] = []
+    answered: dict[str, list[int]] = {"k": [], "l": [], "m": []}
+
+    def answer(node: Node) -> None:
+        if node._late:
+            node.answer()
+
+    for step in steps:
+        match step:
+            case ("call", key):
+                number = len(calls)
+                calls.append((key, number, world.call(number, key, life=4)))
+            case ("send", keys):
+                numbers = range(len(calls), len(calls) + len(keys))
+                calls += zip(keys, numbers, world.send(numbers, keys, life=4), strict=True)
+            case ("mode", name, mode):
+                world.nodes[name].mode = mode
+            case ("answer", name):
+                answer(world.nodes[name])
+            case ("wait", seconds):
+                world.wait(seconds)
+            case ("view", names):
+                world.update(*sorted(names))
+        # What a key's calls got, they got in order: an earlier one that is still open holds the later ones back.
+        for key, seen in answered.items():
+            got = [number for of, number, fired in calls if of == key and fired and taken(fired)]
+            new = [number for number in got if number not in seen]
+            assert new == sorted(new)
+            assert not seen or not new or min(new) > max(seen)
+            seen += new
+    world.wait(4 + 2 * TIMEOUT)
+    assert all(len(fired) == 1 for _, _, fired in calls)
+    assert not any(world.peers._router._held.values())
+
+
+# --- draining ---
+
+
+def draining(name: str) -> NodeInfo:
+    return info(name)._replace(draining=True)
+
+
+@pytest.mark.parametrize("kind", ["ordered", "free"])
+def test_a_draining_peer_gets_no_new_calls_while_there_is_another(kind: str) -> None:
+    world = World("a", "b")
+    world.peers.update([draining("a"), info("b")])
+    answer = world.call(1, call=getattr(world, kind))
+    world.wait()
+    assert answer == [("b", 1)]
+
+
+def test_draining_peers_are_called_where_there_is_no_other() -> None:
+    world = World("a", "b")
+    world.peers.update([draining("a"), info("b")])
+    world.nodes["b"].mode = "down"
+    answers = [world.call(1), world.call(2, call=world.free)]
+    world.wait()
+    assert answers == [[("a", 1)], [("a", 2)]]
+
+
+def test_a_busy_key_leaves_a_draining_peer_in_order() -> None:
+    """Its next call waits for the answer to the batch under way, and then goes elsewhere."""
+    world = World("a", "b")
+    world.nodes["a"].mode = "late"
+    answers = [world.call(1)]
+    world.wait()
+    answers.append(world.call(2))
+    world.peers.update([draining("a"), info("b")])
+    answers.append(world.call(3))
+    world.wait()
+    assert world.nodes["b"].batches == []
+    world.nodes["a"].answer()
+    world.wait()
+    assert answers == [[("a", 1)], [("b", 2)], [("b", 3)]]
+    assert not world.peers.busy
+
+
+def test_what_is_meant_for_one_peer_still_goes_there_while_it_drains() -> None:
+    world = World("a", "b")
+    node = world.nodes["a"]
+    node.mode = "late"
+    answers = [result(world.peers.call_peer(world.once, "a", item, 1)) for item in (1, 2)]
+    world.wait()
+    answers.append(result(world.peers.call_peer(world.once, "a", 3, 1)))
+    world.peers.update([draining("a"), info("b")])
+    while world.peers.busy:
+        node.answer()
+        world.wait()
+    assert answers == [[("a", 1)], [("a", 2)], [("a", 3)]]
+
+
+# --- what concerns no key ---
+
+
+def test_one_peer_is_asked_past_its_lanes() -> None:
+    world = World("a", "b")
+    world.nodes["b"].mode = "late"
+    world.call(1)
+    assert result(world.peers.ask("b", lambda node: succeed(node.name))) == ["b"]
+    assert failed(result(world.peers.ask("c", lambda node: succeed(node.name))))
+    assert failed(result(world.peers.ask("b", lambda node: fail(ConnectionError("down")))))
+    silent = result(world.peers.ask("b", lambda node: Deferred()))
+    world.wait(TIMEOUT)
+    assert failed(silent)
+
+
+@pytest.mark.parametrize(
+    ("modes", "answered"), [("silent up", True), ("down up", True), ("down down", False), ("silent", False)]
+)
+def test_one_peer_that_answers_a_ping_is_enough(modes: str, answered: bool) -> None:
+    names = dict(zip("ab", modes.split(), strict=False))
+    world = World(*names)
+    for name, mode in names.items():
+        world.nodes[name].mode = mode
+    ping = result(world.peers.ping())
+    world.wait(TIMEOUT)
+    assert failed(ping) is not answered
+
+
+def test_without_peers_nobody_answers() -> None:
+    assert failed(result(World().peers.ping()))

@@ -1,0 +1,79 @@
+"""`GET /health` (protocol.md, section 10)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+
+from gopush.errors import UnavailableError
+from gopush.net.http.request import Request
+from gopush.net.http.response import Response
+from gopush.net.http.routes import Route
+from gopush.stats.health import CHECK_SECONDS, Health
+from tests.comet.harness import Clock, result
+
+READY = {"alive": True, "ready": True}
+
+
+class World:
+    """A process whose check ends as `outcome` says; None: never."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.checks = 0
+        self.outcome: Deferred[None] | None = succeed(None)
+        route = Health(self.clock, self._check).routes()["/health"]["GET"]
+        assert isinstance(route, Route)
+        self._handler: Any = route.handler
+
+    def _check(self) -> Deferred[None]:
+        self.checks += 1
+        return Deferred() if self.outcome is None else self.outcome
+
+    def ask(self) -> list[Any]:
+        """The answer, once it is there: status and what was said."""
+        found = self._handler(Request(b"GET", b"/health"))
+        return result((found if isinstance(found, Deferred) else succeed(found)).addCallback(read))
+
+
+def read(response: Response) -> tuple[int, Any]:
+    assert response.content_type == "application/json;charset=utf-8"
+    return response.status, json.loads(response.body)
+
+
+def test_a_process_whose_check_answers_is_ready() -> None:
+    assert World().ask() == [(200, READY)]
+
+
+def test_a_process_whose_check_fails_says_why() -> None:
+    world = World()
+    world.outcome = fail(UnavailableError("Redis is away"))
+    assert world.ask() == [(503, {"alive": True, "ready": False, "reason": "Redis is away"})]
+
+
+def test_a_check_is_given_up_after_a_second() -> None:
+    world = World()
+    world.outcome = None
+    answer = world.ask()
+    world.clock.advance(CHECK_SECONDS / 2)
+    assert answer == []
+    world.clock.advance(CHECK_SECONDS / 2)
+    world.clock.advance(0)  # the last look (gopush.net.clock)
+    assert answer == [(503, {"alive": True, "ready": False, "reason": "no answer within 1 s"})]
+
+
+def test_however_many_ask_one_check_a_second_is_made() -> None:
+    world = World()
+    world.outcome = None
+    answers = [world.ask() for _ in range(3)]
+    world.clock.advance(CHECK_SECONDS)
+    world.clock.advance(0)
+    assert world.checks == 1
+    assert [status for answer in answers for status, _ in answer] == [503] * 3
+    world.outcome = succeed(None)
+    assert world.ask()[0][0] == 503
+    world.clock.advance(CHECK_SECONDS)
+    assert world.ask() == [(200, READY)]
+    assert world.checks == 2

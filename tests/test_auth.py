@@ -1,0 +1,151 @@
+"""protocol.md, section 10: signed tokens bind a key and an end, and need no look-up."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gopush.auth import MAX_BYTES, SignedTokens, is_signed, signed_tokens
+from gopush.config import reload as files
+from gopush.errors import SettingsError
+from gopush.rpc.settings import TokenSettings
+
+NONE_HEAD = b'{"alg":"none"}'
+HS256_HEAD = b'{"alg":"HS256","typ":"JWT"}'
+SECRET = "0123456789abcdef0123456789abcdef"
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+ED_KEY = Ed25519PrivateKey.generate()
+SIGNERS: dict[str, Any] = {"HS256": SECRET, "RS256": RSA_KEY, "EdDSA": ED_KEY}
+
+
+def public(private: Any) -> bytes:
+    pem: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
+
+
+def known(tmp_path: Path, algorithm: str) -> SignedTokens:
+    path = tmp_path / algorithm
+    path.write_bytes(SECRET.encode() + b"\n" if algorithm == "HS256" else public(SIGNERS[algorithm]))
+    found = signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
+    assert found is not None
+    return found
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    return {"sub": "Terry-Mao", "exp": int(time.time()) + 600} | more
+
+
+def sign(algorithm: str, payload: dict[str, Any], signer: Any = None) -> str:
+    return jwt.encode(payload, signer or SIGNERS[algorithm], algorithm=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256", "EdDSA"])
+def test_the_right_holder_is_let_in_and_nobody_else(tmp_path: Path, algorithm: str) -> None:
+    tokens = known(tmp_path, algorithm)
+    good = sign(algorithm, claims())
+    assert is_signed(good)
+    assert tokens.allow(good, "Terry-Mao")
+    assert not tokens.allow(good, "terry-mao")
+    assert not tokens.allow(good, "Terry-Mao2")
+    assert not tokens.allow(sign(algorithm, claims(exp=int(time.time()) - 1)), "Terry-Mao")
+    assert not tokens.allow(sign(algorithm, {"sub": "Terry-Mao"}), "Terry-Mao")
+    assert not tokens.allow(sign(algorithm, {"exp": int(time.time()) + 600}), "Terry-Mao")
+    head, body, signature = good.split(".")
+    assert not tokens.allow(f"{head}.{body}.", "Terry-Mao")
+    assert not tokens.allow(f"{head}.{body}.{signature[:-8]}AAAAAAAA", "Terry-Mao")
+    other = json.dumps(claims(sub="victim")).encode()
+    assert not tokens.allow(f"{head}.{part(other)}.{signature}", "victim")
+
+
+@pytest.mark.parametrize("exp", ["soon", None, [], {}, 1e400, -1, True, 2**70])
+def test_an_end_that_is_none_is_refused_or_far_away(tmp_path: Path, exp: object) -> None:
+    tokens = known(tmp_path, "HS256")
+    payload = json.dumps({"sub": "Terry-Mao", "exp": exp}).encode()
+    assert tokens.allow(hs256(payload), "Terry-Mao") == (exp == 2**70)
+
+
+@pytest.mark.parametrize("sub", [None, 1, ["Terry-Mao"], {"Terry-Mao": 1}, True])
+def test_a_subject_that_is_no_text_is_refused(tmp_path: Path, sub: object) -> None:
+    payload = json.dumps({"sub": sub, "exp": int(time.time()) + 600}).encode()
+    assert not known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
+
+
+def test_the_token_does_not_choose_its_algorithm(tmp_path: Path) -> None:
+    """`none`, and the public key as the secret of HS256, are the known ways to forge."""
+    tokens = known(tmp_path, "RS256")
+    payload = json.dumps(claims()).encode()
+    assert not tokens.allow(f"{part(NONE_HEAD)}.{part(payload)}.", "Terry-Mao")
+    assert not tokens.allow(hs256(payload, public(RSA_KEY)), "Terry-Mao")
+    assert not tokens.allow(sign("EdDSA", claims()), "Terry-Mao")
+
+
+@pytest.mark.parametrize("token", ["..", "a.b.c", "a.b.c.d", "\u00fc.\u00fc.\u00fc", "." * 4000, "[" * 3000 + "..", ""])
+def test_rubbish_is_refused(tmp_path: Path, token: str) -> None:
+    assert not known(tmp_path, "HS256").allow(token, "Terry-Mao")
+
+
+def test_deep_json_and_long_tokens_are_refused(tmp_path: Path) -> None:
+    tokens = known(tmp_path, "HS256")
+    assert not tokens.allow(hs256(b"[" * 2900), "Terry-Mao")
+    assert not tokens.allow(hs256(json.dumps(claims(pad="x" * MAX_BYTES)).encode()), "Terry-Mao")
+
+
+def test_the_key_is_changed_without_a_restart(tmp_path: Path) -> None:
+    tokens = known(tmp_path, "HS256")
+    new = SECRET[::-1]
+    (tmp_path / "HS256").write_text(new)
+    files.reload()
+    assert not tokens.allow(sign("HS256", claims()), "Terry-Mao")
+    assert tokens.allow(sign("HS256", claims(), new), "Terry-Mao")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "content"),
+    [
+        ("HS256", b"too short"),
+        ("RS256", b"no PEM"),
+        ("RS256", public(ED_KEY)),
+        ("RS256", public(rsa.generate_private_key(65537, 1024))),
+        ("EdDSA", public(RSA_KEY)),
+        ("EdDSA", public(generate_ec(SECP256R1()))),
+    ],
+)
+def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algorithm: str, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=str(path)):
+        signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
+
+
+def test_a_secret_in_the_place_of_its_file_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match=r"\[token\] signed\.key: the file cannot be read: No such file") as wrong:
+        signed_tokens(TokenSettings(algorithm="HS256", key_file="hunter2" * 5))
+    assert "hunter2" not in str(wrong.value)
+
+
+def test_no_algorithm_means_no_signed_tokens() -> None:
+    assert signed_tokens(TokenSettings()) is None
+    with pytest.raises(SettingsError, match=r"signed\.key"):
+        signed_tokens(TokenSettings(algorithm="HS256"))
+
+
+def part(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def hs256(payload: bytes, secret: bytes = SECRET.encode()) -> str:
+    signed = f"{part(HS256_HEAD)}.{part(payload)}"
+    return f"{signed}.{part(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
