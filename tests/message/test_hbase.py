@@ -87,7 +87,7 @@ def test_two_nodes_that_append_to_the_same_keys_make_one_chain_a_key(open_at: Op
 
 def test_an_answer_that_is_lost_is_found_in_the_row(open_at: Open, thrift: ThriftServer) -> None:
     with ThriftProxy(thrift.port) as proxy:
-        subject = open_at(proxy.address, timeout=1.0)
+        subject = open_at(proxy.address, timeout=1.5)
         first = subject.push(body=b"first")
         for id in ("", "a"):
             proxy.lose("checkAndMutate")
@@ -102,7 +102,7 @@ def test_an_answer_that_is_lost_is_found_in_the_row(open_at: Open, thrift: Thrif
 def test_what_is_late_is_not_stored_beside_its_repeat(open_at: Open, thrift: ThriftServer, id: str) -> None:
     """A check that times out may still land: it finds the stamp of the one that was sent after it."""
     with ThriftProxy(thrift.port) as proxy:
-        subject = open_at(proxy.address, timeout=1.0)
+        subject = open_at(proxy.address, timeout=1.5)
         for _ in range(2):  # the row is new, then it is not
             head = subject.head()
             proxy.hold("checkAndMutate", 1)
@@ -117,13 +117,13 @@ def test_what_is_late_is_not_stored_beside_its_repeat(open_at: Open, thrift: Thr
 def test_what_was_refused_is_never_stored_later(open_at: Open, thrift: ThriftServer) -> None:
     """Delivery rule 6: before 65535 is answered, a new stamp fences off what may still land."""
     with ThriftProxy(thrift.port) as proxy:
-        subject = open_at(proxy.address, timeout=1.0)
+        subject = open_at(proxy.address, timeout=1.5)
         before = 0
         for _ in range(2):
             proxy.hold("checkAndMutate", 2)
             began = time.monotonic()
             assert subject.push(body=b"late", id="late") == REFUSED
-            assert time.monotonic() < began + 3.5
+            assert time.monotonic() < began + 3 * 1.5 + 5
             proxy.release()
             assert proxy.landed.acquire(timeout=20)
             assert proxy.landed.acquire(timeout=20)
@@ -142,23 +142,24 @@ def test_a_repeat_through_another_node_is_known(open_at: Open, thrift: ThriftSer
 
 def test_one_stuck_connection_leaves_the_others_their_work(open_at: Open, thrift: ThriftServer) -> None:
     with ThriftProxy(thrift.port) as proxy:
-        subject = open_at(proxy.address, timeout=5.0)
+        subject = open_at(proxy.address, timeout=20.0)
         subject.append(*[subject.item(f"{n}") for n in range(50)])
         proxy.hold("checkAndMutate", 1)
         pushing = threading.Thread(target=subject.push, args=("stuck",))
         pushing.start()
-        assert proxy.held.acquire(timeout=10)
+        assert proxy.held.acquire(timeout=30)
         began = time.monotonic()
         assert all(subject.push(f"{n}").ret == RET_OK for n in range(10))
-        assert time.monotonic() < began + 4
+        assert time.monotonic() < began + 15
         assert pushing.is_alive()
-        proxy.release()
-        pushing.join(20)
+        proxy.close_all()
+        pushing.join(60)
+        assert not pushing.is_alive()
 
 
 def test_an_idle_connection_that_was_closed_costs_no_push(open_at: Open, thrift: ThriftServer) -> None:
     with ThriftProxy(thrift.port) as proxy:
-        subject = open_at(proxy.address, timeout=1.0)
+        subject = open_at(proxy.address, timeout=5.0)
         for _ in range(5):
             proxy.close_all()
             assert subject.push().ret == RET_OK
@@ -203,7 +204,7 @@ def test_a_table_that_is_not_there_or_is_another_is_told_at_the_start(open_at: O
 def test_without_a_server_it_starts_and_refuses_until_there_is_one(open_at: Open, thrift: ThriftServer) -> None:
     with ThriftProxy(thrift.port) as proxy:
         proxy.close_all(for_good=True)
-        subject = open_at(proxy.address, timeout=0.5)
+        subject = open_at(proxy.address, timeout=1.0)
         assert subject.push() == REFUSED
         proxy.open_again()
         assert eventually(lambda: subject.push().ret == RET_OK)

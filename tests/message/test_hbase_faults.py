@@ -67,7 +67,7 @@ class Writers:
         for thread in threads:
             thread.start()
         try:
-            eventually(lambda: len(self.bodies) == KEYS and all(self.bodies.values()), 60)
+            eventually(lambda: len(self.bodies) == KEYS and all(self.bodies.values()), 120)
             yield
             counts = {key: len(self.bodies[key]) for key in keys}
             eventually(lambda: all(len(self.bodies[key]) > counts[key] + 1 for key in keys), 300)

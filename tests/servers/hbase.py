@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from tests.servers import free_port
 
-START_SECONDS = 120
+START_SECONDS = 300
 POM = Path(__file__).parent / "hbase-jars.xml"
 IDL = Path(__file__).parents[2] / "gopush/message/hbase/hbase.thrift"
 JAVA = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
