@@ -31,6 +31,19 @@ def test_nothing_acknowledged_is_lost_whatever_dies(name: str) -> None:
     assert "Traceback" not in logs
 
 
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_where_hbase_dies() -> None:
+    """Delivery rule 1: its region server is killed, then one of two Thrift servers."""
+    name = "hbase-killed"
+    cluster = Cluster(hbase=True)
+    with cluster.running():
+        outcome = asyncio.run(play(name, cluster, SEED, rate=50))
+        logs = cluster.logs()
+    assert outcome.delivered > 1000
+    assert not outcome.broken(SCENARIOS[name][1], SLACK_SECONDS), logs
+    assert "Traceback" not in logs
+
+
 def seen(*messages: tuple[str, int]) -> Subscriber:
     subscriber = Subscriber("k", websocket=False, resumes=True, alert=True, webs=list, seed="")
     subscriber._left = None
