@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.hbase.codec import create_table, request
+from gopush.message.hbase.codec import HBaseError, create_table, request
 from gopush.message.hbase.create import split_frames, splits
 from gopush.message.hbase.row import (
     HEAD,
@@ -136,3 +136,12 @@ def test_each_start_of_a_region_begins_a_frame(regions: int) -> None:
     frames = split_frames(message, starts)
     assert b"".join(frames) == message
     assert [frame[:4] for frame in frames[1:]] == starts
+
+
+def test_an_error_of_hbase_tells_no_key() -> None:
+    """Keys are logged at the level debug alone."""
+    said = "Failed after attempts=2, exceptions:\n java.io.IOException: row 'gopush:secret-key' on table 'gopush'"
+    error = HBaseError(said)
+    assert str(error) == "IOException"
+    assert "secret-key" in error.text
+    assert "secret" not in str(HBaseError("row secret")) + str(HBaseError(None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from importlib.resources import as_file, files
@@ -18,6 +19,7 @@ from gopush.message.hbase.row import HEAD, Cells, Put
 FAMILIES = (b"m", b"i", b"t")
 """What the table has: messages, ids, tokens."""
 
+MOST_NAMES = 4
 _EQUAL = 2
 _TTL = struct.Struct(">q")
 
@@ -29,7 +31,15 @@ Get = tuple[bytes, Iterable[tuple[str, bytes | None]]]
 
 
 class HBaseError(UnavailableError):
-    """HBase's own word that a call failed. What was to be written may be written all the same."""
+    """HBase's own word that a call failed, as the names of its exceptions: the whole `text` may hold keys.
+
+    What was to be written may be written all the same.
+    """
+
+    def __init__(self, text: str | None) -> None:
+        self.text = " ".join((text or "").split())
+        names = dict.fromkeys(re.findall(r"\w+(?:Exception|Error)\b", self.text))
+        super().__init__(", ".join(list(names)[:MOST_NAMES]) or "an error that it does not explain")
 
 
 def request(name: str, number: int, arguments: Any) -> bytes:
@@ -50,17 +60,12 @@ def reply(frame: bytes) -> tuple[int, Any]:
     if kind == TMessageType.EXCEPTION:
         raised = TApplicationException()
         raised.read(protocol)
-        return number, HBaseError(_in_short(raised.message) or "an internal error")
+        return number, HBaseError(f"TApplicationException: {raised.message}")
     result = getattr(idl.HBase, f"{name}_result")()
     result.read(protocol)
     if result.io is not None:
-        return number, HBaseError(_in_short(result.io.message) or "an error without a message")
+        return number, HBaseError(result.io.message)
     return number, getattr(result, "success", None)
-
-
-def _in_short(message: str | None) -> str:
-    """A Java exception's message without its traces."""
-    return " ".join((message or "").split())[:200]
 
 
 def get_multiple(table: bytes, gets: Sequence[Get]) -> Any:

@@ -155,7 +155,7 @@ class Link(Factory):
         if connection is self._connection:
             said = failure.getErrorMessage()
             if isinstance(failure.value, HBaseError):  # a text of its own each time
-                log.debug("HBase behind {address}: {said}", address=self.address, said=said)
+                log.debug("HBase behind {address}: {said}", address=self.address, said=failure.value.text)
                 said = "HBase does not serve the table behind it"
             self._say(said, isinstance(failure.value, TableError))
         connection.transport.abortConnection()

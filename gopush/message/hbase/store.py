@@ -20,6 +20,7 @@ from gopush.message.counters import StoreNumbers, unwrap
 from gopush.message.hbase.append import JITTER_SECONDS
 from gopush.message.hbase.appender import Appender
 from gopush.message.hbase.client import Client
+from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
@@ -262,6 +263,8 @@ class HBaseStore:
         self._numbers.counters.failed += 1
         if not isinstance(failed, UnavailableError):
             self._log.failure("HBase: appending")
+        if isinstance(failed, HBaseError):
+            self._log.debug("HBase: {said}", said=failed.text)
         if not self._troubles or "appends" in self._troubles:
             self._troubles.begin("appends", self._troubles.get("appends") or f"appends fail: {failed}")
 
