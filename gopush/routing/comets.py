@@ -110,8 +110,8 @@ class Comets:
         return self._peers.ask(name, call)
 
     def ping(self) -> Deferred[None]:
-        """Fires as soon as one comet answers. Fails with UnavailableError."""
-        return self._peers.ping()
+        """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError."""
+        return self._peers.ping(lambda node: node.subscribers(()))
 
     def stop(self) -> None:
         """Let go of all comets; what waits fails."""

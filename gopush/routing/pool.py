@@ -128,11 +128,11 @@ class Peers(Generic[S]):
         asked = within(self._settings.call_timeout, maybeDeferred(call, peer.service), self._clock)
         return asked.addErrback(_unavailable, name)
 
-    def ping(self) -> Deferred[None]:
-        """Fires as soon as one peer answers. Fails with UnavailableError where none does."""
+    def ping(self, call: Callable[[S], Deferred[Any]] = lambda service: service.ping()) -> Deferred[None]:
+        """Fires as soon as one peer answers `call`. Fails with UnavailableError where none does."""
         if not self.live:
             return fail(UnavailableError("no such node is known"))
-        pings = [self.ask(name, lambda service: service.ping()) for name in self.live]
+        pings = [self.ask(name, call) for name in self.live]
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
 
     def _route(self, call: Call[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:

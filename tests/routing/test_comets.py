@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.membership.view import StaticCoordination, View
@@ -272,6 +273,18 @@ def test_a_comet_that_refuses_is_not_asked_first_until_it_answers_a_ping() -> No
     world.push()
     world.wait()
     assert len(owner.pushes) == 2
+
+
+def test_a_comet_that_reaches_no_message_node_answers_all_the_same() -> None:
+    """So that a web node stays in its balancer: with the store away, all of them would leave it together."""
+    world = World(2)
+    for comet in world.comets.values():
+        comet.reaches = False
+    answers: list[Any] = []
+    world.client.ping().addBoth(answers.append)
+    world.wait()
+    assert len(answers) == 1
+    assert not isinstance(answers[0], Failure)
 
 
 def test_where_all_refuse_the_owner_is_asked_first() -> None:
