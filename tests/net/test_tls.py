@@ -155,7 +155,7 @@ def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, ke
     else:
         web = web_node.web
         factory, path = (web.public, "/1/time/get") if request.param == "public web" else (web.admin, "/1/admin/nodes")
-    return Door(factory, f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), b"HTTP/1.1 200 ")
+    return Door(factory, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), b"HTTP/1.1 200 ")
 
 
 def test_tcp_clients_speak_tls(comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str) -> None:
