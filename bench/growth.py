@@ -55,12 +55,12 @@ def _series(
     for value in values:
         figures = cost(load(value))
         ours.points.append((value, figures["cpu_us"]))
-        told = f"{value:>8,} {figures['cpu_us']:8.1f} us {figures['deliveries_per_second']:12,.0f}/s"
+        reported = f"{value:>8,} {figures['cpu_us']:8.1f} us {figures['deliveries_per_second']:12,.0f}/s"
         if raw is not None:
             kernel = raw(load(value))
             limit.points.append((value, max(kernel["cpu_us"], 0.1)))
-            told += f"   raw {kernel['cpu_us']:8.1f} us {kernel['deliveries_per_second']:12,.0f}/s"
-        print(told, flush=True)
+            reported += f"   raw {kernel['cpu_us']:8.1f} us {kernel['deliveries_per_second']:12,.0f}/s"
+        print(reported, flush=True)
     shown = [ours, limit] if raw is not None else [ours]
     (target / f"growth-{name}.svg").write_text(chart(title, "CPU time of a delivery, µs", shown))
 

@@ -54,11 +54,11 @@ class Load:
     def figures(self) -> Figures:
         """Wait until it has ended; what it tells."""
         try:
-            told, _ = self._process.communicate(timeout=RUN_SECONDS)
+            reported, _ = self._process.communicate(timeout=RUN_SECONDS)
         finally:
             self._process.kill()
             self._process.wait()
-        return {name: float(value) for name, _, value in (line.partition(" ") for line in told.splitlines())}
+        return {name: float(value) for name, _, value in (line.partition(" ") for line in reported.splitlines())}
 
 
 @contextmanager

@@ -115,7 +115,7 @@ REQUESTS: dict[str, Callable[[int], bytes]] = {
 
 
 def in_lines(data: bytes) -> None:
-    request = codec.Request()
+    request = codec.SubRequest()
     for line in data.split(b"\n"):
         if not request.begins(line) or request.take(line) is not None:
             return
@@ -166,7 +166,7 @@ JSON: dict[str, Callable[[int], str]] = {
 @pytest.mark.parametrize("name", JSON)
 def test_pushed_json(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     texts = [JSON[name](size) for size in SIZES]
-    for parse in (checked, json_text.members):
+    for parse in (checked, json_text.properties):
         steps = [count(monkeypatch, json_text, parse, text) for text in texts]
         assert growth(steps) < 2.5
 

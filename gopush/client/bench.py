@@ -35,10 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object]) -> None:
     """Do it, and `write` the report. Raises UnavailableError also where a push failed or a delivery was lost."""
-    from gopush.client.load import Load, Runner
+    from gopush.client.load import LoadPlan, Runner
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
-    runner = Runner(Load(asked.web, asked.admin, api_key, auth=asked.auth, **numbers), _progress)
+    runner = Runner(LoadPlan(asked.web, asked.admin, api_key, auth=asked.auth, **numbers), _progress)
     try:
         runner.run()
     finally:

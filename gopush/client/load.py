@@ -29,7 +29,7 @@ _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadPlan:
     """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
     `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token.
@@ -91,7 +91,7 @@ class Runner:
     `progress` hears how far it is, once a second.
     """
 
-    def __init__(self, load: Load, progress: Callable[[str], object]) -> None:
+    def __init__(self, load: LoadPlan, progress: Callable[[str], object]) -> None:
         self.figures = Figures()
         self.over = False
         self.began = 0.0

@@ -59,17 +59,17 @@ class Channel:
         "claimed",
         "cursor",
         "gap",
-        "joining",
         "key",
         "live",
         "reading",
+        "recovering",
     )
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.cursor: int | None = None  # None until the store's head is known
         self.live: dict[Session, None] = {}
-        self.joining: dict[Session, None] = {}
+        self.recovering: dict[Session, None] = {}
         self.busy = False  # a round of delivery is under way
         self.reading = False  # a read of the log is under way
         self.claimed = 0  # the highest cursor that a subscriber came with
@@ -85,7 +85,7 @@ class Channel:
     @property
     def subscribers(self) -> int:
         """How many connections the key has."""
-        return len(self.live) + len(self.joining)
+        return len(self.live) + len(self.recovering)
 
     @property
     def floor(self) -> int:
@@ -175,17 +175,17 @@ class Channel:
             # All that was offered before the read began is in its answer, or expired, trimmed or lost by the store.
             self._proven = max(page.head.last, self._settles)
 
-    def start_joining(self, session: Session) -> None:
+    def start_recovery(self, session: Session) -> None:
         """The session has a cursor of its own until settle() lets it in."""
         if self._replay is None:
             self._replay = ReplayBuffer(self.cursor or 0)
-        self.joining[session] = None
+        self.recovering[session] = None
 
     def settle(self, session: Session) -> None:
         """The session has all that the channel delivered: it is live."""
-        self.joining.pop(session, None)
+        self.recovering.pop(session, None)
         self.live[session] = None
-        if not self.joining:
+        if not self.recovering:
             self._replay = None
 
     def bridge(self, cursor: int) -> list[Message] | None:
@@ -194,17 +194,17 @@ class Channel:
 
     def mingle(self, page: Page, cursor: int) -> list[Message]:
         """The page, the log's last one, and what the channel delivered after `cursor` and was never kept."""
-        recent = self._replay
-        if recent is None or recent.since > page.head.last:  # what was kept after the page would be missing
+        replay = self._replay
+        if replay is None or replay.since > page.head.last:  # what was kept after the page would be missing
             return page.messages
-        delivered = recent.after(max(cursor, recent.since)) or ()
+        delivered = replay.after(max(cursor, replay.since)) or ()
         return [Message(mid, body) for mid, body in sorted(dict([*page.messages, *delivered]).items())]
 
     def remove(self, session: Session) -> None:
         """The session's connection is gone."""
         self.live.pop(session, None)
-        self.joining.pop(session, None)
-        if not self.joining:
+        self.recovering.pop(session, None)
+        if not self.recovering:
             self._replay = None
 
     def _reach(self, cursor: int) -> int:

@@ -42,7 +42,7 @@ class Subscribe(NamedTuple):
     mid: int | None
 
 
-class Request:
+class SubRequest:
     """A `sub` request that comes line by line; a line comes without its LF."""
 
     __slots__ = ("_arguments", "_count", "_length")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Counters:
+class CometCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
     channels_accessed: int = 0

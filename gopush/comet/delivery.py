@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from gopush.comet import codec
 from gopush.comet.channel import Channel
-from gopush.comet.counters import Counters
+from gopush.comet.counters import CometCounters
 from gopush.comet.formats import Format
 from gopush.comet.guard import Guard
 from gopush.comet.session import Limits, Session
@@ -31,7 +31,7 @@ class Delivery:
     """Delivers what channels offer. `settled` is called after each step of a channel, for those who wait to join it."""
 
     def __init__(
-        self, clock: Clock, messages: Messages, limits: Limits, counters: Counters, unkept: Unkept, guard: Guard
+        self, clock: Clock, messages: Messages, limits: Limits, counters: CometCounters, unkept: Unkept, guard: Guard
     ) -> None:
         self.unkept = unkept
         self.settled: Callable[[Channel], None] = lambda _: None
@@ -160,7 +160,7 @@ class Delivery:
                 session.abort()
 
     def _all(self, channel: Channel) -> list[Session]:
-        return [*channel.live, *channel.joining]
+        return [*channel.live, *channel.recovering]
 
 
 class Round:
@@ -182,7 +182,7 @@ class Round:
     def __init__(
         self,
         clock: Clock,
-        counters: Counters,
+        counters: CometCounters,
         channel: Channel,
         sessions: list[Session],
         messages: list[Message],

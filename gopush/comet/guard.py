@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.comet.counters import Counters
+from gopush.comet.counters import CometCounters
 from gopush.comet.session import Session
 from gopush.net.clock import Clock
 
@@ -20,7 +20,7 @@ log = Logger()
 class Guard:
     """Counts exceptions that were caught, logs one of them now and then, and closes whom they met: these resume."""
 
-    def __init__(self, clock: Clock, counters: Counters) -> None:
+    def __init__(self, clock: Clock, counters: CometCounters) -> None:
         self._clock = clock
         self._counters = counters
         self._quiet_until = float("-inf")

@@ -125,7 +125,7 @@ class Housekeeping:
         self._spread(self._comet.channels.values())
 
     def _spread(self, channels: Iterable[Channel]) -> None:
-        lost = [session for channel in channels for session in (*channel.live, *channel.joining)]
+        lost = [session for channel in channels for session in (*channel.live, *channel.recovering)]
         for step in range(MOVE_STEPS):
             if part := lost[step::MOVE_STEPS]:
                 # Not at once: those who come back must find that others have seen the same change.

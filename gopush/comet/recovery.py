@@ -76,7 +76,7 @@ class Recovery:
             session.accept()
             session.go_live()
             return
-        channel.start_joining(session)
+        channel.start_recovery(session)
         self._begin(channel)
         if session.resumes:
             Deferred.fromCoroutine(self._resume(session, channel)).addErrback(self._broke, session)
@@ -113,7 +113,7 @@ class Recovery:
         self._beginning.discard(channel)
         if channel.subscribers:
             channel.begin(head.last)
-        for session in [session for session in channel.joining if not session.resumes]:
+        for session in [session for session in channel.recovering if not session.resumes]:
             self._let_in(session, channel)
         self._delivery.advance(channel)
 
@@ -142,7 +142,7 @@ class Recovery:
         self._let_in(session, channel)
 
     def _let_in(self, session: Session, channel: Channel) -> None:
-        if session in channel.joining and session.state is State.JOINING:
+        if session in channel.recovering and session.state is State.RECOVERING:
             try:
                 channel.settle(session)
                 session.accept()
@@ -161,7 +161,7 @@ class Recovery:
         seen_trimmed = cursor == 0
         started = self._clock.seconds()
         accepted = False
-        while session in channel.joining:
+        while session in channel.recovering:
             channel_cursor = channel.cursor
             try:
                 page = await self._messages.read(channel.key, cursor)
@@ -171,7 +171,7 @@ class Recovery:
                     continue
                 session.abort()
                 return
-            if session not in channel.joining:
+            if session not in channel.recovering:
                 return
             if not accepted:
                 accepted = True
@@ -180,7 +180,7 @@ class Recovery:
                 await settled
                 await self._reach(session, channel, page.head.last)
                 page = page._replace(messages=channel.mingle(page, max(cursor, channel_cursor or 0)))
-                if session not in channel.joining:
+                if session not in channel.recovering:
                     return
             gap = page.head.trimmed > cursor and not seen_trimmed
             seen_trimmed = False
@@ -203,10 +203,10 @@ class Recovery:
     async def _meet(self, session: Session, channel: Channel, cursor: int) -> bool:
         """Bring together the session, which has all up to `cursor`, and its channel; False: it must read again."""
         await self._reach(session, channel, cursor)
-        missed = channel.bridge(cursor) if session in channel.joining else []
+        missed = channel.bridge(cursor) if session in channel.recovering else []
         if missed is None:
             return False
-        if session in channel.joining:
+        if session in channel.recovering:
             session.catch_up(missed, gap=False)
             self._unread.watch(session)
             channel.settle(session)
@@ -215,7 +215,7 @@ class Recovery:
 
     async def _reach(self, session: Session, channel: Channel, cursor: int) -> None:
         """Wait until the channel has delivered all up to `cursor`, or the session is gone."""
-        while session in channel.joining and (channel.cursor is None or channel.cursor < cursor):
+        while session in channel.recovering and (channel.cursor is None or channel.cursor < cursor):
             channel.offer(cursor, 0, None)
             moved: Deferred[None] = Deferred()
             self._ahead.setdefault(channel, []).append(moved)

@@ -13,7 +13,7 @@ from gopush.auth import signed_tokens
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
-from gopush.comet.counters import Counters
+from gopush.comet.counters import CometCounters
 from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Delivery
 from gopush.comet.guard import Guard
@@ -51,7 +51,7 @@ class Comet:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.channels: dict[str, Channel] = {}
-        self.counters = Counters()
+        self.counters = CometCounters()
         self.settings = settings
         self.name = name
         self.wheel: Wheel[Session] = Wheel(clock.seconds())
@@ -66,7 +66,7 @@ class Comet:
         self.guard = Guard(clock, self.counters)
         self.delivery = Delivery(clock, messages, settings, self.counters, self._unkept, self.guard)
         self.cut_off = CutOff(clock, coordination, messages)
-        self._slowest = SlowConsumers(clock, self.channels)
+        self._slow_consumers = SlowConsumers(clock, self.channels)
         self._store_time = StoreTime(clock, now)
         unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
@@ -78,7 +78,7 @@ class Comet:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
         if not pushes:
             return succeed([])
-        batch = _Batch(pushes, self._unkept.sent(pushes))
+        batch = _PushBatch(pushes, self._unkept.sent(pushes))
         channels = map(self.channels.get, [push.key for push in pushes])
         floors = [0 if channel is None else channel.floor for channel in channels]
         self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
@@ -96,7 +96,7 @@ class Comet:
         closed = []
         for key in keys:
             channel = self.channels.get(key)
-            sessions = [] if channel is None else [*channel.live, *channel.joining]
+            sessions = [] if channel is None else [*channel.live, *channel.recovering]
             for session in sessions:
                 self.end(session)
             closed.append(len(sessions))
@@ -109,7 +109,7 @@ class Comet:
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """See CometService."""
-        return self._slowest.find(most)
+        return self._slow_consumers.find(most)
 
     def ping(self) -> Deferred[None]:
         """See CometService."""
@@ -181,7 +181,9 @@ class Comet:
 
     # --- a push's way ---
 
-    def _appended(self, batch: _Batch, indexes: Sequence[int], results: Sequence[Appended] | UnavailableError) -> None:
+    def _appended(
+        self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended] | UnavailableError
+    ) -> None:
         if isinstance(results, UnavailableError):
             self._not_appended(batch, indexes)
         else:
@@ -189,7 +191,7 @@ class Comet:
         if batch.call:
             self._unkept.answered(batch.call, [batch.pushes[index] for index in indexes])
 
-    def _offer_all(self, batch: _Batch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
+    def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
         batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
         succeeded = 0
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
@@ -204,7 +206,7 @@ class Comet:
         self.counters.messages_succeeded += succeeded
         self.counters.messages_failed += len(results) - succeeded
 
-    def _not_appended(self, batch: _Batch, indexes: Sequence[int]) -> None:
+    def _not_appended(self, batch: _PushBatch, indexes: Sequence[int]) -> None:
         self.counters.messages_failed += len(indexes)
         batch.answer(indexes, [Pushed(RET_INTERNAL, 0)] * len(indexes))
         # They may have been stored all the same, or will be until their deadline: the logs are compared.
@@ -258,7 +260,7 @@ class Comet:
         )
 
     def _head_read(self, head: Head, session: Session, request: Subscribe, mid: int) -> None:
-        if session.state is not State.JOINING:
+        if session.state is not State.RECOVERING:
             return
         if mid > head.last:
             self.refuse_parameter(session)
@@ -275,7 +277,7 @@ class Comet:
         check.addCallbacks(self._checked, self._not_checked, callbackArgs=(session, request), errbackArgs=(session,))
 
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
-        if session.state is not State.JOINING:
+        if session.state is not State.RECOVERING:
             return
         if refusal == codec.REFUSE_KEY:
             self.counters.refused_key += 1
@@ -308,7 +310,7 @@ class Comet:
         self._recovery.join(session, channel)
 
 
-class _Batch:
+class _PushBatch:
     """Gathers the answers to a call's pushes, in their order."""
 
     __slots__ = ("_answers", "_left", "call", "done", "pushes")

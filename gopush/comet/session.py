@@ -92,7 +92,7 @@ class State(Enum):
     """Where a session stands."""
 
     WAITING = 0
-    JOINING = 1
+    RECOVERING = 1
     LIVE = 2
     CLOSING = 3
 
@@ -179,7 +179,7 @@ class Session:
 
     def join(self, request: Subscribe, format: Format, now: float) -> None:
         """The request was read; the client is silent for heartbeat + 5 s at most from here on."""
-        self.state = State.JOINING
+        self.state = State.RECOVERING
         self.request = request
         self.format = format
         self.heard(0, now)
@@ -199,19 +199,19 @@ class Session:
 
     def accept(self) -> None:
         """Say that the subscription stands."""
-        if self.state is State.JOINING:
+        if self.state is State.RECOVERING:
             self.wire.send(self.format.reply(codec.HEARTBEAT))
 
     def catch_up(self, messages: list[Message], gap: bool) -> None:
         """Send messages of the log while joining; however many, they count for no limit."""
         data = self.format.reply(codec.GAP) if gap else b""
         frames = b"".join(map(self.format.message, messages))
-        if (data or frames) and self.state is State.JOINING:
+        if (data or frames) and self.state is State.RECOVERING:
             self.wire.send(data + frames)
 
     def go_live(self) -> None:
         """The backlog is out: answer the heartbeats that came meanwhile; what comes now is delivered."""
-        if self.state is State.JOINING:
+        if self.state is State.RECOVERING:
             self.state = State.LIVE
             if self._owed:
                 self.wire.send(self.format.reply(codec.HEARTBEAT) * self._owed)

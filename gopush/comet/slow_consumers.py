@@ -48,7 +48,7 @@ class SlowConsumers:
         sessions = self._sessions()
         found: list[SlowConsumer] = []
         while some := list(islice(sessions, SLICE_SESSIONS)):
-            found = nlargest(MOST, chain(found, filter(None, map(_slow, some))), key=lambda slow: slow.bytes)
+            found = nlargest(MOST, chain(found, filter(None, map(_slow_consumer, some))), key=lambda slow: slow.bytes)
             await deferLater(reactor_time, 0, lambda: None)
         self._found = found
         self._until = self._clock.seconds() + HOLDS_SECONDS
@@ -56,7 +56,7 @@ class SlowConsumers:
 
     def _sessions(self) -> Iterator[Session]:
         for channel in list(self._channels.values()):
-            yield from (*channel.live, *channel.joining)
+            yield from (*channel.live, *channel.recovering)
 
     def _tell(self, outcome: Any) -> None:
         asking, self._asking = self._asking, []
@@ -64,7 +64,7 @@ class SlowConsumers:
             asked.callback(outcome)  # a Failure counts as one
 
 
-def _slow(session: Session) -> SlowConsumer | None:
+def _slow_consumer(session: Session) -> SlowConsumer | None:
     behind = session.wire.behind()
     if behind is None or session.request is None:
         return None

@@ -6,7 +6,7 @@ from typing import Any
 
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings
-from gopush.daemon.gc import garbage
+from gopush.daemon.gc import collector
 from gopush.daemon.listeners import DaemonOptions, start_errors, steady
 from gopush.daemon.service import DaemonService
 from gopush.membership.zookeeper import coordinate
@@ -30,5 +30,5 @@ def makeService(options: Options) -> DaemonService:
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.freeze()
+    collector.freeze()
     return DaemonService(reactor, options, node, options.settings.node)

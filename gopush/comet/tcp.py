@@ -13,7 +13,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from gopush.comet import codec
-from gopush.comet.codec import Request, parse_subscribe
+from gopush.comet.codec import SubRequest, parse_subscribe
 from gopush.comet.formats import TCP_OLD, TCP_RAW
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
@@ -31,7 +31,7 @@ class TcpSubscriber(LineReceiver):
     transport: Any
     delimiter = b"\n"  # an LF without its CR is to be seen at once
     MAX_LENGTH = codec.MAX_LINE_BYTES
-    _request: Request | None = None
+    _request: SubRequest | None = None
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
@@ -51,7 +51,7 @@ class TcpSubscriber(LineReceiver):
         if self.line_mode and self._request is None:
             found = codec.whole(data)
             if found is None:
-                self._request = Request()
+                self._request = SubRequest()
             else:
                 self._subscribe(found[0])
                 data = found[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 
-from gopush.comet.counters import Counters
+from gopush.comet.counters import CometCounters
 from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
 from gopush.net.clock import Clock
@@ -35,30 +35,30 @@ class _Left:
 class Unread:
     """Looks after the sessions that have a backlog waiting."""
 
-    def __init__(self, clock: Clock, counters: Counters, guard: Guard) -> None:
+    def __init__(self, clock: Clock, counters: CometCounters, guard: Guard) -> None:
         self._guard = guard
         self._clock = clock
         self._counters = counters
-        self._watched: dict[Session, _Left] = {}
+        self._tracked: dict[Session, _Left] = {}
 
     def watch(self, session: Session) -> None:
         """The session was sent a part of its backlog."""
         size = session.unread
         if not size:
             return
-        if not self._watched:
+        if not self._tracked:
             self._clock.callLater(LOOK_SECONDS, self._look)
-        self._watched[session] = _Left(size, self._clock.seconds())
+        self._tracked[session] = _Left(size, self._clock.seconds())
 
     def _look(self) -> None:
-        for session in list(islice(self._watched, MOST_LOOKS)):
-            left = self._watched.pop(session)
+        for session in list(islice(self._tracked, MOST_LOOKS)):
+            left = self._tracked.pop(session)
             try:
                 if self._goes_on(session, left):
-                    self._watched[session] = left
+                    self._tracked[session] = left
             except Exception:
                 self._guard.caught("looking after a backlog", (session,))
-        if self._watched:
+        if self._tracked:
             self._clock.callLater(LOOK_SECONDS, self._look)
 
     def _goes_on(self, session: Session, left: _Left) -> bool:

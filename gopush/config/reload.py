@@ -67,8 +67,8 @@ class ReloadingFile(Generic[T]):
 
 def reload() -> None:
     """Read all watched files of this process anew: what SIGHUP asks for."""
-    for watched in list(_all):
-        watched.reload()
+    for file in list(_all):
+        file.reload()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

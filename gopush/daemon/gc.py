@@ -45,5 +45,5 @@ class Collector:
             gc.freeze()
 
 
-garbage = Collector()
+collector = Collector()
 """Of this process."""

@@ -17,14 +17,14 @@ from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError
 from gopush.membership.node import LocalNode
 from gopush.membership.view import StaticCoordination
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
 from gopush.message.store import open_store
 from gopush.model import NodeInfo
 from gopush.net.limits import Shared
-from gopush.routing.comets import CometNode, Comets
-from gopush.routing.messages import MessageNode, Messages
+from gopush.routing.comets import CometPeer, Comets
+from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
@@ -49,9 +49,9 @@ class EmbeddedNode(MultiService):
         store = open_store(
             MessageSettings(storage=settings.storage, store=settings.store, sqlite=settings.sqlite), reactor
         )
-        self._message = Message(store, reactor)
-        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessageNode, _Here(message)), rpc)
-        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometNode, _Here(comet)), rpc)
+        self._message = StoreService(store, reactor)
+        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessagePeer, _Here(message)), rpc)
+        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometPeer, _Here(comet)), rpc)
         self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
         self._housekeeping = Housekeeping(reactor, self._comet, self._coordination)
         self._info = NodeInfo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gopush.daemon.gc import garbage
+from gopush.daemon.gc import collector
 from gopush.daemon.listeners import DaemonOptions, start_errors, steady
 from gopush.daemon.service import DaemonService
 from gopush.embedded.node import NAME, EmbeddedNode
@@ -29,5 +29,5 @@ def makeService(options: Options) -> DaemonService:
     reactor = steady(process_reactor)
     with start_errors():
         node = make_node(reactor, options.settings)
-    garbage.freeze()
+    collector.freeze()
     return DaemonService(reactor, options, node, NAME)

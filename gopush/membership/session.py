@@ -43,7 +43,7 @@ _kazoo.setLevel(logging.ERROR)
 _kazoo.addHandler(_KazooLog())
 
 
-class Session:
+class ZooKeeperSession:
     """The blocking side. All but the constructor runs in the worker; the callbacks are called in kazoo's threads."""
 
     def __init__(

@@ -13,7 +13,7 @@ from gopush.model import NodeInfo
 
 REMEMBERED_KEYS = 65536
 
-Watcher = Callable[["View"], None]
+ViewWatcher = Callable[["View"], None]
 LeadsHere = Callable[[], "Deferred[bool | None]"]
 
 
@@ -107,7 +107,7 @@ class Coordination(Protocol):
     view: View
     connected: bool
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: ViewWatcher) -> None:
         """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
@@ -143,9 +143,9 @@ class StaticCoordination:
 
     def __init__(self, view: View | None = None) -> None:
         self.view = view or View()
-        self._watchers: list[Watcher] = []
+        self._watchers: list[ViewWatcher] = []
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: ViewWatcher) -> None:
         """See Coordination."""
         self._watchers.append(watcher)
 

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from gopush.errors import StartError
 from gopush.membership.debounce import ViewDebouncer
 from gopush.membership.rings import Rings
-from gopush.membership.session import Session
-from gopush.membership.view import LeadsHere, View, Watcher
+from gopush.membership.session import ZooKeeperSession
+from gopush.membership.view import LeadsHere, View, ViewWatcher
 from gopush.membership.worker import Worker
 from gopush.membership.znodes import Registration, Seen
 from gopush.model import NodeInfo
@@ -58,7 +58,7 @@ class ZooKeeperCoordination:
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
         self._debouncer = ViewDebouncer(settings.settle)
         self._rings = Rings() if rings else None
-        self._watchers: list[Watcher] = []
+        self._watchers: list[ViewWatcher] = []
         self._registration: Registration | None = None
         self._registered: list[Deferred[None]] = []
         self._leads_here: LeadsHere | None = None
@@ -68,7 +68,7 @@ class ZooKeeperCoordination:
         self._proof_missed = False
         self._read_all_at = 0.0
         self._worker = Worker(reactor, "zookeeper")
-        self._session = Session(
+        self._session = ZooKeeperSession(
             settings,
             lambda up: reactor.callFromThread(self._state_changed, up),
             lambda _: reactor.callFromThread(self._refresh),
@@ -85,7 +85,7 @@ class ZooKeeperCoordination:
         self._up_since = 0.0
         self._said = False
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: ViewWatcher) -> None:
         """See Coordination."""
         self._watchers.append(watcher)
 

@@ -17,7 +17,7 @@ CALLS = ("append", "read", "heads", "other")
 
 
 @dataclass(slots=True)
-class Counters:
+class MessageCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
     saves: int = 0

@@ -17,7 +17,7 @@ from gopush.membership.node import LocalNode
 from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination
 from gopush.membership.znodes import OtherStoreError, check_store
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show
 from gopush.message.store import open_store
@@ -52,7 +52,7 @@ class MessageNode(MultiService):
         store = open_store(settings, reactor)
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
-        self._message = Message(store, reactor)
+        self._message = StoreService(store, reactor)
         self._node = LocalNode(reactor, coordination, self.info, self._message)
         self._node.defend(
             lambda info: RemoteMessage(reactor, info, settings.rpc, settings.rpc.attempt_timeout),

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.counters import Counters
+from gopush.message.counters import MessageCounters
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import Store
 from gopush.message.troubles import CALM_SECONDS, Troubles
@@ -27,11 +27,11 @@ T = TypeVar("T")
 log = Logger()
 
 
-class Message:
+class StoreService:
     """Implements MessageService; whatever the store fails with reaches callers as UnavailableError."""
 
     def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time) -> None:
-        self.counters = Counters()
+        self.counters = MessageCounters()
         self.under_way = 0
         self.sizes = Histogram(SIZES)
         self.stores = store.numbers

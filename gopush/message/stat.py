@@ -6,11 +6,11 @@ import dataclasses
 from typing import Any
 
 from gopush.message.counters import StoreNumbers
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.stats.resource import Statistics
 
 
-def show(message: Message, statistics: Statistics) -> None:
+def show(message: StoreService, statistics: Statistics) -> None:
     """Have a message node's numbers in the statistics of its process."""
     stores, metrics = message.stores, statistics.metrics
     statistics.add(
@@ -21,7 +21,7 @@ def show(message: Message, statistics: Statistics) -> None:
     )
     metrics.counters("message", message.counters)
     metrics.gauge("message_calls", "calls that have no answer yet", lambda: message.under_way)
-    metrics.distribution("message_append_batch", "messages in one batch", message.sizes)
+    metrics.histogram("message_append_batch", "messages in one batch", message.sizes)
     metrics.counters("message_store", {name: numbers.counters for name, numbers in stores.items()}, "store")
     metrics.gauges(
         "message_store_skew_seconds",
@@ -37,7 +37,7 @@ def show(message: Message, statistics: Statistics) -> None:
     )
 
 
-def _log(message: Message) -> dict[str, Any]:
+def _log(message: StoreService) -> dict[str, Any]:
     return dataclasses.asdict(message.counters) | {"under_way": message.under_way, "batch": message.sizes.shown()}
 
 

@@ -47,7 +47,7 @@ class ConnectionSettings:
     )
 
 
-class Counters(Protocol):
+class LimiterCounters(Protocol):
     """Where it is counted how often who connected had to wait, and how many were closed."""
 
     accept_waits: int
@@ -70,7 +70,7 @@ class ConnectionLimiter:
         clock: Clock,
         settings: ConnectionSettings,
         files: int,
-        counters: Counters,
+        counters: LimiterCounters,
         shared: Shared | None = None,
     ) -> None:
         self.open = 0

@@ -19,7 +19,7 @@ from gopush.routing.counters import BatcherStats
 from gopush.routing.pending import PendingCalls
 from gopush.rpc.settings import RpcSettings
 
-Send = Callable[[list[Any]], "Deferred[list[Any]]"]
+SendBatch = Callable[[list[Any]], "Deferred[list[Any]]"]
 Refusal = tuple[PendingCalls, Any]
 """A single call, and the answer that refuses it."""
 
@@ -58,7 +58,7 @@ class Batcher:
     def __init__(
         self,
         clock: Clock,
-        send: Send,
+        send: SendBatch,
         timeout: float,
         settings: RpcSettings,
         gave_up: Callable[[list[PendingCalls]], None],

@@ -19,7 +19,7 @@ from gopush.model import Forward, NodeInfo, Push, Pushed, SlowConsumer
 from gopush.net.clock import Clock
 from gopush.routing.counters import BatcherStats
 from gopush.routing.forwards import Forwards
-from gopush.routing.peer import Call, Peer
+from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
 from gopush.rpc.services import CometService, NodeService
@@ -30,7 +30,7 @@ OVERHEAD_BYTES = 64
 T = TypeVar("T")
 
 
-class CometNode(CometService, NodeService, Protocol):
+class CometPeer(CometService, NodeService, Protocol):
     """A comet service that can be let go."""
 
     def stop(self) -> object:
@@ -44,15 +44,15 @@ class Comets:
         self,
         clock: Clock,
         coordination: Coordination,
-        connect: Callable[[NodeInfo], CometNode],
+        connect: Callable[[NodeInfo], CometPeer],
         settings: RpcSettings,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._push = Call[CometNode](
+        self._push = BatchCall[CometPeer](
             lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_is_refused
         )
-        self._forward = Call[CometNode](_forward, settings.call_timeout, moves=False)
-        self._close = Call[CometNode](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
+        self._forward = BatchCall[CometPeer](_forward, settings.call_timeout, moves=False)
+        self._close = BatchCall[CometPeer](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
         self._clock = clock
         self._now = now
         self._coordination = coordination
@@ -82,8 +82,8 @@ class Comets:
 
     def forward(self, name: str, forward: Forward) -> None:
         """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
-        told = self._peers.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
-        told.addErrback(lambda _: self._forwards.keep(name, forward))
+        sent = self._peers.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
+        sent.addErrback(lambda _: self._forwards.keep(name, forward))
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
@@ -100,7 +100,7 @@ class Comets:
         """The connections that are furthest behind on each comet, as subscribers()."""
         return self._ask_all(lambda node: node.slowest(most))
 
-    def _ask_all(self, call: Callable[[CometNode], Deferred[T]]) -> Deferred[dict[str, T | None]]:
+    def _ask_all(self, call: Callable[[CometPeer], Deferred[T]]) -> Deferred[dict[str, T | None]]:
         names = list(self._peers.live)
         answers = [self._peers.ask(name, call).addErrback(lambda _: None) for name in names]
         return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
@@ -133,7 +133,7 @@ class Comets:
     def _adopt(self, view: View) -> None:
         self._peers.update(view.comets)
 
-    def _owner_first(self, key: str, peers: Sequence[Peer[CometNode]]) -> Peer[CometNode]:
+    def _owner_first(self, key: str, peers: Sequence[Peer[CometPeer]]) -> Peer[CometPeer]:
         owner = self._coordination.view.owner(key)
         name = owner.id if owner is not None else None
         for peer in peers:
@@ -152,5 +152,5 @@ def _is_refused(pushed: Pushed) -> bool:
     return pushed.ret != RET_OK
 
 
-def _forward(node: CometNode, forwards: list[Forward]) -> Deferred[list[None]]:
+def _forward(node: CometPeer, forwards: list[Forward]) -> Deferred[list[None]]:
     return node.forward(forwards).addCallback(lambda _: [None] * len(forwards))

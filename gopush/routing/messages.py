@@ -16,8 +16,8 @@ from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
 from gopush.routing.counters import BatcherStats
-from gopush.routing.peer import Call, Peer
-from gopush.routing.pending import Answered, PendingCalls
+from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.routing.shards import Shards
 from gopush.rpc.services import MessageService, NodeService
@@ -33,7 +33,7 @@ LEAST_ROOM_BYTES = 64 << 10
 OVERHEAD_BYTES = 64
 
 
-class MessageNode(MessageService, NodeService, Protocol):
+class MessagePeer(MessageService, NodeService, Protocol):
     """A message service that can be let go."""
 
     def stop(self) -> object:
@@ -47,14 +47,14 @@ class Messages:
         self,
         clock: Clock,
         coordination: Coordination,
-        connect: Callable[[NodeInfo], MessageNode],
+        connect: Callable[[NodeInfo], MessagePeer],
         settings: RpcSettings,
     ) -> None:
         timeout = settings.call_timeout
-        self._append = Call[MessageNode](lambda node, appends: node.append(appends), timeout, ordered=True)
-        self._read = Call[MessageNode](self._read_batch, timeout, most=MOST_READS, long=True)
-        self._heads = Call[MessageNode](lambda node, keys: node.heads(keys), timeout)
-        self._single = Call[MessageNode](_one_by_one, timeout)
+        self._append = BatchCall[MessagePeer](lambda node, appends: node.append(appends), timeout, ordered=True)
+        self._read = BatchCall[MessagePeer](self._read_batch, timeout, most=MOST_READS, long=True)
+        self._heads = BatchCall[MessagePeer](lambda node, keys: node.heads(keys), timeout)
+        self._single = BatchCall[MessagePeer](_one_by_one, timeout)
         self._clock = clock
         self._attempt = settings.attempt_timeout
         self._shards = Shards()
@@ -73,7 +73,7 @@ class Messages:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def append(self, appends: Sequence[Append], answered: Answered) -> None:
+    def append(self, appends: Sequence[Append], answered: OnAnswers) -> None:
         """Sequence pushes, and keep those that are to be kept (delivery rules 1, 2, 6 and 7).
 
         `answered` is called with places in `appends` and as many Appended, or an UnavailableError for all of these:
@@ -94,7 +94,7 @@ class Messages:
         """What found no room in its batch is asked for again, behind what waits."""
         return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
 
-    def _read_batch(self, node: MessageNode, reads: list[Read]) -> Deferred[list[Page]]:
+    def _read_batch(self, node: MessagePeer, reads: list[Read]) -> Deferred[list[Page]]:
         """Answers that do not come in time are made smaller, until they do."""
         pages = node.read([read._replace(room=self._room) for read in reads])
         return pages.addCallbacks(self._read_in_time, self._read_too_late)
@@ -162,13 +162,13 @@ def _size(append: Append) -> int:
     return OVERHEAD_BYTES + len(append.push.body)
 
 
-def _by_key(key: str, peers: Sequence[Peer[MessageNode]]) -> Peer[MessageNode]:
+def _by_key(key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
     if len(peers) == 1:
         return peers[0]
     name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
     return next(peer for peer in peers if peer.info.id == name)
 
 
-def _one_by_one(node: MessageNode, calls: list[Callable[[MessageNode], Deferred[Any]]]) -> Deferred[list[Any]]:
+def _one_by_one(node: MessagePeer, calls: list[Callable[[MessagePeer], Deferred[Any]]]) -> Deferred[list[Any]]:
     """Calls that come too seldom to be packed into batches."""
     return gatherResults([call(node) for call in calls], consumeErrors=True)

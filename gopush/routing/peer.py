@@ -28,7 +28,7 @@ class Service(Protocol):
 S = TypeVar("S", bound=Service)
 
 
-class Call(Generic[S]):
+class BatchCall(Generic[S]):
     """A kind of call: how a batch of it is sent, and how long that may take.
 
     `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others, and what it
@@ -60,15 +60,15 @@ class Call(Generic[S]):
 class Peer(Generic[S]):
     """One live peer. `told`: the log has that it is not healthy; it is not told of that again before `quiet_until`."""
 
-    __slots__ = ("batchers", "healthy", "info", "quiet_until", "service", "told")
+    __slots__ = ("batchers", "healthy", "info", "logged", "quiet_until", "service")
 
     def __init__(self, info: NodeInfo, service: S) -> None:
         self.info = info
         self.service = service
         self.healthy = True
-        self.told = False
+        self.logged = False
         self.quiet_until = float("-inf")
-        self.batchers: dict[tuple[Call[S], str], Batcher] = {}
+        self.batchers: dict[tuple[BatchCall[S], str], Batcher] = {}
 
 
 QUIET_SECONDS = 60.0
@@ -96,8 +96,8 @@ class HealthChecker(Generic[S]):
             return
         peer.healthy = False
         self._changed()
-        peer.told = self._clock.seconds() >= peer.quiet_until
-        if peer.told:
+        peer.logged = self._clock.seconds() >= peer.quiet_until
+        if peer.logged:
             peer.quiet_until = self._clock.seconds() + QUIET_SECONDS
             log.warn("{peer} {does}; others are asked first until it answers a ping", peer=peer.info.id, does=does)
         if not self._pinging.running:
@@ -120,5 +120,5 @@ class HealthChecker(Generic[S]):
         if not peer.healthy:
             peer.healthy = True
             self._changed()
-            if peer.told:
+            if peer.logged:
                 log.info("{peer} answers again", peer=peer.info.id)

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from gopush.errors import UnavailableError
 from gopush.net.clock import Clock
 
-Answered = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
+OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
 
 log = Logger()
 
@@ -44,7 +44,7 @@ class PendingCalls:
         items: Sequence[Any],
         size_of: Callable[[Any], int],
         until: float,
-        answered: Answered,
+        answered: OnAnswers,
         indexes: Sequence[int] | None = None,
     ) -> None:
         self.keys = keys

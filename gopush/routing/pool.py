@@ -14,7 +14,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher, Refusal
 from gopush.routing.counters import BatcherStats
-from gopush.routing.peer import Call, HealthChecker, Peer, Service
+from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service
 from gopush.routing.pending import PendingCalls
 from gopush.routing.router import Choose, Router
 from gopush.rpc.codec import MAX_ITEMS
@@ -42,7 +42,7 @@ class Peers(Generic[S]):
         self._connect = connect
         self._settings = settings
         self._router = Router(self.live, choose)
-        self._paused: list[tuple[Call[S], str, PendingCalls]] = []
+        self._paused: list[tuple[BatchCall[S], str, PendingCalls]] = []
         self._health = HealthChecker(clock, self.live, settings, self._router.forget)
 
     @property
@@ -89,7 +89,9 @@ class Peers(Generic[S]):
         self.update(())
         self._health.stop()
 
-    def call(self, call: Call[S], key: str, item: Any, size: int, until: float, batcher: str = "") -> Deferred[Any]:
+    def call(
+        self, call: BatchCall[S], key: str, item: Any, size: int, until: float, batcher: str = ""
+    ) -> Deferred[Any]:
         """Have one item answered, as by send(), together with what else is called in this turn."""
         done: Deferred[Any] = Deferred()
         pending = PendingCalls((key,), (item,), lambda _: size, until, partial(_fire, done))
@@ -97,7 +99,7 @@ class Peers(Generic[S]):
             self._route(call, batcher, whole)
         return done
 
-    def send(self, call: Call[S], pending: PendingCalls, batcher: str = "") -> None:
+    def send(self, call: BatchCall[S], pending: PendingCalls, batcher: str = "") -> None:
         """Have the items, gathered in this turn, answered by the best peers that answer in time; perhaps in parts.
 
         `lane` tells apart what must not wait for each other at one peer.
@@ -108,7 +110,7 @@ class Peers(Generic[S]):
             for part in self._router.spread(call, piece):
                 self._route(call, batcher, part, gathered=True)
 
-    def call_peer(self, call: Call[S], name: str, item: Any, size: int) -> Deferred[Any]:
+    def call_peer(self, call: BatchCall[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""
         peer = self.live.get(name)
         if peer is None:
@@ -135,7 +137,7 @@ class Peers(Generic[S]):
         pings = [self.ask(name, call) for name in self.live]
         return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
 
-    def _route(self, call: Call[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:
+    def _route(self, call: BatchCall[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:
         if not self.live:
             pending.fail("no such node is known")
             return
@@ -148,7 +150,7 @@ class Peers(Generic[S]):
             way = peer.batchers[call, batcher] = self._open_batcher(call, batcher, peer)
         way.put(pending, gathered)
 
-    def _open_batcher(self, call: Call[S], name: str, peer: Peer[S]) -> Batcher:
+    def _open_batcher(self, call: BatchCall[S], name: str, peer: Peer[S]) -> Batcher:
         def send(items: list[Any]) -> Deferred[list[Any]]:
             return maybeDeferred(call.send, peer.service, items)
 
@@ -177,7 +179,7 @@ class Peers(Generic[S]):
             going_on,
         )
 
-    def _given_up(self, call: Call[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls]) -> None:
+    def _given_up(self, call: BatchCall[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls]) -> None:
         self._health.add(peer, "does not answer")
         now = self._clock.seconds()
         left, dead = [], []
@@ -195,7 +197,7 @@ class Peers(Generic[S]):
             pending.fail(f"{peer.info.id} did not answer in time")
 
     def _sent_back(
-        self, call: Call[S], batcher: str, peer: Peer[S], refusals: list[Refusal], behind: list[PendingCalls]
+        self, call: BatchCall[S], batcher: str, peer: Peer[S], refusals: list[Refusal], behind: list[PendingCalls]
     ) -> None:
         """Ask the others, this one not first for a while; where none is left, its refusal is the answer."""
         if len(self.live) > 1:
@@ -216,14 +218,14 @@ class Peers(Generic[S]):
         for pending, answer in final:
             pending.answer([answer])
 
-    def _move(self, call: Call[S], batcher: str, pendings: list[PendingCalls]) -> None:
+    def _move(self, call: BatchCall[S], batcher: str, pendings: list[PendingCalls]) -> None:
         """Find another peer for these, each key's in order and to one peer."""
         left = _singles(pendings)
         self._router.move(call, left)
         for pending in left:
             self._route(call, batcher, pending)
 
-    def _pause(self, call: Call[S], batcher: str, pending: PendingCalls) -> None:
+    def _pause(self, call: BatchCall[S], batcher: str, pending: PendingCalls) -> None:
         """All peers have failed this call: try them again in a moment, as long as it makes sense."""
         pending.tried = ()
         if pending.until <= self._clock.seconds() + RETRY_PAUSE_SECONDS:

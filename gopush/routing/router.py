@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from gopush.membership.view import REMEMBERED_KEYS
-from gopush.routing.peer import Call, Peer, Service
+from gopush.routing.peer import BatchCall, Peer, Service
 from gopush.routing.pending import PendingCalls
 
 S = TypeVar("S", bound=Service)
@@ -26,10 +26,10 @@ class Router(Generic[S]):
         self._choose = choose
         self._first: dict[str, Peer[S]] = {}  # what best() chose, until something changes
         self._held: dict[
-            Call[S], dict[str, PendingCalls]
+            BatchCall[S], dict[str, PendingCalls]
         ] = {}  # of ordered calls, the last one of keys that must not move
 
-    def spread(self, call: Call[S], pending: PendingCalls) -> Sequence[PendingCalls]:
+    def spread(self, call: BatchCall[S], pending: PendingCalls) -> Sequence[PendingCalls]:
         """The entry with its peer chosen (None: all have failed its keys), in parts where there are several.
 
         A key stays where its last ordered call went until that is answered.
@@ -61,7 +61,7 @@ class Router(Generic[S]):
                 self._first[key] = peer
         return peer
 
-    def move(self, call: Call[S], pendings: Sequence[PendingCalls]) -> None:
+    def move(self, call: BatchCall[S], pendings: Sequence[PendingCalls]) -> None:
         """Choose anew for these single calls, each key's together."""
         chosen: dict[str, Peer[S] | None] = {}
         for pending in pendings:

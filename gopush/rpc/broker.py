@@ -27,7 +27,7 @@ LOGIN_SECONDS = 5.0
 _SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref", b"call"))
 
 
-class RefusedError(Exception):
+class ViolationError(Exception):
     """What came in is not what a node of the cluster sends: the connection is cut, with one line in the log."""
 
 
@@ -104,10 +104,10 @@ class Broker(pb.Broker):
         self._bytes += len(chunk)
         try:
             if self._bytes > (MAX_BYTES if self.trusted else MAX_BYTES_BEFORE_LOGIN):
-                raise RefusedError("too many bytes")
+                raise ViolationError("too many bytes")
             super().dataReceived(chunk)
             if len(self.listStack) > MAX_DEPTH:
-                raise RefusedError("lists within lists")
+                raise ViolationError("lists within lists")
         except Exception as wrong:
             self.refuse(f"sent what is no call: {type(wrong).__name__} {wrong!s:.100}")
 
@@ -115,7 +115,7 @@ class Broker(pb.Broker):
         """Count the elements of an expression: its bytes alone do not bound the memory that it takes."""
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
-            raise RefusedError("too many elements")
+            raise ViolationError("too many elements")
         super().gotItem(item)
 
     def expressionReceived(self, expression: Any) -> None:
@@ -124,9 +124,9 @@ class Broker(pb.Broker):
         if self.trusted:
             self._bytes = 0
         if expression[0] not in _SPOKEN:
-            raise RefusedError("an unknown command")
+            raise ViolationError("an unknown command")
         if expression[0] == b"message" and self.localObjectForID(expression[2]) is None:
-            raise RefusedError("a call of nothing")
+            raise ViolationError("a call of nothing")
         super().expressionReceived(expression)
 
     @property
@@ -171,7 +171,7 @@ class Broker(pb.Broker):
 
     def _call(self, name: str, chunks: list[Any]) -> Deferred[list[bytes]]:
         if self.calls is None:
-            raise RefusedError("nobody may call here")
+            raise ViolationError("nobody may call here")
         return self.calls(self, name, chunks)
 
     def _reply(self, chunks: list[bytes], request: int) -> None:

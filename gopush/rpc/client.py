@@ -26,7 +26,7 @@ from gopush.net.eager import EagerReactor
 from gopush.net.reconnect import QuietClientService
 from gopush.net.tls import ClientTls
 from gopush.rpc.broker import Broker, security
-from gopush.rpc.codec import BatchError, Call, pack, unpack
+from gopush.rpc.codec import BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
@@ -122,7 +122,7 @@ class Remote:
     seconds after which a call gives itself up, where no lane does that.
     """
 
-    calls: Mapping[str, Call]
+    calls: Mapping[str, CallFormat]
 
     def __init__(
         self, reactor: Any, info: NodeInfo, settings: RpcSettings, patience: float, timeout: float | None

@@ -81,14 +81,14 @@ def _parse(data: bytes) -> Any:
     return msgpack.unpackb(data, use_list=False, max_array_len=most, max_map_len=0, max_ext_len=0)
 
 
-Reader = Callable[[Any], T]
+ReadValue = Callable[[Any], T]
 
 
-class Call(NamedTuple):
+class CallFormat(NamedTuple):
     """How one call is read: each of its arguments, and its answer."""
 
-    arguments: tuple[Reader[Any], ...]
-    answer: Reader[Any]
+    arguments: tuple[ReadValue[Any], ...]
+    answer: ReadValue[Any]
 
     def read_arguments(self, values: Any) -> list[Any]:
         """The reader of all arguments; those that a newer caller adds at the end are dropped."""
@@ -97,7 +97,7 @@ class Call(NamedTuple):
         return [read(value) for read, value in zip(self.arguments, values, strict=False)]
 
 
-def scalar(kind: type[T]) -> Reader[T]:
+def scalar(kind: type[T]) -> ReadValue[T]:
     """A reader of one value of exactly this type."""
 
     def read(value: Any) -> T:
@@ -108,7 +108,7 @@ def scalar(kind: type[T]) -> Reader[T]:
     return read
 
 
-def many(read: Reader[T]) -> Reader[list[T]]:
+def many(read: ReadValue[T]) -> ReadValue[list[T]]:
     """A reader of a list."""
 
     def read_all(values: Any) -> list[T]:
@@ -119,7 +119,7 @@ def many(read: Reader[T]) -> Reader[list[T]]:
     return read_all
 
 
-def record(kind: type[T], *fields: type | tuple[type, ...]) -> Reader[T]:
+def record(kind: type[T], *fields: type | tuple[type, ...]) -> ReadValue[T]:
     """A reader of a NamedTuple whose fields have these types. One look into a set checks number and types of all."""
     alternatives = [field if isinstance(field, tuple) else (field,) for field in fields]
     good = frozenset(itertools.product(*alternatives))
@@ -139,7 +139,7 @@ def record(kind: type[T], *fields: type | tuple[type, ...]) -> Reader[T]:
     return read
 
 
-_none: Reader[None] = scalar(type(None))
+_none: ReadValue[None] = scalar(type(None))
 _text = scalar(str)
 _binary = scalar(bytes)
 _flag = scalar(bool)
@@ -152,7 +152,7 @@ _appended = record(Appended, int, int, int, bool)
 _full_read = record(Read, str, int, int, int)
 _head = record(Head, int, int)
 _forward = record(Forward, str, int, int, (bytes, type(None)), int)
-_slow = record(SlowConsumer, str, str, str, int, int, (float, int))
+_slow_consumer = record(SlowConsumer, str, str, str, int, int, (float, int))
 _token = record(Token, bytes, int)
 _full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
@@ -180,31 +180,31 @@ def _page(row: Any) -> Page:
     return Page([_message(message) for message in outer.messages], _head(outer.head), outer.more)
 
 
-NODE_CALLS: Mapping[str, Call] = {
-    "status": Call((), _status),
-    "identity": Call((), _text),
-    "set_weight": Call((_number,), _none),
-    "drain": Call((_flag,), _none),
-    "ping": Call((), _none),
+NODE_CALLS: Mapping[str, CallFormat] = {
+    "status": CallFormat((), _status),
+    "identity": CallFormat((), _text),
+    "set_weight": CallFormat((_number,), _none),
+    "drain": CallFormat((_flag,), _none),
+    "ping": CallFormat((), _none),
 }
 
-MESSAGE_CALLS: Mapping[str, Call] = {
+MESSAGE_CALLS: Mapping[str, CallFormat] = {
     **NODE_CALLS,
-    "append": Call((many(_append),), many(_appended)),
-    "read": Call((many(_read),), many(_page)),
-    "heads": Call((many(_text),), many(_head)),
-    "delete": Call((_text,), _none),
-    "create_token": Call((_text, _token), _none),
-    "revoke_token": Call((_text, _binary), _flag),
-    "tokens": Call((_text,), many(_token)),
-    "check_token": Call((_text, _binary), _token_state),
+    "append": CallFormat((many(_append),), many(_appended)),
+    "read": CallFormat((many(_read),), many(_page)),
+    "heads": CallFormat((many(_text),), many(_head)),
+    "delete": CallFormat((_text,), _none),
+    "create_token": CallFormat((_text, _token), _none),
+    "revoke_token": CallFormat((_text, _binary), _flag),
+    "tokens": CallFormat((_text,), many(_token)),
+    "check_token": CallFormat((_text, _binary), _token_state),
 }
 
-COMET_CALLS: Mapping[str, Call] = {
+COMET_CALLS: Mapping[str, CallFormat] = {
     **NODE_CALLS,
-    "push": Call((many(_push),), many(_pushed)),
-    "notice": Call((many(_forward),), _none),
-    "close": Call((many(_text),), many(_number)),
-    "subscribers": Call((many(_text),), many(_number)),
-    "slowest": Call((_number,), many(_slow)),
+    "push": CallFormat((many(_push),), many(_pushed)),
+    "notice": CallFormat((many(_forward),), _none),
+    "close": CallFormat((many(_text),), many(_number)),
+    "subscribers": CallFormat((many(_text),), many(_number)),
+    "slowest": CallFormat((_number,), many(_slow_consumer)),
 }

@@ -21,7 +21,7 @@ from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.client import Remote
-from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, Call, pack, unpack
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import Door, Reachable
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
@@ -51,7 +51,7 @@ def serve_message(
 class _Calls(Reachable):
     """A service, as callers reach it: each call takes and answers a packed batch."""
 
-    def __init__(self, service: object, calls: Mapping[str, Call]) -> None:
+    def __init__(self, service: object, calls: Mapping[str, CallFormat]) -> None:
         self._service = service
         self._calls = calls
 

@@ -53,7 +53,7 @@ class Metrics:
         )
         self._registry.register(labelled)
 
-    def distribution(self, name: str, meaning: str, counted: Histogram) -> None:
+    def histogram(self, name: str, meaning: str, counted: Histogram) -> None:
         """Show a distribution as gopush_<name>."""
         self.histograms(name, meaning, (), {(): counted})
 

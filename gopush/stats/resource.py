@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gopush.config.schema import SECRETS
-from gopush.daemon.gc import garbage
+from gopush.daemon.gc import collector
 from gopush.daemon.listeners import Listeners
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
@@ -55,7 +55,7 @@ class Statistics:
             "gc_pause_seconds",
             "how long collections of the garbage collector took",
             ("generation",),
-            {(str(generation),): pauses for generation, pauses in enumerate(garbage.pauses)},
+            {(str(generation),): pauses for generation, pauses in enumerate(collector.pauses)},
         )
 
     def add(self, types: Types) -> None:

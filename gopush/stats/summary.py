@@ -21,7 +21,7 @@ class PeriodicSummary(Service):
     def __init__(self, clock: Any, counters: object, meanings: Mapping[str, str]) -> None:
         self._counters = counters
         self._meanings = meanings
-        self._told = self._read()
+        self._reported = self._read()
         self._telling = LoopingCall(self._tell)
         self._telling.clock = clock
 
@@ -42,7 +42,7 @@ class PeriodicSummary(Service):
         return {name: getattr(self._counters, name) for name in self._meanings}
 
     def _tell(self) -> None:
-        before, self._told = self._told, self._read()
+        before, self._reported = self._reported, self._read()
         for name, meaning in self._meanings.items():
-            if count := self._told[name] - before[name]:
+            if count := self._reported[name] - before[name]:
                 log.warn("{count} {meaning}", count=count, meaning=meaning, counter=name)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from gopush.net.http.request import Request
 from gopush.net.http.response import Fields, Response, plain
 from gopush.net.http.routes import Refuse, Routes
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _FORBIDDEN = plain(403)
@@ -43,7 +43,7 @@ class Origins:
 class Sharing:
     """What the public port lets pages of other web sites do: those of `origins` (none: all) may call, and read."""
 
-    def __init__(self, origins: Callable[[], Collection[str]], counters: Counters) -> None:
+    def __init__(self, origins: Callable[[], Collection[str]], counters: WebCounters) -> None:
         self._origins = origins
         self._counters = counters
 
@@ -87,13 +87,13 @@ class Sharing:
         return _FORBIDDEN
 
 
-class Guard:
+class AdminGuard:
     """Who may call the admin port without a key: no page of another site, and nobody by a name that was rebound.
 
     `hosts`: names that the port may be called by; None where what it tells is nobody's secret.
     """
 
-    def __init__(self, origins: Origins, hosts: Callable[[], Collection[str]] | None, counters: Counters) -> None:
+    def __init__(self, origins: Origins, hosts: Callable[[], Collection[str]] | None, counters: WebCounters) -> None:
         self._origins = origins
         self._hosts = hosts
         self._counters = counters

@@ -15,21 +15,21 @@ from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import json_text, params
-from gopush.web.keys import may_push, spend
+from gopush.web.keys import may_push, take
 from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest
 from gopush.web.responses import FailedError
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
-Promise = Callable[[Callable[[], None]], object]
+CallSoon = Callable[[Callable[[], None]], object]
 
 
 class Bulk:
     """The bulk calls. `later` calls a function in the reactor's next turn; `max_line` in bytes."""
 
-    def __init__(self, publisher: Publisher, later: Promise, max_line: int) -> None:
+    def __init__(self, publisher: Publisher, call_soon: CallSoon, max_line: int) -> None:
         self._publisher = publisher
-        self._later = later
+        self._call_soon = call_soon
         self._max_line = max_line
 
     def routes(self) -> Routes:
@@ -37,17 +37,19 @@ class Bulk:
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
-        return BulkCall(self._publisher, answer, self._later, Lines(self._max_line), request)
+        return BulkCall(self._publisher, answer, self._call_soon, Lines(self._max_line), request)
 
 
 class BulkCall:
     """One bulk call: a Receiver."""
 
-    def __init__(self, publisher: Publisher, answer: Answer, later: Promise, lines: Lines, request: Request) -> None:
+    def __init__(
+        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, lines: Lines, request: Request
+    ) -> None:
         self._request = request
         self._publisher = publisher
         self._answer = answer
-        self._later = later
+        self._call_soon = call_soon
         self._lines = lines
         self._results: deque[_Result] = deque()
         self._waiting_bytes = 0
@@ -85,7 +87,7 @@ class BulkCall:
             self._results.append(result)
             self._waiting_bytes += len(line)
             try:
-                requests.append(self._wish(line))
+                requests.append(self._publish_request(line))
                 results.append(result)
             except FailedError as failed:
                 self._settle([result], 0, Pushed(failed.ret, 0))
@@ -103,11 +105,11 @@ class BulkCall:
             self._paused = paused
             (self._answer.pause if paused else self._answer.resume)()
 
-    def _wish(self, line: bytes) -> PublishRequest:
+    def _publish_request(self, line: bytes) -> PublishRequest:
         """What a line wants. Raises FailedError."""
         try:
             text = json_text.decode(line)
-            found = json_text.members(text)
+            found = json_text.properties(text)
             if not found.keys() >= {"k", "m", "expire"}:
                 raise ParameterError("k, m or expire is missing")
             key = params.valid_key(found["k"].value)
@@ -118,7 +120,7 @@ class BulkCall:
             raise FailedError(RET_PARAMETER) from None
         if not may_push(self._request):
             raise FailedError(RET_INTERNAL)
-        spend(self._request, 1)
+        take(self._request, 1)
         return PublishRequest(key, found["m"].of(text).encode(), expire, push_id)
 
     def _settle(self, results: Sequence[_Result], index: int, pushed: Pushed) -> None:
@@ -126,7 +128,7 @@ class BulkCall:
         result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
         if not self._scheduled and result is self._results[0]:
             self._scheduled = True
-            self._later(self._flush)
+            self._call_soon(self._flush)
 
     def _flush(self) -> None:
         """Write the results whose turn it is, all in one piece."""

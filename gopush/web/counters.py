@@ -12,7 +12,7 @@ def _by_ret() -> dict[int, int]:
 
 
 @dataclass
-class Counters:
+class WebCounters:
     """Since the start. `pushes`: single messages, each key of a multiple push and each line of a bulk one, by `ret`."""
 
     lookups: int = 0

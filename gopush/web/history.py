@@ -14,8 +14,8 @@ from gopush.model import Message, Page, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.counters import Counters
-from gopush.web.peers import Messages
+from gopush.web.counters import WebCounters
+from gopush.web.peers import KeyLogs
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
 from gopush.web.tokens import digest
 
@@ -24,7 +24,7 @@ class Offline:
     """Reads of a key's log from the client's cursor on; while `auth` says so they want the subscriber's token."""
 
     def __init__(
-        self, messages: Messages, auth: Callable[[], bool], counters: Counters, signed: SignedTokens | None = None
+        self, messages: KeyLogs, auth: Callable[[], bool], counters: WebCounters, signed: SignedTokens | None = None
     ) -> None:
         self._signed = signed
         self._messages = messages
@@ -67,7 +67,7 @@ class Offline:
         first = form.head + b",".join(map(form.message, page.messages))
         if not page.more:
             return first + form.tail
-        return Pages(first, _Rest(self._messages, key, page.messages[-1].mid, form).more)
+        return Pages(first, _RestOfLog(self._messages, key, page.messages[-1].mid, form).more)
 
 
 class Listing(NamedTuple):
@@ -78,10 +78,10 @@ class Listing(NamedTuple):
     tail: bytes
 
 
-class _Rest:
+class _RestOfLog:
     """All pages of a key's log but the first: a client that reads slowly holds one of them, not the log."""
 
-    def __init__(self, messages: Messages, key: str, cursor: int, form: Listing) -> None:
+    def __init__(self, messages: KeyLogs, key: str, cursor: int, form: Listing) -> None:
         self._messages = messages
         self._key = key
         self._cursor = cursor

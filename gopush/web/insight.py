@@ -14,20 +14,25 @@ from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.stats.histogram import Histogram
 from gopush.web import params
-from gopush.web.counters import Counters
-from gopush.web.peers import Comets, Messages
+from gopush.web.counters import WebCounters
+from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.responses import api
 from gopush.web.tokens import listing
 
 MAX_SHOWN = 1000
-MAX_SLOWEST = 20
+MAX_SLOW_CONSUMERS = 20
 
 
 class Insight:
     """Looks, and changes nothing."""
 
     def __init__(
-        self, coordination: Coordination, messages: Messages, comets: Comets, counters: Counters, latency: Histogram
+        self,
+        coordination: Coordination,
+        messages: KeyLogs,
+        comets: AllComets,
+        counters: WebCounters,
+        latency: Histogram,
     ) -> None:
         self._coordination = coordination
         self._messages = messages
@@ -40,7 +45,7 @@ class Insight:
         return {
             "/1/admin/status": {"GET": Route(api(self._status))},
             "/1/admin/key": {"GET": Route(api(self._key))},
-            "/1/admin/slowest": {"GET": Route(api(self._slowest))},
+            "/1/admin/slowest": {"GET": Route(api(self._slow_consumers))},
         }
 
     def _status(self, _request: Request) -> bytes:
@@ -49,7 +54,7 @@ class Insight:
         took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
         return _json({**shown, "push_seconds": took})
 
-    def _slowest(self, _request: Request) -> Deferred[bytes]:
+    def _slow_consumers(self, _request: Request) -> Deferred[bytes]:
         nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
 
         def merge(found: dict[str, list[SlowConsumer] | None]) -> bytes:
@@ -58,9 +63,9 @@ class Insight:
                 for name, several in found.items()
                 for slow in several or ()
             ]
-            return _json({"slowest": nlargest(MAX_SLOWEST, every, key=lambda slow: slow["bytes"])})
+            return _json({"slowest": nlargest(MAX_SLOW_CONSUMERS, every, key=lambda slow: slow["bytes"])})
 
-        return self._comets.slowest(MAX_SLOWEST).addCallback(merge)
+        return self._comets.slowest(MAX_SLOW_CONSUMERS).addCallback(merge)
 
     def _key(self, request: Request) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._show(params.key(request.query, "key")))

@@ -32,7 +32,7 @@ MAX_WALKED = 100_000  # values; takes 0.2 s, in which nobody else is served
 _LEVELS_BY_HAND = 500  # before the scanner is tried again on what lies within them
 
 
-class LocalNode(NamedTuple):
+class Property(NamedTuple):
     """A member of an object: where its value lies in the text, and the value as scanned, its numbers not kept."""
 
     value: Any
@@ -58,12 +58,12 @@ def decode(body: bytes) -> str:
         raise ParameterError("the body is not UTF-8") from None
 
 
-def members(text: str) -> dict[str, LocalNode]:
+def properties(text: str) -> dict[str, Property]:
     """The members of the object that `text` holds, of a name that comes again the last one.
 
     Raises ParameterError where it holds none.
     """
-    found: dict[str, LocalNode] = {}
+    found: dict[str, Property] = {}
     budget = [MAX_WALKED]
     opening = _opening.match(text)
     if opening is None:
@@ -75,7 +75,7 @@ def members(text: str) -> dict[str, LocalNode]:
     name, start = _name(text, at)
     while True:
         value, end = _value(text, start, budget)
-        found[name] = LocalNode(value, start, end)
+        found[name] = Property(value, start, end)
         if plain := _next_plain_name.match(text, end):
             name, start = plain[1], plain.end()
             continue

@@ -20,7 +20,7 @@ from gopush.net.http.request import Request
 from gopush.net.http.response import Response, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.access import guarded
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 
 MAX_KEYS = 1000
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")
@@ -51,7 +51,7 @@ class Caller:
         self._at = now
         return self._left > 0
 
-    def spend(self, pushes: int) -> None:
+    def take(self, pushes: int) -> None:
         """So many messages were pushed."""
         self._left -= pushes if self.limit is not None else 0
 
@@ -109,7 +109,7 @@ def make(name: str) -> tuple[str, str]:
     return key, line
 
 
-def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: Counters) -> Routes:
+def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) -> Routes:
     """`routes`, with 401 for who has no key and 429 for who pushes too much, before the body is read.
 
     A browser shows no key by itself, so who has one passes from anywhere; of others `guard` is asked first.
@@ -130,10 +130,10 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: Counters) -> 
     return guarded(routes, refuse)
 
 
-def spend(request: Request, pushes: int) -> None:
+def take(request: Request, pushes: int) -> None:
     """Put so many pushes to the account of the caller."""
     if request.caller is not None:
-        request.caller.spend(pushes)
+        request.caller.take(pushes)
 
 
 def may_push(request: Request) -> bool:

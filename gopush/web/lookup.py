@@ -11,14 +11,14 @@ from gopush.model import mid_at
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 from gopush.web.responses import NEW, OLD, callback_api
 
 
-class Nodes:
+class Lookup:
     """Look-ups in the current view of the cluster; `now` gives seconds since the epoch."""
 
-    def __init__(self, coordination: Coordination, now: Callable[[], float], counters: Counters) -> None:
+    def __init__(self, coordination: Coordination, now: Callable[[], float], counters: WebCounters) -> None:
         self._coordination = coordination
         self._now = now
         self._counters = counters

@@ -15,7 +15,7 @@ from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.rpc.services import NodeService
 from gopush.web import params
-from gopush.web.peers import Comets, Messages, Nodes
+from gopush.web.peers import AllComets, AllNodes, KeyLogs
 from gopush.web.responses import api
 
 _UNKNOWN = Status("", 0, None, None)
@@ -26,13 +26,13 @@ class _Process(NamedTuple):
 
     role: str
     info: NodeInfo
-    peers: Nodes
+    peers: AllNodes
 
 
 class Cluster:
     """The comets and message nodes of the current view. A node is named as on the ring, or by its RPC address."""
 
-    def __init__(self, coordination: Coordination, comets: Comets, messages: Messages) -> None:
+    def __init__(self, coordination: Coordination, comets: AllComets, messages: KeyLogs) -> None:
         self._coordination = coordination
         self._comets = comets
         self._messages = messages
@@ -94,8 +94,8 @@ def _stays(process: _Process, named: Iterable[_Process]) -> bool:
 
 
 def _tell(processes: Iterable[_Process], call: Callable[[NodeService], Deferred[None]]) -> Deferred[bytes]:
-    told = [process.peers.ask(process.info.id, call) for process in processes]
-    return gatherResults(told, consumeErrors=True).addCallbacks(lambda _: b"", _first)
+    sent = [process.peers.ask(process.info.id, call) for process in processes]
+    return gatherResults(sent, consumeErrors=True).addCallbacks(lambda _: b"", _first)
 
 
 def _first(failure: Any) -> Any:

@@ -13,14 +13,14 @@ from gopush.rpc.services import NodeService
 T = TypeVar("T")
 
 
-class Nodes(Protocol):
+class AllNodes(Protocol):
     """All registered processes of one role."""
 
     def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
         """Call the process of this NodeInfo.id as its administrator. Fails with UnavailableError."""
 
 
-class Messages(Nodes, Protocol):
+class KeyLogs(AllNodes, Protocol):
     """The log of each key; every call fails with UnavailableError where it cannot be reached."""
 
     def read(self, key: str, after: int, limit: int = ...) -> Deferred[Page]:
@@ -42,7 +42,7 @@ class Messages(Nodes, Protocol):
         """What is known of the key and the token."""
 
 
-class Comets(Nodes, Protocol):
+class AllComets(AllNodes, Protocol):
     """All comets."""
 
     def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:

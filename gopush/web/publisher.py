@@ -17,14 +17,14 @@ from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.model import Push, Pushed, is_key
 from gopush.stats.histogram import Histogram
 from gopush.web import params
-from gopush.web.counters import Counters
-from gopush.web.peers import Comets
+from gopush.web.counters import WebCounters
+from gopush.web.peers import AllComets
 from gopush.web.settings import HttpSettings
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
 
-Answered = Callable[[int, Pushed], object]
+OnPushed = Callable[[int, Pushed], object]
 
 log = Logger()
 
@@ -46,18 +46,18 @@ class Publisher:
 
     def __init__(
         self,
-        comets: Comets,
+        comets: AllComets,
         settings: HttpSettings,
         deadline: float,
         now: Callable[[], float],
-        later: Callable[[Callable[[], None]], object],
-        counters: Counters,
+        call_soon: Callable[[Callable[[], None]], object],
+        counters: WebCounters,
     ) -> None:
         self.latency = Histogram()
         self._comets = comets
         self._deadline = deadline
         self._now = now
-        self._later = later
+        self._call_soon = call_soon
         self._gathered: list[tuple[PublishRequest, Callable[[Pushed], object]]] = []
         self._counters = counters
         self._settings = settings
@@ -65,7 +65,7 @@ class Publisher:
         self._in_second: Counter[str] = Counter()
         self._own_ids = OwnIds()
 
-    def push(self, requests: Sequence[PublishRequest], answered: Answered) -> None:
+    def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
         """Push, in order; `answered` is called once for each wish, with its place. Never fails.
 
         Without a publisher's id a push has one of our own, which only tells our own repeats apart.
@@ -81,24 +81,24 @@ class Publisher:
     def push_soon(self, request: PublishRequest, answered: Callable[[Pushed], object]) -> None:
         """Push at the end of this turn, together with what else comes in it."""
         if not self._gathered:
-            self._later(self._push_gathered)
+            self._call_soon(self._push_gathered)
         self._gathered.append((request, answered))
 
     def push_to(
-        self, names: Sequence[str], body: bytes, expire: int, push_id: str | None, spend: Callable[[int], bool]
+        self, names: Sequence[str], body: bytes, expire: int, push_id: str | None, take: Callable[[int], bool]
     ) -> Deferred[list[Pushed]]:
         """Push one message to many keys; the answers in the order of the names.
 
         `spend` is asked before each group of keys whether so many more pushes are allowed.
         """
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(self, names, partial(PublishRequest, body=body, expire=expire, id=push_id), spend, at_once)
+        many = _Many(self, names, partial(PublishRequest, body=body, expire=expire, id=push_id), take, at_once)
         many.go_on()
         return many.done
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call in the reactor's next turn."""
-        self._later(call)
+        self._call_soon(call)
 
     def expire(self, text: str) -> int:
         """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
@@ -123,7 +123,7 @@ class Publisher:
             for key, body, expire, push_id in requests
         ]
 
-    def _within_rates(self, requests: Sequence[PublishRequest], answered: Answered) -> list[int]:
+    def _within_rates(self, requests: Sequence[PublishRequest], answered: OnPushed) -> list[int]:
         """The places of what does not come too often; the rest is answered."""
         indexes = []
         for index, request in enumerate(requests):
@@ -143,7 +143,7 @@ class Publisher:
         self._in_second[key] += 1
         return self._in_second[key] <= self._settings.key_rate
 
-    def _answered(self, since: float, indexes: Sequence[int], answered: Answered, index: int, pushed: Pushed) -> None:
+    def _answered(self, since: float, indexes: Sequence[int], answered: OnPushed, index: int, pushed: Pushed) -> None:
         self.latency.observe(self._now() - since)
         self._counters.pushes[pushed.ret] += 1
         answered(indexes[index], pushed)
@@ -165,14 +165,14 @@ class _Many:
         publisher: Publisher,
         names: Sequence[str],
         request: Callable[[str], PublishRequest],
-        spend: Callable[[int], bool],
+        take: Callable[[int], bool],
         at_once: int,
     ) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
         self._publisher = publisher
         self._names = names
-        self._wish = request
-        self._spend = spend
+        self._publish_request = request
+        self._take = take
         self._at_once = at_once
         self._group = max(1, at_once // 2)
         self._answers = [Pushed(RET_INTERNAL, 0)] * len(names)
@@ -203,10 +203,10 @@ class _Many:
                 indexes.append(index)
             else:
                 self._answers[index] = Pushed(RET_PARAMETER, 0)
-        if indexes and self._spend(len(indexes)):
+        if indexes and self._take(len(indexes)):
             self._waiting += len(indexes)
             self._publisher.push(
-                [self._wish(self._names[index]) for index in indexes], partial(self._answered, indexes)
+                [self._publish_request(self._names[index]) for index in indexes], partial(self._answered, indexes)
             )
 
     def _answered(self, indexes: Sequence[int], index: int, pushed: Pushed) -> None:

@@ -14,17 +14,17 @@ from gopush.net.http.request import Form, Request
 from gopush.net.http.response import Promise
 from gopush.net.http.routes import Route, Routes
 from gopush.web import json_text, params
-from gopush.web.keys import may_push, spend
-from gopush.web.peers import Comets, Messages
+from gopush.web.keys import may_push, take
+from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest
-from gopush.web.responses import FailedError, answer, api, later_api
+from gopush.web.responses import FailedError, answer, api, promise_api
 from gopush.web.settings import HttpSettings
 
 
 class Admin:
     """Pushes and deletions."""
 
-    def __init__(self, messages: Messages, comets: Comets, publisher: Publisher, settings: HttpSettings) -> None:
+    def __init__(self, messages: KeyLogs, comets: AllComets, publisher: Publisher, settings: HttpSettings) -> None:
         self._messages = messages
         self._comets = comets
         self._publisher = publisher
@@ -32,7 +32,7 @@ class Admin:
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
-        push = {"POST": Route(later_api(self._push), self._settings.body)}
+        push = {"POST": Route(promise_api(self._push), self._settings.body)}
         clean = {"POST": Route(api(self._clean))}
         return {
             "/1/admin/push/private": push,
@@ -49,21 +49,21 @@ class Admin:
             expire = self._publisher.expire(query.text("expire"))
             push_id = _push_id(request)
             json_text.check(request.body)
-            spend(request, 1)
+            take(request, 1)
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
             raise
-        later = Promise()
-        answered = partial(_settle, later, _wants_mid(request))
+        promise = Promise()
+        answered = partial(_settle, promise, _wants_mid(request))
         self._publisher.push_soon(PublishRequest(key, request.body, expire, push_id), answered)
-        return later
+        return promise
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
         expire = self._publisher.expire(request.query.text("expire"))
         message, names = _envelope(request.body, self._settings.multi_keys)
         if len(message) > self._settings.body:
             raise ParameterError(f"the message has more than {self._settings.body} bytes")
-        pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_spend, request))
+        pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
         return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
 
     def _clean(self, request: Request) -> Deferred[bytes]:
@@ -88,11 +88,11 @@ def _wants_mid(request: Request) -> bool:
     return request.query.text("mid") == "1"
 
 
-def _spend(request: Request, pushes: int) -> bool:
+def _take(request: Request, pushes: int) -> bool:
     """Put so many pushes to the account of the caller, if its limit allows any."""
     allowed = may_push(request)
     if allowed:
-        spend(request, pushes)
+        take(request, pushes)
     return allowed
 
 
@@ -105,13 +105,13 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
     return data
 
 
-def _settle(later: Promise, with_mid: bool, pushed: Pushed) -> None:
-    later.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
+def _settle(promise: Promise, with_mid: bool, pushed: Pushed) -> None:
+    promise.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
 
 
 def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
-    found = json_text.members(json_text.decode(body))
+    found = json_text.properties(json_text.decode(body))
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m is not a string")

@@ -31,15 +31,15 @@ _CALLBACK = re.compile(r"(?=.{1,64}\Z)[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-
 log = Logger()
 
 
-class Form(NamedTuple):
+class ApiForm(NamedTuple):
     """What differs between the forms of the API: the query's name of the callback, and what follows `ret`."""
 
     callback: str
     extra: bytes
 
 
-NEW = Form("cb", b"")
-OLD = Form("callback", b',"msg":"ok"')
+NEW = ApiForm("cb", b"")
+OLD = ApiForm("callback", b',"msg":"ok"')
 
 
 class Pages(NamedTuple):
@@ -71,7 +71,7 @@ def api(work: Work) -> Handler:
     return handle
 
 
-def later_api(work: Callable[[Request], Promise]) -> Handler:
+def promise_api(work: Callable[[Request], Promise]) -> Handler:
     """As api(), for work that makes its answer() itself, later."""
 
     def handle(request: Request) -> Response | Promise:
@@ -83,7 +83,7 @@ def later_api(work: Callable[[Request], Promise]) -> Handler:
     return handle
 
 
-def callback_api(form: Form, work: Work) -> Handler:
+def callback_api(form: ApiForm, work: Work) -> Handler:
     """As api(), for the public API: the answer may be wanted in a callback."""
 
     def handle(request: Request) -> Answered:
@@ -143,11 +143,11 @@ def answer(ret: int, data: bytes) -> Response:
     return Response(200, JSON, _envelope(ret, b"", data))
 
 
-def _javascript(form: Form, callback: str, ret: int, data: Data) -> AnyResponse:
+def _javascript(form: ApiForm, callback: str, ret: int, data: Data) -> AnyResponse:
     content_type = JAVASCRIPT if callback else JSON
     if isinstance(data, Pages):
         head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, form.extra), b"}")
-        return Paged(200, content_type, head + _plain(callback, data.first), _Rest(callback, data, tail).more)
+        return Paged(200, content_type, head + _plain(callback, data.first), _RestOfPages(callback, data, tail).more)
     return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, form.extra, data)))))
 
 
@@ -162,7 +162,7 @@ def _plain(callback: str, data: bytes) -> bytes:
     return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
 
 
-class _Rest:
+class _RestOfPages:
     """All pages but the first, and what stands behind them."""
 
     def __init__(self, callback: str, pages: Pages, tail: bytes) -> None:

@@ -13,16 +13,16 @@ from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.stats.health import Health
-from gopush.web.access import Guard, Origins, Sharing, guarded
+from gopush.web.access import AdminGuard, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 from gopush.web.history import Offline
 from gopush.web.insight import Insight
 from gopush.web.keys import ApiKeys, locked
-from gopush.web.lookup import Nodes
+from gopush.web.lookup import Lookup
 from gopush.web.nodes import Cluster
 from gopush.web.pages import admin as admin_page
-from gopush.web.peers import Comets, Messages
+from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher
 from gopush.web.push import Admin
 from gopush.web.settings import HttpSettings
@@ -39,36 +39,36 @@ class Web:
         self,
         clock: Clock,
         coordination: Coordination,
-        messages: Messages,
-        comets: Comets,
+        messages: KeyLogs,
+        comets: AllComets,
         settings: HttpSettings,
         push_deadline: float,
         now: Callable[[], float] = time.time,
         pages: Routes | None = None,
     ) -> None:
         """`pages`: what the admin port shows without a key, besides the administrators' page."""
-        self.counters = Counters()
+        self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
-        later = partial(clock.callLater, 0)
-        self.publisher = publisher = Publisher(comets, settings, push_deadline, now, later, self.counters)
+        call_soon = partial(clock.callLater, 0)
+        self.publisher = publisher = Publisher(comets, settings, push_deadline, now, call_soon, self.counters)
         self.latency = publisher.latency
         public = {
-            **Nodes(coordination, now, self.counters).routes(),
+            **Lookup(coordination, now, self.counters).routes(),
             **Offline(messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
             **self.health.routes(),
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, later, settings.body).routes(),
+            **Bulk(publisher, call_soon, settings.body).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
         sharing = Sharing(lambda: settings.connections.origins, self.counters)
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
-        guard = Guard(self.origins, None if self.keys else lambda: settings.admin_hosts, self.counters).refuse
+        guard = AdminGuard(self.origins, None if self.keys else lambda: settings.admin_hosts, self.counters).refuse
         unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle)

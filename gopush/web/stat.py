@@ -13,7 +13,7 @@ def show(web: Web, statistics: Statistics) -> None:
     """Have a web node's numbers in the statistics of its process."""
     statistics.add({"push": lambda _: _push(web), "request": lambda _: _request(web)})
     statistics.metrics.counters("web", web.counters)
-    statistics.metrics.distribution("web_push_seconds", "how long pushes took until their answer", web.latency)
+    statistics.metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)
 
 
 def _push(web: Web) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def test_nodes_are_shown_as_they_are(page: Browser, cluster: World) -> None:
 
 
 def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World) -> None:
-    def told(name: str) -> list[int | bool]:
-        return cluster.comets.nodes[f"{name}:6970"].told
+    def reported(name: str) -> list[int | bool]:
+        return cluster.comets.nodes[f"{name}:6970"].reported
 
     page.open(f"http://127.0.0.1:{cluster.admin.port}/")
     page.click(f"{row('c1')} .drain")
@@ -73,7 +73,7 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
     page.write(f"{row('c1')} input", "7")
     page.click(f"{row('c1')} .weigh")
     page.wait_for("#nodes-answer", "weight node1: done")
-    assert (told("c1"), told("c2")) == ([True, 7], [False])
+    assert (reported("c1"), reported("c2")) == ([True, 7], [False])
     page.click(f"{row('c3')} .drain")
     page.wait_for("#nodes-answer", "no answer from those concerned")
     assert page.complaints() == []

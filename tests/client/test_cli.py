@@ -68,7 +68,7 @@ def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFix
     assert capfd.readouterr().out == "32\n"
 
 
-def test_push_tries_again_with_one_id_for_as_long_as_it_is_told(
+def test_push_tries_again_with_one_id_for_as_long_as_it_is_asked(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """protocol.md, section 10: a repeat with the same id stores nothing."""
@@ -234,9 +234,9 @@ def test_check_refuses_what_the_start_refuses(
     path = tmp_path / f"{role}.ini"
     path.write_text(content)
     assert cli.main(["check", "-c", str(path)]) == 3
-    told = capfd.readouterr().err
-    assert told.startswith(f"gopush: {path}: ")
-    assert complaint in told
+    reported = capfd.readouterr().err
+    assert reported.startswith(f"gopush: {path}: ")
+    assert complaint in reported
 
 
 def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -347,7 +347,7 @@ def test_a_push_that_was_stored_is_status_0(web: Any, shell: str, more: tuple[st
 
 
 @pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])
-def test_a_push_whose_mid_is_not_told_is_stored_all_the_same(web: Any, answer: bytes) -> None:
+def test_a_push_whose_mid_is_not_reported_is_stored_all_the_same(web: Any, answer: bytes) -> None:
     web.RequestHandlerClass.answer = answer
     ended = run("push", "key", "1", "--mid", "--admin", f"127.0.0.1:{web.server_port}")
     assert (ended.returncode, ended.stderr) == (0, b"")

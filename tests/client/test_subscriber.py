@@ -119,7 +119,7 @@ def test_begins_with_what_is_new(comet: FakeComet, device: Subscriber, monkeypat
     assert comet.said == [sub(48)]
 
 
-def test_begins_after_the_mid_it_is_told(comet: FakeComet, device: Subscriber) -> None:
+def test_begins_after_the_mid_it_is_given(comet: FakeComet, device: Subscriber) -> None:
     device.cursor = 1600
     comet.serve(says(b"+h\r\n", framed(message(1616))))
     assert next(device.messages()) == message(1616)
@@ -173,7 +173,7 @@ def test_a_refusal_ends_it(comet: FakeComet, device: Subscriber, reply: bytes) -
         next(device.messages())
 
 
-def test_a_gap_is_told(comet: FakeComet, device: Subscriber) -> None:
+def test_a_gap_is_reported(comet: FakeComet, device: Subscriber) -> None:
     heard: list[str] = []
     device.tell = heard.append
     comet.serve(says(b"+h\r\n+g\r\n", framed(message(16))))

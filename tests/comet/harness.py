@@ -111,7 +111,7 @@ class Wire:
         self.read_all()
 
 
-class ConnectionLimiter:
+class FaultyService:
     """A service as its callers reach it: "up", "down" (calls fail) or "silent" (no call is answered). "sick": it
     answers, but its store does not.
 
@@ -179,9 +179,9 @@ class World:
         self.settings = SubscriberSettings(**settings)
         self.coordination = StaticCoordination()
         self.store = MemoryStore(StoreSettings(store=store), self.now)
-        self.node = ConnectionLimiter(self.store)
+        self.node = FaultyService(self.store)
         self.messages = Messages(self.clock, self.coordination, lambda _: self.node, self.rpc)
-        self.gates: dict[str, ConnectionLimiter] = {}
+        self.services: dict[str, FaultyService] = {}
         self.coordination.register_message(NodeInfo("", 0, ("m1",)))
         self.comets = Comets(self.clock, self.coordination, self._comet_of, self.rpc, self.now)
         for name in names or ("c1",):
@@ -196,21 +196,21 @@ class World:
 
     def add_comet(self, name: str) -> Comet:
         comet = Comet(self.clock, self.coordination, self.messages, self.comets, self.settings, name, self.comet_now)
-        self.gates[name] = ConnectionLimiter(comet)
+        self.services[name] = FaultyService(comet)
         self.coordination.register_comet(NodeInfo(f"node-{name}", 0, (name,)))
         return comet
 
     def _comet_of(self, info: NodeInfo) -> Any:
-        return self.gates[info.id]
+        return self.services[info.id]
 
     def comet_named(self, name: str) -> Comet:
-        comet = self.gates[name].inner
+        comet = self.services[name].inner
         assert isinstance(comet, Comet)
         return comet
 
     @property
     def comet(self) -> Comet:
-        return self.comet_named(next(iter(self.gates)))
+        return self.comet_named(next(iter(self.services)))
 
     def housekeeping(self) -> Housekeeping:
         housekeeping = Housekeeping(self.clock, self.comet, self.coordination)

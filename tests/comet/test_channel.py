@@ -364,15 +364,15 @@ def test_an_empty_log_begins_at_0() -> None:
 # --- who is there ---
 
 
-def test_subscribers_are_counted_live_or_joining() -> None:
+def test_subscribers_are_counted_live_or_recovering() -> None:
     channel, one, two = at(0), session(), session()
-    channel.start_joining(one)
+    channel.start_recovery(one)
     assert channel.subscribers == 1
     channel.settle(two)
     assert channel.subscribers == 2
     channel.settle(one)
     assert channel.subscribers == 2
-    assert (list(channel.live), list(channel.joining)) == ([two, one], [])
+    assert (list(channel.live), list(channel.recovering)) == ([two, one], [])
     channel.remove(one)
     channel.remove(one)
     channel.remove(session())
@@ -381,7 +381,7 @@ def test_subscribers_are_counted_live_or_joining() -> None:
 
 def test_the_bridge_is_what_the_channel_delivered_while_somebody_joined() -> None:
     channel, joiner = at(16), session()
-    channel.start_joining(joiner)
+    channel.start_recovery(joiner)
     for mid in (32, 48, 64):
         offer(channel, mid, mid - 16)
         taken(channel)
@@ -394,7 +394,7 @@ def test_the_bridge_is_what_the_channel_delivered_while_somebody_joined() -> Non
 def test_there_is_no_bridge_over_a_gap() -> None:
     """Delivery rule 4: who joins reads again, and hears +g for what was trimmed after its own cursor."""
     channel = at(16)
-    channel.start_joining(session())
+    channel.start_recovery(session())
     offer(channel, 64, 48)
     read(channel, page(64, trimmed=48))
     assert taken(channel) == [64]
@@ -404,7 +404,7 @@ def test_there_is_no_bridge_over_a_gap() -> None:
 
 def test_the_bridge_begins_with_the_first_cursor() -> None:
     channel, joiner = Channel("k"), session()
-    channel.start_joining(joiner)
+    channel.start_recovery(joiner)
     channel.begin(32)
     offer(channel, 48, 32)
     taken(channel)
@@ -414,10 +414,10 @@ def test_the_bridge_begins_with_the_first_cursor() -> None:
 
 def test_the_bridge_is_kept_until_the_last_joiner_is_in_or_gone() -> None:
     channel, one, two = at(0), session(), session()
-    channel.start_joining(one)
+    channel.start_recovery(one)
     offer(channel, 16, 0)
     taken(channel)
-    channel.start_joining(two)
+    channel.start_recovery(two)
     channel.settle(one)
     assert [message.mid for message in channel.bridge(0) or []] == [16]
     channel.remove(two)
@@ -428,7 +428,7 @@ def test_the_bridge_is_kept_until_the_last_joiner_is_in_or_gone() -> None:
 
 def test_the_bridge_is_bounded_in_messages() -> None:
     channel, joiner = at(0), session()
-    channel.start_joining(joiner)
+    channel.start_recovery(joiner)
     for i in range(1, REPLAY_MESSAGES + 3):
         offer(channel, 16 * i, 16 * (i - 1))
     taken(channel)
@@ -438,7 +438,7 @@ def test_the_bridge_is_bounded_in_messages() -> None:
 
 def test_the_bridge_is_bounded_in_bytes() -> None:
     channel, joiner = at(0), session()
-    channel.start_joining(joiner)
+    channel.start_recovery(joiner)
     for mid in (16, 32, 48):
         channel.offer(mid, mid - 16, b"x" * (REPLAY_BYTES // 2))
     channel.take()

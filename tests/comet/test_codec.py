@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopush.comet import codec
-from gopush.comet.codec import MAX_LINE_BYTES, Request, Subscribe, parse_subscribe, subscribe, whole
+from gopush.comet.codec import MAX_LINE_BYTES, SubRequest, Subscribe, parse_subscribe, subscribe, whole
 from gopush.comet.session import State
 from gopush.comet.tcp import TcpFactory
 from gopush.errors import ParameterError
@@ -39,7 +39,7 @@ Outcome = tuple[list[bytes], bytes] | None
 
 def in_lines(data: bytes) -> Outcome:
     """The arguments and what follows them, line by line; None: more bytes are wanted."""
-    request = Request()
+    request = SubRequest()
     while b"\n" in data:
         line, data = data.split(b"\n", 1)
         arguments = request.take(line)

@@ -205,7 +205,7 @@ def test_whom_a_round_closes_does_not_disturb_it() -> None:
 # --- catching up ---
 
 
-def test_a_lost_notice_is_repaired_by_the_next_one() -> None:
+def test_a_lost_forward_is_repaired_by_the_next_one() -> None:
     """Delivery rule 3: what lies between is read and delivered first."""
     world = World()
     _, wire = world.subscribe()
@@ -216,7 +216,7 @@ def test_a_lost_notice_is_repaired_by_the_next_one() -> None:
     assert world.comet.counters.catch_ups == 1
 
 
-def test_notices_out_of_order_are_delivered_in_order_and_once() -> None:
+def test_forwards_out_of_order_are_delivered_in_order_and_once() -> None:
     world = World()
     _, wire = world.subscribe()
     one, two, three = append(world, b"1"), append(world, b"2", expire=0), append(world, b"3")
@@ -228,7 +228,7 @@ def test_notices_out_of_order_are_delivered_in_order_and_once() -> None:
     assert wire.out == H + frame(one.mid, b"1") + frame(two.mid, b"2") + frame(three.mid, b"3")
 
 
-def test_a_notice_without_its_body_is_read() -> None:
+def test_a_forward_without_its_body_is_read() -> None:
     world = World()
     _, wire = world.subscribe()
     forward = append(world, b"1")
@@ -307,7 +307,7 @@ def test_a_long_hole_is_read_page_by_page() -> None:
     assert world.node.count("read") == 3
 
 
-def test_a_hole_that_was_trimmed_is_told_to_those_that_gave_a_mid() -> None:
+def test_a_hole_that_was_trimmed_is_reported_to_those_that_gave_a_mid() -> None:
     """Delivery rule 4: +g."""
     world = World(store=2)
     _, plain = world.subscribe()
@@ -377,7 +377,7 @@ def test_too_much_that_waits_for_the_first_cursor_closes_too() -> None:
 # --- the sweep ---
 
 
-def test_the_sweep_finds_what_nobody_told() -> None:
+def test_the_sweep_finds_what_nobody_reported() -> None:
     """Delivery rule 5."""
     world = World()
     _, wire = world.subscribe()

@@ -175,7 +175,7 @@ def test_whose_connection_cannot_be_closed_stops_no_deadline() -> None:
     assert [wire.aborted for wire in wires] == [False, True, False, True, True]
 
 
-def test_a_flood_of_mistakes_is_told_once(failures: list[Any]) -> None:
+def test_a_flood_of_mistakes_is_reported_once(failures: list[Any]) -> None:
     world = World(max_subscribers=1000)
     for _ in range(500):
         break_wire(world.subscribe()[1])

@@ -153,7 +153,7 @@ def test_another_version_of_websocket_is_refused(version: str | None) -> None:
         {"Connection": "upgraded"},
     ],
 )
-def test_no_upgrade_is_told(fields: dict[str, Any]) -> None:
+def test_no_upgrade_is_reported(fields: dict[str, Any]) -> None:
     """protocol.md, section 2: no Upgrade 426."""
     status, answer = refused(opening("/sub", **fields))
     assert status == 426

@@ -24,11 +24,11 @@ H = b"+h\r\n"
 def elsewhere(world: World) -> None:
     """All keys belong to another comet from now on."""
     view = world.coordination.view
-    world.gates["c9"] = world.gates["c1"]
+    world.services["c9"] = world.services["c1"]
     world.coordination.adopt(View([NodeInfo("other", 0, ("c9",))], view.messages))
 
 
-def watched(world: World, session: Session) -> bool:
+def tracked(world: World, session: Session) -> bool:
     return any(session in slot for slot in world.comet.wheel._slots)
 
 
@@ -74,24 +74,24 @@ def test_who_does_not_go_after_the_last_word_is_closed_after_5_s() -> None:
     assert wire.aborted
 
 
-def test_a_connection_that_is_gone_is_not_watched() -> None:
+def test_a_connection_that_is_gone_is_not_tracked() -> None:
     world = World()
     session, wire = world.subscribe()
-    assert watched(world, session)
+    assert tracked(world, session)
     wire.abort()
     world.turns()
-    assert not watched(world, session)
+    assert not tracked(world, session)
     world.comet.refuse(session, b"-n\r\n")
     world.comet.end(session)
-    assert not watched(world, session)
+    assert not tracked(world, session)
 
 
-def test_a_connection_that_goes_while_it_is_refused_is_not_watched() -> None:
+def test_a_connection_that_goes_while_it_is_refused_is_not_tracked() -> None:
     world = World()
     session, wire = world.subscribe()
     wire.tells_at_once = True
     world.comet.refuse(session, b"-n\r\n")
-    assert not watched(world, session)
+    assert not tracked(world, session)
 
 
 # --- the sweep ---
@@ -148,7 +148,7 @@ def test_the_walk_meets_channels_that_come_and_go() -> None:
 # --- keys that move ---
 
 
-def test_subscribers_whose_key_moves_are_told_and_closed_spread_over_a_second() -> None:
+def test_subscribers_whose_key_moves_are_notified_and_closed_spread_over_a_second() -> None:
     """protocol.md, section 1: -n."""
     world = World(max_subscribers=1000)
     world.housekeeping()
@@ -192,7 +192,7 @@ def test_subscribers_whose_key_stays_are_left_alone() -> None:
     world.housekeeping()
     wires = {key: world.subscribe(key=key)[1] for key in (f"k{i}" for i in range(100))}
     view = world.coordination.view
-    world.gates["c2"] = world.gates["c1"]
+    world.services["c2"] = world.services["c1"]
     world.coordination.adopt(View([*view.comets, NodeInfo("other", 0, ("c2",))], view.messages))
     world.wait(1.5)
     moved = {key for key, wire in wires.items() if wire.closed}
@@ -223,7 +223,7 @@ def test_who_has_gone_meanwhile_is_not_moved() -> None:
         wire.abort()
     world.wait(2)
     assert world.comet.counters.moved == 0
-    assert not any(watched(world, session) for session, _ in subscribed)
+    assert not any(tracked(world, session) for session, _ in subscribed)
 
 
 def test_nobody_is_moved_twice() -> None:
@@ -264,7 +264,7 @@ def test_how_many_move_is_logged_once(leaving: bool) -> None:
 
 
 @contextmanager
-def told(*words: str) -> Iterator[list[str]]:
+def reported(*words: str) -> Iterator[list[str]]:
     """The lines that are logged meanwhile and hold one of these words."""
     lines: list[str] = []
 
@@ -294,7 +294,7 @@ def test_who_can_deliver_nothing_closes_its_subscribers_and_refuses_others(mode:
     world = World(max_subscribers=1000)
     world.housekeeping()
     wires = [world.subscribe(key=f"k{i % 7}")[1] for i in range(100)]
-    with told("cut off") as lines:
+    with reported("cut off") as lines:
         world.coordination.connected = False
         world.node.mode = mode
         beating(world, 29.5)
@@ -328,7 +328,7 @@ def test_it_lets_them_in_again_once_either_is_back(back: str) -> None:
     world.node.mode = "down"
     world.wait(35, 0.5)
     assert world.subscribe()[1].out == b"-n\r\n"
-    with told("cut off") as lines:
+    with reported("cut off") as lines:
         if back == "ZooKeeper":
             world.coordination.connected = True
         else:

@@ -35,13 +35,13 @@ def test_a_plain_subscriber_is_let_in_at_once_where_the_cursor_is_known() -> Non
     assert session.state is State.LIVE
 
 
-def test_the_first_subscriber_is_told_once_the_channel_has_a_cursor() -> None:
+def test_the_first_subscriber_is_answered_once_the_channel_has_a_cursor() -> None:
     """Delivery rule 4: +h is sent only then, so that nothing can be missed between it and /1/msg/get."""
     world = World()
     world.node.hold = ("heads",)
     session, wire = world.subscribe()
     assert wire.out == b""
-    assert session.state is State.JOINING
+    assert session.state is State.RECOVERING
     world.node.release()
     world.turns()
     assert wire.out == H
@@ -199,7 +199,7 @@ def test_the_order_on_the_wire() -> None:
 
 
 @pytest.mark.parametrize(("seen", "gap"), [(0, True), (1, True), (2, False), (3, False), (4, False)])
-def test_a_gap_is_told_where_messages_after_the_mid_were_trimmed(seen: int, gap: bool) -> None:
+def test_a_gap_is_reported_where_messages_after_the_mid_were_trimmed(seen: int, gap: bool) -> None:
     """Of 5 messages 3 were trimmed: who has seen the third has missed nothing."""
     world = World(store=2)
     mids = [world.pushed(b"%d" % i) for i in range(5)]
@@ -242,7 +242,7 @@ def test_the_backlog_goes_out_page_by_page_as_the_socket_drains() -> None:
     wire.reads = True
     wire.read_all()
     assert wire.out == H + frames(world, mids)
-    assert [*states, session.state] == [State.JOINING, State.LIVE]
+    assert [*states, session.state] == [State.RECOVERING, State.LIVE]
     assert not wire.closed
 
 
@@ -444,7 +444,7 @@ def test_a_key_that_moves_while_the_head_is_read_is_refused() -> None:
     world.comet_skew = -3600
     world.node.hold = ("heads",)
     _, wire = world.subscribe(mid=mid)
-    world.gates["c9"] = world.gates["c1"]
+    world.services["c9"] = world.services["c1"]
     world.coordination.adopt(View([NodeInfo("elsewhere", 0, ("c9",))], world.coordination.view.messages))
     world.node.release()
     world.turns()
@@ -782,7 +782,7 @@ def test_a_key_that_moves_while_the_token_is_checked_is_refused() -> None:
     world.node.hold = ("check_token",)
     _, wire = world.subscribe(token="secret")
     away = NodeInfo("elsewhere", 0, ("c9",))
-    world.gates["c9"] = world.gates["c1"]
+    world.services["c9"] = world.services["c1"]
     world.coordination.adopt(View([away], world.coordination.view.messages))
     world.node.release()
     world.turns()

@@ -63,7 +63,7 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
-def test_a_violation_is_told_as_soon_as_it_is_known(client: WebSocketClient, name: str) -> None:
+def test_a_violation_is_reported_as_soon_as_it_is_known(client: WebSocketClient, name: str) -> None:
     """RFC 6455, sections 5.1, 5.2, 5.4, 5.5; 7.4.1: 1002."""
     client.send(VIOLATIONS[name])
     if name == "continuation of a whole message":
@@ -145,7 +145,7 @@ def test_frames_may_be_split_at_any_byte(client: WebSocketClient) -> None:
     [b"\xff", b"\x80", b"\xc3", b"\xc3h", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80"],
 )
 @pytest.mark.parametrize("fragmented", [False, True])
-def test_a_text_that_is_not_utf_8_is_told(client: WebSocketClient, payload: bytes, fragmented: bool) -> None:
+def test_a_text_that_is_not_utf_8_is_reported(client: WebSocketClient, payload: bytes, fragmented: bool) -> None:
     """RFC 6455, section 8.1; 7.4.1: 1007."""
     if fragmented:
         for at in range(len(payload)):
@@ -252,7 +252,7 @@ def test_a_close_of_an_invalid_code_is_a_violation(client: WebSocketClient, code
 
 
 @pytest.mark.parametrize("reason", [b"\xff", b"\xc3", b"ok\xed\xa0\x80", b"\xf0\x9f\x94"])
-def test_a_reason_that_is_not_utf_8_is_told(client: WebSocketClient, reason: bytes) -> None:
+def test_a_reason_that_is_not_utf_8_is_reported(client: WebSocketClient, reason: bytes) -> None:
     """RFC 6455, section 5.5.1: the body may contain UTF-8-encoded data; 1007."""
     client.send(closing(1000, reason))
     assert client.closing()[0] == 1007

@@ -172,7 +172,7 @@ def test_any_comet_takes_a_push_and_tells_the_owner() -> None:
     assert wire.out == H + frame(pushed.mid, b"1")
     assert world.comet_named("c1").counters.notices_sent == 1
     assert world.comet_named("c2").counters.notices_received == 1
-    assert world.gates["c2"].calls == [("notice", [Forward(key, pushed.mid, 0, b"1", 1)])]
+    assert world.services["c2"].calls == [("notice", [Forward(key, pushed.mid, 0, b"1", 1)])]
 
 
 def test_a_comet_delivers_to_its_own_subscribers_though_it_is_not_the_owner() -> None:
@@ -187,7 +187,7 @@ def test_a_comet_delivers_to_its_own_subscribers_though_it_is_not_the_owner() ->
     assert b'"msg":1' in wire.out
 
 
-def test_a_notice_is_passed_on_at_most_once() -> None:
+def test_a_forward_is_passed_on_at_most_once() -> None:
     """The comets' views differ: each takes the other for the owner."""
     world = World("c1", "c2")
     key = owned_by(world, "c2")
@@ -198,8 +198,8 @@ def test_a_notice_is_passed_on_at_most_once() -> None:
         world.comet_named(name)._coordination = type(world.coordination)(View(others, view.messages))
     world.comet_named("c1").forward([forward._replace(hops=2)])
     world.turns()
-    told = [call for limiter in world.gates.values() for call in limiter.calls]
-    assert sorted(forwards[0].hops for _, forwards in told) == [0, 1]
+    reported = [call for limiter in world.services.values() for call in limiter.calls]
+    assert sorted(forwards[0].hops for _, forwards in reported) == [0, 1]
 
 
 def test_the_owner_passes_nothing_on() -> None:
@@ -207,14 +207,14 @@ def test_the_owner_passes_nothing_on() -> None:
     key = owned_by(world, "c1")
     world.comet_named("c1").forward([append(world, b"1", key=key)._replace(hops=1)])
     world.turns()
-    assert world.gates["c2"].calls == []
+    assert world.services["c2"].calls == []
 
 
-def test_a_push_succeeds_though_the_owner_cannot_be_told() -> None:
+def test_a_push_succeeds_though_the_owner_cannot_be_reached() -> None:
     world = World("c1", "c2")
     key = owned_by(world, "c2")
     _, wire = world.subscribe(key=key, comet=world.comet_named("c2"))
-    world.gates["c2"].mode = "silent"
+    world.services["c2"].mode = "silent"
     answer = result(world.comet_named("c1").push([push(world, key=key)]))
     world.wait(2)
     ((pushed,),) = answer
@@ -222,7 +222,7 @@ def test_a_push_succeeds_though_the_owner_cannot_be_told() -> None:
     assert wire.out == H
 
 
-def test_a_notice_for_a_key_without_subscribers_is_nothing() -> None:
+def test_a_forward_for_a_key_without_subscribers_is_nothing() -> None:
     world = World()
     world.comet.forward([append(world, b"1")])
     world.turns()

@@ -28,14 +28,14 @@ def waiting(now: float = 100.0) -> tuple[Session, Wire]:
     return Session(wire, TCP_RAW, Limits(), now), wire
 
 
-def joining(heartbeat: int = 30, mid: int | None = None, now: float = 100.0) -> tuple[Session, Wire]:
+def recovering(heartbeat: int = 30, mid: int | None = None, now: float = 100.0) -> tuple[Session, Wire]:
     session, wire = waiting(now)
     session.join(Subscribe("k", heartbeat, "", "1", mid), TCP_RAW, now)
     return session, wire
 
 
 def live(reads: bool = True) -> tuple[Session, Wire]:
-    session, wire = joining()
+    session, wire = recovering()
     session.accept()
     session.go_live()
     wire.reads = reads
@@ -54,7 +54,7 @@ def test_the_request_must_arrive_within_5_s() -> None:
 
 @pytest.mark.parametrize("heartbeat", [30, 86400, 2**63 - 1])
 def test_silence_of_heartbeat_plus_5_s_ends_it(heartbeat: int) -> None:
-    session, _ = joining(heartbeat, now=100.0)
+    session, _ = recovering(heartbeat, now=100.0)
     assert session.deadline == 100.0 + heartbeat + 5
     session.heard(1, 120.5)
     assert session.deadline == 120.5 + heartbeat + 5
@@ -96,8 +96,8 @@ def test_each_heartbeat_is_answered(heartbeats: int) -> None:
     assert len(wire.sends) == 2  # the first was the +h of the subscription
 
 
-def test_heartbeats_while_joining_are_answered_after_the_backlog() -> None:
-    session, wire = joining(mid=0)
+def test_heartbeats_while_recovering_are_answered_after_the_backlog() -> None:
+    session, wire = recovering(mid=0)
     session.heard(2, 101.0)
     session.accept()
     session.catch_up([Message(16, b"1")], gap=False)
@@ -111,7 +111,7 @@ def test_heartbeats_while_joining_are_answered_after_the_backlog() -> None:
 
 
 def test_owed_heartbeats_are_answered_once() -> None:
-    session, wire = joining()
+    session, wire = recovering()
     session.heard(1, 100.0)
     session.accept()
     session.go_live()
@@ -119,8 +119,8 @@ def test_owed_heartbeats_are_answered_once() -> None:
     assert wire.out == b"+h\r\n" * 2
 
 
-def test_who_floods_heartbeats_while_joining_is_closed() -> None:
-    session, wire = joining()
+def test_who_floods_heartbeats_while_recovering_is_closed() -> None:
+    session, wire = recovering()
     session.heard(MAX_OWED_HEARTBEATS, 100.0)
     assert not wire.aborted
     session.heard(1, 100.0)
@@ -135,7 +135,7 @@ def test_the_way_of_a_subscriber() -> None:
     session, wire = waiting()
     assert (session.state, session.request, session.resumes) == (State.WAITING, None, False)
     session.join(Subscribe("k", 30, "", "", None), TCP_OLD, 100.0)
-    assert (session.state, session.resumes) == (State.JOINING, False)
+    assert (session.state, session.resumes) == (State.RECOVERING, False)
     assert session.format is TCP_OLD
     session.accept()
     session.go_live()
@@ -148,11 +148,11 @@ def test_the_way_of_a_subscriber() -> None:
 
 @pytest.mark.parametrize("mid", [0, 16, -16])
 def test_who_gives_a_mid_resumes(mid: int) -> None:
-    session, _ = joining(mid=mid)
+    session, _ = recovering(mid=mid)
     assert session.resumes
 
 
-@pytest.mark.parametrize("start", [waiting, joining, live])
+@pytest.mark.parametrize("start", [waiting, recovering, live])
 @pytest.mark.parametrize("reply", [b"-p\r\n", b"-a\r\n", b"-c\r\n", b"-n\r\n", b"-l\r\n"])
 def test_a_refusal_is_said_once_and_closes(start: object, reply: bytes) -> None:
     session, wire = start()  # type: ignore[operator]
@@ -196,14 +196,14 @@ def test_closing_by_force_says_nothing() -> None:
 
 
 def test_a_subscriber_that_still_joins_gets_nothing_live() -> None:
-    session, wire = joining()
+    session, wire = recovering()
     session.deliver(b"x", 1)
     assert wire.sends == []
 
 
 @pytest.mark.parametrize("end", [lambda session: session.finish(b"-n\r\n", 0.0), lambda session: session.abort()])
 def test_after_the_last_word_nothing_follows(end: object) -> None:
-    session, wire = joining(mid=0)
+    session, wire = recovering(mid=0)
     session.heard(1, 100.0)
     end(session)  # type: ignore[operator]
     said = wire.out
@@ -218,13 +218,13 @@ def test_after_the_last_word_nothing_follows(end: object) -> None:
 
 
 def test_catching_up_with_nothing_sends_nothing() -> None:
-    session, wire = joining(mid=0)
+    session, wire = recovering(mid=0)
     session.catch_up([], gap=False)
     assert wire.sends == []
 
 
 def test_the_gap_comes_before_the_messages_and_in_one_send() -> None:
-    session, wire = joining(mid=16)
+    session, wire = recovering(mid=16)
     session.catch_up([Message(48, b"1"), Message(64, b"2")], gap=True)
     assert wire.sends == [b"+g\r\n" + frame(48, b"1") + frame(64, b"2")]
 
@@ -337,7 +337,7 @@ def test_any_number_of_heartbeats_is_answered_while_the_client_reads() -> None:
 
 
 def test_catching_up_counts_for_no_limit() -> None:
-    session, wire = joining(mid=0)
+    session, wire = recovering(mid=0)
     wire.reads = False
     session.accept()
     session.catch_up([Message(16 * i, b"m" * 100) for i in range(1, 101)], gap=False)

@@ -22,7 +22,7 @@ def found(world: World, most: int = 20) -> list[SlowConsumer]:
     return list(slow)
 
 
-def test_those_who_do_not_read_are_told_the_worst_first() -> None:
+def test_those_who_do_not_read_are_reported_the_worst_first() -> None:
     world = World()
     world.subscribe(key="quick")
     world.subscribe(key="slow", reads=False)
@@ -37,7 +37,7 @@ def test_those_who_do_not_read_are_told_the_worst_first() -> None:
     assert found(world, most=1) == [first]
 
 
-def test_who_has_read_is_not_told_any_more() -> None:
+def test_who_has_read_is_not_reported_any_more() -> None:
     world = World()
     _, wire = world.subscribe(reads=False)
     for _ in range(3):
@@ -55,8 +55,8 @@ def test_all_who_ask_at_once_share_one_walk_which_takes_a_turn_for_each_slice(mo
     world = World()
     for number in range(7):
         world.subscribe(key=f"k{number}", reads=False)
-    looks = Mock(wraps=world.comet._slowest._sessions)
-    monkeypatch.setattr(world.comet._slowest, "_sessions", looks)
+    looks = Mock(wraps=world.comet._slow_consumers._sessions)
+    monkeypatch.setattr(world.comet._slow_consumers, "_sessions", looks)
     answers: list[list[SlowConsumer]] = []
     for _ in range(3):
         world.comet.slowest(20).addCallback(answers.append)
@@ -69,7 +69,7 @@ def test_all_who_ask_at_once_share_one_walk_which_takes_a_turn_for_each_slice(mo
     assert looks.call_count == 1
 
 
-def test_a_real_connection_is_told_by_kind_and_address(start: Start) -> None:
+def test_a_real_connection_is_reported_by_kind_and_address(start: Start) -> None:
     server = start()
     with TcpClient(server.tcp, rcvbuf=4096) as tcp, WebSocketClient(server.websocket, rcvbuf=4096) as websocket:
         tcp.subscribe("k")
@@ -87,10 +87,10 @@ def test_a_real_connection_is_told_by_kind_and_address(start: Start) -> None:
         for _ in range(40):
             tcp.message()
             websocket.message()
-        eventually(lambda: told(server) == [])
+        eventually(lambda: reported(server) == [])
 
 
-def told(server: CometServer) -> list[SlowConsumer]:
+def reported(server: CometServer) -> list[SlowConsumer]:
     server.leap(1)  # past what holds
     slow: list[SlowConsumer] = in_reactor(server.comet.slowest, 20)
     return slow
@@ -100,7 +100,7 @@ def both(server: CometServer) -> dict[str, SlowConsumer]:
     by_kind: dict[str, SlowConsumer] = {}
 
     def complete() -> bool:
-        by_kind.update({slow.kind: slow for slow in told(server)})
+        by_kind.update({slow.kind: slow for slow in reported(server)})
         return len(by_kind) == 2
 
     eventually(complete)

@@ -70,13 +70,13 @@ def test_the_memory(server: CometServer) -> None:
 
 def test_the_server(server: CometServer) -> None:
     """protocol.md, section 6: `server` (uptime, hostname, wd, ppid, pid, pagesize, group, user)."""
-    told = stat(server, "server")
-    assert list(told) == ["uptime", "hostname", "wd", "ppid", "pid", "pagesize", "group", "user"]
-    assert (told["pid"], told["ppid"], told["wd"]) == (os.getpid(), os.getppid(), os.getcwd())
-    assert told["hostname"] == socket.gethostname()
-    assert 0 <= told["uptime"] < 600
-    assert isinstance(told["user"], str)
-    assert isinstance(told["group"], str)
+    reported = stat(server, "server")
+    assert list(reported) == ["uptime", "hostname", "wd", "ppid", "pid", "pagesize", "group", "user"]
+    assert (reported["pid"], reported["ppid"], reported["wd"]) == (os.getpid(), os.getppid(), os.getcwd())
+    assert reported["hostname"] == socket.gethostname()
+    assert 0 <= reported["uptime"] < 600
+    assert isinstance(reported["user"], str)
+    assert isinstance(reported["group"], str)
 
 
 def test_python(server: CometServer) -> None:
@@ -86,13 +86,13 @@ def test_python(server: CometServer) -> None:
 
 def test_the_config(start: Start) -> None:
     """protocol.md, section 6: `config`: what is in force."""
-    told = stat(start(max_subscribers=7, proto=("tcp",)), "config")
-    assert told["max_subscribers"] == 7
-    assert told["proto"] == ["tcp"]
-    assert told["tcp_bind"]
+    reported = stat(start(max_subscribers=7, proto=("tcp",)), "config")
+    assert reported["max_subscribers"] == 7
+    assert reported["proto"] == ["tcp"]
+    assert reported["tcp_bind"]
 
 
-def test_secrets_are_not_told(server: CometServer) -> None:
+def test_secrets_are_not_reported(server: CometServer) -> None:
     """What is secret stays so."""
     settings = CometSettings(rpc=RpcSettings(secret="open sesame"))
     statistics = Statistics(settings)

@@ -117,7 +117,7 @@ WRONG_PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", WRONG_PARAMETERS)
-def test_wrong_parameters_are_told(client: TcpClient, bystander: TcpClient, name: str) -> None:
+def test_wrong_parameters_are_reported(client: TcpClient, bystander: TcpClient, name: str) -> None:
     """protocol.md, section 1: `-p`: unknown command, fewer than 2 arguments, empty key, bad heartbeat or below 30,
     bad `mid`; then close."""
     client.send(WRONG_PARAMETERS[name])
@@ -216,7 +216,7 @@ def test_fifty_megabytes_are_refused_early(server: CometServer, bystander: TcpCl
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10  # KiB
 
 
-def test_nothing_is_told_twice(client: TcpClient) -> None:
+def test_nothing_is_reported_twice(client: TcpClient) -> None:
     """protocol.md, section 1: `-p`, close; another request behind it is not read."""
     client.send(request("pub", "k", "30") + SUBSCRIBE)
     assert client.rest() == b"-p\r\n"
@@ -280,7 +280,7 @@ def test_a_key_of_another_comet_is_refused(start: Start) -> None:
                 assert client.rest() == b"-n\r\n"
 
 
-def test_one_connection_too_many_is_told(start: Start) -> None:
+def test_one_connection_too_many_is_reported(start: Start) -> None:
     """protocol.md, section 1: `-l`: the key has `maxsubscriber` connections already; others have their own count."""
     server = start(max_subscribers=2)
     with TcpClient(server.tcp) as first, TcpClient(server.tcp) as second:
@@ -561,7 +561,7 @@ def test_the_plain_way_brings_nothing_old(server: CometServer, key: str) -> None
         assert client.message() == b'{"msg":2,"mid":%d,"gid":0}' % mid
 
 
-def test_what_was_trimmed_away_is_told(start: Start) -> None:
+def test_what_was_trimmed_away_is_reported(start: Start) -> None:
     """`+h`, then `+g` where messages after the mid were trimmed away (0 never gets it), then the backlog."""
     server = start(StoreSettings(store=2))
     mids = [server.push("k", b"%d" % number) for number in range(5)]

@@ -36,7 +36,7 @@ def unread(server: CometServer, key: str) -> int:
 
     def waits() -> int:
         channel = server.comet.channels.get(key)
-        sessions = [] if channel is None else [*channel.live, *channel.joining]
+        sessions = [] if channel is None else [*channel.live, *channel.recovering]
         return sum(behind.bytes for session in sessions if (behind := session.wire.behind()) is not None)
 
     return int(in_reactor(waits))

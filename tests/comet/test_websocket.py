@@ -86,7 +86,7 @@ def test_heartbeats_may_share_a_segment_with_the_handshake(client: WebSocketClie
     ],
 )
 @pytest.mark.parametrize("more", [b"", b"x" * 100_000])
-def test_a_refused_handshake_is_told_and_closed(
+def test_a_refused_handshake_is_reported_and_closed(
     server: CometServer, bystander: WebSocketClient, handshake: bytes, status: bytes, more: bytes
 ) -> None:
     """protocol.md, section 2: 404, 405, 426, 400: the answer arrives, then the end, whatever the client sends on."""
@@ -170,7 +170,7 @@ def test_the_key_is_form_encoded(client: WebSocketClient, server: CometServer, e
         "key=k&heartbeat=30&ver=%FF",
     ],
 )
-def test_wrong_parameters_are_told_as_a_message(
+def test_wrong_parameters_are_reported_as_a_message(
     client: WebSocketClient, bystander: WebSocketClient, query: str
 ) -> None:
     """protocol.md, sections 1 and 2: `-p`; parameter errors come as a message after the 101; then close."""
@@ -205,7 +205,7 @@ def test_a_token_is_wanted_where_auth_is_on(start: Start) -> None:
         client.subscribe("created", "&token=a+b")
 
 
-def test_a_key_of_another_comet_and_one_too_many_are_told(start: Start) -> None:
+def test_a_key_of_another_comet_and_one_too_many_are_reported(start: Start) -> None:
     """protocol.md, section 1: `-n` and `-l`, as messages."""
     server = start(foreign=True, max_subscribers=1)
     ours, others = (
@@ -357,7 +357,9 @@ def test_too_long_a_message_closes_as_soon_as_its_length_is_known(
     assert client.closing()[0] == 1009
 
 
-def test_too_long_a_message_is_told_while_it_comes(server: CometServer, bystander: WebSocketClient, key: str) -> None:
+def test_too_long_a_message_is_reported_while_it_comes(
+    server: CometServer, bystander: WebSocketClient, key: str
+) -> None:
     """protocol.md, section 2: it closes; the word arrives, and 50 MB are not kept."""
     with WebSocketClient(server.websocket) as client:
         client.subscribe(key)

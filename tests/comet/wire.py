@@ -34,7 +34,7 @@ from gopush.net.clock import Clock
 from gopush.net.eager import EagerReactor
 from gopush.net.http.site import Site
 from gopush.routing.comets import Comets
-from gopush.routing.messages import MessageNode, Messages
+from gopush.routing.messages import MessagePeer, Messages
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.resource import Statistics
 from tests.conftest import reactor
@@ -96,7 +96,7 @@ class CometServer:
         store = MemoryStore(store_settings, time.time)
         coordination = StaticCoordination()
         services: list[Any] = []
-        self._messages = Messages(clock, coordination, lambda _: cast(MessageNode, store), RpcSettings())
+        self._messages = Messages(clock, coordination, lambda _: cast(MessagePeer, store), RpcSettings())
         self._comets = Comets(clock, coordination, lambda _: services[0], RpcSettings())
         self.comet = Comet(clock, coordination, self._messages, self._comets, self.settings, "here:1")
         services.append(_Service(self.comet))

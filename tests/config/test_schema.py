@@ -139,7 +139,7 @@ SECRET = "hunter2"
         (f'[rpc]\nsecret = "{SECRET}\n', "[rpc] secret: (hidden) begins with a double quote"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_told_by_its_number(ini: Any, content: str, complaint: str) -> None:
+def test_a_line_that_cannot_be_read_is_reported_by_its_number(ini: Any, content: str, complaint: str) -> None:
     """What is malformed may be the rest of a secret, and the journal is read by many."""
     path = ini(content)
     with pytest.raises(SettingsError) as wrong:

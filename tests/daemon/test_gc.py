@@ -11,37 +11,37 @@ from gopush.daemon.gc import PAUSE_SECONDS, THRESHOLDS, Collector
 
 
 @pytest.fixture
-def garbage() -> Iterator[Collector]:
+def collector() -> Iterator[Collector]:
     thresholds = gc.get_threshold()
-    garbage = Collector()
-    garbage.freeze()
-    yield garbage
-    gc.callbacks.remove(garbage.collected)
+    collector = Collector()
+    collector.freeze()
+    yield collector
+    gc.callbacks.remove(collector.collected)
     gc.set_threshold(*thresholds)
     gc.unfreeze()
 
 
-def test_what_is_there_at_the_start_is_left_alone(garbage: Collector) -> None:
+def test_what_is_there_at_the_start_is_left_alone(collector: Collector) -> None:
     assert gc.get_freeze_count() > 1000
     assert gc.get_threshold() == THRESHOLDS
 
 
-def collect(garbage: Collector, generation: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def collect(collector: Collector, generation: int, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 1.0 + seconds])
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
-    garbage.collected("start", {"generation": generation})
-    garbage.collected("stop", {"generation": generation})
+    collector.collected("start", {"generation": generation})
+    collector.collected("stop", {"generation": generation})
     monkeypatch.undo()
 
 
 def test_what_survived_a_long_full_collection_is_left_alone(
-    garbage: Collector, monkeypatch: pytest.MonkeyPatch
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     survivors = [[n] for n in range(1000)]
     before = gc.get_freeze_count()
-    collect(garbage, 1, PAUSE_SECONDS * 2, monkeypatch)
-    collect(garbage, 2, PAUSE_SECONDS / 2, monkeypatch)
+    collect(collector, 1, PAUSE_SECONDS * 2, monkeypatch)
+    collect(collector, 2, PAUSE_SECONDS / 2, monkeypatch)
     assert gc.get_freeze_count() <= before  # what is frozen can still be freed, by other threads too
-    collect(garbage, 2, PAUSE_SECONDS * 2, monkeypatch)
+    collect(collector, 2, PAUSE_SECONDS * 2, monkeypatch)
     assert gc.get_freeze_count() > before + len(survivors) / 2
-    assert garbage.longest == pytest.approx(PAUSE_SECONDS * 2)
+    assert collector.longest == pytest.approx(PAUSE_SECONDS * 2)

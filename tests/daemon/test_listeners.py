@@ -171,7 +171,7 @@ def test_as_many_files_as_the_system_grants() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bind", "advertise", "told"),
+    ("bind", "advertise", "reported"),
     [
         (["tcp:6969:interface=127.0.0.1"], [], ("127.0.0.1:6969",)),
         (["tcp:6969:127.0.0.1"], [], ("127.0.0.1:6969",)),
@@ -185,9 +185,9 @@ def test_as_many_files_as_the_system_grants() -> None:
         ([], [], ()),
     ],
 )
-def test_what_is_advertised(bind: list[str], advertise: list[str], told: tuple[str, ...]) -> None:
+def test_what_is_advertised(bind: list[str], advertise: list[str], reported: tuple[str, ...]) -> None:
     """protocol.md, section 7: what is advertised is set apart from what is bound."""
-    assert advertised("tcp", bind, advertise) == told
+    assert advertised("tcp", bind, advertise) == reported
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_root_becomes_the_user(twistd: Any) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_what_twistd_is_told_comes_before_the_user_of_the_ini_file(twistd: Any) -> None:
+def test_what_twistd_is_given_comes_before_the_user_of_the_ini_file(twistd: Any) -> None:
     daemon = pwd.getpwnam("daemon")
     ended = twistd("user = nobody", how=("--nodaemon", f"--uid={daemon.pw_uid}", f"--gid={daemon.pw_gid}"))
     assert f"runs as {daemon.pw_uid} {daemon.pw_gid}" in ended.stdout, ended.stderr

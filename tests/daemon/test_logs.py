@@ -68,10 +68,10 @@ def test_no_field_of_an_event_takes_the_place_of_one_of_the_lines_own() -> None:
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warn", "error", "critical"])
-def test_the_level_is_the_least_that_is_told(level: str) -> None:
+def test_the_level_is_the_least_that_is_reported(level: str) -> None:
     levels = list(LogLevel.iterconstants())
-    told = [one.name for one in levels if text(event(level=one, word="It"), level=level)]
-    assert told == [one.name for one in levels if one >= LogLevel.lookupByName(level)]
+    reported = [one.name for one in levels if text(event(level=one, word="It"), level=level)]
+    assert reported == [one.name for one in levels if one >= LogLevel.lookupByName(level)]
 
 
 def test_both_settings_can_change_at_any_time() -> None:
@@ -119,7 +119,7 @@ def test_a_traceback_is_a_field_or_lines_that_begin_with_a_tab() -> None:
     assert "forged" in fields["traceback"]
 
 
-def test_an_event_that_cannot_be_formatted_is_told_all_the_same() -> None:
+def test_an_event_that_cannot_be_formatted_is_reported_all_the_same() -> None:
     assert "Unable to format event" in (text(event("{missing.word}")) or "")
 
 

@@ -57,7 +57,7 @@ def nodes(world: World) -> list[tuple[str, str, str, int]]:
     return [(node["role"], node["node"], node["state"], node["weight"]) for node in answer["data"]["nodes"]]
 
 
-def test_health_is_told_on_every_port_for_http(world: World) -> None:
+def test_health_is_reported_on_every_port_for_http(world: World) -> None:
     for port in ("stat", "http", "admin"):
         assert world.call(port, "GET", "/health") == (200, {"alive": True, "ready": True})
 

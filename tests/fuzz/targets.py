@@ -17,7 +17,7 @@ import msgpack
 from twisted.internet.testing import StringTransport
 
 from gopush.auth import SignedTokens
-from gopush.comet.codec import Request, parse_subscribe, whole
+from gopush.comet.codec import SubRequest, parse_subscribe, whole
 from gopush.comet.session import State
 from gopush.comet.settings import CometSettings
 from gopush.comet.tcp import TcpFactory
@@ -61,7 +61,7 @@ SUBSCRIBES = (
 def codec(data: bytes, cuts: Sequence[float]) -> None:
     """Only ParameterError, and in one piece or in lines the same."""
     found = whole(data)
-    request, rest = Request(), data
+    request, rest = SubRequest(), data
     arguments: list[bytes] | None = None
     try:
         while arguments is None and b"\n" in rest:
@@ -141,7 +141,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
         while (line := lines.next()) is not None:
             assert len(line) <= 4096
             with contextlib.suppress(ParameterError):
-                json_text.members(json_text.decode(line))
+                json_text.properties(json_text.decode(line))
 
 
 BODIES = (

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from gopush.errors import ParameterError
-from gopush.net.http.channel import LEAST_BYTES, MAX_TOGETHER, Channel
+from gopush.net.http.channel import LEAST_BYTES, MAX_TOGETHER, HttpChannel
 from gopush.net.http.request import Request
 from gopush.net.http.response import Promise, Response
 from gopush.net.http.routes import Route, Routes
@@ -35,7 +35,7 @@ def echo(request: Request) -> Response:
     return text(b"|".join(parts))
 
 
-class Told:
+class Delayed:
     """A handler that answers when it is told to: by Deferreds, by plain calls, or by both in turn."""
 
     def __init__(self, *kinds: type[Deferred[Response] | Promise]) -> None:
@@ -57,9 +57,9 @@ class Told:
 
 
 def at_once(request: Request) -> Promise:
-    later = Promise()
-    later.give(echo(request))
-    return later
+    delayed = Promise()
+    delayed.give(echo(request))
+    return delayed
 
 
 def fails(request: Request) -> Response:
@@ -70,7 +70,7 @@ def refuses(request: Request) -> Response:
     raise ParameterError("q is wrong")
 
 
-def routes(later: Told | None = None) -> Routes:
+def routes(delayed: Delayed | None = None) -> Routes:
     found = {
         "/echo": {"GET": Route(echo), "POST": Route(echo, 1000)},
         "/post": {"POST": Route(echo, 2 * BIG)},
@@ -79,7 +79,7 @@ def routes(later: Told | None = None) -> Routes:
         "/refuses": {"GET": Route(refuses)},
         "/big": {"GET": Route(lambda _: text(b"x" * BIG))},
     }
-    return {**found, "/later": {"GET": Route(later)}} if later else found
+    return {**found, "/later": {"GET": Route(delayed)}} if delayed else found
 
 
 @pytest.fixture
@@ -88,11 +88,11 @@ def server(serve: Serve) -> Server:
 
 
 @pytest.fixture(params=[(Deferred,), (Promise,), (Promise, Deferred)], ids=["Deferred", "Later", "both"])
-def later(request: pytest.FixtureRequest) -> Told:
-    return Told(*request.param)
+def delayed(request: pytest.FixtureRequest) -> Delayed:
+    return Delayed(*request.param)
 
 
-def unsent(channel: Channel) -> int:
+def unsent(channel: HttpChannel) -> int:
     behind = lag(channel.transport)
     return behind[0] if behind else 0
 
@@ -350,15 +350,15 @@ def test_errors_of_handlers(server: Server) -> None:
 # Pipelining
 
 
-def test_answers_come_in_the_order_of_the_requests(serve: Serve, in_reactor: InReactor, later: Told) -> None:
-    with Client(serve(routes(later)).port) as client:
+def test_answers_come_in_the_order_of_the_requests(serve: Serve, in_reactor: InReactor, delayed: Delayed) -> None:
+    with Client(serve(routes(delayed)).port) as client:
         requests = [b"/later?q=0", b"/echo?q=1", b"/later?q=2", b"/fails", b"/later?q=4", b"/echo?q=5"]
         client.send(b"".join(b"GET %b HTTP/1.1\r\n\r\n" % target for target in requests))
-        poll(lambda: len(later.waiting) == 3)
-        in_reactor(later.answer, 2)
-        in_reactor(later.answer, 1)
+        poll(lambda: len(delayed.waiting) == 3)
+        in_reactor(delayed.answer, 2)
+        in_reactor(delayed.answer, 1)
         assert client.silent()
-        in_reactor(later.answer, 0)
+        in_reactor(delayed.answer, 0)
         bodies = [client.answer().body for _ in requests]
         assert bodies[:3] == [b"later 0", b"GET|/echo|1|", b"later 2"]
         assert bodies[4:] == [b"later 4", b"GET|/echo|5|"]
@@ -372,20 +372,20 @@ def test_pipelined_answers_of_one_segment_go_out_in_order_and_at_once(server: Se
 
 
 def test_a_bounded_number_of_requests_is_worked_on_and_reading_stops(
-    serve: Serve, in_reactor: InReactor, later: Told
+    serve: Serve, in_reactor: InReactor, delayed: Delayed
 ) -> None:
-    with Client(serve(routes(later)).port) as client:
+    with Client(serve(routes(delayed)).port) as client:
         count = 700
         sent = b"".join(b"GET /later?q=%d HTTP/1.1\r\nX: %s\r\n\r\n" % (n, b"x" * 15_000) for n in range(count))
         sender = threading.Thread(target=client.send, args=(sent,), daemon=True)
         sender.start()
-        poll(lambda: later.waiting)
+        poll(lambda: delayed.waiting)
         time.sleep(0.2)
-        assert len(later.waiting) <= MAX_TOGETHER
+        assert len(delayed.waiting) <= MAX_TOGETHER
         assert sender.is_alive()  # 10 MB are not read
         for number in range(count):
-            poll(lambda: len(later.waiting) > number)  # noqa: B023
-            in_reactor(later.answer, number)
+            poll(lambda: len(delayed.waiting) > number)  # noqa: B023
+            in_reactor(delayed.answer, number)
             assert client.answer().body == b"later %d" % number
         sender.join(PATIENCE)
 
@@ -397,27 +397,27 @@ def test_nothing_is_answered_after_a_last_request(server: Server) -> None:
         assert client.closed()
 
 
-def test_who_closes_its_half_still_gets_its_answers(serve: Serve, in_reactor: InReactor, later: Told) -> None:
-    with Client(serve(routes(later)).port) as client:
+def test_who_closes_its_half_still_gets_its_answers(serve: Serve, in_reactor: InReactor, delayed: Delayed) -> None:
+    with Client(serve(routes(delayed)).port) as client:
         client.send(b"GET /later?q=1 HTTP/1.1\r\n\r\nGET /echo?q=2 HTTP/1.1\r\n\r\n")
         client.socket.shutdown(1)
-        poll(lambda: later.waiting)
+        poll(lambda: delayed.waiting)
         time.sleep(0.1)
-        in_reactor(later.answer, 0)
+        in_reactor(delayed.answer, 0)
         assert client.answer().body == b"later 1"
         assert client.answer().body == b"GET|/echo|2|"
         assert client.closed()
 
 
-def test_an_answer_to_who_has_gone_goes_nowhere(serve: Serve, in_reactor: InReactor, later: Told) -> None:
-    server = serve(routes(later))
+def test_an_answer_to_who_has_gone_goes_nowhere(serve: Serve, in_reactor: InReactor, delayed: Delayed) -> None:
+    server = serve(routes(delayed))
     with Client(server.port) as client:
         client.send(b"GET /later HTTP/1.1\r\n\r\nGET /later HTTP/1.1\r\n\r\n")
-        poll(lambda: len(later.waiting) == 2)
+        poll(lambda: len(delayed.waiting) == 2)
         client.socket.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER 0: reset
     poll(lambda: not server.factory.channels)
-    in_reactor(later.answer, 1)
-    in_reactor(later.answer, 0)
+    in_reactor(delayed.answer, 1)
+    in_reactor(delayed.answer, 0)
     with Client(server.port) as client:
         assert client.request("GET", "/echo").status == 200
 
@@ -504,13 +504,13 @@ def test_what_trickles_in_puts_nothing_off_but_a_body_that_comes_does(serve: Ser
         assert steady.answer().body == b"POST|/post||" + b"b" * 5 * LEAST_BYTES
 
 
-def test_who_waits_for_an_answer_is_not_idle(serve: Serve, in_reactor: InReactor, later: Told) -> None:
-    server = serve(routes(later), Clock())
+def test_who_waits_for_an_answer_is_not_idle(serve: Serve, in_reactor: InReactor, delayed: Delayed) -> None:
+    server = serve(routes(delayed), Clock())
     with Client(server.port) as client:
         client.send(b"GET /later?q=1 HTTP/1.1\r\n\r\n")
-        poll(lambda: later.waiting)
+        poll(lambda: delayed.waiting)
         server.advance(60)
-        in_reactor(later.answer, 0)
+        in_reactor(delayed.answer, 0)
         assert client.answer().body == b"later 1"
         server.advance(8)
         assert client.request("GET", "/echo").status == 200
@@ -533,18 +533,18 @@ def test_who_does_not_read_its_answer_is_closed(serve: Serve) -> None:
 
 
 def test_stop_closes_idle_connections_and_answers_the_others_first(
-    serve: Serve, in_reactor: InReactor, later: Told
+    serve: Serve, in_reactor: InReactor, delayed: Delayed
 ) -> None:
-    server = serve(routes(later))
+    server = serve(routes(delayed))
     with Client(server.port) as idle, Client(server.port) as busy:
         assert idle.request("GET", "/echo").status == 200
         busy.send(b"GET /later?q=1 HTTP/1.1\r\n\r\n")
-        poll(lambda: later.waiting)
+        poll(lambda: delayed.waiting)
         stopped: list[object] = []
         in_reactor(lambda: server.factory.stop().addCallback(stopped.append) and None)
         assert idle.closed()
         assert not stopped
-        in_reactor(later.answer, 0)
+        in_reactor(delayed.answer, 0)
         assert busy.answer().body == b"later 1"
         assert busy.closed()
         poll(lambda: stopped)

@@ -42,7 +42,7 @@ def test_a_value_that_is_not_utf8_or_badly_escaped_is_a_parameter_error(encoded:
         Form(encoded).get("k")
 
 
-def test_an_absent_value_is_told_from_an_empty_one() -> None:
+def test_an_absent_value_differs_from_an_empty_one() -> None:
     assert Form(b"a=").get("a") == ""
     assert Form(b"a=").get("b") is None
 

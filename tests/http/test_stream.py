@@ -13,7 +13,7 @@ from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve
-from tests.http.test_channel import Told, echo, poll
+from tests.http.test_channel import Delayed, echo, poll
 
 
 class Upper:
@@ -49,7 +49,7 @@ class Upper:
 class Streams:
     def __init__(self) -> None:
         self.opened: list[Upper] = []
-        self.later = Told(Promise)
+        self.delayed = Delayed(Promise)
 
     def open(self, request: Request, answer: Answer) -> Receiver:
         if request.query.text("fail"):
@@ -64,7 +64,7 @@ class Streams:
         return {
             "/stream": {"POST": StreamRoute(self.open, "text/plain", self.refuse)},
             "/echo": {"GET": Route(echo)},
-            "/later": {"GET": Route(self.later)},
+            "/later": {"GET": Route(self.delayed)},
         }
 
 
@@ -105,10 +105,10 @@ def test_streams_keep_their_place_in_the_order(serve: Serve, in_reactor: InReact
     with Client(serve(streams.routes()).port) as client:
         stream = CHUNKED + chunk(b"a") + chunk(b"")
         client.send(b"GET /later?q=0 HTTP/1.1\r\n\r\n" + stream * 1000 + b"GET /echo?q=1 HTTP/1.1\r\n\r\n")
-        poll(lambda: streams.later.waiting)
+        poll(lambda: streams.delayed.waiting)
         time.sleep(0.1)
         assert not streams.opened
-        in_reactor(streams.later.answer, 0)
+        in_reactor(streams.delayed.answer, 0)
         assert client.answer().body == b"later 0"
         assert [client.answer().body for _ in range(1000)] == [b"A"] * 1000
         assert client.answer().body == b"GET|/echo|1|"
@@ -169,9 +169,9 @@ def test_what_is_malformed_within_a_body_closes(serve: Serve, in_reactor: InReac
         poll(lambda: streams.opened[0].events == ["lost"])
     with Client(serve(streams.routes()).port) as client:
         client.send(b"GET /later?q=0 HTTP/1.1\r\n\r\n" + CHUNKED + chunk(b"a") + b"garbage\r\n")
-        poll(lambda: streams.later.waiting)
+        poll(lambda: streams.delayed.waiting)
         time.sleep(0.1)
-        in_reactor(streams.later.answer, 0)
+        in_reactor(streams.delayed.answer, 0)
         assert client.answer().body == b"later 0"
         assert client._until(b"\r\n\r\n")
         assert client.rest() == b"1\r\nA\r\n"

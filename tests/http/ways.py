@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gopush.net.http.channel import Channel
+from gopush.net.http.channel import HttpChannel
 from gopush.net.http.request import Request
 from gopush.net.http.response import Paged, Promise, Response, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
@@ -68,7 +68,7 @@ class Upper:
 class _Counting(Site):
     ways: Ways
 
-    def opened(self, channel: Channel) -> None:
+    def opened(self, channel: HttpChannel) -> None:
         self.ways.opened += 1
         super().opened(channel)
 
@@ -109,7 +109,7 @@ class Ways:
         locked = Route(_echo, refuse=lambda _: plain(401))
         return {
             "/echo": {"GET": Route(_echo), "POST": Route(_echo, 100)},
-            "/later": {"GET": Route(self._later), "POST": Route(self._later)},
+            "/later": {"GET": Route(self._delayed), "POST": Route(self._delayed)},
             "/deferred": {"GET": Route(self._deferred)},
             "/pages": {"GET": Route(_pages, alone=True)},
             "/fails": {"GET": Route(_fails)},
@@ -117,10 +117,10 @@ class Ways:
             "/stream": {"POST": StreamRoute(lambda _, answer: _receiver(answer), "text/plain")},
         }
 
-    def _later(self, request: Request) -> Promise:
-        later = Promise()
-        self.clock.callLater(0, later.give, _echo(request))
-        return later
+    def _delayed(self, request: Request) -> Promise:
+        delayed = Promise()
+        self.clock.callLater(0, delayed.give, _echo(request))
+        return delayed
 
     def _deferred(self, request: Request) -> Deferred[Response]:
         deferred: Deferred[Response] = Deferred()

@@ -105,9 +105,9 @@ def test_every_process_tells_its_own_numbers(cluster: Cluster) -> None:
         "gopush-web": ("push", "request", "lane"),
     }
     for node in cluster.nodes.values():
-        for told in ("memory", "server", "config", "http", *types[node.role]):
-            status, answer = http(node.address("stat"), "GET", "/stat", type=told)
-            assert (status, bool(answer)) == (200, True), (node.name, told)
+        for reported in ("memory", "server", "config", "http", *types[node.role]):
+            status, answer = http(node.address("stat"), "GET", "/stat", type=reported)
+            assert (status, bool(answer)) == (200, True), (node.name, reported)
 
 
 def test_nobody_is_slow_where_nobody_is_connected(cluster: Cluster) -> None:
@@ -122,7 +122,7 @@ def test_nodes_are_listed(cluster: Cluster) -> None:
     """protocol.md, section 10: role, state, weight, addresses, connections, channels, age, version."""
     key = key_of(cluster, "comet-2")
     device = Device(cluster["comet-2"], key)
-    found = until(lambda: (told := nodes(cluster))["comet-2"]["connections"] == 1 and told)
+    found = until(lambda: (reported := nodes(cluster))["comet-2"]["connections"] == 1 and reported)
     assert {name: (node["role"], node["node"], node["state"]) for name, node in found.items()} == {
         "comet-1": ("comet", "node1", "active"),
         "comet-1-standby": ("comet", "node1", "standby"),
@@ -185,7 +185,7 @@ def test_an_unknown_node_is_1001(cluster: Cluster) -> None:
     assert admin(cluster, "/1/admin/node/drain", node="node3") == RET_NO_NODE
 
 
-def test_of_a_frozen_comet_the_place_is_told_in_time(cluster: Cluster) -> None:
+def test_of_a_frozen_comet_the_place_is_reported_in_time(cluster: Cluster) -> None:
     frozen = cluster["comet-1-standby"]
     frozen.freeze()
     try:
@@ -218,7 +218,7 @@ def test_health_needs_the_store_but_not_zookeeper(cluster: Cluster) -> None:
         cluster.zookeeper.start()
 
 
-def test_health_is_told_on_all_ports_for_http(cluster: Cluster) -> None:
+def test_health_is_reported_on_all_ports_for_http(cluster: Cluster) -> None:
     for port in ("http", "admin", "stat"):
         assert http(cluster["web-1"].address(port), "GET", "/health") == (200, {"alive": True, "ready": True})
 

@@ -85,7 +85,7 @@ LOG = {"k": {"a": 16, "b": 32}}
         ),
     ],
 )
-def test_what_breaks_a_rule_is_told(
+def test_what_breaks_a_rule_is_reported(
     broken: list[str], pushes: list[Push], subscriber: Subscriber, log: dict[str, dict[str, int]]
 ) -> None:
     """The judge itself can say no."""

@@ -56,7 +56,7 @@ def rest(client: TcpClient) -> bytes:
         return b"no end"
 
 
-def told(comet: Node, words: str) -> int:
+def reported(comet: Node, words: str) -> int:
     """How many lines of its log say this."""
     return len(re.findall(words, comet.log.read_text()))
 
@@ -76,7 +76,7 @@ def test_it_closes_them_and_lets_them_in_again(nodes: tuple[Node, Node], zookeep
     while answer(comet) != b"+h\r\n":
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert told(comet, "]? cut off: no ZooKeeper for 4 s") == 1
-    assert told(comet, "no longer cut off") == 1
+    assert reported(comet, "]? cut off: no ZooKeeper for 4 s") == 1
+    assert reported(comet, "no longer cut off") == 1
     for client in clients:
         client.close()

@@ -87,7 +87,7 @@ def test_the_same_sqlite_file_is_the_same_store(start: Start, tmp_path: Path) ->
     assert until(lambda: ready(again))
 
 
-def test_redis_servers_with_the_same_names_are_told_apart(start: Start) -> None:
+def test_redis_servers_with_the_same_names_are_distinguished(start: Start) -> None:
     with RedisServer() as one, RedisServer() as other:
         first = start(redis={"source": f"node1:1 {one.source}"})
         assert until(lambda: ready(first))

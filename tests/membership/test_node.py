@@ -32,26 +32,26 @@ def coordination() -> StaticCoordination:
 
 
 def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordination) -> None:
-    member = LocalNode(Clock(), coordination, COMET, Service())
-    assert result(member.set_weight(5)) == [None]
-    assert result(member.drain(True)) == [None]
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    assert result(local.set_weight(5)) == [None]
+    assert result(local.drain(True)) == [None]
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
-    member.drain(False)
+    local.drain(False)
     assert coordination.view.comets == (COMET._replace(weight=5),)
 
 
 @pytest.mark.parametrize("weight", [0, 1001, -1])
 def test_a_weight_that_no_ring_can_have_is_refused(coordination: StaticCoordination, weight: int) -> None:
-    member = LocalNode(Clock(), coordination, COMET, Service())
-    assert isinstance(result(member.set_weight(weight))[0], UnavailableError)
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    assert isinstance(result(local.set_weight(weight))[0], UnavailableError)
     assert coordination.view.comets == (COMET,)
 
 
 def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination) -> None:
     """protocol.md, section 7: `"draining":true` is added while a process is about to end."""
-    member = LocalNode(Clock(), coordination, COMET, Service())
-    member.set_weight(5)
-    member.leave()
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    local.set_weight(5)
+    local.leave()
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
 
 
@@ -59,10 +59,10 @@ def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
     clock = Clock()
     coordination = StaticCoordination()
     coordination.announce = lambda info: Deferred()  # type: ignore[method-assign]
-    told = result(LocalNode(clock, coordination, COMET, Service()).drain(True))
-    assert told == []
+    reported = result(LocalNode(clock, coordination, COMET, Service()).drain(True))
+    assert reported == []
     clock.advance(ANNOUNCE_SECONDS)
-    assert told == [None]
+    assert reported == [None]
 
 
 def test_the_status_tells_version_age_and_load(coordination: StaticCoordination) -> None:
@@ -79,8 +79,8 @@ def test_processes_are_administered_from_others(in_reactor: InReactor, serve: ob
     """Over a real connection; the service's own calls pass through."""
     coordination = StaticCoordination()
     in_reactor(coordination.register_comet, COMET)
-    member = in_reactor(LocalNode, reactor, coordination, COMET, Service(), lambda: Load(3, 2, 7))
-    port = in_reactor(reactor.listenTCP, 0, serve(reactor, member, "secret"), interface="127.0.0.1")  # type: ignore[operator]
+    local = in_reactor(LocalNode, reactor, coordination, COMET, Service(), lambda: Load(3, 2, 7))
+    port = in_reactor(reactor.listenTCP, 0, serve(reactor, local, "secret"), interface="127.0.0.1")  # type: ignore[operator]
     info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
     caller = in_reactor(remote, reactor, info, RpcSettings(secret="secret"), 10)
     try:

@@ -50,7 +50,7 @@ def test_views_are_values() -> None:
     assert one != "view"
 
 
-def test_what_registers_is_in_the_view_and_everybody_is_told() -> None:
+def test_what_registers_is_in_the_view_and_everybody_is_notified() -> None:
     coordination = StaticCoordination()
     seen: list[View] = []
     coordination.watch(seen.append)
@@ -70,7 +70,7 @@ def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
     assert View([drains]).owner("k") is None
 
 
-def test_what_changed_is_told_in_few_words() -> None:
+def test_what_changed_is_reported_in_few_words() -> None:
     message = NodeInfo("", 0, ("m:1",))
     before = View([comet("a", 1), comet("b", 2), comet("c", 3)], [message])
     after = View([comet("a", 1), comet("b", 2, weight=2), comet("d", 4)], [message])

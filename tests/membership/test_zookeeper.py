@@ -18,7 +18,7 @@ from twisted.internet.task import LoopingCall
 
 from gopush.errors import StartError
 from gopush.hashing import HashRing
-from gopush.membership.session import Session
+from gopush.membership.session import ZooKeeperSession
 from gopush.membership.view import Coordination, View
 from gopush.membership.znodes import comet_data, message_data
 from gopush.membership.zookeeper import ZooKeeperCoordination
@@ -255,12 +255,12 @@ def test_a_change_of_the_cluster_holds_nobody_up(
         assert web.view.owner(key) == next(info for info in nodes if info.node == ring.node_of(key))
 
 
-def test_what_was_not_told_is_found_once_in_a_while(
+def test_what_was_not_reported_is_found_once_in_a_while(
     cluster: Cluster, znodes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A watch that is lost, for whatever reason, hides a change for a minute at most."""
     monkeypatch.setattr("gopush.membership.zookeeper.FULL_SECONDS", 1.0, raising=False)
-    monkeypatch.setattr(Session, "_data_changed", lambda *_: None)
+    monkeypatch.setattr(ZooKeeperSession, "_data_changed", lambda *_: None)
     web = cluster.join(A)
     eventually(sees(web, [A], []))
     znodes.set(f"{cluster.comets}/node1/0000000000", comet_data(A._replace(weight=7)))

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from kazoo.handlers.threading import KazooTimeoutError
 
 from gopush.errors import SettingsError
-from gopush.membership.session import Session
+from gopush.membership.session import ZooKeeperSession
 from gopush.rpc.settings import ZooKeeperSettings
 from tests.servers import free_port
 from tests.servers.authority import Authority, Issued
@@ -60,7 +60,7 @@ def port(directory: Path, authority: Authority) -> Iterator[int]:
         yield found
 
 
-def session_to(port: int, trusted: Authority, own: Issued | None, **more: Any) -> Session:
+def session_to(port: int, trusted: Authority, own: Issued | None, **more: Any) -> ZooKeeperSession:
     described: dict[str, Any] = {
         "tls": True,
         "tls_authorities": str(trusted.path),
@@ -68,7 +68,7 @@ def session_to(port: int, trusted: Authority, own: Issued | None, **more: Any) -
         "tls_key": str(own.key) if own else "",
     }
     settings = ZooKeeperSettings(hosts=(f"127.0.0.1:{port}",), **(described | more))
-    return Session(settings, lambda *_: None, lambda *_: None)
+    return ZooKeeperSession(settings, lambda *_: None, lambda *_: None)
 
 
 def reaches(port: int, trusted: Authority, own: Issued | None, seconds: float, **more: Any) -> bool:
@@ -98,7 +98,7 @@ def test_strangers_on_either_side_are_turned_away(port: int, authority: Authorit
 
 
 @pytest.mark.parametrize("kind", ["expired", "unknown", "misnamed"])
-def test_a_server_with_a_wrong_certificate_is_told_nothing(kind: str, authority: Authority, tmp_path: Path) -> None:
+def test_a_server_with_a_wrong_certificate_is_sent_nothing(kind: str, authority: Authority, tmp_path: Path) -> None:
     """No ZooKeeper: the handshake alone decides."""
     own = authority.issue("node")
     issued = {

@@ -192,7 +192,7 @@ def test_ids_by_the_thousand_on_one_key(open_at: Open, thrift: ThriftServer) -> 
     assert not subject.push(id="new").repeat
 
 
-def test_a_table_that_is_not_there_or_is_another_is_told_at_the_start(open_at: Open, thrift: ThriftServer) -> None:
+def test_a_table_that_is_not_there_or_is_another_is_reported_at_the_start(open_at: Open, thrift: ThriftServer) -> None:
     with pytest.raises(StartError, match=r"^HBase: there is no table nosuch \(gopush hbase create"):
         open_at(thrift.address, table="nosuch")
     another = f"another{time.time_ns()}"

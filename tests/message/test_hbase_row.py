@@ -48,7 +48,7 @@ def head(cells: Cells) -> RowHead:
 
 
 def bodies(cells: Cells, now: float = NOW) -> list[bytes | None]:
-    return [body_in(pending, cells.get(slot_cell(pending.slot))) for pending in after(head(cells), 0, now)]
+    return [body_in(record, cells.get(slot_cell(record.slot))) for record in after(head(cells), 0, now)]
 
 
 def test_slots_are_used_again_and_no_more_of_them_than_messages() -> None:
@@ -64,12 +64,12 @@ def test_of_a_batch_only_what_stays_is_written() -> None:
     assert (len(decision.puts[1].cells), decision.trimmed) == (3, 997)
 
 
-def test_a_slot_that_holds_another_message_is_told_from_the_heads() -> None:
+def test_a_slot_that_holds_another_message_differs_from_the_heads() -> None:
     old = written({}, push(b"old"), most=1)
     new = written(old, push(b"new"), most=1)
-    pending = head(old).pendings[0]
-    assert body_in(pending, new[slot_cell(pending.slot)]) is None
-    assert body_in(pending, None) is None
+    record = head(old).records[0]
+    assert body_in(record, new[slot_cell(record.slot)]) is None
+    assert body_in(record, None) is None
 
 
 def test_a_head_never_ends_before_the_one_beneath_it() -> None:
@@ -80,7 +80,7 @@ def test_a_head_never_ends_before_the_one_beneath_it() -> None:
     assert put.seconds == 5000 + LIFE - 1 + SLACK_SECONDS
     empty = row_head(put.cells[HEAD])
     assert empty is not None
-    assert (empty.ends, empty.stays, empty.pendings) == (NOW + 1 + LIFE, long.stays, ())
+    assert (empty.ends, empty.stays, empty.records) == (NOW + 1 + LIFE, long.stays, ())
     again = head(written({HEAD: put.cells[HEAD]}, push(expire=1), now=NOW + 2))
     assert again.stays == long.stays
 
@@ -107,7 +107,7 @@ def test_a_fence_changes_the_stamp_alone() -> None:
     (put,) = fenced(None, NOW, b"abcdefgh")
     nothing = row_head(put.cells[HEAD])
     assert nothing is not None
-    assert (nothing.last, nothing.trimmed, nothing.ends, nothing.pendings) == (0, 0, 0, ())
+    assert (nothing.last, nothing.trimmed, nothing.ends, nothing.records) == (0, 0, 0, ())
 
 
 def test_a_revoked_token_stays_as_long_as_what_it_covers() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.message.redis.store import RedisStore
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import StoreSettings
 from gopush.model import Appended, Read
 from tests.conftest import InReactor, reactor
@@ -111,7 +111,7 @@ def test_a_message_node_without_a_way_to_write_says_so_and_refuses_nothing(
     """Delivery rule 8: another message node may have one, so its callers must ask that."""
     with RedisServer() as server, Proxy(server.port) as way:
         subject = connect(server, way.port, timeout=1)
-        message = Message(subject.store, reactor)
+        message = StoreService(subject.store, reactor)
         item = subject.item(id="a")
         assert in_reactor(message.append, [item])[0].ret == RET_OK
         in_reactor(message.ping)
@@ -132,7 +132,7 @@ def test_a_message_node_without_a_way_to_write_says_so_and_refuses_nothing(
         assert in_reactor(message.append, [subject.item(id="b")])[0].ret == RET_OK
 
 
-def _pings(in_reactor: InReactor, message: Message) -> bool:
+def _pings(in_reactor: InReactor, message: StoreService) -> bool:
     try:
         in_reactor(message.ping)
     except UnavailableError:
@@ -140,7 +140,7 @@ def _pings(in_reactor: InReactor, message: Message) -> bool:
     return True
 
 
-def test_what_too_few_replicas_have_is_not_told(connect: Connect) -> None:
+def test_what_too_few_replicas_have_is_not_reported(connect: Connect) -> None:
     """With wait = 1: after a fail-over it would be gone, its id too, and come again under another mid."""
     with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}") as replica:
         eventually(lambda: b"state=online" in master.call("INFO", "replication"))
@@ -162,7 +162,7 @@ def test_what_too_few_replicas_have_is_not_told(connect: Connect) -> None:
         assert [len(node.read()) for node in (subject, other)] == [2, 2]
 
 
-def test_what_replicas_have_is_told_without_asking_them_each_time(connect: Connect) -> None:
+def test_what_replicas_have_is_reported_without_asking_them_each_time(connect: Connect) -> None:
     with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}"):
         eventually(lambda: b"state=online" in master.call("INFO", "replication"))
         subject = connect(master, wait=1, timeout=2)

@@ -11,7 +11,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import UnavailableError
 from gopush.message.memory import MemoryStore
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import StoreSettings
 from gopush.model import Append, Push, Read, Token
 from tests.message.subject import FakeTime
@@ -38,7 +38,7 @@ def failure(call: Deferred[Any]) -> BaseException:
 
 
 def test_it_counts() -> None:
-    message = Message(MemoryStore(StoreSettings(), FakeTime()), Clock())
+    message = StoreService(MemoryStore(StoreSettings(), FakeTime()), Clock())
     message.append([append("k", "a"), append("k", "a"), append("k", deadline=0), append("k")])
     message.append([append("k")])
     message.read([Read("k", 0, 9), Read("x", 0, 9)])
@@ -51,7 +51,7 @@ def test_it_counts() -> None:
 
 def test_whatever_the_store_fails_with_is_unavailable() -> None:
     broken: Any = Broken()
-    message = Message(broken, Clock())
+    message = StoreService(broken, Clock())
     token = Token(b"d", 1)
     for call in (
         message.append([append("k")]),
@@ -72,7 +72,7 @@ def test_whatever_the_store_fails_with_is_unavailable() -> None:
 def test_what_expired_is_purged_as_time_goes_by() -> None:
     now, clock = FakeTime(), Clock()
     store = MemoryStore(StoreSettings(head_life=5), now)
-    message = Message(store, clock)
+    message = StoreService(store, clock)
     Deferred.fromCoroutine(message.start())
     message.append([append(f"key{n}", "id") for n in range(3000)])
     store.create_token("other", Token(b"d", int(now()) + 5))
@@ -112,7 +112,7 @@ def test_pushes_that_come_after_their_deadline_are_said_once_and_counted() -> No
     observer: Any = observe
     globalLogPublisher.addObserver(observer)
     try:
-        message = Message(MemoryStore(StoreSettings(), now), clock, now)
+        message = StoreService(MemoryStore(StoreSettings(), now), clock, now)
         Deferred.fromCoroutine(message.start())
         for _ in range(20):
             message.append([append("k", deadline=now() - 6)])

@@ -46,9 +46,9 @@ def test_kill_9_loses_nothing_that_was_acknowledged(in_reactor: Any, tmp_path: P
         for path, writer in writers.items():
             writer.kill()
             rest = writer.communicate()[0]
-            told = [int(line) for line in (first[path] + rest).split()]
-            assert len(told) > 10, "it was killed before it wrote anything to speak of"
-            acknowledged[path] += told
+            reported = [int(line) for line in (first[path] + rest).split()]
+            assert len(reported) > 10, "it was killed before it wrote anything to speak of"
+            acknowledged[path] += reported
     for path in paths:
         subject = open_sqlite(in_reactor, path, 1_000_000)
         stored = [message.mid for message in subject.read()]

@@ -97,7 +97,7 @@ def test_reads_of_one_batch_are_answered_in_order(subject: Subject) -> None:
     assert [[message.body for message in page.messages] for page in pages] == [[b"2"], [], [b"1"], [b"2"]]
 
 
-def test_the_newest_are_kept_and_trimming_is_told(kind: str, open_store: OpenStore) -> None:
+def test_the_newest_are_kept_and_trimming_is_reported(kind: str, open_store: OpenStore) -> None:
     """protocol.md, section 9: `store`: messages kept a key."""
     subject = open_store(kind, store=3)
     mids = [subject.push(body=b"%d" % n).mid for n in range(3)]

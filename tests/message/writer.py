@@ -25,9 +25,9 @@ def main(path: str) -> None:
     def write() -> None:
         deadline = time.time() + 60
         appends = [Append(Push("k", b'"body"', 600, "", 60, deadline), 0) for _ in range(BATCH)]
-        store.append(appends).addCallback(told)
+        store.append(appends).addCallback(reported)
 
-    def told(answers: list[Appended]) -> None:
+    def reported(answers: list[Appended]) -> None:
         # One write a line: what the pipe holds was acknowledged, and no line is torn.
         sys.stdout.write("".join(f"{answer.mid}\n" for answer in answers if answer.ret == 0))
         sys.stdout.flush()

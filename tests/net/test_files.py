@@ -92,7 +92,7 @@ def test_operators_are_answered_while_strangers_use_up_the_files(start: START) -
                 assert answer(node, port, f"GET {target}").startswith(b"HTTP/1.1 200 "), (port, target)
 
 
-def test_files_used_up_at_a_port_without_a_limit_are_told_in_one_line(start: START) -> None:
+def test_files_used_up_at_a_port_without_a_limit_are_reported_in_one_line(start: START) -> None:
     node = start({"http": {"idle": "600s"}})
     with ExitStack() as stack:
         strangers(stack, ("127.0.0.1", node.ports["stat"]), FILES + 300)

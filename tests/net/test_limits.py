@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from gopush.comet.counters import Counters
+from gopush.comet.counters import CometCounters
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.message.settings import StoreSettings
@@ -23,7 +23,7 @@ FILES = 100_000
 
 
 def limiter(clock: Clock, files: int = FILES, **settings: Any) -> ConnectionLimiter:
-    return ConnectionLimiter(clock, ConnectionSettings(**settings), files, Counters())
+    return ConnectionLimiter(clock, ConnectionSettings(**settings), files, CometCounters())
 
 
 def test_the_rate_is_kept_and_what_is_left_gathers_for_a_moment_only() -> None:
@@ -49,7 +49,7 @@ def test_the_limit_in_all_is_that_of_the_files_at_most() -> None:
 def test_the_limits_are_those_of_the_settings_at_any_time() -> None:
     """Connections that came before a limit are counted, too."""
     clock, settings = Clock(), ConnectionSettings(rate=1000)
-    found = ConnectionLimiter(clock, settings, FILES, Counters())
+    found = ConnectionLimiter(clock, settings, FILES, CometCounters())
     for _ in range(3):
         found.opened("a")
     assert found.admits("a")

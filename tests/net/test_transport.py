@@ -338,7 +338,7 @@ class HalfCloseable(Server):
 
 
 @pytest.mark.parametrize("resets", [False, True])
-def test_a_client_that_only_stops_sending_is_told_from_one_that_broke(in_reactor: InReactor, resets: bool) -> None:
+def test_a_client_that_only_stops_sending_differs_from_one_that_broke(in_reactor: InReactor, resets: bool) -> None:
     server = HalfCloseable()
     factory = Factory.forProtocol(lambda: server)
     listening = in_reactor(lambda: EagerReactor(reactor).listenTCP(0, factory, interface="127.0.0.1"))

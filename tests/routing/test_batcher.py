@@ -132,7 +132,7 @@ def test_a_batch_is_bounded_in_bytes_but_takes_one_message_of_any_size() -> None
     assert world.node.batches == [[0, 1], [2], [3], [4, 5], [6]]
 
 
-def test_a_lane_is_bounded_in_messages() -> None:
+def test_a_batcher_is_bounded_in_messages() -> None:
     """Delivery rule 9: beyond that the answer is 65535 at once."""
     world = World("late", lane_messages=3)
     world.put("under way")
@@ -146,7 +146,7 @@ def test_a_lane_is_bounded_in_messages() -> None:
     assert (world.batcher.waiting, world.numbers.counters.refused) == ((1, 1), 1)
 
 
-def test_a_lane_is_bounded_in_bytes() -> None:
+def test_a_batcher_is_bounded_in_bytes() -> None:
     world = World("late", lane_bytes=100)
     world.put("under way", 1000)
     world.turn()
@@ -156,7 +156,7 @@ def test_a_lane_is_bounded_in_bytes() -> None:
     world.put("again", 1)
 
 
-def test_a_full_lane_goes_through_at_its_default_bounds() -> None:
+def test_a_full_batcher_goes_through_at_its_default_bounds() -> None:
     """Also where the peer is in this process and answers at once."""
     world = World()
     answers = [world.put(i) for i in range(world.settings.lane_messages)]
@@ -178,7 +178,7 @@ def test_what_has_waited_past_its_time_is_not_sent() -> None:
     assert late == []
 
 
-def test_a_lane_full_of_what_is_past_its_time_sends_nothing() -> None:
+def test_a_batcher_full_of_what_is_past_its_time_sends_nothing() -> None:
     world = World()
     answer = world.put(0, until=0.0)
     world.turn()
@@ -211,7 +211,7 @@ def test_a_call_that_takes_too_long_hands_over_all_that_has_no_answer_in_order()
     assert world.given_up == [[0, 1, 2, 3]]
 
 
-def test_a_lane_that_was_given_up_serves_again() -> None:
+def test_a_batcher_that_was_given_up_serves_again() -> None:
     world = World("late")
     lost = world.put(0)
     world.turn()
@@ -226,13 +226,13 @@ def test_a_lane_that_was_given_up_serves_again() -> None:
     assert world.given_up == [[0]]
 
 
-def test_giving_up_an_empty_lane_is_nothing() -> None:
+def test_giving_up_an_empty_batcher_is_nothing() -> None:
     world = World()
     world.batcher.give_up()
     assert world.given_up == []
 
 
-def test_a_time_out_after_giving_up_is_not_told_again() -> None:
+def test_a_time_out_after_giving_up_is_not_reported_again() -> None:
     world = World("silent")
     world.put(0)
     world.turn()

@@ -360,7 +360,7 @@ def test_pushes_of_a_key_keep_their_order_when_the_owner_dies() -> None:
 # --- notices ---
 
 
-def test_a_notice_goes_to_the_comet_that_is_named() -> None:
+def test_a_forward_goes_to_the_comet_that_is_named() -> None:
     world = World()
     forwards = [Forward(world.key, mid, mid - 16, b"1", 1) for mid in (16, 32)]
     for forward in forwards:
@@ -371,7 +371,7 @@ def test_a_notice_goes_to_the_comet_that_is_named() -> None:
 
 
 @pytest.mark.parametrize("mode", ["silent", "down"])
-def test_a_notice_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
+def test_a_forward_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
     world = World()
     world.comets["c2"].mode = mode
     world.client.forward("c2", Forward(world.key, 16, 0, None, 1))
@@ -380,11 +380,11 @@ def test_a_notice_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
     assert world.comets["c1"].forwards == world.comets["c3"].forwards == []
 
 
-def test_a_notice_to_a_comet_that_is_gone_is_no_trouble() -> None:
+def test_a_forward_to_a_comet_that_is_gone_is_no_trouble() -> None:
     World().client.forward("c9", Forward("k", 16, 0, None, 1))
 
 
-def test_a_comet_that_could_not_be_told_is_told_again_when_it_answers() -> None:
+def test_a_comet_that_could_not_be_reached_is_called_again_when_it_answers() -> None:
     """That the log has grown: it reads the rest. One forward for a key is enough."""
     world = World()
     comet = world.comets["c2"]
@@ -393,12 +393,12 @@ def test_a_comet_that_could_not_be_told_is_told_again_when_it_answers() -> None:
         world.client.forward("c2", Forward(world.key, mid, mid - 16, b"1", 1))
     world.client.forward("c2", Forward("other", 16, 0, b"2", 1))
     world.wait(5)
-    told = len(comet.forwards)
+    reported = len(comet.forwards)
     comet.mode, comet.reaches = "up", True
     world.wait(3)
-    assert comet.forwards[told:] == [Forward(world.key, 32, 16, None, 1), Forward("other", 16, 0, None, 1)]
+    assert comet.forwards[reported:] == [Forward(world.key, 32, 16, None, 1), Forward("other", 16, 0, None, 1)]
     world.wait(5)
-    assert len(comet.forwards) == told + 2
+    assert len(comet.forwards) == reported + 2
 
 
 def test_what_is_kept_for_a_comet_is_bounded_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,10 +410,10 @@ def test_what_is_kept_for_a_comet_is_bounded_and_goes_with_it(monkeypatch: pytes
         world.client.forward("c2", Forward(f"k{number}", 16, 0, None, 1))
     world.wait(2)
     view = world.coordination.view
-    told = len(comet.forwards)
+    reported = len(comet.forwards)
     comet.mode, comet.reaches = "up", True
     world.wait(3)
-    assert len(comet.forwards) == told + 5
+    assert len(comet.forwards) == reported + 5
     comet.mode, comet.reaches = "down", False
     world.client.forward("c2", Forward("k", 16, 0, None, 1))
     world.wait(1)

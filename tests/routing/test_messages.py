@@ -15,7 +15,7 @@ from gopush.message.settings import StoreSettings
 from gopush.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
 from gopush.routing.messages import PAGE_MESSAGES, Messages
 from gopush.rpc.settings import RpcSettings
-from tests.comet.harness import EPOCH, Clock, ConnectionLimiter, result
+from tests.comet.harness import EPOCH, Clock, FaultyService, result
 
 
 class World:
@@ -24,13 +24,13 @@ class World:
     def __init__(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
         self.clock = Clock()
         self.store = MemoryStore(StoreSettings(), lambda: EPOCH + self.clock.seconds())
-        self.nodes: dict[str, ConnectionLimiter] = {}
+        self.nodes: dict[str, FaultyService] = {}
         self.coordination = StaticCoordination()
         self.view(*names, stores=stores)
         self.messages = Messages(self.clock, self.coordination, self._connect, RpcSettings())
 
     def _connect(self, info: NodeInfo) -> Any:
-        node = self.nodes[info.id] = ConnectionLimiter(self.store)
+        node = self.nodes[info.id] = FaultyService(self.store)
         return node
 
     def view(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
@@ -188,7 +188,7 @@ def test_a_store_that_is_slow_holds_up_no_other() -> None:
     assert waiting[0].mid < behind[0].mid
 
 
-def test_what_was_gathered_goes_through_the_lane_of_each_store() -> None:
+def test_what_was_gathered_goes_through_the_batcher_of_each_store() -> None:
     world = World("m1", stores=(("r1", 1), ("r2", 1)))
     keys = [f"key-{i}" for i in range(20)]
     shards = {shard: [key for key in keys if world.messages._shard(key) == shard] for shard in ("r1", "r2")}

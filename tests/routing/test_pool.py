@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
-from gopush.routing.peer import Call, Peer
+from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import RETRY_PAUSE_SECONDS, Peers
 from gopush.routing.router import Choose
@@ -42,11 +42,11 @@ class World:
         self.clock = Clock()
         self.nodes: dict[str, Node] = {}
         self.peers = Peers[Node](self.clock, self._connect, choose, RpcSettings(**settings))
-        self.ordered = Call[Node](
+        self.ordered = BatchCall[Node](
             lambda node, items: node.call(items), TIMEOUT, ordered=True, refused=lambda answer: answer[0] == REFUSED
         )
-        self.free = Call[Node](lambda node, items: node.call(items), TIMEOUT)
-        self.once = Call[Node](lambda node, items: node.call(items), TIMEOUT, moves=False)
+        self.free = BatchCall[Node](lambda node, items: node.call(items), TIMEOUT)
+        self.once = BatchCall[Node](lambda node, items: node.call(items), TIMEOUT, moves=False)
         self.update(*names)
 
     def _connect(self, peer: NodeInfo) -> Node:
@@ -56,7 +56,7 @@ class World:
     def update(self, *names: str) -> None:
         self.peers.update(map(info, names))
 
-    def call(self, item: Any, key: str = "k", life: float = 10.0, call: Call[Node] | None = None) -> list[Any]:
+    def call(self, item: Any, key: str = "k", life: float = 10.0, call: BatchCall[Node] | None = None) -> list[Any]:
         until = self.clock.seconds() + life
         return result(self.peers.call(call or self.ordered, key, item, 1, until))
 
@@ -110,7 +110,7 @@ def test_what_is_called_in_one_turn_goes_in_one_batch() -> None:
     assert answers == [[("a", i)] for i in range(5)]
 
 
-def test_kinds_of_calls_and_lanes_do_not_wait_for_each_other() -> None:
+def test_kinds_of_calls_and_batchers_do_not_wait_for_each_other() -> None:
     world = World("a")
     node = world.nodes["a"]
     node.mode = "silent"
@@ -133,7 +133,7 @@ def test_without_a_peer_a_call_fails_at_once() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ordered", "free"])
-def test_what_is_too_much_for_a_lane_fails_at_once(kind: str) -> None:
+def test_what_is_too_much_for_a_batcher_fails_at_once(kind: str) -> None:
     """Delivery rule 9: 65535 at once; it is not spread over other peers' lanes."""
     world = World("a", "b", lane_messages=2)
     answers = [world.call(i, call=getattr(world, kind)) for i in range(3)]
@@ -214,7 +214,7 @@ def test_a_key_stays_where_its_last_call_has_no_answer_yet() -> None:
     assert not any(world.peers._router._held.values())
 
 
-def test_what_is_too_much_for_a_lane_fails_together() -> None:
+def test_what_is_too_much_for_a_batcher_fails_together() -> None:
     world = World("a", lane_messages=3)
     world.nodes["a"].mode = "silent"
     world.send([1], "k")
@@ -236,7 +236,7 @@ def test_what_one_peer_failed_is_tried_at_another(mode: str, kind: str) -> None:
     assert answer == [("b", 1)]
 
 
-def test_the_content_of_a_lane_moves_first_and_in_order() -> None:
+def test_the_content_of_a_batcher_moves_first_and_in_order() -> None:
     world = World("a", "b", batch_messages=2)
     world.nodes["a"].mode = "silent"
     answers = [world.call(i, key="kl"[i % 2]) for i in range(6)]
@@ -710,7 +710,7 @@ def test_what_is_meant_for_one_peer_still_goes_there_while_it_drains() -> None:
 # --- what concerns no key ---
 
 
-def test_one_peer_is_asked_past_its_lanes() -> None:
+def test_one_peer_is_asked_past_its_batchers() -> None:
     world = World("a", "b")
     world.nodes["b"].mode = "late"
     world.call(1)

@@ -25,7 +25,7 @@ from gopush.model import (
     Token,
     TokenState,
 )
-from gopush.rpc.codec import CHUNK_BYTES, COMET_CALLS, MESSAGE_CALLS, VERSION, BatchError, Call, pack, unpack
+from gopush.rpc.codec import CHUNK_BYTES, COMET_CALLS, MESSAGE_CALLS, VERSION, BatchError, CallFormat, pack, unpack
 
 texts = st.text(max_size=20)
 blobs = st.binary(max_size=50)
@@ -65,7 +65,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "set_weight": ([numbers], nothing),
     "drain": ([st.booleans()], nothing),
 }
-CALLS: dict[str, Call] = {**MESSAGE_CALLS, **COMET_CALLS}
+CALLS: dict[str, CallFormat] = {**MESSAGE_CALLS, **COMET_CALLS}
 
 
 def same(left: Any, right: Any) -> bool:

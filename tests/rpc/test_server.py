@@ -107,7 +107,7 @@ class OneComet:
         return succeed(None)
 
 
-class ConnectionLimiter(Factory):
+class HeldFactory(Factory):
     """Keeps the connections of a factory shut: accepts, but neither reads nor answers until it is opened."""
 
     noisy = False
@@ -282,7 +282,7 @@ def test_without_a_secret_a_caller_may_be_silent(network: Network, monkeypatch: 
 
 def test_a_frozen_peer_costs_one_time_out(network: Network, in_reactor: InReactor) -> None:
     """It accepts, and never answers: the first call waits, the next ones know."""
-    limiter = ConnectionLimiter(serve_message(reactor, OneMessage(), ""))
+    limiter = HeldFactory(serve_message(reactor, OneMessage(), ""))
     remote = network.message(network.listen(limiter), timeout=0.3)
     with pytest.raises(UnavailableError, match=r"127.0.0.1:\d+: ping: no answer within 0.3 s"):
         in_reactor(remote.ping)
@@ -295,7 +295,7 @@ def test_a_frozen_peer_costs_one_time_out(network: Network, in_reactor: InReacto
 
 def test_what_was_not_sent_in_time_never_is(network: Network, in_reactor: InReactor) -> None:
     service = OneMessage()
-    limiter = ConnectionLimiter(serve_message(reactor, service, ""))
+    limiter = HeldFactory(serve_message(reactor, service, ""))
     remote = network.message(network.listen(limiter), timeout=0.3)
     with pytest.raises(UnavailableError):
         in_reactor(remote.append, [Append(PUSH, 0)])
@@ -309,7 +309,7 @@ def test_what_was_not_sent_in_time_never_is(network: Network, in_reactor: InReac
 
 def test_a_call_that_its_caller_cancels_is_not_sent_either(network: Network, in_reactor: InReactor) -> None:
     service = OneMessage()
-    limiter = ConnectionLimiter(serve_message(reactor, service, ""))
+    limiter = HeldFactory(serve_message(reactor, service, ""))
     remote = network.message(network.listen(limiter))
 
     def cancelled() -> Deferred[Any]:
@@ -425,7 +425,7 @@ def test_a_stopped_caller_fails_its_calls(network: Network, in_reactor: InReacto
     service = OneMessage()
     service.answer = Deferred
     remote = network.message(network.message_node(service), timeout=60)
-    waiting = network.message(network.listen(ConnectionLimiter(None)), timeout=60)
+    waiting = network.message(network.listen(HeldFactory(None)), timeout=60)
     eventually(lambda: remote.connected)
     failed: list[Failure] = []
 
@@ -485,7 +485,7 @@ def test_what_is_no_call_is_no_method(network: Network) -> None:
         network.comet(free_port()).append([])
 
 
-def test_a_caller_of_another_version_is_told(network: Network, in_reactor: InReactor, logged: Logged) -> None:
+def test_a_caller_of_another_version_is_answered(network: Network, in_reactor: InReactor, logged: Logged) -> None:
     port = network.message_node(OneMessage())
     factory = pb.PBClientFactory()  # type: ignore[no-untyped-call]
 

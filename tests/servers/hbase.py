@@ -226,8 +226,8 @@ class ThriftServer(JavaProcess):
     def region_servers(self) -> set[str]:
         """Where the table's regions are: "host:port"."""
         with self._client() as client:
-            places = [region.serverName for region in client.getAllRegionLocations(self.table.encode())]
-        return {f"{place.hostName}:{place.port}" for place in places}
+            servers = [region.serverName for region in client.getAllRegionLocations(self.table.encode())]
+        return {f"{server.hostName}:{server.port}" for server in servers}
 
     def region_starts(self, table: str) -> list[bytes]:
         """The first rows of all regions."""

@@ -16,8 +16,8 @@ class ZooKeeperQuorum:
     """Servers on 127.0.0.1; not started yet."""
 
     def __init__(self) -> None:
-        members = {f"server.{number}": f"127.0.0.1:{free_port()}:{free_port()}" for number in range(1, SIZE + 1)}
-        self.servers = [ZooKeeperServer({"initLimit": "40", "syncLimit": "10", **members}) for _ in range(SIZE)]
+        servers = {f"server.{number}": f"127.0.0.1:{free_port()}:{free_port()}" for number in range(1, SIZE + 1)}
+        self.servers = [ZooKeeperServer({"initLimit": "40", "syncLimit": "10", **servers}) for _ in range(SIZE)]
 
     @property
     def address(self) -> str:

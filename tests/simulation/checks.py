@@ -83,11 +83,11 @@ def _check_move(world: World, subscriber: Subscriber, history: KeyHistory, move:
         gone = min(record.gone, world.store.time.reaches(record.expires))
         if gone > move.time:
             _lacks(world, subscriber, record, f"when it gets {move.after}", move.time)
-        elif record.trimmed == gone < move.time < record.lost and not _was_told(move, gone):
+        elif record.trimmed == gone < move.time < record.lost and not _was_reported(move, gone):
             _lacks(world, subscriber, record, f"and has not heard +g before {move.after}", move.time)
 
 
-def _was_told(move: Move, trimmed: float) -> bool:
+def _was_reported(move: Move, trimmed: float) -> bool:
     """Whether the subscriber is no one to tell of what was trimmed, or heard +g since then."""
     connection = move.connection
     return not (connection.resumes and connection.asked_after) or any(

@@ -31,7 +31,7 @@ class Plan:
     confirm: float
     page: int
     slice: int
-    recent: int
+    replay: int
     skew: float
     view_lag: float
     wrong_comet: float
@@ -65,7 +65,7 @@ def draw(random: Random) -> Plan:
         confirm=random.choice((0.0, 0.0, 0.02, 0.1)),
         page=random.choice((2, 3, 256)),
         slice=random.choice((1, 2, 256)),
-        recent=random.choice((2, 1024)),
+        replay=random.choice((2, 1024)),
         skew=random.choice((0.0, 0.05, 0.3, 1.5)),
         view_lag=random.choice((0.1, 0.5, 3.0)),
         wrong_comet=random.choice((0.0, 0.0, 0.2)),

@@ -13,14 +13,13 @@ from gopush.comet.channel import Channel
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
 from gopush.membership.view import StaticCoordination, View
-from gopush.message.service import Message
-from gopush.model import Append, NodeInfo, Pushed, snap
-from gopush.model import Message as LogMessage
+from gopush.message.service import StoreService
+from gopush.model import Append, Message, NodeInfo, Pushed, snap
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
-from gopush.routing.pending import Answered
+from gopush.routing.pending import OnAnswers
 from gopush.rpc.settings import RpcSettings
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 from gopush.web.history import Listing, Offline
 from gopush.web.publisher import Publisher, PublishRequest
 from gopush.web.responses import Pages
@@ -89,14 +88,14 @@ class Process:
         self.world.network.broken(calls)
 
 
-class WatchedMessages(Messages):
+class RecordingMessages(Messages):
     """A comet's way to the message nodes; the floors of its appends are held against what it delivered (rule 2)."""
 
     def __init__(self, process: CometProcess, connect: Callable[[NodeInfo], Any]) -> None:
         super().__init__(process.clock, process.coordination, connect, RPC)
         self._process = process
 
-    def append(self, appends: Sequence[Append], answered: Answered) -> None:
+    def append(self, appends: Sequence[Append], answered: OnAnswers) -> None:
         for append in appends:
             self._check(append.push.key, append.floor)
         super().append(appends, answered)
@@ -118,7 +117,7 @@ class CometProcess(Process):
         def connect(info: NodeInfo) -> Any:
             return Remote(world.network, self, info.id)
 
-        self.messages = WatchedMessages(self, connect)
+        self.messages = RecordingMessages(self, connect)
         self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
         self.comet = self.service = Comet(
             self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
@@ -145,7 +144,7 @@ class MessageProcess(Process):
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)
         self.way = Way(world.store)
-        self.service = Message(self.way, self.clock)
+        self.service = StoreService(self.way, self.clock)
 
 
 class WebProcess(Process):
@@ -160,8 +159,8 @@ class WebProcess(Process):
         self.messages = Messages(self.clock, self.coordination, connect, RPC)
         self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
         later = partial(self.clock.callLater, 0)
-        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, later, Counters())
-        self.offline = Offline(self.messages, lambda: False, Counters())
+        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, later, WebCounters())
+        self.offline = Offline(self.messages, lambda: False, WebCounters())
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
@@ -169,14 +168,14 @@ class WebProcess(Process):
         self.publisher.push_soon(PublishRequest(key, body, expire, push_id), answer.callback)
         return answer
 
-    def fetch(self, key: str, cursor: int) -> Deferred[list[LogMessage]]:
+    def fetch(self, key: str, cursor: int) -> Deferred[list[Message]]:
         """What `/1/msg/get` does."""
         return Deferred.fromCoroutine(self._fetch(key, snap(cursor)))
 
-    async def _fetch(self, key: str, cursor: int) -> list[LogMessage]:
-        found: list[LogMessage] = []
+    async def _fetch(self, key: str, cursor: int) -> list[Message]:
+        found: list[Message] = []
 
-        def take(message: LogMessage) -> bytes:
+        def take(message: Message) -> bytes:
             found.append(message)
             return b"0"
 

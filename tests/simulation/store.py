@@ -127,15 +127,15 @@ class SharedStore:
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         short = [read._replace(limit=min(read.limit, self._page)) for read in reads]
         return self._reached(lambda: _result(self._inner.read(short))).addCallback(
-            lambda pages: self._told(pages, [page.head for page in pages])
+            lambda pages: self._reported(pages, [page.head for page in pages])
         )
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
         return self._reached(lambda: _result(self._inner.heads(keys))).addCallback(
-            lambda heads: self._told(heads, heads)
+            lambda heads: self._reported(heads, heads)
         )
 
-    def _told(self, answer: Any, heads: Sequence[Head]) -> Any:
+    def _reported(self, answer: Any, heads: Sequence[Head]) -> Any:
         """As redis_server.py does with `wait`: nothing is told that the replica may not have."""
         self._replication.saw("reads", self.now())
         if any(self._replication.lacks(head.last) for head in heads):

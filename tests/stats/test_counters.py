@@ -14,7 +14,7 @@ from twisted.internet.task import Clock as StillClock
 from gopush.comet.node import CometNode
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.stat import show as show_comet
-from gopush.daemon.gc import garbage
+from gopush.daemon.gc import collector
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View
@@ -22,7 +22,7 @@ from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode
 from gopush.message.redis.sources import sources
 from gopush.message.redis.store import RedisStore
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, RedisSettings, SqliteSettings, StoreSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.stat import show as show_message
@@ -162,7 +162,7 @@ class Comet:
         with self.world("c1") as (world, _):
             world.housekeeping()
             world.subscribe()
-            world.gates["c9"] = world.gates["c1"]
+            world.services["c9"] = world.services["c1"]
             view = world.coordination.view
             world.coordination.adopt(View([NodeInfo("other", 0, ("c9",))], view.messages))
             world.wait(2, 0.5)
@@ -194,7 +194,7 @@ class Comet:
             world.open()
             world.wait(8, 0.5)
             housekeeping.stop()
-            meet_the_gate(world.comet.counters)
+            meet_the_limit(world.comet.counters)
 
     def refuses_a_page(self) -> None:
         connections = ConnectionSettings(origins=("https://www.example.org",))
@@ -211,7 +211,7 @@ class Comet:
         server.stop()
 
 
-def meet_the_gate(counters: Any) -> None:
+def meet_the_limit(counters: Any) -> None:
     """Somebody waits, and an address has too many connections."""
     limiter = ConnectionLimiter(StillClock(), ConnectionSettings(most_of_address=1), 1000, counters)
     limiter.wait(lambda: None)
@@ -248,8 +248,8 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
     settings = StoreSettings(store=2)
 
     @contextmanager
-    def node(store: Store) -> Iterator[Message]:
-        message = Message(store, StillClock())
+    def node(store: Store) -> Iterator[StoreService]:
+        message = StoreService(store, StillClock())
         with moves.watch(lambda statistics: show_message(message, statistics)):
             yield message
 
@@ -293,7 +293,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
         for _ in range(3):
             world.post("/1/admin/push/mprivate", envelope, headers=locked, expire="60")
         world.post("/1/admin/push/private", b"1", headers="Origin: https://evil.example\r\n", key="k", expire="60")
-        meet_the_gate(world.web.counters)
+        meet_the_limit(world.web.counters)
     open_world = make_world(key_rate=1)
     with moves.watch(lambda statistics: show_web(open_world.web, statistics)):
         for _ in range(2):
@@ -322,19 +322,19 @@ def http_moves(serve: Serve) -> Moves:
     return moves
 
 
-def lane_moves() -> Moves:
+def batcher_moves() -> Moves:
     """Of the calls to comets, which those to message nodes share."""
     moves = Moves("gopush_lane_")
     world = Comets("c1", "c2", rpc=RpcSettings(lane_messages=3, push_deadline=1.0))
-    gates = world.gates.values()
+    services = world.services.values()
     with moves.watch(lambda statistics: show_batchers(statistics, comets=world.comets.batchers)) as look:
-        for limiter in gates:
+        for limiter in services:
             limiter.late = ("push",)
         for _ in range(9):
             world.push(b"1")
         look()
         world.wait(1.5, 0.5)
-        for limiter in gates:
+        for limiter in services:
             limiter.release()
             limiter.mode = "down"
         world.turns()
@@ -359,7 +359,7 @@ def process_moves() -> Moves:
         coordination.connected = False
         clock.advance(5)
         for phase in ("start", "stop"):
-            garbage.collected(phase, {"generation": 0})
+            collector.collected(phase, {"generation": 0})
     return moves
 
 
@@ -371,7 +371,7 @@ def test_every_number_of_every_role_moves(
         "message": message_moves(in_reactor, tmp_path),
         "web": web_moves(make_world, tmp_path),
         "http": http_moves(serve),
-        "lane": lane_moves(),
+        "lane": batcher_moves(),
         "process": process_moves(),
     }
     assert {name: part.stood_still for name, part in parts.items() if part.stood_still} == {}

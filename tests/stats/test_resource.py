@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from gopush.message.memory import MemoryStore
 from gopush.message.redis.sources import sources
-from gopush.message.service import Message
+from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, RedisSettings, StoreSettings
 from gopush.message.stat import show as show_message
 from gopush.model import Append, Push, Read
@@ -26,7 +26,7 @@ from tests.web.conftest import World, make_world, world
 assert make_world
 assert world  # fixtures
 
-DISTRIBUTION = {"count", "total", "p50", "p99"}
+HISTOGRAM = {"count", "total", "p50", "p99"}
 
 
 def stat(statistics: Statistics, of_type: str) -> Any:
@@ -40,7 +40,7 @@ def stat(statistics: Statistics, of_type: str) -> Any:
 
 def test_a_message_node_tells_of_its_log_and_its_stores() -> None:
     statistics = Statistics(MessageSettings())
-    message = Message(MemoryStore(StoreSettings(store=2), FakeTime()), Clock())
+    message = StoreService(MemoryStore(StoreSettings(store=2), FakeTime()), Clock())
     show_message(message, statistics)
     message.append([Append(Push("k", b"1", 60, "", 60, START + 9), 0)] * 3)
     message.read([Read("k", 0, 9)])
@@ -50,7 +50,7 @@ def test_a_message_node_tells_of_its_log_and_its_stores() -> None:
     (store,) = stat(statistics, "store").values()
     assert (store["trimmed"], store["expired"], store["failed"]) == (1, 0, 0)
     assert set(store["seconds"]) == {"append", "read", "heads", "other"}
-    assert all(set(seconds) == DISTRIBUTION for seconds in store["seconds"].values())
+    assert all(set(seconds) == HISTOGRAM for seconds in store["seconds"].values())
 
 
 def test_a_web_node_tells_of_pushes_and_other_requests(world: World) -> None:
@@ -77,10 +77,10 @@ def test_the_working_directory_may_be_gone(tmp_path: Path, monkeypatch: pytest.M
     assert stat(Statistics(MessageSettings()), "server")["wd"].startswith(str(gone))
 
 
-def test_no_password_is_told() -> None:
+def test_no_password_is_reported() -> None:
     settings = MessageSettings(
         redis=RedisSettings(sources=sources("node1:1 tcp@localhost:6379#sesame")), rpc=RpcSettings(secret="sesame")
     )
-    told = stat(Statistics(settings), "config")
-    assert "sesame" not in json.dumps(told)
-    assert told["redis"]["sources"] == told["rpc"]["secret"] == "(hidden)"
+    reported = stat(Statistics(settings), "config")
+    assert "sesame" not in json.dumps(reported)
+    assert reported["redis"]["sources"] == reported["rpc"]["secret"] == "(hidden)"

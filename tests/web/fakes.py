@@ -31,7 +31,7 @@ class FakeNode:
 
     def __init__(self, status: Status) -> None:
         self._status = status
-        self.told: list[int | bool] = []
+        self.reported: list[int | bool] = []
 
     def status(self) -> Deferred[Status]:
         return succeed(self._status)
@@ -40,11 +40,11 @@ class FakeNode:
         return succeed("one")
 
     def set_weight(self, weight: int) -> Deferred[None]:
-        self.told.append(weight)
+        self.reported.append(weight)
         return succeed(None)
 
     def drain(self, draining: bool) -> Deferred[None]:
-        self.told.append(draining)
+        self.reported.append(draining)
         return succeed(None)
 
 

@@ -98,7 +98,7 @@ def test_a_line_over_the_limit_fails_alone(world: World) -> None:
     assert [result["ret"] for result in results(answer)] == [0, 0, 65534, 0, 65534, 0, 65534]
 
 
-def test_what_a_comet_refuses_with_is_told_in_its_line(world: World) -> None:
+def test_what_a_comet_refuses_with_is_reported_in_its_line(world: World) -> None:
     world.comets.refuse = {"a": 0, "b": 1001, "c": 65535}.__getitem__
     body = "\n".join(json.dumps({"k": key, "m": 1, "expire": 1}) for key in "abcab")
     assert [result["ret"] for result in results(world.post(PATH, body))] == [0, 1001, 65535, 0, 1001]

@@ -9,7 +9,7 @@ import pytest
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.model import Message, SlowConsumer, Token
 from gopush.stats.histogram import Histogram
-from gopush.web.insight import MAX_SHOWN, MAX_SLOWEST
+from gopush.web.insight import MAX_SHOWN, MAX_SLOW_CONSUMERS
 from gopush.web.keys import make
 from gopush.web.pages.admin import ASSETS
 from tests.web.conftest import MakeWorld, World, data
@@ -43,7 +43,7 @@ def test_a_key_must_be_named_and_the_store_there(world: World) -> None:
 def test_the_slowest_connections_of_all_comets_are_shown_the_worst_first(world: World) -> None:
     world.comets.slow = [SlowConsumer(f"k{size}", "tcp", "10.0.0.9:1234", 2, size, 0.25) for size in range(1, 40)]
     shown = data(world.call_admin("GET", "/1/admin/slowest"))["slowest"]
-    assert len(shown) == MAX_SLOWEST
+    assert len(shown) == MAX_SLOW_CONSUMERS
     assert shown[0] == {
         "node": "node1",
         "rpc": "10.0.0.1:6970",

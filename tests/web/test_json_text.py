@@ -154,10 +154,10 @@ def test_what_the_standard_library_writes_passes_at_any_depth(value: object, ind
     assert not _accepts("[" * NESTED + text + "]" * (NESTED - 1))
 
 
-def test_members_come_as_they_are_written() -> None:
+def test_properties_come_as_they_are_written() -> None:
     deep = "[" * 5_000 + "]" * 5_000
     text = f' {{ "k" : "a\\u0062" ,"m": {{"n": 1.0e0 , "n":12345678901234567890 }},"d":{deep} }} '
-    found = json_text.members(text)
+    found = json_text.properties(text)
     assert list(found) == ["k", "m", "d"]
     assert found["k"].value == "ab"
     assert found["m"].of(text) == '{"n": 1.0e0 , "n":12345678901234567890 }'
@@ -165,7 +165,7 @@ def test_members_come_as_they_are_written() -> None:
 
 
 def test_of_a_name_that_comes_again_the_last_one_counts() -> None:
-    assert json_text.members('{"a":1,"b":"x" , "a" : "y"}')["a"].value == "y"
+    assert json_text.properties('{"a":1,"b":"x" , "a" : "y"}')["a"].value == "y"
 
 
 @pytest.mark.parametrize(
@@ -175,13 +175,13 @@ def test_of_a_name_that_comes_again_the_last_one_counts() -> None:
         *("{1:2}", '{"a" 1}', '{"a":1 "b":2}', '{"a\n":1}'),
     ],
 )
-def test_members_of_what_is_no_object(text: str) -> None:
+def test_properties_of_what_is_no_object(text: str) -> None:
     with pytest.raises(ParameterError):
-        json_text.members(text)
+        json_text.properties(text)
 
 
-def test_an_empty_object_has_no_members() -> None:
-    assert json_text.members(" { } ") == {}
+def test_an_empty_object_has_no_properties() -> None:
+    assert json_text.properties(" { } ") == {}
 
 
 @pytest.mark.parametrize(
@@ -198,4 +198,4 @@ def test_depth_is_taken_up_to_a_bound(hostile: bytes) -> None:
     with pytest.raises(ParameterError, match="too deeply"):
         json_text.check(hostile)
     with pytest.raises(ParameterError):
-        json_text.members(hostile.decode())
+        json_text.properties(hostile.decode())

@@ -169,13 +169,13 @@ def test_a_limit_counts_while_a_call_goes_on(make_world: MakeWorld, tmp_path: Pa
     assert len(world.comets.pushes) == 500
 
 
-def test_who_stays_in_the_file_keeps_what_it_has_spent(tmp_path: Path) -> None:
+def test_who_stays_in_the_file_keeps_what_it_has_taken(tmp_path: Path) -> None:
     key, line = make("slow")
     path = write(tmp_path / "keys", f"{line}:2")
     keys = ApiKeys(path, clock)
     first = keys.find(key.encode())
     assert first is not None
-    first.spend(5)
+    first.take(5)
     write(path, f"{line}:2", make("more")[1])
     files.reload()
     again = keys.find(key.encode())
@@ -185,7 +185,7 @@ def test_who_stays_in_the_file_keeps_what_it_has_spent(tmp_path: Path) -> None:
 
 def test_no_limit_is_no_limit() -> None:
     caller = Caller("fast", b"", None, clock)
-    caller.spend(10**9)
+    caller.take(10**9)
     assert caller.may_push
 
 

@@ -32,9 +32,13 @@ def cluster(make_world: MakeWorld) -> World:
     return world
 
 
-def told(world: World) -> dict[str, list[Any]]:
+def reported(world: World) -> dict[str, list[Any]]:
     """What each process was told."""
-    return {name: node.told for name, node in (*world.comets.nodes.items(), *world.messages.nodes.items()) if node.told}
+    return {
+        name: node.reported
+        for name, node in (*world.comets.nodes.items(), *world.messages.nodes.items())
+        if node.reported
+    }
 
 
 def ret(answer: Any) -> int:
@@ -72,21 +76,21 @@ def test_of_a_node_that_does_not_answer_only_the_place_is_known(cluster: World) 
     assert [silent[name] for name in ("rpc", "connections", "channels", "age", "version")] == [["c2:6970"], *[None] * 4]
 
 
-def test_a_weight_is_told_to_all_processes_of_the_node(cluster: World) -> None:
+def test_a_weight_reaches_all_processes_of_the_node(cluster: World) -> None:
     assert cluster.post("/1/admin/node/weight", node="node1", weight="7").body == b'{"ret":0}'
-    assert told(cluster) == {"c1:6970": [7], "c1s:6970": [7]}
+    assert reported(cluster) == {"c1:6970": [7], "c1s:6970": [7]}
 
 
 def test_an_address_names_one_process(cluster: World) -> None:
     assert cluster.post("/1/admin/node/drain", node="c1s:6970").body == b'{"ret":0}'
     assert cluster.post("/1/admin/node/undrain", node="m2:8070").body == b'{"ret":0}'
-    assert told(cluster) == {"c1s:6970": [True], "m2:8070": [False]}
+    assert reported(cluster) == {"c1s:6970": [True], "m2:8070": [False]}
 
 
 def test_a_node_is_drained_and_taken_back(cluster: World) -> None:
     for call in ("drain", "undrain"):
         assert ret(cluster.post(f"/1/admin/node/{call}", node="node1")) == 0
-    assert told(cluster) == {"c1:6970": [True, False], "c1s:6970": [True, False]}
+    assert reported(cluster) == {"c1:6970": [True, False], "c1s:6970": [True, False]}
 
 
 def test_the_last_one_of_its_role_cannot_be_drained(cluster: World) -> None:
@@ -94,7 +98,7 @@ def test_the_last_one_of_its_role_cannot_be_drained(cluster: World) -> None:
     cluster.in_reactor(cluster.coordination.adopt, View(COMETS[:2], MESSAGES))
     assert ret(cluster.post("/1/admin/node/drain", node="node1")) == RET_PARAMETER
     assert ret(cluster.post("/1/admin/node/drain", node="c1:6970")) == 0
-    assert told(cluster) == {"c1:6970": [True]}
+    assert reported(cluster) == {"c1:6970": [True]}
 
 
 @pytest.mark.parametrize("call", ["weight", "drain", "undrain"])
@@ -110,7 +114,7 @@ def test_a_node_must_be_named(cluster: World, call: str) -> None:
 @pytest.mark.parametrize("weight", ["", "0", "1001", "-1", "1.5", "x"])
 def test_a_weight_is_from_1_to_1000(cluster: World, weight: str) -> None:
     assert ret(cluster.post("/1/admin/node/weight", node="node1", weight=weight)) == RET_PARAMETER
-    assert told(cluster) == {}
+    assert reported(cluster) == {}
 
 
 def test_a_node_that_does_not_obey_in_time_is_65535(cluster: World) -> None:

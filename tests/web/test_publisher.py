@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gopush.model import Pushed
-from gopush.web.counters import Counters
+from gopush.web.counters import WebCounters
 from gopush.web.publisher import Publisher, PublishRequest
 from gopush.web.settings import HttpSettings
 from tests.web.fakes import NOW, FakeComets, FakeMessages
@@ -14,7 +14,7 @@ from tests.web.fakes import NOW, FakeComets, FakeMessages
 
 def test_where_one_caller_fails_the_others_still_hear() -> None:
     turn: list[Callable[[], None]] = []
-    publisher = Publisher(FakeComets(FakeMessages()), HttpSettings(), 4.0, lambda: NOW, turn.append, Counters())
+    publisher = Publisher(FakeComets(FakeMessages()), HttpSettings(), 4.0, lambda: NOW, turn.append, WebCounters())
     heard: list[Any] = []
 
     def fail(_: Pushed) -> None:

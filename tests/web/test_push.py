@@ -79,7 +79,7 @@ def test_what_a_comet_refuses_with_passes_through(world: World, ret: int) -> Non
     assert world.post(PUSH, "{}", key="x", expire="1", mid="1").body == b'{"ret":%d}' % ret
 
 
-def test_the_mid_is_told_to_who_asks(world: World) -> None:
+def test_the_mid_is_reported_to_who_asks(world: World) -> None:
     mid = data(world.post(PUSH, "{}", key="x", expire="1", mid="1"))["mid"]
     assert mid == world.messages.logs["x"][0].mid
     assert world.post(PUSH, "{}", key="x", expire="1", mid="0").body == OK
@@ -297,15 +297,15 @@ def test_many_keys_go_in_several_turns(make_world: MakeWorld) -> None:
     asked: list[int] = []
     soon = publisher.soon
 
-    def watched(pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+    def tracked(pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
         turns.append(len(pushes))
         push(pushes, answered)
 
-    def watched_soon(call: Callable[[], None]) -> None:
+    def tracked_soon(call: Callable[[], None]) -> None:
         asked.append(len(turns))
         soon(call)
 
-    with patch.object(world.comets, "push", watched), patch.object(publisher, "soon", watched_soon):
+    with patch.object(world.comets, "push", tracked), patch.object(publisher, "soon", tracked_soon):
         keys = ",".join(map(str, range(5000)))
         assert world.post(MANY, json.dumps({"m": "1", "k": keys}), expire="0").body == OK
     assert turns == [500] * 10

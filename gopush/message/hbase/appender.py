@@ -58,7 +58,7 @@ class Appender:
         """See MessageService; never fails. The appends to one key are atomic, as far as they are written together."""
         if not appends:
             return succeed([])
-        batch = _Batch(len(appends))
+        batch = _AppendBatch(len(appends))
         arrived = self._reactor.seconds()
         idle = []
         for index, append in enumerate(appends):
@@ -87,7 +87,7 @@ class Appender:
                 # What was never sent another node may still send.
                 answers = [UNAVAILABLE if isinstance(failed, NotSentError) else REFUSED] * len(together)
             for one, answer in zip(together, answers, strict=True):
-                one.batch.answer(one.place, answer)
+                one.batch.answer(one.position, answer)
         del self._rows[row]
         if not self._rows:
             idle, self._idle = self._idle, []
@@ -135,12 +135,12 @@ class _Waiting(NamedTuple):
     """An append, its place in its batch, and when it came (reactor seconds)."""
 
     append: Append
-    batch: _Batch
-    place: int
+    batch: _AppendBatch
+    position: int
     arrived: float
 
 
-class _Batch:
+class _AppendBatch:
     """The answers to a batch; `done` fires with them when all are there."""
 
     def __init__(self, size: int) -> None:

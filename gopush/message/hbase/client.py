@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
 from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple
-from gopush.message.hbase.connection import WINDOW, Link, LostError
+from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.net.clock import LastLook
@@ -39,10 +39,10 @@ class Client:
         self._table = settings.table.encode()
         self._waiting: deque[_Call] = deque()
         self._used = 0
-        self._last_use: dict[Link, int] = {}
+        self._last_use: dict[ThriftLink, int] = {}
         tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if settings.tls else None
         for address in settings.thrift * settings.connections:
-            link = Link(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
+            link = ThriftLink(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
             self._last_use[link] = 0
         self._pinging = LoopingCall(self._ping)
         self._pinging.clock = reactor

@@ -46,7 +46,7 @@ class LostError(UnavailableError):
     """A call was sent, and nobody knows what became of it."""
 
 
-class Link(Factory):
+class ThriftLink(Factory):
     """A connection to the Thrift2 server at "host:port", tried again for ever.
 
     `tell` hears (with this link and its address) what is wrong with it, in words, when that changes, and None when all
@@ -185,7 +185,7 @@ class _Connection(Int32StringReceiver):
     MAX_LENGTH = FRAME_BYTES
     transport: Any
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ThriftLink) -> None:
         self.calls: dict[int, Deferred[Any]] = {}
         self._link = link
         self._number = 0

@@ -35,7 +35,7 @@ SLACK_SECONDS = 3600
 HEAD = ("m", b"h")
 
 _HEAD = struct.Struct(">B8sqqdd")
-_ENTRY = struct.Struct(">qdIH")
+_RECORD = struct.Struct(">qdIH")
 _SLOT = struct.Struct(">q")
 _FIRST = struct.Struct(">qqd")
 _TOKEN = struct.Struct(">dd")
@@ -44,7 +44,7 @@ Cells = Mapping[tuple[str, bytes], bytes]
 """The cells of a row: family and qualifier, value."""
 
 
-class PendingCalls(NamedTuple):
+class Record(NamedTuple):
     """What the head says of a kept message; `expires` in seconds since the epoch, `size` in bytes."""
 
     mid: int
@@ -61,7 +61,7 @@ class RowHead(NamedTuple):
     trimmed: int
     ends: float
     stays: float
-    pendings: tuple[PendingCalls, ...]
+    records: tuple[Record, ...]
 
 
 class Put(NamedTuple):
@@ -109,7 +109,7 @@ def row_head(value: bytes | None) -> RowHead | None:
     if version != VERSION:
         raise UnavailableError(f"a row's version is {version}, not {VERSION}: a later gopush has written it")
     return RowHead(
-        stamp, last, trimmed, ends, stays, tuple(map(PendingCalls._make, _ENTRY.iter_unpack(value[_HEAD.size :])))
+        stamp, last, trimmed, ends, stays, tuple(map(Record._make, _RECORD.iter_unpack(value[_HEAD.size :])))
     )
 
 
@@ -134,7 +134,7 @@ def decide(
 ) -> Decision:
     """Append to a key's log, `most` messages of which are kept. Nothing is to be written where there are no `puts`."""
     alive = head is not None and now < head.ends
-    last, trimmed, ends, pendings = (head.last, head.trimmed, head.ends, head.pendings) if head and alive else _NOTHING
+    last, trimmed, ends, records = (head.last, head.trimmed, head.ends, head.records) if head and alive else _NOTHING
     known, remembered = dict(firsts), {}
     answers, kept = [], []
     for append in appends:
@@ -153,12 +153,12 @@ def decide(
                 kept.append((answer.mid, now + push.expire, push.body))
     if not remembered and not any(answer.ret == RET_OK and not answer.repeat for answer in answers):
         return Decision(answers, [], 0, 0)
-    survivors, cut, dropped, expired = _trim(pendings, kept, most, now)
+    survivors, cut, dropped, expired = _trim(records, kept, most, now)
     written, slots = _index(survivors)
     new = RowHead(stamp, last, cut or trimmed, ends, max(ends, head.stays if head else 0), tuple(written))
     puts = [head_put(new, now)]
     if slots:
-        longest = max(pending.expires for pending in written)
+        longest = max(record.expires for record in written)
         puts.append(Put(slots, longest - now + SLACK_SECONDS))
     if remembered:
         longest = max(first.until for first in remembered.values())
@@ -167,18 +167,18 @@ def decide(
     return Decision(answers, puts, dropped, expired)
 
 
-_NOTHING: tuple[int, int, float, tuple[PendingCalls, ...]] = (0, 0, 0.0, ())
+_NOTHING: tuple[int, int, float, tuple[Record, ...]] = (0, 0, 0.0, ())
 _New = tuple[int, float, bytes]
 
 
 def _trim(
-    pendings: Sequence[PendingCalls], kept: Sequence[_New], most: int, now: float
-) -> tuple[list[PendingCalls | _New], int, int, int]:
+    records: Sequence[Record], kept: Sequence[_New], most: int, now: float
+) -> tuple[list[Record | _New], int, int, int]:
     """The newest `most` of both, the highest mid that was trimmed (0: none), how many were, how many had expired.
 
     The expired ones make room first, and only where room is needed; that is no trimming.
     """
-    all_of_them: list[PendingCalls | _New] = [*pendings, *kept]
+    all_of_them: list[Record | _New] = [*records, *kept]
     if len(all_of_them) <= most:
         return all_of_them, 0, 0, 0
     live = [message for message in all_of_them if message[1] > now]
@@ -186,25 +186,25 @@ def _trim(
     return live[excess:], live[excess - 1][0] if excess else 0, excess, len(all_of_them) - len(live)
 
 
-def _index(messages: Iterable[PendingCalls | _New]) -> tuple[list[PendingCalls], dict[tuple[str, bytes], bytes]]:
+def _index(messages: Iterable[Record | _New]) -> tuple[list[Record], dict[tuple[str, bytes], bytes]]:
     """Give new messages free slots: all entries, and the slots to write."""
     messages = list(messages)
-    taken = {message.slot for message in messages if isinstance(message, PendingCalls)}
+    taken = {message.slot for message in messages if isinstance(message, Record)}
     free = (slot for slot in count() if slot not in taken)
-    pendings, slots = [], {}
+    records, slots = [], {}
     for message in messages:
-        if isinstance(message, PendingCalls):
-            pendings.append(message)
+        if isinstance(message, Record):
+            records.append(message)
         else:
             mid, expires, body = message
-            pendings.append(PendingCalls(mid, expires, len(body), next(free)))
-            slots[slot_cell(pendings[-1].slot)] = _SLOT.pack(mid) + body
-    return pendings, slots
+            records.append(Record(mid, expires, len(body), next(free)))
+            slots[slot_cell(records[-1].slot)] = _SLOT.pack(mid) + body
+    return records, slots
 
 
 def head_put(head: RowHead, now: float) -> Put:
     """Writes a head."""
-    packed = _HEAD.pack(VERSION, *head[:5]) + b"".join([_ENTRY.pack(*pending) for pending in head.pendings])
+    packed = _HEAD.pack(VERSION, *head[:5]) + b"".join([_RECORD.pack(*record) for record in head.records])
     return Put({HEAD: packed}, head.stays - now + SLACK_SECONDS)
 
 
@@ -216,33 +216,33 @@ def fenced(head: RowHead | None, now: float, stamp: bytes) -> list[Put]:
 def emptied(head: RowHead, head_life: float, now: float, stamp: bytes) -> list[Put]:
     """The log without its messages; their bodies are overwritten."""
     ends = now + head_life
-    new = head._replace(stamp=stamp, ends=ends, stays=max(head.stays, ends), pendings=())
+    new = head._replace(stamp=stamp, ends=ends, stays=max(head.stays, ends), records=())
     puts = [head_put(new, now)]
-    if head.pendings:
-        longest = max(pending.expires for pending in head.pendings)
-        slots = {slot_cell(pending.slot): _SLOT.pack(0) for pending in head.pendings}
+    if head.records:
+        longest = max(record.expires for record in head.records)
+        slots = {slot_cell(record.slot): _SLOT.pack(0) for record in head.records}
         puts.append(Put(slots, max(longest - now, 0) + SLACK_SECONDS))
     return puts
 
 
-def body_in(pending: PendingCalls, slot: bytes | None) -> bytes | None:
+def body_in(record: Record, slot: bytes | None) -> bytes | None:
     """The entry's body in its slot; None where the slot holds another message by now."""
-    if slot is None or _SLOT.unpack_from(slot)[0] != pending.mid:
+    if slot is None or _SLOT.unpack_from(slot)[0] != record.mid:
         return None
     return slot[_SLOT.size :]
 
 
-def after(head: RowHead | None, cursor: int, now: float) -> list[PendingCalls]:
+def after(head: RowHead | None, cursor: int, now: float) -> list[Record]:
     """The entries of the unexpired messages after a cursor."""
     if head is None:
         return []
-    begin = bisect_right(head.pendings, cursor, key=itemgetter(0))
-    return [pending for pending in head.pendings[begin:] if pending.expires > now]
+    begin = bisect_right(head.records, cursor, key=itemgetter(0))
+    return [record for record in head.records[begin:] if record.expires > now]
 
 
 def has_message(head: RowHead | None, now: float) -> bool:
     """Whether a message is kept."""
-    return head is not None and any(pending.expires > now for pending in head.pendings)
+    return head is not None and any(record.expires > now for record in head.records)
 
 
 def token_ends(value: bytes | None) -> float:

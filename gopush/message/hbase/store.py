@@ -25,8 +25,8 @@ from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
     Cells,
-    PendingCalls,
     Put,
+    Record,
     RowHead,
     after,
     body_in,
@@ -128,16 +128,16 @@ class HBaseStore:
         now = self._now()
         heads = [row_head(found.get(HEAD)) for found in await self._all([(row, [HEAD]) for row in rows], until)]
         picked = _pick(heads, reads, now)
-        pendings = [(row, pending) for row, (page, _) in zip(rows, picked, strict=True) for pending in page]
-        gets = [(row, [slot_cell(pending.slot)]) for row, pending in pendings]
-        slots = await self._all(gets, until, [pending.size for _, pending in pendings])
+        records = [(row, record) for row, (page, _) in zip(rows, picked, strict=True) for record in page]
+        gets = [(row, [slot_cell(record.slot)]) for row, record in records]
+        slots = await self._all(gets, until, [record.size for _, record in records])
         bodies = iter(
-            body_in(pending, found.get(slot_cell(pending.slot)))
-            for (_, pending), found in zip(pendings, slots, strict=True)
+            body_in(record, found.get(slot_cell(record.slot)))
+            for (_, record), found in zip(records, slots, strict=True)
         )
         pages: list[Page | None] = []
         for head, (page, more) in zip(heads, picked, strict=True):
-            messages = [Message(pending.mid, body) for pending in page if (body := next(bodies)) is not None]
+            messages = [Message(record.mid, body) for record in page if (body := next(bodies)) is not None]
             pages.append(Page(messages, head_of(head, now), more) if len(messages) == len(page) else None)
         return pages
 
@@ -275,12 +275,12 @@ class HBaseStore:
             self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")
 
 
-def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[PendingCalls], bool]]:
+def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[Record], bool]]:
     """The entries of each page, and whether there may be more."""
     room = Room(reads)
     picked = []
     for head, read in zip(heads, reads, strict=True):
-        pendings = after(head, read.after, now)
-        count, more = room.take(read, (pending.size for pending in pendings))
-        picked.append((pendings[:count], more))
+        records = after(head, read.after, now)
+        count, more = room.take(read, (record.size for record in records))
+        picked.append((records[:count], more))
     return picked

@@ -14,13 +14,13 @@ from gopush.errors import UnavailableError
 class Owner(Protocol):
     """Who holds connections."""
 
-    def made(self, connection: Connection) -> None:
+    def made(self, connection: RedisConnection) -> None:
         """It is there, but nobody has asked the server anything yet."""
 
-    def silent(self, connection: Connection) -> None:
+    def silent(self, connection: RedisConnection) -> None:
         """It has been given up: nothing came back within the time-out."""
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: RedisConnection) -> None:
         """It is gone."""
 
 
@@ -28,7 +28,7 @@ class UnfitError(Exception):
     """A server that can never do, with the reason."""
 
 
-class Connection(RedisProtocol):  # type: ignore[misc]
+class RedisConnection(RedisProtocol):  # type: ignore[misc]
     """Lives as long as answers come, however long one is: only silence for `timeout` seconds ends it."""
 
     def __init__(self, reactor: Any, timeout: float, owner: Owner) -> None:
@@ -103,7 +103,7 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
             raise (refused if str(refused).startswith("WRONGPASS") else also) from None
 
 
-async def prepare(connection: Connection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> None:
+async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> None:
     """See that the server will do, and load the scripts. `master`: the sentinels say that it is one."""
     if password is not None:
         await log_in(connection, password)

@@ -20,7 +20,7 @@ from txredisapi import RedisError, ResponseError
 from zope.interface import implementer
 
 from gopush.errors import UnavailableError
-from gopush.message.redis.connection import Connection, UnfitError, prepare
+from gopush.message.redis.connection import RedisConnection, UnfitError, prepare
 from gopush.message.redis.sentinel import MasterEndpoint
 from gopush.message.redis.sources import Source
 from gopush.net.eager import EagerReactor
@@ -43,11 +43,11 @@ MOST_TRIES = 3
 _PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
 
 
-class RefusedError(UnavailableError):
+class RedisRefusedError(UnavailableError):
     """The server itself refused; whichever way leads to it."""
 
 
-class UnreplicatedError(RefusedError):
+class UnreplicatedError(RedisRefusedError):
     """It is stored, but too few replicas said in time that they have it."""
 
 
@@ -61,7 +61,7 @@ class Script:
         self.sha = hashlib.sha1(self.text).hexdigest()
 
 
-class Watcher(NamedTuple):
+class LinkWatcher(NamedTuple):
     """Who hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
     `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness.
     """
@@ -70,7 +70,7 @@ class Watcher(NamedTuple):
     skew: Callable[[float], None] = lambda _: None
 
 
-class Link(Factory):
+class RedisLink(Factory):
     """One connection to `source`, made again at once when it is lost, and tried again for ever.
 
     A call waits for the one attempt that follows a loss; without a connection it fails at once. `scripts` are loaded
@@ -85,7 +85,7 @@ class Link(Factory):
         source: Source,
         timeout: float,
         scripts: Iterable[Script],
-        watcher: Watcher,
+        watcher: LinkWatcher,
         tls: ClientTls | None = None,
         sentinel_password: str = "",
     ) -> None:
@@ -95,7 +95,7 @@ class Link(Factory):
         self._scripts = tuple(scripts)
         self._watcher = watcher
         self._trouble: str | None = None
-        self._ready: Connection | None = None
+        self._ready: RedisConnection | None = None
         self._ready_since = 0.0
         self._at_once = False
         self._hoping = False  # the first attempt after a loss is under way
@@ -167,7 +167,7 @@ class Link(Factory):
                         continue
                 raise
 
-    async def _soon(self) -> Connection:
+    async def _soon(self) -> RedisConnection:
         if self._hoping:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
@@ -176,7 +176,7 @@ class Link(Factory):
             raise UnavailableError(self._trouble or "not connected yet")
         return self._ready
 
-    async def _evaluate(self, connection: Connection, script: Script, packed: bytes, replicas: int) -> bytes:
+    async def _evaluate(self, connection: RedisConnection, script: Script, packed: bytes, replicas: int) -> bytes:
         try:
             return await self._send(connection, ("EVALSHA", script.sha, 0, packed), replicas)
         except ResponseError as refused:
@@ -184,7 +184,7 @@ class Link(Factory):
                 raise
         return await self._send(connection, ("EVAL", script.text, 0, packed), replicas)
 
-    async def _send(self, connection: Connection, command: tuple[Any, ...], replicas: int) -> bytes:
+    async def _send(self, connection: RedisConnection, command: tuple[Any, ...], replicas: int) -> bytes:
         answering: Deferred[bytes] = connection.execute_command(*command)
         if not replicas:
             return await answering
@@ -205,7 +205,7 @@ class Link(Factory):
         if not isinstance(error, RedisError):
             return failure
         if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
-            raise RefusedError(str(error)) from None
+            raise RedisRefusedError(str(error)) from None
         raise UnavailableError(self._trouble or str(error)) from None
 
     async def _ping_idle(self) -> None:
@@ -226,7 +226,7 @@ class Link(Factory):
         if connection is not None and await endpoint.moved():
             self._leave(connection, "the sentinels name another master")
 
-    def _leave(self, connection: Connection, reason: str | None = None) -> None:
+    def _leave(self, connection: RedisConnection, reason: str | None = None) -> None:
         """Let go of a server that is no master any more; the next attempt asks where the master is."""
         if connection is self._ready:
             if reason is not None:
@@ -239,18 +239,18 @@ class Link(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
-        connection = Connection(self._reactor, self._timeout, self)
+        connection = RedisConnection(self._reactor, self._timeout, self)
         connection.factory = self
         return connection
 
-    def made(self, connection: Connection) -> None:
+    def made(self, connection: RedisConnection) -> None:
         """See Owner. It is of use once the server has agreed to all that we need."""
         if not self._source.path:
             connection.transport.setTcpNoDelay(True)
             connection.transport.setTcpKeepAlive(True)
         ensureDeferred(self._prepare(connection)).addErrback(self._refused, connection)
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def _prepare(self, connection: RedisConnection) -> None:
         source = self._source
         texts = [script.text for script in self._scripts]
         await prepare(connection, source.password, texts, master=bool(source.sentinels))
@@ -262,7 +262,7 @@ class Link(Factory):
         for waiter in waiting:
             waiter.callback(None)
 
-    def _refused(self, failure: Failure, connection: Connection) -> None:
+    def _refused(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
         if isinstance(error, LostConnectionError):
             self._hopeless(self._trouble or "the connection was lost")
@@ -277,11 +277,11 @@ class Link(Factory):
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
         self._hopeless(self._trouble or ("the connection was lost" if reached_before else reason))
 
-    def silent(self, connection: Connection) -> None:
+    def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
         self._say(f"no answer within {self._timeout:g} s")
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: RedisConnection) -> None:
         """See Owner."""
         if self._ready is connection:
             self._ready = None
@@ -309,7 +309,7 @@ class Link(Factory):
 class _Attempts:
     """An endpoint whose failures the link hears of."""
 
-    def __init__(self, endpoint: Any, link: Link) -> None:
+    def __init__(self, endpoint: Any, link: RedisLink) -> None:
         self._endpoint = endpoint
         self._link = link
 

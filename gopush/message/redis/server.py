@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from gopush.errors import RET_OK, StartError, UnavailableError
 from gopush.message.counters import StoreNumbers, unwrap
 from gopush.message.group_commit import Gatherer
-from gopush.message.redis.link import Link, RefusedError, Script, UnreplicatedError, Watcher
+from gopush.message.redis.link import LinkWatcher, RedisLink, RedisRefusedError, Script, UnreplicatedError
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.sources import Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
@@ -60,9 +60,9 @@ class RedisServer:
         self._replication = Replication(lambda: self._touch().addCallback(lambda _: None))
         tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
 
-        def link(part: str, scripts: Sequence[Script]) -> Link:
-            watcher = Watcher(lambda said: self._tell(part, said), self._tell_skew)
-            return Link(reactor, source, settings.timeout, scripts, watcher, tls, settings.sentinel_password)
+        def link(part: str, scripts: Sequence[Script]) -> RedisLink:
+            watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew)
+            return RedisLink(reactor, source, settings.timeout, scripts, watcher, tls, settings.sentinel_password)
 
         self._writes = link("writes", (_APPEND, _DELETE, _TOKENS, _TOUCH))
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
@@ -127,7 +127,8 @@ class RedisServer:
         if not isinstance(failure.value, UnavailableError):
             self._log.failure("Redis {name}: appending", failure, name=self.name)
         self._tell_refusal(failure)
-        return [UNAVAILABLE if failure.check(UnavailableError) and not failure.check(RefusedError) else REFUSED] * count  # type: ignore[no-untyped-call]
+        elsewhere = isinstance(failure.value, UnavailableError) and not isinstance(failure.value, RedisRefusedError)
+        return [UNAVAILABLE if elsewhere else REFUSED] * count
 
     def _tell_refusal(self, failure: Failure) -> None:
         if "writes" not in self._troubles:

@@ -15,7 +15,7 @@ RESERVE_BYTES = 16 << 20
 PAGE_BYTES = 4096
 
 
-class Place:
+class DatabaseFiles:
     """The files of a database, once it is open. What fails for want of space can be tried again after make_room()."""
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
 from gopush.message.settings import StoreSettings
 from gopush.message.sqlite.batch import Batch, LogRow
 from gopush.message.sqlite.file import UPGRADES, transaction
-from gopush.message.sqlite.location import Place, is_full
+from gopush.message.sqlite.location import DatabaseFiles, is_full
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class SqliteLogs:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        index: Place,
+        index: DatabaseFiles,
         settings: StoreSettings,
         now: Callable[[], float],
         counters: StoreCounters,

@@ -17,7 +17,7 @@ from gopush.message.counters import StoreNumbers
 from gopush.message.group_commit import Gatherer
 from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.message.sqlite.file import identity, open_file
-from gopush.message.sqlite.location import Place
+from gopush.message.sqlite.location import DatabaseFiles
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.troubles import Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
@@ -56,7 +56,7 @@ class SqliteStore:
     def _open(self) -> None:
         connection = open_file(self._path)
         self.identity = f"{identity(connection):08x}"
-        index = Place(self._path, connection)
+        index = DatabaseFiles(self._path, connection)
         self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
 
     def stop(self) -> Deferred[None]:

@@ -17,12 +17,12 @@ from zope.interface import implementer
 
 from gopush.net import transport as wire
 from gopush.net.http.exchange import Paging
-from gopush.net.http.head import HEAD_LIMIT, Head, WrongHeadError
+from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
 from gopush.net.http.request import Request
 from gopush.net.http.response import AnyResponse, Paged, Response, chunk, plain
 from gopush.net.http.routes import Receiver, Route
 from gopush.net.http.shortcut import Found
-from gopush.net.http.together import Disconnecting, Together, ask, take
+from gopush.net.http.together import ClosingRefusal, Together, ask, take
 from gopush.net.timers import NO_SLOT
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 
 
-class Reader(Protocol):
+class DrainListener(Protocol):
     """Who waits until the client has read what was written."""
 
     def drained(self) -> None:
@@ -48,7 +48,7 @@ class Reader(Protocol):
 
 
 @implementer(IHalfCloseableProtocol)
-class Channel(HTTPChannel):
+class HttpChannel(HTTPChannel):
     """A connection.
 
     `stalled`: the client is slow to read. `reader`: whoever writes more once it has read. `lost`: the connection is
@@ -64,7 +64,7 @@ class Channel(HTTPChannel):
     deadline = 0.0
     slot = NO_SLOT
     stalled = lost = deaf = False
-    reader: Reader | Receiver | None = None
+    reader: DrainListener | Receiver | None = None
     connection = b""
     _inbox = b""
     _owed = False  # an answer
@@ -82,7 +82,7 @@ class Channel(HTTPChannel):
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.send = wire.sender(self.transport)
         self.peer = getattr(self.transport.getPeer(), "host", "")
-        self.head = Head()
+        self.head = HeadScanner()
         self.put_off()
         self.site.opened(self)
 
@@ -236,7 +236,7 @@ class Channel(HTTPChannel):
         answered = ask(request, route)
         if isinstance(answered, Response):
             self._answer(request, answered)
-        elif isinstance(answered, Disconnecting):
+        elif isinstance(answered, ClosingRefusal):
             self.refuse(answered.response, request)
         else:
             take(answered, partial(self._answer, request), request)

@@ -10,7 +10,7 @@ def _by_status() -> dict[int, int]:
 
 
 @dataclass(slots=True)
-class Counters:
+class HttpCounters:
     """Plain integers that only grow. `refused` by status: the door (401, 403, 429) has counters of its own besides."""
 
     refused: dict[int, int] = field(

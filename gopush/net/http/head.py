@@ -28,7 +28,7 @@ class WrongHeadError(Exception):
         self.status = status
 
 
-class Head:
+class HeadScanner:
     """One after the other; `begun`: the request line was there. `method`, `target` (origin form) and `version`."""
 
     __slots__ = ("_bytes", "_fields", "begun", "method", "target", "version")

@@ -29,7 +29,7 @@ Found = tuple[Request, Route, int]
 """A request with its body, its route, and where it ends in what was looked at."""
 
 
-class Reader:
+class RequestReader:
     """Finds simple requests; `routes`: by method and path, b"GET /path". One for all connections of a site."""
 
     def __init__(self, routes: Mapping[bytes, Route]) -> None:

@@ -13,13 +13,13 @@ from twisted.web import server
 from twisted.web.resource import Resource
 
 from gopush.net.clock import Clock
-from gopush.net.http.channel import Channel
-from gopush.net.http.counters import Counters
+from gopush.net.http.channel import HttpChannel
+from gopush.net.http.counters import HttpCounters
 from gopush.net.http.exchange import Exchange, call
 from gopush.net.http.request import Request
 from gopush.net.http.response import Fields, R, Renderer, Response, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes, always
-from gopush.net.http.shortcut import Reader
+from gopush.net.http.shortcut import RequestReader
 from gopush.net.timers import Wheel
 
 
@@ -64,7 +64,7 @@ class Site(server.Site):
     `now`: seconds since the epoch. `sharing`: with pages of other web sites; None: nothing is said to browsers.
     """
 
-    protocol: Any = Channel
+    protocol: Any = HttpChannel
     requestFactory: Any = Exchange
     noisy = False
 
@@ -78,11 +78,11 @@ class Site(server.Site):
     ) -> None:
         reactor: Any = clock
         super().__init__(Resource(), reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
-        self.counters = Counters()
+        self.counters = HttpCounters()
         self.clock = clock
         self.idle = idle
         self.renderer = Renderer(now())
-        self.channels: set[Channel] = set()
+        self.channels: set[HttpChannel] = set()
         self.stopping = False
         self._sharing = sharing
         self._now = now
@@ -90,7 +90,7 @@ class Site(server.Site):
             path.encode(): RouteResource({method.encode(): route for method, route in methods.items()}, sharing)
             for path, methods in routes.items()
         }
-        self.reader = Reader(
+        self.reader = RequestReader(
             {
                 b"%b %b" % (method, path): route
                 for path, resource in self.paths.items()
@@ -98,7 +98,7 @@ class Site(server.Site):
                 if isinstance(route, Route)
             }
         )
-        self.wheel: Wheel[Channel] = Wheel(clock.seconds())
+        self.wheel: Wheel[HttpChannel] = Wheel(clock.seconds())
         self._ticking = False
         self._stopped: Deferred[None] | None = None
 
@@ -124,7 +124,7 @@ class Site(server.Site):
 
     # What connections call.
 
-    def opened(self, channel: Channel) -> None:
+    def opened(self, channel: HttpChannel) -> None:
         """A connection was made."""
         self.channels.add(channel)
         if not self._ticking:
@@ -132,7 +132,7 @@ class Site(server.Site):
             self._tick()
         self.wheel.add(channel)
 
-    def closed(self, channel: Channel) -> None:
+    def closed(self, channel: HttpChannel) -> None:
         """A connection was lost."""
         self.channels.discard(channel)
         self.wheel.discard(channel)

@@ -15,13 +15,13 @@ from gopush.net.http.routes import Answered, Route
 from gopush.net.http.shortcut import Found
 
 if TYPE_CHECKING:
-    from gopush.net.http.channel import Channel
+    from gopush.net.http.channel import HttpChannel
 
 
 MAX_HELD_BYTES = 64 << 10
 
 
-class Disconnecting(NamedTuple):
+class ClosingRefusal(NamedTuple):
     """A refusal after which the connection is closed."""
 
     response: Response
@@ -32,7 +32,7 @@ class Together:
 
     __slots__ = ("_answers", "_channel", "_done", "_ending", "_left", "_scheduled", "_size", "_starting")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: HttpChannel) -> None:
         self._channel = channel
         self._answers: list[bytes] = []  # b"" for one that is not there yet
         self._left = self._done = self._size = 0
@@ -46,7 +46,7 @@ class Together:
             self._answers.append(b"")
             self._left += 1
             answered = ask(request, route)
-            if isinstance(answered, Disconnecting):
+            if isinstance(answered, ClosingRefusal):
                 self._channel.site.counters.refuse(answered.response.status)
                 request.connection = b"close"
                 self._ending = True
@@ -88,12 +88,12 @@ class Together:
         return b"".join(self._answers[start : self._done])
 
 
-def ask(request: Request, route: Route) -> Answered | Disconnecting:
+def ask(request: Request, route: Route) -> Answered | ClosingRefusal:
     """Have a request answered. A refusal ends the connection where twisted.web would not have read the body."""
     refusal = route.refuse(request)
     if refusal is None:
         return call(route, request)
-    return Disconnecting(refusal) if request.body else refusal
+    return ClosingRefusal(refusal) if request.body else refusal
 
 
 def take(answered: Answered, taker: Callable[[Any], object], request: Request) -> None:
