@@ -208,3 +208,9 @@ COMET_CALLS: Mapping[str, CallFormat] = {
     "subscribers": CallFormat((many(_text),), many(_number)),
     "slowest": CallFormat((_number,), many(_slow_consumer)),
 }
+
+METHODS: Mapping[str, str] = {"notice": "forward"}
+"""The methods of a service whose calls have an older name on the wire, by that name."""
+
+WIRE_NAMES: Mapping[str, str] = {method: name for name, method in METHODS.items()}
+"""The names of their calls."""

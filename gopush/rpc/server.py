@@ -21,7 +21,7 @@ from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.client import Remote
-from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, CallFormat, pack, unpack
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import Door, Reachable
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
@@ -70,7 +70,7 @@ class _Calls(Reachable):
         except BatchError as wrong:
             broker.factory.complaints.warn("{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong)
             raise pb.Error(f"the batch {wrong}") from None
-        made: Deferred[Any] = maybeDeferred(getattr(self._service, name), *arguments)
+        made: Deferred[Any] = maybeDeferred(getattr(self._service, METHODS.get(name, name)), *arguments)
         return made.addCallback(pack).addErrback(self._failed, name)
 
     def _failed(self, failure: Failure, name: str) -> NoReturn:

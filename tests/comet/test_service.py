@@ -172,7 +172,7 @@ def test_any_comet_takes_a_push_and_tells_the_owner() -> None:
     assert wire.out == H + frame(pushed.mid, b"1")
     assert world.comet_named("c1").counters.notices_sent == 1
     assert world.comet_named("c2").counters.notices_received == 1
-    assert world.services["c2"].calls == [("notice", [Forward(key, pushed.mid, 0, b"1", 1)])]
+    assert world.services["c2"].calls == [("forward", [Forward(key, pushed.mid, 0, b"1", 1)])]
 
 
 def test_a_comet_delivers_to_its_own_subscribers_though_it_is_not_the_owner() -> None:

@@ -60,6 +60,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
         [numbers],
         st.lists(st.builds(SlowConsumer, texts, texts, texts, numbers, numbers, st.floats(allow_nan=False) | numbers)),
     ),
+    "identity": ([], texts),
     "ping": ([], nothing),
     "status": ([], st.builds(Status, texts, numbers, *[numbers | nothing] * 3)),
     "set_weight": ([numbers], nothing),
