@@ -6,23 +6,19 @@ new starts and nothing more is read. docs/architecture.md lists what is touched 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.http.exchange import Paging
+from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
 from gopush.net.http.request import Request
-from gopush.net.http.response import AnyResponse, Paged, Response, chunk, plain
-from gopush.net.http.routes import Receiver, Route
-from gopush.net.http.shortcut import Found
-from gopush.net.http.together import ClosingRefusal, Together, ask, take
+from gopush.net.http.response import Response, plain
 from gopush.net.timers import NO_SLOT
 
 if TYPE_CHECKING:
@@ -34,26 +30,20 @@ MAX_TOGETHER = 64
 LEAST_BYTES = 1024
 """How much of a body has to come in `idle` seconds: less is no progress."""
 
+_MAX_HELD_BYTES = 64 << 10
 _SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 
 
-class DrainListener(Protocol):
-    """Who waits until the client has read what was written."""
-
-    def drained(self) -> None:
-        """The client has."""
-
-
 @implementer(IHalfCloseableProtocol)
 class HttpChannel(HTTPChannel):
     """A connection.
 
-    `stalled`: the client is slow to read. `reader`: whoever writes more once it has read. `lost`: the connection is
-    gone. `deaf`: nothing that still comes is a request. `head`: that of the request under way; `connection`: what its
-    answer's Connection header has to say.
+    `stalled`: the client is slow to read. `deaf`: nothing that still comes is a request, and nothing more is answered.
+    `head`: that of the request under way; `connection`: what its answer's Connection header has to say. `missing` of
+    the answers that are owed are not there; the others have `held` bytes. `asking`: the short cut asks for more.
     """
 
     site: Site
@@ -63,17 +53,17 @@ class HttpChannel(HTTPChannel):
 
     deadline = 0.0
     slot = NO_SLOT
-    stalled = lost = deaf = False
-    reader: DrainListener | Receiver | None = None
+    stalled = deaf = asking = False
     connection = b""
+    missing = held = 0
     _inbox = b""
-    _owed = False  # an answer
     _fed = False  # twisted.web has a part of a request
-    _pumping = _scheduled = _paused = _half_closed = _closing = False
+    _pumping = _scheduled = _paused = _half_closed = _ending = _closing = _lost = False
     _reading = True
     _body_bytes = 0
     _unread = 0  # bytes that waited for the client at the last look
     _read_at = _leave_at = 0.0
+    _drain: Deferred[None] | None = None
 
     # What the transport calls.
 
@@ -83,6 +73,7 @@ class HttpChannel(HTTPChannel):
         self.send = wire.sender(self.transport)
         self.peer = getattr(self.transport.getPeer(), "host", "")
         self.head = HeadScanner()
+        self._owed: list[Owed] = []
         self.put_off()
         self.site.opened(self)
 
@@ -93,9 +84,8 @@ class HttpChannel(HTTPChannel):
                 self.deadline = min(self.site.clock.seconds() + _LINGER_SECONDS, self._leave_at)
             return
         if not (self._owed or self._inbox or self._fed or self.stalled or self.site.stopping):
-            one = self.site.reader.read(data, 0, self.peer)
-            if one is not None and one[2] == len(data):
-                self._ask(one[0], one[1])
+            data = self._short_cut(data)
+            if not data:
                 return
         self._inbox = self._inbox + data if self._inbox else data
         self._pump()
@@ -113,12 +103,12 @@ class HttpChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See Protocol. What is left refers to itself nowhere, so all of it is freed at once."""
-        self.lost = self.deaf = True
-        self._inbox = b""
-        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        self._lost = self.deaf = True
+        self._forget()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self._transferDecoder = self.reader = None
+        self._transferDecoder = None
         self.requests = []
+        self._go_on_writing()
         self.site.closed(self)
 
     def pauseProducing(self) -> None:
@@ -132,8 +122,9 @@ class HttpChannel(HTTPChannel):
         """See IPushProducer: the client has read all."""
         self.stalled = False
         self.put_off()
-        if self.reader is not None:
-            self.reader.drained()
+        self._go_on_writing()
+        for exchange in self.requests:
+            exchange.drained()
         self._pump()
 
     def stopProducing(self) -> None:
@@ -149,12 +140,13 @@ class HttpChannel(HTTPChannel):
         slow = 0
         while self._inbox and not self._blocked():
             if not self._fed:
-                if self._take_short_cut():
+                size = len(self._inbox)
+                self._inbox = self._short_cut(self._inbox)
+                if len(self._inbox) < size:
                     continue
                 slow += 1
                 if slow > _SLOW_IN_A_TURN:
-                    self._scheduled = True
-                    self.site.clock.callLater(0, self._go_on)
+                    self._schedule()
                     break
             self._feed()
         self._pumping = False
@@ -162,14 +154,19 @@ class HttpChannel(HTTPChannel):
 
     def _go_on(self) -> None:
         self._scheduled = False
+        ready = 0
+        while ready < len(self._owed) and self._owed[ready].data is not None:
+            ready += 1
+        self._write(self._owed[:ready])
+        del self._owed[:ready]
         self._pump()
 
     def _blocked(self) -> bool:
-        return self._owed or self.stalled or self.deaf or self._paused or self._scheduled or self.site.stopping
+        return bool(self._owed or self.stalled or self.deaf or self._paused or self._scheduled or self.site.stopping)
 
     def _settle(self) -> None:
         """Read on or not, and leave where nothing more can come of the connection."""
-        if self.lost:
+        if self._lost:
             return
         if self._half_closed or self.site.stopping:
             self._leave_if_done()
@@ -185,8 +182,7 @@ class HttpChannel(HTTPChannel):
         if self.deaf or self._owed or self._paused or self._scheduled:
             return
         if self.site.stopping:
-            streams = bool(self.requests) and self.requests[-1].stream is not None
-            done = not streams  # which may still be answered until its deadline
+            done = not any(exchange.receiver for exchange in self.requests)  # may still be answered until its deadline
         else:
             done = not (self._inbox and self.stalled)
         if done:
@@ -205,68 +201,78 @@ class HttpChannel(HTTPChannel):
         if self._fed and not self.deaf and getattr(decoder, "state", "") == "BODY":
             self.requests[-1].expect(decoder.length)
 
-    # The short cut.
+    # Answering.
 
-    def _take_short_cut(self) -> bool:
-        """Answer the simple requests that have come whole; whether there were any."""
-        read, data, at = self.site.reader.read, self._inbox, 0
-        found: list[Found] = []
-        while len(found) < MAX_TOGETHER and at < len(data):
-            one = read(data, at, self.peer)
-            if one is None or (found and one[1].alone):
+    def _short_cut(self, data: bytes) -> bytes:
+        """Ask for the answers to simple requests that have come whole; gives what follows them.
+
+        What may be a large answer is asked for alone, and no more when there is much to read. A refusal ends the
+        connection where twisted.web would not have read the body.
+        """
+        site, peer, owed, at = self.site, self.peer, self._owed, 0
+        self.asking = True
+        while at < len(data) and len(owed) < MAX_TOGETHER and self.held <= _MAX_HELD_BYTES and not self._ending:
+            found = site.reader.read(data, at, peer)
+            if found is None or (at and found[1].alone):
                 break
-            found.append(one)
-            at = one[2]
-            if one[1].alone:
-                break
-        if not found:
-            return False
-        self._inbox = data[at:]
-        if len(found) == 1:
-            self._ask(found[0][0], found[0][1])
-            return True
-        self._owed = True
-        end = Together(self).start(found)
-        if not self.deaf:
-            self._inbox = data[end:]
-        return True
+            request, route, at = found
+            answer = Owed(self, request)
+            owed.append(answer)
+            self.missing += 1
+            refusal = route.refuse(request)
+            if refusal is None:
+                answer.ask(route)
+                if route.alone:
+                    break
+            else:
+                if request.body:
+                    site.counters.refuse(refusal.status)
+                    request.connection = b"close"
+                    self._ending = True
+                answer.give(refusal)
+        self.asking = False
+        if at:
+            self.answer()
+        return b"" if self.deaf else data[at:]
 
-    def _ask(self, request: Request, route: Route) -> None:
-        self._owed = True
-        answered = ask(request, route)
-        if isinstance(answered, Response):
-            self._answer(request, answered)
-        elif isinstance(answered, ClosingRefusal):
-            self.refuse(answered.response, request)
-        else:
-            take(answered, partial(self._answer, request), request)
-
-    def _answer(self, request: Request, response: AnyResponse) -> None:
-        if self.lost:
+    def answer(self) -> None:
+        """Write the answers that are owed: all in one write, or where some come later, at the end of the turn."""
+        owed = self._owed
+        if self.missing:
+            if owed[0].data is not None and not self._scheduled:
+                self._schedule()
             return
-        response = self.site.complete(response, request)
-        if isinstance(response, Response):
-            self.answered(self.site.renderer.render(response, request))
-            return
-        self.send(self.site.renderer.paged_head(response, request) + chunk(response.first))
-        self.page(response, lambda data: self.send(chunk(data)), lambda: self.answered(chunk(b"")))
-
-    def answered(self, data: bytes, ending: bool = False) -> None:
-        """The last bytes that are owed; where they are `ending`, the connection ends with them."""
-        if self.lost:
-            return
-        self._owed = False
+        self._owed = []
+        self.held = 0
         self.put_off()
-        self.send(data)
-        if ending:
+        self._write(owed)
+        if self._ending:
             self.leave(linger=True)
+        elif self.requests:
+            self._reading = True  # twisted.web sees to it
+            self.requestDone(self.requests[0])  # type: ignore[no-untyped-call]
+            self._pump()
         elif self._inbox or not self._reading or self._half_closed or self.site.stopping:
             self._pump()
 
-    def page(self, paged: Paged, write: Callable[[bytes], object], finish: Callable[[], object]) -> None:
-        """Write the rest of an answer page by page."""
-        self.reader = paging = Paging(self, paged, write, finish)
-        paging.go_on()
+    def _write(self, owed: list[Owed]) -> None:
+        data = b"".join([answer.data or b"" for answer in owed])
+        if data:
+            self.send(data)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when the client has read what was written, or the connection is lost."""
+        self._drain = drain = Deferred[None]()
+        return drain
+
+    def _go_on_writing(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None:
+            drain.callback(None)
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self.site.clock.callLater(0, self._go_on)
 
     # What exchanges and the site call.
 
@@ -300,24 +306,27 @@ class HttpChannel(HTTPChannel):
         else:
             request = request or Request(b"GET", b"")
             request.connection = b"close"
-            data = self.site.renderer.render(self.site.complete(response, request), request)
-            self.send(data[: len(data) - len(response.body)] if request.method == b"HEAD" else data)
+            self.send(self.site.renderer.render(response, request))
         self.leave(linger)
 
     def leave(self, linger: bool) -> None:
         """Take no more requests, and close."""
         self.deaf = True
-        self._owed = self._paused = False
-        self._inbox = b""
-        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        self._paused = False
+        self._forget()
         for exchange in self.requests:
-            exchange.give_up()
+            exchange.connectionLost(None)
         if linger and not (self._half_closed or self.site.stopping):
             self._leave_at = self.site.clock.seconds() + self.site.idle
             self._expire_in(_LINGER_SECONDS)
             self._settle()
         else:
             self.loseConnection()
+
+    def _forget(self) -> None:
+        self._inbox = b""
+        self._owed = []
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
 
     def loseConnection(self) -> None:
         """Close once everything is sent."""
@@ -385,19 +394,12 @@ class HttpChannel(HTTPChannel):
         if self.deaf:
             return
         self._inbox = self.clearLineBuffer() + self._inbox  # type: ignore[no-untyped-call]
-        self._owed = True
+        self._owed.append(self.requests[-1])
+        self.missing += 1
         self._fed = False
         self._body_bytes = 0
         self.head.reset()
         super().allContentReceived()  # type: ignore[no-untyped-call]
-
-    def requestDone(self, request: Any) -> None:
-        """A request is answered."""
-        self._owed = False
-        self._reading = True  # twisted.web sees to it
-        super().requestDone(request)  # type: ignore[no-untyped-call]
-        self.put_off()
-        self._pump()
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether the connection goes on after this request."""
@@ -406,13 +408,6 @@ class HttpChannel(HTTPChannel):
         stays = b"close" not in words and (version == b"HTTP/1.1" or b"keep-alive" in words)
         self.connection = b"close" if not stays else b"" if version == b"HTTP/1.1" else b"keep-alive"
         return stays
-
-    def writeHeaders(self, _version: bytes, code: bytes, reason: bytes, headers: Any) -> None:
-        """Write a head: of our own version, and in the same order with every twisted.web."""
-        if not isinstance(headers, list):
-            headers = [(name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        headers.sort(key=lambda field: bool(field[0].lower() == b"transfer-encoding"))
-        super().writeHeaders(b"HTTP/1.1", code, reason, headers)  # type: ignore[no-untyped-call]
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(plain(400), linger=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -39,7 +39,16 @@ class Paged(NamedTuple):
 
 
 AnyResponse = Response | Paged
-R = TypeVar("R", Response, Paged, Response | Paged)
+
+
+class CrossOrigin(Protocol):
+    """What pages of other web sites may do (CORS)."""
+
+    def fields(self, request: Request) -> Fields:
+        """Header lines that the answer to this request bears."""
+
+    def preflight(self, request: Request, methods: str) -> Response | None:
+        """The answer to a request that asks what may be done where there are these methods; None where it does not."""
 
 
 def plain(status: int, *headers: tuple[str, str]) -> Response:
@@ -50,11 +59,8 @@ def plain(status: int, *headers: tuple[str, str]) -> Response:
 class Promise:
     """A response that comes later, by a plain call: for what is asked so often that a Deferred would be felt."""
 
-    __slots__ = ("_response", "_take")
-
-    def __init__(self) -> None:
-        self._response: Response | None = None
-        self._take: Callable[[Response], object] | None = None
+    _response: Response | None = None
+    _take: Callable[[Response], object] | None = None
 
     def give(self, response: Response) -> None:
         """This is it. To be called once."""
@@ -74,10 +80,11 @@ class Promise:
 class Renderer:
     """Makes bytes of responses; keeps what precedes the length of the body ready, for as long as its date is right."""
 
-    __slots__ = ("_date", "_starts")
+    __slots__ = ("_date", "_sharing", "_starts")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, sharing: CrossOrigin | None = None) -> None:
         self._starts: dict[tuple[int, str, bytes], bytes] = {}
+        self._sharing = sharing
         self.set_time(now)
 
     def set_time(self, now: float) -> None:
@@ -85,40 +92,38 @@ class Renderer:
         self._date = formatdate(now, usegmt=True)
         self._starts.clear()
 
-    def fields(self, response: AnyResponse, request: Request) -> list[tuple[str, str]]:
-        """The header lines of a response, but for what tells that its body comes in chunks."""
-        found = self._first_fields(response.status, response.content_type, request.connection)
-        if isinstance(response, Response) and response.status != HTTPStatus.NO_CONTENT:
-            found.append(("Content-Length", str(len(response.body))))
-        return [*found, *response.headers]
-
     def render(self, response: Response, request: Request) -> bytes:
-        """All of a response to `request`, which is not HEAD."""
+        """All of a response to `request`."""
         status, content_type, body, headers = response
         connection = request.connection
         start = self._starts.get((status, content_type, connection)) or self._start(status, content_type, connection)
-        if not headers:
-            return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body)
-        return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), _lines(headers), body)
+        if self._sharing is not None:
+            headers += self._sharing.fields(request)
+        fields = _lines(headers) if headers else b""
+        if status == HTTPStatus.NO_CONTENT:
+            return b"%b%b\r\n" % (start, fields)
+        sent = b"" if request.method == b"HEAD" else body
+        return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), fields, sent)
 
-    def paged_head(self, response: Paged, request: Request) -> bytes:
-        """The head of a response whose body follows in chunks."""
+    def paged_head(self, response: Paged, request: Request, chunked: bool) -> bytes:
+        """The head of a response whose body follows, in chunks or until the end of the connection."""
+        fields = response.headers
+        if self._sharing is not None:
+            fields += self._sharing.fields(request)
+        if chunked and request.method != b"HEAD":
+            fields += (("Transfer-Encoding", "chunked"),)
         start = self._start(response.status, response.content_type, request.connection)
-        return b"%b%bTransfer-Encoding: chunked\r\n\r\n" % (start, _lines(response.headers))
+        return b"%b%b\r\n" % (start, _lines(fields))
 
     def _start(self, status: int, content_type: str, connection: bytes) -> bytes:
-        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
-        start = line + _lines(self._first_fields(status, content_type, connection))
+        fields = [("Date", self._date)]
+        if status != HTTPStatus.NO_CONTENT:
+            fields.append(("Content-Type", content_type))
+        if connection:
+            fields.append(("Connection", connection.decode("ascii")))
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() + _lines(fields)
         self._starts[status, content_type, connection] = start
         return start
-
-    def _first_fields(self, status: int, content_type: str, connection: bytes) -> list[tuple[str, str]]:
-        found = [("Date", self._date)]
-        if status != HTTPStatus.NO_CONTENT:
-            found.append(("Content-Type", content_type))
-        if connection:
-            found.append(("Connection", connection.decode("ascii")))
-        return found
 
 
 def chunk(data: bytes) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
@@ -15,22 +15,11 @@ from twisted.web.resource import Resource
 from gopush.net.clock import Clock
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.counters import HttpCounters
-from gopush.net.http.exchange import Exchange, call
-from gopush.net.http.request import Request
-from gopush.net.http.response import Fields, R, Renderer, Response, plain
+from gopush.net.http.exchange import Exchange
+from gopush.net.http.response import CrossOrigin, Renderer, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes, always
 from gopush.net.http.shortcut import RequestReader
 from gopush.net.timers import Wheel
-
-
-class CrossOrigin(Protocol):
-    """What pages of other web sites may do (CORS)."""
-
-    def fields(self, request: Request) -> Fields:
-        """Header lines that the answer to this request bears."""
-
-    def preflight(self, request: Request, methods: str) -> Response | None:
-        """The answer to a request that asks what may be done where there are these methods; None where it does not."""
 
 
 class RouteResource(Resource):
@@ -54,7 +43,7 @@ class RouteResource(Resource):
 
     def render(self, request: Any) -> int:
         """See IResource: the answer is written by the exchange, now or later."""
-        request.take(call(request.route, request.plain))
+        request.ask(request.route)
         return server.NOT_DONE_YET
 
 
@@ -81,10 +70,9 @@ class Site(server.Site):
         self.counters = HttpCounters()
         self.clock = clock
         self.idle = idle
-        self.renderer = Renderer(now())
+        self.renderer = Renderer(now(), sharing)
         self.channels: set[HttpChannel] = set()
         self.stopping = False
-        self._sharing = sharing
         self._now = now
         self.paths = {
             path.encode(): RouteResource({method.encode(): route for method, route in methods.items()}, sharing)
@@ -137,11 +125,6 @@ class Site(server.Site):
         self.channels.discard(channel)
         self.wheel.discard(channel)
         self._check_stopped()
-
-    def complete(self, response: R, request: Request) -> R:
-        """The response with what every answer to such a request bears."""
-        more: Fields = self._sharing.fields(request) if self._sharing is not None else ()
-        return response._replace(headers=(*response.headers, *more)) if more else response
 
     def stop(self) -> Deferred[None]:
         """Close the connections, each once its requests are answered; fires when none is left.
