@@ -15,11 +15,12 @@ from twisted.internet import defer, reactor, task
 
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.redis.store import RedisStore
-from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
-from gopush.message.store import Store
+from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Push, Read
 from tests.servers.hbase import HBaseServer, ThriftServer
 from tests.servers.redis import RedisServer

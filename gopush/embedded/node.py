@@ -20,7 +20,7 @@ from gopush.membership.view import StaticCoordination
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
-from gopush.message.store import open_store
+from gopush.message.stores import open_store
 from gopush.model import NodeInfo
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets

@@ -8,8 +8,9 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.config.schema import option
 from gopush.config.values import text
 from gopush.daemon.logs import LogSettings
-from gopush.message.settings import SqliteSettings, StoreSettings
-from gopush.message.store import store_type
+from gopush.message.sqlite.settings import SqliteSettings
+from gopush.message.store import StoreSettings
+from gopush.message.stores import store_type
 from gopush.web.settings import HttpSettings
 
 

@@ -20,7 +20,7 @@ from gopush.membership.znodes import OtherStoreError, check_store
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.stat import show
-from gopush.message.store import open_store
+from gopush.message.stores import open_store
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet
 from gopush.net.eager import EagerReactor

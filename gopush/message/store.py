@@ -1,24 +1,32 @@
-"""What a store offers: the calls of a message node, and a life of its own."""
+"""What a store offers: the calls of a message node, and a life of its own; and what every store is told."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.config.values import one_of
+from gopush.config.schema import option
+from gopush.config.values import count, duration
 from gopush.message.counters import StoreNumbers
 from gopush.rpc.services import MessageService
 
-if TYPE_CHECKING:  # the settings name the types
-    from gopush.message.settings import MessageSettings
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What every store is told."""
+
+    store: int = option(
+        "storage", "store", "20", count(1, 1_000_000), "messages that a key keeps, the newest", live=True
+    )
+    head_life: float = option(
+        "storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages", live=True
+    )
 
 
 class Store(MessageService, Protocol):
-    """Keeps the log of every key (memory.py, sqlite.py, redis.py, hbase/).
+    """Keeps the log of every key (memory.py, sqlite/, redis/, hbase/).
 
     A batch of appends is atomic and in order; of a batch over several shards that holds for the part of each shard
     (in HBase: of each key), and a shard that cannot store answers 65535 for its own part alone. Other calls fail as a
@@ -43,63 +51,3 @@ class Store(MessageService, Protocol):
 
     def purge(self) -> Deferred[None]:
         """Let go of a bounded number of things that nobody can see any more; to be called every second."""
-
-
-class StoreType(NamedTuple):
-    """How a store is opened, which library it `needs` beside those that gopush always has ("": none), and whether one
-    process may have it for itself alone (embedded).
-    """
-
-    open: Callable[[MessageSettings, Any], Store]
-    needs: str = ""
-    alone: bool = False
-
-
-def _redis(settings: MessageSettings, reactor: Any) -> Store:
-    from gopush.message.redis.store import RedisStore
-
-    return RedisStore(settings.store, settings.redis, reactor)
-
-
-def _hbase(settings: MessageSettings, reactor: Any) -> Store:
-    from gopush.message.hbase.store import HBaseStore
-
-    return HBaseStore(settings.store, settings.hbase, reactor)
-
-
-def _sqlite(settings: MessageSettings, reactor: Any) -> Store:
-    from gopush.message.sqlite.store import SqliteStore
-
-    return SqliteStore(settings.store, settings.sqlite, reactor)
-
-
-def _memory(settings: MessageSettings, _reactor: Any) -> Store:
-    from gopush.message.memory import MemoryStore
-
-    return MemoryStore(settings.store, time.time)
-
-
-STORES = {
-    "redis": StoreType(_redis),
-    "hbase": StoreType(_hbase, needs="thriftpy2"),
-    "sqlite": StoreType(_sqlite, alone=True),
-    "memory": StoreType(_memory, alone=True),
-}
-
-
-def open_store(settings: MessageSettings, reactor: Any) -> Store:
-    """The store of a message node; its start() opens it."""
-    return STORES[settings.storage].open(settings, reactor)
-
-
-def store_type(alone: bool = False) -> Callable[[str], str]:
-    """Reads the name of a type; `alone`: of those that a process can have for itself. See config/values.py."""
-    known = one_of(*(name for name, kind in STORES.items() if kind.alone or not alone))
-
-    def parse(value: str) -> str:
-        needs = STORES[known(value)].needs
-        if needs and find_spec(needs) is None:
-            raise ValueError(f"needs {needs}, which is not installed (pip install 'gopush[{value}]')")
-        return value
-
-    return parse

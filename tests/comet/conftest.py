@@ -12,7 +12,7 @@ import pytest
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from gopush.comet.settings import SubscriberSettings
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from tests.comet.wire import CometServer, in_reactor
 
 _numbers = count()

@@ -18,7 +18,7 @@ from gopush.comet.session import SendLag, Session
 from gopush.comet.settings import SubscriberSettings
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Message, NodeInfo, Push, Pushed, Status
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from gopush.comet.settings import SubscriberSettings
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import mid_at
 from tests.comet.conftest import Start
 from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor, request, sending

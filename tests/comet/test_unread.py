@@ -8,7 +8,7 @@ import pytest
 
 from gopush.comet.session import State
 from gopush.comet.unread import DEAF_SECONDS, LEAST_BYTES
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.routing.messages import PAGE_MESSAGES
 from tests.comet.conftest import Start
 from tests.comet.harness import World

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import mid_at
 from gopush.net.limits import ConnectionSettings
 from tests.comet.conftest import Start

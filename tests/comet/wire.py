@@ -28,7 +28,7 @@ from gopush.comet.websocket import SubscriberFactory
 from gopush.errors import RET_INTERNAL
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo, Push, Pushed, Token
 from gopush.net.clock import Clock
 from gopush.net.eager import EagerReactor

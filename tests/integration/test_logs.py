@@ -16,7 +16,7 @@ from gopush.auth import signed_tokens
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.schema import load
 from gopush.errors import RET_PARAMETER, SettingsError
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import is_key
 from gopush.rpc.settings import RpcSettings, TokenSettings
 from gopush.web.keys import make

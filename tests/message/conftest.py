@@ -12,11 +12,12 @@ import pytest
 
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.memory import MemoryStore
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.redis.store import RedisStore
-from gopush.message.settings import RedisSettings, SqliteSettings, StoreSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
-from gopush.message.store import Store
+from gopush.message.store import Store, StoreSettings
 from tests.conftest import reactor
 from tests.message.subject import FakeTime, Subject
 from tests.servers.hbase import HBaseServer, ThriftServer

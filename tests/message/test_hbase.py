@@ -20,7 +20,8 @@ from gopush.errors import RET_INTERNAL, RET_OK, SettingsError, StartError
 from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
-from gopush.message.settings import MessageSettings, StoreSettings
+from gopush.message.settings import MessageSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Appended, Head, Read
 from tests.conftest import reactor
 from tests.message.conftest import eventually

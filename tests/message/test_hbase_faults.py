@@ -13,7 +13,7 @@ import pytest
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from tests.conftest import reactor
 from tests.message.conftest import eventually
 from tests.message.subject import Subject

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Push
 from tests.conftest import InReactor, reactor
 

@@ -16,8 +16,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.store import RedisStore
-from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import MID_STEP, Appended, mid_at
 from tests.conftest import reactor
 from tests.message.conftest import OpenStore, eventually, redis_settings

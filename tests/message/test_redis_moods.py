@@ -11,7 +11,7 @@ import pytest
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.message.redis.store import RedisStore
 from gopush.message.service import StoreService
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Appended, Read
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually, redis_settings

@@ -14,9 +14,10 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from gopush.errors import RET_OK, UnavailableError
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import Source, sources
 from gopush.message.redis.store import RedisStore
-from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Push
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually

@@ -12,7 +12,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from gopush.errors import UnavailableError
 from gopush.message.memory import MemoryStore
 from gopush.message.service import StoreService
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Push, Read, Token
 from tests.message.subject import FakeTime
 
@@ -92,7 +92,7 @@ def test_only_the_backend_that_is_named_is_imported(storage: str, absent: tuple[
 import sys
 from twisted.internet import reactor
 from gopush.message.settings import MessageSettings
-from gopush.message.store import open_store
+from gopush.message.stores import open_store
 open_store(MessageSettings(storage={storage!r}), reactor)
 print([name for name in {absent!r} if name in sys.modules])
 """

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from gopush.errors import StartError, UnavailableError
-from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.message.sqlite.file import UPGRADES, open_file
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
+from gopush.message.store import StoreSettings
 from gopush.model import Head
 from tests.conftest import reactor
 from tests.message.conftest import OpenStore

@@ -15,8 +15,9 @@ import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
+from gopush.message.store import StoreSettings
 from tests.conftest import InReactor, reactor
 from tests.message.subject import Subject
 

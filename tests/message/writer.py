@@ -10,8 +10,9 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from gopush.message.settings import SqliteSettings, StoreSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Push
 
 BATCH = 10

@@ -19,7 +19,7 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.websocket import SubscriberFactory
 from gopush.daemon.listeners import Listeners
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor, EagerServer
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings

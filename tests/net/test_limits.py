@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from gopush.comet.counters import CometCounters
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import RESERVED_FILES, ConnectionLimiter, ConnectionSettings
 from tests.comet.wire import CometServer, TcpClient, eventually

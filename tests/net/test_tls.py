@@ -30,7 +30,7 @@ from gopush.comet.websocket import SubscriberFactory
 from gopush.config import reload as files
 from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.net.eager import EagerReactor
 from gopush.net.http.response import plain
 from gopush.net.http.routes import always

@@ -11,7 +11,7 @@ from gopush.errors import UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
 from gopush.routing.messages import PAGE_MESSAGES, Messages
 from gopush.rpc.settings import RpcSettings

@@ -12,7 +12,7 @@ from gopush.errors import UnavailableError
 from gopush.message.memory import MemoryStore
 from gopush.message.redis.replication import Replication
 from gopush.message.rules import REFUSED
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from tests.simulation.history import History, StoreTime
 

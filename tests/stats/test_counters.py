@@ -20,13 +20,15 @@ from gopush.embedded.settings import EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.service import StoreService
-from gopush.message.settings import MessageSettings, RedisSettings, SqliteSettings, StoreSettings
+from gopush.message.settings import MessageSettings
+from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.stat import show as show_message
-from gopush.message.store import Store
+from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token, mid_at
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route

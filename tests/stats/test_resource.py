@@ -10,10 +10,12 @@ import pytest
 from twisted.internet.task import Clock
 
 from gopush.message.memory import MemoryStore
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.service import StoreService
-from gopush.message.settings import MessageSettings, RedisSettings, StoreSettings
+from gopush.message.settings import MessageSettings
 from gopush.message.stat import show as show_message
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Push, Read
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route

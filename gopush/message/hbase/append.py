@@ -26,7 +26,7 @@ from gopush.message.hbase.row import (
     row_head,
 )
 from gopush.message.rules import REFUSED, First
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
 

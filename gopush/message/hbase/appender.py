@@ -14,7 +14,7 @@ from gopush.message.hbase.client import Client, NotSentError
 from gopush.message.hbase.row import Cells, row_key
 from gopush.message.hbase.settings import PARTS, TRY_PARTS, HBaseSettings
 from gopush.message.rules import REFUSED, UNAVAILABLE
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended
 
 MOST_BODY = 10_000_000

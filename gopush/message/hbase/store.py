@@ -42,7 +42,7 @@ from gopush.message.hbase.row import (
 )
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
 from gopush.message.rules import MOST_TOKENS, Room
-from gopush.message.settings import StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.message.troubles import Troubles
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 

@@ -18,9 +18,10 @@ from gopush.message.counters import StoreNumbers, unwrap
 from gopush.message.group_commit import Gatherer
 from gopush.message.redis.link import LinkWatcher, RedisLink, RedisRefusedError, Script, UnreplicatedError
 from gopush.message.redis.replication import Replication
+from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
-from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.message.store import StoreSettings
 from gopush.message.troubles import Troubles
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState
 from gopush.net.tls import ClientTls

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gathe
 from gopush.errors import StartError
 from gopush.message.counters import unwrap
 from gopush.message.redis.server import RedisServer
-from gopush.message.settings import RedisSettings, StoreSettings
+from gopush.message.redis.settings import RedisSettings
+from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.routing.shards import Shards
 

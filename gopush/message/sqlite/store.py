@@ -15,10 +15,11 @@ from twisted.python.threadpool import ThreadPool
 from gopush.errors import UnavailableError
 from gopush.message.counters import StoreNumbers
 from gopush.message.group_commit import Gatherer
-from gopush.message.settings import SqliteSettings, StoreSettings
 from gopush.message.sqlite.file import identity, open_file
 from gopush.message.sqlite.location import DatabaseFiles
 from gopush.message.sqlite.log import SqliteLogs
+from gopush.message.sqlite.settings import SqliteSettings
+from gopush.message.store import StoreSettings
 from gopush.message.troubles import Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 
