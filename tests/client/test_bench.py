@@ -45,7 +45,13 @@ def bench(node: Node, *options: str, key: str = "key") -> subprocess.Popen[str]:
     keys = ("--api-key-file", str(node.log.parent / key)) if key else ()
     command = [sys.executable, "-m", "gopush", "bench", *where, *keys, "--keys", "3", "--subscribers", "2", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, preexec_fn=interruptible)
+
+
+def interruptible() -> None:
+    """Tests that run in a shell's background ignore interrupts, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -254,6 +254,7 @@ def test_names_its_version(capfd: pytest.CaptureFixture[str]) -> None:
 
 INTERRUPT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in a shell's background ignores it
 class Interrupt:
     def find_spec(self, name, *_):
         if name == "gopush.client.http":
