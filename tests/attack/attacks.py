@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from tests.comet.wire import opening, request
+from tests.clients import opening, request
 
 BUSY_KEY = "busy"
 BIG_KEY = "big"

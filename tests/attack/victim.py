@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.comet.wire import request
+from tests.clients import request
 from tests.servers import free_port
 
 START_SECONDS = 30

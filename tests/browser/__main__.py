@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.browser.browser import Browser, browser
 from tests.browser.test_admin import push
-from tests.comet.wire import TcpClient
+from tests.clients import TcpClient
 from tests.integration.systems import System, embedded
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"

@@ -13,7 +13,7 @@ from gopush.model import NodeInfo, Status
 from tests.browser.browser import Browser
 from tests.browser.conftest import Locked
 from tests.chaos.cluster import Node
-from tests.comet.wire import TcpClient
+from tests.clients import TcpClient
 from tests.web.conftest import World
 from tests.web.fakes import FakeNode
 

@@ -22,6 +22,7 @@ from itertools import count, islice
 from gopush.hashing import HashRing
 from tests.chaos.cluster import SESSION_SECONDS, Cluster
 from tests.chaos.publisher import Publisher
+from tests.clients import request
 
 BACK_SECONDS = 15.0
 PATIENCE_SECONDS = 120.0
@@ -106,7 +107,7 @@ class Crowd:
     def _serve(self, connection: socket.socket, key: str, address: str, *, connected: bool) -> None:
         try:
             if connected:
-                connection.send(b"*6\r\n$3\r\nsub\r\n$%d\r\n%b\r\n" % (len(key), key.encode()) + _REST)
+                connection.send(request("sub", key, "60", "", "1.0.5", "0"))
                 self._selector.modify(connection, selectors.EVENT_READ, (key, address))
                 return
             data = connection.recv(4096)
@@ -133,9 +134,6 @@ class Crowd:
             if time.monotonic() > began + PATIENCE_SECONDS:
                 raise RuntimeError(f"{len(self.at)} of {len(self.keys)} are subscribed after {PATIENCE_SECONDS:g} s")
         return time.monotonic() - began
-
-
-_REST = b"$2\r\n60\r\n$0\r\n\r\n$5\r\n1.0.5\r\n$1\r\n0\r\n"
 
 
 def measure(cluster: Cluster, size: int) -> bool:

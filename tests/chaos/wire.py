@@ -10,6 +10,8 @@ from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
+from tests.clients import request
+
 CONNECT_SECONDS = 3.0
 HEARTBEAT = b"h"
 
@@ -107,8 +109,7 @@ class TcpDevice:
         """Connect and ask to be subscribed; `mid` None: the plain way."""
         device = cls(await connect(address))
         words = ["sub", key, "30", "", "1.0.5", *([] if mid is None else [str(mid)])]
-        arguments = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
-        device._writer.write(f"*{len(words)}\r\n{arguments}".encode())
+        device._writer.write(request(*words))
         return device
 
     async def receive(self) -> bytes:

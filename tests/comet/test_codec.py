@@ -15,13 +15,9 @@ from gopush.comet.session import State
 from gopush.comet.tcp import TcpFactory
 from gopush.errors import ParameterError
 from gopush.model import MAX_CURSOR
+from tests.clients import request
 from tests.comet.harness import World
 from tests.fuzz.targets import _Transport
-
-
-def request(*arguments: bytes) -> bytes:
-    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(each), each) for each in arguments)
-
 
 EXAMPLE = b"*5\r\n$3\r\nsub\r\n$9\r\nTerry-Mao\r\n$2\r\n30\r\n$5\r\ntoken\r\n$5\r\n1.0.5\r\n"
 VALID = [

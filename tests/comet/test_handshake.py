@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gopush.comet.handshake import MAX_HEAD_BYTES, HandshakeError, Opening, read
-from tests.comet.wire import ACCEPT, opening
+from tests.clients import ACCEPT, opening
 
 
 def accepted(data: bytes) -> Opening:

@@ -7,7 +7,8 @@ import weakref
 
 import pytest
 
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor
+from tests.clients import TcpClient, WebSocketClient, eventually
+from tests.comet.wire import CometServer, in_reactor
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "websocket"])

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.comet.wire import (
+from tests.clients import (
     BINARY,
     CLOSE,
     CONTINUATION,
     PING,
     PONG,
     TEXT,
-    CometServer,
     Frame,
     WebSocketClient,
     eventually,
@@ -24,6 +23,7 @@ from tests.comet.wire import (
     opening,
     sending,
 )
+from tests.comet.wire import CometServer
 
 
 @pytest.fixture

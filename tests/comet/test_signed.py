@@ -9,8 +9,8 @@ import jwt
 import pytest
 
 from gopush.rpc.settings import TokenSettings
+from tests.clients import TcpClient, request
 from tests.comet.conftest import Start
-from tests.comet.wire import TcpClient, request
 
 SECRET = "0123456789abcdef0123456789abcdef"
 

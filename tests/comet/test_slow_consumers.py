@@ -8,9 +8,10 @@ import pytest
 
 from gopush.comet import slow_consumers as slowest
 from gopush.model import SlowConsumer
+from tests.clients import TcpClient, WebSocketClient, eventually
 from tests.comet.conftest import Start
 from tests.comet.harness import World, result
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor
+from tests.comet.wire import CometServer, in_reactor
 
 
 def found(world: World, most: int = 20) -> list[SlowConsumer]:

@@ -14,8 +14,9 @@ from gopush.net.http.request import Request
 from gopush.net.http.routes import Route
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.resource import Statistics
+from tests.clients import TcpClient, WebSocketClient, eventually, request
 from tests.comet.conftest import Start
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, request
+from tests.comet.wire import CometServer
 from tests.http.client import Answer, Client
 
 

@@ -12,8 +12,9 @@ import pytest
 from gopush.comet.settings import SubscriberSettings
 from gopush.message.store import StoreSettings
 from gopush.model import mid_at
+from tests.clients import TcpClient, WebSocketClient, eventually, request, sending
 from tests.comet.conftest import Start
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, in_reactor, request, sending
+from tests.comet.wire import CometServer, in_reactor
 
 SUBSCRIBE = request("sub", "Terry-Mao", "30", "token", "1.0.5")
 

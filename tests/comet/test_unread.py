@@ -10,9 +10,10 @@ from gopush.comet.session import State
 from gopush.comet.unread import DEAF_SECONDS, LEAST_BYTES
 from gopush.message.store import StoreSettings
 from gopush.routing.messages import PAGE_MESSAGES
+from tests.clients import TcpClient, WebSocketClient, eventually, frame, request
 from tests.comet.conftest import Start
 from tests.comet.harness import World
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, eventually, frame, in_reactor, request
+from tests.comet.wire import CometServer, in_reactor
 
 MESSAGES = 12
 BODY = b'"%b"' % (b"x" * 400_000)

@@ -11,15 +11,13 @@ import pytest
 from gopush.message.store import StoreSettings
 from gopush.model import mid_at
 from gopush.net.limits import ConnectionSettings
-from tests.comet.conftest import Start
-from tests.comet.wire import (
+from tests.clients import (
     ACCEPT,
     BINARY,
     CLOSE,
     CONTINUATION,
     PING,
     TEXT,
-    CometServer,
     TcpClient,
     WebSocketClient,
     eventually,
@@ -27,6 +25,8 @@ from tests.comet.wire import (
     opening,
     sending,
 )
+from tests.comet.conftest import Start
+from tests.comet.wire import CometServer
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.web.settings import HttpSettings
-from tests.comet.wire import TcpClient, WebSocketClient
+from tests.clients import TcpClient, WebSocketClient
 from tests.conftest import InReactor, reactor
 from tests.http.client import Client
 from tests.servers import free_port

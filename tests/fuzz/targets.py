@@ -28,8 +28,8 @@ from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, pack, unpac
 from gopush.web import json_text
 from gopush.web.bulk import Lines
 from gopush.web.push import _envelope
+from tests.clients import frame, opening, request
 from tests.comet.harness import World
-from tests.comet.wire import frame, opening, request
 from tests.http.ways import Ways
 
 MAX_HELD_BYTES = 5000

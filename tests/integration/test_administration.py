@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,6 +16,7 @@ import gopush
 from gopush.client import cli
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from tests.chaos.cluster import Cluster, Node
+from tests.clients import TcpClient
 
 PATIENCE = 30.0
 
@@ -78,25 +78,6 @@ def key_of(cluster: Cluster, name: str) -> str:
     return next(key for key in map(str, range(1000)) if owner(cluster, key) == name)
 
 
-class Device:
-    """A subscriber that reads what it is told."""
-
-    def __init__(self, node: Node, key: str) -> None:
-        host, port = node.address("tcp").split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
-        words = "".join(f"${len(word)}\r\n{word}\r\n" for word in ("sub", key, "30"))
-        self.socket.sendall(f"*3\r\n{words}".encode())
-        assert self.socket.recv(4) == b"+h\r\n"
-
-    def rest(self) -> bytes:
-        """All that comes until the comet closes."""
-        found = b""
-        while piece := self.socket.recv(4096):
-            found += piece
-        self.socket.close()
-        return found
-
-
 def test_every_process_tells_its_own_numbers(cluster: Cluster) -> None:
     """protocol.md, section 10: /stat of all roles has the form of section 6."""
     types = {
@@ -121,7 +102,7 @@ def test_nobody_is_slow_where_nobody_is_connected(cluster: Cluster) -> None:
 def test_nodes_are_listed(cluster: Cluster) -> None:
     """protocol.md, section 10: role, state, weight, addresses, connections, channels, age, version."""
     key = key_of(cluster, "comet-2")
-    device = Device(cluster["comet-2"], key)
+    device = TcpClient(cluster["comet-2"].ports["tcp"]).subscribe(key)
     found = until(lambda: (reported := nodes(cluster))["comet-2"]["connections"] == 1 and reported)
     assert {name: (node["role"], node["node"], node["state"]) for name, node in found.items()} == {
         "comet-1": ("comet", "node1", "active"),
@@ -150,13 +131,13 @@ def test_a_new_weight_reaches_every_process(cluster: Cluster) -> None:
 
 def test_a_drained_comet_hands_its_subscribers_over_and_takes_them_back(cluster: Cluster) -> None:
     key = key_of(cluster, "comet-2")
-    device = Device(cluster["comet-2"], key)
+    device = TcpClient(cluster["comet-2"].ports["tcp"]).subscribe(key)
     assert admin(cluster, "/1/admin/node/drain", node="node2") == RET_OK
     assert device.rest() == b"-n\r\n"
     until(lambda: owner(cluster, key) == owner(cluster, key, "web-2") == "comet-1")
     assert nodes(cluster)["comet-2"]["state"] == "draining"
     assert health(cluster["comet-2"])[0] == 200
-    device = Device(cluster["comet-1"], key)
+    device = TcpClient(cluster["comet-1"].ports["tcp"]).subscribe(key)
     assert admin(cluster, "/1/admin/node/undrain", node="node2") == RET_OK
     assert device.rest() == b"-n\r\n"
     until(lambda: owner(cluster, key) == "comet-2")

@@ -13,7 +13,7 @@ import pytest
 
 from gopush.model import MID_STEP, MIDS_PER_SECOND
 from tests.chaos.cluster import Node
-from tests.comet.wire import TcpClient, WebSocketClient, request
+from tests.clients import TcpClient, WebSocketClient, request
 from tests.integration.systems import settle
 
 PATIENCE = 30.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import Node
-from tests.comet.wire import TcpClient, request
+from tests.clients import TcpClient, request
 from tests.integration.systems import settle
 from tests.servers.zookeeper import ZooKeeperServer
 

@@ -20,7 +20,8 @@ from gopush.message.store import StoreSettings
 from gopush.model import is_key
 from gopush.rpc.settings import RpcSettings, TokenSettings
 from gopush.web.keys import make
-from tests.comet.wire import CometServer, TcpClient, WebSocketClient, opening, request
+from tests.clients import TcpClient, WebSocketClient, opening, request
+from tests.comet.wire import CometServer
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld
 

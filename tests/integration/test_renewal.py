@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import Node
-from tests.comet.wire import opening, request
+from tests.clients import opening, request
 from tests.http.client import Client
 from tests.net.test_tls import client, connect, read
 from tests.servers.authority import Authority

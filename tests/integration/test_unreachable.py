@@ -11,6 +11,7 @@ from itertools import count
 
 from gopush.hashing import HashRing
 from tests.chaos.cluster import Cluster
+from tests.clients import request
 from tests.servers import free_port
 
 PUSHES = 10
@@ -47,7 +48,7 @@ def test_a_comet_that_nobody_can_call_serves_its_subscribers_and_says_so() -> No
         eventually(lambda: metrics in ask(web.address("stat"), "/metrics")[1], "web does not see both comets")
         eventually(lambda: metrics in ask(deaf.address("stat"), "/metrics")[1], "the comet does not see both")
         with socket.create_connection(("127.0.0.1", deaf.ports["tcp"]), timeout=PATIENCE) as subscriber:
-            subscriber.sendall(b"*3\r\n$3\r\nsub\r\n$%d\r\n%b\r\n$2\r\n60\r\n" % (len(key), key.encode()))
+            subscriber.sendall(request("sub", key, "60"))
             received = b""
             while b"+h\r\n" not in received:
                 received += subscriber.recv(4096)

@@ -26,7 +26,8 @@ from gopush.net.limits import ConnectionLimiter, ConnectionSettings
 from gopush.rpc.secure import secured
 from gopush.rpc.server import RemoteMessage, serve_message
 from gopush.rpc.settings import RpcSettings
-from tests.comet.wire import CLOSE, CometServer, eventually, frame, opening, request
+from tests.clients import CLOSE, eventually, frame, opening, request
+from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
 from tests.leaving import assert_nothing_is_left
 from tests.rpc.test_server import OneMessage

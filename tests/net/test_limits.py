@@ -16,7 +16,8 @@ from gopush.comet.tcp import TcpFactory
 from gopush.message.store import StoreSettings
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import RESERVED_FILES, ConnectionLimiter, ConnectionSettings
-from tests.comet.wire import CometServer, TcpClient, eventually
+from tests.clients import TcpClient, eventually, request
+from tests.comet.wire import CometServer
 from tests.conftest import reactor
 
 FILES = 100_000
@@ -104,7 +105,7 @@ def test_who_comes_beyond_the_limit_waits_and_is_let_in_later(listen: Ports) -> 
     with TcpClient(port) as first, TcpClient(port) as second, TcpClient(port) as third:
         first.subscribe("a")
         second.subscribe("b")
-        third.send(b"*3\r\n$3\r\nsub\r\n$1\r\nc\r\n$2\r\n30\r\n")
+        third.send(request("sub", "c", "30"))
         assert third.is_quiet()
         assert connections(server) == 2
         assert first.is_served()

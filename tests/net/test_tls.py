@@ -38,8 +38,9 @@ from gopush.net.http.site import Site
 from gopush.net.tls import ServerTls
 from gopush.stats.resource import Statistics
 from gopush.web.settings import HttpSettings
-from tests.comet.wire import CometServer, eventually, opening
-from tests.comet.wire import request as subscription
+from tests.clients import eventually, opening
+from tests.clients import request as subscription
+from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
 from tests.servers.authority import Authority, Issued
 from tests.web.conftest import World

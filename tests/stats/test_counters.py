@@ -41,9 +41,10 @@ from gopush.web.keys import make
 from gopush.web.node import WebNode
 from gopush.web.settings import WebSettings
 from gopush.web.stat import show as show_web
+from tests.clients import WebSocketClient, opening
 from tests.comet.harness import World as Comets
 from tests.comet.harness import result
-from tests.comet.wire import CometServer, WebSocketClient, opening
+from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
 from tests.http.client import Client
 from tests.http.conftest import Serve, serve
