@@ -52,7 +52,7 @@ class Sharing:
         return guarded(routes, self._refuse)
 
     def fields(self, request: Request) -> Fields:
-        """See net.site.CrossOrigin."""
+        """See net.http.response.CrossOrigin."""
         if b"origin" not in request.headers:
             return ()
         origin = request.header(b"origin")
@@ -61,7 +61,7 @@ class Sharing:
         return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
 
     def preflight(self, request: Request, methods: str) -> Response | None:
-        """See net.site.CrossOrigin."""
+        """See net.http.response.CrossOrigin."""
         asked = request.method == b"OPTIONS" and request.header(b"access-control-request-method")
         if not asked or not request.header(b"origin"):
             return None
@@ -100,11 +100,13 @@ class AdminGuard:
 
     def refuse(self, request: Request) -> Response | None:
         """See Route."""
-        if not self._origins.allow(request):
+        if b"origin" in request.headers and not self._origins.allow(request):
             self._counters.foreign_origins += 1
             return _FORBIDDEN
+        if self._hosts is None or request.method not in (b"GET", b"HEAD"):
+            return None
         host = request.header(b"host")
-        if self._hosts is None or host is None or request.method not in (b"GET", b"HEAD"):
+        if host is None:
             return None
         name = _name(host)
         if name == "localhost" or _is_address(name) or name in self._hosts():

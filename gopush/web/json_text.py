@@ -47,7 +47,9 @@ class Property(NamedTuple):
 def check(body: bytes) -> None:
     """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259)."""
     text = decode(body)
-    _expect_end(text, _value(text, _skip(text, 0), [MAX_WALKED])[1])
+    end = _value(text, _space.match(text).end(), [MAX_WALKED])[1]  # type: ignore[union-attr]
+    if end < len(text):
+        _expect_end(text, end)
 
 
 def decode(body: bytes) -> str:

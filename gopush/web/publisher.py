@@ -228,15 +228,11 @@ class OwnIds:
         self._serials = count()
         self._id = ""
         self._keys: set[str] = set()
-        self._begin()
 
     def take(self, key: str) -> str:
         """An id that was not given for this key before."""
-        if key in self._keys or len(self._keys) >= MOST_KEYS:
-            self._begin()
+        if not 0 < len(self._keys) < MOST_KEYS or key in self._keys:
+            self._id = f"{self._prefix}{next(self._serials)}"
+            self._keys.clear()
         self._keys.add(key)
         return self._id
-
-    def _begin(self) -> None:
-        self._id = f"{self._prefix}{next(self._serials)}"
-        self._keys.clear()

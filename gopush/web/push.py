@@ -11,13 +11,13 @@ from gopush.envelope import json_string
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.model import Pushed
 from gopush.net.http.request import Form, Request
-from gopush.net.http.response import Promise
+from gopush.net.http.response import Promise, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.web import json_text, params
 from gopush.web.keys import may_push, take
 from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest
-from gopush.web.responses import FailedError, answer, api, promise_api
+from gopush.web.responses import OK, FailedError, answer, api
 from gopush.web.settings import HttpSettings
 
 
@@ -32,7 +32,7 @@ class Admin:
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
-        push = {"POST": Route(promise_api(self._push), self._settings.body)}
+        push = {"POST": Route(self._push, self._settings.body)}
         clean = {"POST": Route(api(self._clean))}
         return {
             "/1/admin/push/private": push,
@@ -42,20 +42,24 @@ class Admin:
             "/admin/msg/clean": clean,
         }
 
-    def _push(self, request: Request) -> Promise:
+    def _push(self, request: Request) -> Response | Promise:
+        """What services call most: its steps are all here."""
         try:
             query = request.query
-            key = params.key(query, "key")
-            expire = self._publisher.expire(query.text("expire"))
+            key = params.valid_key(query.get("key"))
+            expire = params.decimal(query.get("expire") or "", self._settings.max_expire)
             push_id = _push_id(request)
+            with_mid = query.get("mid") == "1"
             json_text.check(request.body)
-            take(request, 1)
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
-            raise
+            return answer(RET_PARAMETER, b"")
+        if request.caller is not None:
+            request.caller.take(1)
         promise = Promise()
-        answered = partial(_settle, promise, _wants_mid(request))
-        self._publisher.push_soon(PublishRequest(key, request.body, expire, push_id), answered)
+        self._publisher.push_soon(
+            PublishRequest(key, request.body, expire, push_id), partial(_settle, promise, with_mid)
+        )
         return promise
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
@@ -106,7 +110,10 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
 
 
 def _settle(promise: Promise, with_mid: bool, pushed: Pushed) -> None:
-    promise.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if with_mid and pushed.ret == RET_OK else b""))
+    if pushed.ret == RET_OK and not with_mid:
+        promise.give(OK)
+    else:
+        promise.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if pushed.ret == RET_OK else b""))
 
 
 def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:

@@ -20,7 +20,7 @@ from gopush.errors import (
     UnavailableError,
 )
 from gopush.net.http.request import Request
-from gopush.net.http.response import AnyResponse, Paged, Promise, Response
+from gopush.net.http.response import AnyResponse, Paged, Response
 from gopush.net.http.routes import Answered, Handler
 
 JSON = "application/json;charset=utf-8"
@@ -67,18 +67,6 @@ def api(work: Work) -> Handler:
 
     def handle(request: Request) -> Answered:
         return _answer(request, work, answer)
-
-    return handle
-
-
-def promise_api(work: Callable[[Request], Promise]) -> Handler:
-    """As api(), for work that makes its answer() itself, later."""
-
-    def handle(request: Request) -> Response | Promise:
-        try:
-            return work(request)
-        except Exception as error:
-            return answer(*_failed(error, request))
 
     return handle
 
@@ -133,13 +121,11 @@ def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes]:
     return RET_INTERNAL, b""
 
 
-_STORED = Response(200, JSON, b'{"ret":0}')
+OK = Response(200, JSON, b'{"ret":0}')
 
 
 def answer(ret: int, data: bytes) -> Response:
     """The answer of the admin API."""
-    if not (ret or data):
-        return _STORED
     return Response(200, JSON, _envelope(ret, b"", data))
 
 

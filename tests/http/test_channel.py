@@ -14,7 +14,8 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from gopush.errors import ParameterError
-from gopush.net.http.channel import LEAST_BYTES, MAX_TOGETHER, HttpChannel
+from gopush.net.http.bounds import LEAST_BYTES
+from gopush.net.http.channel import MAX_TOGETHER, HttpChannel
 from gopush.net.http.request import Request
 from gopush.net.http.response import Promise, Response
 from gopush.net.http.routes import Route, Routes

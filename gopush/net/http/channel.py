@@ -6,64 +6,34 @@ new starts and nothing more is read. docs/architecture.md lists what is touched 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import takewhile
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from gopush.net import transport as wire
+from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel
 from gopush.net.http.exchange import Owed
-from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
-from gopush.net.http.request import Request
-from gopush.net.http.response import Response, plain
-from gopush.net.timers import NO_SLOT
-
-if TYPE_CHECKING:
-    from gopush.net.http.site import Site
+from gopush.net.http.head import HeadScanner
 
 MAX_TOGETHER = 64
 """Requests of one segment that are worked on at once."""
 
-LEAST_BYTES = 1024
-"""How much of a body has to come in `idle` seconds: less is no progress."""
-
 _MAX_HELD_BYTES = 64 << 10
 _SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
-_LINGER_SECONDS = 2.0
-_LOOK_SECONDS = 1.0
 
 
 @implementer(IHalfCloseableProtocol)
-class HttpChannel(HTTPChannel):
-    """A connection.
+class HttpChannel(BoundedChannel):
+    """A connection; `drain` fires when the client has read what was written, or the connection is lost."""
 
-    `stalled`: the client is slow to read. `deaf`: nothing that still comes is a request, and nothing more is answered.
-    `head`: that of the request under way; `connection`: what its answer's Connection header has to say. `missing` of
-    the answers that are owed are not there; the others have `held` bytes. `asking`: the short cut asks for more.
-    """
-
-    site: Site
-    transport: Any
-    requests: list[Any]
-    MAX_LENGTH = HEAD_LIMIT
-
-    deadline = 0.0
-    slot = NO_SLOT
-    stalled = deaf = asking = False
-    connection = b""
-    missing = held = 0
-    _inbox = b""
+    _missing = _held = 0  # answers that are not there, and bytes of those that are
     _fed = False  # twisted.web has a part of a request
-    _pumping = _scheduled = _paused = _half_closed = _ending = _closing = _lost = False
-    _reading = True
-    _body_bytes = 0
-    _unread = 0  # bytes that waited for the client at the last look
-    _read_at = _leave_at = 0.0
-    _drain: Deferred[None] | None = None
+    _asking = _pumping = _scheduled = _ending = _lost = False
 
     # What the transport calls.
 
@@ -73,26 +43,27 @@ class HttpChannel(HTTPChannel):
         self.send = wire.sender(self.transport)
         self.peer = getattr(self.transport.getPeer(), "host", "")
         self.head = HeadScanner()
-        self._owed: list[Owed] = []
+        self.owed: list[Owed] = []
+        self.drain = Deferred[None]()
         self.put_off()
         self.site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol."""
         if self.deaf:
-            if not self._closing:
-                self.deadline = min(self.site.clock.seconds() + _LINGER_SECONDS, self._leave_at)
+            if not self.closing:
+                self.deadline = min(self.site.clock.seconds() + LINGER_SECONDS, self.leave_at)
             return
-        if not (self._owed or self._inbox or self._fed or self.stalled or self.site.stopping):
+        if not (self.owed or self.inbox or self._fed or self.stalled or self.site.stopping):
             data = self._short_cut(data)
             if not data:
                 return
-        self._inbox = self._inbox + data if self._inbox else data
+        self.inbox = self.inbox + data if self.inbox else data
         self._pump()
 
     def readConnectionLost(self) -> None:
         """See IHalfCloseableProtocol: the client sends no more, and perhaps still reads its answers."""
-        self._half_closed = True
+        self.half_closed = True
         if self.deaf:
             self.loseConnection()
         else:
@@ -104,31 +75,22 @@ class HttpChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See Protocol. What is left refers to itself nowhere, so all of it is freed at once."""
         self._lost = self.deaf = True
-        self._forget()
+        self.forget()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self._transferDecoder = None
         self.requests = []
-        self._go_on_writing()
+        self.drain.callback(None)
         self.site.closed(self)
-
-    def pauseProducing(self) -> None:
-        """See IPushProducer: too much waits for the client."""
-        self.stalled = True
-        self._unread = 0
-        self._read_at = self.site.clock.seconds()
-        self._expire_in(_LOOK_SECONDS)
 
     def resumeProducing(self) -> None:
         """See IPushProducer: the client has read all."""
         self.stalled = False
         self.put_off()
-        self._go_on_writing()
+        drain, self.drain = self.drain, Deferred[None]()
+        drain.callback(None)
         for exchange in self.requests:
             exchange.drained()
         self._pump()
-
-    def stopProducing(self) -> None:
-        """See IPushProducer."""
 
     # The way of what comes.
 
@@ -138,11 +100,11 @@ class HttpChannel(HTTPChannel):
             return
         self._pumping = True
         slow = 0
-        while self._inbox and not self._blocked():
+        while self.inbox and not self._blocked():
             if not self._fed:
-                size = len(self._inbox)
-                self._inbox = self._short_cut(self._inbox)
-                if len(self._inbox) < size:
+                size = len(self.inbox)
+                self.inbox = self._short_cut(self.inbox)
+                if len(self.inbox) < size:
                     continue
                 slow += 1
                 if slow > _SLOW_IN_A_TURN:
@@ -154,45 +116,40 @@ class HttpChannel(HTTPChannel):
 
     def _go_on(self) -> None:
         self._scheduled = False
-        ready = 0
-        while ready < len(self._owed) and self._owed[ready].data is not None:
-            ready += 1
-        self._write(self._owed[:ready])
-        del self._owed[:ready]
+        ready = list(takewhile(lambda answer: answer.data is not None, self.owed))
+        if ready:
+            del self.owed[: len(ready)]
+            self.send(b"".join([answer.data or b"" for answer in ready]))
         self._pump()
 
     def _blocked(self) -> bool:
-        return bool(self._owed or self.stalled or self.deaf or self._paused or self._scheduled or self.site.stopping)
+        return bool(self.owed or self.stalled or self.deaf or self.paused or self._scheduled or self.site.stopping)
 
     def _settle(self) -> None:
         """Read on or not, and leave where nothing more can come of the connection."""
         if self._lost:
             return
-        if self._half_closed or self.site.stopping:
+        if self.half_closed or self.site.stopping:
             self._leave_if_done()
-        reading = self.deaf or not (self._inbox or self._paused)
-        if reading != self._reading and not (self._half_closed or self._closing):
-            self._reading = reading
-            if reading:
-                self.transport.resumeProducing()
-            else:
-                self.transport.pauseProducing()
+        reading = self.deaf or not (self.inbox or self.paused)
+        if not (self.half_closed or self.closing):
+            (self.transport.resumeProducing if reading else self.transport.pauseProducing)()
 
     def _leave_if_done(self) -> None:
-        if self.deaf or self._owed or self._paused or self._scheduled:
+        if self.deaf or self.owed or self.paused or self._scheduled:
             return
         if self.site.stopping:
             done = not any(exchange.receiver for exchange in self.requests)  # may still be answered until its deadline
         else:
-            done = not (self._inbox and self.stalled)
+            done = not (self.inbox and self.stalled)
         if done:
             self.leave(linger=False)
 
     def _feed(self) -> None:
         """Hand on to twisted.web; a head in pieces, for it cuts off a line by copying what follows."""
-        data, self._inbox = self._inbox, b""
+        data, self.inbox = self.inbox, b""
         if self.line_mode and len(data) > _PIECE:
-            data, self._inbox = data[:_PIECE], data[_PIECE:]
+            data, self.inbox = data[:_PIECE], data[_PIECE:]
         if not self._fed:
             self._fed = True
             self.put_off()
@@ -209,16 +166,16 @@ class HttpChannel(HTTPChannel):
         What may be a large answer is asked for alone, and no more when there is much to read. A refusal ends the
         connection where twisted.web would not have read the body.
         """
-        site, peer, owed, at = self.site, self.peer, self._owed, 0
-        self.asking = True
-        while at < len(data) and len(owed) < MAX_TOGETHER and self.held <= _MAX_HELD_BYTES and not self._ending:
+        site, peer, owed, at = self.site, self.peer, self.owed, 0
+        self._asking = True
+        while at < len(data) and len(owed) < MAX_TOGETHER and self._held <= _MAX_HELD_BYTES and not self._ending:
             found = site.reader.read(data, at, peer)
             if found is None or (at and found[1].alone):
                 break
             request, route, at = found
             answer = Owed(self, request)
             owed.append(answer)
-            self.missing += 1
+            self._missing += 1
             refusal = route.refuse(request)
             if refusal is None:
                 answer.ask(route)
@@ -230,45 +187,37 @@ class HttpChannel(HTTPChannel):
                     request.connection = b"close"
                     self._ending = True
                 answer.give(refusal)
-        self.asking = False
-        if at:
-            self.answer()
+        self._asking = False
+        if at and not self._missing:
+            self._write()
+        elif at and owed[0].data is not None and not self._scheduled:
+            self._schedule()
         return b"" if self.deaf else data[at:]
 
-    def answer(self) -> None:
-        """Write the answers that are owed: all in one write, or where some come later, at the end of the turn."""
-        owed = self._owed
-        if self.missing:
-            if owed[0].data is not None and not self._scheduled:
-                self._schedule()
+    def answer(self, size: int) -> None:
+        """An answer of so many bytes is there: all go out in one write, or where some come later, as the turn ends."""
+        self._missing -= 1
+        self._held += size
+        if self._asking:
             return
-        self._owed = []
-        self.held = 0
-        self.put_off()
-        self._write(owed)
+        if not self._missing:
+            self._write()
+        elif self.owed[0].data is not None and not self._scheduled:
+            self._schedule()
+
+    def _write(self) -> None:
+        owed, self.owed = self.owed, []
+        self._held = 0
+        if not self.stalled:
+            self.deadline = self.site.clock.seconds() + self.site.idle
+        self.send(owed[0].data or b"" if len(owed) == 1 else b"".join([answer.data or b"" for answer in owed]))
         if self._ending:
             self.leave(linger=True)
         elif self.requests:
-            self._reading = True  # twisted.web sees to it
             self.requestDone(self.requests[0])  # type: ignore[no-untyped-call]
             self._pump()
-        elif self._inbox or not self._reading or self._half_closed or self.site.stopping:
+        elif self.inbox or self.half_closed or self.site.stopping:
             self._pump()
-
-    def _write(self, owed: list[Owed]) -> None:
-        data = b"".join([answer.data or b"" for answer in owed])
-        if data:
-            self.send(data)
-
-    def drained(self) -> Deferred[None]:
-        """Fires when the client has read what was written, or the connection is lost."""
-        self._drain = drain = Deferred[None]()
-        return drain
-
-    def _go_on_writing(self) -> None:
-        drain, self._drain = self._drain, None
-        if drain is not None:
-            drain.callback(None)
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -278,136 +227,30 @@ class HttpChannel(HTTPChannel):
 
     def pause(self, paused: bool) -> None:
         """Hand on no more of a body for now, or go on."""
-        self._paused = paused
+        self.paused = paused
         self._pump()
-
-    def put_off(self) -> None:
-        """Something has moved on."""
-        if not self.stalled:
-            self.deadline = self.site.clock.seconds() + self.site.idle
-
-    def body_came(self, size: int) -> None:
-        """So many bytes of a body have come."""
-        self._body_bytes += size
-        if self._body_bytes >= LEAST_BYTES:
-            self._body_bytes = 0
-            self.put_off()
-
-    def abort(self) -> None:
-        """Close at once: an answer cannot be completed, or nobody reads it."""
-        self.deaf = True
-        self.transport.abortConnection()
-
-    def refuse(self, response: Response, request: Request | None = None, linger: bool = True) -> None:
-        """Answer so and close, whatever is still to come; who is still sending would not see it without `linger`."""
-        self.site.counters.refuse(response.status)
-        if self.requests and self.requests[-1].startedWriting:
-            linger = False  # in the middle of an answer there is no other way to say it
-        else:
-            request = request or Request(b"GET", b"")
-            request.connection = b"close"
-            self.send(self.site.renderer.render(response, request))
-        self.leave(linger)
-
-    def leave(self, linger: bool) -> None:
-        """Take no more requests, and close."""
-        self.deaf = True
-        self._paused = False
-        self._forget()
-        for exchange in self.requests:
-            exchange.connectionLost(None)
-        if linger and not (self._half_closed or self.site.stopping):
-            self._leave_at = self.site.clock.seconds() + self.site.idle
-            self._expire_in(_LINGER_SECONDS)
-            self._settle()
-        else:
-            self.loseConnection()
-
-    def _forget(self) -> None:
-        self._inbox = b""
-        self._owed = []
-        self.clearLineBuffer()  # type: ignore[no-untyped-call]
-
-    def loseConnection(self) -> None:
-        """Close once everything is sent."""
-        self.deaf = self._closing = True
-        self._inbox = b""
-        super().loseConnection()  # type: ignore[no-untyped-call]
 
     def stop(self) -> None:
         """The site takes no more requests."""
-        if self.deaf and not self._closing:
+        if self.deaf and not self.closing:
             self.loseConnection()
         self._pump()
 
-    def expired(self) -> None:
-        """The deadline has passed: close, unless it is our turn, or the client has read of what waits for it."""
-        behind = wire.lag(self.transport)
-        if behind is not None:
-            self._look(behind[0])
-            return
-        self._unread = 0
-        if not (self._owed or self._paused or self._closing):
-            self.site.counters.idle_closed += not self.deaf
-            self.leave(linger=False)
-        self._expire_in(self.site.idle)
-
-    def _look(self, unsent: int) -> None:
-        now = self.site.clock.seconds()
-        if not self._unread:
-            self._read_at = self._read_at if self.stalled else now
-            self._unread = unsent
-        elif unsent < self._unread:
-            self._read_at, self._unread = now, unsent
-        elif now - self._read_at >= self.site.idle:
-            self.site.counters.slow_closed += 1
-            self.abort()
-            return
-        self._expire_in(_LOOK_SECONDS)
-
-    def _expire_in(self, seconds: float) -> None:
-        self.deadline = self.site.clock.seconds() + seconds
-        self.site.wheel.add(self)
-
     # What twisted.web does differently here.
-
-    def lineReceived(self, line: bytes) -> None:
-        """See LineReceiver: the request line, or a field."""
-        try:
-            line = self.head.take(line)
-        except WrongHeadError as wrong:
-            self.refuse(plain(wrong.status), linger=wrong.status in (414, 431))
-        else:
-            super().lineReceived(line)  # type: ignore[no-untyped-call]
-
-    def lineLengthExceeded(self, _line: bytes) -> None:
-        """See LineReceiver."""
-        self.refuse(plain(431 if self.head.begun else 414))
 
     def setLineMode(self, extra: bytes = b"") -> None:
         """See LineReceiver: what came behind a request waits here."""
-        self._inbox = extra + self._inbox
+        self.inbox = extra + self.inbox
         super().setLineMode()  # type: ignore[no-untyped-call]
 
     def allContentReceived(self) -> None:
         """A request is complete."""
         if self.deaf:
             return
-        self._inbox = self.clearLineBuffer() + self._inbox  # type: ignore[no-untyped-call]
-        self._owed.append(self.requests[-1])
-        self.missing += 1
+        self.inbox = self.clearLineBuffer() + self.inbox  # type: ignore[no-untyped-call]
+        self.owed.append(self.requests[-1])
+        self._missing += 1
         self._fed = False
-        self._body_bytes = 0
+        self.body_bytes = 0
         self.head.reset()
         super().allContentReceived()  # type: ignore[no-untyped-call]
-
-    def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Whether the connection goes on after this request."""
-        fields = request.requestHeaders.getRawHeaders(b"connection") or ()
-        words = {word.strip().lower() for field in fields for word in field.split(b",")}
-        stays = b"close" not in words and (version == b"HTTP/1.1" or b"keep-alive" in words)
-        self.connection = b"close" if not stays else b"" if version == b"HTTP/1.1" else b"keep-alive"
-        return stays
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(plain(400), linger=False)

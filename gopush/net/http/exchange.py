@@ -40,13 +40,13 @@ class Owed:
             answered = route.handler(self.request)
         except Exception:
             answered = _failed(_current_failure(), self.request)
-        if isinstance(answered, Promise):
+        if isinstance(answered, (Response, Paged)):
+            self.give(answered)
+        elif isinstance(answered, Promise):
             answered.then(self.give)
-        elif isinstance(answered, Deferred):
+        else:
             coming: Deferred[Any] = answered
             coming.addErrback(_failed, self.request).addCallback(self.give)
-        else:
-            self.give(answered)
 
     def give(self, response: AnyResponse) -> None:
         """This is the answer."""
@@ -54,7 +54,8 @@ class Owed:
         if channel.deaf:
             return
         if isinstance(response, Response):
-            self.end(channel.site.renderer.render(response, self.request))
+            self.data = data = channel.site.renderer.render(response, self.request)
+            channel.answer(len(data))
         elif self.request.method == b"HEAD":
             self.end(self._head(response))
         else:
@@ -63,11 +64,7 @@ class Owed:
     def end(self, data: bytes) -> None:
         """These are the last bytes."""
         self.data = data
-        channel = self.channel
-        channel.missing -= 1
-        channel.held += len(data)
-        if not channel.asking:
-            channel.answer()
+        self.channel.answer(len(data))
 
     async def _write_pages(self, paged: Paged) -> None:
         """Each page when the client has read the one before; an answer that breaks off ends its connection."""
@@ -76,7 +73,7 @@ class Owed:
         try:
             while not channel.deaf:
                 if channel.stalled:
-                    await channel.drained()
+                    await channel.drain
                 elif not (piece := await paged.more()):
                     break
                 elif not channel.deaf:

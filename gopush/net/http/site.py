@@ -13,6 +13,7 @@ from twisted.web import server
 from twisted.web.resource import Resource
 
 from gopush.net.clock import Clock
+from gopush.net.http.bounds import BoundedChannel
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.counters import HttpCounters
 from gopush.net.http.exchange import Exchange
@@ -86,20 +87,9 @@ class Site(server.Site):
                 if isinstance(route, Route)
             }
         )
-        self.wheel: Wheel[HttpChannel] = Wheel(clock.seconds())
+        self.wheel: Wheel[BoundedChannel] = Wheel(clock.seconds())
         self._ticking = False
         self._stopped: Deferred[None] | None = None
-
-    # What twisted.web calls.
-
-    def startFactory(self) -> None:
-        """See Factory: there is no access log, which would hold keys and tokens."""
-
-    def stopFactory(self) -> None:
-        """See startFactory()."""
-
-    def log(self, request: Any) -> None:
-        """See startFactory()."""
 
     def acceptableProtocols(self) -> list[bytes]:
         """See IProtocolNegotiationFactory: HTTP/2 has bounds of its own, which nobody has set."""
@@ -109,8 +99,6 @@ class Site(server.Site):
         """See Site: a path is known as a whole."""
         path = request.path
         return self.paths.get(path) or self.paths.get(unquote_to_bytes(path)) or _NOWHERE
-
-    # What connections call.
 
     def opened(self, channel: HttpChannel) -> None:
         """A connection was made."""

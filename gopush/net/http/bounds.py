@@ -1,0 +1,169 @@
+"""The bounds of a connection: which heads it takes, how long it may go without progress, and how it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.web.http import HTTPChannel
+
+from gopush.net import transport as wire
+from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
+from gopush.net.http.request import Request
+from gopush.net.http.response import Response, plain
+from gopush.net.timers import NO_SLOT
+
+if TYPE_CHECKING:
+    from gopush.net.http.exchange import Owed
+    from gopush.net.http.site import Site
+
+LEAST_BYTES = 1024
+"""How much of a body has to come in `idle` seconds: less is no progress."""
+
+LINGER_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
+
+
+class BoundedChannel(HTTPChannel):
+    """twisted.web's HTTPChannel within bounds.
+
+    Bytes of a head are no progress, nor is a body that drips; while something waits for the client, its reading alone
+    is. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`: what its
+    answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no more of
+    a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`: soon.
+    """
+
+    site: Site
+    transport: Any
+    owed: list[Owed]
+    requests: list[Any]
+    head: HeadScanner
+    send: wire.Send
+    MAX_LENGTH = HEAD_LIMIT
+    connection = inbox = b""
+    deadline = leave_at = 0.0
+    slot = NO_SLOT
+    stalled = paused = deaf = closing = half_closed = False
+    body_bytes = 0
+    _unread = 0  # bytes that waited for the client at the last look
+    _read_at = 0.0
+
+    # What of a head is taken.
+
+    def lineReceived(self, line: bytes) -> None:
+        """See LineReceiver: the request line, or a field."""
+        try:
+            line = self.head.take(line)
+        except WrongHeadError as wrong:
+            self.refuse(plain(wrong.status), linger=wrong.status in (414, 431))
+        else:
+            super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, _line: bytes) -> None:
+        """See LineReceiver."""
+        self.refuse(plain(431 if self.head.begun else 414))
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether the connection goes on after this request."""
+        fields = request.requestHeaders.getRawHeaders(b"connection") or ()
+        words = {word.strip().lower() for field in fields for word in field.split(b",")}
+        stays = b"close" not in words and (version == b"HTTP/1.1" or b"keep-alive" in words)
+        self.connection = b"close" if not stays else b"" if version == b"HTTP/1.1" else b"keep-alive"
+        return stays
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(plain(400), linger=False)
+
+    # How it ends.
+
+    def refuse(self, response: Response, request: Request | None = None, linger: bool = True) -> None:
+        """Answer so and close, whatever is still to come; who is still sending would not see it without `linger`."""
+        self.site.counters.refuse(response.status)
+        if self.requests and self.requests[-1].startedWriting:
+            linger = False  # in the middle of an answer there is no other way to say it
+        else:
+            request = request or Request(b"GET", b"")
+            request.connection = b"close"
+            self.send(self.site.renderer.render(response, request))
+        self.leave(linger)
+
+    def leave(self, linger: bool) -> None:
+        """Take no more requests, and close."""
+        self.deaf = True
+        self.paused = False
+        self.forget()
+        for exchange in self.requests:
+            exchange.connectionLost(None)
+        if linger and not (self.half_closed or self.site.stopping):
+            self.leave_at = self.site.clock.seconds() + self.site.idle
+            self.expire_in(LINGER_SECONDS)
+            self.transport.resumeProducing()
+        else:
+            self.loseConnection()
+
+    def forget(self) -> None:
+        """What has come, and what is owed, is worth nothing any more."""
+        self.inbox = b""
+        self.owed = []
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+
+    def loseConnection(self) -> None:
+        """Close once everything is sent."""
+        self.deaf = self.closing = True
+        self.inbox = b""
+        super().loseConnection()  # type: ignore[no-untyped-call]
+
+    def abort(self) -> None:
+        """Close at once: an answer cannot be completed, or nobody reads it."""
+        self.deaf = True
+        self.transport.abortConnection()
+
+    # What is progress.
+
+    def pauseProducing(self) -> None:
+        """See IPushProducer: too much waits for the client."""
+        self.stalled = True
+        self._unread = 0
+        self._read_at = self.site.clock.seconds()
+        self.expire_in(_LOOK_SECONDS)
+
+    def put_off(self) -> None:
+        """Something has moved on."""
+        if not self.stalled:
+            self.deadline = self.site.clock.seconds() + self.site.idle
+
+    def body_came(self, size: int) -> None:
+        """So many bytes of a body have come."""
+        self.body_bytes += size
+        if self.body_bytes >= LEAST_BYTES:
+            self.body_bytes = 0
+            self.put_off()
+
+    def expired(self) -> None:
+        """The deadline has passed: close, unless it is our turn, or the client has read of what waits for it."""
+        behind = wire.lag(self.transport)
+        if behind is not None:
+            self._look(behind[0])
+            return
+        self._unread = 0
+        if not (self.owed or self.paused or self.closing):
+            self.site.counters.idle_closed += not self.deaf
+            self.leave(linger=False)
+        self.expire_in(self.site.idle)
+
+    def _look(self, unsent: int) -> None:
+        now = self.site.clock.seconds()
+        if not self._unread:
+            self._read_at = self._read_at if self.stalled else now
+            self._unread = unsent
+        elif unsent < self._unread:
+            self._read_at, self._unread = now, unsent
+        elif now - self._read_at >= self.site.idle:
+            self.site.counters.slow_closed += 1
+            self.abort()
+            return
+        self.expire_in(_LOOK_SECONDS)
+
+    def expire_in(self, seconds: float) -> None:
+        """Set the deadline."""
+        self.deadline = self.site.clock.seconds() + seconds
+        self.site.wheel.add(self)
