@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +28,20 @@ from tests.servers.redis import RedisServer
 
 OpenStore = Callable[..., Subject]
 _prefixes = itertools.count()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Who is not root may mount a disk in a namespace alone: there a process of its own runs the test."""
+    if "disk" not in pyfuncitem.fixturenames or os.geteuid() == 0:
+        return None
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    disk: Any = pyfuncitem.funcargs["disk"]
+    own = f"--basetemp={disk.parent / 'own'}"
+    command = [*unshare, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own, pyfuncitem.nodeid]
+    ended = subprocess.run(command, cwd=pyfuncitem.config.rootpath, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, f"needs root, or user namespaces:\n{ended.stdout}{ended.stderr}"
+    return True
 
 
 @pytest.fixture(scope="session")

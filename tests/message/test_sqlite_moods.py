@@ -52,9 +52,12 @@ def logged() -> Iterator[list[str]]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk."""
+    """A small disk, for root; see pytest_pyfunc_call() for others."""
     index = tmp_path / "disk"
     index.mkdir()
+    if os.geteuid():
+        yield index
+        return
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(index)], check=True)
     try:
         yield index
