@@ -51,6 +51,7 @@ test: $(READY) ## all tests, on servers of their own
 	$(call debian,which chromium chromedriver,chromium chromium-driver)
 	$(call debian,command -v cc,gcc libc6-dev)
 	$(call debian,command -v faketime,faketime)
+	$(call debian,command -v git,git)
 	$(call debian,which mvn java,maven default-jre-headless)
 	@$(BIN)/python -m pytest $(ARGS)
 
