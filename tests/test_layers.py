@@ -22,7 +22,7 @@ PURE = (
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce", "gopush.membership.rings"),
-    *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec", "gopush.comet.formats"),
+    *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.json_text", "gopush.web.params"),
 )
 """No I/O and no clock: they import neither Twisted nor time, and time comes in as an argument."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.comet import codec
-from gopush.comet.channel import Channel
+from gopush.comet.channel import Channel, Unkept
 from gopush.comet.counters import CometCounters
-from gopush.comet.formats import Format
 from gopush.comet.guard import Guard
 from gopush.comet.session import Limits, Session
-from gopush.comet.unkept import Unkept
+from gopush.envelope import Format
 from gopush.errors import UnavailableError
 from gopush.model import Head, Message, Page
 from gopush.net.clock import Clock
@@ -28,13 +27,12 @@ RETRY_SECONDS = 0.5
 
 
 class Delivery:
-    """Delivers what channels offer. `settled` is called after each step of a channel, for those who wait to join it."""
+    """Delivers what channels offer."""
 
     def __init__(
         self, clock: Clock, messages: Messages, limits: Limits, counters: CometCounters, unkept: Unkept, guard: Guard
     ) -> None:
         self.unkept = unkept
-        self.settled: Callable[[Channel], None] = lambda _: None
         self._clock = clock
         self._messages = messages
         self._limits = limits
@@ -42,6 +40,7 @@ class Delivery:
         self._guard = guard
         self._touched: dict[Channel, None] = {}
         self._failed: set[Channel] = set()
+        self._ahead: dict[Channel, list[Deferred[None]]] = {}  # who waits for the next step of these
 
     def touch(self, channel: Channel) -> None:
         """Something was offered: deliver at the end of the turn, together with what comes until then."""
@@ -81,7 +80,20 @@ class Delivery:
             self.catch_up(channel)
         if channel.waiting_messages:
             self._bound(channel)
-        self.settled(channel)
+        if self._ahead:
+            self.moved(channel)
+
+    def next_step(self, channel: Channel) -> Deferred[None]:
+        """Read the channel's log; fires after its next step."""
+        stepped: Deferred[None] = Deferred()
+        self._ahead.setdefault(channel, []).append(stepped)
+        self.catch_up(channel)
+        return stepped
+
+    def moved(self, channel: Channel) -> None:
+        """The channel has made a step, or has no subscribers any more: nobody is to wait for it."""
+        for stepped in self._ahead.pop(channel, ()):
+            stepped.callback(None)
 
     def catch_up(self, channel: Channel) -> None:
         """Read the log from the cursor: the one repair for lost notices, holes, new owners and dead comets."""
@@ -117,11 +129,11 @@ class Delivery:
         self._counters.deliveries += len(messages) * len(sessions)
 
     def _read(self, page: Page, channel: Channel) -> None:
-        settled = self.unkept.settled(channel.key)
-        if settled is None:
-            self._take_in(page, channel)
-        else:
+        settled: Deferred[None] = Deferred()
+        if self.unkept.settled(channel.key, settled.callback):
             settled.addCallback(lambda _: self._take_in(page, channel))
+        else:
+            self._take_in(page, channel)
 
     def _take_in(self, page: Page, channel: Channel) -> None:
         try:

@@ -8,6 +8,7 @@ backlog, answers to the heartbeats that came meanwhile, what is live.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from hashlib import sha256
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,7 +21,6 @@ from gopush.comet.channel import Channel
 from gopush.comet.delivery import Delivery
 from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
-from gopush.comet.store_time import StoreTime
 from gopush.comet.unread import Unread
 from gopush.errors import UnavailableError
 from gopush.model import Head
@@ -34,7 +34,7 @@ log = Logger()
 
 
 class Recovery:
-    """Lets sessions into channels."""
+    """Lets sessions into channels. `mid_before`: the store's mid of so many seconds ago."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Recovery:
         messages: Messages,
         delivery: Delivery,
         unread: Unread,
-        store_time: StoreTime,
+        mid_before: Callable[[float], int],
         guard: Guard,
         signed: SignedTokens | None = None,
     ) -> None:
@@ -50,13 +50,11 @@ class Recovery:
         self._clock = clock
         self._unread = unread
         self._guard = guard
-        self._store_time = store_time
+        self._mid_before = mid_before
         self._messages = messages
         self._delivery = delivery
         self._beginning: set[Channel] = set()
-        self._ahead: dict[Channel, list[Deferred[None]]] = {}
         self._patient: deque[tuple[float, Session, Channel]] = deque()
-        delivery.settled = self._channel_moved
 
     def check_token(self, session: Session) -> Deferred[bytes | None]:
         """What to refuse the session's key and token with, if anything; UnavailableError where it can't be known."""
@@ -83,10 +81,6 @@ class Recovery:
         elif channel.cursor is None:
             self._wait_patiently(session, channel)
 
-    def forget(self, channel: Channel) -> None:
-        """The channel has no subscribers any more: nobody is to wait for it."""
-        self._channel_moved(channel)
-
     def _begin(self, channel: Channel) -> None:
         """Ask for the channel's first cursor until it is known."""
         if channel.cursor is None and channel not in self._beginning:
@@ -102,12 +96,12 @@ class Recovery:
         head.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
 
     def _head_found(self, head: Head, channel: Channel) -> None:
-        settled = self._delivery.unkept.settled(channel.key)
-        if settled is None:
-            self._take_cursor(head, channel)
-        else:
+        settled: Deferred[None] = Deferred()
+        if self._delivery.unkept.settled(channel.key, settled.callback):
             settled.addCallback(lambda _: self._take_cursor(head, channel))
             settled.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+        else:
+            self._take_cursor(head, channel)
 
     def _take_cursor(self, head: Head, channel: Channel) -> None:
         self._beginning.discard(channel)
@@ -138,7 +132,7 @@ class Recovery:
     def _let_in_blindly(self, session: Session, channel: Channel) -> None:
         """The store cannot be read: let a plain subscriber in all the same, it gets what came since it asked."""
         if channel.cursor is None:
-            channel.remember_since(self._store_time.mid_before(PATIENCE_SECONDS))
+            channel.remember_since(self._mid_before(PATIENCE_SECONDS))
         self._let_in(session, channel)
 
     def _let_in(self, session: Session, channel: Channel) -> None:
@@ -176,7 +170,8 @@ class Recovery:
             if not accepted:
                 accepted = True
                 session.accept()
-            if not page.more and (settled := self._delivery.unkept.settled(channel.key)) is not None:
+            settled: Deferred[None] = Deferred()
+            if not page.more and self._delivery.unkept.settled(channel.key, settled.callback):
                 await settled
                 await self._reach(session, channel, page.head.last)
                 page = page._replace(messages=channel.mingle(page, max(cursor, channel_cursor or 0)))
@@ -185,7 +180,8 @@ class Recovery:
             gap = page.head.trimmed > cursor and not seen_trimmed
             seen_trimmed = False
             session.catch_up(page.messages, gap)
-            self._unread.watch(session)
+            if session.unread:
+                self._unread.watch(session)
             if page.messages:
                 cursor = sent = page.messages[-1].mid
             more, last = page.more, page.head.last
@@ -208,7 +204,8 @@ class Recovery:
             return False
         if session in channel.recovering:
             session.catch_up(missed, gap=False)
-            self._unread.watch(session)
+            if session.unread:
+                self._unread.watch(session)
             channel.settle(session)
             session.go_live()
         return True
@@ -217,14 +214,7 @@ class Recovery:
         """Wait until the channel has delivered all up to `cursor`, or the session is gone."""
         while session in channel.recovering and (channel.cursor is None or channel.cursor < cursor):
             channel.offer(cursor, 0, None)
-            moved: Deferred[None] = Deferred()
-            self._ahead.setdefault(channel, []).append(moved)
-            self._delivery.catch_up(channel)
-            await moved
-
-    def _channel_moved(self, channel: Channel) -> None:
-        for waiting in self._ahead.pop(channel, ()):
-            waiting.callback(None)
+            await self._delivery.next_step(channel)
 
     def _pause(self) -> Deferred[None]:
         pause: Deferred[None] = Deferred()

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from gopush.comet import codec
 from gopush.comet.codec import Subscribe
-from gopush.comet.formats import Format
+from gopush.envelope import Format
 from gopush.model import Message
 from gopush.net.timers import NO_SLOT
 

@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 
 from gopush.comet import codec
 from gopush.comet.codec import SubRequest, parse_subscribe
-from gopush.comet.formats import TCP_OLD, TCP_RAW
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.settings import SubscriberSettings
+from gopush.envelope import TCP_OLD, TCP_RAW
 from gopush.errors import ParameterError
 from gopush.net import transport as wire
 from gopush.net.clock import Clock

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from gopush import envelope
 from gopush.comet import codec, handshake
 from gopush.comet.codec import Subscribe
-from gopush.comet.formats import Format
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
+from gopush.envelope import Format
 from gopush.errors import ParameterError
 from gopush.net import transport as wire
 from gopush.net.clock import Clock

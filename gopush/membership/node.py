@@ -43,7 +43,9 @@ class LocalNode:
         self._identity = token_hex(16)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
+        found = getattr(self._service, name)
+        setattr(self, name, found)  # the next look finds it at once
+        return found
 
     def status(self) -> Deferred[Status]:
         """See NodeService."""

@@ -66,7 +66,8 @@ class StoreService:
         """See MessageService."""
         self.counters.batches += 1
         self.sizes.observe(len(appends))
-        return self._guarded(self._store.append(appends)).addCallback(self._count, appends)
+        self.under_way += 1
+        return self._store.append(appends).addCallbacks(self._appended, self._not_appended, callbackArgs=(appends,))
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
@@ -117,7 +118,12 @@ class StoreService:
         log.failure("the store failed", failure)
         raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
 
-    def _count(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
+    def _not_appended(self, failure: Failure) -> Any:
+        self.under_way -= 1
+        return self._unavailable(failure)
+
+    def _appended(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
+        self.under_way -= 1
         if answers and all(answer is UNAVAILABLE for answer in answers):
             raise UnavailableError("the store cannot be reached from this message node")
         for index, answer in enumerate(answers):

@@ -8,16 +8,135 @@ gathered them has waited for the end of the turn, so they go at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.net.clock import Clock, within
+from gopush.errors import UnavailableError
+from gopush.net.clock import MOST_WAITS, Clock
 from gopush.routing.counters import BatcherStats
-from gopush.routing.pending import PendingCalls
 from gopush.rpc.settings import RpcSettings
+
+log = Logger()
+
+OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
+
+
+class PendingCalls:
+    """Calls that go through a lane together: `items`, one for each of `keys`; `size_of` one, in bytes.
+
+    They are worth nothing after `until` (reactor seconds); `tried` are the peers that failed them. `peer` has them, or
+    will have them. `answered` is called once, with the `places` that the items have for whoever called, and with their
+    answers or the UnavailableError that stands for all of them.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_held",
+        "_limit",
+        "ended",
+        "indexes",
+        "items",
+        "keys",
+        "peer",
+        "size",
+        "size_of",
+        "tried",
+        "until",
+    )
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        items: Sequence[Any],
+        size_of: Callable[[Any], int],
+        until: float,
+        answered: OnAnswers,
+        indexes: Sequence[int] | None = None,
+    ) -> None:
+        self.keys = keys
+        self.items = items
+        self.size_of = size_of
+        self.size: int = sum(map(size_of, items))
+        self.until = until
+        self.indexes = range(len(items)) if indexes is None else indexes
+        self.tried: tuple[str, ...] = ()
+        self.peer: Any = None
+        self.ended = False
+        self._answered = answered
+        self._held: dict[str, PendingCalls] | None = None
+        self._limit: Any = None
+
+    def part(self, at: Sequence[int]) -> PendingCalls:
+        """Some of the calls, as an entry of their own."""
+        keys = [self.keys[index] for index in at]
+        items = [self.items[index] for index in at]
+        indexes = [self.indexes[index] for index in at]
+        part = PendingCalls(keys, items, self.size_of, self.until, self._answered, indexes)
+        part.tried = self.tried
+        part.peer = self.peer
+        return part
+
+    def cut(self, most: int, most_bytes: int) -> list[PendingCalls]:
+        """As entries of at most `most` calls and `most_bytes`, where one call alone does not have more."""
+        pieces: list[list[int]] = []
+        room = 0
+        for at, size in enumerate(map(self.size_of, self.items)):
+            if not pieces or len(pieces[-1]) == most or size > room:
+                pieces.append([])
+                room = most_bytes
+            pieces[-1].append(at)
+            room -= size
+        return list(map(self.part, pieces))
+
+    def singles(self) -> list[PendingCalls]:
+        """Each call as an entry of its own, which takes the place of this one."""
+        if len(self.items) == 1:
+            return [self]
+        parts = [self.part([at]) for at in range(len(self.items))]
+        if self._held is not None:
+            last = {key for key in self.keys if self._held.get(key) is self}
+            for part in parts:
+                if part.keys[0] in last:
+                    part.hold(self._held, part.keys)
+        return parts
+
+    def hold(self, held: dict[str, PendingCalls], keys: Iterable[str]) -> None:
+        """Be the last call of these keys in `held` until it is answered, or another one takes its place there."""
+        self._held = held
+        held.update(dict.fromkeys(keys, self))
+
+    def limit(self, clock: Clock) -> None:
+        """From now on the calls end with their time."""
+        if self._limit is None:
+            self._limit = clock.callLater(max(self.until - clock.seconds(), 0), self.fail, "no peer answered in time")
+
+    def answer(self, results: Sequence[Any] | UnavailableError) -> None:
+        """The calls have results, unless they have ended."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._held is not None:
+            self._release(self._held)
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        try:
+            self._answered(self.indexes, results)
+        except Exception:
+            log.failure("an answer was not taken")
+
+    def fail(self, reason: str) -> None:
+        """The calls have no results."""
+        self.answer(UnavailableError(reason))
+
+    def _release(self, held: dict[str, PendingCalls]) -> None:
+        for key in self.keys:
+            if held.get(key) is self:
+                del held[key]
+
 
 SendBatch = Callable[[list[Any]], "Deferred[list[Any]]"]
 Refusal = tuple[PendingCalls, Any]
@@ -30,12 +149,14 @@ class Batcher:
     `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
     each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at
     most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
-    `going_on`: see within().
+    What has no answer after `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on`
+    says that the answer is on its way, it gets as long again, MOST_WAITS times at most.
     """
 
     __slots__ = (
         "_answers",
         "_bytes",
+        "_call",
         "_calls",
         "_clock",
         "_gave_up",
@@ -45,6 +166,7 @@ class Batcher:
         "_most",
         "_moved",
         "_numbers",
+        "_overdue",
         "_refused",
         "_scheduled",
         "_send",
@@ -53,6 +175,8 @@ class Batcher:
         "_settings",
         "_timeout",
         "_waiting",
+        "_waits",
+        "_watch",
     )
 
     def __init__(
@@ -87,6 +211,10 @@ class Batcher:
         self._sent: list[PendingCalls] = []
         self._scheduled = False
         self._handling = False
+        self._call: Deferred[list[Any]] | None = None
+        self._overdue = 0.0
+        self._waits = 0
+        self._watch: Any = None
         self._answers: deque[tuple[list[PendingCalls], list[Any]]] = deque()
 
     @property
@@ -125,6 +253,9 @@ class Batcher:
     def give_up(self) -> None:
         """Hand over all that has no answer; an answer that comes late is ignored."""
         sent, self._sent = self._sent, []
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         if pendings := [*sent, *self._take_waiting()]:
             self._gave_up(pendings)
 
@@ -153,8 +284,29 @@ class Batcher:
         self._sent = batch
         items = [item for pending in batch for item in pending.items]
         self._numbers.sizes.observe(len(items))
-        call = within(self._timeout, self._send(items), self._clock, self._going_on)
+        self._waits = 0
+        self._overdue = self._clock.seconds() + self._timeout
+        call = self._call = maybeDeferred(self._send, items)
         call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
+        if self._watch is None and self._sent:
+            self._watch = self._clock.callLater(self._timeout, self._look)
+
+    def _look(self, last: bool = False) -> None:
+        """One timer for all batches: whether the one under way is overdue, after a last look (clock.LastLook)."""
+        self._watch = None
+        if not self._sent:
+            return
+        left = self._overdue - self._clock.seconds()
+        if left > 0:
+            self._watch = self._clock.callLater(left, self._look)
+        elif not last:
+            self._watch = self._clock.callLater(0, self._look, True)
+        elif self._going_on is not None and self._waits < MOST_WAITS and self._going_on():
+            self._waits += 1
+            self._overdue = self._clock.seconds() + self._timeout
+            self._watch = self._clock.callLater(self._timeout, self._look)
+        elif self._call is not None:
+            self._call.cancel()
 
     def _gather(self) -> list[PendingCalls]:
         batch: list[PendingCalls] = []
@@ -198,7 +350,12 @@ class Batcher:
         if not self._handling:
             self._handling = True
             while self._answers:
-                _hand_out(*self._answers.popleft())
+                batch, answers = self._answers.popleft()
+                at = 0
+                for pending in batch:
+                    end = at + len(pending.items)
+                    pending.answer(answers[at:end])
+                    at = end
             self._handling = False
 
     def _send_back(
@@ -226,11 +383,3 @@ class Batcher:
     def _failed(self, _: Failure, batch: list[PendingCalls]) -> None:
         if batch is self._sent:
             self.give_up()
-
-
-def _hand_out(pendings: list[PendingCalls], answers: list[Any]) -> None:
-    at = 0
-    for pending in pendings:
-        end = at + len(pending.items)
-        pending.answer(answers[at:end])
-        at = end

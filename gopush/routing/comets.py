@@ -17,10 +17,10 @@ from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Forward, NodeInfo, Push, Pushed, SlowConsumer
 from gopush.net.clock import Clock
+from gopush.routing.batcher import PendingCalls
 from gopush.routing.counters import BatcherStats
 from gopush.routing.forwards import Forwards
 from gopush.routing.peer import BatchCall, Peer
-from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
 from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings

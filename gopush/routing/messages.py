@@ -15,9 +15,9 @@ from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
+from gopush.routing.batcher import OnAnswers, PendingCalls
 from gopush.routing.counters import BatcherStats
 from gopush.routing.peer import BatchCall, Peer
-from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.routing.shards import Shards
 from gopush.rpc.services import MessageService, NodeService
@@ -80,7 +80,10 @@ class Messages:
         once for those that went together.
         """
         keys = [append.push.key for append in appends]
-        pending = PendingCalls(keys, appends, _size, self._until(), answered)
+        pending = PendingCalls(keys, appends, _size, self._clock.seconds() + self._attempt, answered)
+        if self._shards.ring is None:
+            self._peers.send(self._append, pending)
+            return
         for shard, mine in self._shards.spread(keys).items():
             self._peers.send(self._append, pending if len(mine) == len(keys) else pending.part(mine), shard)
 
@@ -150,7 +153,7 @@ class Messages:
         return self._clock.seconds() + self._attempt
 
     def _shard(self, key: str) -> str:
-        return self._shards.of(key)
+        return "" if self._shards.ring is None else self._shards.of(key)
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.messages)

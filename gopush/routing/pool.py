@@ -12,10 +12,9 @@ from twisted.python.failure import Failure
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
-from gopush.routing.batcher import Batcher, Refusal
+from gopush.routing.batcher import Batcher, PendingCalls, Refusal
 from gopush.routing.counters import BatcherStats
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service
-from gopush.routing.pending import PendingCalls
 from gopush.routing.router import Choose, Router
 from gopush.rpc.codec import MAX_ITEMS
 from gopush.rpc.settings import RpcSettings
@@ -106,7 +105,8 @@ class Peers(Generic[S]):
         """
         settings = self._settings
         most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
-        for piece in pending.cut(most, settings.batch_bytes):
+        whole = len(pending.items) <= most and pending.size <= settings.batch_bytes
+        for piece in (pending,) if whole else pending.cut(most, settings.batch_bytes):
             for part in self._router.spread(call, piece):
                 self._route(call, batcher, part, gathered=True)
 
@@ -151,9 +151,6 @@ class Peers(Generic[S]):
         way.put(pending, gathered)
 
     def _open_batcher(self, call: BatchCall[S], name: str, peer: Peer[S]) -> Batcher:
-        def send(items: list[Any]) -> Deferred[list[Any]]:
-            return maybeDeferred(call.send, peer.service, items)
-
         def gave_up(pendings: list[PendingCalls]) -> None:
             self._given_up(call, name, peer, pendings)
 
@@ -167,7 +164,7 @@ class Peers(Generic[S]):
         going_on = partial(receiving, peer.service) if call.long and receiving else None
         return Batcher(
             self._clock,
-            send,
+            partial(call.send, peer.service),
             call.timeout,
             self._settings,
             gave_up,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from gopush.membership.view import REMEMBERED_KEYS
+from gopush.routing.batcher import PendingCalls
 from gopush.routing.peer import BatchCall, Peer, Service
-from gopush.routing.pending import PendingCalls
 
 S = TypeVar("S", bound=Service)
 
@@ -36,7 +36,8 @@ class Router(Generic[S]):
         """
         held = self._held.get(call)
         if not held and len(pending.keys) == 1:
-            pending.peer = self.best(pending.keys[0])
+            key = pending.keys[0]
+            pending.peer = self._first.get(key) or self.best(key)
             return (pending,)
         peers = [self._first.get(key) or self.best(key) for key in pending.keys]
         if not held:

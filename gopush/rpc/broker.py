@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
 
-from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES
+from gopush.errors import UnavailableError
+from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
 
 MAX_DEPTH = 16
 MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
@@ -23,6 +25,8 @@ MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
 MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
+
+log = Logger()
 
 _SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref", b"call"))
 
@@ -36,10 +40,6 @@ def security(*types: str) -> SecurityOptions:
     options = SecurityOptions()
     options.allowTypes("list", "tuple", "dictionary", *types)
     return options
-
-
-Calls = Callable[["Broker", str, list[Any]], "Deferred[list[bytes]]"]
-"""Runs the call of a name: takes a packed batch (batch.py), and gives one."""
 
 
 class Broker(pb.Broker):
@@ -170,9 +170,10 @@ class Broker(pb.Broker):
         made.addCallbacks(self._reply, self._fail, callbackArgs=(request,), errbackArgs=(request,))
 
     def _call(self, name: str, chunks: list[Any]) -> Deferred[list[bytes]]:
-        if self.calls is None:
-            raise ViolationError("nobody may call here")
-        return self.calls(self, name, chunks)
+        if self.calls is None or name == "hello":
+            raise ViolationError("nobody may call this")
+        answer: Deferred[list[bytes]] = self.calls.called(self, name, (chunks,))
+        return answer
 
     def _reply(self, chunks: list[bytes], request: int) -> None:
         if not self.disconnected:
@@ -181,3 +182,50 @@ class Broker(pb.Broker):
     def _fail(self, failure: Failure, request: int) -> None:
         if not self.disconnected:
             self.sendCall(b"error", request, self.serialize(failure))
+
+
+class Reachable(pb.Referenceable):
+    """What the other side may call. A call that cannot be made is answered so, with one line and no traceback."""
+
+    def remoteMessageReceived(self, broker: Broker, message: str, args: Any, kw: Any) -> Any:
+        """See Referenceable."""
+        try:
+            answer = self.called(broker, message, broker.unserialize(args))
+        except Exception:
+            return fail().addErrback(broker.explain, message)
+        if not isinstance(answer, Deferred):
+            return broker.serialize(answer)
+        answer.addCallback(broker.serialize)
+        return answer.addErrback(broker.explain, message)
+
+    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
+        """Answer a call, at once or later; whatever this raises is one line in the log."""
+        raise NotImplementedError
+
+
+class Calls(Reachable):
+    """A service, as callers reach it: each call takes and answers a packed batch (codec.py)."""
+
+    def __init__(self, service: object, calls: Mapping[str, CallFormat]) -> None:
+        self._service = service
+        self._calls = calls
+
+    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
+        """See Reachable. The call named hello only shows that calls are welcome."""
+        if name == "hello":
+            return None
+        (chunks,) = arguments
+        call = self._calls[name]
+        try:
+            values = unpack(chunks, call.read_arguments)
+        except BatchError as wrong:
+            broker.factory.complaints.warn("{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong)
+            raise pb.Error(f"the batch {wrong}") from None
+        made: Deferred[Any] = maybeDeferred(getattr(self._service, METHODS.get(name, name)), *values)
+        return made.addCallback(pack).addErrback(self._failed, name)
+
+    def _failed(self, failure: Failure, name: str) -> NoReturn:
+        if failure.check(UnavailableError, BatchError):
+            raise pb.Error(failure.getErrorMessage())
+        log.failure("{call} failed", failure, call=name)
+        raise pb.Error("internal error")

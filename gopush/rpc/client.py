@@ -26,7 +26,7 @@ from gopush.net.eager import EagerReactor
 from gopush.net.reconnect import QuietClientService
 from gopush.net.tls import ClientTls
 from gopush.rpc.broker import Broker, security
-from gopush.rpc.codec import WIRE_NAMES, BatchError, CallFormat, pack, unpack
+from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
 from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
@@ -143,13 +143,12 @@ class Remote:
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
         )
+        for name in self.calls:
+            setattr(self, METHODS.get(name, name), partial(self._call, name))
         self._connection.startService()
 
     def __getattr__(self, name: str) -> Any:
-        call = WIRE_NAMES.get(name, name)
-        if call not in self.calls:
-            raise AttributeError(f"{type(self).__name__} has no call {name}")
-        return partial(self._call, call)
+        raise AttributeError(f"{type(self).__name__} has no call {name}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.id}>"

@@ -60,25 +60,18 @@ def pack(value: Any) -> list[bytes]:
 def unpack(chunks: object, read: Callable[[Any], T]) -> T:
     """What pack() was given, lists as tuples, read by a reader of calls.py. Raises BatchError, whatever the bytes."""
     try:
-        version, *rest = _parse(_join(chunks))
+        if not isinstance(chunks, list) or not all(type(chunk) is bytes for chunk in chunks):
+            raise TypeError("not a list of byte strings")
+        if sum(map(len, chunks)) > MAX_BATCH_BYTES:
+            raise ValueError("too many bytes")
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        most = min(len(data), MAX_ITEMS)
+        version, *rest = msgpack.unpackb(data, use_list=False, max_array_len=most, max_map_len=0, max_ext_len=0)
         if version != VERSION:
             raise BatchError(f"has the format {version!r:.40}, this node reads {VERSION}")
         return read(rest[0])
     except (TypeError, ValueError, IndexError, msgpack.exceptions.UnpackException) as wrong:
         raise BatchError(f"is malformed: {wrong}"[:200]) from None
-
-
-def _join(chunks: object) -> bytes:
-    if not isinstance(chunks, list) or not all(type(chunk) is bytes for chunk in chunks):
-        raise TypeError("not a list of byte strings")
-    if sum(map(len, chunks)) > MAX_BATCH_BYTES:
-        raise ValueError("too many bytes")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _parse(data: bytes) -> Any:
-    most = min(len(data), MAX_ITEMS)
-    return msgpack.unpackb(data, use_list=False, max_array_len=most, max_map_len=0, max_ext_len=0)
 
 
 ReadValue = Callable[[Any], T]
@@ -211,6 +204,3 @@ COMET_CALLS: Mapping[str, CallFormat] = {
 
 METHODS: Mapping[str, str] = {"notice": "forward"}
 """The methods of a service whose calls have an older name on the wire, by that name."""
-
-WIRE_NAMES: Mapping[str, str] = {method: name for name, method in METHODS.items()}
-"""The names of their calls."""

@@ -10,31 +10,14 @@ from collections.abc import Collection
 from typing import Any
 
 from twisted.cred.credentials import UsernamePassword
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.spread import pb
 
-from gopush.rpc.broker import Broker
+from gopush.rpc.broker import Broker, Reachable
 from gopush.rpc.proof import Proof, nonce
 
 USER = b"gopush"
-
-
-class Reachable(pb.Referenceable):
-    """What the other side may call. A call that cannot be made is answered so, with one line and no traceback."""
-
-    def remoteMessageReceived(self, broker: Broker, message: str, args: Any, kw: Any) -> Any:
-        """See Referenceable."""
-        made: Deferred[Any] = maybeDeferred(self._call, broker, message, args)
-        made.addCallback(broker.serialize)
-        return made.addErrback(broker.explain, message)
-
-    def _call(self, broker: Broker, name: str, arguments: Any) -> Any:
-        return self.called(broker, name, broker.unserialize(arguments))
-
-    def called(self, broker: Broker, name: str, arguments: Any) -> Any:
-        """Answer a call, at once or later; whatever this raises is one line in the log."""
-        raise NotImplementedError
 
 
 class Door(Reachable):
@@ -74,7 +57,7 @@ class Door(Reachable):
 
     def _admit(self, broker: Broker) -> Any:
         broker.settled()
-        broker.calls = self._calls.run
+        broker.calls = self._calls
         return self._calls
 
     def _login(self, broker: Broker, user: bytes) -> tuple[bytes, pb.Referenceable]:

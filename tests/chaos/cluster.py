@@ -62,6 +62,7 @@ class Node:
         self.ports = {port: _own_port() for port in PORTS[role]}
         self.dead_since: float | None = time.monotonic()
         self.environment: dict[str, str] = {}
+        self.launcher: tuple[str, ...] = ("-c", TWISTD)
         self.log = directory / f"{name}.log"
         self._ini = directory / f"{name}.ini"
         bind = {option: f"127.0.0.1:{self.ports[port]}" for port, option in PORTS[role].items()}
@@ -87,7 +88,7 @@ class Node:
 
     def start(self) -> None:
         """Start the process, and wait until it listens."""
-        twistd = [sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
+        twistd = [sys.executable, *self.launcher, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
         environment = {**os.environ, "PYTHONPATH": str(self.root), **self.environment}
         out = self.log.with_suffix(".out").open("ab")
         command = [*twistd, self.role, "-c", str(self._ini)]

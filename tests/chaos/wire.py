@@ -105,10 +105,10 @@ class TcpDevice:
         self._reader, self._writer = streams
 
     @classmethod
-    async def open(cls, address: str, key: str, mid: int | None) -> TcpDevice:
+    async def open(cls, address: str, key: str, mid: int | None, token: str = "") -> TcpDevice:
         """Connect and ask to be subscribed; `mid` None: the plain way."""
         device = cls(await connect(address))
-        words = ["sub", key, "30", "", "1.0.5", *([] if mid is None else [str(mid)])]
+        words = ["sub", key, "30", token, "1.0.5", *([] if mid is None else [str(mid)])]
         device._writer.write(request(*words))
         return device
 

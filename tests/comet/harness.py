@@ -11,11 +11,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush import envelope
 from gopush.comet.codec import Subscribe
-from gopush.comet.formats import TCP_RAW, Format
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session
 from gopush.comet.settings import SubscriberSettings
+from gopush.envelope import TCP_RAW, Format
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings

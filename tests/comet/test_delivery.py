@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gopush import envelope
 from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
-from gopush.comet.formats import TCP_OLD, TCP_RAW, Format
+from gopush.envelope import TCP_OLD, TCP_RAW, Format
 from gopush.membership.view import View
 from gopush.model import Append, Forward, Message, NodeInfo, Push
 from tests.comet.harness import Wire, World, frame

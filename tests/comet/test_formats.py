@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.comet.formats import TCP_OLD, TCP_RAW
+from gopush.envelope import TCP_OLD, TCP_RAW
 from gopush.model import Message
 
 MID = 17000000000000000

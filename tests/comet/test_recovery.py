@@ -8,8 +8,8 @@ import pytest
 
 from gopush.comet.channel import REPLAY_MESSAGES
 from gopush.comet.codec import Subscribe
-from gopush.comet.formats import TCP_RAW
 from gopush.comet.session import State
+from gopush.envelope import TCP_RAW
 from gopush.membership.view import View
 from gopush.model import MID_STEP, NodeInfo, Token, mid_at
 from gopush.routing.messages import PAGE_MESSAGES
@@ -524,7 +524,7 @@ def test_who_goes_while_the_channel_catches_up_with_it_leaves_no_trace() -> None
     other.abort()
     world.turns()
     assert world.comet.channels == {}
-    assert world.comet._recovery._ahead == {}
+    assert world.comet.delivery._ahead == {}
 
 
 def test_who_is_sent_away_half_way_hears_nothing_more() -> None:

@@ -178,7 +178,7 @@ def _kept(process: Process) -> dict[str, int]:
         comet = process.comet
         kept["channels"] = len(comet.channels)
         kept["sessions"] = sum(map(len, comet.wheel._slots))
-        kept["joining"] = len(comet._recovery._beginning) + len(comet._recovery._ahead)
+        kept["joining"] = len(comet._recovery._beginning) + len(comet.delivery._ahead)
         kept["touched"] = len(comet.delivery._touched)
     if isinstance(process, (CometProcess, WebProcess)):
         for name, peers in (("messages", process.messages._peers), ("comets", process.comets._peers)):

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 
-from gopush.comet.formats import TCP_OLD
 from gopush.comet.session import Session, State
 from gopush.comet.tcp import TcpSubscriber
+from gopush.envelope import TCP_OLD
 
 if TYPE_CHECKING:
     from tests.simulation.process import CometProcess

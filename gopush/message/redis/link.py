@@ -151,16 +151,21 @@ class RedisLink(Factory):
         return fail(UnavailableError(self._trouble or "not connected yet"))
 
     async def _run(self, script: Script, packed: bytes, replicas: int, tries: int) -> bytes:
+        command: tuple[Any, ...] = ("EVALSHA", script.sha, 0, packed)
         while True:
             tries -= 1
             connection = self._ready or await self._soon()
             try:
-                return await self._evaluate(connection, script, packed, replicas)
+                return await self._send(connection, command, replicas)
             except LostConnectionError:
                 if not tries or connection is self._ready:
                     raise
             except ResponseError as refused:
                 # It certainly stored nothing. Its address may lead to another server by now.
+                if str(refused).startswith("NOSCRIPT") and command[0] == "EVALSHA":
+                    command = ("EVAL", script.text, 0, packed)
+                    tries += 1
+                    continue
                 if str(refused).startswith("READONLY"):
                     self._leave(connection)
                     if tries:
@@ -175,14 +180,6 @@ class RedisLink(Factory):
         if self._ready is None:
             raise UnavailableError(self._trouble or "not connected yet")
         return self._ready
-
-    async def _evaluate(self, connection: RedisConnection, script: Script, packed: bytes, replicas: int) -> bytes:
-        try:
-            return await self._send(connection, ("EVALSHA", script.sha, 0, packed), replicas)
-        except ResponseError as refused:
-            if not str(refused).startswith("NOSCRIPT"):
-                raise
-        return await self._send(connection, ("EVAL", script.text, 0, packed), replicas)
 
     async def _send(self, connection: RedisConnection, command: tuple[Any, ...], replicas: int) -> bytes:
         answering: Deferred[bytes] = connection.execute_command(*command)

@@ -16,32 +16,34 @@ from gopush.model import MID_STEP, mid_at
 
 
 class Replication:
-    """`write` writes something and waits for the replicas; a failure of it is that of all who asked."""
+    """Replicas have what lies below `until`, 0 where nothing is known. `write` writes something and waits for them; a
+    failure of it is that of all who asked.
+    """
 
     def __init__(self, write: Callable[[], Deferred[None]]) -> None:
         self._write = write
-        self._until = 0
+        self.until = 0
         self._clocks: dict[str, float] = {}
         self._asked: list[Deferred[None]] = []
         self._waiting: list[Deferred[None]] = []
 
     def forget(self) -> None:
         """Perhaps it is another server from now on."""
-        self._until = 0
+        self.until = 0
 
     def saw(self, link: str, now: float) -> None:
         """A script that this connection ran found this time: where the clock steps back, mids say nothing of it."""
         if now < self._clocks.get(link, 0.0):
-            self._until = 0
+            self.until = 0
         self._clocks[link] = now
 
     def reached(self, now: float, count: int = 1) -> None:
         """The replicas have what a script wrote that ran at `now`, `count` messages: and so all before it."""
-        self._until = max(self._until, mid_at(now) + MID_STEP * count)
+        self.until = max(self.until, mid_at(now) + MID_STEP * count)
 
     def lacks(self, last: int) -> bool:
         """Whether a log that ends at this mid may hold what the replicas do not have."""
-        return last >= self._until
+        return last >= self.until
 
     def confirm(self) -> Deferred[None]:
         """Fires once the replicas have all that was written before this call."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import msgpack
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -69,10 +69,6 @@ class RedisServer:
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
         self._gatherer = Gatherer(self._append)
 
-    @property
-    def _head_life(self) -> int:
-        return max(1, math.ceil(self._store.head_life))
-
     def start(self) -> Deferred[None]:
         """Connect, or begin to try. Fails with StartError where the server is there and will not do."""
         return gatherResults([self._writes.start(), self._reads.start()]).addCallback(self._check)
@@ -92,24 +88,35 @@ class RedisServer:
         return self._gatherer.append(appends)
 
     def _append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
-        arguments: list[Any] = [self._prefix, self._store.store, self._head_life]
+        arguments: list[Any] = [self._prefix, self._store.store, max(1, math.ceil(self._store.head_life))]
         named = True
         for (key, body, expire, id, dedupe, deadline), floor in appends:
             arguments += (key, id, floor, deadline, expire, dedupe, body)
             named = named and id != ""
         wait = self._settings.wait
-        return self._write(_APPEND, arguments, again=named).addCallbacks(
-            self._appended, self._refused, callbackArgs=(wait,), errbackArgs=(len(appends),)
+        return self._writes.run(_APPEND, arguments, wait, named).addCallbacks(
+            self._appended, self._refused, callbackArgs=(wait, self._reactor.seconds()), errbackArgs=(len(appends),)
         )
 
     def _write(self, script: Script, arguments: list[Any], again: bool = True) -> Deferred[bytes]:
         made = self._writes.run(script, arguments, self._settings.wait, again)
         return self.numbers.timed(script.name, made, self._reactor)
 
-    def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
-        return self.numbers.timed(script.name, self._reads.run(script, arguments), self._reactor)
+    async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
+        """Have a script read, timed."""
+        started = self._reactor.seconds()
+        try:
+            answer = await self._reads.run(script, arguments)
+        except Exception:
+            self.numbers.counters.failed += 1
+            raise
+        self.numbers.seconds[script.name if script.name in self.numbers.seconds else "other"].observe(
+            self._reactor.seconds() - started
+        )
+        return answer
 
-    def _appended(self, answer: bytes, wait: int) -> list[Appended]:
+    def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
+        self.numbers.seconds["append"].observe(self._reactor.seconds() - started)
         values = iter(msgpack.unpackb(answer))
         now = next(values)
         self.numbers.counters.trimmed += next(values)
@@ -118,13 +125,14 @@ class RedisServer:
         if wait:
             self._replication.saw("writes", now)
             self._replication.reached(now, len(answers))
-        if self._troubles:
+        if self._troubles.now:
             self._troubles.end("replicas")
             if any(answer.ret == RET_OK and not answer.repeat for answer in answers):  # a repeat needs no memory
                 self._troubles.end("appends", calm=True)
         return answers
 
     def _refused(self, failure: Failure, count: int) -> list[Appended]:
+        self.numbers.counters.failed += 1
         if not isinstance(failure.value, UnavailableError):
             self._log.failure("Redis {name}: appending", failure, name=self.name)
         self._tell_refusal(failure)
@@ -182,7 +190,7 @@ class RedisServer:
 
     async def _on_replicas(self, heads: Sequence[Head]) -> None:
         """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
-        if self._settings.wait and any(self._replication.lacks(head.last) for head in heads):
+        if any(self._replication.lacks(head.last) for head in heads):
             await self._replication.confirm()
 
     async def _read(self, reads: Sequence[Read]) -> list[Page]:
@@ -200,7 +208,8 @@ class RedisServer:
                     del left[index]
                     pages[index] = page
         found = cast(list[Page], pages)
-        await self._on_replicas([page.head for page in found])
+        if self._settings.wait:
+            await self._on_replicas([page.head for page in found])
         return found
 
     async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page, int]]:
@@ -210,7 +219,9 @@ class RedisServer:
             # Lua compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
             arguments += (key, after & ~(MID_STEP - 1), limit)
         values = iter(msgpack.unpackb(await self._ask(_READ, arguments), raw=True))
-        self._replication.saw("reads", next(values))
+        now = next(values)
+        if self._settings.wait or self._replication.until:  # else no replica is waited for, nor has been
+            self._replication.saw("reads", now)
         return [
             (Page(list(map(_message, members)), _head(head), more), passed)
             for head, more, passed, members in zip(values, values, values, values, strict=True)
@@ -224,12 +235,13 @@ class RedisServer:
         answer = await self._ask(_HEADS, [self._prefix, *keys])
         self._replication.saw("reads", *_CLOCK.unpack_from(answer))
         heads = [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer[_CLOCK.size :])]
-        await self._on_replicas(heads)
+        if self._settings.wait:
+            await self._on_replicas(heads)
         return heads
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""
-        arguments = [self._prefix, self._head_life, key]
+        arguments = [self._prefix, max(1, math.ceil(self._store.head_life)), key]
         return self._write(_DELETE, arguments, again=False).addCallback(lambda _: None)
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
@@ -252,11 +264,11 @@ class RedisServer:
             values = iter(msgpack.unpackb(answer, raw=True))
             return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
 
-        return self._ask(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
+        return ensureDeferred(self._ask(_TOKENS, [self._prefix, key, "list"])).addCallback(unpack)
 
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
-        answer = self._ask(_TOKENS, [self._prefix, key, "check", digest])
+        answer = ensureDeferred(self._ask(_TOKENS, [self._prefix, key, "check", digest]))
         return answer.addCallback(lambda answer: TokenState(*msgpack.unpackb(answer)))
 
     def ping(self) -> Deferred[None]:

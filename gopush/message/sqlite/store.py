@@ -134,7 +134,7 @@ class SqliteStore:
         return self.numbers["sqlite"].timed(method.__name__, called, self._reactor)
 
     def _well(self, answer: T, part: str, lucky: bool) -> T:
-        if self._troubles:
+        if self._troubles.now:
             self._troubles.end(part, calm=True, lucky=lucky)
         return answer
 

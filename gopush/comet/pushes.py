@@ -1,0 +1,180 @@
+"""The way of a push in a comet: stored, and delivered to the subscribers here or told to the comet that has them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.comet.channel import Channel, Unkept
+from gopush.comet.counters import CometCounters
+from gopush.comet.delivery import Delivery
+from gopush.comet.guard import Guard
+from gopush.comet.session import Limits
+from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
+from gopush.membership.view import Coordination
+from gopush.model import MAX_FORWARD_HOPS, MIDS_PER_SECOND, Append, Appended, Forward, Push, Pushed, mid_at
+from gopush.net.clock import Clock
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
+
+DOUBT_SECONDS = 4.5
+"""What was refused may be stored until its deadline: then, and not later, its log is compared once more."""
+
+REMEMBERED = 16
+"""So many mids that the store gave last: some keys' run ahead of the store's clock, so the earliest counts."""
+
+
+class StoreTime:
+    """The time of day of the store, as its mids tell it: the clock of this machine may be slow, ahead, or step.
+
+    Kept on a steady clock. `now`: this machine's own time of day, for as long as the store has given no mid.
+    """
+
+    __slots__ = ("_clock", "_now", "_offsets")
+
+    def __init__(self, clock: Clock, now: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = now
+        self._offsets: deque[float] = deque(maxlen=REMEMBERED)
+
+    def gave(self, mid: int) -> None:
+        """The store has given this mid just now."""
+        self._offsets.append(mid / MIDS_PER_SECOND - self._clock.seconds())
+
+    def mid_before(self, seconds: float) -> int:
+        """The mid of so many seconds ago; what the store has given since then is above it."""
+        steady = self._clock.seconds()
+        time_of_day = steady + min(self._offsets) if self._offsets else self._now()
+        return mid_at(time_of_day - seconds)
+
+
+class Pushes:
+    """The part of a comet that takes pushes and has them delivered. `name`: its NodeInfo.id."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        messages: Messages,
+        comets: Comets,
+        limits: Limits,
+        name: str,
+        now: Callable[[], float],
+    ) -> None:
+        self.channels: dict[str, Channel] = {}
+        self.counters = CometCounters()
+        self.name = name
+        self._clock = clock
+        self._coordination = coordination
+        self._messages = messages
+        self._comets = comets
+        self._unkept = Unkept()
+        self._store_time = StoreTime(clock, now)
+        self._doubts = False
+        self._doubtful: dict[str, None] = {}
+        self.guard = Guard(clock, self.counters)
+        self.delivery = Delivery(clock, messages, limits, self.counters, self._unkept, self.guard)
+
+    def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
+        """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
+        if not pushes:
+            return succeed([])
+        batch = _PushBatch(pushes, self._unkept.sent(pushes))
+        channels = map(self.channels.get, [push.key for push in pushes])
+        floors = [0 if channel is None else channel.floor for channel in channels]
+        self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
+        return batch.done
+
+    def forward(self, forwards: Sequence[Forward]) -> Deferred[None]:
+        """See CometService."""
+        self.counters.notices_received += len(forwards)
+        for forward in forwards:
+            self._offer(*forward)
+        return succeed(None)
+
+    def _appended(
+        self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended] | UnavailableError
+    ) -> None:
+        if isinstance(results, UnavailableError):
+            self._not_appended(batch, indexes)
+        else:
+            self._offer_all(batch, indexes, results)
+        if batch.call:
+            self._unkept.answered(batch.call, [batch.pushes[index] for index in indexes])
+
+    def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
+        batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
+        succeeded = 0
+        for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
+            if ret == RET_OK:
+                succeeded += 1
+                push = batch.pushes[index]
+                # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
+                body = None if repeat and push.expire else push.body
+                self._offer(push.key, mid, previous, body, MAX_FORWARD_HOPS)
+        if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
+            self._store_time.gave(mid)
+        self.counters.messages_succeeded += succeeded
+        self.counters.messages_failed += len(results) - succeeded
+
+    def _not_appended(self, batch: _PushBatch, indexes: Sequence[int]) -> None:
+        self.counters.messages_failed += len(indexes)
+        batch.answer(indexes, [Pushed(RET_INTERNAL, 0)] * len(indexes))
+        # They may have been stored all the same, or will be until their deadline: the logs are compared.
+        keys = {key: None for index in indexes if (key := batch.pushes[index].key) in self.channels}
+        self._sweep(keys)
+        if keys and not self._doubts:
+            self._doubts = True
+            self._clock.callLater(DOUBT_SECONDS, self._look_again, {})
+        self._doubtful.update(keys)
+
+    def _look_again(self, keys: dict[str, None]) -> None:
+        """Compare these logs once more: none of their pushes is stored any later. Then those that came since."""
+        self._sweep(keys)
+        doubtful, self._doubtful = self._doubtful, {}
+        self._doubts = bool(doubtful)
+        if doubtful:
+            self._clock.callLater(DOUBT_SECONDS, self._look_again, doubtful)
+
+    def _sweep(self, keys: Iterable[str]) -> None:
+        channels = map(self.channels.get, keys)
+        self.delivery.sweep([channel for channel in channels if channel is not None])
+
+    def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
+        """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Notice)."""
+        channel = self.channels.get(key)
+        try:
+            if channel is not None:
+                channel.offer(mid, previous, body)
+                self.delivery.touch(channel)
+            if hops:
+                owner = self._coordination.view.owner(key)
+                if owner is not None and owner.id != self.name:
+                    self.counters.notices_sent += 1
+                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1))
+        except Exception:
+            self.guard.caught("offering a message to a channel")
+            self.delivery.sweep(() if channel is None else (channel,))
+
+
+class _PushBatch:
+    """Gathers the answers to a call's pushes, in their order."""
+
+    __slots__ = ("_answers", "_left", "call", "done", "pushes")
+
+    def __init__(self, pushes: Sequence[Push], call: int) -> None:
+        self.call = call
+        self.done: Deferred[list[Pushed]] = Deferred()
+        self.pushes = pushes
+        self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)
+        self._left = len(pushes)
+
+    def answer(self, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        for index, answer in zip(indexes, answers, strict=True):
+            self._answers[index] = answer
+        self._left -= len(indexes)
+        if not self._left:
+            self.done.callback(self._answers)
