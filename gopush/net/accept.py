@@ -116,7 +116,7 @@ def remove_left_over(path: str) -> None:
             pass  # who binds meets it again
 
 
-class Gated:
+class Limited:
     """A factory, but for those whom the gate does not admit."""
 
     def __init__(self, factory: Any, limiter: ConnectionLimiter) -> None:

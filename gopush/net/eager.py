@@ -126,17 +126,17 @@ class EagerReactor:
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See IReactorTCP."""
-        return self._listen(EagerPort(port, self._gated(factory), backlog, interface, self._reactor))
+        return self._listen(EagerPort(port, self._limited(factory), backlog, interface, self._reactor))
 
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
         """See IReactorUNIX."""
         if wantPID:
             accept.remove_left_over(os.fspath(address))
-        return self._listen(accept.UnixPort(address, self._gated(factory), backlog, mode, self._reactor, wantPID))
+        return self._listen(accept.UnixPort(address, self._limited(factory), backlog, mode, self._reactor, wantPID))
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See IReactorSocket: a socket that systemd listens on."""
-        factory, reactor = self._gated(factory), self._reactor
+        factory, reactor = self._limited(factory), self._reactor
         unix: Any = accept.UnixPort
         eager: Any = EagerPort
         if addressFamily == socket.AF_UNIX:
@@ -151,8 +151,8 @@ class EagerReactor:
         connector.connect()
         return connector
 
-    def _gated(self, factory: Any) -> Any:
-        return factory if self._limiter is None else accept.Gated(factory, self._limiter)
+    def _limited(self, factory: Any) -> Any:
+        return factory if self._limiter is None else accept.Limited(factory, self._limiter)
 
     def _listen(self, port: Any) -> Any:
         return port.listen(self._limiter)

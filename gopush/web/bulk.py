@@ -37,14 +37,14 @@ class Bulk:
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
-        return BulkCall(self._publisher, answer, self._call_soon, Lines(self._max_line), request)
+        return BulkCall(self._publisher, answer, self._call_soon, LineSplitter(self._max_line), request)
 
 
 class BulkCall:
     """One bulk call: a Receiver."""
 
     def __init__(
-        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, lines: Lines, request: Request
+        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, lines: LineSplitter, request: Request
     ) -> None:
         self._request = request
         self._publisher = publisher
@@ -153,7 +153,7 @@ class _Result:
         self.size = size
 
 
-class Lines:
+class LineSplitter:
     """Cuts what is fed into lines; of a line that is too long only the fact is kept."""
 
     __slots__ = ("_at", "_buffer", "_ended", "_limit", "_searched", "_skips")

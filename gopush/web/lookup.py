@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from operator import attrgetter
 
 from gopush.errors import NoNodeError, ParameterError
 from gopush.membership.view import Coordination
-from gopush.model import mid_at
+from gopush.model import NodeInfo, mid_at
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
 from gopush.web.counters import WebCounters
 from gopush.web.responses import NEW, OLD, callback_api
+
+TRANSPORTS: dict[str, Callable[[NodeInfo], tuple[str, ...]]] = {"1": attrgetter("ws"), "2": attrgetter("tcp")}
+"""What a client names by `p` or `proto`, and where a comet takes it."""
 
 
 class Lookup:
@@ -47,10 +51,10 @@ class Lookup:
         self._counters.lookups += 1
         key = params.key(request.query, key_name)
         proto = request.query.text(proto_name)
-        if proto not in ("1", "2"):
-            raise ParameterError("the protocol is neither 1 nor 2")
+        if proto not in TRANSPORTS:
+            raise ParameterError(f"the protocol is neither {' nor '.join(TRANSPORTS)}")
         owner = self._coordination.view.owner(key)
-        addresses = () if owner is None else owner.ws if proto == "1" else owner.tcp
+        addresses = () if owner is None else TRANSPORTS[proto](owner)
         if not addresses:
             raise NoNodeError("no comet for this key and protocol")
         return addresses

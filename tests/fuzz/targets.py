@@ -26,7 +26,7 @@ from gopush.config.schema import load, render
 from gopush.errors import ParameterError, SettingsError
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, pack, unpack
 from gopush.web import json_text
-from gopush.web.bulk import Lines
+from gopush.web.bulk import LineSplitter
 from gopush.web.push import _envelope
 from tests.clients import frame, opening, request
 from tests.comet.harness import World
@@ -135,7 +135,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
         assert keys
     except ParameterError:
         pass
-    lines = Lines(4096)
+    lines = LineSplitter(4096)
     for piece in pieces(data, cuts):
         lines.feed(piece)
         while (line := lines.next()) is not None:

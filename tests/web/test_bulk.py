@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gopush.web.bulk import Lines
+from gopush.web.bulk import LineSplitter
 from gopush.web.publisher import MAX_WAITING
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World
@@ -202,7 +202,7 @@ def test_a_client_that_goes_away_stops_the_taking_of_lines(world: World) -> None
 def test_lines_however_they_are_cut() -> None:
     data = b"one\n\ntwo\nthree is too long\nfour\nlast"
     for size in range(1, len(data) + 1):
-        lines, found = Lines(5), []
+        lines, found = LineSplitter(5), []
         for at in range(0, len(data), size):
             lines.feed(data[at : at + size])
             while (line := lines.next()) is not None:
@@ -215,7 +215,7 @@ def test_lines_however_they_are_cut() -> None:
 
 
 def test_a_long_line_is_not_kept() -> None:
-    lines = Lines(100)
+    lines = LineSplitter(100)
     for _ in range(1000):
         lines.feed(b"x" * 1000)
         assert lines.next() is None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.web.http import HTTPChannel
 
 from gopush.net import transport as wire
+from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
+from gopush.net.http.parts import HttpSite
 from gopush.net.http.request import Request
 from gopush.net.http.response import Response, plain
 from gopush.net.timers import NO_SLOT
-
-if TYPE_CHECKING:
-    from gopush.net.http.exchange import Owed
-    from gopush.net.http.site import Site
 
 LEAST_BYTES = 1024
 """How much of a body has to come in `idle` seconds: less is no progress."""
@@ -32,7 +30,7 @@ class BoundedChannel(HTTPChannel):
     a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`: soon.
     """
 
-    site: Site
+    site: HttpSite
     transport: Any
     owed: list[Owed]
     requests: list[Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -11,12 +11,10 @@ from twisted.python.failure import Failure
 from twisted.web import server
 
 from gopush.errors import ParameterError
+from gopush.net.http.parts import HttpConnection
 from gopush.net.http.request import Request
 from gopush.net.http.response import TEXT, AnyResponse, Paged, Promise, Response, chunk, plain
 from gopush.net.http.routes import AnyRoute, Receiver, Route, StreamRoute, always
-
-if TYPE_CHECKING:
-    from gopush.net.http.channel import HttpChannel
 
 log = Logger()
 
@@ -29,7 +27,7 @@ class Owed:
     __slots__ = ("channel", "data", "request")
     in_chunks = True
 
-    def __init__(self, channel: HttpChannel, request: Request) -> None:
+    def __init__(self, channel: HttpConnection, request: Request) -> None:
         self.channel = channel
         self.request = request
         self.data: bytes | None = None
@@ -103,7 +101,7 @@ class Exchange(Owed, server.Request):
     _body: bytes | bytearray = b""
     _begun = _ended = False
 
-    def __init__(self, channel: HttpChannel, *args: Any) -> None:
+    def __init__(self, channel: HttpConnection, *args: Any) -> None:
         server.Request.__init__(self, channel, *args)  # type: ignore[no-untyped-call]
         self.data = None
 

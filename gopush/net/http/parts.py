@@ -1,0 +1,73 @@
+"""What the parts of an HTTP port are to each other: so that none has to import the one that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from gopush.net.clock import Clock
+from gopush.net.http.counters import HttpCounters
+from gopush.net.http.head import HeadScanner
+from gopush.net.http.request import Request
+from gopush.net.http.response import Renderer, Response
+from gopush.net.http.shortcut import RequestReader
+
+
+class HttpSite(Protocol):
+    """What a connection has from its port (site.py)."""
+
+    clock: Clock
+    idle: float
+    counters: HttpCounters
+    renderer: Renderer
+    reader: RequestReader
+    wheel: Any
+    stopping: bool
+
+    def opened(self, channel: Any) -> None:
+        """A connection was made."""
+
+    def closed(self, channel: Any) -> None:
+        """It was lost."""
+
+    def getResourceFor(self, request: Any) -> Any:
+        """What answers requests for the path."""
+
+
+class HttpConnection(Protocol):
+    """What an answer has from its connection (channel.py)."""
+
+    site: HttpSite
+    head: HeadScanner
+    peer: str
+    connection: bytes
+    stalled: bool
+    deaf: bool
+
+    @property
+    def drain(self) -> Awaitable[None]:
+        """Fires when the client has read what was written, or the connection is lost."""
+
+    def answer(self, size: int) -> None:
+        """An answer of so many bytes is there."""
+
+    def send(self, data: bytes) -> int:
+        """Write; what waits then, in bytes."""
+
+    def put_off(self) -> None:
+        """Something moved: the connection is not idle."""
+
+    def body_came(self, size: int) -> None:
+        """So much of a body came."""
+
+    def refuse(self, response: Response, request: Request | None = None) -> None:
+        """Answer so, and end."""
+
+    def pause(self, paused: bool) -> None:
+        """Read nothing more, or go on."""
+
+    def leave(self, linger: bool) -> None:
+        """End once all is written."""
+
+    def abort(self) -> None:
+        """End now."""
