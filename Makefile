@@ -18,7 +18,7 @@ define debian
 fi
 endef
 
-.PHONY: bench help venv run test lint types check simulate fuzz attack chaos ini wheel deb deb-test clean
+.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini wheel deb deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,13 @@ types: $(READY) ## mypy --strict
 	@$(BIN)/mypy
 
 check: lint types test ## what a change must pass
+
+coverage: $(READY) ## branches that the tests of ARGS take, the default all; last, what the pure core lacks of 100%
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage report --skip-covered
+	@echo "The pure core (tests/test_layers.py):"
+	@$(BIN)/coverage report --include="$$($(BIN)/python -m tests.test_layers)" --fail-under=0
 
 simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))

@@ -149,3 +149,7 @@ def test_a_backend_is_imported_by_the_package_that_adapts_it(backend: str) -> No
     importing = [module for module in FILES if any(within(name, backend) for name in names(module))]
     assert importing != []
     assert [module for module in importing if not within(module, BACKENDS[backend])] == []
+
+
+if __name__ == "__main__":  # for make coverage
+    print(",".join(str(FILES[module].relative_to(ROOT)) for module in PURE))

@@ -65,7 +65,7 @@ class Housekeeping:
             self._look_around()
         except Exception:
             # A LoopingCall ends with the first error: what is wrong with one session must not end all deadlines.
-            log.failure("the upkeep of this comet failed for once")
+            log.failure("housekeeping failed this time")
 
     def _look_around(self) -> None:
         for session in self._comet.wheel.advance(self._clock.seconds()):

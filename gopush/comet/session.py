@@ -227,7 +227,7 @@ class Session:
                 self._backlog = None
 
     def finish(self, reply: bytes, now: float) -> None:
-        """Say why (b"": without a word), and close."""
+        """Send `reply`, if any, and close."""
         if self.state is not State.CLOSING:
             self.state = State.CLOSING
             self.deadline = now + GRACE_SECONDS

@@ -67,7 +67,9 @@ class SubscriberSettings:
 class CometSettings(SubscriberSettings):
     """All of etc/comet.ini."""
 
-    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    user: str = option(
+        "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
     node: str = option("base", "node", "node1", node_name, "the name on the ring; a standby bears its node's name")
     weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the ring")
     rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:6970", listeners, "where the cluster calls in")

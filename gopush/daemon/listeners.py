@@ -107,7 +107,7 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
         if twistd["gid"] is None:
             twistd["gid"] = pending.pw_gid
         if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
-            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: who calls)"
+            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: stay root)"
             if settings.user == type(settings)().user:
                 raise SettingsError(unfit)
             log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better
@@ -118,7 +118,7 @@ def find_user(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: who calls)") from None
+        raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: stay root)") from None
 
 
 def _unreadable(uid: int, gid: int) -> str | None:

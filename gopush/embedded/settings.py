@@ -18,7 +18,9 @@ from gopush.web.settings import HttpSettings
 class EmbeddedSettings:
     """All of etc/gopush.ini."""
 
-    user: str = option("base", "user", "", text, "who the process runs as when root starts it; empty: who calls")
+    user: str = option(
+        "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
     subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     storage: str = option("storage", "type", "sqlite", store_type(alone=True), "the store: sqlite or memory")

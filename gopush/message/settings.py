@@ -19,7 +19,9 @@ from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 class MessageSettings:
     """All of etc/message.ini."""
 
-    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    user: str = option(
+        "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
     storage: str = option("storage", "type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
     weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
     rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:8070", listeners, "where the cluster calls in")

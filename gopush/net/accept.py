@@ -18,7 +18,7 @@ from gopush.net.disconnects import DisconnectQueue
 from gopush.net.limits import ConnectionLimiter
 
 ACCEPTS_IN_A_TURN = 32
-"""In a storm of connections: who is connected has its turn in between, the others wait in the kernel."""
+"""In a storm of connections: the clients that are connected get their turn in between, the others stay in the accept queue."""
 
 NO_FILES_SECONDS = 0.1
 CALM_SECONDS = 5.0
@@ -146,7 +146,7 @@ class NoFiles:
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""
         if self._heard is None:
-            log.error("no open files are left (ulimit -n): who connects to this port is closed")
+            log.error("no open files are left (ulimit -n): new connections to this port are closed")
             self._clock.callLater(CALM_SECONDS, self._look)
         self.now = True
         self._heard = self._clock.seconds()
@@ -157,5 +157,5 @@ class NoFiles:
         if self._clock.seconds() - self._heard < CALM_SECONDS:
             self._clock.callLater(CALM_SECONDS, self._look)
             return
-        log.info("files are left again; {closed} connections were closed meanwhile", closed=self._closed)
+        log.info("files are available again; {closed} connections were closed meanwhile", closed=self._closed)
         self._heard, self._closed = None, 0

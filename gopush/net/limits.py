@@ -1,4 +1,4 @@
-"""How many connections come in: in all, in a second, from one address. Who must wait does so in the kernel.
+"""How many connections come in: in all, in a second, from one address. Connections over the limit stay in the accept queue.
 
 Those who are connected are served meanwhile. Only the limit for one address refuses anybody.
 """

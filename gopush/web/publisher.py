@@ -154,7 +154,7 @@ def _tell(all_answered: Sequence[Callable[[Pushed], object]], index: int, pushed
     try:
         all_answered[index](pushed)
     except Exception:
-        log.failure("an answer was not taken")
+        log.failure("callback failed")
 
 
 class _Many:

@@ -88,7 +88,9 @@ class HttpSettings:
 class WebSettings(HttpSettings):
     """All of etc/web.ini."""
 
-    user: str = option("base", "user", "nobody", text, "who the process runs as when root starts it; empty: who calls")
+    user: str = option(
+        "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
     node: str = option("base", "node", "", _name, "how this process is called in its log; empty: as the machine")
     stat_bind: tuple[str, ...] = option(
         "base", "stat.bind", "localhost:8092", listeners, "where its numbers and its health are told"

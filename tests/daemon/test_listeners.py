@@ -349,7 +349,7 @@ def test_what_twistd_is_given_comes_before_the_user_of_the_ini_file(twistd: Any)
 def test_an_unknown_user_is_one_line_and_status_1(twistd: Any) -> None:
     ended = twistd("user = nobody-at-all")
     assert ended.returncode == 1
-    assert ended.stderr == ("role.ini: [base] user: 'nobody-at-all' is no user of this system (empty: who calls)\n")
+    assert ended.stderr == ("role.ini: [base] user: 'nobody-at-all' is no user of this system (empty: stay root)\n")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

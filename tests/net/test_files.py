@@ -101,7 +101,7 @@ def test_files_used_up_at_a_port_without_a_limit_are_reported_in_one_line(start:
         assert len([line for line in lines if "no open files are left" in line]) == 1
         assert len(lines) < 60, lines
     deadline = time.monotonic() + 60
-    while "files are left again" not in node.log.read_text():
+    while "files are available again" not in node.log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert answer(node, "stat", "GET /health").startswith(b"HTTP/1.1 200 ")

@@ -17,7 +17,7 @@ class HttpCounters:
         default_factory=_by_status,
         metadata={"label": "status", "meaning": "requests that were refused before they were read"},
     )
-    idle_closed: int = field(default=0, metadata={"meaning": "connections closed because nothing came for too long"})
+    idle_closed: int = field(default=0, metadata={"meaning": "idle connections closed"})
     slow_closed: int = field(
         default=0, metadata={"meaning": "connections closed because their client did not read its answer"}
     )
