@@ -27,7 +27,7 @@ class Collector:
         self._began = 0.0
 
     def freeze(self) -> None:
-        """Leave what there is alone from now on. Once, when the process is about to work."""
+        """Freeze all objects allocated so far. Once, when the process is about to work."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(*THRESHOLDS)

@@ -18,7 +18,7 @@ from gopush.net.disconnects import DisconnectQueue
 from gopush.net.limits import ConnectionLimiter
 
 ACCEPTS_IN_A_TURN = 32
-"""In a storm of connections: the clients that are connected get their turn in between, the others stay in the accept queue."""
+"""In a storm of connections: those that are open get their turn in between, the others stay in the accept queue."""
 
 NO_FILES_SECONDS = 0.1
 CALM_SECONDS = 5.0

@@ -1,6 +1,7 @@
-"""How many connections come in: in all, in a second, from one address. Connections over the limit stay in the accept queue.
+"""How many connections come in: in all, in a second, from one address.
 
-Those who are connected are served meanwhile. Only the limit for one address refuses anybody.
+Connections over the limit stay in the accept queue. Those that are open are served meanwhile.
+Only the limit for one address refuses anybody.
 """
 
 from __future__ import annotations

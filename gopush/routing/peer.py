@@ -58,7 +58,7 @@ class BatchCall(Generic[S]):
 
 
 class Peer(Generic[S]):
-    """One live peer. `told`: the log has that it is not healthy; it is not told of that again before `quiet_until`."""
+    """One live peer. `logged`: the log says that it is not healthy; that is not logged again before `quiet_until`."""
 
     __slots__ = ("batchers", "healthy", "info", "logged", "quiet_until", "service")
 
@@ -72,13 +72,13 @@ class Peer(Generic[S]):
 
 
 QUIET_SECONDS = 60.0
-"""A peer that answers pings and nothing else is told of so often: the lines are for people."""
+"""How often a peer that answers pings and nothing else is logged: the lines are for people."""
 
 log = Logger()
 
 
 class HealthChecker(Generic[S]):
-    """Keeps the health of `live` peers, by NodeInfo.id. `changed` is called whenever that of one changes."""
+    """Pings unresponsive peers until they answer: of the `live` ones, by NodeInfo.id. `changed` is called when one changes."""
 
     def __init__(
         self, clock: Clock, live: Mapping[str, Peer[S]], settings: RpcSettings, changed: Callable[[], None]
