@@ -78,7 +78,7 @@ log = Logger()
 
 
 class HealthChecker(Generic[S]):
-    """Pings unresponsive peers until they answer. `live`: by NodeInfo.id; `changed`: called when one fails or returns."""
+    """Pings unresponsive peers until they answer. `live`: by NodeInfo.id; `changed`: called when one fails or heals."""
 
     def __init__(
         self, clock: Clock, live: Mapping[str, Peer[S]], settings: RpcSettings, changed: Callable[[], None]
