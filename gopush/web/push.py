@@ -17,7 +17,7 @@ from gopush.web import json_text, params
 from gopush.web.keys import may_push, take
 from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest
-from gopush.web.responses import OK, FailedError, answer, api
+from gopush.web.responses import OK, FailedError, answer, api, failure
 from gopush.web.settings import HttpSettings
 
 
@@ -51,11 +51,13 @@ class Admin:
             push_id = _push_id(request)
             with_mid = query.get("mid") == "1"
             json_text.check(request.body)
+            if request.caller is not None:
+                request.caller.take(1)
         except ParameterError:
             self._publisher.count(RET_PARAMETER)
             return answer(RET_PARAMETER, b"")
-        if request.caller is not None:
-            request.caller.take(1)
+        except Exception as wrong:
+            return failure(wrong, request)
         promise = Promise()
         self._publisher.push_soon(
             PublishRequest(key, request.body, expire, push_id), partial(_settle, promise, with_mid)

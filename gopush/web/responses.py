@@ -129,6 +129,11 @@ def answer(ret: int, data: bytes) -> Response:
     return Response(200, JSON, _envelope(ret, b"", data))
 
 
+def failure(error: Exception, request: Request) -> Response:
+    """The answer of the admin API to a call that failed by this."""
+    return answer(*_failed(error, request))
+
+
 def _javascript(form: ApiForm, callback: str, ret: int, data: Data) -> AnyResponse:
     content_type = JAVASCRIPT if callback else JSON
     if isinstance(data, Pages):

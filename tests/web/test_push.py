@@ -449,3 +449,14 @@ def test_a_key_may_be_pushed_to_so_often_in_a_second(make_world: MakeWorld) -> N
     assert [ret("busy") for _ in range(4)] == [0, 0, 65535, 65535]
     assert ret("calm") == 0
     assert world.web.counters.limited_pushes == 2
+
+
+def test_a_mistake_of_ours_is_an_internal_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """protocol.md, section 4: every answer is HTTP 200; 65535 is an internal error."""
+
+    def mistaken(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gopush.web.json_text.check", mistaken)
+    answer = world.post("/1/admin/push/private?key=k&expire=60", "{}")
+    assert (answer.status, answer.body) == (200, b'{"ret":65535}')
