@@ -34,6 +34,7 @@ class CometCounters:
     refused_node: int = 0
     refused_limit: int = 0
     refused_address: int = 0
+    refused_proxy: int = 0
     refused_origin: int = 0
     refused_handshake: int = 0
     accept_waits: int = 0

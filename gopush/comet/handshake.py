@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple
@@ -31,11 +31,12 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # the base64 of 16 bytes
 
 
 class Opening(NamedTuple):
-    """A handshake that is accepted: the answer, the query, and what the client sent behind its handshake."""
+    """A handshake that is accepted: the answer, the query, what came behind the handshake, and the fields."""
 
     answer: bytes
     query: bytes
     rest: bytes
+    fields: Mapping[bytes, bytes]
 
 
 class HandshakeError(Exception):
@@ -73,7 +74,7 @@ def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
     origin = fields.get(b"origin")
     if origins and origin is not None and origin.decode("latin-1").lower() not in origins:
         raise HandshakeError(HTTPStatus.FORBIDDEN)
-    return Opening(_answer(fields), query, data[end:])
+    return Opening(_answer(fields), query, data[end:], fields)
 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:

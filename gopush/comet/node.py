@@ -43,6 +43,7 @@ SUMMARIZED = {
     "errors": "errors caught, which met one subscriber or channel each; one is told with its traceback",
     "refused_limit": "subscribers refused whose key has its connections already ([channel] maxsubscriber)",
     "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
+    "refused_proxy": "connections closed that sent no PROXY header, or are of no balancer ([connections] proxies)",
     "accept_waits": "times that who connects had to wait ([connections] max and rate)",
 }
 

@@ -27,6 +27,7 @@ from gopush.comet.session import SendLag, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
 from gopush.envelope import Format
 from gopush.errors import ParameterError
+from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.clock import Clock
 from gopush.net.http.request import Form
@@ -96,10 +97,14 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
                 self._comet.counters.refused_origin += 1
             else:
                 self._comet.counters.refused_handshake += 1
-            self.send(refused.answer)
-            self.dropConnection()
+            self._turn_away(refused)
             return
         if opening is None:
+            return
+        peer = wire.peer_host(self.transport)
+        client = forwarded.client(opening.fields, peer, self._comet.settings.connections.proxies)
+        if client != peer and not wire.belong(self.transport, client):
+            self._turn_away(HandshakeError(HTTPStatus.TOO_MANY_REQUESTS))
             return
         self.data = opening.rest
         self.send(opening.answer)
@@ -158,6 +163,10 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def behind(self) -> SendLag | None:
         """See Wire."""
         return behind("websocket", self.transport)
+
+    def _turn_away(self, refused: HandshakeError) -> None:
+        self.send(refused.answer)
+        self.dropConnection()
 
     def _subscribe(self, query: Form) -> None:
         session = self._session

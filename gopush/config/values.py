@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 
 BACKLOG = 4096
 """Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
@@ -133,6 +134,23 @@ def origins(value: str) -> tuple[str, ...]:
         if not _ORIGIN.fullmatch(word):
             raise ValueError(f"holds {shown(word)}, which is no origin (try https://www.example.org)")
     return found
+
+
+def proxies(value: str) -> tuple[str, ...]:
+    """IP addresses, networks (10.0.0.0/8), and "unix" for all UNIX sockets, by commas or blanks; may be empty."""
+    return tuple(_proxy(word) for word in re.split(r"[,\s]+", value) if word)
+
+
+def _proxy(word: str) -> str:
+    if word.lower() == "unix":
+        return "unix"
+    try:
+        return str(ip_network(word))
+    except ValueError as wrong:
+        why = "has bits behind the network" if "host bits" in str(wrong) else "is no address or network"
+        raise ValueError(
+            f"holds {shown(word)}, which {why} (try 10.0.0.7, 10.0.0.0/8, 2001:db8::/32, or unix)"
+        ) from None
 
 
 def host_names(value: str) -> tuple[str, ...]:

@@ -30,7 +30,15 @@ import gopush
 import twisted
 from gopush.config.schema import load
 from gopush.errors import SettingsError, StartError
+from gopush.net.proxy_protocol import ProxiedReactor
 from gopush.net.tls import TlsEndpoint
+
+BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
+
+_NO_SOCKET = (
+    "no such socket was handed over (the .socket unit's FileDescriptorName= is the name; "
+    "systemd-socket-activate names one with --fdname=; without LISTEN_FDNAMES there is none)"
+)
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
@@ -210,11 +218,25 @@ class Listeners(Service):
 
 def _endpoint(reactor: Any, where: str, description: str) -> Any:
     try:
-        if description.startswith("ssl:"):
-            return TlsEndpoint(reactor, description)
-        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+        return _listener(reactor, description)
     except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
         raise SettingsError(f"{where}: {description}: cannot be listened on: {_reason(wrong)}") from None
+
+
+def _listener(reactor: Any, description: str) -> Any:
+    kind, _, rest = description.partition(":")
+    if kind == "haproxy":
+        if rest.partition(":")[0] not in BEHIND_PROXY:
+            raise ValueError(f"haproxy: stands before one of {', '.join(BEHIND_PROXY)}: haproxy:tcp:6969")
+        return _listener(ProxiedReactor(reactor), rest)
+    if kind == "ssl":
+        return TlsEndpoint(reactor, description)
+    try:
+        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    except (IndexError, KeyError, TypeError, AttributeError):
+        if kind != "systemd":
+            raise
+        raise ValueError(_NO_SOCKET) from None
 
 
 def _shown(address: Any) -> str:

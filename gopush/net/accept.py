@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet import unix
+from twisted.internet import address, unix
 from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -78,20 +78,45 @@ class Port:
         return self
 
 
-class _UnixServer(unix.Server):
+class Accepted:
+    """What accepting adds to a connection of Twisted's: it may be that of a client behind a proxy."""
+
+    limiter: ConnectionLimiter | None = None
+    _client: Any = None
+
+    def getPeer(self) -> Any:
+        """See ITransport: the client's address."""
+        return self._client or super().getPeer()  # type: ignore[misc]
+
+    def belong(self, host: str, port: int) -> bool:
+        """The connection is that of this client from now on; whether it may have one more."""
+        if self.limiter is not None and not self.limiter.take(host):
+            return False
+        self._release()
+        kind = address.IPv6Address if ":" in host else address.IPv4Address
+        self._client = kind("TCP", host, port)
+        return True
+
+    def _release(self) -> None:
+        if self._client is not None and self.limiter is not None:
+            self.limiter.release(self._client.host)
+
+
+class _UnixServer(Accepted, unix.Server):
     """A connection to a UNIX socket: all of them come from no address."""
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         super().__init__(sock, protocol, client, server, sessionno, reactor)  # type: ignore[no-untyped-call]
-        self._limiter: ConnectionLimiter | None = server.limiter
-        if self._limiter is not None:
-            self._limiter.opened("")
+        self.limiter = server.limiter
+        if self.limiter is not None:
+            self.limiter.opened("")
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol."""
         super().connectionLost(reason)
-        if self._limiter is not None:
-            self._limiter.closed("")
+        if self.limiter is not None:
+            self._release()
+            self.limiter.closed("")
 
 
 class UnixPort(Port, unix.Port):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -54,7 +55,7 @@ class Eager(tcp.Connection):
             self.send(data)
 
 
-class EagerServer(Eager, tcp.Server):
+class EagerServer(accept.Accepted, Eager, tcp.Server):
     """An accepted connection."""
 
     logstr = repstr = "gopush"
@@ -72,9 +73,9 @@ class EagerServer(Eager, tcp.Server):
         self.hostname = client[0]
         self.startReading()  # type: ignore[no-untyped-call]
         self.connected = 1
-        self._limiter: ConnectionLimiter | None = server.limiter
-        if self._limiter is not None:
-            self._limiter.opened(client[0])
+        self.limiter = server.limiter
+        if self.limiter is not None:
+            self.limiter.opened(client[0])
 
     def doRead(self) -> None:
         """See IReadDescriptor. The end is put off a little (gopush.net.disconnects)."""
@@ -95,11 +96,11 @@ class EagerServer(Eager, tcp.Server):
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol: the connection is gone."""
-        limiter = self._limiter
         super().connectionLost(reason)
-        if limiter is not None:
+        if self.limiter is not None:
+            self._release()
             address: Any = self.client
-            limiter.closed(address[0])
+            self.limiter.closed(address[0])
 
 
 class _EagerClient(Eager, tcp.Client):
@@ -118,11 +119,22 @@ class EagerPort(accept.Port, tcp.Port):
 
 
 class EagerReactor:
-    """The reactor, but for its ports and TCP connections: hand it to an endpoint. `gate`: that of the ports."""
+    """The reactor, but for its ports and TCP connections: hand it to an endpoint. `limiter`: that of the ports;
+    `proxies`: who may say whose connection it is, where that is not the limiter's affair."""
 
-    def __init__(self, reactor: Any, limiter: ConnectionLimiter | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        limiter: ConnectionLimiter | None = None,
+        proxies: Callable[[], tuple[str, ...]] = tuple,
+    ) -> None:
         self._reactor = reactor
-        self._limiter = limiter
+        self.limiter = limiter
+        self._proxies = proxies
+
+    def proxies(self) -> tuple[str, ...]:
+        """See ConnectionSettings."""
+        return self._proxies() if self.limiter is None else self.limiter.proxies
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See IReactorTCP."""
@@ -152,10 +164,12 @@ class EagerReactor:
         return connector
 
     def _limited(self, factory: Any) -> Any:
-        return factory if self._limiter is None else accept.Limited(factory, self._limiter)
+        if self.limiter is None or getattr(factory, "unlimited", False):
+            return factory
+        return accept.Limited(factory, self.limiter)
 
     def _listen(self, port: Any) -> Any:
-        return port.listen(self._limiter)
+        return port.listen(self.limiter)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

@@ -20,8 +20,14 @@ def refuse_open_doors(endpoints: Iterable[str], secret: str) -> None:
 
 
 def refuse_open_admin(endpoints: Iterable[str], keys: str) -> None:
-    """As refuse_open_doors(), for the port where services push and the file of their API keys."""
+    """As refuse_open_doors(), for the port where services push and the file of their API keys; who comes through a
+    balancer may come from anywhere."""
     for endpoint in endpoints:
+        if not keys and endpoint.startswith("haproxy:"):
+            raise StartError(
+                f"[base] admin.bind: {endpoint} is reached through a balancer: set [admin] keys (make one with gopush "
+                "key NAME), or listen on 127.0.0.1 without haproxy:"
+            )
         if not keys and not stays_home(endpoint):
             raise StartError(
                 f"[base] admin.bind: {endpoint} can be reached from other machines: "

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 from typing import Protocol
 
 from gopush.config.schema import option
-from gopush.config.values import count, origins
+from gopush.config.values import count, origins, proxies
+from gopush.net import forwarded
 from gopush.net.clock import Clock
 
 RESERVED_FILES = 200
@@ -35,7 +37,7 @@ class ConnectionSettings:
         "address.max",
         "0",
         count(),
-        "connections from one address, more are closed; 0: any number",
+        "connections from one address (IPv6: one /64), more are closed; 0: any number",
         live=True,
     )
     origins: tuple[str, ...] = option(
@@ -46,6 +48,14 @@ class ConnectionSettings:
         "web sites whose pages may connect, https://www.example.org; empty: all",
         live=True,
     )
+    proxies: tuple[str, ...] = option(
+        "connections",
+        "proxies",
+        "",
+        proxies,
+        "balancers that say who connects: addresses, networks 10.0.0.0/8, or unix; empty: this machine by haproxy:",
+        live=True,
+    )
 
 
 class LimiterCounters(Protocol):
@@ -53,6 +63,7 @@ class LimiterCounters(Protocol):
 
     accept_waits: int
     refused_address: int
+    refused_proxy: int
 
 
 class Shared:
@@ -79,7 +90,7 @@ class ConnectionLimiter:
         self._clock = clock
         self._settings = settings
         self._files = files
-        self._counters = counters
+        self.counters = counters
         self._addresses: Counter[str] = Counter()
         self._left = self._burst
         self._at = clock.seconds()
@@ -108,37 +119,65 @@ class ConnectionLimiter:
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call `go_on` when there may be room again."""
-        self._counters.accept_waits += 1
+        self.counters.accept_waits += 1
         self._waiting.append(go_on)
         if not self._timed:
             self._timed = True
             self._clock.callLater(WAIT_SECONDS, self._go_on)
 
     def admits(self, address: str) -> bool:
-        """Whether one more connection may come from there."""
+        """Whether one more connection may come from there: of a proxy any number, its clients are counted instead."""
         most = self._settings.most_of_address
-        if not most or self._addresses[address] < most:
+        if not most or self._addresses[_counted(address)] < most or forwarded.trusted(self.proxies, address):
             return True
-        self._counters.refused_address += 1
+        self.counters.refused_address += 1
         return False
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        """Who may say whose connection or request it is."""
+        return self._settings.proxies
+
+    def take(self, address: str) -> bool:
+        """A connection that is counted is that of a client behind a proxy; whether it may be."""
+        if not self.admits(address):
+            return False
+        self._addresses[_counted(address)] += 1
+        return True
+
+    def release(self, address: str) -> None:
+        """It is not any more."""
+        address = _counted(address)
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     def opened(self, address: str) -> None:
         """A connection was made."""
         self.open += 1
         self._shared.open += 1
         self._left -= 1
-        self._addresses[address] += 1
+        self._addresses[_counted(address)] += 1
 
     def closed(self, address: str) -> None:
         """A connection was lost."""
         self.open -= 1
         self._shared.open -= 1
-        self._addresses[address] -= 1
-        if not self._addresses[address]:
-            del self._addresses[address]
+        self.release(address)
 
     def _go_on(self) -> None:
         self._timed = False
         waiting, self._waiting = self._waiting, []
         for go_on in waiting:
             go_on()
+
+
+def _counted(address: str) -> str:
+    """What an address counts as: who has one IPv6 address has all of its /64."""
+    if ":" not in address:
+        return address
+    address = forwarded.plain(address)
+    try:
+        return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
+    except ValueError:
+        return address

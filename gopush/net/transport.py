@@ -11,7 +11,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
+from gopush.net.accept import Accepted
 from gopush.net.eager import Eager, waiting
+from gopush.net.limits import ConnectionLimiter
 
 Send = Callable[[bytes], int]
 
@@ -49,11 +51,29 @@ def lag(transport: Any) -> tuple[int, float] | None:
 
 
 def peer(transport: Any) -> str:
-    """The client's address, "host:port"; of a Unix socket its name."""
+    """The client's address, "host:port", of one behind a proxy that tells no port "host"; of a Unix socket its name."""
     address = _bottom(transport).getPeer()
     if not hasattr(address, "port"):
         return str(getattr(address, "name", ""))
+    if not address.port:
+        return str(address.host)
     return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+def peer_host(transport: Any) -> str:
+    """The client's IP address, "" for a UNIX socket."""
+    return getattr(transport.getPeer(), "host", "")
+
+
+def belong(transport: Any, host: str, port: int = 0) -> bool:
+    """The connection is that of this client behind a proxy; whether it may have one more. `port` 0: not known."""
+    bottom = _bottom(transport)
+    return not isinstance(bottom, Accepted) or bottom.belong(host, port)
+
+
+def limiter(transport: Any) -> ConnectionLimiter | None:
+    """What counts the connections of its port, if anything does."""
+    return getattr(_bottom(transport), "limiter", None)
 
 
 def finish(transport: Any) -> None:

@@ -15,6 +15,7 @@ from gopush.web.counters import WebCounters
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _FORBIDDEN = plain(403)
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
+_PROXIED = frozenset((b"forwarded", b"x-forwarded-for"))
 _PREFLIGHT_SECONDS = "600"
 
 
@@ -88,7 +89,8 @@ class Sharing:
 
 
 class AdminGuard:
-    """Who may call the admin port without a key: no page of another site, and nobody by a name that was rebound.
+    """Who may call the admin port without a key: no page of another site, nobody by a name that was rebound, nobody
+    through a proxy.
 
     `hosts`: names that the port may be called by; None where what it tells is nobody's secret.
     """
@@ -103,10 +105,13 @@ class AdminGuard:
         if b"origin" in request.headers and not self._origins.allow(request):
             self._counters.foreign_origins += 1
             return _FORBIDDEN
-        if self._hosts is None or request.method not in (b"GET", b"HEAD"):
+        if self._hosts is None:
             return None
+        if not _PROXIED.isdisjoint(request.headers):  # it comes from anywhere, though the proxy is on this machine
+            self._counters.proxied_calls += 1
+            return _FORBIDDEN
         host = request.header(b"host")
-        if host is None:
+        if host is None or request.method not in (b"GET", b"HEAD"):
             return None
         name = _name(host)
         if name == "localhost" or _is_address(name) or name in self._hosts():

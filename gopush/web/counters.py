@@ -19,10 +19,12 @@ class WebCounters:
     reads: int = 0
     foreign_origins: int = 0
     foreign_hosts: int = 0
+    proxied_calls: int = 0
     wrong_keys: int = 0
     refused_tokens: int = 0
     limited_pushes: int = 0
     refused_address: int = 0
+    refused_proxy: int = 0
     accept_waits: int = 0
     limited_keys: int = 0
     pushes: dict[int, int] = field(default_factory=_by_ret, metadata={"label": "ret"})

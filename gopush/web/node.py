@@ -32,8 +32,10 @@ SUMMARIZED = {
     "limited_keys": "calls refused that the limit of their API key does not allow",
     "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",
     "foreign_origins": "calls refused from pages of other web sites",
+    "proxied_calls": "calls refused that a proxy handed on to the admin port, which has no keys ([admin] keys)",
     "foreign_hosts": "calls refused that name the admin port as it is not called ([admin] hosts)",
     "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
+    "refused_proxy": "connections closed that sent no PROXY header, or are of no balancer ([connections] proxies)",
     "accept_waits": "times that who connects had to wait ([connections] max and rate)",
 }
 
@@ -47,7 +49,8 @@ class HttpPorts(MultiService):
         limiter = ConnectionLimiter(reactor, settings.connections, raise_file_limit(), web.counters, shared)
         self._web = web
         self._public = Listeners(EagerReactor(reactor, limiter), "[base] http.bind", settings.http_bind, web.public)
-        self._admin = Listeners(EagerReactor(reactor), "[base] admin.bind", settings.admin_bind, web.admin)
+        admin = EagerReactor(reactor, proxies=lambda: settings.connections.proxies)
+        self._admin = Listeners(admin, "[base] admin.bind", settings.admin_bind, web.admin)
         for service in (self._public, self._admin, PeriodicSummary(reactor, web.counters, SUMMARIZED)):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 

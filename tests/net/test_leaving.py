@@ -33,7 +33,7 @@ from tests.leaving import assert_nothing_is_left
 from tests.rpc.test_server import OneMessage
 from tests.servers.authority import Authority, Issued
 
-KINDS = ("tcp", "websocket", "unix", "tls tcp", "tls websocket")
+KINDS = ("tcp", "websocket", "unix", "tls tcp", "tls websocket", "proxied tcp", "proxied tls websocket")
 SECRET = "a secret of this cluster"
 
 
@@ -54,6 +54,7 @@ class Doors:
         made = {"tcp": TcpFactory, "websocket": SubscriberFactory}
         for kind in KINDS:
             endpoint = f"unix:{self._path}" if kind == "unix" else tls if "tls" in kind else "tcp:0:interface=127.0.0.1"
+            endpoint = f"haproxy:{endpoint}" if "proxied" in kind else endpoint
             factory: Any = made.get(kind.split()[-1], TcpFactory)(self.server.comet, self.server.clock)
             listeners = Listeners(EagerReactor(reactor, self._limiter), kind, [endpoint], factory)
             in_reactor(listeners.startService)
@@ -67,6 +68,8 @@ class Doors:
         else:
             client = socket.create_connection(("127.0.0.1", self._ports[kind]))
         client.settimeout(30)
+        if "proxied" in kind:
+            client.sendall(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 6969\r\n")
         return self._tls.wrap_socket(client, server_hostname="localhost") if "tls" in kind else client
 
     def gone(self) -> bool:

@@ -73,6 +73,24 @@ def test_an_address_that_has_no_connections_takes_no_memory() -> None:
     assert not found._addresses
 
 
+def test_an_ipv6_address_counts_as_its_network_of_64_bits() -> None:
+    """Who has one has all of them."""
+    found = limiter(Clock(), most_of_address=2)
+    for address in ("2001:db8:0:1::1", "2001:db8:0:1:ffff::7"):
+        assert found.admits(address)
+        found.opened(address)
+    assert not found.admits("2001:db8:0:1::2")
+    assert found.admits("2001:db8:0:2::1")
+    for _ in range(2):
+        found.opened("::ffff:192.0.2.1")
+    assert not found.admits("192.0.2.1")
+    assert found.admits("::ffff:192.0.2.2")
+    for address in ("2001:db8:0:1::1", "2001:db8:0:1:ffff::7", "192.0.2.1", "192.0.2.1"):
+        found.closed(address)
+    assert found.open == 0
+    assert not found._addresses
+
+
 Ports = Callable[..., tuple[int, ConnectionLimiter, CometServer]]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as StillClock
 
@@ -30,9 +31,11 @@ from gopush.message.sqlite.store import SqliteStore
 from gopush.message.stat import show as show_message
 from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token, mid_at
+from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
+from gopush.net.proxy_protocol import ProxyFactory
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
@@ -220,6 +223,8 @@ def meet_the_limit(counters: Any) -> None:
     limiter.wait(lambda: None)
     limiter.opened("10.0.0.1")
     assert not limiter.admits("10.0.0.1")
+    proxied = ProxyFactory(EagerReactor(StillClock(), limiter), None)
+    assert proxied.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1)) is None
 
 
 def comet_moves() -> Moves:
@@ -302,6 +307,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
         for _ in range(2):
             open_world.post("/1/admin/push/private", b"1", key="k", expire="60")
         open_world.admin_call("GET", "/1/admin/nodes", headers="Host: evil.example\r\n")
+        open_world.admin_call("GET", "/1/admin/nodes", headers="X-Forwarded-For: 203.0.113.7\r\n")
     return moves
 
 

@@ -17,7 +17,12 @@ from zope.interface import implementer
 from gopush.net import transport as wire
 from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel
 from gopush.net.http.exchange import Owed
+from gopush.net.http.forwarding import forwarding
 from gopush.net.http.head import HeadScanner
+from gopush.net.http.request import Request
+from gopush.net.http.response import Response, plain
+
+TOO_MANY = plain(429)
 
 MAX_TOGETHER = 64
 """Requests of one segment that are worked on at once."""
@@ -41,7 +46,8 @@ class HttpChannel(BoundedChannel):
         """See Protocol."""
         super().connectionMade()  # type: ignore[no-untyped-call]
         self.send = wire.sender(self.transport)
-        self.peer = getattr(self.transport.getPeer(), "host", "")
+        self.peer = wire.peer_host(self.transport)
+        self._forwarding = forwarding(wire.limiter(self.transport), self.peer)
         self.head = HeadScanner()
         self.owed: list[Owed] = []
         self.drain = Deferred[None]()
@@ -78,6 +84,8 @@ class HttpChannel(BoundedChannel):
         self.forget()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self._transferDecoder = None
+        if self._forwarding is not None:
+            self._forwarding.end()
         self.requests = []
         self.drain.callback(None)
         self.site.closed(self)
@@ -170,13 +178,13 @@ class HttpChannel(BoundedChannel):
         self._asking = True
         while at < len(data) and len(owed) < MAX_TOGETHER and self._held <= _MAX_HELD_BYTES and not self._ending:
             found = site.reader.read(data, at, peer)
-            if found is None or (at and found[1].alone):
+            if found is None or (at and (found[1].alone or self._forwarding)):
                 break
             request, route, at = found
             answer = Owed(self, request)
             owed.append(answer)
             self._missing += 1
-            refusal = route.refuse(request)
+            refusal = (self._forwarding and self.refusal_of_client(request)) or route.refuse(request)
             if refusal is None:
                 answer.ask(route)
                 if route.alone:
@@ -208,6 +216,8 @@ class HttpChannel(BoundedChannel):
     def _write(self) -> None:
         owed, self.owed = self.owed, []
         self._held = 0
+        if self._forwarding is not None:
+            self._forwarding.end()
         if not self.stalled:
             self.deadline = self.site.clock.seconds() + self.site.idle
         self.send(owed[0].data or b"" if len(owed) == 1 else b"".join([answer.data or b"" for answer in owed]))
@@ -224,6 +234,12 @@ class HttpChannel(BoundedChannel):
         self.site.clock.callLater(0, self._go_on)
 
     # What exchanges and the site call.
+
+    def refusal_of_client(self, request: Request) -> Response | None:
+        """Of one that a proxy speaks for, and that may have no more connections: this is one while it is answered."""
+        if self._forwarding is None or self._forwarding.begin(request):
+            return None
+        return TOO_MANY
 
     def pause(self, paused: bool) -> None:
         """Hand on no more of a body for now, or go on."""

@@ -232,6 +232,9 @@ class Exchange(Owed, server.Request):
             self.channel.abort()
 
     def _refusal(self, length: int | None) -> Response | None:
+        refusal: Response | None = self.channel.refusal_of_client(self.request)
+        if refusal is not None:
+            return refusal
         if length is None and not self.in_chunks:
             return plain(400)
         if (length or 0) > self._room:
