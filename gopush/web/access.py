@@ -90,14 +90,21 @@ class Sharing:
 
 class AdminGuard:
     """Who may call the admin port without a key: no page of another site, nobody by a name that was rebound, nobody
-    through a proxy.
+    through a proxy where `[connections] proxies` lists any.
 
     `hosts`: names that the port may be called by; None where what it tells is nobody's secret.
     """
 
-    def __init__(self, origins: Origins, hosts: Callable[[], Collection[str]] | None, counters: WebCounters) -> None:
+    def __init__(
+        self,
+        origins: Origins,
+        hosts: Callable[[], Collection[str]] | None,
+        proxies: Callable[[], Collection[str]],
+        counters: WebCounters,
+    ) -> None:
         self._origins = origins
         self._hosts = hosts
+        self._proxies = proxies
         self._counters = counters
 
     def refuse(self, request: Request) -> Response | None:
@@ -107,7 +114,9 @@ class AdminGuard:
             return _FORBIDDEN
         if self._hosts is None:
             return None
-        if not _PROXIED.isdisjoint(request.headers):  # it comes from anywhere, though the proxy is on this machine
+        if self._proxies() and not _PROXIED.isdisjoint(
+            request.headers
+        ):  # it comes from anywhere, though the proxy is on this machine
             self._counters.proxied_calls += 1
             return _FORBIDDEN
         host = request.header(b"host")

@@ -68,7 +68,8 @@ class Web:
         }
         sharing = Sharing(lambda: settings.connections.origins, self.counters)
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
-        guard = AdminGuard(self.origins, None if self.keys else lambda: settings.admin_hosts, self.counters).refuse
+        hosts = None if self.keys else lambda: settings.admin_hosts
+        guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
         unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle)

@@ -221,7 +221,7 @@ def test_a_unix_socket_may_be_the_balancers_way(door: Callable[..., Door], tmp_p
 
 
 @pytest.mark.parametrize("endpoint", ["haproxy:haproxy:tcp:0", "haproxy:tls:0", "haproxy:6969"])
-def test_what_cannot_stand_behind_haproxy_is_told(in_reactor: InReactor, endpoint: str) -> None:
+def test_what_cannot_stand_behind_haproxy_is_named(in_reactor: InReactor, endpoint: str) -> None:
     with pytest.raises(SettingsError, match="haproxy: stands before one of tcp, tcp6, ssl, unix, systemd") as wrong:
         Listeners(EagerReactor(reactor), "[base] tcp.bind", [endpoint], TcpFactory(None, None))  # type: ignore[arg-type]
     assert "\n" not in str(wrong.value)
