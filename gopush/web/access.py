@@ -54,8 +54,6 @@ class Sharing:
 
     def fields(self, request: Request) -> Fields:
         """See net.http.response.CrossOrigin."""
-        if b"origin" not in request.headers:
-            return ()
         origin = request.header(b"origin")
         if not origin or not self._allows(origin):
             return ()

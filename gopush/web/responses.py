@@ -136,6 +136,8 @@ def failure(error: Exception, request: Request) -> Response:
 
 def _javascript(form: ApiForm, callback: str, ret: int, data: Data) -> AnyResponse:
     content_type = JAVASCRIPT if callback else JSON
+    if not callback and isinstance(data, bytes):
+        return Response(200, content_type, _envelope(ret, form.extra, data))
     if isinstance(data, Pages):
         head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, form.extra), b"}")
         return Paged(200, content_type, head + _plain(callback, data.first), _RestOfPages(callback, data, tail).more)

@@ -45,7 +45,7 @@ class CrossOrigin(Protocol):
     """What pages of other web sites may do (CORS)."""
 
     def fields(self, request: Request) -> Fields:
-        """Header lines that the answer to this request bears."""
+        """Header lines that the answer to this request, which bears an Origin, gets."""
 
     def preflight(self, request: Request, methods: str) -> Response | None:
         """The answer to a request that asks what may be done where there are these methods; None where it does not."""
@@ -97,7 +97,7 @@ class Renderer:
         status, content_type, body, headers = response
         connection = request.connection
         start = self._starts.get((status, content_type, connection)) or self._start(status, content_type, connection)
-        if self._sharing is not None:
+        if self._sharing is not None and b"origin" in request.headers:
             headers += self._sharing.fields(request)
         fields = _lines(headers) if headers else b""
         if status == HTTPStatus.NO_CONTENT:
@@ -108,7 +108,7 @@ class Renderer:
     def paged_head(self, response: Paged, request: Request, chunked: bool) -> bytes:
         """The head of a response whose body follows, in chunks or until the end of the connection."""
         fields = response.headers
-        if self._sharing is not None:
+        if self._sharing is not None and b"origin" in request.headers:
             fields += self._sharing.fields(request)
         if chunked and request.method != b"HEAD":
             fields += (("Transfer-Encoding", "chunked"),)
