@@ -22,6 +22,9 @@ from gopush.rpc.settings import RpcSettings
 
 log = Logger()
 
+SLACK_SECONDS = 0.01
+"""By so much a call may be answered after its deadline: one that is sent at once needs no timer of its own."""
+
 OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
 
 
@@ -303,6 +306,8 @@ class Batcher:
             self._watch = self._clock.callLater(0, self._look, True)
         elif self._going_on is not None and self._waits < MOST_WAITS and self._going_on():
             self._waits += 1
+            for pending in (*self._sent, *self._waiting):
+                pending.limit(self._clock)
             self._overdue = self._clock.seconds() + self._timeout
             self._watch = self._clock.callLater(self._timeout, self._look)
         elif self._call is not None:
@@ -324,6 +329,8 @@ class Batcher:
                 self._numbers.counters.late += calls
                 pending.fail("it waited too long for its turn")
                 continue
+            if pending.until < now + self._timeout - SLACK_SECONDS:
+                pending.limit(self._clock)
             calls_left -= calls
             room -= pending.size
             batch.append(pending)
