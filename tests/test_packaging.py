@@ -56,7 +56,11 @@ def _python(installed: Path, *arguments: str) -> str:
 def test_the_wheel_holds_all_of_gopush_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
-    tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gopush").rglob("*") if path.suffix in SHIPPED}
+    tracked = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "gopush").rglob("*")
+        if path.suffix in SHIPPED or path.name == "py.typed"
+    }
     assert found == tracked | {"twisted/plugins/gopush_plugins.py"}
 
 

@@ -100,6 +100,10 @@ class PendingCalls:
         if len(self.items) == 1:
             return [self]
         parts = [self.part([at]) for at in range(len(self.items))]
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()  # who takes the parts gives each its own
+        for part in parts:
+            part.ended = self.ended
         if self._held is not None:
             last = {key for key in self.keys if self._held.get(key) is self}
             for part in parts:

@@ -43,7 +43,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
         st.lists(st.builds(Appended, numbers, mids, mids, st.booleans())),
     ),
     "read": (
-        [st.lists(st.builds(Read, texts, mids, numbers))],
+        [st.lists(st.builds(Read, texts, mids, numbers, numbers))],
         st.lists(st.builds(Page, st.lists(messages), heads, st.booleans())),
     ),
     "heads": ([st.lists(texts)], st.lists(heads)),

@@ -49,7 +49,7 @@ def check_store(world: World) -> None:
 def check_untold(world: World) -> None:
     """Rule 1: what no replica confirmed, and a fail-over forgot, was refused; so nobody was told of it."""
     for key, mid in world.store.untold:
-        if any(not record.lost < inf for record in world.history.of(key).by_mid[mid]):
+        if any(not record.lost < inf for record in world.history.of(key).by_mid.get(mid, ())):
             continue  # another message has its mid
         for subscriber in world.subscribers:
             if subscriber.key == key and mid in subscriber.got:

@@ -302,7 +302,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
             world.post("/1/admin/push/mprivate", envelope, headers=locked, expire="60")
         world.post("/1/admin/push/private", b"1", headers="Origin: https://evil.example\r\n", key="k", expire="60")
         meet_the_limit(world.web.counters)
-    open_world = make_world(key_rate=1)
+    open_world = make_world(key_rate=1, connections=ConnectionSettings(proxies=("10.0.0.7",)))
     with moves.watch(lambda statistics: show_web(open_world.web, statistics)):
         for _ in range(2):
             open_world.post("/1/admin/push/private", b"1", key="k", expire="60")
