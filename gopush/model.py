@@ -191,7 +191,7 @@ class NodeInfo(NamedTuple):
 
     `node` is the name on the ring; of the processes of one node the lowest `sequence` is active, the others are its
     standbys. Addresses are "host:port". `stores` are the names and weights of the Redis servers behind a message node,
-    so that its callers can keep a lane for each; `store` tells the data there, or in a store of its own, from all
+    so that its callers can keep a batcher for each; `store` tells the data there, or in a store of its own, from all
     others, and is empty while it is not known. `draining`: it leaves soon, or rests: others take its share.
     """
 

@@ -96,7 +96,7 @@ class Delivery:
             stepped.callback(None)
 
     def catch_up(self, channel: Channel) -> None:
-        """Read the log from the cursor: the one repair for lost notices, holes, new owners and dead comets."""
+        """Read the log from the cursor: the one repair for lost forwards, holes, new owners and dead comets."""
         if channel.reading or channel.cursor is None:
             return
         self._counters.catch_ups += 1

@@ -144,7 +144,7 @@ class Pushes:
         self.delivery.sweep([channel for channel in channels if channel is not None])
 
     def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
-        """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Notice)."""
+        """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Forward)."""
         channel = self.channels.get(key)
         try:
             if channel is not None:

@@ -142,7 +142,7 @@ def remove_left_over(path: str) -> None:
 
 
 class Limited:
-    """A factory, but for those whom the gate does not admit."""
+    """A factory, but for those whom the limiter does not admit."""
 
     def __init__(self, factory: Any, limiter: ConnectionLimiter) -> None:
         self._factory = factory

@@ -113,7 +113,7 @@ class _EagerConnector(tcp.Connector):
 
 
 class EagerPort(accept.Port, tcp.Port):
-    """A TCP port whose connections are eager, and come in as its gate lets them."""
+    """A TCP port whose connections are eager, and come in as its limiter lets them."""
 
     transport = EagerServer
 

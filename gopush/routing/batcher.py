@@ -1,7 +1,7 @@
-"""A lane carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
+"""A batcher carries calls to one peer in batches: while one is under way, what arrives gathers into the next.
 
 Alone a call goes at the end of the reactor's turn; under load batches grow by themselves, and order is kept. Calls that
-come together travel together, as one entry: what is done for an entry need not be done for each message. Whoever has
+come together travel together, as one PendingCalls: what is done for it need not be done for each message. Whoever has
 gathered them has waited for the end of the turn, so they go at once.
 """
 
@@ -29,7 +29,7 @@ OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object
 
 
 class PendingCalls:
-    """Calls that go through a lane together: `items`, one for each of `keys`; `size_of` one, in bytes.
+    """Calls that go through a batcher together: `items`, one for each of `keys`; `size_of` one, in bytes.
 
     They are worth nothing after `until` (reactor seconds); `tried` are the peers that failed them. `peer` has them, or
     will have them. `answered` is called once, with the `places` that the items have for whoever called, and with their
@@ -74,7 +74,7 @@ class PendingCalls:
         self._limit: Any = None
 
     def part(self, at: Sequence[int]) -> PendingCalls:
-        """Some of the calls, as an entry of their own."""
+        """Some of the calls, by themselves."""
         keys = [self.keys[index] for index in at]
         items = [self.items[index] for index in at]
         indexes = [self.indexes[index] for index in at]
@@ -84,7 +84,7 @@ class PendingCalls:
         return part
 
     def cut(self, most: int, most_bytes: int) -> list[PendingCalls]:
-        """As entries of at most `most` calls and `most_bytes`, where one call alone does not have more."""
+        """As pieces of at most `most` calls and `most_bytes`, where one call alone does not have more."""
         pieces: list[list[int]] = []
         room = 0
         for at, size in enumerate(map(self.size_of, self.items)):
@@ -96,7 +96,7 @@ class PendingCalls:
         return list(map(self.part, pieces))
 
     def singles(self) -> list[PendingCalls]:
-        """Each call as an entry of its own, which takes the place of this one."""
+        """Each call by itself, which takes the place of this one."""
         if len(self.items) == 1:
             return [self]
         parts = [self.part([at]) for at in range(len(self.items))]
@@ -153,9 +153,9 @@ Refusal = tuple[PendingCalls, Any]
 class Batcher:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
-    `moved` takes what waits when the lane is told to hand it over. `sent_back` takes the calls that the peer refused,
+    `moved` takes what waits when the batcher is told to hand it over. `sent_back` takes the calls that the peer refused,
     each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at
-    most `most` calls, if no entry has more, besides what the settings say. `numbers` may be shared with other lanes.
+    most `most` calls, if no PendingCalls has more, besides what the settings say. `numbers` may be shared with other batchers.
     What has no answer after `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on`
     says that the answer is on its way, it gets as long again, MOST_WAITS times at most.
     """
@@ -240,7 +240,7 @@ class Batcher:
         return [pending for pending in (*self._sent, *self._waiting) if not pending.ended]
 
     def put(self, pending: PendingCalls, gathered: bool = False) -> None:
-        """Queue calls; they fail where the lane has no room for them."""
+        """Queue calls; they fail where the batcher has no room for them."""
         calls = self._calls + len(pending.items)
         if calls > self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
             self._numbers.counters.refused += len(pending.items)

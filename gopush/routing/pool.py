@@ -1,4 +1,4 @@
-"""The live peers of one kind: their lanes, and what happens to calls when one of them fails."""
+"""The live peers of one kind: their batchers, and what happens to calls when one of them fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Peers(Generic[S]):
-    """Calls peers through lanes. `choose` picks the peer for a key among those that may still be tried."""
+    """Calls peers through batchers. `choose` picks the peer for a key among those that may still be tried."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Peers(Generic[S]):
     def send(self, call: BatchCall[S], pending: PendingCalls, batcher: str = "") -> None:
         """Have the items, gathered in this turn, answered by the best peers that answer in time; perhaps in parts.
 
-        `lane` tells apart what must not wait for each other at one peer.
+        `batcher` tells apart what must not wait for each other at one peer.
         """
         settings = self._settings
         most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
@@ -123,7 +123,7 @@ class Peers(Generic[S]):
         return done
 
     def ask(self, name: str, call: Callable[[S], Deferred[T]]) -> Deferred[T]:
-        """Call this peer, past all lanes: for what comes seldom and concerns no key. Fails with UnavailableError."""
+        """Call this peer, past all batchers: for what comes seldom and concerns no key. Fails with UnavailableError."""
         peer = self.live.get(name)
         if peer is None:
             return fail(UnavailableError(f"{name} is gone"))

@@ -1,6 +1,6 @@
 """Which peer a key's calls go to.
 
-All calls about one key that must keep their order go through one lane at a time: a key moves to another peer only
+All calls about one key that must keep their order go through one batcher at a time: a key moves to another peer only
 when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order.
 """
 

@@ -32,7 +32,7 @@ def show(coordination: Coordination, reactor: Any, statistics: Statistics) -> No
 
 
 def show_batchers(statistics: Statistics, **batchers: BatcherStats) -> None:
-    """Have the lanes to other processes in the statistics, by what these are: comets, messages."""
+    """Have the batchers to other processes in the statistics, by what these are: comets, messages."""
     metrics = statistics.metrics
     statistics.add({"lane": lambda _: {to: _batcher(numbers) for to, numbers in batchers.items()}})
     metrics.counters("lane", {to: numbers.counters for to, numbers in batchers.items()}, "to")

@@ -119,7 +119,7 @@ class Remote:
     A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
     when its caller gives it up. What was not sent by then never is: a call that waits for a connection is dropped, and
     a connection on which nothing came back all the while is cut, where that was `patience` seconds at least. `timeout`:
-    seconds after which a call gives itself up, where no lane does that.
+    seconds after which a call gives itself up, where no batcher does that.
     """
 
     calls: Mapping[str, CallFormat]
@@ -215,7 +215,7 @@ class Remote:
             waiter.errback(UnavailableError(self._why))
 
     def _call(self, name: str, *arguments: Any) -> Deferred[Any]:
-        """Make a call of calls.py."""
+        """Make a call of codec.py."""
         try:
             chunks = pack(arguments)
         except BatchError as wrong:

@@ -2,7 +2,7 @@
 
 A Perspective Broker call costs far more for each tuple in it than msgpack does, and it refuses elements over 640 KiB;
 so a batch travels as a list of byte strings. Its first element is the version of the format: a node that meets one
-it does not know says so. Within a version, fields are only ever added, at the end of a tuple: calls.py drops those it
+it does not know says so. Within a version, fields are only ever added, at the end of a tuple: a reader drops those it
 does not know, so that old and new nodes mix while a cluster is upgraded.
 """
 
@@ -58,7 +58,7 @@ def pack(value: Any) -> list[bytes]:
 
 
 def unpack(chunks: object, read: Callable[[Any], T]) -> T:
-    """What pack() was given, lists as tuples, read by a reader of calls.py. Raises BatchError, whatever the bytes."""
+    """What pack() was given, lists as tuples, read by one of the readers here. Raises BatchError, whatever the bytes."""
     try:
         if not isinstance(chunks, list) or not all(type(chunk) is bytes for chunk in chunks):
             raise TypeError("not a list of byte strings")

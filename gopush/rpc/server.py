@@ -1,6 +1,6 @@
 """The services of services.py over Perspective Broker: what a node serves, and what its callers hold.
 
-A call is a callRemote() of a name in calls.py with one argument, a packed batch (batch.py), and answers another.
+A call is a callRemote() of a name in codec.py with one argument, a packed batch, and answers another.
 """
 
 # Perspective Broker is not typed, and Zope's interfaces are unknown to the type checker:

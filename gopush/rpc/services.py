@@ -1,5 +1,5 @@
 """What comet and message offer to the others. In one process they are the services themselves, in a cluster
-the Perspective Broker clients of pb.py: nobody who calls them can tell.
+the Perspective Broker clients of client.py: nobody who calls them can tell.
 
 Every call takes and gives a batch, in the same order; a call that fails as a whole fails with UnavailableError.
 """

@@ -1,4 +1,4 @@
-"""Pushes as web sends them to the comets: with an id, a deadline, and no more at once than the lanes can hold."""
+"""Pushes as web sends them to the comets: with an id, a deadline, and no more at once than the batchers can hold."""
 
 from __future__ import annotations
 
