@@ -1,4 +1,4 @@
-"""Which of the servers behind a store a key's log is on: the choice that callers' batchers and the store share. Pure."""
+"""Which of the servers behind a store a key's log is on: callers' batchers and the store choose it alike. Pure."""
 
 from __future__ import annotations
 
