@@ -19,7 +19,7 @@ class BatcherCounters:
 
 
 class BatcherStats:
-    """All numbers of the batchers to one kind of peers. `waiting`: the calls that wait for their turn, and their bytes."""
+    """All numbers of the batchers to one kind of peers. `waiting`: the calls that wait for their turn, their bytes."""
 
     __slots__ = ("counters", "sizes", "waiting")
 

@@ -58,7 +58,7 @@ def pack(value: Any) -> list[bytes]:
 
 
 def unpack(chunks: object, read: Callable[[Any], T]) -> T:
-    """What pack() was given, lists as tuples, read by a reader of this module. Raises BatchError, whatever the bytes."""
+    """What pack() was given, lists as tuples, read by `read`. Raises BatchError, whatever the bytes."""
     try:
         if not isinstance(chunks, list) or not all(type(chunk) is bytes for chunk in chunks):
             raise TypeError("not a list of byte strings")
