@@ -48,11 +48,14 @@ def check_store(world: World) -> None:
 
 def check_untold(world: World) -> None:
     """Rule 1: what no replica confirmed, and a fail-over forgot, was refused; so nobody was told of it."""
-    for key, mid in world.store.untold:
-        if any(not record.lost < inf for record in world.history.of(key).by_mid.get(mid, ())):
-            continue  # another message has its mid
+    untold = world.store.untold
+    for record in untold:
+        key, mid = record.push.key, record.mid
+        # Its mid may have been given again, to a message that was told.
+        others = [other.time for other in world.history.of(key).by_mid[mid] if other not in untold]
         for subscriber in world.subscribers:
-            if subscriber.key == key and mid in subscriber.got:
+            got = subscriber.got.get(mid, inf) if subscriber.key == key else inf
+            if got < min(others, default=inf):
                 world.violated(1, key, f"{subscriber.name} got {mid}, which was refused, and is gone")
 
 

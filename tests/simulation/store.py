@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from gopush.errors import UnavailableError
+from gopush.errors import RET_OK, UnavailableError
 from gopush.message.memory import MemoryStore
 from gopush.message.redis.replication import Replication
 from gopush.message.rules import REFUSED
 from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
-from tests.simulation.history import History, StoreTime
+from tests.simulation.history import History, Record, StoreTime
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -25,7 +25,7 @@ class SharedStore:
 
     `down`: "fails", "hangs", "lags" (it does what it was asked to meanwhile as soon as it is back), or it is "alone":
     without the replica that is to confirm what it stores; "": none of these.
-    `untold`: keys and mids of what it stored while alone and forgot in a fail-over.
+    `untold`: what it stored while alone and forgot in a fail-over.
     """
 
     shards: tuple[tuple[str, int], ...] = ()
@@ -41,8 +41,8 @@ class SharedStore:
         self._inner = MemoryStore(StoreSettings(store=store), self.now)
         self.numbers = self._inner.numbers
         self._saved: Any = {}
-        self.untold: set[tuple[str, int]] = set()
-        self._alone: set[tuple[str, int]] = set()
+        self.untold: set[Record] = set()
+        self._alone: set[Record] = set()
         self._replication = Replication(self._confirm)
 
     def now(self) -> float:
@@ -119,7 +119,11 @@ class SharedStore:
                 self.history.trimmed(key, log.trimmed)
         self._replication.saw("writes", now)
         if self.down == "alone":
-            self._alone |= {(append.push.key, answer.mid) for append, answer in zip(appends, answers, strict=True)}
+            self._alone |= {
+                self.history.of(append.push.key).by_mid[answer.mid][-1]
+                for append, answer in zip(appends, answers, strict=True)
+                if answer.ret == RET_OK and not answer.repeat
+            }
             return [REFUSED] * len(answers)
         self._replication.reached(now, len(answers))
         return answers
