@@ -44,7 +44,7 @@ class Statistics:
 
     def __init__(self, settings: Any) -> None:
         self.metrics = Metrics()
-        self._started = time.time()
+        self._started = time.monotonic()
         self._types: dict[str, Callable[[Request], dict[str, Any]]] = {
             "memory": lambda _: _memory(),
             "server": lambda _: self._server(),
@@ -82,7 +82,7 @@ class Statistics:
 
     def _server(self) -> dict[str, Any]:
         return {
-            "uptime": int(time.time() - self._started),
+            "uptime": int(time.monotonic() - self._started),
             "hostname": socket.gethostname(),
             "wd": os.readlink("/proc/self/cwd"),  # also where it was removed
             "ppid": os.getppid(),

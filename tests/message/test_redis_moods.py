@@ -17,6 +17,7 @@ from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually, redis_settings
 from tests.message.subject import Subject
 from tests.message.test_redis import logged
+from tests.servers import free_port
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
 
@@ -180,7 +181,10 @@ def _calls(server: RedisServer) -> int:
 
 
 def test_a_server_in_cluster_mode_is_refused(connect: Connect) -> None:
-    with RedisServer("cluster-enabled yes") as server, pytest.raises(StartError, match="cluster mode"):
+    with (
+        RedisServer("cluster-enabled yes", f"cluster-port {free_port()}") as server,
+        pytest.raises(StartError, match="cluster mode"),
+    ):
         connect(server)
 
 

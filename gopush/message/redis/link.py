@@ -40,6 +40,8 @@ and one that was forgotten is noticed."""
 MOST_TRIES = 3
 """How often a call is sent that is lost on its way, or meets a server that has become a replica."""
 
+LOST = "the connection was lost"
+
 _PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
 
 
@@ -203,7 +205,8 @@ class RedisLink(Factory):
             return failure
         if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
             raise RedisRefusedError(str(error)) from None
-        raise UnavailableError(self._trouble or str(error)) from None
+        lost = isinstance(error, LostConnectionError)
+        raise UnavailableError(self._trouble or (LOST if lost else str(error))) from None
 
     async def _ping_idle(self) -> None:
         connection = self._ready
@@ -262,7 +265,7 @@ class RedisLink(Factory):
     def _refused(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
         if isinstance(error, LostConnectionError):
-            self._hopeless(self._trouble or "the connection was lost")
+            self._hopeless(self._trouble or LOST)
             return
         refused = isinstance(error, (ResponseError, UnfitError)) and not str(error).startswith(_PASSING)
         self._hopeless(str(error), refused=refused)
@@ -272,7 +275,7 @@ class RedisLink(Factory):
         """An attempt to connect has failed."""
         reached_before = self._ready_since > 0
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
-        self._hopeless(self._trouble or ("the connection was lost" if reached_before else reason))
+        self._hopeless(self._trouble or (LOST if reached_before else reason))
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
