@@ -283,3 +283,36 @@ class Unkept:
         for call, then in waiting:
             if call < oldest:
                 then(None)
+
+
+class Unanswered:
+    """The batches of pushes that have no answer yet; each has it within the time of an attempt.
+
+    A batch may be longer than the log of a key: what the store trimmed of it at once comes with its answer alone.
+    """
+
+    __slots__ = ("_batches", "_waiting")
+
+    def __init__(self) -> None:
+        self._batches: dict[object, Sequence[Push]] = {}
+        self._waiting: list[tuple[set[object], Callable[[None], object]]] = []
+
+    def sent(self, batch: object, pushes: Sequence[Push]) -> None:
+        """These are on their way."""
+        self._batches[batch] = pushes
+
+    def answered(self, batch: object) -> None:
+        """All of the batch were delivered, or are lost."""
+        del self._batches[batch]
+        for batches, then in self._waiting[:]:
+            batches.discard(batch)
+            if not batches:
+                self._waiting.remove((batches, then))
+                then(None)
+
+    def settled(self, key: str, then: Callable[[None], object]) -> bool:
+        """Have `then` called once the key's batches that are under way now were answered; False: there are none."""
+        batches = {batch for batch, pushes in self._batches.items() if any(push.key == key for push in pushes)}
+        if batches:
+            self._waiting.append((batches, then))
+        return bool(batches)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.comet import codec
-from gopush.comet.channel import Channel, Unkept
+from gopush.comet.channel import Channel, Unanswered, Unkept
 from gopush.comet.counters import CometCounters
 from gopush.comet.guard import Guard
 from gopush.comet.session import Limits, Session
@@ -30,9 +30,17 @@ class Delivery:
     """Delivers what channels offer."""
 
     def __init__(
-        self, clock: Clock, messages: Messages, limits: Limits, counters: CometCounters, unkept: Unkept, guard: Guard
+        self,
+        clock: Clock,
+        messages: Messages,
+        limits: Limits,
+        counters: CometCounters,
+        unkept: Unkept,
+        unanswered: Unanswered,
+        guard: Guard,
     ) -> None:
         self.unkept = unkept
+        self._unanswered = unanswered
         self._clock = clock
         self._messages = messages
         self._limits = limits
@@ -131,6 +139,15 @@ class Delivery:
     def _read(self, page: Page, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
         if self.unkept.settled(channel.key, settled.callback):
+            settled.addCallback(lambda _: self._mind_trimmed(page, channel))
+        else:
+            self._mind_trimmed(page, channel)
+
+    def _mind_trimmed(self, page: Page, channel: Channel) -> None:
+        """What was trimmed after the cursor may be of our own pushes, and come with their answer."""
+        settled: Deferred[None] = Deferred()
+        trimmed = page.head.trimmed > (channel.cursor or 0)
+        if trimmed and self._unanswered.settled(channel.key, settled.callback):
             settled.addCallback(lambda _: self._take_in(page, channel))
         else:
             self._take_in(page, channel)

@@ -8,7 +8,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 
-from gopush.comet.channel import Channel, Unkept
+from gopush.comet.channel import Channel, Unanswered, Unkept
 from gopush.comet.counters import CometCounters
 from gopush.comet.delivery import Delivery
 from gopush.comet.guard import Guard
@@ -72,17 +72,19 @@ class Pushes:
         self._messages = messages
         self._comets = comets
         self._unkept = Unkept()
+        self._unanswered = Unanswered()
         self._store_time = StoreTime(clock, now)
         self._doubts = False
         self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
-        self.delivery = Delivery(clock, messages, limits, self.counters, self._unkept, self.guard)
+        self.delivery = Delivery(clock, messages, limits, self.counters, self._unkept, self._unanswered, self.guard)
 
     def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
         if not pushes:
             return succeed([])
         batch = _PushBatch(pushes, self._unkept.sent(pushes))
+        self._unanswered.sent(batch, pushes)
         channels = map(self.channels.get, [push.key for push in pushes])
         floors = [0 if channel is None else channel.floor for channel in channels]
         self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
@@ -104,6 +106,8 @@ class Pushes:
             self._offer_all(batch, indexes, results)
         if batch.call:
             self._unkept.answered(batch.call, [batch.pushes[index] for index in indexes])
+        if batch.answered:
+            self._unanswered.answered(batch)
 
     def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
         batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
@@ -171,6 +175,10 @@ class _PushBatch:
         self.pushes = pushes
         self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)
         self._left = len(pushes)
+
+    @property
+    def answered(self) -> bool:
+        return not self._left
 
     def answer(self, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, answer in zip(indexes, answers, strict=True):

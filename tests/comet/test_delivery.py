@@ -7,7 +7,7 @@ from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
 from gopush.envelope import TCP_OLD, TCP_RAW, Format
 from gopush.membership.view import View
 from gopush.model import Append, Forward, Message, NodeInfo, Push
-from tests.comet.harness import Wire, World, frame
+from tests.comet.harness import Wire, World, frame, result
 
 H = b"+h\r\n"
 
@@ -321,6 +321,25 @@ def test_a_hole_that_was_trimmed_is_reported_to_those_that_gave_a_mid() -> None:
     assert world.comet.counters.gaps == 1
     mid = world.pushed(b"4")
     assert resuming.out == H + b"+g\r\n" + messages + frame(mid, b"4")
+
+
+def test_what_a_batch_of_our_own_trims_at_once_is_delivered_all_the_same() -> None:
+    """The log is read after the store took the batch, and before the comet has its answer."""
+    world = World(store=2)
+    _, wire = world.subscribe(mid=0)
+    world.node.late = ("append",)
+    pushes = [Push("k", b"%d" % i, 600, f"id-{i}", 60, world.now() + 4) for i in range(4)]
+    answered = result(world.comet.push(pushes))
+    world.turns()
+    world.comet.delivery.sweep(world.comet.channels.values())
+    world.turns()
+    assert world.node.count("read") == 2
+    assert wire.out == H
+    world.node.release()
+    world.turns()
+    ((*answers,),) = answered
+    assert wire.out == H + b"".join(frame(answer.mid, b"%d" % i) for i, answer in enumerate(answers))
+    assert world.comet.counters.gaps == 0
 
 
 def test_a_hole_that_has_expired_is_no_gap() -> None:
