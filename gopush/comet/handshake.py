@@ -49,10 +49,10 @@ class HandshakeError(Exception):
         self.answer = b"\r\n".join([*lines, b"Content-Length: 0\r\n\r\n"])
 
 
-def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
+def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) -> Opening | None:
     """Read what a client sent; None where its handshake is incomplete. Raises HandshakeError.
 
-    Browsers are let in from pages of `origins` (lower case; none: all); who is no browser names no origin.
+    Browsers are let in from pages of `origins` (lower case; none: all) and of `own`; who is no browser names no origin.
     """
     end = data.find(b"\r\n\r\n") + 4
     if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:
@@ -72,7 +72,8 @@ def read(data: bytes, origins: Collection[str] = ()) -> Opening | None:
         raise HandshakeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     fields = _fields(head["fields"])
     origin = fields.get(b"origin")
-    if origins and origin is not None and origin.decode("latin-1").lower() not in origins:
+    site = "" if origin is None else origin.decode("latin-1").lower()
+    if origins and origin is not None and site not in origins and site not in own:
         raise HandshakeError(HTTPStatus.FORBIDDEN)
     return Opening(_answer(fields), query, data[end:], fields)
 

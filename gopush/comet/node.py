@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -51,9 +52,16 @@ log = Logger()
 
 
 class ClientPorts(MultiService):
-    """Where clients connect; the embedded mode has them too."""
+    """Where clients connect; the embedded mode has them too. `own_origins`: of pages that this process has itself."""
 
-    def __init__(self, reactor: Any, comet: Comet, settings: SubscriberSettings, shared: Shared | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        comet: Comet,
+        settings: SubscriberSettings,
+        shared: Shared | None = None,
+        own_origins: Collection[str] = (),
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         eager = EagerReactor(
             reactor, ConnectionLimiter(reactor, settings.connections, raise_file_limit(), comet.counters, shared)
@@ -64,7 +72,7 @@ class ClientPorts(MultiService):
             # autobahn chooses its framework when it is imported, and only those who need it wait for that.
             from gopush.comet.websocket import SubscriberFactory
 
-            factory = SubscriberFactory(comet, reactor)
+            factory = SubscriberFactory(comet, reactor, own_origins)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
         PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
 

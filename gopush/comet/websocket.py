@@ -7,6 +7,7 @@ which every connection begins is the class's.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +92,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def processHandshake(self) -> None:
         """The handshake or a part of it is in `data`. What is wrong with the parameters is said as a message."""
         try:
-            opening = handshake.read(self.data, self._comet.settings.connections.origins)
+            opening = handshake.read(self.data, self._comet.settings.connections.origins, self.factory.own_origins)
         except HandshakeError as refused:
             if refused.status is HTTPStatus.FORBIDDEN:
                 self._comet.counters.refused_origin += 1
@@ -181,14 +182,15 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
 
 
 class SubscriberFactory(Factory):
-    """Makes a WebSocketSubscriber for each client."""
+    """Makes a WebSocketSubscriber for each client. `own_origins`: of pages that this process has itself."""
 
     noisy = False
     isServer = True  # autobahn asks
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
+    def __init__(self, comet: Comet, clock: Clock, own_origins: Collection[str] = ()) -> None:
         self._comet = comet
         self._clock = clock
+        self.own_origins = own_origins
 
     def buildProtocol(self, addr: IAddress | None) -> WebSocketSubscriber:
         """See Factory."""

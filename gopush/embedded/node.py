@@ -76,7 +76,7 @@ class EmbeddedNode(MultiService):
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         shared = Shared()
         ports = (
-            ClientPorts(reactor, self._comet, subscribers, shared),
+            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
             HttpPorts(reactor, web, settings.http, shared),
         )

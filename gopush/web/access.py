@@ -20,33 +20,37 @@ _PREFLIGHT_SECONDS = "600"
 
 
 class Origins:
-    """The origins of the admin port's own pages: its listeners', whatever a Host header says; and `more`."""
+    """The origins of the admin port's own pages: its listeners', whatever a Host header says (`own`); and `more`."""
 
     def __init__(self, more: Callable[[], Collection[str]] = tuple) -> None:
-        self._own: set[str] = set()
+        self.own: set[str] = set()
         self._more = more
 
     def add(self, host: str, port: int) -> None:
         """A listener of the admin port; one on all interfaces is known by its loopback names alone."""
         for name in _names(host):
-            self._own |= {f"http://{name}:{port}", f"https://{name}:{port}"}
+            self.own |= {f"http://{name}:{port}", f"https://{name}:{port}"}
             if port == 80:
-                self._own.add(f"http://{name}")
+                self.own.add(f"http://{name}")
             if port == 443:
-                self._own.add(f"https://{name}")
+                self.own.add(f"https://{name}")
 
     def allow(self, request: Request) -> bool:
         """Whether a request carries no origin, or one of these."""
         origin = request.header(b"origin")
-        return origin is None or origin.lower() in self._own or origin.lower() in self._more()
+        return origin is None or origin.lower() in self.own or origin.lower() in self._more()
 
 
 class Sharing:
-    """What the public port lets pages of other web sites do: those of `origins` (none: all) may call, and read."""
+    """What the public port lets pages of other web sites do: those of `origins` (none: all) may call, and read; so may
+    those of `own`, which are the admin port's."""
 
-    def __init__(self, origins: Callable[[], Collection[str]], counters: WebCounters) -> None:
+    def __init__(
+        self, origins: Callable[[], Collection[str]], counters: WebCounters, own: Collection[str] = ()
+    ) -> None:
         self._origins = origins
         self._counters = counters
+        self._own = own
 
     def guard(self, routes: Routes) -> Routes:
         """`routes`, with 403 for pages of others."""
@@ -55,23 +59,17 @@ class Sharing:
     def fields(self, request: Request) -> Fields:
         """See net.http.response.CrossOrigin."""
         origin = request.header(b"origin")
-        if not origin or not self._allows(origin):
-            return ()
-        return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
+        return _shared(origin) if origin and self._allows(origin) else ()
 
     def preflight(self, request: Request, methods: str) -> Response | None:
         """See net.http.response.CrossOrigin."""
-        asked = request.method == b"OPTIONS" and request.header(b"access-control-request-method")
-        if not asked or not request.header(b"origin"):
+        if not _is_preflight(request):
             return None
-        wanted = request.header(b"access-control-request-headers")
-        allowed = (("Access-Control-Allow-Headers", wanted),) if wanted else ()
-        fields = (("Access-Control-Allow-Methods", methods), *allowed, ("Access-Control-Max-Age", _PREFLIGHT_SECONDS))
-        return self._refuse(request) or Response(204, "", b"", fields)
+        return self._refuse(request) or _permission(request, methods)
 
     def _allows(self, origin: str) -> bool:
         allowed = self._origins()
-        return not allowed or origin.lower() in allowed
+        return not allowed or origin.lower() in allowed or origin.lower() in self._own
 
     def _refuse(self, request: Request) -> Response | None:
         """A script's request, which is how JSONP works, bears no Origin: there the Referer counts. A page can do
@@ -82,6 +80,35 @@ class Sharing:
         elsewhere = request.header(b"sec-fetch-site") in ("cross-site", "same-site")
         if self._allows(origin) if origin else not elsewhere:
             return None
+        self._counters.foreign_origins += 1
+        return _FORBIDDEN
+
+
+class AdminSharing:
+    """What the admin port lets pages do that AdminGuard lets in, or that have a valid key: they may call, and read.
+
+    With keys a page of any site may ask whether it may send one (`with_keys`): no browser does that by itself.
+    """
+
+    def __init__(self, origins: Origins, with_keys: bool, counters: WebCounters) -> None:
+        self._origins = origins
+        self._with_keys = with_keys
+        self._counters = counters
+
+    def fields(self, request: Request) -> Fields:
+        """See net.http.response.CrossOrigin."""
+        origin = request.header(b"origin")
+        if not origin:
+            return ()
+        keyed = request.caller is not None or (self._with_keys and _is_preflight(request))
+        return _shared(origin) if keyed or self._origins.allow(request) else ()
+
+    def preflight(self, request: Request, methods: str) -> Response | None:
+        """See net.http.response.CrossOrigin."""
+        if not _is_preflight(request):
+            return None
+        if self._with_keys or self._origins.allow(request):
+            return _permission(request, methods)
         self._counters.foreign_origins += 1
         return _FORBIDDEN
 
@@ -125,6 +152,24 @@ class AdminGuard:
             return None
         self._counters.foreign_hosts += 1
         return _FORBIDDEN
+
+
+def _is_preflight(request: Request) -> bool:
+    """Whether a browser asks, before it calls, whether it may."""
+    asked = request.method == b"OPTIONS" and request.header(b"access-control-request-method")
+    return bool(asked and request.header(b"origin"))
+
+
+def _permission(request: Request, methods: str) -> Response:
+    """The answer to a preflight: these methods, and whatever headers are asked for."""
+    wanted = request.header(b"access-control-request-headers")
+    allowed = (("Access-Control-Allow-Headers", wanted),) if wanted else ()
+    fields = (("Access-Control-Allow-Methods", methods), *allowed, ("Access-Control-Max-Age", _PREFLIGHT_SECONDS))
+    return Response(204, "", b"", fields)
+
+
+def _shared(origin: str) -> Fields:
+    return (("Access-Control-Allow-Origin", origin), ("Vary", "Origin"))
 
 
 def guarded(routes: Routes, refuse: Refuse) -> Routes:

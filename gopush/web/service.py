@@ -13,7 +13,7 @@ from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.stats.health import Health
-from gopush.web.access import AdminGuard, Origins, Sharing, guarded
+from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
 from gopush.web.counters import WebCounters
 from gopush.web.history import Offline
@@ -66,10 +66,11 @@ class Web:
             **Cluster(coordination, comets, messages).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
-        sharing = Sharing(lambda: settings.connections.origins, self.counters)
+        sharing = Sharing(lambda: settings.connections.origins, self.counters, self.origins.own)
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
         hosts = None if self.keys else lambda: settings.admin_hosts
         guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
         unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
-        self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle)
+        admin_sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
+        self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)

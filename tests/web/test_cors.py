@@ -1,10 +1,13 @@
-"""protocol.md, section 4: what pages of other web sites may do with the public port (CORS)."""
+"""protocol.md, sections 4 and 5: what pages of other web sites may do with either port (CORS)."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from gopush.net.limits import ConnectionSettings
+from gopush.web.keys import make
 from tests.http.client import Answer, Client
 from tests.web.conftest import MakeWorld, World
 
@@ -75,3 +78,76 @@ def test_a_browser_that_says_nothing_of_the_page_says_that_it_is_another(make_wo
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
         assert ask(world, "GET", LOOKUP, f"Sec-Fetch-Site: {site}\r\n").status == status
     assert ask(world, "GET", LOOKUP, f"Sec-Fetch-Site: cross-site\r\nReferer: {SITE}/page\r\n").status == 200
+
+
+PUSH = "/1/admin/push/private?key=k&expire=0"
+KEYED = "Access-Control-Request-Headers: authorization\r\n"
+
+
+def ask_admin(world: World, method: str, target: str, fields: str = "") -> Answer:
+    with Client(world.admin.port) as client:
+        return client.request(method, target, b"1" if method == "POST" else b"", fields)
+
+
+def test_pages_of_admin_origins_may_ask_call_and_read(make_world: MakeWorld) -> None:
+    """protocol.md, section 5: a page that may call the admin port is of use only if it can read the answer."""
+    world = make_world(admin_origins=(SITE,))
+    asked = ask_admin(world, "OPTIONS", PUSH, PREFLIGHT.replace("GET", "POST") + KEYED)
+    assert asked.status == 204
+    assert shared(asked)
+    assert asked.headers["access-control-allow-methods"] == "POST"
+    assert asked.headers["access-control-allow-headers"] == "authorization"
+    for method, target, status in (("POST", PUSH, 200), ("GET", PUSH, 405), ("GET", "/1/admin/nodes", 200)):
+        answer = ask_admin(world, method, target, f"Origin: {SITE}\r\n")
+        assert answer.status == status
+        assert shared(answer)
+        assert set(answer.headers) - set(ask_admin(world, method, target).headers) == {
+            "access-control-allow-origin",
+            "vary",
+        }
+    own = f"http://127.0.0.1:{world.admin.port}"
+    answer = ask_admin(world, "POST", PUSH, f"Origin: {own}\r\n")
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, own)
+    assert len(world.comets.pushes) == 3
+
+
+def test_other_pages_may_not_even_ask_at_an_admin_port_without_keys(make_world: MakeWorld) -> None:
+    world = make_world(admin_origins=(SITE,))
+    before = world.web.counters.foreign_origins
+    for origin in ("https://evil.example", "null"):
+        for answer in (
+            ask_admin(world, "OPTIONS", PUSH, PREFLIGHT.replace(SITE, origin)),
+            ask_admin(world, "POST", PUSH, f"Origin: {origin}\r\n"),
+        ):
+            assert answer.status == 403
+            assert "access-control-allow-origin" not in answer.headers
+    assert world.web.counters.foreign_origins == before + 4
+    for fields in ("", "Access-Control-Request-Method: POST\r\n", f"Origin: {SITE}\r\n"):
+        assert ask_admin(world, "OPTIONS", PUSH, fields).status == 405
+    assert not world.comets.pushes
+
+
+def test_a_key_passes_from_pages_of_any_site(make_world: MakeWorld, tmp_path: Path) -> None:
+    """No browser sends one by itself: a page that does so knows it. To send it, it has to be let ask."""
+    key, line = make("billing")
+    (tmp_path / "keys").write_text(line + "\n")
+    world = make_world(api_keys=str(tmp_path / "keys"))
+    asked = ask_admin(world, "OPTIONS", PUSH, PREFLIGHT.replace("GET", "POST") + KEYED)
+    assert asked.status == 204
+    assert shared(asked)
+    for fields in (f"Authorization: Bearer {key}\r\n", f"X-Api-Key: {key}\r\n"):
+        answer = ask_admin(world, "POST", PUSH, f"Origin: {SITE}\r\n{fields}")
+        assert answer.status == 200
+        assert shared(answer)
+    refused = ask_admin(world, "POST", PUSH, f"Origin: {SITE}\r\nX-Api-Key: wrong\r\n")
+    assert refused.status == 403
+    assert not shared(refused)
+    assert len(world.comets.pushes) == 2
+
+
+def test_the_admin_ports_own_pages_pass_at_the_public_port(make_world: MakeWorld) -> None:
+    world = make_world(connections=ConnectionSettings(origins=(SITE,)))
+    own = f"http://127.0.0.1:{world.admin.port}"
+    answer = ask(world, "GET", LOOKUP, f"Origin: {own}\r\n")
+    assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, own)
+    assert ask(world, "GET", LOOKUP, f"Origin: http://127.0.0.1:{world.public.port}\r\n").status == 403

@@ -350,8 +350,13 @@ function subscribe(key, address, token) {
   const mine = socket = new WebSocket(`${scheme}://${address}/sub?${query}`);
   at("watch").textContent = "Stop watching";
   tell("watching", `${key}: connecting to ${address}`);
+  let opened = false;
+  mine.onopen = () => { opened = true; };
   mine.onmessage = event => { if (mine === socket) receive(event.data, key, address, token); };
-  mine.onclose = () => { if (mine === socket) stopWatching(`${key}: the connection to ${address} ended`, false); };
+  // A browser does not tell a page why: it may be the comet's list of origins, which this page is not on.
+  const why = () => opened ? `the connection to ${address} ended`
+    : `no connection to ${address}. Where it lists origins, its ini file needs: [connections] origins = ${location.origin}`;
+  mine.onclose = () => { if (mine === socket) stopWatching(`${key}: ${why()}`, false); };
 }
 
 async function receive(text, key, address, token) {
