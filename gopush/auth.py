@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from gopush.config.reload import ReloadingFile
+from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError
 from gopush.rpc.settings import TokenSettings
 
@@ -29,7 +29,7 @@ class SignedTokens:
     def __init__(self, algorithm: str, path: Path) -> None:
         """Raises SettingsError where the file holds no such key."""
         self._algorithm = algorithm
-        self._path = path.absolute()  # twistd may change the directory
+        self._path = lasting(path)
         self._file: ReloadingFile[Any] = ReloadingFile([self._path], self._read)
 
     def allow(self, token: str, key: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -69,6 +71,16 @@ def reload() -> None:
     """Read all watched files of this process anew: what SIGHUP asks for."""
     for file in list(_all):
         file.reload()
+
+
+def lasting(path: str | Path) -> Path:
+    """Where a file is, for as long as a process runs: its directory may be changed, or removed ("../gopush.ini")."""
+    absolute = Path(path).absolute()
+    direct = Path(os.path.normpath(absolute))
+    with suppress(OSError):
+        if os.path.samefile(direct.parent, absolute.parent):  # not so where .. stands behind a link
+            return direct
+    return absolute
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import resource
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -28,6 +29,7 @@ from twisted.python.usage import Options, UsageError
 
 import gopush
 import twisted
+from gopush.config.reload import lasting
 from gopush.config.schema import load
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
@@ -37,8 +39,9 @@ BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 _NO_SOCKET = (
     "no such socket was handed over (the .socket unit's FileDescriptorName= is the name; "
-    "systemd-socket-activate names one with --fdname=; without LISTEN_FDNAMES there is none)"
+    "systemd-socket-activate names one with --fdname=; index=0 needs none)"
 )
+_FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
@@ -96,7 +99,7 @@ class DaemonOptions(Options):
         path = None if self["config"] is None else Path(self["config"])
         with start_errors():
             self.settings = load(self.role, path)
-            self.path = path and path.absolute()
+            self.path = path and lasting(path)
             _become(self.settings, path, self.parent)
 
 
@@ -231,12 +234,28 @@ def _listener(reactor: Any, description: str) -> Any:
         return _listener(ProxiedReactor(reactor), rest)
     if kind == "ssl":
         return TlsEndpoint(reactor, description)
+    if kind == "systemd" and (handed_over := _nameless(reactor, description)) is not None:
+        return handed_over
     try:
         return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
     except (IndexError, KeyError, TypeError, AttributeError):
         if kind != "systemd":
             raise
         raise ValueError(_NO_SOCKET) from None
+
+
+def _nameless(reactor: Any, description: str) -> Any:
+    """A socket of systemd's by its number, where the sockets were given no names: Twisted forgets those."""
+    given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
+    _, plain, named = _words(description)
+    domain, index = [*plain, "", ""][:2]
+    family = getattr(socket, f"AF_{named.get('domain', domain)}", None)
+    index, sockets = named.get("index", index), given.get("LISTEN_FDS", "")
+    if "LISTEN_FDNAMES" in given or given.get("LISTEN_PID") != str(os.getpid()) or not (family and index.isdecimal()):
+        return None
+    if not sockets.isdecimal() or int(index) >= int(sockets):
+        return None
+    return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)  # type: ignore[no-untyped-call]
 
 
 def _shown(address: Any) -> str:
@@ -268,15 +287,19 @@ def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tupl
 
 def _address(name: str, endpoint: str) -> str | None:
     """ "host:port" of a TCP or TLS endpoint; None for one that has no such name (unix, systemd)."""
-    kind, *words = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", endpoint))
-    if kind == "haproxy":
-        kind, *words = words
+    kind, plain, named = _words(endpoint)
     if kind not in ("tcp", "tcp6", "ssl"):
         return None
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    plain = [word for word in words if "=" not in word]
     port = named.get("port") or (plain[0] if plain else "")
     host = named.get("interface", plain[1] if kind.startswith("tcp") and len(plain) > 1 else "")
     if host in WILDCARDS or port in ("", "0"):
         raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:
+    """The kind of an endpoint, its words that have no name, and those that have one."""
+    kind, *words = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", endpoint))
+    if kind == "haproxy":
+        kind, *words = words
+    return kind, [word for word in words if "=" not in word], dict(word.split("=", 1) for word in words if "=" in word)

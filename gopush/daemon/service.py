@@ -19,6 +19,7 @@ from twisted.scripts._twistd_unix import UnixAppLogger
 
 import gopush
 from gopush.config import reload as files
+from gopush.config.reload import lasting
 from gopush.config.schema import adopt, load
 from gopush.daemon.listeners import DaemonOptions
 from gopush.daemon.logs import Lines, reopen
@@ -126,6 +127,8 @@ def _observer(twistd: Any, lines: Lines) -> Any:
     """Writes `lines` where twistd's command line (its options) says; None where it names another logger."""
     if twistd["logger"] is not None or twistd["syslog"]:
         return None
+    if twistd["logfile"] not in (None, "-"):
+        twistd["logfile"] = str(lasting(twistd["logfile"]))
     # Which file that is, is twistd's affair; how an event reads is ours.
     observer: Any = UnixAppLogger(twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     observer.formatEvent = lines

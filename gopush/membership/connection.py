@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import socket
 import ssl
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
+from gopush.config.reload import lasting
 from gopush.errors import SettingsError
 from gopush.rpc.settings import ZooKeeperSettings
 
@@ -54,9 +54,8 @@ class _Tls:
     """The client's side: trusts the given CA alone, checks the server's name, and reads the files at every attempt."""
 
     def __init__(self, settings: ZooKeeperSettings) -> None:
-        # twistd may change the directory
         files = (settings.tls_authorities, settings.tls_certificate, settings.tls_key)
-        self._authorities, self._certificate, self._key = (Path(name).absolute() if name else None for name in files)
+        self._authorities, self._certificate, self._key = (lasting(name) if name else None for name in files)
         try:
             self._context()
         except OSError as wrong:

@@ -32,7 +32,7 @@ from twisted.internet.ssl import (
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from gopush.config.reload import ReloadingFile
+from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import BACKLOG
 from gopush.errors import SettingsError
 
@@ -49,10 +49,10 @@ class ServerTls:
     a certificate of, "" for anybody. Raises SettingsError."""
 
     def __init__(self, certificate: str, key: str, clients: str = "", chain: str = "") -> None:
-        self._certificate = Path(certificate).absolute()  # twistd may change the directory
-        self._key = Path(key).absolute()
-        self._clients = Path(clients).absolute() if clients else None
-        self._chain = Path(chain).absolute() if chain else None
+        self._certificate = lasting(certificate)
+        self._key = lasting(key)
+        self._clients = lasting(clients) if clients else None
+        self._chain = lasting(chain) if chain else None
         paths = [path for path in (self._certificate, self._key, self._clients, self._chain) if path]
         self._file: ReloadingFile[Any] = ReloadingFile(paths, self._read)
 
@@ -89,8 +89,8 @@ class ClientTls:
     `key`: what the servers want to see, "" for nothing. Raises SettingsError."""
 
     def __init__(self, authorities: str, certificate: str = "", key: str = "") -> None:
-        self._authorities = Path(authorities).absolute() if authorities else None
-        self._own = (Path(certificate).absolute(), Path(key).absolute()) if certificate else ()
+        self._authorities = lasting(authorities) if authorities else None
+        self._own = (lasting(certificate), lasting(key)) if certificate else ()
         paths = [*((self._authorities,) if self._authorities else ()), *self._own]
         self._file: ReloadingFile[tuple[Any, Any]] = ReloadingFile(paths, self._read)
 

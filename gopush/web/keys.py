@@ -14,7 +14,7 @@ from hmac import compare_digest
 from pathlib import Path
 from secrets import token_urlsafe
 
-from gopush.config.reload import ReloadingFile
+from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError
 from gopush.net.http.request import Request
 from gopush.net.http.response import Response, plain
@@ -60,7 +60,7 @@ class ApiKeys:
     """The keys of a file, which is read anew when it changes. Raises SettingsError where it can't be used at first."""
 
     def __init__(self, path: Path, now: Callable[[], float]) -> None:
-        self._path = path.absolute()  # twistd may change the directory
+        self._path = lasting(path)
         self._now = now
         self._callers: Sequence[Caller] = ()
         self._file = ReloadingFile([self._path], self._read)

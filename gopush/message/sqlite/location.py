@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from gopush.config.reload import lasting
 from gopush.errors import UnavailableError
 
 RESERVE_BYTES = 16 << 20
@@ -19,7 +20,7 @@ class DatabaseFiles:
     """The files of a database, once it is open. What fails for want of space can be tried again after make_room()."""
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
-        self._path = Path(path).absolute()
+        self._path = lasting(path)
         self._connection = connection
         self._reserve = Path(f"{self._path}-reserve")
         self._files: dict[Path, tuple[int, int]] = {}
