@@ -35,6 +35,7 @@ BACKENDS = {
     "thriftpy2": "gopush.message.hbase",
     "sqlite3": "gopush.message.sqlite",
     "autobahn": "gopush.comet.websocket",
+    "httptools": "gopush.net.http.shortcut",
     "prometheus_client": "gopush.stats.prometheus",
 }
 

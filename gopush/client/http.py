@@ -25,6 +25,7 @@ from gopush.errors import (
 )
 
 TIMEOUT_SECONDS = 10
+LONGEST_REASON = 300
 TCP = "2"
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -121,7 +122,7 @@ def _call(
     try:
         connection = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
         try:
-            connection.request(method, f"{path}?{urlencode(query)}", body, dict(headers or {}))
+            connection.request(method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **(headers or {})})
             response = connection.getresponse()
             with _understood(address):
                 answer = response.read().decode()
@@ -129,9 +130,10 @@ def _call(
             connection.close()
         if response.status != 200:
             refused = ParameterError if response.status < 500 else UnavailableError
-            raise refused(f"{address} answered {response.status} {response.reason}")
+            raise refused(f"{address} answered {response.status} {response.reason}{_hint(response.status, answer)}")
         with _understood(address):
-            _raise_for(address, int(DECODER.decode(answer)["ret"]))
+            said = DECODER.decode(answer)
+            _raise_for(address, int(said["ret"]), _readable(str(said.get("why", ""))))
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
         raise UnavailableError(f"{address} cannot be reached: {getattr(wrong, 'strerror', None) or wrong}") from None
     return answer
@@ -146,10 +148,24 @@ def _understood(address: str) -> Iterator[None]:
         raise UnavailableError(f"{address} answered what gopush does not") from None
 
 
-def _raise_for(address: str, ret: int) -> None:
+def _hint(status: int, answer: str) -> str:
+    """What is wrong, as the answer's text tells it after the name of its status; and what this command has for it."""
+    if status == 401:
+        return ": it wants an API key (--api-key-file FILE)"
+    _, _, why = answer.partition("\n")[0].partition(": ")
+    return f": {_readable(why)}" if why else ""
+
+
+def _readable(words: str) -> str:
+    """What somebody else wrote, for a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in words[:LONGEST_REASON])
+
+
+def _raise_for(address: str, ret: int, why: str) -> None:
+    """`why`: empty where an older gopush does not say it."""
     if ret == RET_PARAMETER:
-        raise ParameterError(f"{address} refused a parameter, or the message is not JSON (65534)")
+        raise ParameterError(f"{address} refused: {why or 'a parameter, or the message is not JSON'} (65534)")
     if ret == RET_NO_NODE:
-        raise NoNodeError(f"{address} knows no comet that could serve the key (1001)")
+        raise NoNodeError(f"{address}: {why or 'no comet is known that could serve the key'} (1001)")
     if ret != RET_OK:
-        raise UnavailableError(f"{address} failed ({ret}); try again")
+        raise UnavailableError(f"{address} failed: {why or 'try again'} ({ret})")

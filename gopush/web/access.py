@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from gopush.net.http.request import Request
-from gopush.net.http.response import Fields, Response, plain
+from gopush.net.http.response import Fields, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.counters import WebCounters
 
@@ -81,7 +81,7 @@ class Sharing:
         if self._allows(origin) if origin else not elsewhere:
             return None
         self._counters.foreign_origins += 1
-        return _FORBIDDEN
+        return explained(_FORBIDDEN, request, "pages of this web site may not call it ([connections] origins)")
 
 
 class AdminSharing:
@@ -136,14 +136,14 @@ class AdminGuard:
         """See Route."""
         if b"origin" in request.headers and not self._origins.allow(request):
             self._counters.foreign_origins += 1
-            return _FORBIDDEN
+            return explained(_FORBIDDEN, request, "pages of this web site may not call it ([admin] origins)")
         if self._hosts is None:
             return None
         if self._proxies() and not _PROXIED.isdisjoint(
             request.headers
         ):  # it comes from anywhere, though the proxy is on this machine
             self._counters.proxied_calls += 1
-            return _FORBIDDEN
+            return explained(_FORBIDDEN, request, "through a proxy it wants an API key ([admin] keys), and has none")
         host = request.header(b"host")
         if host is None or request.method not in (b"GET", b"HEAD"):
             return None
@@ -151,7 +151,7 @@ class AdminGuard:
         if name == "localhost" or _is_address(name) or name in self._hosts():
             return None
         self._counters.foreign_hosts += 1
-        return _FORBIDDEN
+        return explained(_FORBIDDEN, request, "it is not called by the name in Host ([admin] hosts)")
 
 
 def _is_preflight(request: Request) -> bool:

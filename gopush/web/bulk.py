@@ -16,8 +16,8 @@ from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import json_text, params
 from gopush.web.keys import may_push, take
-from gopush.web.publisher import MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest
-from gopush.web.responses import FailedError
+from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
+from gopush.web.responses import FailedError, because
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
@@ -47,6 +47,7 @@ class BulkCall:
         self, publisher: Publisher, answer: Answer, call_soon: CallSoon, lines: LineSplitter, request: Request
     ) -> None:
         self._request = request
+        self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
         self._call_soon = call_soon
@@ -90,7 +91,7 @@ class BulkCall:
                 requests.append(self._publish_request(line))
                 results.append(result)
             except FailedError as failed:
-                self._settle([result], 0, Pushed(failed.ret, 0))
+                self._give(result, failed.ret, str(failed))
         if requests:
             self._publisher.push(requests, partial(self._settle, results))
         self._set_paused(line is not None and not self._lost)
@@ -108,24 +109,37 @@ class BulkCall:
     def _publish_request(self, line: bytes) -> PublishRequest:
         """What a line wants. Raises FailedError."""
         try:
-            text = json_text.decode(line)
-            found = json_text.properties(text)
-            if not found.keys() >= {"k", "m", "expire"}:
-                raise ParameterError("k, m or expire is missing")
-            key = params.valid_key(found["k"].value)
+            if not line:
+                raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
+            text = json_text.decode(line, "the line")
+            found = json_text.properties(text, "the line")
+            if missing := {"k", "m", "expire"} - found.keys():
+                raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
+            key = params.valid_key(found["k"].value, "k")
             expire = self._publisher.expire(found["expire"].of(text))
             push_id = params.push_id(found["id"].value) if "id" in found else None
-        except ParameterError:
+        except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
-            raise FailedError(RET_PARAMETER) from None
+            raise FailedError(RET_PARAMETER, why=str(wrong)) from None
         if not may_push(self._request):
-            raise FailedError(RET_INTERNAL)
+            raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
         take(self._request, 1)
         return PublishRequest(key, found["m"].of(text).encode(), expire, push_id)
 
     def _settle(self, results: Sequence[_Result], index: int, pushed: Pushed) -> None:
         result = results[index]
-        result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid if pushed.ret == RET_OK else b'{"ret":%d}\n' % pushed.ret
+        if pushed.ret != RET_OK:
+            self._give(result, pushed.ret, why_not(pushed))
+            return
+        result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid
+        self._flush_soon(result)
+
+    def _give(self, result: _Result, ret: int, why: str) -> None:
+        """It was not pushed."""
+        result.line = b'{"ret":%d%b}\n' % (ret, because(why if self._wants_why else ""))
+        self._flush_soon(result)
+
+    def _flush_soon(self, result: _Result) -> None:
         if not self._scheduled and result is self._results[0]:
             self._scheduled = True
             self._call_soon(self._flush)
@@ -156,10 +170,10 @@ class _Result:
 class LineSplitter:
     """Cuts what is fed into lines; of a line that is too long only the fact is kept."""
 
-    __slots__ = ("_at", "_buffer", "_ended", "_limit", "_searched", "_skips")
+    __slots__ = ("_at", "_buffer", "_ended", "_searched", "_skips", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._buffer = bytearray()
         self._at = 0
         self._searched = 0
@@ -182,7 +196,7 @@ class LineSplitter:
         found = self._buffer.find(b"\n", max(self._at, self._searched))
         if found < 0:
             return self._unfinished()
-        line = b"" if self._skips or found - self._at > self._limit else bytes(self._buffer[self._at : found])
+        line = b"" if self._skips or found - self._at > self.limit else bytes(self._buffer[self._at : found])
         self._skips = False
         self._at = self._searched = found + 1
         return line
@@ -190,7 +204,7 @@ class LineSplitter:
     def _unfinished(self) -> bytes | None:
         length = len(self._buffer) - self._at
         self._searched = len(self._buffer)
-        if length > self._limit:
+        if length > self.limit:
             self._skips = True
             self._at += length
         if not self._ended or not (length or self._skips):

@@ -60,7 +60,7 @@ class Offline:
         """What is kept after a cursor, listed so."""
         if self._auth() and not await self._allowed(key, token):
             self._counters.refused_tokens += 1
-            raise ParameterError("the token is missing or not good")
+            raise ParameterError(f"the token is {'not a valid one of this key' if token else 'missing'}")
         page = await self._messages.read(key, cursor)
         if not page.messages:
             return b""

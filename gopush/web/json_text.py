@@ -32,6 +32,10 @@ MAX_WALKED = 100_000  # values; takes 0.2 s, in which nobody else is served
 _LEVELS_BY_HAND = 500  # before the scanner is tried again on what lies within them
 
 
+class _NotJsonError(Exception):
+    """What a text is, or is not; whose text it is, the caller knows."""
+
+
 class Property(NamedTuple):
     """A member of an object: where its value lies in the text, and the value as scanned, its numbers not kept."""
 
@@ -44,32 +48,42 @@ class Property(NamedTuple):
         return text[self.start : self.end]
 
 
-def check(body: bytes) -> None:
-    """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259)."""
-    text = decode(body)
-    end = _value(text, _space.match(text).end(), [MAX_WALKED])[1]  # type: ignore[union-attr]
-    if end < len(text):
-        _expect_end(text, end)
+def check(body: bytes, name: str = "the message") -> None:
+    """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259); `name` says there what it is."""
+    text = decode(body, name)
+    try:
+        end = _value(text, _space.match(text).end(), [MAX_WALKED])[1]  # type: ignore[union-attr]
+        if end < len(text):
+            _expect_end(text, end)
+    except _NotJsonError as wrong:
+        raise ParameterError(f"{name} {wrong if text else 'is empty, where JSON belongs'}") from None
 
 
-def decode(body: bytes) -> str:
+def decode(body: bytes, name: str = "the body") -> str:
     """`body` as text. Raises ParameterError where it is not UTF-8."""
     try:
         return body.decode()
-    except UnicodeDecodeError:
-        raise ParameterError("the body is not UTF-8") from None
+    except UnicodeDecodeError as wrong:
+        raise ParameterError(f"{name} is not UTF-8 (at byte {wrong.start})") from None
 
 
-def properties(text: str) -> dict[str, Property]:
+def properties(text: str, name: str = "the body") -> dict[str, Property]:
     """The members of the object that `text` holds, of a name that comes again the last one.
 
     Raises ParameterError where it holds none.
     """
+    try:
+        return _properties(text)
+    except _NotJsonError as wrong:
+        raise ParameterError(f"{name} {wrong}") from None
+
+
+def _properties(text: str) -> dict[str, Property]:
     found: dict[str, Property] = {}
     budget = [MAX_WALKED]
     opening = _opening.match(text)
     if opening is None:
-        raise ParameterError("the JSON is not an object")
+        raise _NotJsonError("is not a JSON object")
     at = opening.end()
     if text[at : at + 1] == "}":
         _expect_end(text, at + 1)
@@ -129,7 +143,7 @@ def _walk(text: str, at: int, budget: list[int]) -> int:
     while True:
         budget[0] -= 1
         if budget[0] < 0:
-            raise ParameterError("the JSON is nested too deeply")
+            raise _NotJsonError("is nested too deeply")
         closer = _CLOSERS.get(text[at : at + 1])
         if closer and len(closers) < levels:
             at = _skip(text, at + 1)
@@ -182,5 +196,5 @@ def _expect_end(text: str, at: int) -> None:
         raise _wrong(at)
 
 
-def _wrong(at: int) -> ParameterError:
-    return ParameterError(f"no JSON at character {at}")
+def _wrong(at: int) -> _NotJsonError:
+    return _NotJsonError(f"is not JSON (at character {at})")

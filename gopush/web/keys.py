@@ -17,14 +17,19 @@ from secrets import token_urlsafe
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError
 from gopush.net.http.request import Request
-from gopush.net.http.response import Response, plain
+from gopush.net.http.response import TEXT, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.access import guarded
 from gopush.web.counters import WebCounters
 
 MAX_KEYS = 1000
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")
-_UNAUTHORIZED = plain(401, ("WWW-Authenticate", 'Bearer realm="gopush"'))
+_UNAUTHORIZED = Response(
+    401,
+    TEXT,
+    b"Unauthorized: this call wants an API key, in the header Authorization: Bearer KEY, or X-Api-Key: KEY\n",
+    (("WWW-Authenticate", 'Bearer realm="gopush"'),),
+)
 _TOO_MANY = plain(429, ("Retry-After", "1"))
 
 
@@ -124,7 +129,7 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
         request.caller = caller
         if not caller.may_push:
             counters.limited_keys += 1
-            return _TOO_MANY
+            return explained(_TOO_MANY, request, f"this API key may push {caller.limit} times a second")
         return None
 
     return guarded(routes, refuse)

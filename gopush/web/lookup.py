@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import lru_cache
 from operator import attrgetter
 
 from gopush.errors import NoNodeError, ParameterError
@@ -53,7 +52,7 @@ class Lookup:
         key = params.key(request.query, key_name)
         proto = request.query.text(proto_name)
         if proto not in TRANSPORTS:
-            raise ParameterError(f"the protocol is neither {' nor '.join(TRANSPORTS)}")
+            raise ParameterError(f"{proto_name} is neither 1 (WebSocket) nor 2 (TCP) {params.found(proto)}")
         owner = self._coordination.view.owner(key)
         addresses = () if owner is None else TRANSPORTS[proto](owner)
         if not addresses:
@@ -64,6 +63,5 @@ class Lookup:
         return b'{"timeid":%d}' % mid_at(self._now())
 
 
-@lru_cache(maxsize=1024)
 def _json(text: str) -> bytes:
     return json.dumps(text).encode()

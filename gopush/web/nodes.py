@@ -56,16 +56,16 @@ class Cluster:
         )
 
     def _set_weight(self, request: Request) -> Deferred[bytes]:
-        weight = params.decimal(request.query.text("weight"), MAX_WEIGHT)
-        if not weight:
-            raise ParameterError("the weight is 0: drain the node instead")
+        weight = params.decimal(request.query.text("weight"), MAX_WEIGHT, "weight", least=1)
         return _tell(self._named(request), lambda node: node.set_weight(weight))
 
     def _drain(self, request: Request) -> Deferred[bytes]:
         named = self._named(request)
         left = {process.role for process in self._processes(self._coordination.view) if _stays(process, named)}
         if not {process.role for process in named} <= left:
-            raise ParameterError("nobody would be left to take its place")
+            raise ParameterError(
+                "the last comets, or the last message nodes, cannot drain: none would take their place"
+            )
         return _tell(named, lambda node: node.drain(True))
 
     def _undrain(self, request: Request) -> Deferred[bytes]:
@@ -82,10 +82,10 @@ class Cluster:
     def _named(self, request: Request) -> list[_Process]:
         name = request.query.text("node")
         if not name:
-            raise ParameterError("node is missing")
+            raise ParameterError("node is missing: a name as listed, or the RPC address of one process")
         found = [one for one in self._processes(self._coordination.view) if name in (one.info.node, one.info.id)]
         if not found:
-            raise NoNodeError(f"{name} is not registered")
+            raise NoNodeError(f"no process {params.found(name)} is registered")
         return found
 
 

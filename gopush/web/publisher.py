@@ -13,7 +13,7 @@ from typing import NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gopush.errors import RET_INTERNAL, RET_PARAMETER
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.model import Push, Pushed, is_key
 from gopush.stats.histogram import Histogram
 from gopush.web import params
@@ -25,6 +25,34 @@ MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
 
 OnPushed = Callable[[int, Pushed], object]
+
+
+class OwnAnswer(Pushed):
+    """One that no comet gave, and `why`."""
+
+    why = ""
+
+
+def _own(ret: int, why: str) -> OwnAnswer:
+    answer = OwnAnswer(ret, 0)
+    answer.why = why
+    return answer
+
+
+KEY_RATE = _own(RET_INTERNAL, "the key has its pushes for this second already ([push] key.rate): try again")
+CALLER_LIMIT = _own(RET_INTERNAL, "this API key has no pushes left for now: try again")
+NO_KEY = _own(RET_PARAMETER, "k names what is no key: a key has 1 to 255 bytes, and no control characters")
+_WHY = {
+    RET_NO_NODE: "no comet is known",
+    RET_PARAMETER: "a comet refused it",
+    RET_INTERNAL: "no comet had it stored in time: try again, with the same id where it has one",
+}
+
+
+def why_not(pushed: Pushed) -> str:
+    """Why something was not pushed; nothing for what was."""
+    return pushed.why if isinstance(pushed, OwnAnswer) else _WHY.get(pushed.ret, "")
+
 
 log = Logger()
 
@@ -102,7 +130,7 @@ class Publisher:
 
     def expire(self, text: str) -> int:
         """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
-        return params.decimal(text, self._settings.max_expire)
+        return params.decimal(text, self._settings.max_expire, "expire")
 
     def count(self, ret: int) -> None:
         """Count a push that was answered `ret`."""
@@ -132,7 +160,7 @@ class Publisher:
             else:
                 self._counters.limited_pushes += 1
                 self.count(RET_INTERNAL)
-                answered(index, Pushed(RET_INTERNAL, 0))
+                answered(index, KEY_RATE)
         return indexes
 
     def _within_rate(self, key: str) -> bool:
@@ -175,7 +203,7 @@ class _Many:
         self._take = take
         self._at_once = at_once
         self._group = max(1, at_once // 2)
-        self._answers = [Pushed(RET_INTERNAL, 0)] * len(names)
+        self._answers: list[Pushed] = [CALLER_LIMIT] * len(names)
         self._next = 0
         self._waiting = 0
         self._going = False
@@ -202,7 +230,7 @@ class _Many:
             if is_key(self._names[index]):
                 indexes.append(index)
             else:
-                self._answers[index] = Pushed(RET_PARAMETER, 0)
+                self._answers[index] = NO_KEY
         if indexes and self._take(len(indexes)):
             self._waiting += len(indexes)
             self._publisher.push(

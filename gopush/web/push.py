@@ -16,7 +16,7 @@ from gopush.net.http.routes import Route, Routes
 from gopush.web import json_text, params
 from gopush.web.keys import may_push, take
 from gopush.web.peers import AllComets, KeyLogs
-from gopush.web.publisher import Publisher, PublishRequest
+from gopush.web.publisher import Publisher, PublishRequest, why_not
 from gopush.web.responses import OK, FailedError, answer, api, failure
 from gopush.web.settings import HttpSettings
 
@@ -47,20 +47,20 @@ class Admin:
         try:
             query = request.query
             key = params.valid_key(query.get("key"))
-            expire = params.decimal(query.get("expire") or "", self._settings.max_expire)
+            expire = params.decimal(query.get("expire") or "", self._settings.max_expire, "expire")
             push_id = _push_id(request)
             with_mid = query.get("mid") == "1"
             json_text.check(request.body)
             if request.caller is not None:
                 request.caller.take(1)
-        except ParameterError:
+        except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
-            return answer(RET_PARAMETER, b"")
+            return failure(wrong, request)
         except Exception as wrong:
             return failure(wrong, request)
         promise = Promise()
         self._publisher.push_soon(
-            PublishRequest(key, request.body, expire, push_id), partial(_settle, promise, with_mid)
+            PublishRequest(key, request.body, expire, push_id), partial(_settle, promise, with_mid, request)
         )
         return promise
 
@@ -68,7 +68,7 @@ class Admin:
         expire = self._publisher.expire(request.query.text("expire"))
         message, names = _envelope(request.body, self._settings.multi_keys)
         if len(message) > self._settings.body:
-            raise ParameterError(f"the message has more than {self._settings.body} bytes")
+            raise ParameterError(f"m has {len(message)} bytes, and a message at most {self._settings.body}")
         pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
         return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
 
@@ -107,15 +107,19 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
     failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
     data = _multiple_data(pushed, failed, with_mids=with_mids)
     if len(failed) == len(names):
-        raise FailedError(_common_ret(answers), data)
+        ret = _common_ret(answers)
+        reasons = {why_not(answer) for answer in answers}
+        raise FailedError(ret, data, reasons.pop() if len(reasons) == 1 else "no key at all could be served")
     return data
 
 
-def _settle(promise: Promise, with_mid: bool, pushed: Pushed) -> None:
-    if pushed.ret == RET_OK and not with_mid:
-        promise.give(OK)
+def _settle(promise: Promise, with_mid: bool, request: Request, pushed: Pushed) -> None:
+    if pushed.ret != RET_OK:
+        promise.give(answer(pushed.ret, b"", why_not(pushed) if request.wants_why else ""))
+    elif with_mid:
+        promise.give(answer(RET_OK, b'{"mid":%d}' % pushed.mid))
     else:
-        promise.give(answer(pushed.ret, b'{"mid":%d}' % pushed.mid if pushed.ret == RET_OK else b""))
+        promise.give(OK)
 
 
 def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
@@ -123,18 +127,18 @@ def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     found = json_text.properties(json_text.decode(body))
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
-        raise ParameterError("m is not a string")
+        raise ParameterError("m is not there as a string, which holds the message's JSON")
     if isinstance(names, str):
         names = names.split(",", most_keys)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
-        raise ParameterError("k names no keys")
+        raise ParameterError('k names no keys: "k1,k2", or a list of strings')
     if len(names) > most_keys:
-        raise ParameterError(f"k names more than {most_keys} keys")
+        raise ParameterError(f"k names more than the {most_keys} keys that a call may have")
     try:
         message, _ = text.encode(), "".join(names).encode()
     except UnicodeEncodeError:
-        raise ParameterError("a lone surrogate") from None
-    json_text.check(message)
+        raise ParameterError("m or k holds half of a surrogate pair, which is no text") from None
+    json_text.check(message, "m")
     return message, list(dict.fromkeys(names))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.envelope import json_string
 from gopush.errors import (
     RET_INTERNAL,
     RET_NO_NODE,
@@ -27,6 +28,8 @@ JSON = "application/json;charset=utf-8"
 JAVASCRIPT = "application/javascript;charset=utf-8"
 
 _CALLBACK = re.compile(r"(?=.{1,64}\Z)[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*\Z")
+
+AWAY = "those who would have to do it did not answer in time, or the store cannot be reached: try again"
 
 log = Logger()
 
@@ -54,10 +57,10 @@ Work = Callable[[Request], "bytes | Deferred[bytes] | Deferred[Data]"]
 
 
 class FailedError(Exception):
-    """An answer other than `ret` 0 that comes with data."""
+    """An answer other than `ret` 0 that comes with data, and why."""
 
-    def __init__(self, ret: int, data: bytes = b"") -> None:
-        super().__init__(ret)
+    def __init__(self, ret: int, data: bytes = b"", why: str = "") -> None:
+        super().__init__(why)
         self.ret = ret
         self.data = data
 
@@ -75,18 +78,23 @@ def callback_api(form: ApiForm, work: Work) -> Handler:
     """As api(), for the public API: the answer may be wanted in a callback."""
 
     def handle(request: Request) -> Answered:
+        callback = ""
         try:
-            callback = request.query.text(form.callback)
-        except ParameterError:
-            return _javascript(form, "", RET_PARAMETER, b"")
-        if callback and not _CALLBACK.match(callback):
-            return _javascript(form, "", RET_PARAMETER, b"")
-        return _answer(request, work, lambda ret, data: _javascript(form, callback, ret, data))
+            named = request.query.text(form.callback)
+            if named and not _CALLBACK.match(named):
+                raise ParameterError(
+                    f"{form.callback} is not the name of a JavaScript function of at most 64 characters"
+                )
+            callback = named
+        except ParameterError as wrong:
+            return _javascript(form, "", RET_PARAMETER, b"", reason(wrong, request))
+        return _answer(request, work, lambda ret, data, why="": _javascript(form, callback, ret, data, why))
 
     return handle
 
 
-_Render = Callable[[int, Any], AnyResponse]
+class _Render(Protocol):
+    def __call__(self, ret: int, data: Any, why: str = "") -> AnyResponse: ...
 
 
 def _answer(request: Request, work: Work, render: _Render) -> Answered:
@@ -105,28 +113,38 @@ def _answer(request: Request, work: Work, render: _Render) -> Answered:
     return answered
 
 
-def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes]:
-    """The `ret` and the data of an error; what nobody meant to raise is logged."""
+def reason(error: BaseException | None, request: Request) -> str:
+    """Why a call failed, where its caller asks for that; what lies within the cluster is nothing to strangers."""
+    if not request.wants_why:
+        return ""
+    if isinstance(error, (ParameterError, NoNodeError, FailedError)):
+        return str(error)
+    return AWAY if isinstance(error, UnavailableError) else "gopush made a mistake, which is in its log"
+
+
+def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes, str]:
+    """The `ret` and the data of an error, and why; what nobody meant to raise is logged."""
+    why = reason(error, request)
     if isinstance(error, FailedError):
-        return error.ret, error.data
+        return error.ret, error.data, why
     if isinstance(error, ParameterError):
-        return RET_PARAMETER, b""
+        return RET_PARAMETER, b"", why
     if isinstance(error, NoNodeError):
-        return RET_NO_NODE, b""
+        return RET_NO_NODE, b"", why
     if isinstance(error, UnavailableError):
         log.debug("{path} failed: {error}", path=request.path, error=error)
     else:
         failure = Failure(error)  # type: ignore[no-untyped-call]
         log.failure("{path} failed", failure, path=request.path)
-    return RET_INTERNAL, b""
+    return RET_INTERNAL, b"", why
 
 
 OK = Response(200, JSON, b'{"ret":0}')
 
 
-def answer(ret: int, data: bytes) -> Response:
+def answer(ret: int, data: bytes, why: str = "") -> Response:
     """The answer of the admin API."""
-    return Response(200, JSON, _envelope(ret, b"", data))
+    return Response(200, JSON, _envelope(ret, because(why), data))
 
 
 def failure(error: Exception, request: Request) -> Response:
@@ -134,14 +152,20 @@ def failure(error: Exception, request: Request) -> Response:
     return answer(*_failed(error, request))
 
 
-def _javascript(form: ApiForm, callback: str, ret: int, data: Data) -> AnyResponse:
+def because(why: str) -> bytes:
+    """What an answer says after its `ret`."""
+    return b',"why":%b' % json_string(why) if why else b""
+
+
+def _javascript(form: ApiForm, callback: str, ret: int, data: Data, why: str = "") -> AnyResponse:
     content_type = JAVASCRIPT if callback else JSON
+    extra = form.extra + because(why)
     if not callback and isinstance(data, bytes):
-        return Response(200, content_type, _envelope(ret, form.extra, data))
+        return Response(200, content_type, _envelope(ret, extra, data))
     if isinstance(data, Pages):
-        head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, form.extra), b"}")
+        head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, extra), b"}")
         return Paged(200, content_type, head + _plain(callback, data.first), _RestOfPages(callback, data, tail).more)
-    return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, form.extra, data)))))
+    return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, extra, data)))))
 
 
 def _wrapped(callback: str, head: bytes, tail: bytes = b"") -> tuple[bytes, bytes]:

@@ -46,7 +46,7 @@ class Tokens:
     def _create(self, request: Request) -> Deferred[bytes]:
         key = params.key(request.query, "key")
         life = request.query.get("life")
-        seconds = int(self._life()) if life is None else params.decimal(life, MAX_LIFE)
+        seconds = int(self._life()) if life is None else params.decimal(life, MAX_LIFE, "life")
         expires = int(self._now()) + seconds
         token = token_urlsafe(32)
         kept = self._messages.create_token(key, Token(digest(token), expires))
@@ -74,7 +74,7 @@ def _named_digest(request: Request) -> bytes:
         return digest(token)
     listed = request.query.text("digest")
     if not _DIGEST.fullmatch(listed):
-        raise ParameterError("neither a token nor a digest")
+        raise ParameterError("token is missing, and digest is not the 64 hexadecimal digits that one is listed by")
     return bytes.fromhex(listed)
 
 

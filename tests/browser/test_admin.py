@@ -82,7 +82,7 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
 def test_the_last_comet_cannot_be_drained_and_the_page_says_so(page: Browser, node: Node) -> None:
     page.open(admin(node))
     page.click(".drain")
-    page.wait_for("#nodes-answer", "not possible")
+    page.wait_for("#nodes-answer", "not possible (65534): the last comets")
     page.write("#nodes input", "3")
     page.click(".weigh")
     page.wait_for("#nodes-answer", "weight embedded: done")

@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from gopush.net.http import exchange
 from tests.http.ways import Ways
 
-PATHS = ("/echo", "/later", "/deferred", "/pages", "/locked", "/stream", "/fails", "/nothing", "/%65cho", "/echo?q=a+b")
+PATHS = (
+    "/echo",
+    "/later",
+    "/deferred",
+    "/pages",
+    "/locked",
+    "/stream",
+    "/fails",
+    "/nothing",
+    "/%65cho",
+    "/echo?q=a+b",
+    "/locked?why=1",
+    "/nothing?why=1",
+)
 FIELDS = (
     "Host: h",
     "Host: other",
@@ -20,6 +33,7 @@ FIELDS = (
     "X: \t y \t",
     "x: Y: z",
     "Origin: http://a.example",
+    "Prefer: why",
     "Connection: keep-alive",
     "Connection: close",
     "Connection: Upgrade",

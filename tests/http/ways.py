@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.request import Request
-from gopush.net.http.response import Paged, Promise, Response, plain
+from gopush.net.http.response import Paged, Promise, Response, explained, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from gopush.net.http.site import Site
 
@@ -106,7 +106,7 @@ class Ways:
         return transport.value(), over
 
     def _routes(self) -> Routes:
-        locked = Route(_echo, refuse=lambda _: plain(401))
+        locked = Route(_echo, refuse=lambda request: explained(plain(401), request, "it is locked"))
         return {
             "/echo": {"GET": Route(_echo), "POST": Route(_echo, 100)},
             "/later": {"GET": Route(self._delayed), "POST": Route(self._delayed)},

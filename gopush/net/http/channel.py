@@ -20,7 +20,7 @@ from gopush.net.http.exchange import Owed
 from gopush.net.http.forwarding import forwarding
 from gopush.net.http.head import HeadScanner
 from gopush.net.http.request import Request
-from gopush.net.http.response import Response, plain
+from gopush.net.http.response import Response, explained, plain
 
 TOO_MANY = plain(429)
 
@@ -239,7 +239,7 @@ class HttpChannel(BoundedChannel):
         """Of one that a proxy speaks for, and that may have no more connections: this is one while it is answered."""
         if self._forwarding is None or self._forwarding.begin(request):
             return None
-        return TOO_MANY
+        return explained(TOO_MANY, request, "this client has as many connections as it may")
 
     def pause(self, paused: bool) -> None:
         """Hand on no more of a body for now, or go on."""

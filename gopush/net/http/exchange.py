@@ -13,7 +13,7 @@ from twisted.web import server
 from gopush.errors import ParameterError
 from gopush.net.http.parts import HttpConnection
 from gopush.net.http.request import Request
-from gopush.net.http.response import TEXT, AnyResponse, Paged, Promise, Response, chunk, plain
+from gopush.net.http.response import TEXT, AnyResponse, Paged, Promise, Response, chunk, explained, plain
 from gopush.net.http.routes import AnyRoute, Receiver, Route, StreamRoute, always
 
 log = Logger()
@@ -242,8 +242,11 @@ class Exchange(Owed, server.Request):
         return self.route.refuse(self.request)
 
     def _too_large(self) -> Response:
-        assert isinstance(self.route, Route)  # streams are endless
-        return self.route.too_large
+        route = self.route
+        assert isinstance(route, Route)  # streams are endless
+        if route.too_large.status != 413:  # there is no such call
+            return route.too_large
+        return explained(route.too_large, self.request, f"a body may have {route.limit} bytes here")
 
     def _close_if_old(self) -> None:
         """A body of unknown length ends with the connection of HTTP/1.0."""

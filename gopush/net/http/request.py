@@ -33,7 +33,7 @@ class Form:
         if value is None or not self._escaped:
             return value
         if "%" in value and _BAD_ESCAPE.search(value):
-            raise ParameterError(f"{name} is not form-encoded")
+            raise ParameterError(f"{name} is not form-encoded: a % begins the two hexadecimal digits of a byte")
         try:
             return _plain(value).decode()
         except UnicodeDecodeError:
@@ -85,6 +85,17 @@ class Request:
         if self._form is None:
             self._form = Form(self._query)
         return self._form
+
+    @property
+    def wants_why(self) -> bool:
+        """Whether an answer that refuses it is to say why: `why=1`, or `Prefer: why` (RFC 7240)."""
+        prefer = self.headers.get(b"prefer", b"")
+        if prefer and b"why" in [one.partition(b";")[0].strip(b" \t").lower() for one in prefer.split(b",")]:
+            return True
+        try:
+            return self.query.get("why") == "1"
+        except ParameterError:
+            return False
 
     def header(self, name: bytes) -> str | None:
         """The value of a header (its name in lower case), None where it is absent."""

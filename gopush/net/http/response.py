@@ -56,6 +56,13 @@ def plain(status: int, *headers: tuple[str, str]) -> Response:
     return Response(status, TEXT, HTTPStatus(status).phrase.encode() + b"\n", headers)
 
 
+def explained(response: Response, request: Request, why: str) -> Response:
+    """A plain() response that says why, where the request asks for that; else it stays as it is."""
+    if not request.wants_why:
+        return response
+    return response._replace(body=b"%b: %b\n" % (response.body.rstrip(b"\n"), why.encode()))
+
+
 class Promise:
     """A response that comes later, by a plain call: for what is asked so often that a Deferred would be felt."""
 

@@ -17,8 +17,8 @@ from gopush.net.http.bounds import BoundedChannel
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.counters import HttpCounters
 from gopush.net.http.exchange import Exchange
-from gopush.net.http.response import CrossOrigin, Renderer, plain
-from gopush.net.http.routes import AnyRoute, Route, Routes, always
+from gopush.net.http.response import CrossOrigin, Renderer, explained, plain
+from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.http.shortcut import RequestReader
 from gopush.net.timers import Wheel
 
@@ -34,7 +34,9 @@ class RouteResource(Resource):
         if b"GET" in methods:
             methods.setdefault(b"HEAD", methods[b"GET"])
         allowed = ", ".join(sorted(method.decode() for method in methods))
-        self._other = always(plain(405, ("Allow", allowed)) if methods else plain(404))
+        other = plain(405, ("Allow", allowed)) if methods else plain(404)
+        why = f"this call takes {allowed}" if methods else "this port has no such call"
+        self._other = Route(lambda request: explained(other, request, why), too_large=other)
         if sharing is not None and methods:
             self._other = replace(self._other, refuse=lambda request: sharing.preflight(request, allowed))
 

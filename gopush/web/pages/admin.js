@@ -11,17 +11,17 @@ const WRONG = { 1001: "no such node", 65534: "not possible (65534)", 65535: "no 
 
 async function call(method, path, query = {}, body = undefined) {
   const key = sessionStorage.getItem(KEY);
-  const headers = key === null ? {} : { Authorization: "Bearer " + key };
+  const headers = { Prefer: "why", ...(key === null ? {} : { Authorization: "Bearer " + key }) };
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const answer = await fetch(`${path}?${new URLSearchParams(query)}`, { method, headers, body, signal, cache: "no-store" });
   if (answer.status === 401) {
     askForKey(key);
     throw new Refused("an API key is needed");
   }
-  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+  if (!answer.ok) throw new Error(`${answer.status} ${(await answer.text()).trim()}`);
   // An int64 is more than a JavaScript number holds exactly: mids stay text.
   const said = JSON.parse((await answer.text()).replace(/"mid":(\d+)/g, '"mid":"$1"'));
-  if (said.ret !== 0) throw new Error(WRONG[said.ret] || "ret " + said.ret);
+  if (said.ret !== 0) throw new Error((WRONG[said.ret] || "ret " + said.ret) + (said.why ? ": " + said.why : ""));
   return said.data || {};
 }
 
