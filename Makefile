@@ -52,6 +52,7 @@ test: $(READY) ## all tests, on servers of their own
 	$(call debian,command -v cc,gcc libc6-dev)
 	$(call debian,command -v faketime,faketime)
 	$(call debian,command -v git,git)
+	$(call debian,ls /usr/sbin/haproxy /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so,haproxy nginx-light libnginx-mod-stream)
 	$(call debian,which mvn java,maven default-jre-headless)
 	@$(BIN)/python -m pytest $(ARGS)
 

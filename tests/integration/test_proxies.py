@@ -61,8 +61,8 @@ def call(node: Node, port: str, line: str, body: bytes = b"", field: str = "") -
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def push(node: Node, size: int = 1) -> None:
-    answer = call(node, "admin", "POST /1/admin/push/private?key=k&expire=60", b'"' + b"x" * size + b'"')
+def push(node: Node, size: int = 1, key: str = "k") -> None:
+    answer = call(node, "admin", f"POST /1/admin/push/private?key={key}&expire=60", b'"' + b"x" * size + b'"')
     assert answer.endswith(b'{"ret":0}')
 
 
