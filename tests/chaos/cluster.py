@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -17,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos.firewall import Firewall
+from tests.servers import free_port
 from tests.servers.hbase import HBaseServer, ThriftServer
 from tests.servers.proxy import Proxy
 from tests.servers.quorum import ZooKeeperQuorum
@@ -48,8 +48,6 @@ APPENDS = b"-- Appends a batch."
 
 Ini = dict[str, dict[str, str]]
 
-_given: set[int] = set()
-
 
 class Node:
     """One process. Times are those of time.monotonic(). `root`: where its gopush is from."""
@@ -59,7 +57,7 @@ class Node:
     def __init__(self, role: str, name: str, directory: Path, ini: Mapping[str, Mapping[str, str]]) -> None:
         self.role = role
         self.name = name
-        self.ports = {port: _own_port() for port in PORTS[role]}
+        self.ports = {port: free_port() for port in PORTS[role]}
         self.dead_since: float | None = time.monotonic()
         self.environment: dict[str, str] = {}
         self.launcher: tuple[str, ...] = ("-c", TWISTD)
@@ -270,14 +268,3 @@ def _listens(port: int) -> bool:
     """Whether somebody does, found without a connection: one would still be counted when the test looks."""
     sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return any(local.endswith(f":{port:04X}") and state == "0A" for _, local, _, state, *_ in sockets)
-
-
-def _own_port() -> int:
-    """A free port that stays free while its process is dead: below those that the system gives to clients."""
-    while True:
-        port = random.SystemRandom().randrange(12000, 32000)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
