@@ -8,13 +8,15 @@ from tests.simulation.broken import BREAKS
 from tests.simulation.many import run_many, run_one
 from tests.simulation.run import run
 
-SCHEDULES = 2000
+SCHEDULES = 600
+MANY_SCHEDULES = 10_000
 SEEDS_TO_CATCH = 1000
 
 
-def test_the_delivery_rules_hold_in_random_schedules() -> None:
+@pytest.mark.parametrize("schedules", [SCHEDULES, pytest.param(MANY_SCHEDULES, marks=pytest.mark.slow)])
+def test_the_delivery_rules_hold_in_random_schedules(schedules: int) -> None:
     """docs/delivery.md, under deaths, freezes, lost and late calls, a store that forgets, and views that differ."""
-    failed = [outcome for outcome in run_many(range(SCHEDULES)) if outcome.violations]
+    failed = [outcome for outcome in run_many(range(schedules)) if outcome.violations]
     if failed:
         last = "\n".join(failed[0].trace.splitlines()[-50:])
         pytest.fail(
