@@ -23,7 +23,7 @@ PURE = (
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce", "gopush.membership.rings"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
-    *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.json_text", "gopush.web.params"),
+    *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.params"),
 )
 """No I/O and no clock: they import neither Twisted nor time, and time comes in as an argument."""
 
@@ -131,17 +131,16 @@ def test_the_core_is_pure(module: str) -> None:
 
 
 def test_glue_stands_on_top() -> None:
-    """Of a role: nobody imports its tap; its node, what composes it, only taps and embedded, which composes all."""
-    for role in (*ROLES, "gopush.embedded"):
-        importing = {module for module in FILES if f"{role}.tap" in imports(module)}
-        assert importing == set()
+    """A role's node composes it: nobody imports that but embedded, which composes all."""
+    for role in ROLES:
         importing = {module for module in FILES if f"{role}.node" in imports(module)}
-        assert importing <= {f"{role}.tap", "gopush.embedded.node"}
+        assert importing == {"gopush.embedded"}
+    assert {module for module in FILES if "gopush.embedded" in imports(module)} == set()
 
 
-def test_only_taps_touch_the_global_reactor() -> None:
+def test_only_nodes_touch_the_global_reactor() -> None:
     touching = {module for module in FILES if "twisted.internet.reactor" in names(module)}
-    assert touching == {f"gopush.{role}.tap" for role in ("comet", "message", "web", "embedded")}
+    assert touching == {"gopush.embedded", *(f"{role}.node" for role in ROLES)}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

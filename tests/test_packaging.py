@@ -90,10 +90,10 @@ def test_the_plugin_file_imports_nothing_of_gopush(installed: Path) -> None:
     assert _python(installed, "-c", code, str(installed / "twisted" / "plugins" / "gopush_plugins.py")) == "[]\n"
 
 
-@pytest.mark.parametrize("role", ["comet", "message", "web", "embedded"])
-def test_every_role_can_be_loaded(installed: Path, role: str) -> None:
+@pytest.mark.parametrize("module", ["comet.node", "message.node", "web.node", "embedded"])
+def test_every_role_can_be_loaded(installed: Path, module: str) -> None:
     """Nothing that it imports was left behind; options and makeService are where twistd looks for them."""
-    code = f"import gopush.{role}.tap as tap; print(tap.Options().getUsage(), callable(tap.makeService), tap.__file__)"
+    code = f"import gopush.{module} as m; print(m.Options().getUsage(), callable(m.makeService), m.__file__)"
     answer = _python(installed, "-c", code)
     assert "--config=" in answer
     assert f"True {installed}" in answer

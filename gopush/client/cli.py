@@ -42,7 +42,7 @@ ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
     "message": "gopush.message.settings:MessageSettings",
     "web": "gopush.web.settings:WebSettings",
-    "gopush": "gopush.embedded.settings:EmbeddedSettings",
+    "gopush": "gopush.embedded:EmbeddedSettings",
 }
 
 
@@ -328,7 +328,8 @@ def _could_start(role: str, settings: Any) -> None:
         host = named.rpartition(":")[0]
         if not host.startswith("[") and impossible(host):
             raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: such a host name cannot be")
-    resolve_name(ROLES[role].partition(".settings")[0] + ".tap").make_node(SelectReactor(), settings)
+    node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
+    resolve_name(node).make_node(SelectReactor(), settings)
 
 
 def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:

@@ -13,9 +13,18 @@ from twisted.logger import Logger
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
-from gopush.daemon.listeners import Listeners, advertised, give_up, raise_file_limit
+from gopush.daemon.gc import collector
+from gopush.daemon.listeners import (
+    DaemonOptions,
+    Listeners,
+    advertised,
+    give_up,
+    raise_file_limit,
+    start_errors,
+    steady,
+)
+from gopush.daemon.service import DaemonService
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode
 from gopush.membership.reachability import Reachability
@@ -23,6 +32,7 @@ from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet
 from gopush.net.eager import EagerReactor
+from gopush.net.http.request import Request
 from gopush.net.limits import ConnectionLimiter, Shared
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
@@ -173,3 +183,75 @@ def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:
     if proto == "tcp":
         return advertised("tcp", settings.tcp_bind, settings.tcp_advertise)
     return advertised("websocket", settings.websocket_bind, settings.websocket_advertise)
+
+
+def show(comet: Comet, statistics: Statistics) -> None:
+    """Have a comet's numbers in the statistics of its process."""
+    statistics.add(
+        {
+            "channel": lambda request: _channel(comet, request),
+            "message": lambda _: _message(comet),
+            "connection": lambda _: _connection(comet),
+        }
+    )
+    counters, metrics = comet.counters, statistics.metrics
+    metrics.counters("comet", counters)
+    metrics.gauge(
+        "comet_connections", "connections now", lambda: counters.connections_added - counters.connections_removed
+    )
+    metrics.gauge("comet_channels", "keys that have subscribers now", lambda: len(comet.channels))
+    metrics.gauge(
+        "comet_waiting_messages",
+        "messages that wait for a read of the log or for a round of delivery now",
+        lambda: sum(channel.waiting_messages for channel in comet.channels.values()),
+    )
+
+
+def _channel(comet: Comet, request: Request) -> dict[str, Any]:
+    key = request.query.get("key")
+    if key is not None:
+        channel = comet.channels.get(key)
+        return {"channel": {"conn": channel.subscribers if channel is not None else 0}}
+    counters = comet.counters
+    return {
+        "access": counters.channels_accessed,
+        "create": counters.channels_created,
+        "delete": counters.channels_deleted,
+        "current": len(comet.channels),
+    }
+
+
+def _message(comet: Comet) -> dict[str, Any]:
+    counters = comet.counters
+    succeed, failed = counters.messages_succeeded, counters.messages_failed
+    return {"succeed": succeed, "failed": failed, "total": succeed + failed}
+
+
+def _connection(comet: Comet) -> dict[str, Any]:
+    counters = comet.counters
+    added, removed = counters.connections_added, counters.connections_removed
+    return {"add": added, "remove": removed, "current": added - removed}
+
+
+class Options(DaemonOptions):
+    """Of `twistd comet`; see DaemonOptions."""
+
+    role = CometSettings
+
+
+def make_node(reactor: Any, settings: CometSettings) -> CometNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+
+    return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+
+
+def makeService(options: Options) -> DaemonService:
+    """What twistd runs."""
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
+    with start_errors():
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, options.settings.node)

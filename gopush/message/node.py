@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -11,15 +12,17 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.daemon.listeners import Listeners, advertised, give_up
+from gopush.daemon.gc import collector
+from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors, steady
+from gopush.daemon.service import DaemonService
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode
 from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination
 from gopush.membership.znodes import OtherStoreError, check_store
+from gopush.message.counters import StoreNumbers
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
-from gopush.message.stat import show
 from gopush.message.stores import open_store
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet
@@ -152,3 +155,63 @@ class MessageNode(MultiService):
     def _failed(self, failure: Failure) -> None:
         failure.trap(StartError)  # type: ignore[no-untyped-call]
         give_up(self._reactor, StartError(failure.getErrorMessage()))
+
+
+def show(message: StoreService, statistics: Statistics) -> None:
+    """Have a message node's numbers in the statistics of its process."""
+    stores, metrics = message.stores, statistics.metrics
+    statistics.add(
+        {
+            "log": lambda _: _log(message),
+            "store": lambda _: {name: _store(numbers) for name, numbers in stores.items()},
+        }
+    )
+    metrics.counters("message", message.counters)
+    metrics.gauge("message_calls", "calls that have no answer yet", lambda: message.under_way)
+    metrics.histogram("message_append_batch", "messages in one batch", message.sizes)
+    metrics.counters("message_store", {name: numbers.counters for name, numbers in stores.items()}, "store")
+    metrics.gauges(
+        "message_store_skew_seconds",
+        "by how much the store's clock is ahead of this process's",
+        "store",
+        lambda: {name: numbers.skew for name, numbers in stores.items()},
+    )
+    metrics.histograms(
+        "message_store_seconds",
+        "how long the store takes for a call",
+        ("store", "call"),
+        {(name, call): took for name, numbers in stores.items() for call, took in numbers.seconds.items()},
+    )
+
+
+def _log(message: StoreService) -> dict[str, Any]:
+    return dataclasses.asdict(message.counters) | {"under_way": message.under_way, "batch": message.sizes.shown()}
+
+
+def _store(numbers: StoreNumbers) -> dict[str, Any]:
+    seconds = {call: took.shown() for call, took in numbers.seconds.items()}
+    return dataclasses.asdict(numbers.counters) | {"seconds": seconds}
+
+
+class Options(DaemonOptions):
+    """Of `twistd message`; see DaemonOptions."""
+
+    role = MessageSettings
+
+
+def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+
+    return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
+
+
+def makeService(options: Options) -> DaemonService:
+    """What twistd runs."""
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
+    with start_errors():
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, node.info.node)

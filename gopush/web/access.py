@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from gopush.net.http.request import Request
 from gopush.net.http.response import Fields, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
-from gopush.web.counters import WebCounters
+from gopush.web.peers import WebCounters
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _FORBIDDEN = plain(403)

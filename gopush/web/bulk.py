@@ -14,7 +14,7 @@ from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
-from gopush.web import json_text, params
+from gopush.web import params
 from gopush.web.keys import may_push, take
 from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
 from gopush.web.responses import FailedError, because
@@ -111,8 +111,8 @@ class BulkCall:
         try:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
-            text = json_text.decode(line, "the line")
-            found = json_text.properties(text, "the line")
+            text = params.decode(line, "the line")
+            found = params.properties(text, "the line")
             if missing := {"k", "m", "expire"} - found.keys():
                 raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
             key = params.valid_key(found["k"].value, "k")

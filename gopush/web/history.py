@@ -14,8 +14,7 @@ from gopush.model import Message, Page, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.counters import WebCounters
-from gopush.web.peers import KeyLogs
+from gopush.web.peers import KeyLogs, WebCounters
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
 from gopush.web.tokens import digest
 

@@ -20,7 +20,7 @@ from gopush.net.http.request import Request
 from gopush.net.http.response import TEXT, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.access import guarded
-from gopush.web.counters import WebCounters
+from gopush.web.peers import WebCounters
 
 MAX_KEYS = 1000
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")

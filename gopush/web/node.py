@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from socket import gethostname
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
-from gopush.daemon.listeners import Listeners, raise_file_limit
+from gopush.daemon.gc import collector
+from gopush.daemon.listeners import DaemonOptions, Listeners, raise_file_limit, start_errors, steady
+from gopush.daemon.service import DaemonService
 from gopush.membership.view import Coordination, View
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
@@ -22,7 +26,6 @@ from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
-from gopush.web.stat import show
 
 PATIENCE_SECONDS = 2.0
 """How long who connects waits for the first view of the cluster; then it is told that there is none."""
@@ -129,3 +132,48 @@ class WebNode(MultiService):
         self._comets.stop()
         self._messages.stop()
         await self._coordination.stop()
+
+
+def show(web: Web, statistics: Statistics) -> None:
+    """Have a web node's numbers in the statistics of its process."""
+    statistics.add({"push": lambda _: _push(web), "request": lambda _: _request(web)})
+    statistics.metrics.counters("web", web.counters)
+    statistics.metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)
+
+
+def _push(web: Web) -> dict[str, Any]:
+    counters = web.counters
+    return {
+        "ret": counters.pushes,
+        "limited": counters.limited_pushes,
+        "seconds": web.latency.shown(),
+    }
+
+
+def _request(web: Web) -> dict[str, Any]:
+    counted = dataclasses.asdict(web.counters)
+    return {name: number for name, number in counted.items() if isinstance(number, int)}
+
+
+class Options(DaemonOptions):
+    """Of `twistd gopush-web`; see DaemonOptions."""
+
+    role = WebSettings
+
+
+def make_node(reactor: Any, settings: WebSettings) -> WebNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+
+    return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+
+
+def makeService(options: Options) -> DaemonService:
+    """What twistd runs."""
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
+    with start_errors():
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, options.settings.node or gethostname())

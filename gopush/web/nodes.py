@@ -1,22 +1,25 @@
-"""What administrators call: the processes of the cluster, their weights, draining (protocol.md, section 10)."""
+"""What administrators call and see: nodes, weights, draining, a key, slow connections (protocol.md, section 10)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import NoNodeError, ParameterError
 from gopush.membership.view import Coordination, View
-from gopush.model import MAX_WEIGHT, NodeInfo, Status
+from gopush.model import MAX_WEIGHT, Message, NodeInfo, SlowConsumer, Status
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.rpc.services import NodeService
+from gopush.stats.histogram import Histogram
 from gopush.web import params
-from gopush.web.peers import AllComets, AllNodes, KeyLogs
+from gopush.web.peers import AllComets, AllNodes, KeyLogs, WebCounters
 from gopush.web.responses import api
+from gopush.web.tokens import listing
 
 _UNKNOWN = Status("", 0, None, None)
 
@@ -123,3 +126,83 @@ def _shown(view: View, process: _Process, status: Status) -> dict[str, Any]:
 
 def _data(shown: Iterable[dict[str, Any]]) -> bytes:
     return json.dumps({"nodes": list(shown)}, separators=(",", ":")).encode()
+
+
+MAX_SHOWN = 1000
+MAX_SLOW_CONSUMERS = 20
+
+
+class Insight:
+    """This web node's numbers, keys, slow connections: looks, and changes nothing."""
+
+    def __init__(
+        self,
+        coordination: Coordination,
+        messages: KeyLogs,
+        comets: AllComets,
+        counters: WebCounters,
+        latency: Histogram,
+    ) -> None:
+        self._coordination = coordination
+        self._messages = messages
+        self._comets = comets
+        self._counters = counters
+        self._latency = latency
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        return {
+            "/1/admin/status": {"GET": Route(api(self._status))},
+            "/1/admin/key": {"GET": Route(api(self._key))},
+            "/1/admin/slowest": {"GET": Route(api(self._slow_consumers))},
+        }
+
+    def _status(self, _request: Request) -> bytes:
+        latency = self._latency
+        shown = {"pushes": self._counters.pushes, "lookups": self._counters.lookups, "reads": self._counters.reads}
+        took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
+        return _json({**shown, "push_seconds": took})
+
+    def _slow_consumers(self, _request: Request) -> Deferred[bytes]:
+        nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
+
+        def merge(found: dict[str, list[SlowConsumer] | None]) -> bytes:
+            every = [
+                {"node": nodes.get(name, ""), "rpc": name, **slow._asdict()}
+                for name, several in found.items()
+                for slow in several or ()
+            ]
+            return _json({"slowest": nlargest(MAX_SLOW_CONSUMERS, every, key=lambda slow: slow["bytes"])})
+
+        return self._comets.slowest(MAX_SLOW_CONSUMERS).addCallback(merge)
+
+    def _key(self, request: Request) -> Deferred[bytes]:
+        return Deferred.fromCoroutine(self._show(params.key(request.query, "key")))
+
+    async def _show(self, key: str) -> bytes:
+        view = self._coordination.view
+        owner = view.owner(key)
+        shown: dict[str, Any] = {"owner": None if owner is None else owner.id, "ws": [] if owner is None else owner.ws}
+        messages, more = await self._kept(key)
+        shown["messages"] = [{"mid": message.mid, "size": len(message.body)} for message in messages]
+        shown["more"] = more
+        tokens = await self._messages.tokens(key)
+        counts = await self._comets.subscribers(key)
+        shown["subscribers"] = [
+            {"node": comet.node, "rpc": comet.rpc, "count": counts.get(comet.id)} for comet in view.comets
+        ]
+        return b'%b,"tokens":[%b]}' % (_json(shown)[:-1], listing(tokens))
+
+    async def _kept(self, key: str) -> tuple[list[Message], bool]:
+        """The oldest messages that are kept, and whether there are more."""
+        messages: list[Message] = []
+        more = True
+        while more and len(messages) < MAX_SHOWN:
+            page = await self._messages.read(key, messages[-1].mid if messages else 0)
+            messages += page.messages
+            more = page.more and bool(page.messages)
+        return messages[:MAX_SHOWN], more or len(messages) > MAX_SHOWN
+
+
+def _json(shown: dict[str, Any]) -> bytes:
+    return json.dumps(shown, separators=(",", ":")).encode()

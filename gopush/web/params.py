@@ -1,9 +1,18 @@
 """What callers hand in, checked: all of it raises ParameterError where it is wrong (`ret` 65534). Pure.
 
 What is raised says why to the caller (`why` in its answer): which parameter, what was found, what would be right.
+
+Parameters first; then bodies: whether a text is JSON, and where its values lie, without ever changing it (protocol.md,
+section 3). The standard library's scanner is fast but stops at some depth; a walk goes on from there.
 """
 
 from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
 
 from gopush.errors import ParameterError
 from gopush.model import MAX_ID_BYTES, MAX_INT64, MAX_KEY_BYTES, is_key, is_plain
@@ -62,3 +71,189 @@ def found(value: str) -> str:
     if not value:
         return "(it is missing)"
     return f"(found: {value[:_SHOWN]!r}{'...' if len(value) > _SHOWN else ''})"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Numbers are only scanned: len() takes them, of any length, and is faster than int() and float().
+_decoder: Any = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
+
+_space = re.compile(r"[ \t\n\r]*")
+_opening = re.compile(r"[ \t\n\r]*\{[ \t\n\r]*")
+_after_value = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+_plain_name = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
+_next_plain_name = re.compile(r"[ \t\n\r]*,[ \t\n\r]*" + _plain_name.pattern)
+_CLOSERS = {"[": "]", "{": "}"}
+MAX_WALKED = 100_000  # values; takes 0.2 s, in which nobody else is served
+_LEVELS_BY_HAND = 500  # before the scanner is tried again on what lies within them
+
+
+class _NotJsonError(Exception):
+    """What a text is, or is not; whose text it is, the caller knows."""
+
+
+class Property(NamedTuple):
+    """A member of an object: where its value lies in the text, and the value as scanned, its numbers not kept."""
+
+    value: Any
+    start: int
+    end: int
+
+    def of(self, text: str) -> str:
+        """The value as it is written in the text it was found in."""
+        return text[self.start : self.end]
+
+
+def check_json(body: bytes, name: str = "the message") -> None:
+    """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259); `name` says there what it is."""
+    text = decode(body, name)
+    try:
+        end = _value(text, _space.match(text).end(), [MAX_WALKED])[1]  # type: ignore[union-attr]
+        if end < len(text):
+            _expect_end(text, end)
+    except _NotJsonError as wrong:
+        raise ParameterError(f"{name} {wrong if text else 'is empty, where JSON belongs'}") from None
+
+
+def decode(body: bytes, name: str = "the body") -> str:
+    """`body` as text. Raises ParameterError where it is not UTF-8."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError as wrong:
+        raise ParameterError(f"{name} is not UTF-8 (at byte {wrong.start})") from None
+
+
+def properties(text: str, name: str = "the body") -> dict[str, Property]:
+    """The members of the object that `text` holds, of a name that comes again the last one.
+
+    Raises ParameterError where it holds none.
+    """
+    try:
+        return _properties(text)
+    except _NotJsonError as wrong:
+        raise ParameterError(f"{name} {wrong}") from None
+
+
+def _properties(text: str) -> dict[str, Property]:
+    found: dict[str, Property] = {}
+    budget = [MAX_WALKED]
+    opening = _opening.match(text)
+    if opening is None:
+        raise _NotJsonError("is not a JSON object")
+    at = opening.end()
+    if text[at : at + 1] == "}":
+        _expect_end(text, at + 1)
+        return found
+    name, start = _name(text, at)
+    while True:
+        value, end = _value(text, start, budget)
+        found[name] = Property(value, start, end)
+        if plain := _next_plain_name.match(text, end):
+            name, start = plain[1], plain.end()
+            continue
+        after = _after_value.match(text, end)
+        if after is None:
+            raise _wrong(end)
+        at = after.end()
+        if after[1] == "}":
+            break
+        name, start = _name(text, at)
+    _expect_end(text, at)
+    return found
+
+
+def _name(text: str, at: int) -> tuple[str, int]:
+    """The name of the member that begins at `at`, and where its value begins."""
+    if plain := _plain_name.match(text, at):
+        return plain[1], plain.end()
+    if text[at : at + 1] != '"':
+        raise _wrong(at)
+    try:
+        name, at = scanstring(text, at + 1, True)
+    except ValueError:
+        raise _wrong(at) from None
+    at = _skip(text, at)
+    if text[at : at + 1] != ":":
+        raise _wrong(at)
+    return name, _skip(text, at + 1)
+
+
+def _value(text: str, at: int, budget: list[int]) -> tuple[Any, int]:
+    """The value that begins at `at` (None for one that is nested deeply), and where it ends."""
+    try:
+        return _scan(text, at)
+    except RecursionError:
+        return None, _walk(text, at, budget)
+    except (ValueError, StopIteration):
+        raise _wrong(at) from None
+
+
+def _walk(text: str, at: int, budget: list[int]) -> int:
+    """Where the value that begins at `at` ends, however deeply it is nested.
+
+    Containers down to some level are opened here, one by one; what lies below the scanner may be able to take. Where it
+    is not, more levels are: so the scanner sees nothing more than a few times in vain.
+    """
+    closers: list[str] = []
+    levels = _LEVELS_BY_HAND
+    while True:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise _NotJsonError("is nested too deeply")
+        closer = _CLOSERS.get(text[at : at + 1])
+        if closer and len(closers) < levels:
+            at = _skip(text, at + 1)
+            if text[at : at + 1] != closer:
+                closers.append(closer)
+                at = at if closer == "]" else _name(text, at)[1]
+                continue
+            at += 1
+        else:
+            try:
+                at = _scan(text, at)[1]
+            except RecursionError:
+                levels = len(closers) + _LEVELS_BY_HAND
+                continue
+            except (ValueError, StopIteration):
+                raise _wrong(at) from None
+        at = _close(text, at, closers)
+        if not closers:
+            return at
+        at = _next(text, at, closers[-1])
+
+
+def _close(text: str, at: int, closers: list[str]) -> int:
+    """Pass what closes behind a value, at most all that is open."""
+    while closers:
+        at = _skip(text, at)
+        if text[at : at + 1] != closers[-1]:
+            return at
+        closers.pop()
+        at += 1
+    return at
+
+
+def _next(text: str, at: int, closer: str) -> int:
+    """Where the next value of a container begins, behind the comma."""
+    if text[at : at + 1] != ",":
+        raise _wrong(at)
+    at = _skip(text, at + 1)
+    return at if closer == "]" else _name(text, at)[1]
+
+
+def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] in " \t\n\r":  # or nothing at all
+        return _space.match(text, at).end()  # type: ignore[union-attr]
+    return at
+
+
+def _expect_end(text: str, at: int) -> None:
+    if at < len(text) and _skip(text, at) < len(text):
+        raise _wrong(at)
+
+
+def _wrong(at: int) -> _NotJsonError:
+    return _NotJsonError(f"is not JSON (at character {at})")

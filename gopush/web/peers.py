@@ -1,12 +1,14 @@
-"""What web needs of the others: gopush.rpc gives it, tests put something smaller in its place."""
+"""What the calls of a web node work with: the other processes, for which tests put something smaller, and counters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.model import Page, Push, Pushed, SlowConsumer, Token, TokenState
 from gopush.rpc.services import NodeService
 
@@ -62,3 +64,26 @@ class AllComets(AllNodes, Protocol):
 
     def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers. Fails with UnavailableError."""
+
+
+def _by_ret() -> dict[int, int]:
+    return dict.fromkeys((RET_OK, RET_NO_NODE, RET_PARAMETER, RET_INTERNAL), 0)
+
+
+@dataclass
+class WebCounters:
+    """Since the start. `pushes`: single messages, each key of a multiple push and each line of a bulk one, by `ret`."""
+
+    lookups: int = 0
+    reads: int = 0
+    foreign_origins: int = 0
+    foreign_hosts: int = 0
+    proxied_calls: int = 0
+    wrong_keys: int = 0
+    refused_tokens: int = 0
+    limited_pushes: int = 0
+    refused_address: int = 0
+    refused_proxy: int = 0
+    accept_waits: int = 0
+    limited_keys: int = 0
+    pushes: dict[int, int] = field(default_factory=_by_ret, metadata={"label": "ret"})

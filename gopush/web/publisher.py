@@ -17,8 +17,7 @@ from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.model import Push, Pushed, is_key
 from gopush.stats.histogram import Histogram
 from gopush.web import params
-from gopush.web.counters import WebCounters
-from gopush.web.peers import AllComets
+from gopush.web.peers import AllComets, WebCounters
 from gopush.web.settings import HttpSettings
 
 MAX_WAITING = 1000

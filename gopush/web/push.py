@@ -13,7 +13,7 @@ from gopush.model import Pushed
 from gopush.net.http.request import Form, Request
 from gopush.net.http.response import Promise, Response
 from gopush.net.http.routes import Route, Routes
-from gopush.web import json_text, params
+from gopush.web import params
 from gopush.web.keys import may_push, take
 from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest, why_not
@@ -50,7 +50,7 @@ class Admin:
             expire = params.decimal(query.get("expire") or "", self._settings.max_expire, "expire")
             push_id = _push_id(request)
             with_mid = query.get("mid") == "1"
-            json_text.check(request.body)
+            params.check_json(request.body)
             if request.caller is not None:
                 request.caller.take(1)
         except ParameterError as wrong:
@@ -124,7 +124,7 @@ def _settle(promise: Promise, with_mid: bool, request: Request, pushed: Pushed) 
 
 def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
-    found = json_text.properties(json_text.decode(body))
+    found = params.properties(params.decode(body))
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m is not there as a string, which holds the message's JSON")
@@ -138,7 +138,7 @@ def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
         message, _ = text.encode(), "".join(names).encode()
     except UnicodeEncodeError:
         raise ParameterError("m or k holds half of a surrogate pair, which is no text") from None
-    json_text.check(message, "m")
+    params.check_json(message, "m")
     return message, list(dict.fromkeys(names))
 
 

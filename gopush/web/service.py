@@ -13,16 +13,14 @@ from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.stats.health import Health
+from gopush.web import pages as own_pages
 from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
-from gopush.web.counters import WebCounters
 from gopush.web.history import Offline
-from gopush.web.insight import Insight
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.lookup import Lookup
-from gopush.web.nodes import Cluster
-from gopush.web.pages import admin as admin_page
-from gopush.web.peers import AllComets, KeyLogs
+from gopush.web.nodes import Cluster, Insight
+from gopush.web.peers import AllComets, KeyLogs, WebCounters
 from gopush.web.publisher import Publisher
 from gopush.web.push import Admin
 from gopush.web.settings import HttpSettings
@@ -70,7 +68,7 @@ class Web:
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
         hosts = None if self.keys else lambda: settings.admin_hosts
         guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
-        unlocked = {**admin_page.routes(), **(pages or {}), **self.health.routes()}
+        unlocked = {**own_pages.admin(), **(pages or {}), **self.health.routes()}
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
         admin_sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)

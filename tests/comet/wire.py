@@ -12,9 +12,9 @@ from twisted.internet import threads
 from twisted.internet.defer import Deferred
 
 from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.node import show
 from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.stat import show
 from gopush.comet.tcp import TcpFactory
 from gopush.comet.websocket import SubscriberFactory
 from gopush.errors import RET_INTERNAL

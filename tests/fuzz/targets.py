@@ -25,7 +25,7 @@ from gopush.comet.websocket import SubscriberFactory
 from gopush.config.schema import load, render
 from gopush.errors import ParameterError, SettingsError
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, pack, unpack
-from gopush.web import json_text
+from gopush.web import params
 from gopush.web.bulk import LineSplitter
 from gopush.web.push import _envelope
 from tests.clients import frame, opening, request
@@ -124,7 +124,7 @@ WEBSOCKETS = (
 def bodies(data: bytes, cuts: Sequence[float]) -> None:
     """The bodies of pushes: what is taken as JSON, json takes too."""
     try:
-        json_text.check(data)
+        params.check_json(data)
     except ParameterError:
         pass
     else:
@@ -141,7 +141,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
         while (line := lines.next()) is not None:
             assert len(line) <= 4096
             with contextlib.suppress(ParameterError):
-                json_text.properties(json_text.decode(line))
+                params.properties(params.decode(line))
 
 
 BODIES = (

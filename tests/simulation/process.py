@@ -19,8 +19,8 @@ from gopush.routing.batcher import OnAnswers
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.rpc.settings import RpcSettings
-from gopush.web.counters import WebCounters
 from gopush.web.history import Listing, Offline
+from gopush.web.peers import WebCounters
 from gopush.web.publisher import Publisher, PublishRequest
 from gopush.web.responses import Pages
 from gopush.web.settings import HttpSettings

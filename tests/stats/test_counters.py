@@ -13,14 +13,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock as StillClock
 
 from gopush.comet.node import CometNode
+from gopush.comet.node import show as show_comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.comet.stat import show as show_comet
 from gopush.daemon.gc import collector
-from gopush.embedded.node import EmbeddedNode
-from gopush.embedded.settings import EmbeddedSettings
+from gopush.embedded import EmbeddedNode, EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode
+from gopush.message.node import show as show_message
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.redis.store import RedisStore
@@ -28,7 +28,6 @@ from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
-from gopush.message.stat import show as show_message
 from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token, mid_at
 from gopush.net.eager import EagerReactor
@@ -42,8 +41,8 @@ from gopush.rpc.settings import RpcSettings
 from gopush.stats.resource import Statistics
 from gopush.web.keys import make
 from gopush.web.node import WebNode
+from gopush.web.node import show as show_web
 from gopush.web.settings import WebSettings
-from gopush.web.stat import show as show_web
 from tests.clients import WebSocketClient, opening
 from tests.comet.harness import World as Comets
 from tests.comet.harness import result

@@ -10,18 +10,18 @@ import pytest
 from twisted.internet.task import Clock
 
 from gopush.message.memory import MemoryStore
+from gopush.message.node import show as show_message
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.sources import sources
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
-from gopush.message.stat import show as show_message
 from gopush.message.store import StoreSettings
 from gopush.model import Append, Push, Read
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.resource import Statistics
-from gopush.web.stat import show as show_web
+from gopush.web.node import show as show_web
 from tests.message.subject import START, FakeTime
 from tests.web.conftest import World, make_world, world
 

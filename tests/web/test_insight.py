@@ -9,9 +9,9 @@ import pytest
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.model import Message, SlowConsumer, Token
 from gopush.stats.histogram import Histogram
-from gopush.web.insight import MAX_SHOWN, MAX_SLOW_CONSUMERS
 from gopush.web.keys import make
-from gopush.web.pages.admin import ASSETS
+from gopush.web.nodes import MAX_SHOWN, MAX_SLOW_CONSUMERS
+from gopush.web.pages import ASSETS
 from tests.web.conftest import MakeWorld, World, data
 
 

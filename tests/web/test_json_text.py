@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gopush.errors import ParameterError
-from gopush.web import json_text
+from gopush.web import params
 
 VALID = [
     b"{}",
@@ -88,14 +88,14 @@ INVALID = [
 @pytest.mark.parametrize("body", VALID, ids=lambda body: repr(body[:20]))
 def test_valid_json_is_valid_whatever_its_size(body: bytes) -> None:
     """protocol.md, section 3: "Valid JSON is valid whatever its size"."""
-    json_text.check(body)
+    params.check_json(body)
 
 
 @pytest.mark.parametrize("body", INVALID, ids=lambda body: repr(body[:20]))
 def test_what_is_not_json_in_utf8_is_refused(body: bytes) -> None:
     """protocol.md, section 5: "a body that is not JSON (UTF-8) is 65534"."""
     with pytest.raises(ParameterError):
-        json_text.check(body)
+        params.check_json(body)
 
 
 def _is_json(text: str) -> bool:
@@ -111,7 +111,7 @@ def _is_json(text: str) -> bool:
 
 def _accepts(text: str) -> bool:
     try:
-        json_text.check(text.encode())
+        params.check_json(text.encode())
     except ParameterError:
         return False
     return True
@@ -157,7 +157,7 @@ def test_what_the_standard_library_writes_passes_at_any_depth(value: object, ind
 def test_properties_come_as_they_are_written() -> None:
     deep = "[" * 5_000 + "]" * 5_000
     text = f' {{ "k" : "a\\u0062" ,"m": {{"n": 1.0e0 , "n":12345678901234567890 }},"d":{deep} }} '
-    found = json_text.properties(text)
+    found = params.properties(text)
     assert list(found) == ["k", "m", "d"]
     assert found["k"].value == "ab"
     assert found["m"].of(text) == '{"n": 1.0e0 , "n":12345678901234567890 }'
@@ -165,7 +165,7 @@ def test_properties_come_as_they_are_written() -> None:
 
 
 def test_of_a_name_that_comes_again_the_last_one_counts() -> None:
-    assert json_text.properties('{"a":1,"b":"x" , "a" : "y"}')["a"].value == "y"
+    assert params.properties('{"a":1,"b":"x" , "a" : "y"}')["a"].value == "y"
 
 
 @pytest.mark.parametrize(
@@ -177,11 +177,11 @@ def test_of_a_name_that_comes_again_the_last_one_counts() -> None:
 )
 def test_properties_of_what_is_no_object(text: str) -> None:
     with pytest.raises(ParameterError):
-        json_text.properties(text)
+        params.properties(text)
 
 
 def test_an_empty_object_has_no_properties() -> None:
-    assert json_text.properties(" { } ") == {}
+    assert params.properties(" { } ") == {}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_an_empty_object_has_no_properties() -> None:
 )
 def test_depth_is_taken_up_to_a_bound(hostile: bytes) -> None:
     """What is deep is walked slowly; nobody else is served meanwhile, so the walk is bounded, not only the body."""
-    json_text.check(b"[" * 90_000 + b"]" * 90_000)
+    params.check_json(b"[" * 90_000 + b"]" * 90_000)
     with pytest.raises(ParameterError, match="too deeply"):
-        json_text.check(hostile)
+        params.check_json(hostile)
     with pytest.raises(ParameterError):
-        json_text.properties(hostile.decode())
+        params.properties(hostile.decode())

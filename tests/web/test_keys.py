@@ -16,7 +16,7 @@ from gopush.membership.view import StaticCoordination
 from gopush.net.exposure import refuse_open_admin
 from gopush.web.keys import ApiKeys, Caller, make, parse
 from gopush.web.node import WebNode
-from gopush.web.pages.admin import ASSETS
+from gopush.web.pages import ASSETS
 from gopush.web.settings import WebSettings
 from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld

@@ -457,6 +457,6 @@ def test_a_mistake_of_ours_is_an_internal_error(world: World, monkeypatch: pytes
     def mistaken(_: bytes) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gopush.web.json_text.check", mistaken)
+    monkeypatch.setattr("gopush.web.params.check_json", mistaken)
     answer = world.post("/1/admin/push/private?key=k&expire=60", "{}")
     assert (answer.status, answer.body) == (200, b'{"ret":65535}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from twisted.application.service import MultiService
@@ -10,17 +11,24 @@ from twisted.python.failure import Failure
 
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.node import ClientPorts, offered
+from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
-from gopush.comet.stat import show as show_comet
-from gopush.daemon.listeners import give_up
-from gopush.embedded.settings import EmbeddedSettings
+from gopush.comet.settings import SubscriberSettings
+from gopush.config.schema import option
+from gopush.config.values import text
+from gopush.daemon.gc import collector
+from gopush.daemon.listeners import DaemonOptions, give_up, start_errors, steady
+from gopush.daemon.logs import LogSettings
+from gopush.daemon.service import DaemonService
 from gopush.errors import StartError
 from gopush.membership.node import LocalNode
 from gopush.membership.view import StaticCoordination
+from gopush.message.node import show as show_message
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
-from gopush.message.stat import show as show_message
-from gopush.message.stores import open_store
+from gopush.message.sqlite.settings import SqliteSettings
+from gopush.message.store import StoreSettings
+from gopush.message.stores import open_store, store_type
 from gopush.model import NodeInfo
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
@@ -30,10 +38,27 @@ from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.health import Health
 from gopush.stats.resource import Statistics
+from gopush.web import pages
 from gopush.web.node import HttpPorts
-from gopush.web.pages import demo
+from gopush.web.node import show as show_web
 from gopush.web.service import Web
-from gopush.web.stat import show as show_web
+from gopush.web.settings import HttpSettings
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """All of etc/gopush.ini: those options of a cluster that still have a meaning."""
+
+    user: str = option(
+        "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
+    subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    storage: str = option("storage", "type", "sqlite", store_type(alone=True), "the store: sqlite or memory")
+    store: StoreSettings = field(default_factory=StoreSettings)
+    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
 
 NAME = "embedded"
 
@@ -61,9 +86,9 @@ class EmbeddedNode(MultiService):
             tcp=offered(subscribers, "tcp"),
             ws=offered(subscribers, "websocket"),
         )
-        pages = demo.routes(int(self._info.ws[0].rpartition(":")[2])) if self._info.ws else None
+        demo = pages.demo(int(self._info.ws[0].rpartition(":")[2])) if self._info.ws else None
         web = Web(
-            reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=pages
+            reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=demo
         )
         message = LocalNode(reactor, self._coordination, self._info, self._message)
         comet = LocalNode(reactor, self._coordination, self._info, self._comet, self._comet.load)
@@ -123,3 +148,25 @@ class _Here:
 
     def stop(self) -> None:
         """See Peers."""
+
+
+class Options(DaemonOptions):
+    """Of `twistd gopush`; see DaemonOptions."""
+
+    role = EmbeddedSettings
+
+
+def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
+    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    return EmbeddedNode(reactor, settings)
+
+
+def makeService(options: Options) -> DaemonService:
+    """What twistd runs."""
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
+    with start_errors():
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, NAME)

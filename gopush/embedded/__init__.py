@@ -1,1 +1,0 @@
-"""comet, message and web in one process, without ZooKeeper and Redis."""
