@@ -15,8 +15,7 @@ from twisted.internet import defer, reactor, task
 
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import sources
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore

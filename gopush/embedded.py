@@ -16,19 +16,17 @@ from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.schema import option
 from gopush.config.values import text
-from gopush.daemon.gc import collector
 from gopush.daemon.listeners import DaemonOptions, give_up, start_errors, steady
 from gopush.daemon.logs import LogSettings
-from gopush.daemon.service import DaemonService
+from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError
 from gopush.membership.node import LocalNode
 from gopush.membership.view import StaticCoordination
 from gopush.message.node import show as show_message
 from gopush.message.service import StoreService
-from gopush.message.settings import MessageSettings
+from gopush.message.settings import MessageSettings, open_store, store_type
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import StoreSettings
-from gopush.message.stores import open_store, store_type
 from gopush.model import NodeInfo
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
@@ -36,8 +34,7 @@ from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
-from gopush.stats.health import Health
-from gopush.stats.resource import Statistics
+from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web

@@ -1,4 +1,4 @@
-"""The ketama ring that spreads keys over weighted nodes (protocol.md, section 8). Pure.
+"""Which server, comet or node a key belongs to: the ketama ring (protocol.md, section 8), rendezvous hashing. Pure.
 
 A node's points cost a SHA-1 each, and a node may have 255,000 of them: they are computed once, and shared by all rings
 that the node is on. A ring is ready as soon as it has them; merging them makes it quicker. Both can be done in slices,
@@ -11,7 +11,7 @@ import hashlib
 import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha1
 from math import log
 from zlib import crc32
@@ -159,3 +159,27 @@ def _mix(value: int) -> int:
     value ^= value >> 13
     value = value * 0xC2B2AE35 & 0xFFFFFFFF
     return value ^ value >> 16
+
+
+class Shards:
+    """Servers by name and weight, on a `ring`. None where there is but one, or none: all keys are on "" then."""
+
+    __slots__ = ("ring", "weights")
+
+    def __init__(self, weights: Iterable[tuple[str, int]] = (), ring: HashRing | None = None) -> None:
+        """`ring`: theirs, where it is there already."""
+        self.weights = tuple(weights)
+        self.ring = ring or HashRing(dict(self.weights)) if len(self.weights) > 1 else None
+
+    def of(self, key: str) -> str:
+        """The name of the key's server."""
+        return "" if self.ring is None else self.ring.node_of(key) or ""
+
+    def spread(self, keys: Sequence[str]) -> Mapping[str, Sequence[int]]:
+        """The places in `keys` of those on each server, ascending."""
+        if self.ring is None:
+            return {"": range(len(keys))}
+        indexes: dict[str, list[int]] = {}
+        for index, key in enumerate(keys):
+            indexes.setdefault(self.of(key), []).append(index)
+        return indexes

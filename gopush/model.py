@@ -1,4 +1,4 @@
-"""The words that comet, message and web share: messages, cursors and nodes. Pure.
+"""The words that comet, message and web share: messages, cursors and nodes; and a message as clients read it. Pure.
 
 A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strictly ascending per key
 (protocol.md, section 3). A *cursor* is the mid of the last message that somebody has seen.
@@ -6,6 +6,8 @@ A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strict
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import NamedTuple
 
 MID_STEP = 16
@@ -209,3 +211,40 @@ class NodeInfo(NamedTuple):
     def id(self) -> str:
         """What tells a process from all other live ones, also after it registered anew: where it is called."""
         return self.rpc[0]
+
+
+def raw_json(message: Message) -> bytes:
+    """The pushed JSON as it is, on one line: line breaks can only stand between tokens, so they just go."""
+    return b'{"msg":%b,"mid":%d,"gid":0}' % (message.body.translate(None, b"\r\n"), message.mid)
+
+
+def old_json(message: Message) -> bytes:
+    """The pushed text as a JSON string, byte for byte: what a client that names no version expects."""
+    return b'{"msg":%b,"mid":%d,"gid":0}' % (json_string(message.body.decode()), message.mid)
+
+
+def json_string(text: str) -> bytes:
+    """`text` as a JSON string in UTF-8, only escaped where it must be."""
+    return encode_basestring(text).encode()
+
+
+class Format:
+    """The frames of one kind of client: `message` for a push, `reply` for a line such as `+h`."""
+
+    __slots__ = ("message", "reply")
+
+    def __init__(self, message: Callable[[Message], bytes], reply: Callable[[bytes], bytes]) -> None:
+        self.message = message
+        self.reply = reply
+
+
+def _bulk_string(json: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(json), json)
+
+
+def _as_is(reply: bytes) -> bytes:
+    return reply
+
+
+TCP_RAW = Format(lambda message: _bulk_string(raw_json(message)), _as_is)
+TCP_OLD = Format(lambda message: _bulk_string(old_json(message)), _as_is)

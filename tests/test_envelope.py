@@ -7,32 +7,31 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush import envelope
-from gopush.model import Message
+from gopush.model import Message, json_string, old_json, raw_json
 
 
 def test_key_order_and_no_extra_blanks() -> None:
     message = Message(17000000000000000, b'{"a":1}')
-    assert envelope.raw(message) == b'{"msg":{"a":1},"mid":17000000000000000,"gid":0}'
-    assert envelope.old(message) == b'{"msg":"{\\"a\\":1}","mid":17000000000000000,"gid":0}'
+    assert raw_json(message) == b'{"msg":{"a":1},"mid":17000000000000000,"gid":0}'
+    assert old_json(message) == b'{"msg":"{\\"a\\":1}","mid":17000000000000000,"gid":0}'
 
 
 def test_line_breaks_between_tokens_go_and_other_blanks_may_stay() -> None:
-    assert envelope.raw(Message(16, b"\r\n[1,\n\t2 ]\n")) == b'{"msg":[1,\t2 ],"mid":16,"gid":0}'
+    assert raw_json(Message(16, b"\r\n[1,\n\t2 ]\n")) == b'{"msg":[1,\t2 ],"mid":16,"gid":0}'
 
 
 def test_the_old_form_keeps_the_text_byte_for_byte() -> None:
-    assert envelope.old(Message(16, b" [1,\n\t2 ]\r\n")) == b'{"msg":" [1,\\n\\t2 ]\\r\\n","mid":16,"gid":0}'
+    assert old_json(Message(16, b" [1,\n\t2 ]\r\n")) == b'{"msg":" [1,\\n\\t2 ]\\r\\n","mid":16,"gid":0}'
 
 
 def test_an_empty_text_has_both_forms() -> None:
-    assert envelope.raw(Message(16, b'""')) == b'{"msg":"","mid":16,"gid":0}'
-    assert envelope.old(Message(16, b'""')) == b'{"msg":"\\"\\"","mid":16,"gid":0}'
+    assert raw_json(Message(16, b'""')) == b'{"msg":"","mid":16,"gid":0}'
+    assert old_json(Message(16, b'""')) == b'{"msg":"\\"\\"","mid":16,"gid":0}'
 
 
 @given(st.text())
 def test_a_json_string_is_one_line_and_reads_back(text: str) -> None:
-    encoded = envelope.json_string(text)
+    encoded = json_string(text)
     assert json.loads(encoded) == text
     assert b"\n" not in encoded
     assert b"\r" not in encoded

@@ -18,10 +18,10 @@ FILES = {
 ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 
 PURE = (
-    *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.envelope"),
+    *("gopush.errors", "gopush.model", "gopush.hashing"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
-    *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce", "gopush.membership.rings"),
+    *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.params"),
 )
@@ -40,9 +40,9 @@ BACKENDS = {
 }
 
 LEVELS = (
-    ("gopush.errors", "gopush.model", "gopush.hashing", "gopush.envelope", "gopush"),
+    ("gopush.errors", "gopush.model", "gopush.hashing", "gopush"),
     ("gopush.config",),
-    ("gopush.net", "gopush.stats.histogram", "gopush.stats.complaints", "gopush.daemon"),
+    ("gopush.net", "gopush.stats.histogram", "gopush.stats.summary", "gopush.daemon"),
     ("gopush.stats",),
     ("gopush.rpc", "gopush.auth"),
     ("gopush.membership",),

@@ -193,7 +193,7 @@ def patterns() -> Iterator[tuple[str, re.Pattern[Any]]]:
 
 
 PATTERNS = dict(patterns())
-READ_BY_OPERATORS = {"gopush.message.redis.sources._SOURCE", "gopush.net.tls._PEM"}
+READ_BY_OPERATORS = {"gopush.message.redis.settings._SOURCE", "gopush.net.tls._PEM"}
 """Patterns for what stands in our own files."""
 
 

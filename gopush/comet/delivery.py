@@ -10,12 +10,10 @@ from twisted.python.failure import Failure
 
 from gopush.comet import codec
 from gopush.comet.channel import Channel, Unanswered, Unkept
-from gopush.comet.counters import CometCounters
-from gopush.comet.guard import Guard
+from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.session import Limits, Session
-from gopush.envelope import Format
 from gopush.errors import UnavailableError
-from gopush.model import Head, Message, Page
+from gopush.model import Format, Head, Message, Page
 from gopush.net.clock import Clock
 from gopush.routing.messages import Messages
 

@@ -13,7 +13,7 @@ from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
-from gopush.membership.reachability import Reachability
+from gopush.membership.node import Reachability
 from gopush.membership.view import Coordination, View
 from gopush.net.clock import Clock
 

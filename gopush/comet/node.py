@@ -14,7 +14,6 @@ from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
-from gopush.daemon.gc import collector
 from gopush.daemon.listeners import (
     DaemonOptions,
     Listeners,
@@ -24,10 +23,9 @@ from gopush.daemon.listeners import (
     start_errors,
     steady,
 )
-from gopush.daemon.service import DaemonService
+from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
-from gopush.membership.node import LocalNode
-from gopush.membership.reachability import Reachability
+from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet
@@ -38,10 +36,8 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
-from gopush.rpc.secure import secured
-from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet
-from gopush.stats.health import Health
-from gopush.stats.resource import Statistics
+from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_comet
+from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import PeriodicSummary
 
 LEAVE_SECONDS = 3.5

@@ -9,9 +9,8 @@ from functools import partial
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.comet.channel import Channel, Unanswered, Unkept
-from gopush.comet.counters import CometCounters
+from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.delivery import Delivery
-from gopush.comet.guard import Guard
 from gopush.comet.session import Limits
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.membership.view import Coordination

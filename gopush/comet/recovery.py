@@ -18,10 +18,10 @@ from twisted.python.failure import Failure
 from gopush.auth import SignedTokens, is_signed
 from gopush.comet import codec
 from gopush.comet.channel import Channel
+from gopush.comet.counters import Guard
 from gopush.comet.delivery import Delivery
-from gopush.comet.guard import Guard
 from gopush.comet.session import Session, State
-from gopush.comet.unread import Unread
+from gopush.comet.slow_consumers import Unread
 from gopush.errors import UnavailableError
 from gopush.model import Head
 from gopush.net.clock import Clock

@@ -12,13 +12,11 @@ from gopush.auth import signed_tokens
 from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
-from gopush.comet.cut_off import CutOff
 from gopush.comet.pushes import Pushes
 from gopush.comet.recovery import Recovery
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.slow_consumers import SlowConsumers
-from gopush.comet.unread import Unread
+from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
 from gopush.membership.view import Coordination
 from gopush.model import Head, Load, SlowConsumer, mid_at
 from gopush.net.clock import Clock

@@ -12,8 +12,7 @@ from typing import NamedTuple, Protocol
 
 from gopush.comet import codec
 from gopush.comet.codec import Subscribe
-from gopush.envelope import Format
-from gopush.model import Message
+from gopush.model import Format, Message
 from gopush.net.timers import NO_SLOT
 
 GRACE_SECONDS = 5

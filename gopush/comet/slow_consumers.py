@@ -1,19 +1,23 @@
-"""Which connections are furthest behind, found out when somebody asks: delivering keeps no account of it."""
+"""Whom a comet looks after beside delivery: who reads slowly, who reads nothing, and all of them once it is cut off."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
 
 from gopush.comet.channel import Channel
-from gopush.comet.session import Session
+from gopush.comet.counters import CometCounters, Guard
+from gopush.comet.session import Session, State
+from gopush.membership.view import Coordination
 from gopush.model import SlowConsumer
 from gopush.net.clock import Clock
+from gopush.routing.messages import Messages
 
 MOST = 100
 SLICE_SESSIONS = 500
@@ -70,3 +74,122 @@ def _slow_consumer(session: Session) -> SlowConsumer | None:
         return None
     kind, peer, size, seconds = behind
     return SlowConsumer(session.request.key, kind, peer, session.waiting_messages(size), size, round(seconds, 3))
+
+
+LOOK_SECONDS = 0.5
+MOST_LOOKS = 500
+"""So many are looked at in one turn, the longest ago first."""
+DEAF_SECONDS = 10.0
+LEAST_BYTES = 4096
+"""What a client has to read of it in that time, or all that is left."""
+LEAST_LOOKS = 3
+"""After this process stood still, a client has not had its time before it was looked at again."""
+
+
+@dataclass(slots=True)
+class _Left:
+    """Bytes that waited when the client had last read enough, and how often was looked since then."""
+
+    size: int
+    since: float
+    looks: int = 0
+
+
+class Unread:
+    """Looks after the sessions that have a backlog waiting."""
+
+    def __init__(self, clock: Clock, counters: CometCounters, guard: Guard) -> None:
+        self._guard = guard
+        self._clock = clock
+        self._counters = counters
+        self._tracked: dict[Session, _Left] = {}
+
+    def watch(self, session: Session) -> None:
+        """The session was sent a part of its backlog."""
+        size = session.unread
+        if not size:
+            return
+        if not self._tracked:
+            self._clock.callLater(LOOK_SECONDS, self._look)
+        self._tracked[session] = _Left(size, self._clock.seconds())
+
+    def _look(self) -> None:
+        for session in list(islice(self._tracked, MOST_LOOKS)):
+            left = self._tracked.pop(session)
+            try:
+                if self._goes_on(session, left):
+                    self._tracked[session] = left
+            except Exception:
+                self._guard.caught("looking after a backlog", (session,))
+        if self._tracked:
+            self._clock.callLater(LOOK_SECONDS, self._look)
+
+    def _goes_on(self, session: Session, left: _Left) -> bool:
+        size = 0 if session.state is State.CLOSING else session.unread
+        now = self._clock.seconds()
+        left.looks += 1
+        if size <= left.size - LEAST_BYTES:
+            left.size, left.since, left.looks = size, now, 0
+        elif size and now - left.since >= DEAF_SECONDS and left.looks >= LEAST_LOOKS:
+            self._counters.deaf_closed += 1
+            session.abort()
+            return False
+        return size > 0
+
+
+MISSED = 3
+"""So many times in a row no message node must have answered."""
+PAUSE_SECONDS = 1.0
+
+
+class CutOff:
+    """It `holds` while there was no ZooKeeper for some time and no message node answers.
+
+    Without ZooKeeper for that long this comet is dead to the others: they have its keys. A message node that answers
+    is enough, though its store does not: no other comet is better off then. The embedded mode is never without its
+    coordination: there is nobody else to go to.
+    """
+
+    holds = False
+
+    def __init__(self, clock: Clock, coordination: Coordination, messages: Messages) -> None:
+        self._clock = clock
+        self._coordination = coordination
+        self._messages = messages
+        self._alone_since: float | None = None
+        self._missed = 0
+        self._asking = False
+        self._ask_at = 0.0
+
+    def look(self, patience: float) -> bool:
+        """Look around, twice a second or so; whether it has changed. `patience`: seconds without ZooKeeper."""
+        held, self.holds = self.holds, self._holds(patience)
+        return held != self.holds
+
+    def _holds(self, patience: float) -> bool:
+        now = self._clock.seconds()
+        if self._coordination.connected:
+            self._alone_since = None
+            self._missed = 0
+            return False
+        if self._alone_since is None:
+            self._alone_since = now
+        if not self._asking and now >= self._ask_at:
+            self._asking = True
+            self._ask_at = now + PAUSE_SECONDS
+            self._ask().addCallback(self._asked)
+        return self._missed >= MISSED and now - self._alone_since > patience
+
+    def _ask(self) -> Deferred[bool]:
+        nodes = self._coordination.view.messages
+        if not nodes:
+            return succeed(False)
+        asked = [self._messages.ask(info.id, lambda node: node.status()) for info in nodes]
+        # What it fires with: a pair as soon as one has answered, else the list of all failures.
+        return DeferredList(asked, fireOnOneCallback=True, consumeErrors=True).addCallback(
+            lambda outcome: isinstance(outcome, tuple)
+        )
+
+    def _asked(self, answered: bool) -> None:
+        self._asking = False
+        self._missed = 0 if answered else self._missed + 1

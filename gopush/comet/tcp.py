@@ -17,8 +17,8 @@ from gopush.comet.codec import SubRequest, parse_subscribe
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.settings import SubscriberSettings
-from gopush.envelope import TCP_OLD, TCP_RAW
 from gopush.errors import ParameterError
+from gopush.model import TCP_OLD, TCP_RAW
 from gopush.net import transport as wire
 from gopush.net.clock import Clock
 

@@ -19,15 +19,14 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from gopush import envelope
 from gopush.comet import codec, handshake
 from gopush.comet.codec import Subscribe
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
-from gopush.envelope import Format
 from gopush.errors import ParameterError
+from gopush.model import Format, old_json, raw_json
 from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.clock import Clock
@@ -43,8 +42,8 @@ def _frame(payload: bytes) -> bytes:
     return frame
 
 
-WEBSOCKET_RAW = Format(lambda message: _frame(envelope.raw(message)), _frame)
-WEBSOCKET_OLD = Format(lambda message: _frame(envelope.old(message)), _frame)
+WEBSOCKET_RAW = Format(lambda message: _frame(raw_json(message)), _frame)
+WEBSOCKET_OLD = Format(lambda message: _frame(old_json(message)), _frame)
 
 
 class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""How a session with ZooKeeper connects: kazoo's handler of threads, with resolving and TLS of our own.
+"""What a session with ZooKeeper needs of kazoo and its threads: connections, who may alter what, a thread that blocks.
 
 kazoo ends its thread for good where a host's name cannot be, or (2.8) where none resolves; over TLS it trusts the
 system's CAs beside the one that is given, and checks no names (2.8). So it is told the servers by their places in the
@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, NoReturn
 
+from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.security import CREATOR_ALL_ACL, READ_ACL_UNSAFE, Permissions, make_digest_acl_credential
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from gopush.config.reload import lasting
 from gopush.errors import SettingsError
@@ -99,3 +107,95 @@ def _reason(wrong: BaseException) -> str:
         getattr(wrong, "verify_message", "") or getattr(wrong, "strerror", None) or str(wrong) or type(wrong).__name__
     )
     return " ".join(str(words).split())
+
+
+log = Logger()
+
+
+class Ownership:
+    """With `[zookeeper] user` set, all that is registered belongs to that user, also what was there before."""
+
+    def __init__(self, settings: ZooKeeperSettings) -> None:
+        self.acl: list[Any] | None = None
+        """Who may do what with the znodes made here; None: everybody everything."""
+        self._readable = settings.readable
+        if settings.user:
+            self.acl = [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
+            self._us = make_digest_acl_credential(settings.user, settings.secret)
+        self._ours: set[str] = set()
+        self._foreign: set[str] = set()
+
+    def forget(self) -> None:
+        """Look at all znodes anew."""
+        self._ours.clear()
+
+    def take(self, client: Any, wait: Callable[[Any], Any], paths: Iterable[str]) -> set[str]:
+        """Take these znodes over. Gives those that belong to somebody else: what they say is not to be believed."""
+        if self.acl is None:
+            return set()
+        paths = set(paths)
+        self._ours &= paths
+        self._foreign &= paths
+        asked = [(path, client.get_acls_async(path)) for path in paths - self._ours]
+        open_ones = [path for path, result in asked if not self._is_ours(path, _answer(wait, result))]
+        taking = [(path, client.set_acls_async(path, self.acl)) for path in open_ones]
+        foreign = {path for path, result in taking if _answer(wait, result) is NoAuthError}
+        for path in sorted(foreign - self._foreign):
+            log.warn("{path} is skipped: it belongs to another [zookeeper] user", path=path)
+        self._foreign = foreign
+        self._ours = paths - foreign
+        return foreign
+
+    def _is_ours(self, path: str, answer: Any) -> bool:
+        if answer is NoNodeError:
+            return True  # it has gone
+        return answer is not NoAuthError and all(self._is_good(acl) for acl in answer[0])
+
+    def _is_good(self, acl: Any) -> bool:
+        reads = acl.perms == Permissions.READ and self._readable
+        return reads or (acl.id.scheme, acl.id.id) == ("digest", self._us)
+
+
+def _answer(wait: Callable[[Any], Any], result: Any) -> Any:
+    """The result, or the kind of error that says how it stands."""
+    try:
+        return wait(result)
+    except (NoAuthError, NoNodeError) as wrong:
+        return type(wrong)
+
+
+Job = tuple["Deferred[Any]", Callable[..., Any], tuple[Any, ...]]
+
+
+class Worker:
+    """Runs jobs in its thread and gives their results in the reactor's. It never keeps the process from ending."""
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._name = name
+
+    def start(self) -> None:
+        """Begin to work."""
+        # The thread is made here, not earlier: it would not outlive twistd's fork into the background.
+        Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def stop(self) -> None:
+        """End, once the jobs given so far are done; waits for nothing."""
+        self._jobs.put(None)
+
+    def run(self, job: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Have `job` done; fires with what it returns or raises."""
+        done: Deferred[Any] = Deferred()
+        self._jobs.put((done, job, args))
+        return done
+
+    def _work(self) -> None:
+        while (registered := self._jobs.get()) is not None:
+            done, job, args = registered
+            try:
+                result = job(*args)
+            except Exception:
+                self._reactor.callFromThread(done.errback, Failure())  # type: ignore[no-untyped-call]
+            else:
+                self._reactor.callFromThread(done.callback, result)

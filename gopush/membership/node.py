@@ -1,12 +1,13 @@
-"""A process's own service as it is offered to the others, with the calls by which the process is administered."""
+"""A process's own service as it is offered to the others, the calls that administer it, and whether others reach it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -92,3 +93,62 @@ class LocalNode:
     def _announce(self, **changed: Any) -> Deferred[None]:
         self.info = self.info._replace(**changed)
         return within(ANNOUNCE_SECONDS, self._coordination.announce(self.info), self._clock).addErrback(lambda _: None)
+
+
+CHECK_SECONDS = 2.0
+MISSED = 2
+"""So many calls in a row must fail."""
+
+
+class Reachability:
+    """Calls `itself`, this process through its advertised addresses. A call may take `timeout` seconds."""
+
+    def __init__(self, clock: Clock, itself: Remote, timeout: float) -> None:
+        self.lost = False
+        """Whether nobody answers there."""
+        self._clock = clock
+        self._itself = itself
+        self._timeout = timeout
+        self._missed = 0
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = cast(Any, clock)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._checking.start(CHECK_SECONDS, now=False)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._checking.running:
+            self._checking.stop()
+        self._itself.stop()
+
+    def check(self) -> None:
+        """Raise UnavailableError where nobody answers: for the process's health."""
+        if self.lost:
+            raise UnavailableError(f"nobody answers where this process is advertised, {self._where}")
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(self._itself.info.rpc)
+
+    def _check(self) -> Deferred[None]:
+        call: Deferred[Any] = within(self._timeout, self._itself.identity(), self._clock)
+        return call.addCallbacks(self._answered, self._missing)
+
+    def _answered(self, _: str) -> None:
+        self._missed = 0
+        if self.lost:
+            self.lost = False
+            log.info("this process answers again where it is advertised, {where}", where=self._where)
+
+    def _missing(self, failure: Failure) -> None:
+        self._missed += 1
+        if self._missed >= MISSED and not self.lost:
+            self.lost = True
+            log.error(
+                "nobody answers where this process is advertised, {where}: {reason}; others cannot tell it of messages "
+                "([base] rpc.advertise, rpc.bind, a firewall?)",
+                where=self._where,
+                reason=failure.getErrorMessage(),
+            )

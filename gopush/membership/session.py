@@ -15,8 +15,7 @@ from twisted.logger import Logger
 
 from gopush.errors import StartError
 from gopush.membership import znodes
-from gopush.membership.acl import Ownership
-from gopush.membership.connection import Connector
+from gopush.membership.connection import Connector, Ownership
 from gopush.membership.znodes import Registered, Registration, Seen, check_stores
 from gopush.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings

@@ -16,11 +16,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import StartError
-from gopush.membership.debounce import ViewDebouncer
-from gopush.membership.rings import Rings
+from gopush.membership.connection import Worker
+from gopush.membership.debounce import Rings, ViewDebouncer
 from gopush.membership.session import ZooKeeperSession
 from gopush.membership.view import LeadsHere, View, ViewWatcher
-from gopush.membership.worker import Worker
 from gopush.membership.znodes import Registration, Seen
 from gopush.model import NodeInfo
 from gopush.net.clock import within

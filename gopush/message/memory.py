@@ -12,9 +12,8 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import RET_OK
-from gopush.message.counters import StoreNumbers
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
-from gopush.message.store import StoreSettings
+from gopush.message.store import StoreNumbers, StoreSettings
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 _MID = attrgetter("mid")

@@ -12,26 +12,21 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.daemon.gc import collector
 from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors, steady
-from gopush.daemon.service import DaemonService
+from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
-from gopush.membership.node import LocalNode
-from gopush.membership.reachability import Reachability
+from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination
 from gopush.membership.znodes import OtherStoreError, check_store
-from gopush.message.counters import StoreNumbers
 from gopush.message.service import StoreService
-from gopush.message.settings import MessageSettings
-from gopush.message.stores import open_store
+from gopush.message.settings import MessageSettings, open_store
+from gopush.message.store import StoreNumbers
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet
 from gopush.net.eager import EagerReactor
 from gopush.routing.stat import show as show_view
-from gopush.rpc.secure import secured
-from gopush.rpc.server import RemoteMessage, serve_message
-from gopush.stats.health import Health
-from gopush.stats.resource import Statistics
+from gopush.rpc.server import RemoteMessage, secured, serve_message
+from gopush.stats.resource import Health, Statistics
 
 LOOK_SECONDS = 1.0
 OTHER_STORE_LOOKS = 12

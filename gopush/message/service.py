@@ -12,10 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.counters import MessageCounters
 from gopush.message.rules import REFUSED, UNAVAILABLE
-from gopush.message.store import Store
-from gopush.message.troubles import CALM_SECONDS, Troubles
+from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
 from gopush.stats.histogram import SIZES, Histogram

@@ -1,16 +1,22 @@
-"""What a store offers: the calls of a message node, and a life of its own; and what every store is told."""
+"""What all stores have in common: the calls they offer, what they are told, count and complain of, and group commit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, FirstError, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from gopush.config.schema import option
 from gopush.config.values import count, duration
-from gopush.message.counters import StoreNumbers
+from gopush.model import Append, Appended
+from gopush.net.clock import Clock
 from gopush.rpc.services import MessageService
+from gopush.stats.histogram import Histogram
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,189 @@ class Store(MessageService, Protocol):
 
     def purge(self) -> Deferred[None]:
         """Let go of a bounded number of things that nobody can see any more; to be called every second."""
+
+
+T = TypeVar("T")
+
+CALLS = ("append", "read", "heads", "other")
+
+
+@dataclass(slots=True)
+class MessageCounters:
+    """Plain integers: counting must cost nothing. All only grow."""
+
+    saves: int = 0
+    repeats: int = 0
+    refused: int = 0
+    late: int = 0
+    reads: int = 0
+    read_messages: int = 0
+    heads: int = 0
+    deletes: int = 0
+    batches: int = 0
+
+
+@dataclass(slots=True)
+class StoreCounters:
+    """Of one store; of several Redis servers each has its own."""
+
+    trimmed: int = field(default=0, metadata={"meaning": "messages that had to go because their key had newer ones"})
+    expired: int = field(
+        default=0,
+        metadata={"meaning": "expired messages that gopush removed (logs that Redis removes as a whole do not count)"},
+    )
+    dropped_tokens: int = field(
+        default=0, metadata={"meaning": "tokens that had to go because their key had too many that end later"}
+    )
+    failed: int = field(default=0, metadata={"meaning": "calls that failed"})
+
+
+def unwrap(failure: Failure) -> Failure:
+    """What gatherResults wraps."""
+    first = failure.value
+    return first.subFailure if isinstance(first, FirstError) else failure
+
+
+class StoreNumbers:
+    """All of a store's numbers; `seconds`: how long its calls took, batches each, by CALLS; `skew`: by how many seconds
+    its clock is ahead of this process's.
+    """
+
+    __slots__ = ("counters", "seconds", "skew")
+
+    def __init__(self) -> None:
+        self.skew = 0.0
+        self.counters = StoreCounters()
+        self.seconds = {call: Histogram() for call in CALLS}
+
+    def timed(self, call: str, made: Deferred[T], clock: Clock) -> Deferred[T]:
+        """`made`, with its time or its failure counted."""
+        seconds = self.seconds.get(call) or self.seconds["other"]
+        return made.addCallbacks(self._ended, self._failed, callbackArgs=(seconds, clock, clock.seconds()))
+
+    @staticmethod
+    def _ended(result: T, seconds: Histogram, clock: Clock, started: float) -> T:
+        seconds.observe(clock.seconds() - started)
+        return result
+
+    def _failed(self, failure: Failure) -> Failure:
+        self.counters.failed += 1
+        return failure
+
+
+RELAPSE_SECONDS = 60.0
+CALM_SECONDS = 10.0
+
+log = Logger()
+
+
+class Troubles:
+    """The troubles of one store: `now`, by the part of it that they concern. `name` begins each line."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._name = name
+        self._clock = clock
+        self.now: dict[str, str] = {}
+        self._failed: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
+
+    def __contains__(self, part: str) -> bool:
+        return part in self.now
+
+    def get(self, part: str) -> str | None:
+        """What is wrong with this part, if anything."""
+        return self.now.get(part)
+
+    def begin(self, part: str, trouble: str) -> None:
+        """This is wrong now. A part that fails again and again must work for CALM_SECONDS before that is believed."""
+        now = self._clock.seconds()
+        if part not in self.now:
+            relapse = now - self._ended.get(part, float("-inf")) < RELAPSE_SECONDS
+            self._patience[part] = CALM_SECONDS if relapse else 0.0
+        self._failed[part] = now
+        if trouble not in self.now.values():
+            log.warn("{store}: {trouble}", store=self._name, trouble=trouble)
+        self.now[part] = trouble
+
+    def end(self, part: str, *, calm: bool = False, lucky: bool = False) -> None:
+        """This part works. `calm`: it says so again and again, and may be lucky between failures; `lucky`: what works
+        is easier than what fails.
+        """
+        if part not in self.now:
+            return
+        now = self._clock.seconds()
+        patience = CALM_SECONDS if lucky else self._patience[part] if calm else 0.0
+        if now - self._failed[part] < patience:
+            return
+        del self.now[part]
+        self._ended[part] = now
+        if not self.now:
+            log.info("{store}: all is well again", store=self._name)
+
+
+Appending = Callable[[Sequence[Append]], Deferred[list[Appended]]]
+_Waiting = tuple[Sequence[Append], "Deferred[list[Appended]]"]
+
+MOST_APPENDS = 2000
+MOST_BYTES = 4 << 20
+
+
+class Gatherer:
+    """Hands batches to `call`, in order, several as one of at most MOST_APPENDS and MOST_BYTES of bodies."""
+
+    def __init__(self, call: Appending) -> None:
+        self._call = call
+        self._busy = False
+        self._waiting: deque[_Waiting] = deque()
+        self._drained: list[Deferred[None]] = []
+
+    def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        """Answers as `call` does, for these appends."""
+        if not appends:
+            return succeed([])
+        answer: Deferred[list[Appended]] = Deferred()
+        self._waiting.append((appends, answer))
+        if not self._busy:
+            self._next()
+        return answer
+
+    def drained(self) -> Deferred[None]:
+        """Fires when nothing is under way."""
+        if not self._busy:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        return done
+
+    def _next(self) -> None:
+        batches: list[_Waiting] = []
+        total = size = 0
+        while self._waiting:
+            appends = self._waiting[0][0]
+            total += len(appends)
+            if batches or len(self._waiting) > 1:
+                size += sum(len(append.push.body) for append in appends)
+            if batches and (total > MOST_APPENDS or size > MOST_BYTES):
+                break
+            batches.append(self._waiting.popleft())
+        if batches:
+            self._busy = True
+            appends = batches[0][0] if len(batches) == 1 else [append for batch, _ in batches for append in batch]
+            self._call(appends).addBoth(self._answered, batches)
+            return
+        self._busy = False
+        drained, self._drained = self._drained, []
+        for done in drained:
+            done.callback(None)
+
+    def _answered(self, result: list[Appended] | Failure, batches: list[_Waiting]) -> None:
+        at = 0
+        # The next call starts first: what the answers set going may take its time.
+        self._next()
+        for appends, answer in batches:
+            if isinstance(result, Failure):
+                answer.errback(result)
+            else:
+                answer.callback(result[at : at + len(appends)])
+                at += len(appends)

@@ -1,12 +1,14 @@
-"""Ports that accept as many connections as there is room for, and count those that are open: TCP and UNIX sockets."""
+"""Ports that accept as many connections as there is room for, count those that are open, and end a few in each turn."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
+from collections import deque
 from contextlib import suppress
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 from twisted.internet import address, unix
 from twisted.logger import ILogObserver, LogEvent, Logger
@@ -14,7 +16,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net.clock import Clock
-from gopush.net.disconnects import DisconnectQueue
 from gopush.net.limits import ConnectionLimiter
 
 ACCEPTS_IN_A_TURN = 32
@@ -184,3 +185,34 @@ class NoFiles:
             return
         log.info("files are available again; {closed} connections were closed meanwhile", closed=self._closed)
         self._heard, self._closed = None, 0
+
+
+DISCONNECTS_IN_A_TURN = 32
+
+
+class Disconnecting(Protocol):
+    """A connection that has ended."""
+
+    def end(self) -> None:
+        """Do what follows from that."""
+
+
+class DisconnectQueue:
+    """Ends connections in the order of their coming, a few in each turn of the reactor."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._waiting: deque[Disconnecting] = deque()
+
+    def add(self, connection: Disconnecting) -> None:
+        """The client has ended this one; nothing more is read from it."""
+        if not self._waiting:
+            self._reactor.callLater(0, self._go_on)
+        self._waiting.append(connection)
+
+    def _go_on(self) -> None:
+        for connection in list(islice(self._waiting, DISCONNECTS_IN_A_TURN)):
+            self._waiting.popleft()
+            connection.end()
+        if self._waiting:
+            self._reactor.callLater(0, self._go_on)

@@ -78,7 +78,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
             self.limiter.opened(client[0])
 
     def doRead(self) -> None:
-        """See IReadDescriptor. The end is put off a little (gopush.net.disconnects)."""
+        """See IReadDescriptor. The end is put off a little (gopush.net.accept)."""
         ended = super().doRead()
         if ended is None:
             return

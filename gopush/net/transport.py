@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from twisted.application.internet import ClientService
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPullProducer
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from gopush.net.accept import Accepted
@@ -125,3 +127,9 @@ def _bottom(transport: Any) -> Any:
     while not isinstance(transport, FileDescriptor) and hasattr(transport, "transport"):
         transport = transport.transport
     return transport
+
+
+class QuietClientService(ClientService):
+    """Twisted's ClientService without its line for each attempt: who uses it has a line for each change."""
+
+    _log = Logger(observer=cast(Any, lambda _: None))

@@ -8,142 +8,19 @@ gathered them has waited for the end of the turn, so they go at once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.errors import UnavailableError
 from gopush.net.clock import MOST_WAITS, Clock
-from gopush.routing.counters import BatcherStats
+from gopush.routing.pending import PendingCalls
+from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
-
-log = Logger()
 
 SLACK_SECONDS = 0.01
 """By so much a call may be answered after its deadline: one that is sent at once needs no timer of its own."""
-
-OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
-
-
-class PendingCalls:
-    """Calls that go through a batcher together: `items`, one for each of `keys`; `size_of` one, in bytes.
-
-    They are worth nothing after `until` (reactor seconds); `tried` are the peers that failed them. `peer` has them, or
-    will have them. `answered` is called once, with the `places` that the items have for whoever called, and with their
-    answers or the UnavailableError that stands for all of them.
-    """
-
-    __slots__ = (
-        "_answered",
-        "_held",
-        "_limit",
-        "ended",
-        "indexes",
-        "items",
-        "keys",
-        "peer",
-        "size",
-        "size_of",
-        "tried",
-        "until",
-    )
-
-    def __init__(
-        self,
-        keys: Sequence[str],
-        items: Sequence[Any],
-        size_of: Callable[[Any], int],
-        until: float,
-        answered: OnAnswers,
-        indexes: Sequence[int] | None = None,
-    ) -> None:
-        self.keys = keys
-        self.items = items
-        self.size_of = size_of
-        self.size: int = sum(map(size_of, items))
-        self.until = until
-        self.indexes = range(len(items)) if indexes is None else indexes
-        self.tried: tuple[str, ...] = ()
-        self.peer: Any = None
-        self.ended = False
-        self._answered = answered
-        self._held: dict[str, PendingCalls] | None = None
-        self._limit: Any = None
-
-    def part(self, at: Sequence[int]) -> PendingCalls:
-        """Some of the calls, by themselves."""
-        keys = [self.keys[index] for index in at]
-        items = [self.items[index] for index in at]
-        indexes = [self.indexes[index] for index in at]
-        part = PendingCalls(keys, items, self.size_of, self.until, self._answered, indexes)
-        part.tried = self.tried
-        part.peer = self.peer
-        return part
-
-    def cut(self, most: int, most_bytes: int) -> list[PendingCalls]:
-        """As pieces of at most `most` calls and `most_bytes`, where one call alone does not have more."""
-        pieces: list[list[int]] = []
-        room = 0
-        for at, size in enumerate(map(self.size_of, self.items)):
-            if not pieces or len(pieces[-1]) == most or size > room:
-                pieces.append([])
-                room = most_bytes
-            pieces[-1].append(at)
-            room -= size
-        return list(map(self.part, pieces))
-
-    def singles(self) -> list[PendingCalls]:
-        """Each call by itself, which takes the place of this one."""
-        if len(self.items) == 1:
-            return [self]
-        parts = [self.part([at]) for at in range(len(self.items))]
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()  # who takes the parts gives each its own
-        for part in parts:
-            part.ended = self.ended
-        if self._held is not None:
-            last = {key for key in self.keys if self._held.get(key) is self}
-            for part in parts:
-                if part.keys[0] in last:
-                    part.hold(self._held, part.keys)
-        return parts
-
-    def hold(self, held: dict[str, PendingCalls], keys: Iterable[str]) -> None:
-        """Be the last call of these keys in `held` until it is answered, or another one takes its place there."""
-        self._held = held
-        held.update(dict.fromkeys(keys, self))
-
-    def limit(self, clock: Clock) -> None:
-        """From now on the calls end with their time."""
-        if self._limit is None:
-            self._limit = clock.callLater(max(self.until - clock.seconds(), 0), self.fail, "no peer answered in time")
-
-    def answer(self, results: Sequence[Any] | UnavailableError) -> None:
-        """The calls have results, unless they have ended."""
-        if self.ended:
-            return
-        self.ended = True
-        if self._held is not None:
-            self._release(self._held)
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()
-        try:
-            self._answered(self.indexes, results)
-        except Exception:
-            log.failure("an answer was not taken")
-
-    def fail(self, reason: str) -> None:
-        """The calls have no results."""
-        self.answer(UnavailableError(reason))
-
-    def _release(self, held: dict[str, PendingCalls]) -> None:
-        for key in self.keys:
-            if held.get(key) is self:
-                del held[key]
-
 
 SendBatch = Callable[[list[Any]], "Deferred[list[Any]]"]
 Refusal = tuple[PendingCalls, Any]

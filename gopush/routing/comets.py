@@ -6,9 +6,9 @@ A push tries its key's owner first, then any other comet: each of them can have 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -17,11 +17,10 @@ from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Forward, NodeInfo, Push, Pushed, SlowConsumer
 from gopush.net.clock import Clock
-from gopush.routing.batcher import PendingCalls
-from gopush.routing.counters import BatcherStats
-from gopush.routing.forwards import Forwards
 from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
+from gopush.routing.stat import BatcherCounters, BatcherStats
 from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
@@ -154,3 +153,55 @@ def _is_refused(pushed: Pushed) -> bool:
 
 def _forward(node: CometPeer, forwards: list[Forward]) -> Deferred[list[None]]:
     return node.forward(forwards).addCallback(lambda _: [None] * len(forwards))
+
+
+AGAIN_SECONDS = 0.5
+MOST_KEYS = 10_000
+"""Kept for one comet. Beyond that its own sweep finds what it was not told of."""
+
+
+class Forwards:
+    """Keeps one for each key of each comet: the log has the rest. `send`: by the comet's NodeInfo.id."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        live: Mapping[str, Peer[Any]],
+        send: Callable[[str, Forward], object],
+        counters: BatcherCounters,
+    ) -> None:
+        self._clock = clock
+        self._live = live
+        self._send = send
+        self._counters = counters
+        self._kept: dict[str, dict[str, Forward]] = {}
+        self._waiting = False
+
+    def keep(self, name: str, forward: Forward) -> None:
+        """This one did not arrive; its body is not kept."""
+        kept = self._kept.setdefault(name, {})
+        if name not in self._live or (forward.key not in kept and len(kept) >= MOST_KEYS):
+            return
+        before = kept.get(forward.key)
+        if before is None or before.mid < forward.mid:
+            kept[forward.key] = forward._replace(body=None)
+        if not self._waiting:
+            self._waiting = True
+            self._clock.callLater(AGAIN_SECONDS, self._again)
+
+    def _again(self) -> None:
+        self._waiting = False
+        kept, self._kept = self._kept, {}
+        for name, forwards in kept.items():
+            peer = self._live.get(name)
+            if peer is None:
+                continue
+            if not peer.healthy:
+                self._kept[name] = forwards
+                continue
+            self._counters.retried += len(forwards)
+            for forward in forwards.values():
+                self._send(name, forward)
+        if self._kept and not self._waiting:
+            self._waiting = True
+            self._clock.callLater(AGAIN_SECONDS, self._again)

@@ -11,15 +11,14 @@ from typing import Any, Protocol, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
-from gopush.hashing import best
+from gopush.hashing import Shards, best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
-from gopush.routing.batcher import OnAnswers, PendingCalls
-from gopush.routing.counters import BatcherStats
 from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
-from gopush.routing.shards import Shards
+from gopush.routing.stat import BatcherStats
 from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings
 

@@ -12,10 +12,11 @@ from twisted.python.failure import Failure
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
-from gopush.routing.batcher import Batcher, PendingCalls, Refusal
-from gopush.routing.counters import BatcherStats
+from gopush.routing.batcher import Batcher, Refusal
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service
+from gopush.routing.pending import PendingCalls
 from gopush.routing.router import Choose, Router
+from gopush.routing.stat import BatcherStats
 from gopush.rpc.codec import MAX_ITEMS
 from gopush.rpc.settings import RpcSettings
 

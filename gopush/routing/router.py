@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from gopush.membership.view import REMEMBERED_KEYS
-from gopush.routing.batcher import PendingCalls
 from gopush.routing.peer import BatchCall, Peer, Service
+from gopush.routing.pending import PendingCalls
 
 S = TypeVar("S", bound=Service)
 

@@ -23,14 +23,13 @@ from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
-from gopush.net.reconnect import QuietClientService
 from gopush.net.tls import ClientTls
+from gopush.net.transport import QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
-from gopush.rpc.secure import caller_tls
 from gopush.rpc.settings import RpcSettings
-from gopush.stats.complaints import Complaints
+from gopush.stats.summary import Complaints
 
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0
@@ -260,3 +259,10 @@ def _reason(failure: Failure) -> str:
     if failure.check(pb.PBConnectionLost, pb.DeadReferenceError):
         return "connection lost"
     return failure.getErrorMessage() or str(failure.type)
+
+
+def caller_tls(settings: RpcSettings) -> ClientTls | None:
+    """How to call others; None: without TLS. Raises SettingsError for files that are no good."""
+    if not settings.tls_authorities:
+        return None
+    return ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key)

@@ -1,12 +1,20 @@
-"""How a caller gets in where a secret is set: each side proves that it knows it (proof.py), by calls of plain PB."""
+"""How a caller gets in where a secret is set: each side proves that it knows it, by calls of plain PB.
+
+The caller sends a nonce and the address that it calls. The node that has this address answers with a nonce of its own
+and its proof; only then does the caller prove itself. A proof is a MAC over who proves, both nonces and the address:
+so none can be used again, sent back to its maker, or passed on by somebody in the middle who has another address.
+"""
 
 # Perspective Broker is not typed:
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Collection
+from functools import lru_cache
+from secrets import token_bytes
 from typing import Any
 
 from twisted.cred.credentials import UsernamePassword
@@ -15,7 +23,6 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from gopush.rpc.broker import Broker, Reachable
-from gopush.rpc.proof import Proof, nonce
 
 USER = b"gopush"
 
@@ -105,3 +112,53 @@ def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str
     root = broker.remoteForName("root")
     entered: Deferred[Any] = root.callRemote("challenge", mine, called)
     return entered.addCallbacks(challenged, refused)
+
+
+NONCE_BYTES = 32
+_CALLER = b"gopush caller"
+_CALLEE = b"gopush callee"
+_ITERATIONS = 100_000
+"""Who calls gets a proof, and may guess secrets by it: each guess costs him as much as each start costs us, 30 ms."""
+
+
+class Proof:
+    """What both sides have to prove in one connection to `address`. Raises ValueError for what is no nonce."""
+
+    __slots__ = ("_key", "_said")
+
+    def __init__(self, secret: str, caller_nonce: bytes, callee_nonce: bytes, address: bytes) -> None:
+        if not len(caller_nonce) == len(callee_nonce) == NONCE_BYTES:
+            raise ValueError("a nonce of another length")
+        self._key = _key(secret)
+        self._said = caller_nonce + callee_nonce + address
+
+    @property
+    def caller(self) -> bytes:
+        """The caller's proof."""
+        return self._mac(_CALLER)
+
+    @property
+    def callee(self) -> bytes:
+        """The proof of the node that is called."""
+        return self._mac(_CALLEE)
+
+    def is_caller(self, proof: object) -> bool:
+        """Whether the caller knows the secret."""
+        return isinstance(proof, bytes) and hmac.compare_digest(proof, self.caller)
+
+    def is_callee(self, proof: object) -> bool:
+        """Whether the node that is called knows the secret."""
+        return isinstance(proof, bytes) and hmac.compare_digest(proof, self.callee)
+
+    def _mac(self, side: bytes) -> bytes:
+        return hmac.digest(self._key, side + self._said, "sha256")
+
+
+def nonce() -> bytes:
+    """A new one."""
+    return token_bytes(NONCE_BYTES)
+
+
+@lru_cache
+def _key(secret: str) -> bytes:
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), b"gopush rpc", _ITERATIONS)

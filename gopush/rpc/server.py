@@ -8,20 +8,23 @@ A call is a callRemote() of a name in codec.py with one argument, a packed batch
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from twisted.spread import pb
 from zope.interface import implementer
 
+from gopush.errors import StartError
 from gopush.model import NodeInfo
+from gopush.net.exposure import refuse_open_doors
+from gopush.net.tls import ServerTls, server_factory
 from gopush.rpc.broker import Broker, Calls, security
-from gopush.rpc.client import Remote
+from gopush.rpc.client import Remote, caller_tls
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.login import Door
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
-from gopush.stats.complaints import Complaints
+from gopush.stats.summary import Complaints
 
 
 def serve_comet(
@@ -94,3 +97,18 @@ class RemoteMessage(Remote):
 
     def __init__(self, reactor: Any, info: NodeInfo, settings: RpcSettings, timeout: float | None = None) -> None:
         super().__init__(reactor, info, settings, settings.call_timeout, timeout)
+
+
+def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
+    """The factory to listen with for calls: within TLS where the settings have it.
+
+    Raises StartError where strangers could call, SettingsError for files that are no good.
+    """
+    endpoints = tuple(endpoints)
+    refuse_open_doors(endpoints, settings.secret or settings.tls_authorities)
+    for endpoint in endpoints:
+        if endpoint.startswith("ssl:"):
+            raise StartError(f"[base] rpc.bind: {endpoint}: write tcp:, and set [rpc] tls.ca, tls.cert and tls.key")
+    if caller_tls(settings) is None:
+        return calls
+    return server_factory(ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities), calls)

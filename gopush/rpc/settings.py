@@ -6,11 +6,17 @@ from dataclasses import dataclass
 
 from gopush.config.schema import option
 from gopush.config.values import addresses, count, duration, one_of, password, size, switch, text
-from gopush.rpc.proof import strong
+
+LEAST_SECRET_BYTES = 16
 
 
 def _secret(raw: str) -> str:
-    return strong(password(raw))
+    """The secret as it stands in an ini file; empty: there is none."""
+    secret = password(raw)
+    size = len(secret.encode())
+    if 0 < size < LEAST_SECRET_BYTES:
+        raise ValueError(f"has only {size} bytes: use at least {LEAST_SECRET_BYTES} (openssl rand -hex 32 makes some)")
+    return secret
 
 
 def auth_option() -> bool:

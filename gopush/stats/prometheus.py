@@ -13,8 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from gopush.net.http.request import Request
-from gopush.net.http.response import Response
+from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.stats.histogram import Histogram
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from ipaddress import ip_address
 
-from gopush.net.http.request import Request
-from gopush.net.http.response import Fields, Response, explained, plain
+from gopush.net.http.request import Fields, Request, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.peers import WebCounters
 

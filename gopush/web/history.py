@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 
-from gopush import envelope
 from gopush.auth import SignedTokens, is_signed
 from gopush.errors import ParameterError
-from gopush.model import Message, Page, snap
+from gopush.model import Message, Page, json_string, old_json, raw_json, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
@@ -102,8 +101,8 @@ class _RestOfLog:
 
 
 def _old_string(message: Message) -> bytes:
-    return envelope.json_string(envelope.old(message).decode())
+    return json_string(old_json(message).decode())
 
 
-_NEW = Listing(b'{"msgs":[', envelope.raw, b"]}")
+_NEW = Listing(b'{"msgs":[', raw_json, b"]}")
 _OLD = Listing(b'{"msgs":[', _old_string, b'],"pmsgs":[]}')

@@ -16,8 +16,7 @@ from secrets import token_urlsafe
 
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError
-from gopush.net.http.request import Request
-from gopush.net.http.response import TEXT, Response, explained, plain
+from gopush.net.http.request import TEXT, Request, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.access import guarded
 from gopush.web.peers import WebCounters

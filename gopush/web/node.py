@@ -9,9 +9,8 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
-from gopush.daemon.gc import collector
 from gopush.daemon.listeners import DaemonOptions, Listeners, raise_file_limit, start_errors, steady
-from gopush.daemon.service import DaemonService
+from gopush.daemon.service import DaemonService, collector
 from gopush.membership.view import Coordination, View
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
@@ -20,7 +19,7 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
-from gopush.rpc.secure import caller_tls
+from gopush.rpc.client import caller_tls
 from gopush.rpc.server import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary

@@ -7,11 +7,9 @@ from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from gopush.envelope import json_string
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
-from gopush.model import Pushed
-from gopush.net.http.request import Form, Request
-from gopush.net.http.response import Promise, Response
+from gopush.model import Pushed, json_string
+from gopush.net.http.request import Form, Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
 from gopush.web.keys import may_push, take

@@ -10,7 +10,6 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.envelope import json_string
 from gopush.errors import (
     RET_INTERNAL,
     RET_NO_NODE,
@@ -20,8 +19,8 @@ from gopush.errors import (
     ParameterError,
     UnavailableError,
 )
-from gopush.net.http.request import Request
-from gopush.net.http.response import AnyResponse, Paged, Response
+from gopush.model import json_string
+from gopush.net.http.request import AnyResponse, Paged, Request, Response
 from gopush.net.http.routes import Answered, Handler
 
 JSON = "application/json;charset=utf-8"

@@ -12,7 +12,7 @@ from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
-from gopush.stats.health import Health
+from gopush.stats.resource import Health
 from gopush.web import pages as own_pages
 from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk

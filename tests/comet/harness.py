@@ -9,17 +9,15 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred, fail, succeed
 
-from gopush import envelope
 from gopush.comet.codec import Subscribe
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session
 from gopush.comet.settings import SubscriberSettings
-from gopush.envelope import TCP_RAW, Format
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
-from gopush.model import Message, NodeInfo, Push, Pushed, Status
+from gopush.model import TCP_RAW, Format, Message, NodeInfo, Push, Pushed, Status, raw_json
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.rpc.settings import RpcSettings
@@ -276,7 +274,7 @@ class World:
 
 def frame(mid: int, body: bytes) -> bytes:
     """A message as a TCP client of today reads it."""
-    json = envelope.raw(Message(mid, body))
+    json = raw_json(Message(mid, body))
     return b"$%d\r\n%b\r\n" % (len(json), json)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from gopush import envelope
 from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
-from gopush.envelope import TCP_OLD, TCP_RAW, Format
 from gopush.membership.view import View
-from gopush.model import Append, Forward, Message, NodeInfo, Push
+from gopush.model import TCP_OLD, TCP_RAW, Append, Format, Forward, Message, NodeInfo, Push, old_json
 from tests.comet.harness import Wire, World, frame, result
 
 H = b"+h\r\n"
@@ -60,7 +58,7 @@ def test_a_message_is_framed_once_per_format() -> None:
     assert framed == [b'"x"']
     assert {wire.sends[-1] for wire in wires[:5]} == {frame(mid, b'"x"')}
     assert wires[5].sends[-1] == TCP_OLD.message(Message(mid, b'"x"'))
-    assert envelope.old(Message(mid, b'"x"')) in wires[5].out
+    assert old_json(Message(mid, b'"x"')) in wires[5].out
 
 
 def test_a_message_that_is_never_kept_is_delivered_to_who_is_connected() -> None:

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.envelope import TCP_OLD, TCP_RAW
-from gopush.model import Message
+from gopush.model import TCP_OLD, TCP_RAW, Message
 
 MID = 17000000000000000
 

@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from gopush.comet.channel import Channel
 from gopush.comet.delivery import SLICE_SUBSCRIBERS
-from gopush.envelope import TCP_RAW, Format
+from gopush.model import TCP_RAW, Format
 from tests.comet.harness import Wire, World, frame
 from tests.comet.test_delivery import append
 

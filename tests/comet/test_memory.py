@@ -1,4 +1,4 @@
-"""What a connection leaves behind: nothing, also where the garbage collector does not look (gopush/daemon/gc.py)."""
+"""What a connection leaves behind: nothing, also where the garbage collector does not look (daemon/service.py)."""
 
 from __future__ import annotations
 

@@ -9,9 +9,8 @@ import pytest
 from gopush.comet.channel import REPLAY_MESSAGES
 from gopush.comet.codec import Subscribe
 from gopush.comet.session import State
-from gopush.envelope import TCP_RAW
 from gopush.membership.view import View
-from gopush.model import MID_STEP, NodeInfo, Token, mid_at
+from gopush.model import MID_STEP, TCP_RAW, NodeInfo, Token, mid_at
 from gopush.routing.messages import PAGE_MESSAGES
 from tests.comet.harness import World, frame
 from tests.comet.test_delivery import append

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from gopush.comet import codec
 from gopush.comet.codec import Subscribe
 from gopush.comet.session import MAX_OWED_HEARTBEATS, Backlog, Session, State
-from gopush.envelope import TCP_OLD, TCP_RAW, Format
-from gopush.model import Message
+from gopush.model import TCP_OLD, TCP_RAW, Format, Message
 from tests.comet.harness import Wire, frame
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gopush.daemon.gc import PAUSE_SECONDS, THRESHOLDS, Collector
+from gopush.daemon.service import PAUSE_SECONDS, THRESHOLDS, Collector
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from gopush.errors import ParameterError
 from gopush.net.http.bounds import LEAST_BYTES
 from gopush.net.http.channel import MAX_TOGETHER, HttpChannel
-from gopush.net.http.request import Request
-from gopush.net.http.response import Promise, Response
+from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.net.transport import lag
 from tests.conftest import InReactor

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from gopush.net.eager import EagerReactor
-from gopush.net.http.request import Request
-from gopush.net.http.response import Promise, Response
+from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings

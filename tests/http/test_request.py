@@ -8,8 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from gopush.errors import ParameterError
-from gopush.net.http.request import Form, Request
-from gopush.net.http.response import Renderer, Response, plain
+from gopush.net.http.request import Form, Renderer, Request, Response, plain
 from gopush.net.http.routes import AnyRoute, Route
 from gopush.net.http.site import Site
 

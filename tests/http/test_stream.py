@@ -7,8 +7,7 @@ import time
 
 from twisted.internet.task import Clock
 
-from gopush.net.http.request import Request
-from gopush.net.http.response import Promise, Response, plain
+from gopush.net.http.request import Promise, Request, Response, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client

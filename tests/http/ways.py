@@ -12,8 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from gopush.net.http.channel import HttpChannel
-from gopush.net.http.request import Request
-from gopush.net.http.response import Paged, Promise, Response, explained, plain
+from gopush.net.http.request import Paged, Promise, Request, Response, explained, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from gopush.net.http.site import Site
 

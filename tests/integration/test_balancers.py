@@ -35,7 +35,7 @@ TLS = ("tls-ends", "tls-through")
 
 
 @dataclass(frozen=True)
-class Behind:
+class Backend:
     """A process and the ports of its balancers."""
 
     node: Node
@@ -61,7 +61,7 @@ def from_docs(first: str, last: str, **ports: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def behind() -> Iterator[Behind]:
+def behind() -> Iterator[Backend]:
     directory = Path(tempfile.mkdtemp(prefix="gopush-balancers-"))
     authority = Authority(directory)
     issued = authority.issue("server")
@@ -111,7 +111,7 @@ listen unix
             pytest.fail(str(wrong))
         stack.enter_context(haproxy(sections, *(ports[way] for way in (*WAYS, *HTTP_WAYS) if way[0] in "vtu")))
         stack.enter_context(nginx(http, stream, ports["stream"], ports["nginx-http"], ports["admin"]))
-        yield Behind(node, ports, authority.path)
+        yield Backend(node, ports, authority.path)
 
 
 def subscribed(client: socket.socket, key: str) -> bytes:
@@ -131,7 +131,7 @@ def shaken(client: socket.socket, key: str, hops: str | None = None) -> bytes:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_tcp_subscriber_counts_as_itself_and_is_the_one_who_is_slow(behind: Behind, way: str) -> None:
+def test_a_tcp_subscriber_counts_as_itself_and_is_the_one_who_is_slow(behind: Backend, way: str) -> None:
     client, other = ("::1", None) if way == "v2-ipv6" else (f"127.0.0.{10 + WAYS.index(way)}", "127.0.0.99")
     refused = metric(behind.node, "gopush_comet_refused_address_total")
     with ExitStack() as stack:
@@ -155,7 +155,7 @@ def test_a_tcp_subscriber_counts_as_itself_and_is_the_one_who_is_slow(behind: Be
 
 
 @pytest.mark.parametrize("way", HTTP_WAYS)
-def test_a_websocket_client_counts_as_itself_whatever_it_says_of_itself(behind: Behind, way: str) -> None:
+def test_a_websocket_client_counts_as_itself_whatever_it_says_of_itself(behind: Backend, way: str) -> None:
     client, other = f"127.0.0.{30 + HTTP_WAYS.index(way)}", f"127.0.0.{40 + HTTP_WAYS.index(way)}"
     with (
         behind.connect(way, client) as slow,
@@ -169,7 +169,7 @@ def test_a_websocket_client_counts_as_itself_whatever_it_says_of_itself(behind: 
         eventually(lambda: {client, other} & {each["peer"] for each in slowest(behind.node)} != set())
 
 
-def test_an_admin_port_without_keys_is_closed_to_who_comes_through_a_proxy(behind: Behind) -> None:
+def test_an_admin_port_without_keys_is_closed_to_who_comes_through_a_proxy(behind: Backend) -> None:
     with behind.connect("admin", "127.0.0.50") as client:
         line = b"POST /1/admin/push/private?key=k&expire=60 HTTP/1.1\r\nHost: localhost\r\n"
         client.sendall(line + b"Content-Length: 1\r\n\r\n1")
@@ -177,7 +177,7 @@ def test_an_admin_port_without_keys_is_closed_to_who_comes_through_a_proxy(behin
     assert metric(behind.node, "gopush_web_proxied_calls_total") == 1
 
 
-def test_health_checks_of_a_balancer_are_let_in(behind: Behind) -> None:
+def test_health_checks_of_a_balancer_are_let_in(behind: Backend) -> None:
     """HAProxy asks with PROXY UNKNOWN and with LOCAL, and would let nobody in where that was refused."""
 
     def asked() -> float:

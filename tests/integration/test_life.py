@@ -9,7 +9,7 @@ import pytest
 
 from tests.life import Life, Stations, documented, life, sizes
 
-MOST = {"The life of a push": (32, 110), "The life of a subscription": (26, 130)}
+MOST = {"The life of a push": (30, 120), "The life of a subscription": (26, 130)}
 """Files and functions of gopush, in all processes together."""
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gopush.hashing import HashRing
-from gopush.membership.rings import Rings
+from gopush.membership.debounce import Rings
 from gopush.membership.view import View
 from gopush.model import NodeInfo
 

@@ -15,8 +15,7 @@ import pytest
 
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.memory import MemoryStore
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import sources
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore

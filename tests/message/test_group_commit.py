@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.message.group_commit import MOST_APPENDS, Gatherer
+from gopush.message.store import MOST_APPENDS, Gatherer
 from gopush.model import Append, Appended, Push
 
 

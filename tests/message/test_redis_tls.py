@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from gopush.errors import SettingsError, UnavailableError
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import sources
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.store import StoreSettings
 from gopush.model import Read

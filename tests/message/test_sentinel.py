@@ -14,8 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import Source, sources
+from gopush.message.redis.settings import RedisSettings, Source, sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.store import StoreSettings
 from gopush.model import Append, Push

@@ -92,7 +92,7 @@ def test_only_the_backend_that_is_named_is_imported(storage: str, absent: tuple[
 import sys
 from twisted.internet import reactor
 from gopush.message.settings import MessageSettings
-from gopush.message.stores import open_store
+from gopush.message.settings import open_store
 open_store(MessageSettings(storage={storage!r}), reactor)
 print([name for name in {absent!r} if name in sys.modules])
 """

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gopush.message.redis.sources import Source, sources
+from gopush.message.redis.settings import Source, sources
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gopush.net.disconnects import DISCONNECTS_IN_A_TURN, DisconnectQueue
+from gopush.net.accept import DISCONNECTS_IN_A_TURN, DisconnectQueue
 from tests.comet.harness import Clock
 
 

@@ -1,4 +1,4 @@
-"""Connections that have ended are freed by their references alone: what is frozen (gopush/daemon/gc.py) is freed by
+"""Connections that have ended are freed by their references alone: what is frozen (daemon/service.py) is freed by
 nothing else."""
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor, EagerServer
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
-from gopush.rpc.secure import secured
-from gopush.rpc.server import RemoteMessage, serve_message
+from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.clients import CLOSE, eventually, frame, opening, request
 from tests.comet.wire import CometServer

@@ -32,7 +32,7 @@ from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError
 from gopush.message.store import StoreSettings
 from gopush.net.eager import EagerReactor
-from gopush.net.http.response import plain
+from gopush.net.http.request import plain
 from gopush.net.http.routes import always
 from gopush.net.http.site import Site
 from gopush.net.tls import ServerTls

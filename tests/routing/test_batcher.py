@@ -9,8 +9,9 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.errors import UnavailableError
-from gopush.routing.batcher import Batcher, PendingCalls
-from gopush.routing.counters import BatcherStats
+from gopush.routing.batcher import Batcher
+from gopush.routing.pending import PendingCalls
+from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock
 from tests.rpc.harness import Node

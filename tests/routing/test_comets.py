@@ -402,7 +402,7 @@ def test_a_comet_that_could_not_be_reached_is_called_again_when_it_answers() -> 
 
 
 def test_what_is_kept_for_a_comet_is_bounded_and_goes_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gopush.routing.forwards.MOST_KEYS", 5)
+    monkeypatch.setattr("gopush.routing.comets.MOST_KEYS", 5)
     world = World()
     comet = world.comets["c2"]
     comet.mode, comet.reaches = "down", False

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
-from gopush.routing.batcher import PendingCalls
 from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import RETRY_PAUSE_SECONDS, Peers
 from gopush.routing.router import Choose
 from gopush.rpc.settings import RpcSettings

@@ -15,8 +15,7 @@ from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
-from gopush.rpc.secure import secured
-from gopush.rpc.server import RemoteMessage, serve_message
+from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
 from tests.rpc.test_server import OneMessage

@@ -9,18 +9,19 @@ from unittest.mock import patch
 
 from gopush.comet.channel import Channel, Unkept
 from gopush.comet.codec import Subscribe
-from gopush.comet.cut_off import CutOff
 from gopush.comet.delivery import Round
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
+from gopush.comet.slow_consumers import CutOff
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.redis.replication import Replication
 from gopush.message.rules import First, sequence
 from gopush.model import Append, Appended, Message, mid_at
-from gopush.routing.batcher import PendingCalls, Refusal
+from gopush.routing.batcher import Refusal
+from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
 
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.comet.session import Session, State
 from gopush.comet.tcp import TcpSubscriber
-from gopush.envelope import TCP_OLD
+from gopush.model import TCP_OLD
 
 if TYPE_CHECKING:
     from tests.simulation.process import CometProcess

@@ -15,9 +15,9 @@ from gopush.comet.service import Comet
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.service import StoreService
 from gopush.model import Append, Message, NodeInfo, Pushed, snap
-from gopush.routing.batcher import OnAnswers
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
+from gopush.routing.pending import OnAnswers
 from gopush.rpc.settings import RpcSettings
 from gopush.web.history import Listing, Offline
 from gopush.web.peers import WebCounters

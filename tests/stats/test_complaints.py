@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gopush.stats.complaints import LINES, SECONDS, Complaints
+from gopush.stats.summary import LINES, SECONDS, Complaints
 from tests.comet.harness import Clock
 from tests.fixtures import Logged
 

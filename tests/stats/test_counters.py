@@ -15,14 +15,13 @@ from twisted.internet.task import Clock as StillClock
 from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.daemon.gc import collector
+from gopush.daemon.service import collector
 from gopush.embedded import EmbeddedNode, EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode
 from gopush.message.node import show as show_message
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import sources
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.redis.store import RedisStore
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings

@@ -8,10 +8,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import UnavailableError
-from gopush.net.http.request import Request
-from gopush.net.http.response import Response
+from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route
-from gopush.stats.health import CHECK_SECONDS, Health
+from gopush.stats.resource import CHECK_SECONDS, Health
 from tests.comet.harness import Clock, result
 
 READY = {"alive": True, "ready": True}

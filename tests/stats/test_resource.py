@@ -11,8 +11,7 @@ from twisted.internet.task import Clock
 
 from gopush.message.memory import MemoryStore
 from gopush.message.node import show as show_message
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import sources
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings
 from gopush.message.store import StoreSettings

@@ -11,7 +11,6 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.counters import StoreCounters
 from gopush.message.hbase.client import Client, NotSentError
 from gopush.message.hbase.connection import LostError
 from gopush.message.hbase.row import (
@@ -26,7 +25,7 @@ from gopush.message.hbase.row import (
     row_head,
 )
 from gopush.message.rules import REFUSED, First
-from gopush.message.store import StoreSettings
+from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
 

@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 
-from gopush.message.counters import StoreNumbers
 from gopush.message.hbase.append import RowAppend
 from gopush.message.hbase.client import Client, NotSentError
 from gopush.message.hbase.row import Cells, row_key
 from gopush.message.hbase.settings import PARTS, TRY_PARTS, HBaseSettings
 from gopush.message.rules import REFUSED, UNAVAILABLE
-from gopush.message.store import StoreSettings
+from gopush.message.store import StoreNumbers, StoreSettings
 from gopush.model import Append, Appended
 
 MOST_BODY = 10_000_000

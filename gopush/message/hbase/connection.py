@@ -20,8 +20,8 @@ from gopush.errors import UnavailableError
 from gopush.message.hbase.codec import FAMILIES, HBaseError, get_multiple, locations, region_starts, reply, request
 from gopush.net.clock import LastLook
 from gopush.net.eager import EagerReactor
-from gopush.net.reconnect import QuietClientService
 from gopush.net.tls import ClientTls, reached
+from gopush.net.transport import QuietClientService
 
 FRAME_BYTES = 64 << 20
 """Thrift's own limit has to be as high (hbase.regionserver.thrift.framed.max_frame_size_in_mb)."""

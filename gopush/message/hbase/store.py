@@ -16,7 +16,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from gopush.errors import StartError, UnavailableError
-from gopush.message.counters import StoreNumbers, unwrap
 from gopush.message.hbase.append import JITTER_SECONDS
 from gopush.message.hbase.appender import Appender
 from gopush.message.hbase.client import Client
@@ -42,8 +41,7 @@ from gopush.message.hbase.row import (
 )
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
 from gopush.message.rules import MOST_TOKENS, Room
-from gopush.message.store import StoreSettings
-from gopush.message.troubles import Troubles
+from gopush.message.store import StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 TOUCH_PURGES = 5

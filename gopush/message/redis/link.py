@@ -22,10 +22,10 @@ from zope.interface import implementer
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import RedisConnection, UnfitError, prepare
 from gopush.message.redis.sentinel import MasterEndpoint
-from gopush.message.redis.sources import Source
+from gopush.message.redis.settings import Source
 from gopush.net.eager import EagerReactor
-from gopush.net.reconnect import QuietClientService
 from gopush.net.tls import ClientTls, reached
+from gopush.net.transport import QuietClientService
 
 RETRY_SECONDS = 0.5
 """How long a server that was lost again at once, or refused, is left alone before the next attempt."""

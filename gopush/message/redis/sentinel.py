@@ -12,7 +12,7 @@ from txredisapi import RedisError, RedisProtocol
 from zope.interface import implementer
 
 from gopush.message.redis.connection import log_in
-from gopush.message.redis.sources import Source
+from gopush.message.redis.settings import Source
 from gopush.net.clock import within
 from gopush.net.tls import ClientTls, reached
 

@@ -14,15 +14,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, StartError, UnavailableError
-from gopush.message.counters import StoreNumbers, unwrap
-from gopush.message.group_commit import Gatherer
 from gopush.message.redis.link import LinkWatcher, RedisLink, RedisRefusedError, Script, UnreplicatedError
 from gopush.message.redis.replication import Replication
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.sources import Source
+from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
-from gopush.message.store import StoreSettings
-from gopush.message.troubles import Troubles
+from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState
 from gopush.net.tls import ClientTls
 

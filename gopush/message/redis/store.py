@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults, succeed
 
 from gopush.errors import StartError
-from gopush.message.counters import unwrap
+from gopush.hashing import Shards
 from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.store import StoreSettings
+from gopush.message.store import StoreSettings, unwrap
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
-from gopush.routing.shards import Shards
 
 TOUCH_CALLS = 5
 

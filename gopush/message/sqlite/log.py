@@ -11,12 +11,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from gopush.message.counters import StoreCounters
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
 from gopush.message.sqlite.batch import Batch, LogRow
-from gopush.message.sqlite.file import UPGRADES, transaction
-from gopush.message.sqlite.location import DatabaseFiles, is_full
-from gopush.message.store import StoreSettings
+from gopush.message.sqlite.file import UPGRADES, DatabaseFiles, is_full, transaction
+from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 T = TypeVar("T")

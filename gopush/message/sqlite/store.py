@@ -13,14 +13,10 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
-from gopush.message.counters import StoreNumbers
-from gopush.message.group_commit import Gatherer
-from gopush.message.sqlite.file import identity, open_file
-from gopush.message.sqlite.location import DatabaseFiles
+from gopush.message.sqlite.file import DatabaseFiles, identity, open_file
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
-from gopush.message.store import StoreSettings
-from gopush.message.troubles import Troubles
+from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 
 _READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token)

@@ -1,4 +1,6 @@
-"""The bounds of a connection: which heads it takes, how long it may go without progress, and how it ends."""
+"""The bounds of a connection: which heads it takes, how long it may go without progress, how it ends, and how many
+requests a client behind a proxy may have under way.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,13 @@ from typing import Any
 
 from twisted.web.http import HTTPChannel
 
+from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
 from gopush.net.http.parts import HttpSite
-from gopush.net.http.request import Request
-from gopush.net.http.response import Response, plain
+from gopush.net.http.request import Request, Response, plain
+from gopush.net.limits import ConnectionLimiter
 from gopush.net.timers import NO_SLOT
 
 LEAST_BYTES = 1024
@@ -165,3 +168,37 @@ class BoundedChannel(HTTPChannel):
         """Set the deadline."""
         self.deadline = self.site.clock.seconds() + seconds
         self.site.wheel.add(self)
+
+
+class Forwarding:
+    """Of one connection, whose `peer` is one of `[connections] proxies`. It counts as its client's while it answers."""
+
+    def __init__(self, limiter: ConnectionLimiter, peer: str) -> None:
+        self._limiter = limiter
+        self._peer = peer
+        self._client: str | None = None
+
+    def begin(self, request: Request) -> bool:
+        """A request is under way; whether its client may have one more."""
+        self.end()
+        client = forwarded.client(request.headers, self._peer, self._limiter.proxies)
+        if client == self._peer:
+            return True
+        request.peer = client
+        if not self._limiter.take(client):
+            return False
+        self._client = client
+        return True
+
+    def end(self) -> None:
+        """It is answered, or the connection is gone."""
+        client, self._client = self._client, None
+        if client is not None:
+            self._limiter.release(client)
+
+
+def forwarding(limiter: ConnectionLimiter | None, peer: str) -> Forwarding | None:
+    """None where the connection is its client's own."""
+    if limiter is None or not forwarded.trusted(limiter.proxies, peer):
+        return None
+    return Forwarding(limiter, peer)

@@ -15,12 +15,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel
+from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
-from gopush.net.http.forwarding import forwarding
 from gopush.net.http.head import HeadScanner
-from gopush.net.http.request import Request
-from gopush.net.http.response import Response, explained, plain
+from gopush.net.http.request import Request, Response, explained, plain
 
 TOO_MANY = plain(429)
 

@@ -12,8 +12,7 @@ from twisted.web import server
 
 from gopush.errors import ParameterError
 from gopush.net.http.parts import HttpConnection
-from gopush.net.http.request import Request
-from gopush.net.http.response import TEXT, AnyResponse, Paged, Promise, Response, chunk, explained, plain
+from gopush.net.http.request import TEXT, AnyResponse, Paged, Promise, Request, Response, chunk, explained, plain
 from gopush.net.http.routes import AnyRoute, Receiver, Route, StreamRoute, always
 
 log = Logger()

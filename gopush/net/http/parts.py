@@ -1,15 +1,14 @@
-"""What the parts of an HTTP port are to each other: so that none has to import the one that it belongs to."""
+"""What the parts of an HTTP port are to each other, so that none has to import the one that it belongs to; counters."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gopush.net.clock import Clock
-from gopush.net.http.counters import HttpCounters
 from gopush.net.http.head import HeadScanner
-from gopush.net.http.request import Request
-from gopush.net.http.response import Renderer, Response
+from gopush.net.http.request import Renderer, Request, Response
 from gopush.net.http.shortcut import RequestReader
 
 
@@ -71,3 +70,25 @@ class HttpConnection(Protocol):
 
     def abort(self) -> None:
         """End now."""
+
+
+def _by_status() -> dict[int, int]:
+    return dict.fromkeys((400, 413, 414, 431), 0)
+
+
+@dataclass(slots=True)
+class HttpCounters:
+    """Plain integers that only grow. `refused` by status: the door (401, 403, 429) has counters of its own besides."""
+
+    refused: dict[int, int] = field(
+        default_factory=_by_status,
+        metadata={"label": "status", "meaning": "requests that were refused before they were read"},
+    )
+    idle_closed: int = field(default=0, metadata={"meaning": "idle connections closed"})
+    slow_closed: int = field(
+        default=0, metadata={"meaning": "connections closed because their client did not read its answer"}
+    )
+
+    def refuse(self, status: int) -> None:
+        """A request was answered so and its connection closed, whatever was still to come of it."""
+        self.refused[status] = self.refused.get(status, 0) + 1

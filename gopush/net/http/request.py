@@ -1,10 +1,12 @@
-"""A request as handlers see it. Pure."""
+"""A request as handlers see it, and an answer, and how that looks on the wire. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 from gopush.errors import ParameterError
@@ -101,3 +103,134 @@ class Request:
         """The value of a header (its name in lower case), None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+TEXT = "text/plain;charset=utf-8"
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class Response(NamedTuple):
+    """What a handler answers; `headers` are more header lines, names and values without line breaks."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Fields = ()
+
+
+class Paged(NamedTuple):
+    """An answer that is too large to be held. `first` begins its body, `more` gives the next piece, b"" at the end.
+
+    `more` is called when the client has read what came before; where it fails, the connection is cut.
+    """
+
+    status: int
+    content_type: str
+    first: bytes
+    more: Callable[[], Awaitable[bytes]]
+    headers: Fields = ()
+
+
+AnyResponse = Response | Paged
+
+
+class CrossOrigin(Protocol):
+    """What pages of other web sites may do (CORS)."""
+
+    def fields(self, request: Request) -> Fields:
+        """Header lines that the answer to this request, which bears an Origin, gets."""
+
+    def preflight(self, request: Request, methods: str) -> Response | None:
+        """The answer to a request that asks what may be done where there are these methods; None where it does not."""
+
+
+def plain(status: int, *headers: tuple[str, str]) -> Response:
+    """A response that only names its status."""
+    return Response(status, TEXT, HTTPStatus(status).phrase.encode() + b"\n", headers)
+
+
+def explained(response: Response, request: Request, why: str) -> Response:
+    """A plain() response that says why, where the request asks for that; else it stays as it is."""
+    if not request.wants_why:
+        return response
+    return response._replace(body=b"%b: %b\n" % (response.body.rstrip(b"\n"), why.encode()))
+
+
+class Promise:
+    """A response that comes later, by a plain call: for what is asked so often that a Deferred would be felt."""
+
+    _response: Response | None = None
+    _take: Callable[[Response], object] | None = None
+
+    def give(self, response: Response) -> None:
+        """This is it. To be called once."""
+        if self._take is None:
+            self._response = response
+        else:
+            self._take(response)
+
+    def then(self, take: Callable[[Response], object]) -> None:
+        """Have `take` called with the response, at once where it is there already."""
+        if self._response is None:
+            self._take = take
+        else:
+            take(self._response)
+
+
+class Renderer:
+    """Makes bytes of responses; keeps what precedes the length of the body ready, for as long as its date is right."""
+
+    __slots__ = ("_date", "_sharing", "_starts")
+
+    def __init__(self, now: float, sharing: CrossOrigin | None = None) -> None:
+        self._starts: dict[tuple[int, str, bytes], bytes] = {}
+        self._sharing = sharing
+        self.set_time(now)
+
+    def set_time(self, now: float) -> None:
+        """Set the date of the responses from now on, in seconds since the epoch."""
+        self._date = formatdate(now, usegmt=True)
+        self._starts.clear()
+
+    def render(self, response: Response, request: Request) -> bytes:
+        """All of a response to `request`."""
+        status, content_type, body, headers = response
+        connection = request.connection
+        start = self._starts.get((status, content_type, connection)) or self._start(status, content_type, connection)
+        if self._sharing is not None and b"origin" in request.headers:
+            headers += self._sharing.fields(request)
+        fields = _lines(headers) if headers else b""
+        if status == HTTPStatus.NO_CONTENT:
+            return b"%b%b\r\n" % (start, fields)
+        sent = b"" if request.method == b"HEAD" else body
+        return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), fields, sent)
+
+    def paged_head(self, response: Paged, request: Request, chunked: bool) -> bytes:
+        """The head of a response whose body follows, in chunks or until the end of the connection."""
+        fields = response.headers
+        if self._sharing is not None and b"origin" in request.headers:
+            fields += self._sharing.fields(request)
+        if chunked and request.method != b"HEAD":
+            fields += (("Transfer-Encoding", "chunked"),)
+        start = self._start(response.status, response.content_type, request.connection)
+        return b"%b%b\r\n" % (start, _lines(fields))
+
+    def _start(self, status: int, content_type: str, connection: bytes) -> bytes:
+        fields = [("Date", self._date)]
+        if status != HTTPStatus.NO_CONTENT:
+            fields.append(("Content-Type", content_type))
+        if connection:
+            fields.append(("Connection", connection.decode("ascii")))
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() + _lines(fields)
+        self._starts[status, content_type, connection] = start
+        return start
+
+
+def chunk(data: bytes) -> bytes:
+    """A piece of a body that is sent in chunks; of an empty one its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _lines(fields: Fields | list[tuple[str, str]]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields).encode("latin-1")

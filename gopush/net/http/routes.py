@@ -8,8 +8,7 @@ from typing import ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.net.http.request import Request
-from gopush.net.http.response import AnyResponse, Paged, Promise, Response, plain
+from gopush.net.http.request import AnyResponse, Paged, Promise, Request, Response, plain
 
 Answered = Response | Paged | Promise | Deferred[Response] | Deferred[AnyResponse]
 Handler = Callable[[Request], Answered]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from gopush.net.http.response import Response
+from gopush.net.http.request import Response
 from gopush.net.http.routes import Route, Routes, always
 
 # The page runs no script but its own, and talks to nobody but this gopush and the WebSocket ports of its comets.
