@@ -237,6 +237,38 @@ def test_what_is_malformed_or_ambiguous_is_refused_and_closed(server: Server, se
         assert before.answer().body == b"GET|/echo|half|"
 
 
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /echo?q=1 HTTP/1.1\n",
+        b"GET /echo?q=1 HTTP/1.1\r\nX: y\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n1\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n",
+    ],
+)
+def test_lines_that_lack_a_cr_are_refused_at_once(server: Server, sent: bytes, step: int) -> None:
+    """They are not waited for: no more may come behind them."""
+    with Client(server.port) as client:
+        for at in range(0, len(sent), step):
+            client.send(sent[at : at + step])
+            time.sleep(0.001 * (step < 1000))
+        assert client.answer().status == 400
+        assert client.closed()
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_line_feeds_in_a_body_are_the_bodys(server: Server, step: int) -> None:
+    body = b"\n\r\n\n\r"
+    sent = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%b\r\n2\r\n\n\n\r\n0\r\n\r\n" % body
+    with Client(server.port) as client:
+        for at in range(0, len(sent), step):
+            client.send(sent[at : at + step])
+            time.sleep(0.001 * (step < 1000))
+        assert client.answer().body.endswith(body + b"\n\n")
+
+
 def test_a_good_request_before_a_malformed_one_is_answered_first(server: Server) -> None:
     with Client(server.port) as client:
         client.send(b"GET /echo?q=1 HTTP/1.1\r\n\r\nGARBAGE\r\n\r\n")

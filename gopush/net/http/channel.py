@@ -28,6 +28,7 @@ MAX_TOGETHER = 64
 _MAX_HELD_BYTES = 64 << 10
 _SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
+_LINES = ("line", "CHUNK_LENGTH", "TRAILER")
 
 
 @implementer(IHalfCloseableProtocol)
@@ -36,6 +37,7 @@ class HttpChannel(BoundedChannel):
 
     _missing = _held = 0  # answers that are not there, and bytes of those that are
     _fed = False  # twisted.web has a part of a request
+    _half_end = b""  # what it was given last, where that may be the first half of a CRLF
     _asking = _pumping = _scheduled = _ending = _lost = False
 
     # What the transport calls.
@@ -159,10 +161,16 @@ class HttpChannel(BoundedChannel):
         if not self._fed:
             self._fed = True
             self.put_off()
+        before, self._half_end = self._half_end, data[-1:] if data.endswith(b"\r") else b""
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         decoder: Any = self._transferDecoder
-        if self._fed and not self.deaf and getattr(decoder, "state", "") == "BODY":
+        state = "line" if self.line_mode else getattr(decoder, "state", "")
+        if self.deaf or not self._fed:
+            return
+        if state == "BODY":
             self.requests[-1].expect(decoder.length)
+        elif state in _LINES and b"\n" in (before + data).rpartition(b"\r\n")[2]:
+            self._respondToBadRequestAndDisconnect()  # no CR can come before it any more
 
     # Answering.
 
