@@ -4,7 +4,7 @@ import nox
 
 EDITABLE = ("-e", ".[test]", "--config-settings", "editable_mode=compat")
 DEBIAN_PACKAGES = (
-    "python3-twisted python3-autobahn python3-kazoo python3-msgpack python3-httptools python3-openssl "
+    "python3-twisted python3-autobahn python3-kazoo python3-msgpack python3-openssl "
     "python3-service-identity python3-prometheus-client python3-jwt python3-cryptography"
 )
 

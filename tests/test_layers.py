@@ -35,7 +35,6 @@ BACKENDS = {
     "thriftpy2": "gopush.message.hbase",
     "sqlite3": "gopush.message.sqlite",
     "autobahn": "gopush.comet.websocket",
-    "httptools": "gopush.net.http.shortcut",
     "prometheus_client": "gopush.stats.prometheus",
 }
 

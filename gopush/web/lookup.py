@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from operator import attrgetter
 
 from gopush.errors import NoNodeError, ParameterError
@@ -63,5 +64,6 @@ class Lookup:
         return b'{"timeid":%d}' % mid_at(self._now())
 
 
+@lru_cache(maxsize=1024)
 def _json(text: str) -> bytes:
     return json.dumps(text).encode()
