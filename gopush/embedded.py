@@ -1,39 +1,54 @@
-"""All three roles in one process: the same services, called directly where a cluster has Perspective Broker."""
+"""All of gopush in one process: the same services as those of the roles, called directly where these use RPC.
+
+Alone it is a cluster of one; with a ZooKeeper it is a member of a cluster of equals, and registers as a comet and as a
+message node at one address.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.schema import option
-from gopush.config.values import text
-from gopush.daemon.listeners import DaemonOptions, give_up, start_errors, steady
+from gopush.config.values import addresses, count, listeners, node_name, text
+from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors, steady
 from gopush.daemon.logs import LogSettings
 from gopush.daemon.service import DaemonService, collector
-from gopush.errors import StartError
-from gopush.membership.node import LocalNode
-from gopush.membership.view import StaticCoordination
+from gopush.errors import StartError, UnavailableError
+from gopush.membership.node import LocalNode, Reachability, Together
+from gopush.membership.view import Coordination, StaticCoordination
+from gopush.message.hbase.settings import HBaseSettings
+from gopush.message.node import LEAVE_SECONDS, LINGER_SECONDS
 from gopush.message.node import show as show_message
+from gopush.message.redis.settings import RedisSettings
+from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
-from gopush.message.settings import MessageSettings, open_store, store_type
+from gopush.message.settings import STORES, open_store, store_type
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
+from gopush.net.clock import quiet
+from gopush.net.eager import EagerReactor
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
 from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
-from gopush.rpc.settings import RpcSettings
+from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
+from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
 from gopush.web.node import HttpPorts
@@ -41,93 +56,217 @@ from gopush.web.node import show as show_web
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings
 
+NAME = "embedded"
+"""Of a process that nobody calls."""
+
+log = Logger()
+
+SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
+
+
+def _name(value: str) -> str:
+    return node_name(value) if value else value
+
+
+@dataclass(frozen=True)
+class ClusterSettings(ZooKeeperSettings):
+    """Section [zookeeper], where there may be no ZooKeeper."""
+
+    hosts: tuple[str, ...] = option(
+        "zookeeper",
+        "addr",
+        "",
+        addresses,
+        "the ZooKeeper servers of a cluster of equals, host:port, by commas; empty: this process is all there is",
+    )
+
 
 @dataclass(frozen=True)
 class EmbeddedSettings:
-    """All of etc/gopush.ini: those options of a cluster that still have a meaning."""
+    """All of etc/gopush.ini."""
 
     user: str = option(
         "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
     )
     subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
-    storage: str = option("storage", "type", "sqlite", store_type(alone=True), "the store: sqlite or memory")
+    node: str = option(
+        "base", "node", "", _name, "the name on the ring, a place for each; empty: by the address that others call"
+    )
+    weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")
+    rpc_bind: tuple[str, ...] = option(
+        "base",
+        "rpc.bind",
+        "localhost:6970",
+        listeners,
+        "where the cluster calls in, if there is one ([zookeeper] addr)",
+    )
+    rpc_advertise: tuple[str, ...] = option(
+        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+    )
+    storage: str = option(
+        "storage",
+        "type",
+        "sqlite",
+        store_type(),
+        f"the store: sqlite or memory; in a cluster {SHARED}, which all share",
+    )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    hbase: HBaseSettings = field(default_factory=HBaseSettings)
+    zookeeper: ZooKeeperSettings = field(default_factory=ClusterSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
+    def __post_init__(self) -> None:
+        if self.zookeeper.hosts and STORES[self.storage].alone:
+            raise ValueError(
+                f"[storage] type: {self.storage} is a store for one process alone, but [zookeeper] addr makes this one "
+                f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')}, or leave addr empty"
+            )
+        if self.storage == "hbase":
+            self.hbase.check(self.store.store, self.rpc.call_timeout)
 
-NAME = "embedded"
+    @property
+    def called_at(self) -> tuple[str, ...]:
+        """The endpoints where others call in: none where there are no others."""
+        return self.rpc_bind if self.zookeeper.hosts else ()
 
 
 class EmbeddedNode(MultiService):
-    """A whole gopush."""
+    """A whole gopush. `coordination`: of a cluster of one where it is not given."""
 
-    def __init__(self, reactor: Any, settings: EmbeddedSettings) -> None:
+    def __init__(self, reactor: Any, settings: EmbeddedSettings, coordination: Coordination | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
-        self._coordination = StaticCoordination()
-        subscribers, rpc = settings.subscribers, RpcSettings()
-        store = open_store(
-            MessageSettings(storage=settings.storage, store=settings.store, sqlite=settings.sqlite), reactor
-        )
-        self._message = StoreService(store, reactor)
-        self._messages = Messages(reactor, self._coordination, lambda _: cast(MessagePeer, _Here(message)), rpc)
-        self._comets = Comets(reactor, self._coordination, lambda _: cast(CometPeer, _Here(comet)), rpc)
-        self._comet = Comet(reactor, self._coordination, self._messages, self._comets, subscribers, NAME)
-        self._housekeeping = Housekeeping(reactor, self._comet, self._coordination)
-        self._info = NodeInfo(
-            node=NAME,
+        self._coordination = coordination = coordination or StaticCoordination()
+        subscribers, rpc = settings.subscribers, settings.rpc
+        store = open_store(settings, reactor)
+        address = advertised("rpc", settings.called_at, settings.rpc_advertise) if settings.called_at else (NAME,)
+        self.node_name = settings.node or re.sub(r"[^A-Za-z0-9._-]", "-", address[0])[:64]
+        info = NodeInfo(
+            node=self.node_name,
             sequence=0,
-            rpc=(NAME,),
+            rpc=address,
             tcp=offered(subscribers, "tcp"),
             ws=offered(subscribers, "websocket"),
+            weight=settings.weight,
         )
-        demo = pages.demo(int(self._info.ws[0].rpartition(":")[2])) if self._info.ws else None
-        web = Web(
-            reactor, self._coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=demo
+        self._id = info.id
+
+        def to_message(other: NodeInfo) -> MessagePeer:
+            here = other.id == info.id
+            return cast(MessagePeer, _Here(self._message_node) if here else RemoteMessage(reactor, other, rpc))
+
+        def to_comet(other: NodeInfo) -> CometPeer:
+            here = other.id == info.id
+            return cast(CometPeer, _Here(self._comet_node) if here else RemoteComet(reactor, other, rpc))
+
+        self._message = StoreService(store, reactor)
+        self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
+        self._comets = Comets(reactor, coordination, to_comet, rpc)
+        self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)
+        self._housekeeping = Housekeeping(reactor, self._comet, coordination, settings.zookeeper.session_timeout)
+        self._comet_node = LocalNode(reactor, coordination, info, self._comet, self._comet.load)
+        keeper = info._replace(node=info.id, stores=store.shards)
+        self._message_node = LocalNode(reactor, coordination, keeper, self._message, self._comet.load)
+        self._comet_node.beside(self._message_node)
+        self._registration = StoreRegistration(
+            reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
-        message = LocalNode(reactor, self._coordination, self._info, self._message)
-        comet = LocalNode(reactor, self._coordination, self._info, self._comet, self._comet.load)
-        health = Health(reactor, self._messages.ping)
+        demo = pages.demo(int(info.ws[0].rpartition(":")[2])) if info.ws else None
+        web = Web(reactor, coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=demo)
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
         show_message(self._message, self.statistics)
         show_web(web, self.statistics)
-        show_view(self._coordination, reactor, self.statistics)
+        show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
+        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         shared = Shared()
+        self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
         ports = (
             ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
-            HttpPorts(reactor, web, settings.http, shared),
+            self._http,
         )
         for port in ports:
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._reachability: Reachability | None = None
+        if settings.called_at:
+            self._let_others_call(settings, info)
+
+    def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
+        reactor, rpc = self._reactor, settings.rpc
+        # What both have is the message node's: whoever pings wants to know whether it reaches the store from here.
+        both = Together(self._message_node, self._comet_node)
+        served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
+        calls = secured(served, settings.rpc_bind, rpc)
+        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._comet_node.defend(
+            lambda other: RemoteComet(reactor, other, rpc, rpc.attempt_timeout), partial(give_up, reactor)
+        )
+        self._reachability = Reachability(reactor, RemoteComet(reactor, info, rpc), rpc.call_timeout)
+        self._housekeeping.reachability = self._reachability
 
     def startService(self) -> None:
-        """Open the store, then take part in the cluster of one."""
+        """Listen, open the store, then take part in the cluster."""
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
+        self._coordination.start()
         Deferred.fromCoroutine(self._register()).addErrback(self._failed)
 
     def stopService(self) -> Deferred[None]:
-        """Answer what is under way, then close the store."""
+        """Hand over to the others, answer what is under way, then close the store."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _register(self) -> None:
         opened = Deferred.fromCoroutine(self._message.start())
-        # The ports are open already, so who calls now is to wait for the store, not to be turned away.
-        await self._coordination.register_message(self._info)
-        await self._coordination.register_comet(self._info)
+        if self._reachability is not None:
+            await opened  # whose data are there must be known before others, or this comet, use it
+        # Else the ports are open already, and who calls now is to wait for the store, not to be turned away.
+        await self._registration.register()
+        await self._coordination.register_comet(self._comet_node.info)
         await opened
+        if self._reachability is not None:
+            self._reachability.start()
 
     async def _stop(self) -> None:
+        self._registration.stop()
+        view = self._coordination.view
+        if any(info.id != self._id for info in (*view.comets, *view.messages)):
+            await self._hand_over()
+        if self._reachability is not None:
+            self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._housekeeping.stop()
         self._comets.stop()
         self._messages.stop()
         await self._message.stop()
+        await self._coordination.stop()
+
+    async def _hand_over(self) -> None:
+        """First what comes in by HTTP, then the subscribers, then what other comets have stored here."""
+        log.info("leaving: {count} subscribers move", count=self._comet.subscribed)
+        self._housekeeping.leaving = True
+        await self._http.disownServiceParent()  # type: ignore[no-untyped-call]
+        await self._comet_node.leave()
+        self._housekeeping.move_all()
+        await self._quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS)
+        await self._message_node.leave()
+        await self._quiet(lambda: self._message.under_way > 0, LINGER_SECONDS)
+
+    async def _quiet(self, busy: Callable[[], bool], least: float) -> None:
+        if not await quiet(busy, least, LEAVE_SECONDS, self._reactor):
+            log.warn("leaving although others still call")
+
+    async def _check(self) -> None:
+        if not self._coordination.view.knows(self._id):
+            raise UnavailableError("this process is not registered")
+        if self._reachability is not None:
+            self._reachability.check()
+        await self._messages.ping()
 
     def _failed(self, failure: Failure) -> None:
         failure.trap(StartError)  # type: ignore[no-untyped-call]
@@ -155,7 +294,11 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
     """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
-    return EmbeddedNode(reactor, settings)
+    if not settings.zookeeper.hosts:
+        return EmbeddedNode(reactor, settings)
+    from gopush.membership.zookeeper import coordinate  # who is alone needs no ZooKeeper
+
+    return EmbeddedNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 
 
 def makeService(options: Options) -> DaemonService:
@@ -166,4 +309,4 @@ def makeService(options: Options) -> DaemonService:
     with start_errors():
         node = make_node(reactor, options.settings)
     collector.freeze()
-    return DaemonService(reactor, options, node, NAME)
+    return DaemonService(reactor, options, node, node.node_name)

@@ -212,6 +212,11 @@ class NodeInfo(NamedTuple):
         """What tells a process from all other live ones, also after it registered anew: where it is called."""
         return self.rpc[0]
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """What tells a registration from all others: a message node, which may be a comet too, is called by its id."""
+        return self.node, self.id
+
 
 def raw_json(message: Message) -> bytes:
     """The pushed JSON as it is, on one line: line breaks can only stand between tokens, so they just go."""

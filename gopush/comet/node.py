@@ -58,7 +58,7 @@ log = Logger()
 
 
 class ClientPorts(MultiService):
-    """Where clients connect; the embedded mode has them too. `own_origins`: of pages that this process has itself."""
+    """Where clients connect; equal nodes have them too. `own_origins`: of pages that this process has itself."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: CometSettings) -> CometNode:
     """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
-    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 

@@ -13,7 +13,7 @@ from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, a
 
 @dataclass(frozen=True)
 class SubscriberSettings:
-    """What a comet grants to those who connect; the embedded mode has it too."""
+    """What a comet grants to those who connect; equal nodes have it too."""
 
     proto: tuple[str, ...] = option(
         "base", "proto", "tcp,websocket", some_of("tcp", "websocket"), "what clients may speak"

@@ -8,7 +8,7 @@ from heapq import nlargest
 from itertools import chain, islice
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import deferLater
 
 from gopush.comet.channel import Channel
@@ -145,9 +145,8 @@ PAUSE_SECONDS = 1.0
 class CutOff:
     """It `holds` while there was no ZooKeeper for some time and no message node answers.
 
-    Without ZooKeeper for that long this comet is dead to the others: they have its keys. A message node that answers
-    is enough, though its store does not: no other comet is better off then. The embedded mode is never without its
-    coordination: there is nobody else to go to.
+    Without ZooKeeper for that long this comet is dead to the others: they have its keys (Messages.reachable says which
+    message nodes count). A cluster of one is never without its coordination: there is nobody else to go to.
     """
 
     holds = False
@@ -177,18 +176,8 @@ class CutOff:
         if not self._asking and now >= self._ask_at:
             self._asking = True
             self._ask_at = now + PAUSE_SECONDS
-            self._ask().addCallback(self._asked)
+            self._messages.reachable().addCallback(self._asked)
         return self._missed >= MISSED and now - self._alone_since > patience
-
-    def _ask(self) -> Deferred[bool]:
-        nodes = self._coordination.view.messages
-        if not nodes:
-            return succeed(False)
-        asked = [self._messages.ask(info.id, lambda node: node.status()) for info in nodes]
-        # What it fires with: a pair as soon as one has answered, else the list of all failures.
-        return DeferredList(asked, fireOnOneCallback=True, consumeErrors=True).addCallback(
-            lambda outcome: isinstance(outcome, tuple)
-        )
 
     def _asked(self, answered: bool) -> None:
         self._asking = False

@@ -22,8 +22,8 @@ class ViewDebouncer:
 
     def __init__(self, settle: float) -> None:
         self.view = View()
-        self.mine: NodeInfo | None = None
-        """This process, while it wants to be seen."""
+        self.mine: tuple[NodeInfo, ...] = ()
+        """As what this process wants to be seen: a comet, a message node, or both."""
         self._settle = settle
         self._seen: View | None = None
         self._missing: dict[tuple[str, str], float] = {}
@@ -40,7 +40,7 @@ class ViewDebouncer:
 
     def lacks_me(self, seen: View) -> bool:
         """Whether this process must register again before it acts on what it sees."""
-        return self.mine is not None and self.mine not in seen.comets and self.mine not in seen.messages
+        return not {*seen.comets, *seen.messages}.issuperset(self.mine)
 
     def distrust(self, until: float) -> None:
         """Remove nothing before this time: the coordinator was away, and the others are on their way back to it."""

@@ -42,11 +42,17 @@ class LocalNode:
         self._load = load
         self._started = clock.seconds()
         self._identity = token_hex(16)
+        self._process = [self]
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._service, name)
         setattr(self, name, found)  # the next look finds it at once
         return found
+
+    def beside(self, other: LocalNode) -> None:
+        """Be one process with `other`, called at the same address: it drains, and is weighed, behind this one."""
+        self._process = other._process = [self, other]
+        other._identity = self._identity
 
     def status(self) -> Deferred[Status]:
         """See NodeService."""
@@ -83,7 +89,8 @@ class LocalNode:
 
     def tell_store(self, store: str) -> Deferred[None]:
         """The data behind this message node are these."""
-        return self._announce(store=store)
+        self.info = self.info._replace(store=store)
+        return self._soon(self._coordination.announce(self.info))
 
     def leave(self) -> Deferred[None]:
         """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
@@ -91,8 +98,28 @@ class LocalNode:
         return self._coordination.announce(self.info)
 
     def _announce(self, **changed: Any) -> Deferred[None]:
-        self.info = self.info._replace(**changed)
-        return within(ANNOUNCE_SECONDS, self._coordination.announce(self.info), self._clock).addErrback(lambda _: None)
+        announced: Deferred[None] = succeed(None)
+        for node in self._process:
+            node.info = node.info._replace(**changed)
+            announced.addCallback(lambda _, info: self._coordination.announce(info), node.info)
+        seen: Deferred[None] = Deferred()
+        announced.chainDeferred(seen)
+        return self._soon(seen)
+
+    def _soon(self, announced: Deferred[None]) -> Deferred[None]:
+        return within(ANNOUNCE_SECONDS, announced, self._clock).addErrback(lambda _: None)
+
+
+class Together:
+    """Several services that are called at one address: a call is that of the first that has it."""
+
+    def __init__(self, *services: object) -> None:
+        self._services = services
+
+    def __getattr__(self, name: str) -> Any:
+        found = next(getattr(service, name) for service in self._services if hasattr(service, name))
+        setattr(self, name, found)
+        return found
 
 
 CHECK_SECONDS = 2.0

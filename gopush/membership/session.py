@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kazoo.client import KazooClient
@@ -54,7 +54,7 @@ class ZooKeeperSession:
         """`on_state` hears whether there is a connection, `on_event` that something has changed."""
         self._settings = settings
         self._on_event = on_event
-        self._announced: NodeInfo | None = None
+        self._announced: dict[bool, NodeInfo] = {}
         self._changed: deque[str | None] = deque()
         self._cache: dict[str, Registered | None] = {}
         self._cached_for = 0
@@ -109,50 +109,61 @@ class ZooKeeperSession:
         self._changed.append(event.path)
         self._on_event(event)
 
-    def refresh(self, registration: Registration | None, register: bool, proven: bool = True) -> Seen:
-        """Read all; where this session has not registered `wish`, and may, do so and read again. Raises StartError.
+    def refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool = True) -> Seen:
+        """Read all; register what is `wanted` and was not registered by this session, and read again.
 
-        `proven`: the address leads to this process: what others have registered with it is of the dead, and deleted.
-        While it is not, a process that finds others there neither registers nor deletes.
+        Raises StartError where what is new must not be. `comets`: whether a comet may register now. `proven`: the
+        address leads to this process: what others have registered with it is of the dead, and deleted. While it is
+        not, a process that finds others there neither registers nor deletes.
 
-        A wish that changes is told once; what an operator writes into the znode after that stands.
+        What changes is told once; what an operator writes into the znode after that stands.
         """
         try:
-            return self._refresh(registration, register, proven)
+            return self._refresh(wanted, comets, proven)
         except NoAuthError:
             said = "ZooKeeper: what is registered belongs to another [zookeeper] user: all must have the same"
-            if registration is not None and registration.new:
+            if any(registration.new for registration in wanted):
                 raise StartError(said) from None
             if not self._refused:
                 self._refused = True
                 log.error(said)
             raise
 
-    def _refresh(self, registration: Registration | None, register: bool, proven: bool) -> Seen:
+    def _refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool) -> Seen:
         self._deadline = time.monotonic() + JOB_SECONDS
         owner = self._owner()
         registrations = self._read(owner)
-        if registration is None or not (register or self._find(registrations, registration, owner)):
-            return Seen(registrations, None)
-        contested = any(
-            registered.info.id == registration.info.id and registered.owner != owner for registered in registrations
-        )
-        if contested and not proven:
-            return Seen(registrations, self._find(registrations, registration, owner), contested)
-        if not self._find(registrations, registration, owner):
+        due = [one for one in wanted if comets or not one.comet or self._find(registrations, one, owner)]
+        ids = {registration.info.id for registration in due}
+        contested = any(one.info.id in ids and one.owner != owner for one in registrations)
+        if proven or not contested:
+            for registration in due:
+                registrations = self._register(registrations, registration, owner)
+        found = [self._find(registrations, registration, owner) for registration in due]
+        mine = [registered for registered in found if registered is not None]
+        if proven or not contested:
+            if len(mine) < len(due):
+                raise ConnectionLoss("a registration is gone again")
+            registrations = self._without_ghosts(registrations, mine)
+        return Seen(registrations, mine, contested)
+
+    def _register(self, registrations: list[Registered], registration: Registration, owner: int) -> list[Registered]:
+        """Have it registered as it is wanted; what is registered then."""
+        mine = self._find(registrations, registration, owner)
+        if mine is None:
             check_stores(registrations, registration)
             self._create(registration)
             registrations = self._read(owner)
-        elif registration.info != self._announced and (mine := self._find(registrations, registration, owner)):
+        elif registration.info != self._announced.get(registration.comet):
             self._wait(self._client.set_async(mine.path, _data(registration)))
             self._changed.append(mine.path)
             registrations = self._read(owner)
         mine = self._find(registrations, registration, owner)
         if mine is None:
             raise ConnectionLoss("the registration is gone again")
-        self._announced = registration.info
+        self._announced[registration.comet] = registration.info
         self._check_again(registrations, registration, mine)
-        return Seen(self._without_ghosts(registrations, mine), mine, contested)
+        return registrations
 
     def _owner(self) -> int:
         client_id = self._client.client_id
@@ -228,7 +239,9 @@ class ZooKeeperSession:
         mine = [
             registered
             for registered in registrations
-            if registered.owner == owner and registered.info.id == registration.info.id
+            if registered.owner == owner
+            and registered.comet == registration.comet
+            and registered.info.id == registration.info.id
         ]
         return max(mine, key=lambda registered: registered.made, default=None)
 
@@ -240,15 +253,17 @@ class ZooKeeperSession:
             self._delete(mine.path)
             raise
 
-    def _without_ghosts(self, registrations: list[Registered], mine: Registered) -> list[Registered]:
+    def _without_ghosts(self, registrations: list[Registered], mine: list[Registered]) -> list[Registered]:
         """Delete what an earlier life of this process left behind: older entries with its address."""
+        ids = {registered.info.id for registered in mine}
+        newest = max((registered.made for registered in mine), default=0)
         ghosts = [
             registered
             for registered in registrations
-            if registered.info.id == mine.info.id and registered.made < mine.made
+            if registered.info.id in ids and registered.made < newest and registered not in mine
         ]
         for ghost in ghosts:
-            log.info("older registration {path} of {id} removed", path=ghost.path, id=mine.info.id)
+            log.info("older registration {path} of {id} removed", path=ghost.path, id=ghost.info.id)
             self._delete(ghost.path)
         return [registered for registered in registrations if registered not in ghosts]
 

@@ -88,11 +88,12 @@ class View:
 
     def changes(self, before: View) -> str:
         """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070"."""
-        old = {info.id: info for info in (*before.comets, *before.messages)}
-        new = {info.id: info for info in (*self.comets, *self.messages)}
-        came = [f"+{name}" for name in new if name not in old]
-        changed = [f"~{name}" for name, info in new.items() if old.get(name, info) != info]
-        return " ".join([*came, *changed, *(f"-{name}" for name in old if name not in new)])
+        old = {info.place: info for info in (*before.comets, *before.messages)}
+        new = {info.place: info for info in (*self.comets, *self.messages)}
+        came = [f"+{info.id}" for place, info in new.items() if place not in old]
+        changed = [f"~{info.id}" for place, info in new.items() if old.get(place, info) != info]
+        gone = [f"-{info.id}" for place, info in old.items() if place not in new]
+        return " ".join(dict.fromkeys([*came, *changed, *gone]))  # who is both comet and message node is named once
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
@@ -111,13 +112,16 @@ class Coordination(Protocol):
         """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
-        """Advertise a comet process; `sequence` is given by the coordinator. Fires once it is registered."""
+        """Advertise a comet process; `sequence` is given by the coordinator. Fires once it is registered.
+
+        A process may be a comet and a message node, at the same address.
+        """
 
     def register_message(self, info: NodeInfo) -> Deferred[None]:
         """Advertise a message node, as register_comet."""
 
     def announce(self, info: NodeInfo) -> Deferred[None]:
-        """Advertise this process, which registered before, in another way: with another weight, or draining.
+        """Advertise what this process registered before, by its NodeInfo.place, with another weight, or draining.
 
         Fires once the others can see it, or after a few seconds.
         """
@@ -137,7 +141,7 @@ class Coordination(Protocol):
 
 
 class StaticCoordination:
-    """The coordination of a cluster that never changes but by its own members: those of the embedded mode."""
+    """The coordination of a cluster of one, which never changes but by itself."""
 
     connected = True
 
@@ -162,7 +166,8 @@ class StaticCoordination:
     def announce(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
         comets, messages = (
-            [info if one.id == info.id else one for one in infos] for infos in (self.view.comets, self.view.messages)
+            [info if one.place == info.place else one for one in infos]
+            for infos in (self.view.comets, self.view.messages)
         )
         self.adopt(View(comets, messages))
         return succeed(None)

@@ -100,7 +100,7 @@ def _weight(weight: Any) -> int:
 
 
 class Registration(NamedTuple):
-    """How this process wants to be seen. `new`: it was not registered yet, and is refused where it does not fit."""
+    """As what this process wants to be seen. `new`: it was not registered yet, and is refused where it does not fit."""
 
     comet: bool
     info: NodeInfo
@@ -118,10 +118,10 @@ class Registered(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The result of a refresh. `contested`: others advertise the address of this process."""
+    """The result of a refresh. `mine`: of this process. `contested`: others advertise its address."""
 
     registrations: list[Registered]
-    mine: Registered | None
+    mine: list[Registered]
     contested: bool = False
 
 

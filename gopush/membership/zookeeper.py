@@ -7,7 +7,7 @@ missing, adopt.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,7 +20,7 @@ from gopush.membership.connection import Worker
 from gopush.membership.debounce import Rings, ViewDebouncer
 from gopush.membership.session import ZooKeeperSession
 from gopush.membership.view import LeadsHere, View, ViewWatcher
-from gopush.membership.znodes import Registration, Seen
+from gopush.membership.znodes import Registered, Registration, Seen
 from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.exposure import refuse_open_zookeeper
@@ -58,8 +58,9 @@ class ZooKeeperCoordination:
         self._debouncer = ViewDebouncer(settings.settle)
         self._rings = Rings() if rings else None
         self._watchers: list[ViewWatcher] = []
-        self._registration: Registration | None = None
-        self._registered: list[Deferred[None]] = []
+        self._registrations: dict[bool, Registration] = {}  # whether as a comet
+        self._registered: list[tuple[bool, Deferred[None]]] = []
+        self._mine: dict[bool, NodeInfo] = {}
         self._leads_here: LeadsHere | None = None
         self._refused: Callable[[StartError], object] = lambda _: None
         self._asking: Deferred[Any] | None = None
@@ -106,13 +107,15 @@ class ZooKeeperCoordination:
 
     def announce(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away."""
-        if self._registration is None:
+        found = [one for one in self._registrations.values() if one.info.place == info.place]
+        if not found:
             return succeed(None)
-        self._registration = self._registration._replace(info=info)
-        if self._registration.new or not self.connected:
+        (registration,) = found
+        self._registrations[registration.comet] = registration._replace(info=info)
+        if registration.new or not self.connected:
             return succeed(None)
         announced: Deferred[None] = Deferred()
-        self._registered.append(announced)
+        self._registered.append((registration.comet, announced))
         self._refresh()
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
@@ -135,8 +138,8 @@ class ZooKeeperCoordination:
 
     def _register(self, registration: Registration) -> Deferred[None]:
         registered: Deferred[None] = Deferred()
-        self._registered.append(registered)
-        self._registration = registration
+        self._registered.append((registration.comet, registered))
+        self._registrations[registration.comet] = registration
         self._refresh()
         return registered
 
@@ -159,28 +162,25 @@ class ZooKeeperCoordination:
             return
         self._stale, self._refreshing = False, True
         proven = self._proven or self._leads_here is None
-        seen = self._worker.run(self._session.refresh, self._registration, self._may_register(), proven)
-        seen.addCallbacks(
-            self._seen, self._not_seen, callbackArgs=(self._registration,), errbackArgs=(self._registration,)
-        )
+        wanted = tuple(self._registrations.values())
+        seen = self._worker.run(self._session.refresh, wanted, self._comet_may_register(), proven)
+        seen.addCallbacks(self._seen, self._not_seen, callbackArgs=(wanted,), errbackArgs=(wanted,))
         seen.addErrback(lambda failure: log.failure("a view could not be adopted", failure))
 
-    def _may_register(self) -> bool:
-        if self._registration is None or self._registration.new or not self._registration.comet:
+    def _comet_may_register(self) -> bool:
+        registration = self._registrations.get(True)
+        if registration is None or registration.new:
             return True
-        node, me = self._registration.info.node, self._registration.info.id
+        node, me = registration.info.node, registration.info.id
         is_standby = any(info.node == node and info.id != me for info in self.view.active)
         return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
 
-    def _seen(self, seen: Seen, registration: Registration | None) -> None:
+    def _seen(self, seen: Seen, wanted: Sequence[Registration]) -> None:
         self._refreshing = False
         again = self._stale
         if self._up and self._running:
             self._connected()
-            if seen.mine is not None and registration is not None and registration is self._registration:
-                self._registration = registration._replace(new=False)
-                self._debouncer.mine = seen.mine.info
-                self._answer(lambda registered: registered.callback(None))
+            self._note_registered(seen.mine, wanted)
             comets = [registered.info for registered in seen.registrations if registered.comet]
             view = View(comets, [registered.info for registered in seen.registrations if not registered.comet])
             self._stale = self._debouncer.lacks_me(view)
@@ -188,6 +188,17 @@ class ZooKeeperCoordination:
             self._contest(seen.contested)
         if again:
             self._refresh()
+
+    def _note_registered(self, mine: Sequence[Registered], wanted: Sequence[Registration]) -> None:
+        """What was wanted, and still is as it was, is registered."""
+        found = {registered.comet: registered.info for registered in mine}
+        known = [one for one in wanted if one.comet in found and self._registrations.get(one.comet) is one]
+        for one in known:
+            self._registrations[one.comet] = one._replace(new=False)
+            self._mine[one.comet] = found[one.comet]
+        self._debouncer.mine = tuple(self._mine.values())
+        for one in known:
+            self._answer(one.comet, lambda registered: registered.callback(None))
 
     def _contest(self, contested: bool) -> None:
         """Where others advertise our address, ask whether it leads to us, before anything is done about them."""
@@ -199,10 +210,10 @@ class ZooKeeperCoordination:
 
     def _answered(self, leads_here: bool | None) -> None:
         self._asking = None
-        if not self._running or self._registration is None:
+        if not self._running or not self._registrations:
             return
         if leads_here is False:
-            self._stop_for(self._registration)
+            self._stop_for(self._id)
         elif leads_here:
             self._proven = True
             self._refresh()
@@ -213,31 +224,38 @@ class ZooKeeperCoordination:
                 log.warn(
                     "[base] rpc.advertise: {id} is registered by another process, or by a dead one, and nobody there "
                     "says who it is; waiting",
-                    id=self._registration.info.id,
+                    id=self._id,
                 )
 
-    def _stop_for(self, registration: Registration) -> None:
+    @property
+    def _id(self) -> str:
+        return next(iter(self._registrations.values())).info.id
+
+    def _stop_for(self, id: str) -> None:
         """The address is another's: this process must not be called there."""
         wrong = StartError(
-            f"[base] rpc.advertise: {registration.info.id} leads to another process, which advertises it, too: "
-            "each needs its own address"
+            f"[base] rpc.advertise: {id} leads to another process, which advertises it, too: each needs its own address"
         )
-        self._registration = None
-        self._answer(lambda registered: registered.errback(wrong))
-        if not registration.new:
+        registrations, self._registrations = self._registrations, {}
+        for comet in registrations:
+            self._answer(comet, lambda registered: registered.errback(wrong))
+        if not all(registration.new for registration in registrations.values()):
             self._refused(wrong)
 
-    def _not_seen(self, failure: Failure, registration: Registration | None) -> None:
+    def _not_seen(self, failure: Failure, wanted: Sequence[Registration]) -> None:
         self._refreshing = False
         self._stale = True
-        if isinstance(failure.value, StartError) and registration is self._registration:
-            self._registration = None
-            self._answer(lambda registered: registered.errback(failure))
-        else:
+        refused = [one for one in wanted if one.new and self._registrations.get(one.comet) is one]
+        if not (isinstance(failure.value, StartError) and refused):
             log.debug("{name}: {reason!r}", name=self._name, reason=failure.value)
+            return
+        for one in refused:
+            del self._registrations[one.comet]
+            self._answer(one.comet, lambda registered: registered.errback(failure))
 
-    def _answer(self, fire: Callable[[Deferred[None]], None]) -> None:
-        waiting, self._registered = self._registered, []
+    def _answer(self, comet: bool, fire: Callable[[Deferred[None]], None]) -> None:
+        waiting = [registered for role, registered in self._registered if role == comet]
+        self._registered = [one for one in self._registered if one[0] != comet]
         for registered in waiting:
             fire(registered)
 

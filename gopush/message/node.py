@@ -1,4 +1,4 @@
-"""A message node as a process of the cluster."""
+"""A message node as a process of the cluster: its listener, its place in the view, its way out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,7 +16,7 @@ from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination
-from gopush.membership.znodes import OtherStoreError, check_store
+from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, open_store
 from gopush.message.store import StoreNumbers
@@ -27,11 +26,6 @@ from gopush.net.eager import EagerReactor
 from gopush.routing.stat import show as show_view
 from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.stats.resource import Health, Statistics
-
-LOOK_SECONDS = 1.0
-OTHER_STORE_LOOKS = 12
-"""How often a node sees that the others have other data before it believes that they are no longer the same cluster's:
-a store that was emptied is told by each of them, within some seconds."""
 
 LINGER_SECONDS = 1.0
 LEAVE_SECONDS = 3.5
@@ -61,10 +55,9 @@ class MessageNode(MultiService):
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
-        self._other: StartError | None = None
-        self._looks = 0
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = reactor
+        self._registration = StoreRegistration(
+            reactor, coordination, self._node, self._message, partial(give_up, reactor)
+        )
         itself = RemoteMessage(reactor, self.info, settings.rpc)
         self._reachability = Reachability(reactor, itself, settings.rpc.call_timeout)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
@@ -85,54 +78,11 @@ class MessageNode(MultiService):
     async def _register(self) -> None:
         await self._message.start()
         self._coordination.start()
-        for _ in range(OTHER_STORE_LOOKS):
-            self.info = self._node.info = self._node.info._replace(store=self._message.identity)
-            try:
-                await self._coordination.register_message(self.info)
-            except OtherStoreError as other:
-                if not self.info.stores:
-                    raise
-                self._other = other
-                await deferLater(self._reactor, LOOK_SECONDS, lambda: None)
-            else:
-                self._other = None
-                self._looking.start(LOOK_SECONDS, now=False)
-                self._reachability.start()
-                return
-        assert self._other is not None
-        raise self._other
-
-    def _look(self) -> None:
-        """Tell the others which data are behind this node, when that is known or has changed.
-
-        Who learns it after the start gives way to those that had other data before; where a store was emptied, all
-        learn so within some seconds.
-        """
-        store, before = self._message.identity, self._node.info.store
-        if not store or store == before:
-            return
-        if not before and (other := self._differs(store)) is not None:
-            self._looks += 1
-            if self._looks >= OTHER_STORE_LOOKS:
-                self._looking.stop()
-                give_up(self._reactor, other)
-            return
-        self._looks = 0
-        self._node.tell_store(store)
-
-    def _differs(self, store: str) -> StartError | None:
-        mine = self._node.info._replace(store=store)
-        try:
-            for info in self._coordination.view.messages:
-                if info.id != mine.id:
-                    check_store(mine, info)
-        except OtherStoreError as other:
-            return other
-        return None
+        await self._registration.register()
+        self._reachability.start()
 
     async def _leave(self) -> None:
-        if self._looking.running:
-            self._looking.stop()
+        self._registration.stop()
         await self._node.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
             log.warn("leaving although others still call")
@@ -196,7 +146,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
     """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
-    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
 

@@ -23,7 +23,7 @@ from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
 
 class StoreType(NamedTuple):
     """How a store is opened, which library it `needs` beside those that gopush always has ("": none), and whether one
-    process may have it for itself alone (embedded).
+    process has it for itself alone: a cluster cannot share it.
     """
 
     open: Callable[[StoreSettings, Any, Any], Store]
@@ -70,9 +70,9 @@ def open_store(settings: Any, reactor: Any) -> Store:
     return STORES[settings.storage].open(settings.store, getattr(settings, settings.storage, None), reactor)
 
 
-def store_type(alone: bool = False) -> Callable[[str], str]:
-    """Reads the name of a type; `alone`: of those that a process can have for itself. See config/values.py."""
-    known = one_of(*(name for name, kind in STORES.items() if kind.alone or not alone))
+def store_type() -> Callable[[str], str]:
+    """Reads the name of a type. See config/values.py."""
+    known = one_of(*STORES)
 
     def parse(value: str) -> str:
         needs = STORES[known(value)].needs

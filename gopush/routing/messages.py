@@ -1,14 +1,15 @@
 """The message nodes of the cluster, as comet and web use them: one key at a time here, batches on the way.
 
-A key goes to the node that rendezvous hashing gives it among those that answer; appends of a key keep their order.
+A key goes to the node in this process, where there is one and it answers, else to the one that rendezvous hashing gives
+it among those that answer; appends of a key keep their order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.python.failure import Failure
 
 from gopush.hashing import Shards, best
@@ -48,7 +49,9 @@ class Messages:
         coordination: Coordination,
         connect: Callable[[NodeInfo], MessagePeer],
         settings: RpcSettings,
+        own: str = "",
     ) -> None:
+        """`own`: the NodeInfo.id of a message node in this process: while it answers, no other one is asked."""
         timeout = settings.call_timeout
         self._append = BatchCall[MessagePeer](lambda node, appends: node.append(appends), timeout, ordered=True)
         self._read = BatchCall[MessagePeer](self._read_batch, timeout, most=MOST_READS, long=True)
@@ -58,7 +61,8 @@ class Messages:
         self._attempt = settings.attempt_timeout
         self._shards = Shards()
         self._room = ROOM_BYTES
-        self._peers = Peers(clock, connect, _by_key, settings)
+        self._own = own
+        self._peers = Peers(clock, connect, self._own_first, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
 
@@ -141,12 +145,34 @@ class Messages:
         """Fires as soon as one message node answers after a round trip to its store. Fails with UnavailableError."""
         return self._peers.ping()
 
+    def reachable(self) -> Deferred[bool]:
+        """Whether a message node answers that is worth something to this process; never fails.
+
+        One in another process is, though its store may not answer: nobody is better off then. That in this process
+        answers always: it is worth something while it reaches the store.
+        """
+        asked = [self.ask(name, _ping if name == self._own else _status) for name in self._peers.live]
+        if not asked:
+            return succeed(False)
+        # What it fires with: a pair as soon as one has answered, else the list of all failures.
+        return DeferredList(asked, fireOnOneCallback=True, consumeErrors=True).addCallback(
+            lambda outcome: isinstance(outcome, tuple)
+        )
+
     def stop(self) -> None:
         """Let go of all nodes; what waits fails."""
         self._peers.stop()
 
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
         return self._peers.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def _own_first(self, key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
+        """The one in this process, else the one that rendezvous hashing gives the key."""
+        for peer in peers:
+            if len(peers) == 1 or peer.info.id == self._own:
+                return peer
+        name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
+        return next(peer for peer in peers if peer.info.id == name)
 
     def _until(self) -> float:
         return self._clock.seconds() + self._attempt
@@ -164,11 +190,12 @@ def _size(append: Append) -> int:
     return OVERHEAD_BYTES + len(append.push.body)
 
 
-def _by_key(key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
-    if len(peers) == 1:
-        return peers[0]
-    name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
-    return next(peer for peer in peers if peer.info.id == name)
+def _ping(node: NodeService) -> Deferred[Any]:
+    return cast(MessagePeer, node).ping()
+
+
+def _status(node: NodeService) -> Deferred[Any]:
+    return node.status()
 
 
 def _one_by_one(node: MessagePeer, calls: list[Callable[[MessagePeer], Deferred[Any]]]) -> Deferred[list[Any]]:

@@ -45,6 +45,13 @@ def serve_message(
     return ServerFactory(reactor, Calls(service, MESSAGE_CALLS), secret, addresses, legacy)
 
 
+def serve_both(
+    reactor: Any, service: object, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
+) -> ServerFactory:
+    """As serve_comet(), for a comet that is a message node, too: callers of either know the calls that they make."""
+    return ServerFactory(reactor, Calls(service, {**MESSAGE_CALLS, **COMET_CALLS}), secret, addresses, legacy)
+
+
 class ServerFactory(pb.PBServerFactory):
     """Makes the brokers of a listener."""
 

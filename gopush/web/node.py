@@ -1,4 +1,4 @@
-"""A web node as a process of the cluster, and the HTTP ports that the embedded mode has too."""
+"""A web node as a process of the cluster, and the HTTP ports that equal nodes have too."""
 
 from __future__ import annotations
 
@@ -43,10 +43,21 @@ SUMMARIZED = {
 
 
 class HttpPorts(MultiService):
-    """Where clients look up and fetch, and where services push."""
+    """Where clients look up and fetch, and where services push, once the cluster is known: till then all would be
+    refused."""
 
-    def __init__(self, reactor: Any, web: Web, settings: HttpSettings, shared: Shared | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        web: Web,
+        settings: HttpSettings,
+        coordination: Coordination,
+        shared: Shared | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._coordination = coordination
+        self._patience: Any = None
         refuse_open_admin(settings.admin_bind, settings.api_keys)
         limiter = ConnectionLimiter(reactor, settings.connections, raise_file_limit(), web.counters, shared)
         self._web = web
@@ -57,25 +68,30 @@ class HttpPorts(MultiService):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Listen, and let the admin port's own pages in."""
+        """Listen, and let the admin port's own pages in; who connects waits until there is a view."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._public.hold()
+        self._admin.hold()
+        self._patience = self._reactor.callLater(PATIENCE_SECONDS, self._admit)
+        self._coordination.watch(self._found)
         for port in self._admin.ports:
             address = port.getHost()
             if hasattr(address, "port"):
                 self._web.origins.add(address.host, address.port)
 
-    def hold(self) -> None:
-        """Let who connects wait."""
-        self._public.hold()
-        self._admin.hold()
+    def _found(self, _: View) -> None:
+        if self._patience.active():
+            self._patience.cancel()
+            self._admit()
 
-    def admit(self) -> None:
-        """Serve."""
+    def _admit(self) -> None:
         self._public.admit()
         self._admin.admit()
 
     async def close(self) -> None:
         """Stop listening, answer what was asked, and close."""
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._web.public.stop()
         await self._web.admin.stop()
@@ -96,37 +112,24 @@ class WebNode(MultiService):
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
-        self._ports = HttpPorts(reactor, web, settings)
-        self._ports.setServiceParent(self)  # type: ignore[no-untyped-call]
+        HttpPorts(reactor, web, settings, coordination).setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
         show(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         port = self.statistics.port(reactor, settings.stat_bind, web.health, http=web.public, admin=web.admin)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self._patience: Any = None
-        self._reactor = reactor
 
     def startService(self) -> None:
-        """Look for the cluster, and serve once it is known: till then every push would be refused."""
+        """Serve, and look for the cluster."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._ports.hold()
-        self._patience = self._reactor.callLater(PATIENCE_SECONDS, self._ports.admit)
-        self._coordination.watch(self._found)
         self._coordination.start()
-
-    def _found(self, _: View) -> None:
-        if self._patience.active():
-            self._patience.cancel()
-            self._ports.admit()
 
     def stopService(self) -> Deferred[None]:
         """Answer what is under way, then let go of the cluster."""
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._patience.active():
-            self._patience.cancel()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._comets.stop()
         self._messages.stop()
@@ -162,7 +165,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: WebSettings) -> WebNode:
     """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
-    from gopush.membership.zookeeper import coordinate  # the embedded mode needs this module, but no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 

@@ -33,7 +33,10 @@ class _Process(NamedTuple):
 
 
 class Cluster:
-    """The comets and message nodes of the current view. A node is named as on the ring, or by its RPC address."""
+    """The comets and message nodes of the current view. A node is named as on the ring, or by its RPC address.
+
+    A process that is both is asked once, and does both.
+    """
 
     def __init__(self, coordination: Coordination, comets: AllComets, messages: KeyLogs) -> None:
         self._coordination = coordination
@@ -86,10 +89,11 @@ class Cluster:
         name = request.query.text("node")
         if not name:
             raise ParameterError("node is missing: a name as listed, or the RPC address of one process")
-        found = [one for one in self._processes(self._coordination.view) if name in (one.info.node, one.info.id)]
-        if not found:
+        every = self._processes(self._coordination.view)
+        ids = {one.info.id for one in every if name in one.info.place}
+        if not ids:
             raise NoNodeError(f"no process {params.found(name)} is registered")
-        return found
+        return [one for one in every if one.info.id in ids]
 
 
 def _stays(process: _Process, named: Iterable[_Process]) -> bool:
@@ -97,7 +101,8 @@ def _stays(process: _Process, named: Iterable[_Process]) -> bool:
 
 
 def _tell(processes: Iterable[_Process], call: Callable[[NodeService], Deferred[None]]) -> Deferred[bytes]:
-    sent = [process.peers.ask(process.info.id, call) for process in processes]
+    asked = {process.info.id: process.peers for process in processes}
+    sent = [peers.ask(id, call) for id, peers in asked.items()]
     return gatherResults(sent, consumeErrors=True).addCallbacks(lambda _: b"", _first)
 
 
@@ -120,7 +125,8 @@ def _shown(view: View, process: _Process, status: Status) -> dict[str, Any]:
     info, answers = process.info, status is not _UNKNOWN
     shown = {"role": process.role, "node": info.node, "state": _state(view, process), "weight": info.weight}
     shown |= {"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws}
-    shown |= {"connections": status.connections, "channels": status.channels, "deliveries": status.deliveries}
+    load = status if process.role == "comet" else _UNKNOWN  # not twice, of a process that is both
+    shown |= {"connections": load.connections, "channels": load.channels, "deliveries": load.deliveries}
     return shown | {"age": status.age if answers else None, "version": status.version if answers else None}
 
 

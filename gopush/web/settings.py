@@ -17,7 +17,7 @@ def _name(value: str) -> str:
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """Both HTTP interfaces; the embedded mode has them too."""
+    """Both HTTP interfaces; equal nodes have them too."""
 
     http_bind: tuple[str, ...] = option(
         "base", "http.bind", "localhost:8090", listeners, "where clients look up and fetch: endpoints"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,9 +42,30 @@ PORTS = {
         "admin": "admin.bind",
     },
 }
+PORTS["member"] = {**PORTS["gopush"], "rpc": "rpc.bind"}
+
+ALONE, MIXED = "alone", "mixed"
+"""Equal nodes in the place of all roles, or of some of them."""
+
+STANDS: Mapping[str, Mapping[str, str]] = {
+    "": {},
+    ALONE: {
+        "comet-1": "member-1",
+        "comet-1-standby": "member-2",
+        "comet-2": "member-2",
+        "message-1": "member-1",
+        "message-2": "member-2",
+        "web-1": "member-1",
+        "web-2": "member-2",
+    },
+    MIXED: {"comet-1": "member-1", "message-1": "member-1", "web-1": "member-1"},
+}
+"""Which of them stands where scenarios name a role's process."""
 
 APPENDS = b"-- Appends a batch."
 """What a message node loads into Redis on the connection that writes, and on no other one."""
+
+SECRET = "a secret for the whole cluster"
 
 Ini = dict[str, dict[str, str]]
 
@@ -66,6 +88,8 @@ class Node:
         self._sections = {**ini, "base": {"user": "", **bind, **ini.get("base", {})}}
         self.set({})
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()
+        self.hung_until = float("-inf")
 
     def address(self, port: str) -> str:
         """Where one of its ports is."""
@@ -84,11 +108,16 @@ class Node:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the process, and wait until it listens."""
+        """Start the process, unless it runs, and wait until it listens."""
+        with self._starting:
+            if self._process is None:
+                self._start()
+
+    def _start(self) -> None:
         twistd = [sys.executable, *self.launcher, "--nodaemon", "--pidfile=", f"--logfile={self.log}"]
         environment = {**os.environ, "PYTHONPATH": str(self.root), **self.environment}
         out = self.log.with_suffix(".out").open("ab")
-        command = [*twistd, self.role, "-c", str(self._ini)]
+        command = [*twistd, "gopush" if self.role == "member" else self.role, "-c", str(self._ini)]
         self._process = subprocess.Popen(command, cwd=self.log.parent, env=environment, stdout=out, stderr=out)
         out.close()
         deadline = time.monotonic() + START_SECONDS
@@ -107,8 +136,9 @@ class Node:
             self._process = None
 
     def stop(self) -> float:
-        """SIGTERM; how many seconds the process took to end."""
-        assert self._process is not None
+        """SIGTERM, where it runs; how many seconds the process took to end."""
+        if self._process is None:
+            return 0.0
         asked = time.monotonic()
         self._process.terminate()
         self._process.wait(STOP_SECONDS)
@@ -118,11 +148,13 @@ class Node:
 
     def freeze(self) -> None:
         """SIGSTOP."""
+        self.hung_until = float("inf")
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
+        self.hung_until = time.monotonic()
 
     def cpu_seconds(self) -> float:
         """What the running process has used."""
@@ -131,7 +163,10 @@ class Node:
 
 
 class Cluster:
-    """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes."""
+    """comet-1 and comet-1-standby (node1), comet-2 (node2); two message nodes; two web nodes.
+
+    With equal nodes a name of these is that of the one in its place (STANDS).
+    """
 
     def __init__(
         self,
@@ -141,13 +176,16 @@ class Cluster:
         parted: bool = False,
         firewalled: bool = False,
         hbase: bool = False,
+        members: str = "",
     ) -> None:
         """`replicated`: two Redis servers, one of them the other's replica, and sentinels; a push needs both.
 
         `quorum`: three ZooKeeper servers. `parted`: message nodes reach Redis by ways of their own; it has a replica,
         which a push needs, and no sentinels. `firewalled`: the message nodes are reached through `firewalls`. `hbase`:
-        messages are kept in HBase, which two Thrift servers serve.
+        messages are kept in HBase, which two Thrift servers serve. `members`: equal nodes in the place of the roles,
+        three ALONE, or one for comet-1, message-1 and web-1 (MIXED).
         """
+        self.members = members
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-chaos-"))
         self.redis = RedisServer("appendonly yes", "appendfsync always")
         self.replicated = Replicated(sentinels=2) if replicated else None
@@ -160,26 +198,35 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.firewalls: list[Firewall] = []
         self._kept = False
+        self._stands = STANDS[members]
+        for number in {"": (), ALONE: (1, 2, 3), MIXED: (1,)}[members]:
+            self.add("member", f"member-{number}", f"node{number}")
         for name, node in (("comet-1", "node1"), ("comet-1-standby", "node1"), ("comet-2", "node2")):
-            self.add("comet", name, node)
+            if name not in self._stands:
+                self.add("comet", name, node)
         for name in ("message-1", "message-2"):
-            message = self.add("message", name)
-            if firewalled:
-                self.firewalls.append(Firewall(message.ports["rpc"]))
-                message.set({"base": {"rpc.advertise": f"127.0.0.1:{self.firewalls[-1].port}"}})
+            if name not in self._stands:
+                self.add("message", name)
         for name in ("web-1", "web-2"):
-            self.add("gopush-web", name)
+            if name not in self._stands:
+                self.add("gopush-web", name)
+        for storing in (
+            [node for node in self.nodes.values() if node.role in ("message", "member")] if firewalled else ()
+        ):
+            if storing is not self["comet-1"]:  # it is the one that is cut off
+                self.firewalls.append(Firewall(storing.ports["rpc"]))
+                storing.set({"base": {"rpc.advertise": f"127.0.0.1:{self.firewalls[-1].port}"}})
 
     def __getitem__(self, name: str) -> Node:
-        return self.nodes[name]
+        return self.nodes[self._stands.get(name, name)]
 
     def add(self, role: str, name: str, node: str = "") -> Node:
         """One more process, not started yet."""
         coordinator = self.quorum or self.zookeeper
         ini: Ini = {"zookeeper": {"addr": coordinator.address, "timeout": f"{SESSION_SECONDS}s"}}
-        if role == "comet":
+        if role in ("comet", "member"):
             ini["base"] = {"node": node}
-        elif role == "message":
+        if role in ("message", "member"):
             ini["redis"] = {"source": f"node1:1 {(self.replicated or self.redis).source}"}
             if self.replica is not None:
                 way = self.ways[name] = Proxy(self.redis.port)
@@ -187,7 +234,7 @@ class Cluster:
                 ini["redis"] = {"source": f"node1:1 tcp@127.0.0.1:{way.port}", "wait": "1"}
             if self.replicated is not None:
                 ini["redis"]["wait"] = "1"
-            ini["storage"] = {"store": str(KEPT_MESSAGES)}
+            ini["storage"] = {"type": "redis", "store": str(KEPT_MESSAGES)}
             if self.thrifts:
                 ini["hbase"] = {"thrift": ", ".join(thrift.address for thrift in self.thrifts)}
                 ini["storage"] = {"type": "hbase", "store": "1000"}
@@ -197,12 +244,16 @@ class Cluster:
     @property
     def webs(self) -> list[Node]:
         """The web nodes, dead ones included."""
-        return [node for node in self.nodes.values() if node.role == "gopush-web"]
+        return [node for node in self.nodes.values() if "http" in node.ports]
+
+    def hung(self, address: str, since: float) -> bool:
+        """Whether the web node at this admin address stood still at a time since then."""
+        return any(web.address("admin") == address and web.hung_until >= since for web in self.webs)
 
     def dead_at(self, address: str) -> float | None:
         """Since when nobody is at this address of a comet; None: somebody is."""
         for node in self.nodes.values():
-            if node.role == "comet" and address in (node.address("tcp"), node.address("websocket")):
+            if "tcp" in node.ports and address in (node.address("tcp"), node.address("websocket")):
                 # One that comes back may be named before start() has seen it listen.
                 return node.dead_since if node.dead_since and not _listens(node.ports["tcp"]) else None
         return None

@@ -32,7 +32,8 @@ class Load:
         keys = [f"key-{number}" for number in range(KEYS)]
         self._keys = keys
         self.publishers = [
-            Publisher(f"p{number}", keys, PUBLISHERS / rate, self._admin, seed) for number in range(PUBLISHERS)
+            Publisher(f"p{number}", keys, PUBLISHERS / rate, self._admin, seed, cluster.hung)
+            for number in range(PUBLISHERS)
         ]
         self.subscribers = [
             Subscriber(

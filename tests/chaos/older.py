@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.chaos.cluster import ROOT, Cluster
+from tests.chaos.cluster import ROOT, SECRET, Cluster
 
 COMMIT = "44b05c5"
-SECRET = "a secret for the whole cluster"
 
 
 @contextmanager

@@ -47,13 +47,23 @@ class Push:
 class Publisher:
     """Pushes one message after the other to keys of chance, one every `pause` seconds at most."""
 
-    def __init__(self, name: str, keys: Sequence[str], pause: float, webs: Callable[[], list[str]], seed: str) -> None:
-        """`webs` gives the admin addresses that there are now."""
+    def __init__(
+        self,
+        name: str,
+        keys: Sequence[str],
+        pause: float,
+        webs: Callable[[], list[str]],
+        seed: str,
+        hung: Callable[[str, float], bool] = lambda _, __: False,
+    ) -> None:
+        """`webs` gives the admin addresses that there are now; `hung`: whether one stood still since then: its answers
+        are waited for, and not judged."""
         self.pushes: list[Push] = []
         self._name = name
         self._keys = keys
         self._pause = pause
         self._webs = webs
+        self._hung = hung
         self._random = random.Random(f"{seed} {name}")
         self._connections: dict[str, Http] = {}
         self._web = self._random.choice(webs())
@@ -90,9 +100,11 @@ class Publisher:
             return
         except BrokenError:
             push.unknown += 1
+            answer = None
+        if not self._hung(self._web, began):
             push.longest_answer = max(push.longest_answer, time.monotonic() - began)
+        if answer is None:
             return
-        push.longest_answer = max(push.longest_answer, time.monotonic() - began)
         if answer["ret"] == 0:
             push.acknowledged, push.mid = time.monotonic(), answer["data"]["mid"]
         else:

@@ -6,9 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.chaos.cluster import APPENDS, ROOT, SESSION_SECONDS, Cluster, Node
+from tests.chaos.cluster import ALONE, APPENDS, ROOT, SECRET, SESSION_SECONDS, Cluster, Node
 from tests.chaos.load import Load
 from tests.chaos.verdict import Rules
 
@@ -77,8 +77,11 @@ HBASE = {"hbase-killed"}
 FIREWALLED = {"comet-without-message-nodes"}
 """Those in which the ways to the message nodes can be cut."""
 
-OLDER = {"rolling-upgrade"}
+OLDER = {"rolling-upgrade", "roles-to-equals"}
 """Those that begin with an older release (older.py)."""
+
+KILLED = {"web-killed", "message-loses-its-way"}
+"""Those in which an equal node costs its subscribers more than a message or web node would."""
 
 UPGRADED = ("message-1", "comet-2", "web-1", "comet-1-standby", "message-2", "comet-1", "web-2")
 """In an order in which each role is called by the older release, and calls it."""
@@ -228,7 +231,7 @@ async def hbase_killed(stage: Stage) -> None:
 @scenario(Rules(delay=SERVED_SECONDS))
 async def message_loses_its_way(stage: Stage) -> None:
     """A message node's connection that writes is reset, and refused for 12 s; then all are reset now and then."""
-    way = stage.cluster.ways["message-1"]
+    way = stage.cluster.ways[stage.cluster["message-1"].name]
     await asyncio.to_thread(way.block, APPENDS)
     await asyncio.sleep(12)
     way.blocks = b""
@@ -282,12 +285,16 @@ async def all_but_clients_gone(stage: Stage) -> None:
     await asyncio.to_thread(cluster.zookeeper.kill)
     for name in ("message-1", "message-2"):
         await stage.kill(name)
+    if cluster.members == ALONE:  # who is left has a message node of its own
+        await asyncio.to_thread(cluster.redis.kill)
     until = time.monotonic() + CUT_OFF_SECONDS
     while any(subscriber.joined for subscriber in stage.load.subscribers):
         if time.monotonic() > until:
             raise RuntimeError("comets that can deliver nothing keep their subscribers")
         await asyncio.sleep(0.1)
     await asyncio.to_thread(cluster.zookeeper.start)
+    if cluster.members == ALONE:
+        await asyncio.to_thread(cluster.redis.start)
     await asyncio.gather(stage.start("message-1"), stage.start("message-2"))
     await asyncio.sleep(12)
 
@@ -330,13 +337,39 @@ async def rolling_upgrade(stage: Stage) -> None:
 
 @scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
 async def nodes_added_and_removed(stage: Stage) -> None:
-    """A comet, a message node and a web node more, and away again."""
-    for role, name, node in (("comet", "comet-3", "node3"), ("message", "message-3", ""), ("gopush-web", "web-3", "")):
+    """A comet, a message node and a web node more, and away again; beside equal nodes another one, too."""
+    added = [("comet", "comet-3", "node3a"), ("message", "message-3", ""), ("gopush-web", "web-3", "")]
+    if stage.cluster.members:
+        added.append(("member", "member-4", "node4"))
+    for role, name, node in added:
         await stage.add(role, name, node)
         await asyncio.sleep(4)
-    for name in ("comet-3", "message-3", "web-3"):
+    for _, name, _ in added:
         await stage.stop(name)
         await asyncio.sleep(2)
+
+
+@scenario(Rules(delay=SERVED_SECONDS, away=SERVED_SECONDS))
+async def roles_to_equals(stage: Stage) -> None:
+    """From the roles of an older release to three equal nodes, and to this release's roles: each comes, then goes."""
+    cluster = stage.cluster
+    roles = [node for node in cluster.nodes.values() if node.role != "member"]
+    for number in (1, 2, 3):
+        equal = cluster.add("member", f"member-{number}", f"equal{number}")
+        equal.set({"rpc": {"secret": SECRET, "secret.legacy": "yes"}})
+        await stage.start(equal.name)
+        await asyncio.sleep(1)
+    for node in roles:
+        await stage.stop(node.name)
+        await asyncio.sleep(1)
+    await asyncio.sleep(2)
+    for node in roles:
+        node.root = ROOT
+        await stage.start(node.name)
+        await asyncio.sleep(1)
+    for number in (1, 2, 3):
+        await stage.stop(f"member-{number}")
+        await asyncio.sleep(1)
 
 
 @scenario(Rules(delay=BACK_SECONDS))
@@ -406,3 +439,11 @@ MIXED: list[tuple[str, Callable[[Stage, Node], Awaitable[None]]]] = [
 def _nodes(stage: Stage, name: str) -> list[Node]:
     nodes = list(stage.cluster.nodes.values())
     return [node for node in nodes if node.role != "gopush-web"] if "freeze" in name else nodes
+
+
+def rules(name: str, members: str) -> Rules:
+    """Of a scenario: where an equal node dies for a message or web node, its subscribers go with it."""
+    kept = SCENARIOS[name][1]
+    if members and kept.delay is not None and name in KILLED:
+        return replace(kept, delay=BACK_SECONDS)
+    return kept

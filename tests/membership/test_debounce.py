@@ -107,13 +107,13 @@ def test_an_empty_view_ends_the_wait_for_a_removal() -> None:
 
 def test_a_process_that_is_missing_does_not_act_on_the_view() -> None:
     debouncer = adopted()
-    debouncer.mine = comet("b")
+    debouncer.mine = (comet("b"),)
     assert debouncer.lacks_me(ONE)
     assert debouncer.offer(ONE, 200.0) is None
     assert debouncer.due is None
     assert debouncer.tick(300.0) is None
     assert not debouncer.lacks_me(BOTH)
-    debouncer.mine = message("m")
+    debouncer.mine = (message("m"),)
     assert debouncer.offer(ONE, 300.0) is None
     assert debouncer.tick(301.0) == ONE
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 import gopush
 from gopush.errors import UnavailableError
-from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode
+from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode, Together
 from gopush.membership.view import StaticCoordination
-from gopush.model import Load, NodeInfo, Status
-from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet, serve_message
+from gopush.model import Head, Load, NodeInfo, Status
+from gopush.rpc.server import RemoteComet, RemoteMessage, serve_both, serve_comet, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
 from tests.conftest import InReactor, reactor
@@ -91,4 +91,90 @@ def test_processes_are_administered_from_others(in_reactor: InReactor, serve: ob
         assert coordination.view.comets == (COMET._replace(weight=9, draining=True),)
     finally:
         in_reactor(caller.stop)
+        in_reactor(port.stopListening)
+
+
+KEEPER = COMET._replace(node="c:1")
+
+
+class Both:
+    """A process that is a comet and a message node; what it announces is noted in `announced`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.coordination = StaticCoordination()
+        self.coordination.register_message(KEEPER)
+        self.coordination.register_comet(COMET)
+        self.announced: list[NodeInfo] = []
+        announce = self.coordination.announce
+
+        def note(info: NodeInfo) -> Deferred[None]:
+            self.announced.append(info)
+            return announce(info)
+
+        self.coordination.announce = note  # type: ignore[method-assign]
+        self.comet = LocalNode(clock, self.coordination, COMET, CometCalls(), lambda: Load(3, 2, 7))
+        self.message = LocalNode(clock, self.coordination, KEEPER, MessageCalls(), lambda: Load(3, 2, 7))
+        self.comet.beside(self.message)
+
+
+class CometCalls(Service):
+    def subscribers(self, keys: list[str]) -> Deferred[list[int]]:
+        return succeed([len(keys)])
+
+
+class MessageCalls:
+    def ping(self) -> Deferred[None]:
+        return fail(UnavailableError("no store"))
+
+    def heads(self, keys: list[str]) -> Deferred[list[Head]]:
+        return succeed([Head(16, 0) for _ in keys])
+
+
+@pytest.mark.parametrize("asked", ["comet", "message"])
+def test_who_is_a_comet_and_a_message_node_drains_as_both_the_comet_first(asked: str) -> None:
+    both = Both(Clock())
+    node = getattr(both, asked)
+    assert result(node.drain(True)) == [None]
+    assert both.announced == [COMET._replace(draining=True), KEEPER._replace(draining=True)]
+    assert result(node.set_weight(3)) == [None]
+    assert both.coordination.view.comets == (COMET._replace(draining=True, weight=3),)
+    assert both.coordination.view.messages == (KEEPER._replace(draining=True, weight=3),)
+    assert result(both.comet.identity()) == result(both.message.identity())
+
+
+def test_it_leaves_as_a_comet_before_it_does_as_a_message_node() -> None:
+    both = Both(Clock())
+    both.comet.leave()
+    assert [info.draining for info in (*both.coordination.view.comets, *both.coordination.view.messages)] == [
+        True,
+        False,
+    ]
+    both.message.tell_store("abc")
+    both.message.leave()
+    assert both.coordination.view.messages == (KEEPER._replace(draining=True, store="abc"),)
+    assert both.coordination.view.comets == (COMET._replace(draining=True),)
+
+
+def test_callers_of_either_find_both_at_one_address(in_reactor: InReactor) -> None:
+    """A ping tells whether the store answers: that is what message nodes are pinged for, and enough for comets."""
+    both = in_reactor(Both, reactor)
+    served = serve_both(reactor, Together(both.message, both.comet), "secret")
+    port = in_reactor(reactor.listenTCP, 0, served, interface="127.0.0.1")
+    info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
+    comet, message = (
+        in_reactor(remote, reactor, info, RpcSettings(secret="secret"), 10) for remote in (RemoteComet, RemoteMessage)
+    )
+    try:
+        assert in_reactor(comet.subscribers, ["a", "b"]) == [2]
+        assert in_reactor(message.heads, ["a"]) == [Head(16, 0)]
+        assert in_reactor(comet.status) == in_reactor(message.status) == Status(gopush.__version__, 0, 3, 2, 7)
+        assert in_reactor(comet.identity) == in_reactor(message.identity)
+        for caller in (comet, message):
+            with pytest.raises(UnavailableError, match="no store"):
+                in_reactor(caller.ping)
+        in_reactor(message.drain, True)
+        assert [info.draining for info in both.announced] == [True, True]
+    finally:
+        in_reactor(comet.stop)
+        in_reactor(message.stop)
         in_reactor(port.stopListening)

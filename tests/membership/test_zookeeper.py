@@ -491,3 +491,69 @@ def test_stopping_before_starting_and_twice_is_fine(cluster: Cluster) -> None:
     once = cluster.join(A)
     cluster.run(once.stop)
     cluster.run(once.stop)
+
+
+BOTH = A._replace(weight=1)
+KEEPER = NodeInfo("a:6970", 0, ("a:6970",), stores=(("one", 1), ("two", 2)))
+
+
+def be_both(cluster: Cluster, coordination: ZooKeeperCoordination) -> None:
+    """Register as a message node and as a comet, at one address."""
+    cluster.run(coordination.register_message, KEEPER)
+    cluster.run(coordination.register_comet, BOTH)
+
+
+def test_a_process_may_be_a_comet_and_a_message_node(cluster: Cluster) -> None:
+    both, other = cluster.join(), cluster.join(B)
+    be_both(cluster, both)
+    eventually(sees(other, [BOTH, B], [KEEPER]))
+    eventually(sees(both, [BOTH, B], [KEEPER]))
+    for info in (BOTH, KEEPER):
+        cluster.run(both.announce, info._replace(draining=True))
+        eventually(lambda: [one.node for one in drained(other)] == [BOTH.node, KEEPER.node][: len(drained(other))])
+    assert len(eventually(lambda: len(drained(other)) == 2 and drained(other))) == 2
+
+
+def drained(coordination: ZooKeeperCoordination) -> list[NodeInfo]:
+    view = coordination.view
+    return [info for info in (*view.comets, *view.messages) if info.draining]
+
+
+def test_it_deletes_what_both_of_its_earlier_lives_left_and_nothing_else(cluster: Cluster, znodes: Any) -> None:
+    """Ghosts are known by their address, at which it has two registrations of its own."""
+    znodes.ensure_path(f"{cluster.comets}/node1")
+    znodes.ensure_path(cluster.messages)
+    for path, data in ((f"{cluster.comets}/node1/", comet_data(A)), (f"{cluster.messages}/", message_data(KEEPER))):
+        znodes.create(path, data, sequence=True, ephemeral=True)
+    back, other = cluster.join(), cluster.join(B)
+    be_both(cluster, back)
+    assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000001"]
+    assert znodes.get_children(cluster.messages) == ["0000000001"]
+    eventually(sees(other, [A, B], [KEEPER]))
+
+
+@pytest.mark.parametrize("lost", ["comet", "message"])
+def test_it_registers_again_whichever_znode_it_loses(cluster: Cluster, znodes: Any, lost: str) -> None:
+    """And keeps the other one."""
+    both = cluster.join()
+    be_both(cluster, both)
+    eventually(sees(both, [A], [KEEPER]))
+    path, kept = f"{cluster.comets}/node1", cluster.messages
+    if lost == "message":
+        path, kept = kept, path
+    znodes.delete(f"{path}/0000000000")
+    eventually(lambda: znodes.get_children(path) == ["0000000001"])
+    assert znodes.get_children(kept) == ["0000000000"]
+    assert ids(both.view) == ([A.id], [KEEPER.id])
+
+
+def test_a_message_node_that_is_refused_takes_no_comet_with_it(cluster: Cluster, znodes: Any) -> None:
+    cluster.join(M._replace(stores=(("other", 1),)))
+    both = cluster.join()
+    cluster.run(both.register_comet, A)
+    with pytest.raises(StartError, match="differs from that of the live message node"):
+        cluster.run(both.register_message, KEEPER)
+    assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000000"]
+    assert len(znodes.get_children(cluster.messages)) == 1
+    cluster.run(both.announce, A._replace(weight=2))
+    eventually(lambda: [info.weight for info in both.view.comets] == [2])

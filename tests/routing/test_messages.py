@@ -239,3 +239,79 @@ def test_what_found_no_room_is_read_again_and_rooms_shrink_when_answers_come_lat
     assert [message.body for message in late[0].messages] == [bodies[0]]
     rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
     assert rooms[-1] == 2 << 20
+
+
+def own_world(own: str = "m2") -> World:
+    """Three message nodes, one of them in the process of the caller."""
+    world = World("m1", "m2", "m3")
+    world.messages = Messages(world.clock, world.coordination, world._connect, RpcSettings(), own)
+    return world
+
+
+def appended_at(world: World) -> dict[str, int]:
+    """How many appends each node was asked for."""
+    return {name: sum(len(items) for _, items in node.calls) for name, node in world.nodes.items() if node.calls}
+
+
+def test_the_node_in_the_own_process_is_asked_for_all_keys() -> None:
+    world = own_world()
+    world.append_all([f"key-{i}" for i in range(50)])
+    world.wait()
+    assert appended_at(world) == {"m2": 50}
+
+
+@pytest.mark.parametrize("mode", ["silent", "sick"])
+def test_where_it_reaches_no_store_the_others_share_the_keys_until_it_does(mode: str) -> None:
+    """By rendezvous, in order, as what waits for any node that fails."""
+    world = own_world()
+    keys = [f"key-{i}" for i in range(50)]
+    world.nodes["m2"].mode = mode
+    answers = [world.append_all(keys, b"%d" % i) for i in range(3)]
+    world.wait(1.5)
+    for i, key in enumerate(keys):
+        mids = [round[i][0].mid for round in answers]
+        assert mids == sorted(mids)
+        assert [message.body for message in world.store.logs[key].messages] == [b"0", b"1", b"2"]
+    shares = {name: sum(best(key, [("m1", 1), ("m3", 1)]) == name for key in keys) * 3 for name in ("m1", "m3")}
+    assert appended_at(world) == shares
+    world.nodes["m2"].mode = "up"
+    world.wait(2)
+    world.append_all(keys)
+    world.wait()
+    assert world.nodes["m2"].count("append") == 1
+
+
+def test_one_that_drains_is_spared_where_there_are_others() -> None:
+    world = own_world()
+    infos = [info._replace(draining=info.id == "m2") for info in world.coordination.view.messages]
+    world.coordination.adopt(View((), infos))
+    world.append_all([f"key-{i}" for i in range(50)])
+    world.wait()
+    assert appended_at(world).keys() == {"m1", "m3"}
+    world.coordination.adopt(View((), infos[1:2]))
+    before = appended_at(world)
+    world.append()
+    world.wait()
+    assert appended_at(world) == {**before, "m2": 1}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "reachable"),
+    [
+        ("up", "down", True),
+        ("sick", "sick", True),  # another process that answers is enough: nobody is better off
+        ("sick", "down", False),
+        ("silent", "silent", False),
+    ],
+)
+def test_a_node_in_the_own_process_proves_nothing_but_by_its_store(own: str, others: str, reachable: bool) -> None:
+    world = own_world()
+    for name, node in world.nodes.items():
+        node.mode = own if name == "m2" else others
+    found = result(world.messages.reachable())
+    world.wait(1.5)
+    assert found == [reachable]
+
+
+def test_without_any_node_nothing_is_reachable() -> None:
+    assert result(World().messages.reachable()) == [False]

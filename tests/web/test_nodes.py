@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def cluster(make_world: MakeWorld) -> World:
 
 
 def reported(world: World) -> dict[str, list[Any]]:
-    """What each process was told."""
+    """What each process was asked."""
     return {
         name: node.reported
         for name, node in (*world.comets.nodes.items(), *world.messages.nodes.items())
@@ -131,3 +132,32 @@ def test_looking_is_a_get_and_changing_a_post(cluster: World) -> None:
     assert cluster.post("/1/admin/nodes").status == 405
     assert cluster.call_admin("GET", "/1/admin/node/drain", node="node1").status == 405
     assert cluster.get("/1/admin/nodes").status == 404
+
+
+BOTH = (NodeInfo("node3", 0, ("b:6970",), ("b:6969",)), NodeInfo("b:6970", 2, ("b:6970",)))
+
+
+@pytest.mark.parametrize("name", ["node3", "b:6970"])
+def test_who_is_a_comet_and_a_message_node_is_asked_once(cluster: World, name: str) -> None:
+    """By either name; somebody must be left for both."""
+    comet, keeper = BOTH
+    cluster.in_reactor(cluster.coordination.adopt, View((*COMETS, comet), (*MESSAGES, keeper)))
+    for peers in (cluster.comets, cluster.messages):
+        peers.nodes["b:6970"] = FakeNode(Status("1.0", 60, 5, 4, 900))
+    for call in ("weight", "drain", "undrain"):
+        answer = cluster.post(f"/1/admin/node/{call}", node=name, **({"weight": "4"} if call == "weight" else {}))
+        assert answer.body == b'{"ret":0}'
+    asked = [*cluster.comets.nodes["b:6970"].reported, *cluster.messages.nodes["b:6970"].reported]
+    assert len(asked) == 3
+    loads = [
+        (node["role"], node["connections"])
+        for node in data(cluster.call_admin("GET", "/1/admin/nodes"))["nodes"]
+        if node["rpc"] == ["b:6970"]
+    ]
+    assert loads == [("comet", 5), ("message", None)]
+    cluster.in_reactor(cluster.coordination.adopt, View((*COMETS, comet), [keeper]))
+    assert ret_only(cluster.post("/1/admin/node/drain", node="node3")) == RET_PARAMETER
+
+
+def ret_only(answer: Any) -> int:
+    return int(json.loads(answer.body)["ret"])

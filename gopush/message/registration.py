@@ -1,0 +1,91 @@
+"""How a message node comes into the view, with the data behind it: who has other data than the others stays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall, deferLater
+
+from gopush.errors import StartError
+from gopush.membership.node import LocalNode
+from gopush.membership.view import Coordination
+from gopush.membership.znodes import OtherStoreError, check_store
+from gopush.message.service import StoreService
+
+LOOK_SECONDS = 1.0
+OTHER_STORE_LOOKS = 12
+"""How often a node sees that the others have other data before it believes that they are no longer the same cluster's:
+a store that was emptied is told by each of them, within some seconds."""
+
+
+class StoreRegistration:
+    """Registers `node`, whose service is `message`; `refused` is told why the process must stop, later on."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        coordination: Coordination,
+        node: LocalNode,
+        message: StoreService,
+        refused: Callable[[StartError], object],
+    ) -> None:
+        self._reactor = reactor
+        self._coordination = coordination
+        self._node = node
+        self._message = message
+        self._refused = refused
+        self._looks = 0
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    async def register(self) -> None:
+        """Come into the view. Raises StartError where this node must not: the others have other data."""
+        refusal: StartError | None = None
+        for _ in range(OTHER_STORE_LOOKS):
+            info = self._node.info = self._node.info._replace(store=self._message.identity)
+            try:
+                await self._coordination.register_message(info)
+            except OtherStoreError as other:
+                if not info.stores:
+                    raise
+                refusal = other
+                await deferLater(self._reactor, LOOK_SECONDS, lambda: None)
+            else:
+                self._looking.start(LOOK_SECONDS, now=False)
+                return
+        assert refusal is not None
+        raise refusal
+
+    def stop(self) -> None:
+        """Look at the data no more."""
+        if self._looking.running:
+            self._looking.stop()
+
+    def _look(self) -> None:
+        """Tell the others which data are behind this node, when that is known or has changed.
+
+        Who learns it after the start gives way to those that had other data before; where a store was emptied, all
+        learn so within some seconds.
+        """
+        store, before = self._message.identity, self._node.info.store
+        if not store or store == before:
+            return
+        if not before and (other := self._differs(store)) is not None:
+            self._looks += 1
+            if self._looks >= OTHER_STORE_LOOKS:
+                self._looking.stop()
+                self._refused(other)
+            return
+        self._looks = 0
+        self._node.tell_store(store)
+
+    def _differs(self, store: str) -> StartError | None:
+        mine = self._node.info._replace(store=store)
+        try:
+            for info in self._coordination.view.messages:
+                if info.id != mine.id:
+                    check_store(mine, info)
+        except OtherStoreError as other:
+            return other
+        return None

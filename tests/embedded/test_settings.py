@@ -1,0 +1,65 @@
+"""The options of a process that is all of gopush: alone, or a member of a cluster of equals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gopush.config.schema import load
+from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.errors import SettingsError
+from gopush.membership.view import StaticCoordination
+from gopush.rpc.settings import ZooKeeperSettings
+from tests.conftest import reactor
+
+KEEPER = "[zookeeper]\naddr = 127.0.0.1:2181\n"
+REDIS = "[storage]\ntype = redis\n"
+
+
+def read(tmp_path: Path, text: str) -> EmbeddedSettings:
+    path = tmp_path / "gopush.ini"
+    path.write_text(text)
+    return load(EmbeddedSettings, path)
+
+
+@pytest.mark.parametrize("store", ["", "[storage]\ntype = sqlite\n", "[storage]\ntype = memory\n"])
+def test_a_cluster_shares_its_store(tmp_path: Path, store: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(tmp_path, KEEPER + store)
+    (line,) = str(refused.value).splitlines()
+    name = "memory" if "memory" in store else "sqlite"
+    assert f"gopush.ini: [storage] type: {name} is a store for one process alone" in line
+    assert "set redis or hbase, or leave addr empty" in line
+
+
+def test_a_process_alone_is_called_by_nobody(tmp_path: Path) -> None:
+    assert read(tmp_path, "").called_at == ()
+    assert read(tmp_path, REDIS).called_at == ()
+    assert read(tmp_path, KEEPER + REDIS).called_at != ()
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        ("", "127.0.0.1-6970"),
+        ("rpc.bind = 127.0.0.1:7003\n", "127.0.0.1-7003"),
+        ("rpc.advertise = push1.example.org:6970\n", "push1.example.org-6970"),
+        ("rpc.advertise = [2001:db8::1]:6970\n", "-2001-db8--1--6970"),
+        ("node = west\n", "west"),
+    ],
+)
+def test_who_has_no_name_is_called_by_its_address(tmp_path: Path, base: str, name: str) -> None:
+    """So that nobody is a standby by oversight."""
+    settings = read(tmp_path, f"[base]\n{base}{KEEPER}{REDIS}")
+    assert EmbeddedNode(reactor, settings, StaticCoordination()).node_name == name
+
+
+def test_a_process_alone_needs_no_name(tmp_path: Path) -> None:
+    assert EmbeddedNode(reactor, read(tmp_path, "[storage]\ntype = memory\n")).node_name == "embedded"
+
+
+def test_all_else_of_zookeeper_is_as_in_the_roles(tmp_path: Path) -> None:
+    mine, theirs = read(tmp_path, "").zookeeper, ZooKeeperSettings()
+    assert (mine.hosts, theirs.hosts) == ((), ("localhost:2181",))
+    assert (mine.session_timeout, mine.comet_path) == (theirs.session_timeout, theirs.comet_path)

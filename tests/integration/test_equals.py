@@ -1,0 +1,215 @@
+"""Equal nodes: processes that are web, comet and message node at once, on a real ZooKeeper and Redis (README.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from gopush.errors import RET_OK, RET_PARAMETER
+from tests.chaos.cluster import ALONE, MIXED, Cluster, Node
+from tests.clients import TcpClient
+from tests.integration.systems import settle
+from tests.integration.test_administration import admin, health, http, until
+from tests.servers.proxy import Proxy
+
+NAMES = ("member-1", "member-2", "member-3")
+
+
+class Equals(Cluster):
+    """Three equal nodes; the last one reaches Redis through `way`."""
+
+    def __init__(self) -> None:
+        super().__init__(members=ALONE)
+        self.way = Proxy(self.redis.port)
+        self["member-3"].set({"redis": {"source": f"node1:1 tcp@127.0.0.1:{self.way.port}"}})
+
+
+@pytest.fixture(scope="module")
+def equals() -> Iterator[Equals]:
+    cluster = Equals()
+    with cluster.way, cluster.running():
+        whole(cluster)
+        yield cluster
+
+
+def whole(cluster: Cluster, nodes: int = 3) -> None:
+    """Wait until all know all."""
+    settle(cluster.nodes.values(), comets=nodes, messages=nodes)
+    until(lambda: all(health(node)[0] == 200 for node in cluster.nodes.values()))
+
+
+def owner(cluster: Cluster, key: str, web: str) -> Node:
+    _, answer = http(cluster[web].address("http"), "GET", "/1/server/get", k=key, p="2")
+    return next(node for node in cluster.nodes.values() if node.address("tcp") == answer["data"]["server"])
+
+
+def key_of(cluster: Cluster, name: str, web: str, prefix: str = "") -> str:
+    keys = (f"{prefix}{number}" for number in range(1000))
+    return next(key for key in keys if owner(cluster, key, web) is cluster[name])
+
+
+def push(cluster: Cluster, web: str, key: str, body: str) -> int:
+    return admin(cluster, "/1/admin/push/private", web=web, body=json.dumps(body).encode(), key=key, expire="600")
+
+
+def bodies(device: TcpClient, count: int) -> list[Any]:
+    messages = [json.loads(device.message()) for _ in range(count)]
+    assert [one["mid"] for one in messages] == sorted({one["mid"] for one in messages})
+    return [one["msg"] for one in messages]
+
+
+def listed(cluster: Cluster, web: str) -> list[tuple[str, str, str]]:
+    """Role, state, and who it is, of all that is registered."""
+    names = {node.address("rpc"): name for name, node in cluster.nodes.items() if "rpc" in node.ports}
+    _, answer = http(cluster[web].address("admin"), "GET", "/1/admin/nodes")
+    return sorted((one["role"], one["state"], names[one["rpc"][0]]) for one in answer["data"]["nodes"])
+
+
+def states(state: str, *names: str) -> list[tuple[str, str, str]]:
+    return [(role, state, name) for role in ("comet", "message") for name in names]
+
+
+@pytest.mark.parametrize("members", [ALONE, MIXED])
+def test_a_message_reaches_its_subscribers_whoever_is_asked(members: str, request: pytest.FixtureRequest) -> None:
+    """Also where equal nodes stand beside comets, message and web nodes of their own."""
+    with ExitStack() as stack:
+        if members == ALONE:
+            cluster = request.getfixturevalue("equals")
+        else:
+            cluster = stack.enter_context(Cluster(members=MIXED).running())
+            settle(cluster.webs, comets=2, messages=2)
+        webs = [web.name for web in cluster.webs]
+        for number in range(20):
+            key = f"{members}-{number}"
+            with TcpClient(owner(cluster, key, webs[number % len(webs)]).ports["tcp"]) as device:
+                device.subscribe(key, "30", "", "1.0.5")
+                for web in webs:
+                    assert push(cluster, web, key, web) == RET_OK
+                assert bodies(device, len(webs)) == webs
+            for web in webs:
+                _, answer = http(cluster[web].address("http"), "GET", "/1/msg/get", k=key, m="0")
+                assert [one["msg"] for one in answer["data"]["msgs"]] == webs
+
+
+def test_each_is_a_comet_and_a_message_node(equals: Cluster) -> None:
+    for name in NAMES:
+        assert listed(equals, name) == states("active", *NAMES)
+
+
+def test_each_stores_its_messages_itself(equals: Cluster) -> None:
+    for name in NAMES:
+        before = {one: stored(equals[one]) for one in NAMES}
+        key = key_of(equals, name, "member-1")
+        for web in NAMES:
+            assert push(equals, web, key, "whose") == RET_OK
+        assert {one: stored(equals[one]) - before[one] for one in NAMES} == {one: 3 * (one == name) for one in NAMES}
+
+
+def stored(node: Node) -> int:
+    _, answer = http(node.address("stat"), "GET", "/stat", type="log")
+    return int(answer["saves"])
+
+
+def test_who_cannot_reach_the_store_has_the_others_store(equals: Equals) -> None:
+    """And stores again by itself once it can."""
+    key = key_of(equals, "member-3", "member-1", "cut-")
+    with TcpClient(equals["member-3"].ports["tcp"]) as device:
+        device.subscribe(key, "30", "", "1.0.5")
+        equals.way.refuses = True
+        equals.way.cut()
+        try:
+            sent = [f"{web} {number}" for number in range(10) for web in NAMES]
+            for body in sent:
+                assert push(equals, body.split()[0], key, body) == RET_OK
+            assert bodies(device, len(sent)) == sent
+            assert listed(equals, "member-3") == states("active", *NAMES)
+        finally:
+            equals.way.refuses = False
+        before = stored(equals["member-3"])
+        until(lambda: push(equals, "member-1", key, "back") == RET_OK and stored(equals["member-3"]) > before)
+
+
+def test_drain_takes_both_and_somebody_is_always_left(equals: Cluster) -> None:
+    """By the node's name, or by its address."""
+    key = key_of(equals, "member-2", "member-1", "drain-")
+    with TcpClient(equals["member-2"].ports["tcp"]) as device:
+        device.subscribe(key, "30", "", "1.0.5")
+        assert admin(equals, "/1/admin/node/drain", web="member-1", node="node2") == RET_OK
+        assert device.rest() == b"-n\r\n"
+    drained = sorted(states("draining", "member-2") + states("active", "member-1", "member-3"))
+    for name in NAMES:
+        until(lambda name=name: listed(equals, name) == drained)  # type: ignore[misc]
+        assert owner(equals, key, name) is not equals["member-2"]
+        assert push(equals, name, key, "on") == RET_OK
+    before = stored(equals["member-2"])
+    assert push(equals, "member-2", key, "still") == RET_OK
+    assert stored(equals["member-2"]) == before
+    assert admin(equals, "/1/admin/node/drain", web="member-2", node=equals["member-1"].address("rpc")) == RET_OK
+    until(lambda: ("comet", "draining", "member-1") in listed(equals, "member-3"))
+    assert admin(equals, "/1/admin/node/drain", web="member-3", node="node3") == RET_PARAMETER
+    for node in ("node1", "node2"):
+        assert admin(equals, "/1/admin/node/undrain", web="member-3", node=node) == RET_OK
+    for name in NAMES:
+        until(lambda name=name: listed(equals, name) == states("active", *NAMES))  # type: ignore[misc]
+
+
+def test_a_weight_is_that_of_both(equals: Cluster) -> None:
+    assert admin(equals, "/1/admin/node/weight", web="member-1", node="node3", weight="2") == RET_OK
+
+    def weights() -> dict[str, int]:
+        _, answer = http(equals["member-2"].address("admin"), "GET", "/1/admin/nodes")
+        return {one["role"]: one["weight"] for one in answer["data"]["nodes"] if one["weight"] != 1}
+
+    until(lambda: weights() == {"comet": 2, "message": 2})
+    assert admin(equals, "/1/admin/node/weight", web="member-1", node="node3", weight="1") == RET_OK
+    until(lambda: weights() == {})
+
+
+def test_nothing_is_refused_or_lost_when_one_dies_and_comes_back(equals: Cluster) -> None:
+    """Its subscribers resume at the others; what it had registered goes, as a comet and as a message node."""
+    key = key_of(equals, "member-2", "member-1", "kill-")
+    with TcpClient(equals["member-2"].ports["tcp"]) as device:
+        device.subscribe(key, "30", "", "1.0.5")
+        assert push(equals, "member-2", key, "before") == RET_OK
+        (seen,) = [json.loads(device.message())]
+        equals["member-2"].kill()
+    try:
+        sent = [f"{web} {number}" for number in range(10) for web in ("member-1", "member-3")]
+        for body in sent:
+            assert push(equals, body.split()[0], key, body) == RET_OK
+        until(lambda: owner(equals, key, "member-1") is not equals["member-2"])
+        until(lambda: owner(equals, key, "member-3") is owner(equals, key, "member-1"))
+        with TcpClient(owner(equals, key, "member-1").ports["tcp"]) as device:
+            device.subscribe(key, "30", "", "1.0.5", str(seen["mid"]))
+            assert bodies(device, len(sent)) == sent
+    finally:
+        equals["member-2"].start()
+    whole(equals)
+    for name in NAMES:
+        assert listed(equals, name) == states("active", *NAMES)
+
+
+def test_who_is_back_at_once_is_registered_once(equals: Cluster) -> None:
+    """While what it registered before still lives, as a comet and as a message node."""
+    equals["member-3"].kill()
+    equals["member-3"].start()
+    whole(equals)
+    for name in NAMES:
+        until(lambda name=name: listed(equals, name) == states("active", *NAMES))  # type: ignore[misc]
+
+
+def test_who_is_asked_to_end_hands_over_in_time(equals: Cluster) -> None:
+    key = key_of(equals, "member-1", "member-2", "stop-")
+    with TcpClient(equals["member-1"].ports["tcp"]) as device:
+        device.subscribe(key, "30", "", "1.0.5")
+        assert equals["member-1"].stop() < 10
+        assert device.rest() == b"-n\r\n"
+    until(lambda: listed(equals, "member-2") == states("active", "member-2", "member-3"))
+    assert push(equals, "member-3", key, "on") == RET_OK
+    equals["member-1"].start()
+    whole(equals)
+    assert "Traceback" not in equals.logs()
