@@ -26,6 +26,8 @@ class System:
     publics: list[str]
     admins: list[str]
     webs: list[Node]
+    nodes: list[Node]
+    """All its processes."""
 
     @property
     def public(self) -> str:
@@ -46,7 +48,7 @@ def embedded(ini: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> Ite
     try:
         node.start()
         settle([node], comets=1, messages=1)
-        yield System([node.address("http")], [node.address("admin")], [node])
+        yield System([node.address("http")], [node.address("admin")], [node], [node])
     finally:
         node.kill()
         shutil.rmtree(directory, ignore_errors=True)
@@ -58,7 +60,12 @@ def clustered() -> Iterator[System]:
     with Cluster().running() as running:
         webs = running.webs
         settle(running.nodes.values(), comets=2, messages=2)
-        yield System([web.address("http") for web in webs], [web.address("admin") for web in webs], webs)
+        yield System(
+            [web.address("http") for web in webs],
+            [web.address("admin") for web in webs],
+            webs,
+            [*running.nodes.values()],
+        )
 
 
 def settle(nodes: Iterable[Node], *, comets: int, messages: int) -> None:

@@ -1,0 +1,205 @@
+"""Takes steps with asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import ssl
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from http.client import HTTPException, parse_headers
+from typing import Any
+
+from gopush_client.blocking import IDLE_SECONDS
+from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
+from gopush_client.wire import Answer, host_port
+
+LARGEST_HEAD = 1 << 16
+
+
+class _Connection:
+    """A pair of streams."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+        self.idle_since = 0.0
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def close(self) -> None:
+        self._writer.transport.abort()  # nothing is on its way that anybody waits for
+
+
+async def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> _Connection:
+    return _Connection(*await asyncio.open_connection(host, port, ssl=tls, limit=LARGEST_HEAD))
+
+
+class Connections:
+    """Connections of HTTP that wait for the next call. `context`: of TLS."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        self._idle: list[_Connection] = []
+
+    async def call(self, call: Call) -> Answer:
+        """Raises OSError."""
+        try:
+            async with asyncio.timeout(call.seconds):
+                connection = await self._take(call)
+                try:
+                    await connection.send(_request(call))
+                    answer, keeps = await _read_answer(connection.reader)
+                except BaseException:
+                    connection.close()
+                    raise
+        except (EOFError, HTTPException, ValueError, asyncio.LimitOverrunError) as wrong:
+            raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None
+        if call.keep and keeps:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return answer
+
+    def close(self) -> None:
+        """Close those that wait."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _take(self, call: Call) -> _Connection:
+        while call.keep and self._idle:
+            connection = self._idle.pop()
+            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.reader.at_eof():
+                return connection
+            connection.close()
+        tls = (self._context or ssl.create_default_context()) if call.url.tls else None
+        return await _connect(call.url.host, call.url.port, tls)
+
+
+class Driver:
+    """Takes the steps of one generator. After stop() it takes no more."""
+
+    def __init__(self, connections: Connections, context: ssl.SSLContext | None = None) -> None:
+        self._connections = connections
+        self._context = context
+        self._connection: _Connection | None = None
+        self._stopped = asyncio.Event()
+
+    async def run(self, steps: Steps[Any]) -> Any:
+        """What the generator returns, in the end."""
+        result: Any = None
+        wrong: OSError | None = None
+        try:
+            while True:
+                try:
+                    step = steps.throw(wrong) if wrong is not None else steps.send(result)
+                except StopIteration as end:
+                    return end.value
+                result = wrong = None
+                try:
+                    result = await self._take(step)
+                except OSError as failed:
+                    wrong = failed
+        finally:
+            steps.close()
+            self._close()
+
+    async def drive(self, steps: Steps[None]) -> AsyncGenerator[Any, None]:
+        """What the generator gives."""
+        result: Any = None
+        wrong: OSError | None = None
+        try:
+            while not self._stopped.is_set():
+                try:
+                    step = steps.throw(wrong) if wrong is not None else steps.send(result)
+                except StopIteration:
+                    return
+                result = wrong = None
+                if isinstance(step, Give):
+                    yield step.value
+                    continue
+                try:
+                    result = await self._take(step)
+                except OSError as failed:
+                    wrong = failed
+        finally:
+            steps.close()
+            self._close()
+
+    def stop(self) -> None:
+        """End it, also what it is waiting for."""
+        self._stopped.set()
+        self._close()
+
+    async def _take(self, step: Step) -> Any:
+        if isinstance(step, Receive):
+            return await self._receive(step.seconds)
+        if isinstance(step, Call):
+            return await self._connections.call(step)
+        if isinstance(step, Pause):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), step.seconds)
+        elif isinstance(step, Open):
+            tls = (self._context or ssl.create_default_context()) if step.tls else None
+            self._connection = await asyncio.wait_for(_connect(step.host, step.port, tls), step.seconds)
+        elif isinstance(step, Send):
+            await asyncio.wait_for(self._connected().send(step.data), step.seconds)
+        elif isinstance(step, Close):
+            self._close()
+        elif isinstance(step, Ask):
+            found = step.function()
+            return await found if inspect.isawaitable(found) else found
+        return None
+
+    async def _receive(self, seconds: float) -> bytes | None:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connected().reader.read(1 << 16)
+        except TimeoutError:
+            return None
+
+    def _connected(self) -> _Connection:
+        if self._connection is None:
+            raise ConnectionError("there is no connection")
+        return self._connection
+
+    def _close(self) -> None:
+        closing, self._connection = self._connection, None
+        if closing is not None:
+            closing.close()
+
+
+def _request(call: Call) -> bytes:
+    headers = {"Host": host_port(call.url.host, call.url.port), "Content-Length": str(len(call.body)), **call.headers}
+    if not call.keep:
+        headers["Connection"] = "close"
+    if call.method == "GET":
+        del headers["Content-Length"]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{call.method} {call.url.base}{call.path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + call.body
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+    """An answer, and whether the connection may be used again."""
+    start, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+    version, status = start.split(b" ", 2)[:2]
+    headers = parse_headers(io.BytesIO(fields))
+    keeps = version == b"HTTP/1.1" and (headers.get("Connection") or "").lower() != "close"
+    if (headers.get("Transfer-Encoding") or "").lower() == "chunked":
+        parts = []
+        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            parts.append(await reader.readexactly(size))
+            await reader.readexactly(2)
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+        body = b"".join(parts)
+    elif (length := headers.get("Content-Length")) is not None:
+        body = await reader.readexactly(int(length))
+    else:
+        body, keeps = await reader.read(), False
+    return Answer(int(status), body), keeps

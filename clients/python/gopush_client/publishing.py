@@ -1,0 +1,173 @@
+"""What a publisher does: repeat a push, with one id, until it is stored. Pure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from gopush_client import wire
+from gopush_client.errors import UnavailableError
+from gopush_client.steps import Backoff, Call, Pause, Steps
+
+ATTEMPT_SECONDS = 8.0
+"""More than gopush takes at most (4 s), after which it stores nothing any more."""
+
+BULK_SECONDS = 30.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+MOST_KEYS = 1000
+MOST_LINES = 500
+MOST_BYTES = 1 << 20
+RET_INTERNAL = 65535
+
+Done = TypeVar("Done")
+
+
+class Push(NamedTuple):
+    """A message for push_stream(): `message` as in push(); with an `id` of yours it may be repeated by another call."""
+
+    key: str
+    message: Any
+    expire: int = 600
+    id: str = ""
+
+
+class Pushed(NamedTuple):
+    """What became of a line. `mid`: None where it is not stored for sure; `why` says why, and `ret` is 65534 where
+    repeating it is pointless."""
+
+    push: Push
+    id: str
+    mid: int | None
+    ret: int = wire.RET_OK
+    why: str = ""
+
+
+class Line(NamedTuple):
+    """A Push as it is sent."""
+
+    push: Push
+    id: str
+    data: bytes
+
+
+def encode(message: Any) -> bytes:
+    """The JSON of a message; bytes are JSON already. Raises ValueError or TypeError."""
+    if isinstance(message, bytes):
+        return message
+    return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def line(push: Push) -> Line:
+    """How it is sent. Raises ValueError or TypeError."""
+    id = push.id or uuid.uuid4().hex
+    body = encode(push.message)
+    if isinstance(push.message, bytes):
+        body = body.translate(None, b"\r\n")  # between tokens alone: text holds them escaped
+    head = json.dumps({"k": wire.check_key(push.key), "expire": push.expire, "id": id})
+    return Line(push, id, head[:-1].encode() + b',"m":' + body + b"}\n")
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """Where pushes go. `deadline`: for how many seconds each is repeated; the store has to remember ids for longer."""
+
+    url: wire.Url
+    headers: dict[str, str]
+    deadline: float
+    clock: Callable[[], float]
+    random: Callable[[], float]
+
+    def push(self, key: str, message: Any, expire: int, id: str) -> Steps[int]:
+        """Push to a key; gives the mid."""
+        id = id or uuid.uuid4().hex
+        target = wire.path("/1/admin/push/private", {"key": wire.check_key(key), "expire": expire, "mid": 1, "id": id})
+        body = encode(message)
+
+        def attempt() -> Steps[int]:
+            return int(wire.data((yield from self._call(target, body, ATTEMPT_SECONDS))).get("mid", 0))
+
+        return (yield from self._repeat(attempt, id))
+
+    def push_many(self, keys: Sequence[str], message: Any, expire: int, id: str) -> Steps[dict[str, int]]:
+        """Push one message to many keys; gives their mids."""
+        id = id or uuid.uuid4().hex
+        left = list(dict.fromkeys(map(wire.check_key, keys)))
+        text = encode(message).decode()
+        target = wire.path("/1/admin/push/mprivate", {"expire": expire, "mid": 1, "id": id})
+        mids: dict[str, int] = {}
+
+        def attempt() -> Steps[None]:
+            left[:] = [key for key in left if key not in mids]
+            for start in range(0, len(left), MOST_KEYS):
+                body = json.dumps({"m": text, "k": left[start : start + MOST_KEYS]}).encode()
+                answer = wire.data((yield from self._call(target, body, ATTEMPT_SECONDS)))
+                mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
+            if missing := len(left) - sum(key in mids for key in left):
+                raise UnavailableError(f"{missing} keys could not be served")
+
+        try:
+            yield from self._repeat(attempt, id)
+        except UnavailableError as wrong:
+            raise UnavailableError(str(wrong), id, [key for key in left if key not in mids], mids) from None
+        return mids
+
+    def push_lines(self, lines: Sequence[Line]) -> Steps[list[Pushed]]:
+        """Push what has room in one call; gives what became of each. Raises RefusedError where no line is looked at."""
+        results: dict[int, Pushed] = {}
+
+        def attempt() -> Steps[None]:
+            left = [number for number in range(len(lines)) if number not in results]
+            body = b"".join(lines[number].data for number in left)
+            answer = yield from self._call("/1/admin/push/bulk", body, BULK_SECONDS)
+            if answer.status != 200:
+                wire.data(answer)
+            said = answer.body.split(b"\n")
+            for number, text in zip(left, said, strict=False):
+                result = _result(lines[number], text)
+                if result.ret in (wire.RET_OK, wire.RET_PARAMETER):
+                    results[number] = result
+            if len(results) < len(lines):
+                raise UnavailableError(_result(lines[left[0]], said[0]).why or "lines could not be stored")
+
+        why = ""
+        try:
+            yield from self._repeat(attempt, "")
+        except UnavailableError as wrong:
+            why = str(wrong)
+        return [
+            results.get(number) or Pushed(each.push, each.id, None, RET_INTERNAL, why)
+            for number, each in enumerate(lines)
+        ]
+
+    def _call(self, target: str, body: bytes, seconds: float) -> Steps[wire.Answer]:
+        headers = {"Content-Type": "application/json", "Prefer": "why", **self.headers}
+        answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, keep=True)
+        return answer
+
+    def _repeat(self, attempt: Callable[[], Steps[Done]], id: str) -> Steps[Done]:
+        """Do it until it is done, or the deadline has passed."""
+        end = self.clock() + self.deadline
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random)
+        while True:
+            try:
+                return (yield from attempt())
+            except (UnavailableError, OSError) as wrong:
+                pause = backoff.next()
+                if self.clock() + pause > end:
+                    raise UnavailableError(f"{self.url}: {wrong or type(wrong).__name__}", id) from wrong
+                yield Pause(pause)
+
+
+def _result(line: Line, said: bytes) -> Pushed:
+    """What one line of an answer says; RET_INTERNAL where it says nothing."""
+    try:
+        found = json.loads(said)
+        if found["ret"] == wire.RET_OK:
+            return Pushed(line.push, line.id, int(found["mid"]))
+        return Pushed(line.push, line.id, None, int(found["ret"]), str(found.get("why", "")))
+    except (ValueError, LookupError, TypeError):
+        return Pushed(line.push, line.id, None, RET_INTERNAL)

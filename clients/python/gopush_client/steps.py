@@ -1,0 +1,92 @@
+"""The steps that a client takes, as values: what it does is a generator of them, and a driver takes each one.
+
+There are two drivers, for threads (blocking.py) and for asyncio (asynchronous.py). A step that fails raises OSError in
+the generator. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
+
+from gopush_client.wire import Url
+
+Made = TypeVar("Made")
+
+
+class Call(NamedTuple):
+    """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow."""
+
+    url: Url
+    method: str
+    path: str
+    body: bytes
+    headers: dict[str, str]
+    seconds: float
+    keep: bool = False
+
+
+class Open(NamedTuple):
+    """Connect; later steps mean this connection."""
+
+    host: str
+    port: int
+    tls: bool
+    seconds: float
+
+
+class Send(NamedTuple):
+    """Send on the connection."""
+
+    data: bytes
+    seconds: float
+
+
+class Receive(NamedTuple):
+    """Give what comes next on the connection; b"": it has ended; None: nothing came within so many seconds."""
+
+    seconds: float
+
+
+class Close(NamedTuple):
+    """Close the connection, if there is one."""
+
+
+class Pause(NamedTuple):
+    """Wait."""
+
+    seconds: float
+
+
+class Ask(NamedTuple):
+    """Call a function of the user's, which may be one of coroutines, and give what it returns."""
+
+    function: Callable[[], Any]
+
+
+class Give(NamedTuple):
+    """Hand this to the user."""
+
+    value: Any
+
+
+Step = Call | Open | Send | Receive | Close | Pause | Ask | Give
+Steps = Generator[Step, Any, Made]
+
+
+class Backoff:
+    """How long to wait: a random time whose bound doubles, so that not all come back at once."""
+
+    def __init__(self, first: float, longest: float, random: Callable[[], float]) -> None:
+        self._first = self._bound = first
+        self._longest = longest
+        self._random = random
+
+    def reset(self) -> None:
+        """Begin anew: it has worked."""
+        self._bound = self._first
+
+    def next(self) -> float:
+        """Seconds."""
+        bound, self._bound = self._bound, min(2 * self._bound, self._longest)
+        return bound * (0.5 + 0.5 * self._random())

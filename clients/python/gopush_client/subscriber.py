@@ -1,0 +1,88 @@
+"""Receive the messages of a key."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from gopush_client import asynchronous, blocking, wire
+from gopush_client.subscription import Subscription, Token
+from gopush_client.wire import Message
+
+LEAST_HEARTBEAT_SECONDS = 30
+
+
+class Subscriber:
+    """A key's messages, each once and in order, through whatever happens to connections and servers.
+
+    `for message in subscriber` in a thread, `async for message in subscriber` in asyncio; one of them at a time. It
+    ends with close(). Raises RefusedError where coming back would be pointless; all else it repeats.
+
+    `cursor` is the mid of the last message that it gave: who begins anew with `since=cursor` misses nothing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        since: int | None = None,
+        token: Token = "",
+        heartbeat: int = 30,
+        on_gap: Callable[[], object] = lambda: None,
+        on_state: Callable[[str, str], object] = lambda *_: None,
+        context: ssl.SSLContext | None = None,
+        comet_tls: bool | None = None,
+    ) -> None:
+        """`url`: of a web node's public port. `since`: begin after this mid; 0: with all that is kept; None: with what
+        is new. `token`: of the subscriber, or a function (of coroutines too) that fetches one; it is called anew when
+        one is refused. `heartbeat`: seconds, from 30 on.
+
+        `on_gap()`: messages were trimmed away before they could be read. `on_state(state, why)`: "connecting", "live"
+        or "away". `context`: for TLS, None: the system's authorities; comets are reached over TLS where the web node
+        is, or as `comet_tls` says. Raises ValueError.
+        """
+        where = wire.url(url)
+        if heartbeat < LEAST_HEARTBEAT_SECONDS:
+            raise ValueError(f"a heartbeat has at least {LEAST_HEARTBEAT_SECONDS} seconds")
+        self._context = context
+        self._subscription = Subscription(
+            url=where,
+            key=wire.check_key(key),
+            heartbeat=heartbeat,
+            token=token,
+            cursor=since,
+            comet_tls=where.tls if comet_tls is None else comet_tls,
+            on_gap=on_gap,
+            on_state=on_state,
+            clock=time.monotonic,
+            random=random.random,
+        )
+        self._driver: blocking.Driver | asynchronous.Driver | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> int | None:
+        """The mid of the last message; None: nothing is known yet."""
+        return self._subscription.cursor
+
+    def __iter__(self) -> Iterator[Message]:
+        driver = blocking.Driver(blocking.Connections(self._context), self._context)
+        self._driver = driver
+        if not self._closed:
+            yield from driver.drive(self._subscription.steps())
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        driver = asynchronous.Driver(asynchronous.Connections(self._context), self._context)
+        self._driver = driver
+        if not self._closed:
+            async for message in driver.drive(self._subscription.steps()):
+                yield message
+
+    def close(self) -> None:
+        """End the iteration; from any thread where it is plain, from its event loop where it is not."""
+        self._closed = True
+        if self._driver is not None:
+            self._driver.stop()

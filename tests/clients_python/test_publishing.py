@@ -1,0 +1,131 @@
+"""How the Python client pushes, step by step (protocol.md, sections 5 and 10)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gopush_client import Push, RefusedError, UnavailableError
+from gopush_client.publishing import Publishing, line
+from gopush_client.steps import Call, Pause, Step
+from gopush_client.wire import Answer, url
+from tests.clients_python.walk import Walk
+
+
+class Web:
+    """Answers calls with what is next; the last answer is that to all that follow."""
+
+    def __init__(self, *answers: Any, deadline: float = 20.0) -> None:
+        self.answers = list(answers)
+        self.walk = Walk(self.answer)
+        self.publishing = Publishing(url("https://web"), {"X": "y"}, deadline, self.walk.clock, lambda: 0.5)
+
+    def answer(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, OSError):
+                raise answer
+            return answer if isinstance(answer, Answer) else Answer(200, answer)
+        return None
+
+    @property
+    def calls(self) -> list[Call]:
+        return self.walk.of(Call)
+
+    def queries(self) -> list[dict[str, list[str]]]:
+        return [parse_qs(urlsplit(call.path).query) for call in self.calls]
+
+
+def test_what_is_unknown_or_failed_for_now_is_repeated_with_one_id() -> None:
+    web = Web(OSError("reset"), b'{"ret":65535}', b'{"ret":1001}', Answer(429, b""), b'{"ret":0,"data":{"mid":160}}')
+    assert web.walk.run(web.publishing.push("K\u00fc&", {"a": "\u00fc"}, 60, "")) == 160
+    first, *others = web.queries()
+    assert len(others) == 4
+    assert all(other == first for other in others)
+    assert (first["key"], first["expire"], first["mid"]) == (["K\u00fc&"], ["60"], ["1"])
+    assert len(first["id"][0]) == 32
+    assert {call.body for call in web.calls} == {'{"a":"\u00fc"}'.encode()}
+    assert web.calls[0].headers["X"] == "y"
+
+
+def test_the_deadline_ends_it_and_the_error_bears_the_id() -> None:
+    web = Web(OSError("connection refused"))
+    with pytest.raises(UnavailableError, match=r"https://web:443: connection refused") as caught:
+        web.walk.run(web.publishing.push("K", 1, 60, "mine"))
+    assert caught.value.id == "mine"
+    assert 15 < web.walk.now - 1000 <= 20
+    pauses = [pause.seconds for pause in web.walk.of(Pause)]
+    assert pauses[:6] == pytest.approx([0.075, 0.15, 0.3, 0.6, 1.2, 1.5])
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"ret":65534,"why":"the message is not JSON"}', Answer(401, b"Unauthorized: x"), Answer(413, b"")]
+)
+def test_what_is_refused_is_not_repeated(answer: Any) -> None:
+    web = Web(answer)
+    with pytest.raises(RefusedError):
+        web.walk.run(web.publishing.push("K", b"{", 60, ""))
+    assert len(web.calls) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "k" * 256, "\ud800"])
+def test_no_key_is_found_out_here(key: str) -> None:
+    with pytest.raises(ValueError, match=r"key|surrogates"):
+        Web(b"").walk.run(Web(b"").publishing.push(key, 1, 60, ""))
+
+
+def test_only_keys_that_failed_are_pushed_to_again() -> None:
+    web = Web(
+        b'{"ret":0,"data":{"fk":["b","c"],"mids":{"a":16}}}',
+        Answer(200, b'{"ret":65535,"data":{"fk":["b","c"]}}'),
+        b'{"ret":0,"data":{"mids":{"b":32,"c":48}}}',
+    )
+    assert web.walk.run(web.publishing.push_many(["a", "b", "a", "c"], {"x": 1}, 60, "")) == {"a": 16, "b": 32, "c": 48}
+    bodies = [json.loads(call.body) for call in web.calls]
+    assert [body["k"] for body in bodies] == [["a", "b", "c"], ["b", "c"], ["b", "c"]]
+    assert {body["m"] for body in bodies} == {'{"x":1}'}
+    assert len({query["id"][0] for query in web.queries()}) == 1
+
+
+def test_many_keys_go_in_several_calls_and_those_that_never_worked_are_named() -> None:
+    stored = json.dumps({"ret": 0, "data": {"mids": {f"k{number}": 16 for number in range(1000)}}}).encode()
+    web = Web(stored, b'{"ret":65535}')
+    with pytest.raises(UnavailableError) as caught:
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1002)], 1, 60, "one"))
+    assert (caught.value.failed, len(caught.value.mids), caught.value.id) == (["k1000", "k1001"], 1000, "one")
+    assert [len(json.loads(call.body)["k"]) for call in web.calls[:3]] == [1000, 2, 2]
+
+
+def test_lines_that_were_not_answered_are_repeated_and_bad_ones_are_not() -> None:
+    lines = [line(Push(f"k{number}", {"n": number}, 60)) for number in range(4)]
+    web = Web(
+        b'{"ret":0,"mid":16}\n{"ret":65534,"why":"bad"}\n{"ret":65535}\n',
+        OSError("reset"),
+        b'{"ret":0,"mid":32}\n{"ret":0,"mid":48}\n',
+    )
+    results = web.walk.run(web.publishing.push_lines(lines))
+    assert [(result.mid, result.ret, result.why) for result in results] == [
+        (16, 0, ""),
+        (None, 65534, "bad"),
+        (32, 0, ""),
+        (48, 0, ""),
+    ]
+    assert [result.push.key for result in results] == ["k0", "k1", "k2", "k3"]
+    first, second, third = ([json.loads(text) for text in call.body.splitlines()] for call in web.calls)
+    assert second == third == first[2:]
+    assert first[0]["m"] == {"n": 0}
+    assert len({each["id"] for each in first}) == 4
+
+
+def test_lines_past_the_deadline_are_unknown() -> None:
+    web = Web(b'{"ret":65535,"why":"away"}\n', deadline=1)
+    (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", b'{\r\n"a":1}', 60, "i"))]))
+    assert (result.mid, result.ret, result.id) == (None, 65535, "i")
+    assert "away" in result.why
+    assert web.calls[0].body == b'{"k": "k", "expire": 60, "id": "i","m":{"a":1}}\n'
+    web = Web(Answer(401, b"Unauthorized"))
+    with pytest.raises(RefusedError, match="401"):
+        web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))

@@ -1,0 +1,230 @@
+"""How the Python client subscribes, step by step (protocol.md, sections 1, 4 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gopush_client import RefusedError
+from gopush_client.steps import Ask, Call, Give, Open, Pause, Receive, Send, Step
+from gopush_client.subscription import Subscription
+from gopush_client.wire import Answer, url
+from tests.clients_python.walk import Walk
+
+LOOK_UP = Answer(200, b'{"ret":0,"data":{"server":"[::1]:6969"}}')
+SILENCE = "silence"
+
+
+class EnoughError(Exception):
+    """The test has seen what it wants."""
+
+
+def bulk(mid: int, text: str = "1") -> bytes:
+    message = f'{{"msg":{text},"mid":{mid},"gid":0}}'.encode()
+    return b"$%d\r\n%b\r\n" % (len(message), message)
+
+
+class Comet:
+    """Says on each connection what is next in `script`: bytes, b"" (the end), SILENCE, OSError; then ends the test."""
+
+    def __init__(self, *script: Any, kept: bytes = b'{"ret":0}') -> None:
+        self.script = list(script)
+        self.kept = kept
+        self.given: list[int] = []
+        self.gaps = 0
+        self.states: list[str] = []
+        self.walk = Walk(self.answer)
+
+    def answer(self, step: Step) -> Any:
+        if isinstance(step, Call):
+            return LOOK_UP if step.path.startswith("/1/server/get") else Answer(200, self.kept)
+        if isinstance(step, Give):
+            self.given.append(step.value.mid)
+        if isinstance(step, Ask):
+            return step.function()
+        if isinstance(step, Receive):
+            if not self.script:
+                raise EnoughError
+            said = self.script.pop(0)
+            if isinstance(said, OSError):
+                raise said
+            if said is SILENCE:
+                self.walk.now += step.seconds
+                return None
+            return said
+        return None
+
+    def subscribe(self, since: int | None = None, token: str | Callable[[], Any] = "", heartbeat: int = 30) -> None:
+        def gap() -> None:
+            self.gaps += 1
+
+        subscription = Subscription(
+            url=url("web:8090"),
+            key="k",
+            heartbeat=heartbeat,
+            token=token,
+            cursor=since,
+            comet_tls=False,
+            on_gap=gap,
+            on_state=lambda state, _: self.states.append(state),
+            clock=self.walk.clock,
+            random=lambda: 0.5,
+        )
+        with pytest.raises(EnoughError):
+            self.walk.run(subscription.steps())
+
+    @property
+    def requests(self) -> list[bytes]:
+        return [sent.data for sent in self.walk.of(Send) if sent.data != b"h"]
+
+    @property
+    def pauses(self) -> list[float]:
+        return [pause.seconds for pause in self.walk.of(Pause)]
+
+
+def cursor(request: bytes) -> bytes:
+    return request.split(b"\r\n")[-2]
+
+
+def test_messages_are_given_once_and_the_next_connection_goes_on_behind_them() -> None:
+    comet = Comet(b"+h\r\n" + bulk(16), bulk(32) + bulk(16), b"", b"+h\r\n" + bulk(32) + bulk(48), b"")
+    comet.subscribe(since=0)
+    assert comet.given == [16, 32, 48]
+    assert [cursor(request) for request in comet.requests] == [b"0", b"32", b"48"]
+    assert comet.requests[0] == b"*6\r\n$3\r\nsub\r\n$1\r\nk\r\n$2\r\n30\r\n$0\r\n\r\n$5\r\n0.1.0\r\n$1\r\n0\r\n"
+    assert comet.walk.of(Open)[0][:3] == ("::1", 6969, False)
+
+
+def test_frames_may_be_cut_anywhere_and_text_is_kept() -> None:
+    text = '{"a":"\u00fc\\r\\n","mid":7,"gid":0,"n":1e400}'
+    message = f'{{"msg":{text},"mid":160,"gid":0}}'.encode()
+    whole = b"+h\r\n$%d\r\n%b\r\n" % (len(message), message)
+    comet = Comet(*(whole[at : at + 1] for at in range(len(whole))))
+    comet.subscribe(since=0)
+    (given,) = comet.walk.of(Give)
+    assert (given.value.mid, given.value.text) == (160, text)
+
+
+def test_what_is_new_begins_behind_what_is_kept_before_the_first_connection() -> None:
+    kept = b'{"ret":0,"data":{"msgs":[{"msg":{"mid":5},"mid":16,"gid":0},{"msg":1,"mid":96,"gid":0}]}}'
+    comet = Comet(b"+h\r\n", b"", b"+h\r\n" + bulk(112), kept=kept)
+    comet.subscribe()
+    assert comet.given == [112]
+    assert [cursor(request) for request in comet.requests] == [b"96", b"96"]
+
+
+def test_a_moved_key_is_followed_at_once_but_not_round_and_round() -> None:
+    comet = Comet(b"-n\r\n", b"-n\r\n", b"+h\r\n", b"-n\r\n", b"+h\r\n")
+    comet.subscribe(since=0)
+    assert len(comet.pauses) == 1  # before the third attempt: two comets say no
+    assert len(comet.requests) == 4
+
+
+def test_pauses_grow_with_a_bound_and_a_long_subscription_ends_that() -> None:
+    comet = Comet(*[b""] * 9, b"+h\r\n", SILENCE, b"+h\r\n", b"")
+    comet.subscribe(since=0)
+    assert comet.pauses == [0.75 * bound for bound in (0.5, 1, 2, 4, 8, 16, 30, 30, 30, 0.5)]
+
+
+def test_who_finds_the_key_full_comes_back_later() -> None:
+    comet = Comet(b"-l\r\n")
+    comet.subscribe(since=0)
+    assert comet.pauses == [20.0]
+
+
+@pytest.mark.parametrize("reply", [b"-a\r\n", b"-c\r\n"])
+def test_a_refused_token_is_fetched_anew_once(reply: bytes) -> None:
+    tokens = iter(["old", "new", "third"])
+    comet = Comet(reply, b"+h\r\n", b"", b"+h\r\n", b"", reply, b"+h\r\n")
+    comet.subscribe(since=0, token=lambda: next(tokens))
+    assert [request.split(b"\r\n")[8] for request in comet.requests[:4]] == [b"old", b"new", b"new", b"new"]
+    assert comet.requests[4].split(b"\r\n")[8] == b"third"
+
+    comet = Comet(reply, reply)
+    with pytest.raises(RefusedError, match=r"token|created"):
+        comet.subscribe(since=0, token=lambda: "same")
+    comet = Comet(reply)
+    with pytest.raises(RefusedError):
+        comet.subscribe(since=0, token="fixed")
+
+
+def test_what_is_wrong_is_not_repeated() -> None:
+    with pytest.raises(RefusedError, match="-p"):
+        Comet(b"-p\r\n").subscribe(since=0)
+
+
+def test_a_token_refused_by_the_first_read_is_fetched_anew() -> None:
+    comet = Comet(kept=b'{"ret":65534,"why":"the token is missing"}')
+    with pytest.raises(RefusedError, match="the token is missing"):
+        comet.subscribe(token=lambda: "x")
+    assert len(comet.walk.of(Ask)) == 2
+
+
+def test_heartbeats_are_sent_and_a_dead_connection_is_left() -> None:
+    comet = Comet(b"+h\r\n", SILENCE, b"+h\r\n", SILENCE, SILENCE, b"+h\r\n")
+    comet.subscribe(since=0)
+    assert [sent.data for sent in comet.walk.of(Send)].count(b"h") == 2
+    assert len(comet.requests) == 2
+    assert comet.states == ["connecting", "live", "away", "connecting", "live"]
+    waits = [step.seconds for step in comet.walk.of(Receive)]
+    assert waits[1] == pytest.approx(30)
+    assert waits[4] == pytest.approx(10)
+
+
+def test_a_user_who_takes_a_minute_for_a_message_has_not_lost_the_connection() -> None:
+    comet = Comet(b"+h\r\n" + bulk(16), b"+h\r\n" + bulk(32))
+    answer = comet.walk._answer
+
+    def slowly(step: Step) -> Any:
+        if isinstance(step, Give):
+            comet.walk.now += 60
+        return answer(step)
+
+    comet.walk._answer = slowly
+    comet.subscribe(since=0)
+    assert comet.given == [16, 32]
+    assert len(comet.requests) == 1
+
+
+def test_gaps_are_reported() -> None:
+    comet = Comet(b"+h\r\n+g\r\n" + bulk(64))
+    comet.subscribe(since=16)
+    assert (comet.gaps, comet.given) == (1, [64])
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", b"$x\r\n", b"x" * 40, b"$2\r\n{}\r\n"]
+)
+def test_what_is_no_comet_is_left(said: bytes) -> None:
+    comet = Comet(said, b"+h\r\n")
+    comet.subscribe(since=0)
+    assert len(comet.requests) == 2
+    assert comet.states[-1] == "live"
+
+
+def test_no_comet_and_a_failing_web_are_waited_for() -> None:
+    answers: list[Any] = [OSError("refused"), Answer(503, b"no"), Answer(200, b'{"ret":1001}'), Answer(200, b"<html>")]
+    comet = Comet(b"+h\r\n")
+    walk_answer = comet.walk._answer
+
+    def failing(step: Step) -> Any:
+        if isinstance(step, Call) and answers:
+            answer = answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+        return walk_answer(step)
+
+    comet.walk._answer = failing
+    comet.subscribe(since=0)
+    assert len(comet.pauses) == 4
+    assert comet.states[-1] == "live"
+
+
+def test_a_page_that_is_not_there_is_not_asked_for_again() -> None:
+    comet = Comet()
+    comet.walk._answer = lambda step: Answer(404, b"Not Found: no such call") if isinstance(step, Call) else None
+    with pytest.raises(RefusedError, match="404"):
+        comet.subscribe(since=0)
