@@ -24,7 +24,7 @@ from gopush.comet.service import Comet
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.schema import option
 from gopush.config.values import addresses, count, listeners, node_name, text
-from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors, steady
+from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
 from gopush.daemon.logs import LogSettings
 from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
@@ -40,7 +40,7 @@ from gopush.message.settings import STORES, open_store, store_type
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
+from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets

@@ -14,24 +14,16 @@ from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
-from gopush.daemon.listeners import (
-    DaemonOptions,
-    Listeners,
-    advertised,
-    give_up,
-    raise_file_limit,
-    start_errors,
-    steady,
-)
+from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
 from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
+from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
-from gopush.net.limits import ConnectionLimiter, Shared
+from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view

@@ -258,3 +258,34 @@ class Session:
         backlog.add(size, lines, messages, behind)
         if self.too_slow:
             self.abort()
+
+
+REPLAY_MESSAGES = 1024
+REPLAY_BYTES = 1 << 20
+
+
+class ReplayBuffer:
+    """What a channel delivered after `since`, kept while somebody joins it; bounded."""
+
+    __slots__ = ("_bytes", "_messages", "since")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self._messages: deque[Message] = deque()
+        self._bytes = 0
+
+    def add(self, messages: list[Message]) -> None:
+        """These were delivered."""
+        for message in messages:
+            self._messages.append(message)
+            self._bytes += len(message.body)
+        while len(self._messages) > REPLAY_MESSAGES or self._bytes > REPLAY_BYTES:
+            dropped = self._messages.popleft()
+            self._bytes -= len(dropped.body)
+            self.since = dropped.mid
+
+    def after(self, cursor: int) -> list[Message] | None:
+        """What was delivered after `cursor`; None where that is too long ago."""
+        if cursor < self.since:
+            return None
+        return [message for message in self._messages if message.mid > cursor]

@@ -9,10 +9,8 @@ import atexit
 import os
 import pwd
 import re
-import resource
 import socket
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -147,19 +145,6 @@ def _unreadable(uid: int, gid: int) -> str | None:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return parts[status] if 0 <= status < len(parts) else None
-
-
-def steady(reactor: Any) -> Any:
-    """The reactor, its timers on a clock that nobody sets: a step of the wall clock would fire or stop them."""
-    reactor.seconds = time.monotonic
-    return reactor
-
-
-def raise_file_limit() -> int:
-    """Allow as many open files (connections) as the system grants this process; answers how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 class Listeners(Service):

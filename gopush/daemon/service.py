@@ -90,7 +90,7 @@ class _Once:
 
 
 class DaemonService(MultiService):
-    """What a tap gives to twistd."""
+    """What a role's makeService() gives to twistd."""
 
     def __init__(self, reactor: Any, options: DaemonOptions, node: MultiService, name: str) -> None:
         """`node` does the work of the role; `name` is what its log calls it."""

@@ -1,8 +1,8 @@
 """Coordination through ZooKeeper (protocol.md, section 7).
 
-kazoo lives in threads of its own (zksession.py): its callbacks only hand over to the reactor, and all that calls into
-it runs in one worker. Everything is repaired by one act, refresh: read all znodes, register where this process is
-missing, adopt.
+kazoo lives in threads of its own (session.py, connection.py): its callbacks only hand over to the reactor, and all
+that calls into it runs in one worker. Everything is repaired by one act, refresh: read all znodes, register where this
+process is missing, adopt.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def coordinate(reactor: Any, settings: ZooKeeperSettings, rings: bool = True) ->
 
 
 class ZooKeeperCoordination:
-    """Coordination, as coordination.py describes it; goes on with the last view while ZooKeeper is away."""
+    """Coordination, as view.py describes it; goes on with the last view while ZooKeeper is away."""
 
     def __init__(self, reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> None:
         """`rings`: whether this process asks for the owners of keys, or for their stores."""

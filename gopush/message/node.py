@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors, steady
+from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
 from gopush.daemon.service import DaemonService, collector
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability
@@ -21,7 +21,7 @@ from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, open_store
 from gopush.message.store import StoreNumbers
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
+from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
 from gopush.routing.stat import show as show_view
 from gopush.rpc.server import RemoteMessage, secured, serve_message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -116,3 +117,9 @@ async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Cloc
             return True
         await deferLater(reactor_time, LOOK_SECONDS, lambda: None)
     return False
+
+
+def steady(reactor: Any) -> Any:
+    """The reactor, its timers on a clock that nobody sets: a step of the wall clock would fire or stop them."""
+    reactor.seconds = time.monotonic
+    return reactor

@@ -6,6 +6,7 @@ Only the limit for one address refuses anybody.
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -181,3 +182,10 @@ def _counted(address: str) -> str:
         return str(IPv6Network((address, 64), strict=False)) if ":" in address else address
     except ValueError:
         return address
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files (connections) as the system grants this process; answers how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -9,12 +9,13 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
-from gopush.daemon.listeners import DaemonOptions, Listeners, raise_file_limit, start_errors, steady
+from gopush.daemon.listeners import DaemonOptions, Listeners, start_errors
 from gopush.daemon.service import DaemonService, collector
 from gopush.membership.view import Coordination, View
+from gopush.net.clock import steady
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
-from gopush.net.limits import ConnectionLimiter, Shared
+from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view

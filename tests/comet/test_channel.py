@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.comet.channel import REPLAY_BYTES, REPLAY_MESSAGES, Channel
-from gopush.comet.session import Session
+from gopush.comet.channel import Channel
+from gopush.comet.session import REPLAY_BYTES, REPLAY_MESSAGES, Session
 from gopush.model import Head, Message, Page
 
 

@@ -6,9 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from gopush.comet.channel import REPLAY_MESSAGES
 from gopush.comet.codec import Subscribe
-from gopush.comet.session import State
+from gopush.comet.session import REPLAY_MESSAGES, State
 from gopush.membership.view import View
 from gopush.model import MID_STEP, TCP_RAW, NodeInfo, Token, mid_at
 from gopush.routing.messages import PAGE_MESSAGES

@@ -21,9 +21,10 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
-from gopush.daemon.listeners import CannotStartError, Listeners, advertised, raise_file_limit
+from gopush.daemon.listeners import CannotStartError, Listeners, advertised
 from gopush.errors import SettingsError
 from gopush.net.eager import EagerReactor
+from gopush.net.limits import raise_file_limit
 from tests.conftest import InReactor
 
 ROOT = Path(__file__).resolve().parents[2]

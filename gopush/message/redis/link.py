@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable
-from importlib.resources import files
 from typing import Any, NamedTuple, cast
 
 import msgpack
 from twisted.internet.defer import Deferred, ensureDeferred, fail
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
-from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostConnectionError
 from txredisapi import RedisError, ResponseError
-from zope.interface import implementer
 
 from gopush.errors import UnavailableError
-from gopush.message.redis.connection import RedisConnection, UnfitError, prepare
-from gopush.message.redis.sentinel import MasterEndpoint
+from gopush.message.redis.connection import (
+    Attempts,
+    MasterEndpoint,
+    RedisConnection,
+    Script,
+    UnfitError,
+    endpoint_of,
+    prepare,
+)
 from gopush.message.redis.settings import Source
 from gopush.net.eager import EagerReactor
-from gopush.net.tls import ClientTls, reached
+from gopush.net.tls import ClientTls
 from gopush.net.transport import QuietClientService
 
 RETRY_SECONDS = 0.5
@@ -51,16 +54,6 @@ class RedisRefusedError(UnavailableError):
 
 class UnreplicatedError(RedisRefusedError):
     """It is stored, but too few replicas said in time that they have it."""
-
-
-class Script:
-    """A file of lua/ behind the prelude that all of them share."""
-
-    def __init__(self, name: str) -> None:
-        folder = files("gopush.message.redis").joinpath("lua")
-        self.name = name.removesuffix(".lua")
-        self.text = b"\n".join(folder.joinpath(part).read_bytes() for part in ("prelude.lua", name))
-        self.sha = hashlib.sha1(self.text).hexdigest()
 
 
 class LinkWatcher(NamedTuple):
@@ -103,7 +96,7 @@ class RedisLink(Factory):
         self._hoping = False  # the first attempt after a loss is under way
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
-        endpoint = _endpoint(EagerReactor(reactor), source, timeout, tls, sentinel_password)
+        endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
         # Older LoopingCalls do not run coroutines.
         self._pinging = LoopingCall(lambda: Deferred.fromCoroutine(self._ping_idle()))
         self._pinging.clock = cast(Any, reactor)
@@ -112,7 +105,7 @@ class RedisLink(Factory):
             self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
             self._watching.clock = cast(Any, reactor)
         factory: Any = self
-        attempts: Any = _Attempts(endpoint, self)
+        attempts: Any = Attempts(endpoint, self.unreachable)
         self._service = QuietClientService(attempts, factory, self._pause, reactor)
 
     def start(self) -> Deferred[str | None]:
@@ -303,29 +296,3 @@ class RedisLink(Factory):
         if self._decided is not None:
             decided, self._decided = self._decided, None
             decided.callback(trouble if refused else None)
-
-
-@implementer(IStreamClientEndpoint)
-class _Attempts:
-    """An endpoint whose failures the link hears of."""
-
-    def __init__(self, endpoint: Any, link: RedisLink) -> None:
-        self._endpoint = endpoint
-        self._link = link
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        """See IStreamClientEndpoint."""
-        connecting: Deferred[Any] = self._endpoint.connect(factory)
-        return connecting.addErrback(self._failed)
-
-    def _failed(self, failure: Failure) -> Failure:
-        self._link.unreachable(failure)
-        return failure
-
-
-def _endpoint(reactor: Any, source: Source, timeout: float, tls: ClientTls | None, sentinel_password: str) -> Any:
-    if source.sentinels:
-        return MasterEndpoint(reactor, source, timeout, tls, sentinel_password)
-    if source.path:
-        return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
-    return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)

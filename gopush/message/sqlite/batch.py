@@ -13,7 +13,7 @@ NUL = "\ufdd0"
 
 
 class LogRow(NamedTuple):
-    """A row of the table logs (sqlite_file.py)."""
+    """A row of the table logs (file.py)."""
 
     key: str
     last: int
