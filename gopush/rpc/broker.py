@@ -136,7 +136,7 @@ class Broker(pb.Broker):
 
     def refuse(self, reason: str) -> None:
         """Cut the connection, with one line for the operator."""
-        self.factory.complaints.warn("{peer} {reason}; connection closed", peer=self.peer, reason=reason)
+        self.factory.complaints.warn("connection", "{peer} {reason}; connection closed", peer=self.peer, reason=reason)
         self.transport.abortConnection()
 
     @property
@@ -159,7 +159,7 @@ class Broker(pb.Broker):
 
     def turn_away(self, reason: str) -> pb.Error:
         """Tell the operator why this peer may not call; what to tell the peer."""
-        self.factory.complaints.warn("{peer} is refused: {reason}", peer=self.peer, reason=reason)
+        self.factory.complaints.warn("login", "{peer} is refused: {reason}", peer=self.peer, reason=reason)
         return pb.Error(f"refused: {reason}")
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:
@@ -219,7 +219,9 @@ class Calls(Reachable):
         try:
             values = unpack(chunks, call.read_arguments)
         except BatchError as wrong:
-            broker.factory.complaints.warn("{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong)
+            broker.factory.complaints.warn(
+                "call", "{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong
+            )
             raise pb.Error(f"the batch {wrong}") from None
         made: Deferred[Any] = maybeDeferred(getattr(self._service, METHODS.get(name, name)), *values)
         return made.addCallback(pack).addErrback(self._failed, name)

@@ -35,6 +35,7 @@ from gopush.net.http.request import Request, Response, plain
 from gopush.net.http.routes import Route, Routes
 from gopush.net.http.site import Site
 from gopush.stats.prometheus import Metrics
+from gopush.stats.summary import complained
 
 JSON = "application/json;charset=utf-8"
 HIDDEN = "(hidden)"
@@ -48,6 +49,7 @@ class Statistics:
 
     def __init__(self, settings: Any) -> None:
         self.metrics = Metrics()
+        self.metrics.counters("rpc", complained)
         self._started = time.monotonic()
         self._types: dict[str, Callable[[Request], dict[str, Any]]] = {
             "memory": lambda _: _memory(),

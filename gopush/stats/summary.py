@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.application.service import Service
@@ -54,19 +55,32 @@ LINES = 10
 SECONDS = 10.0
 
 
+@dataclass
+class ComplaintCounters:
+    """What strangers did at the ports for calls, and those who are called, by what was refused."""
+
+    complaints: dict[str, int] = field(
+        default_factory=lambda: {"call": 0, "connection": 0, "login": 0},
+        metadata={"label": "source", "meaning": "refusals between nodes, in lines of the log or summed up there,"},
+    )
+
+
+complained = ComplaintCounters()
+"""Of this process."""
+
+
 class Complaints:
-    """Warns LINES times in SECONDS at most, and sums up the rest in one line. `total` counts all of them."""
+    """Warns LINES times in SECONDS at most, and sums up the rest in one line. `complained` counts all of them."""
 
     def __init__(self, clock: Clock) -> None:
-        self.total = 0
         self._clock = clock
         self._lines = 0
         self._left_out = 0
         self._timer: Any = None
 
-    def warn(self, format: str, **values: Any) -> None:
-        """As Logger.warn()."""
-        self.total += 1
+    def warn(self, source: str, format: str, **values: Any) -> None:
+        """As Logger.warn(), of a call, a connection or a login."""
+        complained.complaints[source] += 1
         if self._timer is None:
             self._timer = self._clock.callLater(SECONDS, self._sum_up)
         if self._lines == LINES:

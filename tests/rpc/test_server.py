@@ -33,6 +33,7 @@ from gopush.model import (
 from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet, serve_message
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
+from gopush.stats.summary import complained
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
 from tests.servers import free_port
@@ -267,9 +268,11 @@ def test_a_stranger_who_does_not_log_in_is_cut(
 ) -> None:
     monkeypatch.setattr("gopush.rpc.broker.LOGIN_SECONDS", 0.1)
     port = network.message_node(OneMessage(), "secret")
+    before = complained.complaints["connection"]
     with socket.create_connection(("127.0.0.1", port), timeout=20) as stranger:
         assert closed_by_peer(stranger)
     eventually(lambda: logged.lines("did not finish the login"))
+    assert complained.complaints["connection"] == before + 1
 
 
 def test_without_a_secret_a_caller_may_be_silent(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

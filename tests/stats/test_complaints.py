@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from gopush.stats.summary import LINES, SECONDS, Complaints
+from gopush.stats.summary import LINES, SECONDS, Complaints, complained
 from tests.comet.harness import Clock
 from tests.fixtures import Logged
 
 
 def test_the_first_lines_are_written_and_the_others_counted(logged: Logged) -> None:
     clock = Clock()
+    before = dict(complained.complaints)
     complaints = Complaints(clock)
     for number in range(3 * LINES):
-        complaints.warn("number {number}", number=number)
+        complaints.warn("login", "number {number}", number=number)
     assert logged.lines() == [f"number {number}" for number in range(LINES)]
     clock.advance(SECONDS)
     assert logged.lines()[LINES:] == ["20 more calls or connections between nodes were refused in 10 s"]
     clock.advance(10 * SECONDS)
-    complaints.warn("again")
+    complaints.warn("call", "again")
     assert logged.lines()[LINES + 1 :] == ["again"]
     clock.advance(SECONDS)
     assert logged.lines()[-1] == "again"
-    assert complaints.total == 3 * LINES + 1
+    grown = {source: count - before[source] for source, count in complained.complaints.items()}
+    assert grown == {"call": 1, "connection": 0, "login": 3 * LINES}

@@ -38,6 +38,7 @@ from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.resource import Statistics
+from gopush.stats.summary import Complaints
 from gopush.web.keys import make
 from gopush.web.node import WebNode
 from gopush.web.node import show as show_web
@@ -358,7 +359,7 @@ class Lost(StaticCoordination):
 
 def process_moves() -> Moves:
     """What all processes show."""
-    moves = Moves("gopush_view_", "gopush_coordinator_", "gopush_gc_")
+    moves = Moves("gopush_view_", "gopush_coordinator_", "gopush_gc_", "gopush_rpc_")
     coordination, clock = Lost(), StillClock()
     with moves.watch(lambda statistics: show_view(coordination, clock, statistics)):
         coordination.register_comet(NodeInfo("node1", 0, ("c1:1",)))
@@ -367,6 +368,9 @@ def process_moves() -> Moves:
         clock.advance(5)
         for phase in ("start", "stop"):
             collector.collected(phase, {"generation": 0})
+        complaints = Complaints(clock)
+        complaints.warn("login", "a stranger")
+        complaints.stop()
     return moves
 
 
