@@ -178,6 +178,18 @@ class SlowConsumer(NamedTuple):
     seconds: float
 
 
+class Presence(NamedTuple):
+    """Who is subscribed to a key on a comet: how many, since when without a break, over what.
+
+    `seconds`: how long ago the first of them came, None where the comet does not tell. `over`: kinds of connections
+    ("tcp", "websocket") and how many are of each.
+    """
+
+    connections: int
+    seconds: int | None = None
+    over: tuple[tuple[str, int], ...] = ()
+
+
 class Status(NamedTuple):
     """How a process is: its version, its age in seconds, and the fields of its Load."""
 

@@ -33,10 +33,12 @@ class Channel:
         "live",
         "reading",
         "recovering",
+        "since",
     )
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, since: int = 0) -> None:
         self.key = key
+        self.since = since  # when the first subscriber came, in whole seconds of a steady clock
         self.cursor: int | None = None  # None until the store's head is known
         self.live: dict[Session, None] = {}
         self.recovering: dict[Session, None] = {}

@@ -18,13 +18,14 @@ from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
 from gopush.membership.view import Coordination
-from gopush.model import Head, Load, SlowConsumer, mid_at
+from gopush.model import Head, Load, Presence, SlowConsumer, mid_at
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 
 CURSOR_AHEAD_SECONDS = 60
+_NOBODY = Presence(0)
 
 
 class Comet(Pushes):
@@ -44,6 +45,7 @@ class Comet(Pushes):
         self.settings = settings
         self.wheel: Wheel[Session] = Wheel(clock.seconds())
         self._now = now
+        self._second = 0
         self.cut_off = CutOff(clock, coordination, messages)
         self._slow_consumers = SlowConsumers(clock, self.channels)
         unread = Unread(clock, self.counters, self.guard)
@@ -69,6 +71,10 @@ class Comet(Pushes):
         """See CometService."""
         channels = map(self.channels.get, keys)
         return succeed([0 if channel is None else channel.subscribers for channel in channels])
+
+    def presence(self, keys: Sequence[str]) -> Deferred[list[Presence]]:
+        """See CometService."""
+        return succeed([self._presence(self.channels.get(key)) for key in keys])
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """See CometService."""
@@ -142,6 +148,16 @@ class Comet(Pushes):
         owner = self._coordination.view.owner(key)
         return owner is not None and owner.id == self.name
 
+    def _presence(self, channel: Channel | None) -> Presence:
+        if channel is None or not channel.subscribers:
+            return _NOBODY
+        over = dict[str, int]()
+        for session in (*channel.live, *channel.recovering):
+            kind = session.wire.kind
+            over[kind] = over.get(kind, 0) + 1
+        seconds = int(self._clock.seconds()) - channel.since
+        return Presence(channel.subscribers, seconds, tuple(sorted(over.items())))
+
     # --- a subscriber's way ---
 
     def _check_cursor(self, session: Session, request: Subscribe) -> None:
@@ -198,7 +214,10 @@ class Comet(Pushes):
         self.counters.channels_accessed += 1
         channel = self.channels.get(request.key)
         if channel is None:
-            channel = self.channels[request.key] = Channel(request.key)
+            second = int(self._clock.seconds())
+            if second != self._second:
+                self._second = second  # one object for all channels of a second
+            channel = self.channels[request.key] = Channel(request.key, self._second)
             self.counters.channels_created += 1
         elif channel.subscribers >= self.settings.max_subscribers:
             self.counters.refused_limit += 1

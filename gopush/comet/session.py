@@ -29,7 +29,9 @@ class SendLag(NamedTuple):
 
 
 class Wire(Protocol):
-    """The connection below a session."""
+    """The connection below a session; `kind`: "tcp", "websocket"."""
+
+    kind: str
 
     def send(self, data: bytes) -> int:
         """Send; how many bytes now wait because the client does not read fast enough (0: none)."""
@@ -49,6 +51,8 @@ class Wire(Protocol):
 
 class Nowhere:
     """The wire of a session whose connection is gone."""
+
+    kind = ""
 
     def send(self, data: bytes) -> int:
         """See Wire."""

@@ -31,6 +31,7 @@ class TcpSubscriber(LineReceiver):
     transport: Any
     delimiter = b"\n"  # an LF without its CR is to be seen at once
     MAX_LENGTH = codec.MAX_LINE_BYTES
+    kind = "tcp"
     _request: SubRequest | None = None
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
@@ -111,7 +112,7 @@ class TcpSubscriber(LineReceiver):
 
     def behind(self) -> SendLag | None:
         """See Wire."""
-        return behind("tcp", self.transport)
+        return behind(self.kind, self.transport)
 
     def _subscribe(self, arguments: list[bytes]) -> None:
         """The request is complete."""

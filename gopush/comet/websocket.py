@@ -52,6 +52,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     transport: Any
     data: bytes
     message_data: list[bytes] | None
+    kind = "websocket"
     # autobahn's settings
     CONFIG_ATTRS = ()  # what the class has need not be copied into each connection
     maxFramePayloadSize = maxMessagePayloadSize = MAX_MESSAGE_BYTES
@@ -162,7 +163,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
 
     def behind(self) -> SendLag | None:
         """See Wire."""
-        return behind("websocket", self.transport)
+        return behind(self.kind, self.transport)
 
     def _turn_away(self, refused: HandshakeError) -> None:
         self.send(refused.answer)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -15,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
-from gopush.model import Forward, NodeInfo, Push, Pushed, SlowConsumer
+from gopush.model import Forward, NodeInfo, Presence, Push, Pushed, SlowConsumer
 from gopush.net.clock import Clock
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
@@ -25,6 +27,8 @@ from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
 OVERHEAD_BYTES = 64
+PRESENCE_KEYS = 1000
+"""Keys that a comet is asked for at once: some milliseconds, in which it does nothing else."""
 
 T = TypeVar("T")
 
@@ -95,6 +99,30 @@ class Comets:
         """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
         return self._ask_all(lambda node: node.subscribers([key]).addCallback(lambda counts: counts[0]))
 
+    def presence(self, keys: Sequence[str]) -> Deferred[dict[str, Presence | None]]:
+        """Who is subscribed to each key at its owner; None where that one is unknown, or does not answer."""
+        view, batches = self._coordination.view, dict[str, list[str]]()
+        for key in keys:
+            owner = view.owner(key)
+            if owner is not None:
+                batches.setdefault(owner.id, []).append(key)
+        answers = [Deferred.fromCoroutine(self._presence(name, batch)) for name, batch in batches.items()]
+        nobody = dict[str, Presence | None](dict.fromkeys(keys))
+        return gatherResults(answers).addCallback(lambda found: nobody | dict(chain.from_iterable(found)))
+
+    async def _presence(self, name: str, keys: Sequence[str]) -> list[tuple[str, Presence]]:
+        """Who is subscribed to keys of this comet: a group of them in a turn of it, until one is not answered."""
+        there: list[tuple[str, Presence]] = []
+        with suppress(UnavailableError):
+            for start in range(0, len(keys), PRESENCE_KEYS):
+                group = keys[start : start + PRESENCE_KEYS]
+                try:
+                    found = await self._peers.ask(name, partial(_presence, group))
+                except UnavailableError:
+                    found = await self._peers.ask(name, partial(_counts, group))
+                there += zip(group, found, strict=True)
+        return there
+
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         """The connections that are furthest behind on each comet, as subscribers()."""
         return self._ask_all(lambda node: node.slowest(most))
@@ -140,6 +168,15 @@ class Comets:
                 return peer
         name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
         return next(peer for peer in peers if peer.info.id == name)
+
+
+def _presence(keys: Sequence[str], node: CometPeer) -> Deferred[list[Presence]]:
+    return node.presence(keys)
+
+
+def _counts(keys: Sequence[str], node: CometPeer) -> Deferred[list[Presence]]:
+    """What a comet of an older release, which does not know presence(), can tell."""
+    return node.subscribers(keys).addCallback(lambda counts: list(map(Presence, counts)))
 
 
 def _size(push: Push) -> int:

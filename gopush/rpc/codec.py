@@ -22,6 +22,7 @@ from gopush.model import (
     Head,
     Message,
     Page,
+    Presence,
     Push,
     Pushed,
     Read,
@@ -149,6 +150,8 @@ _slow_consumer = record(SlowConsumer, str, str, str, int, int, (float, int))
 _token = record(Token, bytes, int)
 _full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
+_outer_presence = record(Presence, int, (int, type(None)), tuple)
+_kind = record(tuple, str, int)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
 
@@ -166,6 +169,11 @@ def _status(row: Any) -> Status:
 def _append(row: Any) -> Append:
     outer = _outer_append(row)
     return Append(_push(outer.push), outer.floor)
+
+
+def _presence(row: Any) -> Presence:
+    outer = _outer_presence(row)
+    return Presence(outer.connections, outer.seconds, tuple(map(_kind, outer.over)))
 
 
 def _page(row: Any) -> Page:
@@ -199,6 +207,7 @@ COMET_CALLS: Mapping[str, CallFormat] = {
     "notice": CallFormat((many(_forward),), _none),
     "close": CallFormat((many(_text),), many(_number)),
     "subscribers": CallFormat((many(_text),), many(_number)),
+    "presence": CallFormat((many(_text),), many(_presence)),
     "slowest": CallFormat((_number,), many(_slow_consumer)),
 }
 

@@ -17,6 +17,7 @@ from gopush.model import (
     Forward,
     Head,
     Page,
+    Presence,
     Push,
     Pushed,
     Read,
@@ -88,6 +89,9 @@ class CometService(Protocol):
 
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """How many subscribers each of these keys has here."""
+
+    def presence(self, keys: Sequence[str]) -> Deferred[list[Presence]]:
+        """Who is subscribed to each of these keys here."""
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """The connections that are furthest behind, at most so many, the worst first."""

@@ -47,6 +47,16 @@ def why_no_key(value: object) -> str:
     return "holds a control character, which no key does"
 
 
+def key_names(value: object, most: int) -> list[str]:
+    """What a list names as keys, or a text with commas between them: at least one and at most so many, each once."""
+    names = value.split(",", most) if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
+        raise ParameterError('k names no keys: "k1,k2", or a list of strings')
+    if len(names) > most:
+        raise ParameterError(f"k names more than the {most} keys that a call may have")
+    return list(dict.fromkeys(names))
+
+
 def decimal(value: str, most: int, name: str, least: int = 0) -> int:
     """A plain decimal from `least` to `most`: ASCII digits alone."""
     if value.isdecimal() and value.isascii() and len(value) <= _DIGITS and least <= (number := int(value)) <= most:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import Page, Push, Pushed, SlowConsumer, Token, TokenState
+from gopush.model import Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -58,6 +58,9 @@ class AllComets(AllNodes, Protocol):
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
+
+    def presence(self, keys: Sequence[str]) -> Deferred[dict[str, Presence | None]]:
+        """Who is subscribed to each key at its owner; None where that one is unknown, or does not answer."""
 
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         """The connections that are furthest behind on each comet, as subscribers()."""

@@ -126,18 +126,13 @@ def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m is not there as a string, which holds the message's JSON")
-    if isinstance(names, str):
-        names = names.split(",", most_keys)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
-        raise ParameterError('k names no keys: "k1,k2", or a list of strings')
-    if len(names) > most_keys:
-        raise ParameterError(f"k names more than the {most_keys} keys that a call may have")
+    keys = params.key_names(names, most_keys)
     try:
-        message, _ = text.encode(), "".join(names).encode()
+        message, _ = text.encode(), "".join(keys).encode()
     except UnicodeEncodeError:
         raise ParameterError("m or k holds half of a surrogate pair, which is no text") from None
     params.check_json(message, "m")
-    return message, list(dict.fromkeys(names))
+    return message, keys
 
 
 def _multiple_data(pushed: Mapping[str, Pushed], failed: Sequence[str], *, with_mids: bool) -> bytes:

@@ -21,6 +21,7 @@ from gopush.web.keys import ApiKeys, locked
 from gopush.web.lookup import Lookup
 from gopush.web.nodes import Cluster, Insight
 from gopush.web.peers import AllComets, KeyLogs, WebCounters
+from gopush.web.presence import PresenceApi
 from gopush.web.publisher import Publisher
 from gopush.web.push import Admin
 from gopush.web.settings import HttpSettings
@@ -62,6 +63,7 @@ class Web:
             **Bulk(publisher, call_soon, settings.body).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
+            **PresenceApi(coordination, comets, now, settings.multi_body).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
         sharing = Sharing(lambda: settings.connections.origins, self.counters, self.origins.own)

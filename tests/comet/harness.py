@@ -46,6 +46,8 @@ class Clock(task.Clock):
 class Wire:
     """A connection. While it does not read, what is sent waits; `out` is what the client has got."""
 
+    kind = "tcp"
+
     def __init__(self, clock: Clock | None = None) -> None:
         self.out = b""
         self.sends: list[bytes] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.web.settings import HttpSettings
 from tests.clients import TcpClient, WebSocketClient
 from tests.conftest import InReactor, reactor
+from tests.fixtures import eventually
 from tests.http.client import Client
 from tests.servers import free_port
 
@@ -101,3 +103,23 @@ def test_a_deleted_key_has_lost_its_messages_and_its_subscribers(world: World) -
             assert world.call("admin", "POST", "/1/admin/push/private?key=k&expire=60", b"2") == (200, {"ret": RET_OK})
             assert first.rest() == b""
             assert second.closing() == (1000, b"")
+
+
+def test_who_is_subscribed_since_when_and_over_what(world: World) -> None:
+    def presence() -> list[dict[str, Any]]:
+        status, answer = world.call("admin", "POST", "/1/admin/presence", b'{"k":["k","nobody"]}')
+        assert (status, answer["ret"]) == (200, RET_OK)
+        return list(answer["data"]["presence"])
+
+    nobody = {"key": "nobody", "count": 0, "since": None, "over": {}}
+    before = int(time.time())
+    with WebSocketClient(world.ports["websocket"]) as second:
+        with TcpClient(world.ports["tcp"]) as first:
+            first.subscribe("k")
+            second.subscribe("k")
+            there, other = presence()
+            assert other == nobody
+            assert before - 1 <= there.pop("since") <= time.time() + 1
+            assert there == {"key": "k", "count": 2, "over": {"tcp": 1, "websocket": 1}}
+        eventually(lambda: presence()[0]["over"] == {"websocket": 1})
+    eventually(lambda: presence() == [{**nobody, "key": "k"}, nobody])

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.membership.view import StaticCoordination, View
-from gopush.model import Forward, NodeInfo, Push, Pushed
+from gopush.model import Forward, NodeInfo, Presence, Push, Pushed
 from gopush.routing.comets import Comets
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, result
@@ -32,6 +32,8 @@ class Comet:
         self.rets: list[int] = []
         self.stored: list[bytes] = []
         self.reaches = True
+        self.older = False
+        self.asked: list[list[str]] = []
 
     def _answer(self, value: Any, answered: Callable[[], object] = lambda: None) -> Deferred[Any]:
         if self.mode == "down":
@@ -67,6 +69,12 @@ class Comet:
 
     def subscribers(self, keys: list[str]) -> Deferred[list[int]]:
         return self._answer([self.number] * len(keys))
+
+    def presence(self, keys: list[str]) -> Deferred[list[Presence]]:
+        if self.older:
+            return fail(UnavailableError("refused: its call 'presence' cannot be read"))
+        self.asked.append(keys)
+        return self._answer([Presence(self.number, 5, (("tcp", self.number),)) for _ in keys])
 
     def ping(self) -> Deferred[None]:
         return self._answer(None) if self.reaches else fail(UnavailableError("no message node"))
@@ -454,3 +462,53 @@ def test_stopping_fails_what_waits() -> None:
     world.client.stop()
     assert answer == [Pushed(RET_NO_NODE, 0)]
     assert all(comet.stopped for comet in world.comets.values())
+
+
+# --- presence ---
+
+
+def there(world: World, keys: list[str], seconds: float = 0) -> dict[str, Presence | None]:
+    found: list[dict[str, Presence | None]] = []
+    world.client.presence(keys).addCallback(found.append)
+    world.wait(seconds)
+    (answer,) = found
+    return answer
+
+
+def test_each_owner_is_asked_once_for_its_keys() -> None:
+    world = World()
+    keys = [f"key-{number}" for number in range(300)]
+    found = there(world, keys)
+    assert list(found) == keys
+    for name, comet in world.comets.items():
+        own = [key for key in keys if world.owner(key) == name]
+        assert own
+        assert comet.asked == [own]
+        assert [found[key] for key in own] == [Presence(comet.number, 5, (("tcp", comet.number),))] * len(own)
+
+
+def test_a_comet_is_asked_for_a_thousand_keys_at_once() -> None:
+    """Its subscribers wait while it looks."""
+    world = World(1)
+    keys = [f"key-{number}" for number in range(2500)]
+    assert list(there(world, keys)) == keys
+    assert [len(asked) for asked in world.comets["c1"].asked] == [1000, 1000, 500]
+
+
+def test_an_owner_that_does_not_answer_leaves_its_keys_unknown_and_no_others() -> None:
+    world = World()
+    world.comets["c1"].mode = "silent"
+    keys = [world.key, next(f"key-{i}" for i in range(1000) if world.owner(f"key-{i}") == "c2")]
+    assert there(world, keys, 3) == {keys[0]: None, keys[1]: Presence(2, 5, (("tcp", 2),))}
+
+
+def test_a_comet_of_an_older_release_only_counts() -> None:
+    """While a cluster is upgraded."""
+    world = World()
+    world.comets["c1"].older = True
+    assert there(world, [world.key]) == {world.key: Presence(1)}
+
+
+def test_without_an_owner_nothing_is_known() -> None:
+    world = World(0)
+    assert there(world, ["k"]) == {"k": None}

@@ -17,6 +17,7 @@ from gopush.model import (
     Head,
     Message,
     Page,
+    Presence,
     Push,
     Pushed,
     Read,
@@ -56,6 +57,12 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "notice": ([st.lists(st.builds(Forward, texts, mids, mids, blobs | nothing, numbers))], nothing),
     "close": ([st.lists(texts)], st.lists(numbers)),
     "subscribers": ([st.lists(texts)], st.lists(numbers)),
+    "presence": (
+        [st.lists(texts)],
+        st.lists(
+            st.builds(Presence, numbers, numbers | nothing, st.lists(st.tuples(texts, numbers), max_size=3).map(tuple))
+        ),
+    ),
     "slowest": (
         [numbers],
         st.lists(st.builds(SlowConsumer, texts, texts, texts, numbers, numbers, st.floats(allow_nan=False) | numbers)),

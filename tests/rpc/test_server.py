@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from gopush.errors import UnavailableError
+from gopush.membership.view import StaticCoordination, View
 from gopush.model import (
     Append,
     Appended,
@@ -23,6 +24,7 @@ from gopush.model import (
     Message,
     NodeInfo,
     Page,
+    Presence,
     Push,
     Pushed,
     Read,
@@ -30,7 +32,10 @@ from gopush.model import (
     Token,
     TokenState,
 )
-from gopush.rpc.server import RemoteComet, RemoteMessage, serve_comet, serve_message
+from gopush.routing.comets import Comets
+from gopush.rpc.broker import Calls
+from gopush.rpc.codec import COMET_CALLS
+from gopush.rpc.server import RemoteComet, RemoteMessage, ServerFactory, serve_comet, serve_message
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
@@ -100,6 +105,9 @@ class OneComet:
 
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         return succeed([len(key) for key in keys])
+
+    def presence(self, keys: Sequence[str]) -> Deferred[list[Presence]]:
+        return succeed([Presence(2, len(key), (("tcp", 1), ("websocket", 1))) for key in keys])
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         return succeed([SlowConsumer("k", "tcp", "client:1", most, 2, 0.5)])
@@ -212,9 +220,26 @@ def test_every_call_of_a_comet_arrives(network: Network, in_reactor: InReactor) 
     assert in_reactor(remote.forward, forwards) is None
     assert in_reactor(remote.close, ["a", "bc"]) == [1, 2]
     assert in_reactor(remote.subscribers, ["a", "bc"]) == [1, 2]
+    two = [Presence(2, 1, (("tcp", 1), ("websocket", 1))), Presence(2, 2, (("tcp", 1), ("websocket", 1)))]
+    assert in_reactor(remote.presence, ["a", "bc"]) == two
     assert in_reactor(remote.slowest, 20) == [SlowConsumer("k", "tcp", "client:1", 20, 2, 0.5)]
     assert in_reactor(remote.ping) is None
     assert service.heard == [[PUSH, PUSH], forwards]
+
+
+def test_a_comet_of_an_older_release_tells_what_it_can_of_presence(network: Network, in_reactor: InReactor) -> None:
+    """It knows no such call, refuses it with a line, and is asked for what it does know; the connection stays."""
+    older = {name: call for name, call in COMET_CALLS.items() if name != "presence"}
+    port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), "", (), False))
+    coordination = StaticCoordination(View([NodeInfo("node1", 0, (f"127.0.0.1:{port}",))]))
+    comets = in_reactor(
+        Comets, reactor, coordination, lambda info: RemoteComet(reactor, info, RpcSettings()), RpcSettings()
+    )
+    try:
+        for _ in range(2):
+            assert in_reactor(comets.presence, ["a", "bc"]) == {"a": Presence(1), "bc": Presence(2)}
+    finally:
+        in_reactor(comets.stop)
 
 
 @pytest.mark.parametrize("secret", ["", "s3cret \u00e9"])

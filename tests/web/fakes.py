@@ -9,7 +9,20 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.model import Head, Message, Page, Push, Pushed, SlowConsumer, Status, Token, TokenState, mid_at, next_mid
+from gopush.model import (
+    Head,
+    Message,
+    Page,
+    Presence,
+    Push,
+    Pushed,
+    SlowConsumer,
+    Status,
+    Token,
+    TokenState,
+    mid_at,
+    next_mid,
+)
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -107,6 +120,8 @@ class FakeComets(FakeNodes):
         self.pushes: list[Push] = []
         self.closed: list[str] = []
         self.slow: list[SlowConsumer] = []
+        self.there: dict[str, Presence | None] = {}
+        self.asked: list[str] = []
         self.refuse: Callable[[str], int] = lambda key: 0
         self.none_known = False
         self.hold = False
@@ -136,6 +151,10 @@ class FakeComets(FakeNodes):
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
         return succeed({name: None if name == "silent" else len(key) for name in ("10.0.0.1:6970", "silent")})
+
+    def presence(self, keys: Sequence[str]) -> Deferred[dict[str, Presence | None]]:
+        self.asked = list(keys)
+        return succeed({key: self.there.get(key, Presence(0)) for key in keys})
 
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         return succeed({"10.0.0.1:6970": self.slow[:most], "silent": None})

@@ -1,0 +1,56 @@
+"""Who is there: how many are subscribed to each of many keys, since when, over what (protocol.md, section 10)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from gopush.errors import NoNodeError
+from gopush.membership.view import Coordination
+from gopush.model import Presence
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route, Routes
+from gopush.web import params
+from gopush.web.peers import AllComets
+from gopush.web.responses import api
+
+MAX_KEYS = 10_000
+
+_UNKNOWN: dict[str, Any] = {"count": None, "since": None, "over": {}}
+
+
+class PresenceApi:
+    """Asks the owners of the keys. `now`: seconds since the epoch; `max_body`: bytes of a call."""
+
+    def __init__(self, coordination: Coordination, comets: AllComets, now: Callable[[], float], max_body: int) -> None:
+        self._coordination = coordination
+        self._comets = comets
+        self._now = now
+        self._max_body = max_body
+
+    def routes(self) -> Routes:
+        """The routes of the admin port."""
+        return {"/1/admin/presence": {"POST": Route(api(self._presence), self._max_body, alone=True)}}
+
+    def _presence(self, request: Request) -> Deferred[bytes]:
+        found = params.properties(params.decode(request.body))
+        names = params.key_names(found["k"].value if "k" in found else None, MAX_KEYS)
+        keys = [params.valid_key(name, "one of k") for name in names]
+        if not self._coordination.view.active:
+            raise NoNodeError("no comet is known")
+        return self._comets.presence(keys).addCallback(self._data)
+
+    def _data(self, found: Mapping[str, Presence | None]) -> bytes:
+        return json.dumps({"presence": list(self._shown(found))}, separators=(",", ":")).encode()
+
+    def _shown(self, found: Mapping[str, Presence | None]) -> Iterator[dict[str, Any]]:
+        now = int(self._now())
+        for key, there in found.items():
+            if there is None:
+                yield {"key": key, **_UNKNOWN}
+            else:
+                since = now - there.seconds if there.connections and there.seconds is not None else None
+                yield {"key": key, "count": there.connections, "since": since, "over": dict(there.over)}
