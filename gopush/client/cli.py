@@ -284,8 +284,10 @@ def _api_key(asked: argparse.Namespace) -> str:
 
 
 def _first_line(path: Path) -> str:
+    """The first line that is no comment: the file may hold all that `gopush key` has printed."""
     try:
-        return path.read_text().partition("\n")[0].strip()
+        lines = path.read_text().splitlines()
+        return next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
     except (OSError, UnicodeDecodeError) as wrong:
         raise SettingsError(f"{path}: cannot be read: {getattr(wrong, 'strerror', 'not UTF-8')}") from None
 

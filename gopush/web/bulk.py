@@ -15,7 +15,7 @@ from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import params
-from gopush.web.keys import may_push, take
+from gopush.web.keys import OUTSIDE, covers, may_push, take
 from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
 from gopush.web.responses import FailedError, because
 
@@ -116,6 +116,8 @@ class BulkCall:
             if missing := {"k", "m", "expire"} - found.keys():
                 raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
             key = params.valid_key(found["k"].value, "k")
+            if not covers(self._request, key):
+                raise ParameterError(OUTSIDE)
             expire = self._publisher.expire(found["expire"].of(text))
             push_id = params.push_id(found["id"].value) if "id" in found else None
         except ParameterError as wrong:

@@ -1,44 +1,94 @@
 """API keys: who may call the admin port (protocol.md, section 5).
 
-The file has a line for each key, `name:sha256:limit`, of which the limit (pushes per second) may be missing; `gopush
-key NAME` makes a key and its line. A key is 256 random bits, which nobody finds by trying: a plain SHA-256 hides it as
-well as a slow hash would, and costs a request nothing.
+The file has a line for each key, `name:sha256:limit:scope:prefix`, of which the last three may be empty or missing: the
+limit in pushes per second; `push` or `admin`, where it is good for one of them only; what the keys that it is good for
+begin with. `gopush key NAME` makes a key and its line. A key is 256 random bits, which nobody finds by trying: a plain
+SHA-256 hides it as well as a slow hash would, and costs a request nothing.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from hmac import compare_digest
+from http import HTTPStatus
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import NamedTuple
 
 from gopush.config.reload import ReloadingFile, lasting
-from gopush.errors import SettingsError
+from gopush.errors import ParameterError, SettingsError
+from gopush.model import is_key
 from gopush.net.http.request import TEXT, Request, Response, explained, plain
-from gopush.net.http.routes import Refuse, Routes
-from gopush.web.access import guarded
+from gopush.net.http.routes import Answered, AnyRoute, Handler, Refuse, Route, Routes
 from gopush.web.peers import WebCounters
+from gopush.web.responses import ForbiddenError
 
 MAX_KEYS = 1000
-_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})(?::(?P<limit>[1-9][0-9]{0,6}))?")
+_LINE = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})"
+    r"(?::(?P<limit>[1-9][0-9]{0,6}|)(?::(?P<scope>push|admin|)(?::(?P<prefix>.*))?)?)?\s*"
+)
+_FORM = "name:sha256, name:sha256:limit or name:sha256:limit:scope:prefix (scope: push or admin)"
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _UNAUTHORIZED = Response(
     401,
     TEXT,
     b"Unauthorized: this call wants an API key, in the header Authorization: Bearer KEY, or X-Api-Key: KEY\n",
     (("WWW-Authenticate", 'Bearer realm="gopush"'),),
 )
+_FORBIDDEN = plain(403)
 _TOO_MANY = plain(429, ("Retry-After", "1"))
 
 
+class KeyUse(NamedTuple):
+    """What a call needs of an API key: its scope, and where the call names the keys that it is about.
+
+    `named`: "query": as `key`; "body": the handler looks, with check_keys(); "": it is about no key, or about all.
+    """
+
+    scope: str
+    named: str
+
+
+_USES = {
+    "/1/admin/push/private": KeyUse("push", "query"),
+    "/admin/push": KeyUse("push", "query"),
+    "/1/admin/push/mprivate": KeyUse("push", "body"),
+    "/1/admin/push/bulk": KeyUse("push", "body"),
+    "/1/admin/msg/del": KeyUse("admin", "body"),
+    "/admin/msg/clean": KeyUse("admin", "body"),
+    "/1/admin/token": KeyUse("admin", "query"),
+    "/1/admin/key": KeyUse("admin", "query"),
+    "/1/admin/key/close": KeyUse("admin", "query"),
+    "/1/admin/presence": KeyUse("admin", "body"),
+}
+_OTHER_USE = KeyUse("admin", "")
+
+
 class Caller:
-    """Who holds a key. `limit`: pushes per second, in the long run; None: any number."""
+    """Who holds a key. `limit`: pushes per second, in the long run; None: any number.
 
-    __slots__ = ("_at", "_left", "_now", "digest", "limit", "name")
+    `scope`: "push", "admin", or "" for both; `prefix`: what the keys begin with that it may name.
+    """
 
-    def __init__(self, name: str, digest: bytes, limit: int | None, now: Callable[[], float]) -> None:
+    __slots__ = ("_at", "_left", "_now", "digest", "limit", "name", "prefix", "scope")
+
+    def __init__(
+        self,
+        name: str,
+        digest: bytes,
+        limit: int | None,
+        now: Callable[[], float],
+        scope: str = "",
+        prefix: str = "",
+    ) -> None:
         self.name = name
+        self.scope = scope
+        self.prefix = prefix
         self.digest = digest
         self.limit = limit
         self._now = now
@@ -54,6 +104,25 @@ class Caller:
         self._left = min(float(self.limit), self._left + max(0.0, now - self._at) * self.limit)
         self._at = now
         return self._left > 0
+
+    @property
+    def line(self) -> tuple[object, ...]:
+        """What its line says."""
+        return self.name, self.digest, self.limit, self.scope, self.prefix
+
+    def why_not(self, use: KeyUse, request: Request) -> str:
+        """Why the key is not good for a call; "" where it is, or where the handler has to look."""
+        if self.scope and self.scope != use.scope:
+            return f"this API key is for {self.scope} calls, and this is none"
+        if not self.prefix or use.named == "body":
+            return ""
+        if not use.named:
+            return "this API key is for the keys of one prefix, and this call is about all"
+        try:
+            key = request.query.text("key")
+        except ParameterError:
+            key = ""
+        return "" if key.startswith(self.prefix) else OUTSIDE
 
     def take(self, pushes: int) -> None:
         """So many messages were pushed."""
@@ -79,24 +148,24 @@ class ApiKeys:
         return found
 
     def _read(self) -> Sequence[Caller]:
-        before = {(caller.name, caller.digest, caller.limit): caller for caller in self._callers}
+        before = {caller.line: caller for caller in self._callers}
         read = parse(self._path.read_bytes(), str(self._path), self._now)
         # Who stays keeps what it has spent.
-        self._callers = [before.get((caller.name, caller.digest, caller.limit), caller) for caller in read]
+        self._callers = [before.get(caller.line, caller) for caller in read]
         return self._callers
 
 
 def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
     """The callers that a file names. Raises SettingsError, which never shows what stands there."""
-    callers = []
-    for number, line in enumerate(text.decode("utf-8", "replace").splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
+    lines = text.decode("utf-8", "replace").splitlines()
+    callers = [caller for line in lines if (caller := _caller(line, now)) is not None]
+    digests = {caller.digest for caller in callers}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#") or _caller(line, now) is not None:
             continue
-        match = _LINE.fullmatch(line.strip())
-        if match is None:
-            raise SettingsError(f"{where}: line {number} is not name:sha256 or name:sha256:limit (try gopush key NAME)")
-        limit = int(match["limit"]) if match["limit"] else None
-        callers.append(Caller(match["name"], bytes.fromhex(match["digest"]), limit, now))
+        # All that `gopush key` has printed is taken, and so a key, where its line is here too.
+        if not _KEY.fullmatch(line.strip()) or sha256(line.strip().encode()).digest() not in digests:
+            raise SettingsError(f"{where}: line {number} is not {_FORM} (try gopush key NAME)")
     if not callers:
         raise SettingsError(f"{where}: holds no key (try gopush key NAME)")
     if len(callers) > MAX_KEYS:
@@ -104,34 +173,82 @@ def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
     return callers
 
 
-def make(name: str) -> tuple[str, str]:
-    """A new key, and the line for the file. Raises SettingsError for what is no name."""
+def _caller(line: str, now: Callable[[], float]) -> Caller | None:
+    """Whom a line names; None where it has another form."""
+    match = _LINE.fullmatch(line.lstrip())
+    if match is None:
+        return None
+    prefix = match["prefix"] or ""
+    if prefix and (not is_key(prefix) or "\ufffd" in prefix):
+        return None
+    limit = int(match["limit"]) if match["limit"] else None
+    return Caller(match["name"], bytes.fromhex(match["digest"]), limit, now, match["scope"] or "", prefix)
+
+
+def make(name: str, limit: str = "", scope: str = "", prefix: str = "") -> tuple[str, str]:
+    """A new key, and the line for the file. Raises SettingsError for what makes none."""
     key = token_urlsafe(32)
-    line = f"{name}:{sha256(key.encode()).hexdigest()}"
-    if not _LINE.fullmatch(line):
+    digest = sha256(key.encode()).hexdigest()
+    if _caller(f"{name}:{digest}", float) is None:
         raise SettingsError(f"{name!r} is no name for a key (letters, digits, '.', '-' and '_', at most 64)")
+    line = f"{name}:{digest}:{limit}:{scope}:{prefix}"
+    line = line if prefix else line.rstrip(":")
+    if _caller(line, float) is None:
+        raise SettingsError(f"the limit, the scope or the prefix is none: a line is {_FORM}")
     return key, line
 
 
 def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) -> Routes:
-    """`routes`, with 401 for who has no key and 429 for who pushes too much, before the body is read.
+    """`routes`, with 401 for who has no key, 403 for who has one for other calls or other keys, and 429 for who pushes
+    too much, before the body is read.
 
     A browser shows no key by itself, so who has one passes from anywhere; of others `guard` is asked first.
     """
 
-    def refuse(request: Request) -> Response | None:
+    def refuse(use: KeyUse, request: Request) -> Response | None:
         caller = keys.find(_given(request.headers))
         if caller is None:
             refused = guard(request)
             counters.wrong_keys += refused is None
             return refused or _UNAUTHORIZED
         request.caller = caller
+        if why := caller.why_not(use, request):
+            counters.outside_scope += 1
+            return explained(_FORBIDDEN, request, why)
         if not caller.may_push:
             counters.limited_keys += 1
             return explained(_TOO_MANY, request, f"this API key may push {caller.limit} times a second")
         return None
 
-    return guarded(routes, refuse)
+    def counted(handler: Handler, request: Request) -> Answered:
+        """A handler that looks itself at the keys that a body names."""
+        answered = handler(request)
+        counters.outside_scope += isinstance(answered, Response) and answered.status == HTTPStatus.FORBIDDEN
+        return answered
+
+    def lock(use: KeyUse, route: AnyRoute) -> AnyRoute:
+        if isinstance(route, Route) and use.named == "body":
+            route = replace(route, handler=partial(counted, route.handler))
+        return replace(route, refuse=partial(refuse, use))
+
+    return {
+        path: {method: lock(_USES.get(path, _OTHER_USE), route) for method, route in methods.items()}
+        for path, methods in routes.items()
+    }
+
+
+OUTSIDE = "this API key is for keys that begin otherwise"
+
+
+def covers(request: Request, key: str) -> bool:
+    """Whether the caller may name this key."""
+    return request.caller is None or not request.caller.prefix or key.startswith(request.caller.prefix)
+
+
+def check_keys(request: Request, keys: Iterable[str]) -> None:
+    """Raise ForbiddenError where one of them is not the caller's to name."""
+    if not all(covers(request, key) for key in keys):
+        raise ForbiddenError(OUTSIDE)
 
 
 def take(request: Request, pushes: int) -> None:

@@ -14,6 +14,7 @@ from gopush.model import Presence
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
+from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets
 from gopush.web.responses import api
 
@@ -39,6 +40,7 @@ class PresenceApi:
         found = params.properties(params.decode(request.body))
         names = params.key_names(found["k"].value if "k" in found else None, MAX_KEYS)
         keys = [params.valid_key(name, "one of k") for name in names]
+        check_keys(request, keys)
         if not self._coordination.view.active:
             raise NoNodeError("no comet is known")
         return self._comets.presence(keys).addCallback(self._data)

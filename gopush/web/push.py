@@ -12,7 +12,7 @@ from gopush.model import Pushed, json_string
 from gopush.net.http.request import Form, Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.keys import may_push, take
+from gopush.web.keys import check_keys, may_push, take
 from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest, why_not
 from gopush.web.responses import OK, FailedError, answer, api, failure
@@ -67,11 +67,14 @@ class Admin:
         message, names = _envelope(request.body, self._settings.multi_keys)
         if len(message) > self._settings.body:
             raise ParameterError(f"m has {len(message)} bytes, and a message at most {self._settings.body}")
+        check_keys(request, names)
         pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
         return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
 
     def _clean(self, request: Request) -> Deferred[bytes]:
-        return Deferred.fromCoroutine(self._clean_key(params.key(Form(request.body), "key")))
+        key = params.key(Form(request.body), "key")
+        check_keys(request, (key,))
+        return Deferred.fromCoroutine(self._clean_key(key))
 
     async def _clean_key(self, key: str) -> bytes:
         """The log goes first: who is closed and comes back at once must not find it."""

@@ -20,7 +20,7 @@ from gopush.errors import (
     UnavailableError,
 )
 from gopush.model import json_string
-from gopush.net.http.request import AnyResponse, Paged, Request, Response
+from gopush.net.http.request import AnyResponse, Paged, Request, Response, explained, plain
 from gopush.net.http.routes import Answered, Handler
 
 JSON = "application/json;charset=utf-8"
@@ -28,6 +28,7 @@ JAVASCRIPT = "application/javascript;charset=utf-8"
 
 _CALLBACK = re.compile(r"(?=.{1,64}\Z)[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*\Z")
 
+FORBIDDEN = plain(403)
 AWAY = "those who would have to do it did not answer in time, or the store cannot be reached: try again"
 
 log = Logger()
@@ -53,6 +54,10 @@ class Pages(NamedTuple):
 
 Data = bytes | Pages
 Work = Callable[[Request], "bytes | Deferred[bytes] | Deferred[Data]"]
+
+
+class ForbiddenError(Exception):
+    """The caller's API key is not good for what the body names: 403, and why."""
 
 
 class FailedError(Exception):
@@ -99,6 +104,8 @@ class _Render(Protocol):
 def _answer(request: Request, work: Work, render: _Render) -> Answered:
     try:
         data = work(request)
+    except ForbiddenError as forbidden:
+        return explained(FORBIDDEN, request, str(forbidden))
     except Exception as error:
         return render(*_failed(error, request))
     if not isinstance(data, Deferred):

@@ -289,7 +289,8 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
 def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
     moves = Moves("gopush_web_")
     key, line = make("billing")
-    (tmp_path / "keys").write_text(f"{line}:1\n")
+    pusher, pusher_line = make("pusher")
+    (tmp_path / "keys").write_text(f"{line}:1\n{pusher_line}::push\n")
     locked = f"Authorization: Bearer {key}\r\n"
     world = make_world(api_keys=str(tmp_path / "keys"), auth=True, key_rate=1)
     with moves.watch(lambda statistics: show_web(world.web, statistics)):
@@ -299,6 +300,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
         envelope = b'{"m":"1","k":["k"]}'
         for _ in range(3):
             world.post("/1/admin/push/mprivate", envelope, headers=locked, expire="60")
+        world.admin_call("GET", "/1/admin/nodes", headers=f"X-Api-Key: {pusher}\r\n")
         world.post("/1/admin/push/private", b"1", headers="Origin: https://evil.example\r\n", key="k", expire="60")
         meet_the_limit(world.web.counters)
     open_world = make_world(key_rate=1, connections=ConnectionSettings(proxies=("10.0.0.7",)))
