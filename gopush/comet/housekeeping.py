@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gopush.comet import codec
@@ -15,7 +14,7 @@ from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.membership.node import Reachability
 from gopush.membership.view import Coordination, View
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, repeating
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
@@ -47,8 +46,7 @@ class Housekeeping:
         """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
         self._looking: Any = None
-        self._ticking = LoopingCall(self._tick)
-        self._ticking.clock = cast(Any, clock)
+        self._ticking = repeating(self._look_around, clock)
         coordination.watch(self._view_changed)
 
     def start(self) -> None:
@@ -59,13 +57,6 @@ class Housekeeping:
         """End."""
         if self._ticking.running:
             self._ticking.stop()
-
-    def _tick(self) -> None:
-        try:
-            self._look_around()
-        except Exception:
-            # A LoopingCall ends with the first error: what is wrong with one session must not end all deadlines.
-            log.failure("housekeeping failed this time")
 
     def _look_around(self) -> None:
         for session in self._comet.wheel.advance(self._clock.seconds()):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,7 +14,7 @@ import gopush
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.view import Coordination
 from gopush.model import MAX_WEIGHT, Load, NodeInfo, Status
-from gopush.net.clock import Clock, within
+from gopush.net.clock import Clock, repeating, within
 from gopush.rpc.client import Remote
 
 ANNOUNCE_SECONDS = 0.5
@@ -137,8 +136,7 @@ class Reachability:
         self._itself = itself
         self._timeout = timeout
         self._missed = 0
-        self._checking = LoopingCall(self._check)
-        self._checking.clock = cast(Any, clock)
+        self._checking = repeating(self._check, clock)
 
     def start(self) -> None:
         """Begin to look."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,7 +21,7 @@ from gopush.membership.session import ZooKeeperSession
 from gopush.membership.view import LeadsHere, View, ViewWatcher
 from gopush.membership.znodes import Registered, Registration, Seen
 from gopush.model import NodeInfo
-from gopush.net.clock import within
+from gopush.net.clock import repeating, within
 from gopush.net.exposure import refuse_open_zookeeper
 from gopush.rpc.settings import ZooKeeperSettings
 
@@ -73,8 +72,7 @@ class ZooKeeperCoordination:
             lambda up: reactor.callFromThread(self._state_changed, up),
             lambda _: reactor.callFromThread(self._refresh),
         )
-        self._check = LoopingCall(self._look_after)
-        self._check.clock = reactor
+        self._check = repeating(self._look_after, reactor)
         self._settling: Any = None
         self._computing: Any = None
         self._running = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 
 from gopush.errors import StartError
 from gopush.membership.node import LocalNode
 from gopush.membership.view import Coordination
 from gopush.membership.znodes import OtherStoreError, check_store
 from gopush.message.service import StoreService
+from gopush.net.clock import repeating
 
 LOOK_SECONDS = 1.0
 OTHER_STORE_LOOKS = 12
@@ -36,8 +37,7 @@ class StoreRegistration:
         self._message = message
         self._refused = refused
         self._looks = 0
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = reactor
+        self._looking = repeating(self._look, reactor)
 
     async def register(self) -> None:
         """Come into the view. Raises StartError where this node must not: the others have other data."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,7 +14,7 @@ from gopush.errors import RET_OK, UnavailableError
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, repeating
 from gopush.stats.histogram import SIZES, Histogram
 
 PURGE_SECONDS = 1.0
@@ -39,8 +38,7 @@ class StoreService:
         self._troubles = Troubles("pushes", clock)
         self._clock = clock
         self._store = store
-        self._purging = LoopingCall(self._purge)
-        self._purging.clock = cast(Any, clock)
+        self._purging = repeating(self._purge, clock)
 
     @property
     def identity(self) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -18,6 +20,10 @@ MOST_WAITS = 10
 
 CALM_LOOKS = 5
 """How often in a row nothing must be under way before that is believed."""
+
+QUIET_SECONDS = 10.0
+
+log = Logger()
 
 
 class Clock(Protocol):
@@ -117,6 +123,23 @@ async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Cloc
             return True
         await deferLater(reactor_time, LOOK_SECONDS, lambda: None)
     return False
+
+
+def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
+    """A loop to start: one that goes on after an error, with a traceback in QUIET_SECONDS at most. LoopingCall itself
+    ends then, for good, and nobody hears of it."""
+    quiet_until = float("-inf")
+
+    def failed(failure: Failure) -> None:
+        nonlocal quiet_until
+        if clock.seconds() >= quiet_until:
+            quiet_until = clock.seconds() + QUIET_SECONDS
+            name = getattr(function, "__qualname__", repr(function))
+            log.failure("{name} failed this time; it is called again", failure, name=name)
+
+    loop = LoopingCall(lambda: maybeDeferred(function).addErrback(failed))
+    loop.clock = cast(Any, clock)
+    return loop
 
 
 def steady(reactor: Any) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from gopush.model import NodeInfo
-from gopush.net.clock import Clock, within
+from gopush.net.clock import Clock, repeating, within
 from gopush.routing.batcher import Batcher
 from gopush.rpc.settings import RpcSettings
 
@@ -87,8 +86,7 @@ class HealthChecker(Generic[S]):
         self._live = live
         self._settings = settings
         self._changed = changed
-        self._pinging = LoopingCall(self._ping)
-        self._pinging.clock = cast(Any, clock)
+        self._pinging = repeating(self._ping, clock)
 
     def add(self, peer: Peer[S], does: str) -> None:
         """This peer did not answer, or refused: `does` says it."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, repeating
 
 TELL_SECONDS = 10.0
 
@@ -25,8 +24,7 @@ class PeriodicSummary(Service):
         self._counters = counters
         self._meanings = meanings
         self._reported = self._read()
-        self._telling = LoopingCall(self._tell)
-        self._telling.clock = clock
+        self._telling = repeating(self._tell, clock)
 
     def startService(self) -> None:
         """Begin."""

@@ -20,6 +20,7 @@ from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.net.transport import lag
 from tests.conftest import InReactor
+from tests.fixtures import Logged, eventually
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve, Server
 
@@ -584,3 +585,27 @@ def test_stop_closes_idle_connections_and_answers_the_others_first(
 
 def test_stop_without_connections_fires_at_once(serve: Serve, in_reactor: InReactor) -> None:
     in_reactor(serve(routes()).factory.stop)
+
+
+def test_a_mistake_at_one_connection_leaves_the_deadlines_of_the_others(
+    serve: Serve, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(routes(), Clock())
+    expired = HttpChannel.expired
+    met: list[HttpChannel] = []
+
+    def fail_once(channel: HttpChannel) -> None:
+        met.append(channel)
+        if len(met) == 1:
+            raise ValueError("a mistake")
+        expired(channel)
+
+    monkeypatch.setattr(HttpChannel, "expired", fail_once)
+    with Client(server.port) as one, Client(server.port) as other:
+        for client in (one, other):
+            client.send(b"GET /echo?q=half")
+        eventually(lambda: len(server.factory.channels) == 2)
+        server.advance(30)
+        assert one.closed()
+        assert other.closed()
+    assert len(logged.tracebacks()) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, fail
 
-from gopush.net.clock import LastLook, within
+import gopush
+from gopush.net.clock import QUIET_SECONDS, LastLook, repeating, within
 from tests.comet.harness import Clock
+from tests.fixtures import Logged
 
 
 def outcome(call: Deferred[Any]) -> list[Any]:
@@ -61,3 +64,28 @@ def test_a_late_call_can_be_cancelled_at_any_time() -> None:
         clock.advance(5)
         clock.advance(0)
     assert called == []
+
+
+def test_what_repeats_goes_on_after_errors_and_says_so_seldom(logged: Logged) -> None:
+    clock, calls = Clock(), []
+
+    def call() -> Deferred[None]:
+        calls.append(clock.seconds())
+        if len(calls) % 2:
+            raise ValueError("at once")
+        return fail(ValueError("later"))
+
+    loop = repeating(call, clock)
+    loop.start(1.0, now=False)
+    for _ in range(int(2 * QUIET_SECONDS)):
+        clock.advance(1)
+    assert len(calls) == 2 * QUIET_SECONDS
+    assert len(logged.tracebacks()) == 2
+    loop.stop()
+    assert not clock.getDelayedCalls()
+
+
+def test_nothing_repeats_in_any_other_way() -> None:
+    """A LoopingCall ends with the first error, and nobody hears of it."""
+    for path in Path(gopush.__file__).parent.rglob("*.py"):
+        assert path.name == "clock.py" or "= LoopingCall(" not in path.read_text(), path

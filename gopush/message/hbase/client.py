@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -16,7 +15,7 @@ from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multipl
 from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
-from gopush.net.clock import LastLook
+from gopush.net.clock import LastLook, repeating
 from gopush.net.tls import ClientTls
 
 PING_SECONDS = 20.0
@@ -44,8 +43,7 @@ class Client:
         for address in settings.thrift * settings.connections:
             link = ThriftLink(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
             self._last_use[link] = 0
-        self._pinging = LoopingCall(self._ping)
-        self._pinging.clock = reactor
+        self._pinging = repeating(self._ping, reactor)
 
     def _doubt(self, address: str) -> None:
         for link in self._last_use:

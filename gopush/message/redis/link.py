@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgpack
 from twisted.internet.defer import Deferred, ensureDeferred, fail
@@ -26,6 +26,7 @@ from gopush.message.redis.connection import (
     prepare,
 )
 from gopush.message.redis.settings import Source
+from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
 from gopush.net.transport import QuietClientService
@@ -97,13 +98,10 @@ class RedisLink(Factory):
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
         endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
-        # Older LoopingCalls do not run coroutines.
-        self._pinging = LoopingCall(lambda: Deferred.fromCoroutine(self._ping_idle()))
-        self._pinging.clock = cast(Any, reactor)
+        self._pinging = repeating(lambda: Deferred.fromCoroutine(self._ping_idle()), reactor)
         self._watching: LoopingCall | None = None
         if isinstance(endpoint, MasterEndpoint):
-            self._watching = LoopingCall(lambda: Deferred.fromCoroutine(self._watch(endpoint)))
-            self._watching.clock = cast(Any, reactor)
+            self._watching = repeating(lambda: Deferred.fromCoroutine(self._watch(endpoint)), reactor)
         factory: Any = self
         attempts: Any = Attempts(endpoint, self.unreachable)
         self._service = QuietClientService(attempts, factory, self._pause, reactor)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.web import server
 from twisted.web.resource import Resource
 
@@ -21,6 +22,8 @@ from gopush.net.http.request import CrossOrigin, Renderer, explained, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.http.shortcut import RequestReader
 from gopush.net.timers import Wheel
+
+log = Logger()
 
 
 class RouteResource(Resource):
@@ -138,7 +141,11 @@ class Site(server.Site):
         now = self.clock.seconds()
         self.renderer.set_time(self._now())
         for channel in self.wheel.advance(now):
-            channel.expired()
+            try:
+                channel.expired()
+            except Exception:  # whatever is wrong with one connection, the others keep their deadlines
+                log.failure("a deadline of an HTTP connection failed; it is closed")
+                channel.transport.abortConnection()
         if self.channels:
             self.clock.callLater(1, self._tick)
         else:
