@@ -45,10 +45,11 @@ from gopush.net.eager import EagerReactor
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
 from gopush.routing.messages import MessagePeer, Messages
+from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
-from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.rpc.settings import ClusterSettings, RpcSettings, ZooKeeperSettings
 from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
 from gopush.web.node import HttpPorts
@@ -66,19 +67,6 @@ SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
 
 def _name(value: str) -> str:
     return node_name(value) if value else value
-
-
-@dataclass(frozen=True)
-class ClusterSettings(ZooKeeperSettings):
-    """Section [zookeeper], where there may be no ZooKeeper."""
-
-    hosts: tuple[str, ...] = option(
-        "zookeeper",
-        "addr",
-        "",
-        addresses,
-        "the ZooKeeper servers of a cluster of equals, host:port, by commas; empty: this process is all there is",
-    )
 
 
 @dataclass(frozen=True)
@@ -157,11 +145,11 @@ class EmbeddedNode(MultiService):
 
         def to_message(other: NodeInfo) -> MessagePeer:
             here = other.id == info.id
-            return cast(MessagePeer, _Here(self._message_node) if here else RemoteMessage(reactor, other, rpc))
+            return cast(MessagePeer, Here(self._message_node) if here else RemoteMessage(reactor, other, rpc))
 
         def to_comet(other: NodeInfo) -> CometPeer:
             here = other.id == info.id
-            return cast(CometPeer, _Here(self._comet_node) if here else RemoteComet(reactor, other, rpc))
+            return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc))
 
         self._message = StoreService(store, reactor)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
@@ -271,19 +259,6 @@ class EmbeddedNode(MultiService):
     def _failed(self, failure: Failure) -> None:
         failure.trap(StartError)  # type: ignore[no-untyped-call]
         give_up(self._reactor, StartError(failure.getErrorMessage()))
-
-
-class _Here:
-    """A service of this process in the place of a connection to another one: letting go of it does not stop it."""
-
-    def __init__(self, service: object) -> None:
-        self._service = service
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
-
-    def stop(self) -> None:
-        """See Peers."""
 
 
 class Options(DaemonOptions):

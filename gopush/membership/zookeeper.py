@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 
 from gopush.errors import StartError
 from gopush.membership.connection import Worker
-from gopush.membership.debounce import Rings, ViewDebouncer
+from gopush.membership.keeper import ViewKeeper
 from gopush.membership.session import ZooKeeperSession
-from gopush.membership.view import LeadsHere, View, ViewWatcher
+from gopush.membership.view import LeadsHere, View
 from gopush.membership.znodes import Registered, Registration, Seen
 from gopush.model import NodeInfo
 from gopush.net.clock import repeating, within
@@ -44,19 +44,15 @@ def coordinate(reactor: Any, settings: ZooKeeperSettings, rings: bool = True) ->
     return ZooKeeperCoordination(reactor, settings, rings)
 
 
-class ZooKeeperCoordination:
+class ZooKeeperCoordination(ViewKeeper):
     """Coordination, as view.py describes it; goes on with the last view while ZooKeeper is away."""
 
     def __init__(self, reactor: Any, settings: ZooKeeperSettings, rings: bool = True) -> None:
         """`rings`: whether this process asks for the owners of keys, or for their stores."""
-        self.view = View()
+        super().__init__(reactor, settings.settle, rings)
         self.connected = False
-        self._reactor = reactor
         self._settings = settings
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
-        self._debouncer = ViewDebouncer(settings.settle)
-        self._rings = Rings() if rings else None
-        self._watchers: list[ViewWatcher] = []
         self._registrations: dict[bool, Registration] = {}  # whether as a comet
         self._registered: list[tuple[bool, Deferred[None]]] = []
         self._mine: dict[bool, NodeInfo] = {}
@@ -73,19 +69,12 @@ class ZooKeeperCoordination:
             lambda _: reactor.callFromThread(self._refresh),
         )
         self._check = repeating(self._look_after, reactor)
-        self._settling: Any = None
-        self._computing: Any = None
-        self._running = False
         self._up = False
         self._refreshing = False
         self._stale = False
         self._alone_since = 0.0
         self._up_since = 0.0
         self._said = False
-
-    def watch(self, watcher: ViewWatcher) -> None:
-        """See Coordination."""
-        self._watchers.append(watcher)
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
@@ -123,9 +112,7 @@ class ZooKeeperCoordination:
             return succeed(None)
         self._running = self.connected = False
         self._check.stop()
-        self._settle_at(None)
-        if self._computing is not None:
-            self._computing.cancel()
+        self._rest()
         stopped = self._bounded(self._session.close)
         self._worker.stop()
         return stopped
@@ -264,47 +251,6 @@ class ZooKeeperCoordination:
             if self.view != View():
                 self._debouncer.distrust(self._reactor.seconds() + self._settings.session_timeout)
             log.info("{name} connected", name=self._name)
-
-    def _adopt(self, view: View | None) -> None:
-        self._settle_at(self._debouncer.due)
-        if view is not None:
-            self._use(view if self._rings is None else self._rings.offer(view))
-            self._compute_rings()
-
-    def _compute_rings(self) -> None:
-        """Have the rings computed, a slice in each turn of the reactor."""
-        if self._rings is not None and self._rings.busy and self._computing is None and self._running:
-            self._computing = self._reactor.callLater(0, self._compute_slice, self._rings)
-
-    def _compute_slice(self, rings: Rings) -> None:
-        self._computing = None
-        self._use(rings.step())
-        self._compute_rings()
-
-    def _use(self, view: View | None) -> None:
-        if view is None:
-            return
-        before, self.view = self.view, view
-        log.info(
-            "view: {comets} comets, {messages} message nodes ({changes})",
-            comets=len(view.comets),
-            messages=len(view.messages),
-            changes=view.changes(before),
-        )
-        for watcher in self._watchers:
-            try:
-                watcher(view)
-            except Exception:
-                log.failure("a part of this process could not take the view")
-
-    def _settle_at(self, due: float | None) -> None:
-        if self._settling is not None and self._settling.active():
-            self._settling.cancel()
-        if due is not None:
-            self._settling = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._settled)
-
-    def _settled(self) -> None:
-        self._adopt(self._debouncer.tick(self._reactor.seconds()))
 
     def _look_after(self) -> None:
         """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""

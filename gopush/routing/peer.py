@@ -120,3 +120,16 @@ class HealthChecker(Generic[S]):
             self._changed()
             if peer.logged:
                 log.info("{peer} answers again", peer=peer.info.id)
+
+
+class Here:
+    """A service of this process in the place of a connection to another one: letting go of it does not stop it."""
+
+    def __init__(self, service: object) -> None:
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    def stop(self) -> None:
+        """See Peers."""

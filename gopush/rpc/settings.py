@@ -72,6 +72,19 @@ class ZooKeeperSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings(ZooKeeperSettings):
+    """Section [zookeeper], where there may be no ZooKeeper."""
+
+    hosts: tuple[str, ...] = option(
+        "zookeeper",
+        "addr",
+        "",
+        addresses,
+        "the ZooKeeper servers of a cluster of equals, host:port, by commas; empty: this process is all there is",
+    )
+
+
+@dataclass(frozen=True)
 class TokenSettings:
     """Section [token], of what comets and web nodes must agree on."""
 

@@ -1,13 +1,18 @@
-"""The head of a request, looked at line by line before twisted.web sees it. Pure.
+"""The head of a request: at once, where a whole and simple request lies in one segment, else line by line. Pure.
 
-Versions of twisted.web differ in what they let pass; whatever could make two readers disagree about where a request
-ends is refused here.
+What is read at once twisted.web would take with the same meaning; whatever is less simple is left to it. Versions of
+twisted.web differ in what they let pass; whatever could make two readers disagree about where a request ends is refused
+line by line, before twisted.web sees it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote_from_bytes
+
+from gopush.net.http.request import Request
+from gopush.net.http.routes import Route
 
 HEAD_LIMIT = 16 << 10
 MAX_FIELDS = 500
@@ -17,7 +22,7 @@ _ASCII = bytes(range(128)).decode()
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*+([\t -~\x80-\xff]*+)" % _TOKEN)
-_LENGTH = re.compile(rb"[0-9]{1,18}[ \t]*")
+_FIELD_LENGTH = re.compile(rb"[0-9]{1,18}[ \t]*")
 
 
 class WrongHeadError(Exception):
@@ -74,7 +79,7 @@ class HeadScanner:
         if match is None:
             raise WrongHeadError(400)
         name, value = match[1].lower(), match[2]
-        if name == b"content-length" and not _LENGTH.fullmatch(value):
+        if name == b"content-length" and not _FIELD_LENGTH.fullmatch(value):
             raise WrongHeadError(400)
         if name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
             raise WrongHeadError(400)
@@ -88,3 +93,50 @@ def _origin_form(target: bytes) -> bytes:
     if not scheme:
         raise WrongHeadError(400)
     return b"/" + rest.partition(b"/")[2]
+
+
+MAX_HEAD_BYTES = 8 << 10
+# Possessive: whatever a stranger sends is looked at once.
+_HEAD = re.compile(
+    rb"((GET|POST) (/[!->@-~]*+))(?:\?([!-~]*+))? HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n){0,100}+)\r\n"
+)
+_ELSEWHERE = frozenset((b"connection", b"upgrade", b"expect", b"transfer-encoding"))
+_LENGTH = re.compile(rb"[0-9]{1,9}")
+
+
+Found = tuple[Request, Route, int]
+"""A request with its body, its route, and where it ends in what was looked at."""
+
+
+class RequestReader:
+    """Finds simple requests; `routes`: by method and path, b"GET /path". One for all connections of a site."""
+
+    def __init__(self, routes: Mapping[bytes, Route]) -> None:
+        self._routes = routes
+
+    def read(self, data: bytes, at: int, peer: str) -> Found | None:
+        """The request that begins at this place, None where it is not whole or not simple."""
+        head = _HEAD.match(data, at, at + MAX_HEAD_BYTES)
+        if head is None:
+            return None
+        known, method, path, query, lines = head.groups(b"")
+        route = self._routes.get(known)
+        if route is None:
+            return None
+        fields: dict[bytes, bytes] = {}
+        for line in lines.split(b"\r\n")[:-1]:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name in fields or name in _ELSEWHERE:
+                return None
+            fields[name] = value.strip(b" \t")
+        start = end = head.end()
+        length = fields.get(b"content-length")
+        if length is not None:
+            if not _LENGTH.fullmatch(length) or int(length) > route.limit:
+                return None
+            end += int(length)
+            if end > len(data):
+                return None
+        return Request(method, path, query, fields, data[start:end], peer), route, end

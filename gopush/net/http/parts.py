@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gopush.net.clock import Clock
-from gopush.net.http.head import HeadScanner
+from gopush.net.http.head import HeadScanner, RequestReader
 from gopush.net.http.request import Renderer, Request, Response
-from gopush.net.http.shortcut import RequestReader
 
 
 class HttpSite(Protocol):

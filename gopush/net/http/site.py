@@ -17,10 +17,10 @@ from gopush.net.clock import Clock
 from gopush.net.http.bounds import BoundedChannel
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.exchange import Exchange
+from gopush.net.http.head import RequestReader
 from gopush.net.http.parts import HttpCounters
 from gopush.net.http.request import CrossOrigin, Renderer, explained, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes
-from gopush.net.http.shortcut import RequestReader
 from gopush.net.timers import Wheel
 
 log = Logger()

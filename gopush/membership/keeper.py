@@ -1,0 +1,78 @@
+"""The view that a process goes by: what is seen is adopted once it is to be believed, and its rings are computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import Logger
+
+from gopush.membership.debounce import Rings, ViewDebouncer
+from gopush.membership.view import View, ViewWatcher
+
+log = Logger()
+
+
+class ViewKeeper:
+    """Keeps the view of a Coordination that sees it change, while that is `_running`."""
+
+    def __init__(self, reactor: Any, settle: float, rings: bool) -> None:
+        """`settle`: see ViewDebouncer. `rings`: whether views need theirs."""
+        self.view = View()
+        self._reactor = reactor
+        self._debouncer = ViewDebouncer(settle)
+        self._rings = Rings() if rings else None
+        self._watchers: list[ViewWatcher] = []
+        self._settling: Any = None
+        self._computing: Any = None
+        self._running = False
+
+    def watch(self, watcher: ViewWatcher) -> None:
+        """See Coordination."""
+        self._watchers.append(watcher)
+
+    def _adopt(self, view: View | None) -> None:
+        self._settle_at(self._debouncer.due)
+        if view is not None:
+            self._use(view if self._rings is None else self._rings.offer(view))
+            self._compute_rings()
+
+    def _compute_rings(self) -> None:
+        """Have the rings computed, a slice in each turn of the reactor."""
+        if self._rings is not None and self._rings.busy and self._computing is None and self._running:
+            self._computing = self._reactor.callLater(0, self._compute_slice, self._rings)
+
+    def _compute_slice(self, rings: Rings) -> None:
+        self._computing = None
+        self._use(rings.step())
+        self._compute_rings()
+
+    def _use(self, view: View | None) -> None:
+        if view is None:
+            return
+        before, self.view = self.view, view
+        log.info(
+            "view: {comets} comets, {messages} message nodes ({changes})",
+            comets=len(view.comets),
+            messages=len(view.messages),
+            changes=view.changes(before),
+        )
+        for watcher in self._watchers:
+            try:
+                watcher(view)
+            except Exception:
+                log.failure("a part of this process could not take the view")
+
+    def _settle_at(self, due: float | None) -> None:
+        if self._settling is not None and self._settling.active():
+            self._settling.cancel()
+        if due is not None:
+            self._settling = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._settled)
+
+    def _settled(self) -> None:
+        self._adopt(self._debouncer.tick(self._reactor.seconds()))
+
+    def _rest(self) -> None:
+        """Adopt nothing more."""
+        self._settle_at(None)
+        if self._computing is not None:
+            self._computing.cancel()
