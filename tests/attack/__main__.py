@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.attack.attacks import ATTACKS
-from tests.attack.run import attack
-from tests.attack.victim import Victim
+from tests.attack.run import attack, victim_of
 
 SECONDS = 120.0
 
@@ -15,7 +14,7 @@ def main() -> None:
     """See the module."""
     print("attack        done        p99 calm  p50     p99 (ms)  lost/received  MiB before/most/after  processor")
     for name in sys.argv[1:] or ATTACKS:
-        with Victim(0 if name == "flood" else 256, "sqlite" if name == "sqlite_tokens" else "memory") as victim:
+        with victim_of(name) as victim:
             found = attack(victim, name, 1, SECONDS)
         memory = "/".join(f"{size / 1024:.0f}" for size in found.memory)
         print(

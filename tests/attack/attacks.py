@@ -1,6 +1,6 @@
 """The attacks, each in a process of its own.
 
-`python -m tests.attack.attacks NAME TCP WEBSOCKET WEB ADMIN TOKEN SCALE SECONDS`, the ports as numbers.
+`python -m tests.attack.attacks NAME TCP WEBSOCKET WEB ADMIN RPC TOKEN SCALE SECONDS`, the ports as numbers.
 
 SCALE is the part of the full size (1: 5,000 silent connections, 1 GB into one `sub`, 100,000 wrong tokens).
 """
@@ -21,6 +21,7 @@ from tests.clients import opening, request
 BUSY_KEY = "busy"
 BIG_KEY = "big"
 BIG_MESSAGES = 20
+FILES = 1024
 
 
 class Aim(NamedTuple):
@@ -30,6 +31,7 @@ class Aim(NamedTuple):
     websocket: int
     web: int
     admin: int
+    rpc: int
     token: str
     scale: float
     end: float
@@ -274,16 +276,84 @@ async def bodies(aim: Aim) -> int:
     return await _many(20, one)
 
 
-_ALL = (silent, slow, flood, frames, deaf, deaf_resumers, big_resumes, tokens, sqlite_tokens, pipelined, drips, bodies)
+async def heads(aim: Aim) -> int:
+    """50 connections a tenth of a second, each with a head that is the worst for whoever reads it."""
+    blanks = b"X: a%bb\r\n\r\n" % (b" " * 7900)
+    worst = [
+        (aim.websocket, b"GET /sub?key=k&heartbeat=30 HTTP/1.1\r\n" + blanks),
+        (aim.websocket, b"GET /sub?%b HTTP/1.1\r\n\r\n" % (b"a=%25&" * 1200)),
+        (aim.websocket, b"GET /sub HTTP/1.1\r\n%b\r\n" % (b"Connection: a, b\r\n" * 400)),
+        (aim.web, b"GET /1/time/get HTTP/1.1\r\n" + blanks),
+        (aim.web, b"GET /1/msg/get?%b HTTP/1.1\r\n\r\n" % (b"k=%2525&" * 1900)),
+        (aim.web, b"GET /1/time/get HTTP/1.1\r\n%b\r\n" % (b"Connection: a, b\r\n" * 490)),
+        (aim.web, b"GET http://a/%b HTTP/1.1\r\n\r\n" % (b"://" * 5000)),
+    ]
+
+    async def one() -> int:
+        made = 0
+        while not aim.over:
+            port, head = worst[made % len(worst)]
+            reader, writer = await _connect(port)
+            writer.write(head)
+            with suppress(asyncio.TimeoutError):
+                made += bool(await asyncio.wait_for(reader.read(100), 5))
+            writer.close()
+            await asyncio.sleep(0.1)
+        return made
+
+    return await _many(int(50 * aim.scale) or 1, one)
+
+
+async def files(aim: Aim) -> int:
+    """As many connections as the files of the victim allow, and as many again that wait; they are held."""
+    await asyncio.sleep(1)  # the honest are there already: who comes later waits as all others
+    held: list[socket.socket] = []
+    with suppress(OSError):
+        while len(held) < 2 * FILES and not aim.over:
+            made = socket.socket()
+            held.append(made)
+            made.setblocking(False)
+            made.connect_ex(("127.0.0.1", (aim.tcp, aim.websocket, aim.web)[len(held) % 3]))
+            await asyncio.sleep(0.0005)
+    await asyncio.sleep(max(0.1, aim.end - time.monotonic()))
+    for made in held:
+        made.close()
+    return len(held)
+
+
+async def strangers(aim: Aim) -> int:
+    """3,000 connections to the port for calls: silent, with what is no call, with a wrong login, and far too much."""
+    login = b"\x04\x82pb"
+    says = (b"", b"GET / HTTP/1.1\r\n\r\n", login, login + b"\x01\x80" * 100, b"\x7f" * 100, b"x" * (1 << 16))
+    left = int(3000 * aim.scale)
+
+    async def one() -> int:
+        nonlocal left
+        made = 0
+        while left > 0 and not aim.over:
+            left -= 1
+            reader, writer = await _connect(aim.rpc)
+            writer.write(says[left % len(says)])
+            made += 1
+            await _closed(reader, min(aim.end, time.monotonic() + (1 if left % 2 else 8)))
+            writer.close()
+        return made
+
+    return await _many(int(300 * aim.scale) or 2, one)
+
+
+_HTTP = (pipelined, drips, bodies, heads)
+_ALL = (silent, slow, flood, frames, deaf, deaf_resumers, big_resumes, tokens, sqlite_tokens, *_HTTP, files, strangers)
 ATTACKS: dict[str, Callable[[Aim], Awaitable[int]]] = {attack.__name__: attack for attack in _ALL}
 
 
 def main() -> None:
     """See the module; prints how much it did."""
-    name, tcp, websocket, web, admin, token, scale, seconds = sys.argv[1:]
+    name, *ports, token, scale, seconds = sys.argv[1:]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    aim = Aim(int(tcp), int(websocket), int(web), int(admin), token, float(scale), time.monotonic() + float(seconds))
+    tcp, websocket, web, admin, rpc = map(int, ports)
+    aim = Aim(tcp, websocket, web, admin, rpc, token, float(scale), time.monotonic() + float(seconds))
 
     async def run() -> None:
         print(await ATTACKS[name](aim))

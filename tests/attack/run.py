@@ -8,13 +8,20 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.attack.attacks import BIG_KEY, BIG_MESSAGES, BUSY_KEY
+from tests.attack.attacks import BIG_KEY, BIG_MESSAGES, BUSY_KEY, FILES
 from tests.attack.victim import Honest, Victim
 
 BUSY_BODY = b'"%b"' % (b"x" * 20_000)
 BIG_BODY = b'"%b"' % (b"x" * 400_000)
 MANY_TOKENS = 20
 REST_SECONDS = 8.0
+
+
+def victim_of(name: str) -> Victim:
+    """Whom this attack is meant for."""
+    if name in ("files", "strangers"):
+        return Victim(storage="redis", files=FILES)
+    return Victim(0 if name == "flood" else 256, "sqlite" if name == "sqlite_tokens" else "memory")
 
 
 class Outcome(NamedTuple):
@@ -54,7 +61,7 @@ def attack(victim: Victim, name: str, scale: float, seconds: float, honest: int 
     before = victim.memory
     used, started = victim.processor_seconds, time.monotonic()
     command = [sys.executable, "-m", "tests.attack.attacks", name, str(victim.tcp), str(victim.websocket)]
-    command += [str(victim.web), str(victim.admin), token]
+    command += [str(victim.web), str(victim.admin), str(victim.rpc), token]
     attacker = subprocess.Popen([*command, str(scale), str(seconds)], stdout=subprocess.PIPE)
     most = before
     listeners = Honest(victim, honest)

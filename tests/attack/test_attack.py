@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.attack.attacks import ATTACKS
-from tests.attack.run import attack
+from tests.attack.run import attack, victim_of
 from tests.attack.victim import Victim
 
 GRAVE_MS = 2000
 GROWTH_KIB = 40_000
 
 
-@pytest.fixture(scope="module")
-def victim() -> Iterator[Victim]:
-    with Victim() as started:
-        yield started
+SCALES = {"files": 1.0, "strangers": 0.1}
+MOST_LINES = 30
+"""That an attack may leave in the log."""
 
 
 @pytest.fixture(scope="module")
-def on_disk() -> Iterator[Victim]:
-    with Victim(storage="sqlite") as started:
-        yield started
+def victims() -> Iterator[Callable[[str], Victim]]:
+    """One of each kind, started when it is wanted."""
+    with ExitStack() as stack:
+        started: dict[str, Victim] = {}
+
+        def find(name: str) -> Victim:
+            kind = name if name in ("sqlite_tokens", "files") else "files" if name == "strangers" else ""
+            if kind not in started:
+                started[kind] = stack.enter_context(victim_of(kind))
+            return started[kind]
+
+        yield find
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_honest_are_served_and_memory_comes_back(victim: Victim, on_disk: Victim, name: str) -> None:
-    found = attack(on_disk if name == "sqlite_tokens" else victim, name, 0.02, 1.5, honest=20)
+def test_the_honest_are_served_and_memory_comes_back(victims: Callable[[str], Victim], name: str) -> None:
+    victim = victims(name)
+    lines = victim.log.count("\n")
+    found = attack(victim, name, SCALES.get(name, 0.02), 3.0 if name == "files" else 1.5, honest=20)
     assert found.done
     assert found.lost == 0
     assert found.received
@@ -36,4 +47,5 @@ def test_the_honest_are_served_and_memory_comes_back(victim: Victim, on_disk: Vi
     before, _, after = found.memory
     assert after - before < GROWTH_KIB
     assert "Traceback" not in found.log
+    assert found.log.count("\n") - lines < MOST_LINES
     assert "wrongwrong" not in found.log

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,8 @@ from typing import Any
 
 from tests.clients import request
 from tests.servers import free_port
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
 
 START_SECONDS = 30
 PUSHES_PER_SECOND = 50
@@ -29,21 +32,35 @@ TWISTD = "import sys; from twisted.scripts.twistd import run; sys.exit(run())"
 class Victim:
     """`twistd gopush` with `auth` on."""
 
-    def __init__(self, rcvbuf: int = 256, storage: str = "memory") -> None:
-        """`rcvbuf`: that of its clients' connections, which alone holds a flood down to some KB a second; 0: large."""
-        self.tcp, self.websocket, self.web, self.admin, self.stat = (free_port() for _ in range(5))
+    def __init__(self, rcvbuf: int = 256, storage: str = "memory", files: int = 0) -> None:
+        """`rcvbuf`: that of its clients' connections, which alone holds a flood down to some KB a second; 0: large.
+
+        `storage`: where that is redis, it is a member of a cluster, with a port for calls. `files`: that it may have.
+        """
+        self.tcp, self.websocket, self.web, self.admin, self.stat, self.rpc = (free_port() for _ in range(6))
+        self._files = files
+        self._stack = ExitStack()
+        cluster = ""
+        if storage == "redis":
+            redis = self._stack.enter_context(RedisServer())
+            zookeeper = self._stack.enter_context(ZooKeeperServer())
+            cluster = (
+                f"[redis]\nsource = node1:1 {redis.source}\n[zookeeper]\naddr = {zookeeper.address}\n"
+                f"[rpc]\nsecret = {'attacked' * 4}\n"
+            )
         self.directory = Path(tempfile.mkdtemp(prefix="gopush-attack-"))
         (self.directory / "gopush.ini").write_text(
             f"[base]\ntcp.bind = localhost:{self.tcp}\nwebsocket.bind = localhost:{self.websocket}\n"
             f"http.bind = localhost:{self.web}\nadmin.bind = localhost:{self.admin}\n"
-            f"stat.bind = localhost:{self.stat}\n"
+            f"stat.bind = localhost:{self.stat}\nrpc.bind = localhost:{self.rpc}\n"
             f"[tcp]\nrcvbuf.size = {rcvbuf}\n[channel]\nauth = yes\nmaxsubscriber = 500\n"
-            f"[storage]\ntype = {storage}\n[sqlite]\npath = {self.directory / 'gopush.sqlite'}\n"
+            f"[storage]\ntype = {storage}\n[sqlite]\npath = {self.directory / 'gopush.sqlite'}\n{cluster}"
         )
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Victim:
-        command = [sys.executable, "-c", TWISTD]
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({self._files},) * 2)\n"
+        command = [sys.executable, "-c", limit * bool(self._files) + TWISTD]
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--nodaemon", "--pidfile=", "gopush", "--config", str(self.directory / "gopush.ini")],
@@ -56,7 +73,7 @@ class Victim:
             try:
                 self.call("POST", "/1/admin/push/private?key=first&expire=0", b"1")
                 return self
-            except OSError:
+            except (OSError, AssertionError):
                 if time.monotonic() > deadline or self._process.poll() is not None:
                     raise RuntimeError(self.log) from None
                 time.sleep(0.05)
@@ -67,6 +84,7 @@ class Victim:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
