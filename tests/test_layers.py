@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,12 +16,16 @@ FILES = {
     for path in (ROOT / "gopush").rglob("*.py")
 }
 
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix() for pattern in ("docs/*.md", "*.md", "tests/*.md") for path in ROOT.glob(pattern)
+)
+
 ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 
 PURE = (
     *("gopush.errors", "gopush.model", "gopush.hashing"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
-    *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
+    *("gopush.net.http.request", "gopush.net.http.head", "gopush.net.http.shortcut", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.params"),
@@ -56,6 +61,16 @@ LEVELS = (
 
 def within(module: str, room: str) -> bool:
     return module == room or (room != "gopush" and module.startswith(f"{room}."))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_names_is_there(document: str) -> None:
+    """Modules, scripts and tests by file name; CHANGELOG.md tells of what was."""
+    text = (ROOT / document).read_text()
+    tops = ("gopush", "tests", "bench", "clients", "twisted")
+    there = {path.as_posix() for top in tops for path in (ROOT / top).rglob("*") if path.suffix in (".py", ".lua")}
+    named = set() if document == "CHANGELOG.md" else set(re.findall(r"[\w/-]+\.(?:py|lua)\b", text))
+    assert not {name for name in named if not any(path.endswith(f"/{name.lstrip('/')}") for path in there)}
 
 
 def level(module: str) -> int:

@@ -78,7 +78,7 @@ class SubRequest:
 
 
 def whole(data: bytes) -> tuple[list[bytes], bytes] | None:
-    """The arguments of a request that came in one piece, as nearly all do, and what is behind it; None: see Request."""
+    """The arguments of a request that came in one piece, as nearly all do, and what follows; None: see SubRequest."""
     count = _COUNTS.get(data[:4])
     if count is None:
         return None

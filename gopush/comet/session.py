@@ -1,6 +1,6 @@
 """One subscriber's connection: from its request to its end, the same over TCP and WebSocket. Pure: time comes in.
 
-WAITING for the request, JOINING while the channel lets it in, LIVE, CLOSING once the last word is said.
+WAITING for the request, RECOVERING while the channel lets it in, LIVE, CLOSING once the last word is said.
 """
 
 from __future__ import annotations

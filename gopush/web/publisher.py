@@ -93,7 +93,7 @@ class Publisher:
         self._own_ids = OwnIds()
 
     def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
-        """Push, in order; `answered` is called once for each wish, with its place. Never fails.
+        """Push, in order; `answered` is called once for each request, with its place. Never fails.
 
         Without a publisher's id a push has one of our own, which only tells our own repeats apart.
         """
@@ -116,7 +116,7 @@ class Publisher:
     ) -> Deferred[list[Pushed]]:
         """Push one message to many keys; the answers in the order of the names.
 
-        `spend` is asked before each group of keys whether so many more pushes are allowed.
+        `take` is asked before each group of keys whether so many more pushes are allowed.
         """
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
         many = _Many(self, names, partial(PublishRequest, body=body, expire=expire, id=push_id), take, at_once)
