@@ -72,14 +72,14 @@ coverage: $(READY) ## branches that the tests of ARGS take, the default all; las
 	@echo "The pure core (tests/test_layers.py):"
 	@$(BIN)/coverage report --include="$$($(BIN)/python -m tests.test_layers)" --fail-under=0
 
-simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N))
+simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000 MEMBERS=alone
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N)) $(if $(MEMBERS),--members $(MEMBERS))
 
-chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5
+chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5 MEMBERS=alone
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	$(call debian,which mvn java,maven default-jre-headless)
-	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MEMBERS),--members $(MEMBERS))
 
 bench: $(READY) ## how fast gopush is on this machine: NAME=handshakes RUNS=5
 	$(call debian,command -v cc,gcc libc6-dev)

@@ -311,6 +311,8 @@ def _check(asked: argparse.Namespace) -> None:
     if role is None:
         raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
     settings = load(_settings(role), asked.config)
+    if missing := list(settings.missing()) if role == "gopush" else []:
+        raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
         _could_start(role, settings)
     except (SettingsError, StartError) as wrong:

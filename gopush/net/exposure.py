@@ -38,12 +38,17 @@ def refuse_open_admin(endpoints: Iterable[str], keys: str) -> None:
 def refuse_open_zookeeper(addresses: Iterable[str], guarded: bool) -> None:
     """As refuse_open_doors(), for ZooKeeper servers ("host:port"): whoever writes there takes part."""
     for address in addresses:
-        host = address.rpartition(":")[0].strip("[]")
-        if not guarded and host != "localhost" and not _is_loopback(host):
+        if not guarded and not is_home(address):
             raise StartError(
                 f"[zookeeper] addr: {address} can be reached from other machines: set [zookeeper] user and secret "
                 "(the same in the whole cluster), or trusted = yes where only the cluster can reach it"
             )
+
+
+def is_home(address: str) -> bool:
+    """Whether "host:port" is this machine's own, which every machine understands as itself."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host == "localhost" or _is_loopback(host)
 
 
 def stays_home(endpoint: str) -> bool:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gopush.client import cli
 from gopush.config.schema import load
-from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.embedded import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import SettingsError
 from gopush.membership.view import StaticCoordination
 from gopush.rpc.settings import ZooKeeperSettings
@@ -63,3 +65,35 @@ def test_all_else_of_zookeeper_is_as_in_the_roles(tmp_path: Path) -> None:
     mine, theirs = read(tmp_path, "").zookeeper, ZooKeeperSettings()
     assert (mine.hosts, theirs.hosts) == ((), ("localhost:2181",))
     assert (mine.session_timeout, mine.comet_path) == (theirs.session_timeout, theirs.comet_path)
+
+
+AWAY = "[zookeeper]\naddr = 10.0.0.9:2181\ntrusted = yes\n"
+HERE = "rpc.bind = 10.0.0.1:6970\ntcp.bind = 10.0.0.1:6969\nwebsocket.bind = 0.0.0.0:6968\n"
+NAMED = "websocket.advertise = push1.example.org:6968\n"
+SECRET = "[rpc]\nsecret = a secret for the whole cluster\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        (KEEPER + REDIS, []),
+        (AWAY, ["[storage] type", "rpc.advertise", "tcp.advertise", "websocket.advertise", "[rpc] secret"]),
+        (AWAY + REDIS, ["rpc.advertise", "tcp.advertise", "websocket.advertise", "[rpc] secret"]),
+        (f"[base]\n{HERE}{AWAY}{REDIS}", ["websocket.advertise", "[rpc] secret"]),
+        (f"[base]\n{HERE}{NAMED}{AWAY}{REDIS}", ["[rpc] secret"]),
+        (f"[base]\n{HERE}{NAMED}{AWAY}{REDIS}{SECRET}", []),
+        (f"[base]\nrpc.bind = 10.0.0.1:6970\n{KEEPER}{REDIS}", ["[rpc] secret"]),
+        (f"[base]\nproto = tcp\n{AWAY}{REDIS}{SECRET}", ["rpc.advertise", "tcp.advertise"]),
+    ],
+)
+def test_check_says_all_that_is_missing(
+    tmp_path: Path, text: str, lacks: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A shared store, addresses that others reach, a secret: what is needed depends on where the cluster is."""
+    path = tmp_path / "gopush.ini"
+    path.write_text(text)
+    assert cli.main(["check", "-c", str(path)]) == (3 if lacks else 0)
+    captured = capfd.readouterr().err
+    assert all(lack in captured for lack in lacks), captured
+    every = ("[storage] type", "rpc.advertise", "tcp.advertise", "websocket.advertise", "[rpc] secret")
+    assert not [lack for lack in every if lack in captured and lack not in lacks]

@@ -9,6 +9,7 @@ from collections import Counter
 
 from tests.simulation.broken import BREAKS
 from tests.simulation.many import run_many
+from tests.simulation.plan import ALONE, MIXED
 
 SHOWN_LINES = 50
 
@@ -18,6 +19,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the first seed; alone: replay just this one")
     parser.add_argument("-n", "--count", type=int, help="how many seeds (2000)")
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS), help="break a rule on purpose")
+    parser.add_argument(
+        "--members", default="", choices=(ALONE, MIXED), help="equal nodes in the place of all roles, or beside them"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
     parser.add_argument("--show", type=int, default=3, help="how many failing seeds to show (3)")
     asked = parser.parse_args()
@@ -25,14 +29,15 @@ def main() -> int:
     count = asked.count or (1 if asked.seed is not None else 2000)
     began = time.monotonic()
     failed, pushes, received = [], 0, 0
-    for outcome in run_many(range(first, first + count), asked.broken, asked.jobs):
+    for outcome in run_many(range(first, first + count), asked.broken, asked.jobs, asked.members):
         pushes += outcome.pushes
         received += outcome.received
         if outcome.violations:
             failed.append(outcome)
     seconds = time.monotonic() - began
     for outcome in failed[: asked.show]:
-        print(f"--- seed {outcome.seed}: replay with `make simulate SEED={outcome.seed}`")
+        members = f" MEMBERS={asked.members}" if asked.members else ""
+        print(f"--- seed {outcome.seed}: replay with `make simulate SEED={outcome.seed}{members}`")
         lines = outcome.trace.splitlines()
         print("\n".join(lines if count == 1 else lines[-SHOWN_LINES:]))
     rules = Counter(outcome.violations[0][1] for outcome in failed)

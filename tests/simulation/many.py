@@ -11,17 +11,17 @@ from tests.simulation.run import Outcome, run
 CHUNK = 20
 
 
-def run_many(seeds: Iterable[int], rule: str | None = None, jobs: int = 2) -> Iterator[Outcome]:
-    """The outcomes of these seeds, in their order; `rule`: broken on purpose (broken.py)."""
+def run_many(seeds: Iterable[int], rule: str | None = None, jobs: int = 2, equals: str = "") -> Iterator[Outcome]:
+    """The outcomes of these seeds, in their order; `rule`: broken on purpose (broken.py); `equals`: see plan.py."""
     if jobs < 2:
-        yield from map(run_one, ((seed, rule) for seed in seeds))
+        yield from map(run_one, ((seed, rule, equals) for seed in seeds))
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(run_one, ((seed, rule) for seed in seeds), CHUNK)
+        yield from pool.imap(run_one, ((seed, rule, equals) for seed in seeds), CHUNK)
 
 
-def run_one(work: tuple[int, str | None]) -> Outcome:
-    """One seed, with a rule broken or none."""
-    seed, rule = work
+def run_one(work: tuple[int, str | None, str]) -> Outcome:
+    """One seed, with a rule broken or none, with equal nodes or none."""
+    seed, rule, equals = work
     with broken(rule):
-        return run(seed)
+        return run(seed, equals)

@@ -42,8 +42,30 @@ class Plan:
         return replace(self, view_lag=0.3, wrong_comet=0.0)
 
 
-def draw(random: Random) -> Plan:
+ALONE, MIXED = "alone", "mixed"
+"""Equal nodes in the place of all processes, or beside them."""
+
+
+def draw(random: Random, equals: str = "") -> Plan:
     """A cluster."""
+    plan = _draw(random)
+    if not equals:
+        return plan
+    number = random.choice((1, 2, 2, 3) if equals == MIXED else (2, 2, 3))
+    addresses = tuple(f"e{one}" for one in range(1, number + 1))
+    comets = tuple((address, f"equal{address}") for address in addresses)
+    if equals == ALONE:
+        return replace(plan, comets=comets, messages=addresses, webs=addresses)
+    few = random.random() < 0.5  # what there is of separate roles
+    return replace(
+        plan,
+        comets=(*comets, *plan.comets[: 1 if few else None]),
+        messages=(*addresses, *plan.messages[: 1 if few else None]),
+        webs=(*addresses, *plan.webs),
+    )
+
+
+def _draw(random: Random) -> Plan:
     nodes = random.choice((1, 1, 2, 2, 3))
     comets = [(f"c{number}", f"node{number}") for number in range(1, nodes + 1)]
     if random.random() < 0.25:
@@ -77,8 +99,8 @@ Action = Callable[["World", Random], object]
 
 
 def _some(world: World, random: Random, kinds: str = "cmw") -> Process:
-    """A comet, message or web process."""
-    return random.choice([process for address, process in world.processes.items() if address[0] in kinds])
+    """A comet, message or web process, or one that is all of these."""
+    return random.choice([process for address, process in world.processes.items() if address[0] in f"{kinds}e"])
 
 
 def _push(world: World, random: Random) -> None:
@@ -151,7 +173,11 @@ def _strand(world: World, random: Random) -> None:
     """A comet reaches no message node, while lines of bulk calls come."""
     comet, duration = random.choice(world.comet_addresses), random.choice((1.9, 2.1, 2.6, 5.0))
     for node in world.plan.messages:
-        world.cut(comet, node, duration)
+        if node != comet:
+            world.cut(comet, node, duration)
+    process = world.processes[comet]
+    if comet in world.plan.messages:
+        world.lose_way(cast("MessageProcess", process), duration)
     for _ in range(4):
         world.clock.after(random.uniform(0.0, duration), _bulk, world, random)
 
@@ -175,6 +201,16 @@ def _way_lost(world: World, random: Random) -> None:
     world.lose_way(cast("MessageProcess", process), random.choice((0.1, 2.0, 5.0)))
     for _ in range(3):
         world.clock.after(random.uniform(0.0, 0.5), _burst, world, random)
+
+
+def _owner_changes(world: World, random: Random) -> None:
+    """While batches are under way: at the store, or on their way back from it."""
+    if random.random() < 0.6:
+        world.break_store("lags", random.choice((0.02, 0.2, 0.7)))
+    world.change_owner(random.choice((0.01, 0.1, 0.5, 2.0)))
+    for _ in range(3):
+        _burst(world, random)
+        world.clock.after(random.uniform(0.0, 0.3), _burst, world, random)
 
 
 def _store_steps(world: World, random: Random) -> None:
@@ -220,7 +256,10 @@ def script(random: Random, plan: Plan) -> list[tuple[float, Action]]:
     steps: list[tuple[float, Action]] = [(0.05, _subscribe) for _ in range(random.randrange(1, 4))]
     chosen = random.choices(actions, weights, k=random.randrange(12, 36))
     steps += [(random.uniform(0.3, plan.chaos), action) for action in chosen]
-    for kind in random.sample(FAULTS, random.choice((0, 1, 2, 3, 4, 5))):
+    faults = FAULTS
+    if any(address[0] == "e" for address in plan.webs):
+        faults = (*FAULTS, _owner_changes, _owner_changes, _way_lost)
+    for kind in dict.fromkeys(random.sample(faults, random.choice((0, 1, 2, 3, 4, 5)))):
         for _ in range(random.randrange(1, 4)):
             time = random.uniform(0.3, plan.chaos if kind is not _isolate else 1.0)  # this one takes its time to show
             steps.append((time, kind))

@@ -7,14 +7,15 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from gopush.comet.channel import Channel
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
+from gopush.membership.node import Together
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.service import StoreService
-from gopush.model import Append, Message, NodeInfo, Pushed, snap
+from gopush.model import Append, Message, NodeInfo, Pushed, Status, snap
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.pending import OnAnswers
@@ -58,6 +59,14 @@ class Process:
         self.thawed = -10.0
         self.view_due = 0.0
 
+    def connect_message(self, info: NodeInfo) -> Any:
+        """A message node, as this process calls it."""
+        return Remote(self.world.network, self, info.id)
+
+    def connect_comet(self, info: NodeInfo) -> Any:
+        """A comet, as this process calls it."""
+        return Remote(self.world.network, self, info.id)
+
     def wall(self) -> float:
         """This process's wall clock, in seconds since the epoch."""
         return EPOCH + self.world.clock.now + self.offset
@@ -91,8 +100,8 @@ class Process:
 class RecordingMessages(Messages):
     """A comet's way to the message nodes; the floors of its appends are held against what it delivered (rule 2)."""
 
-    def __init__(self, process: CometProcess, connect: Callable[[NodeInfo], Any]) -> None:
-        super().__init__(process.clock, process.coordination, connect, RPC)
+    def __init__(self, process: CometProcess, connect: Callable[[NodeInfo], Any], own: str = "") -> None:
+        super().__init__(process.clock, process.coordination, connect, RPC, own)
         self._process = process
 
     def append(self, appends: Sequence[Append], answered: OnAnswers) -> None:
@@ -109,22 +118,25 @@ class RecordingMessages(Messages):
 class CometProcess(Process):
     """A comet with its upkeep, and the connections to it."""
 
+    messages: Messages
+    comets: Comets
+
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)
         self.connections: list[Connection] = []
         self.highest: dict[str, tuple[Channel | None, int]] = {}
-
-        def connect(info: NodeInfo) -> Any:
-            return Remote(world.network, self, info.id)
-
-        self.messages = RecordingMessages(self, connect)
-        self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
+        self.messages = self.to_messages()
+        self.comets = Comets(self.clock, self.coordination, self.connect_comet, RPC, self.wall)
         self.comet = self.service = Comet(
             self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
         )
         self.housekeeping = Housekeeping(self.clock, self.comet, self.coordination, SESSION_SECONDS)
         self.isolated = inf  # since when it reaches nobody
         self.housekeeping.start()
+
+    def to_messages(self) -> Messages:
+        """Its way to the message nodes."""
+        return RecordingMessages(self, self.connect_message)
 
     def delivered(self, key: str, mid: int) -> None:
         """A live subscriber of the key was sent this message."""
@@ -144,20 +156,23 @@ class MessageProcess(Process):
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)
         self.way = Way(world.store)
-        self.service = StoreService(self.way, self.clock)
+        self.keeper = self.service = StoreService(self.way, self.clock)
 
 
 class WebProcess(Process):
     """A web node: what is behind its HTTP calls."""
 
+    messages: Messages
+    comets: Comets
+
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)
+        self.messages = Messages(self.clock, self.coordination, self.connect_message, RPC)
+        self.comets = Comets(self.clock, self.coordination, self.connect_comet, RPC, self.wall)
+        self.serve_http()
 
-        def connect(info: NodeInfo) -> Any:
-            return Remote(world.network, self, info.id)
-
-        self.messages = Messages(self.clock, self.coordination, connect, RPC)
-        self.comets = Comets(self.clock, self.coordination, connect, RPC, self.wall)
+    def serve_http(self) -> None:
+        """Take pushes and fetches."""
         later = partial(self.clock.callLater, 0)
         self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, later, WebCounters())
         self.offline = Offline(self.messages, lambda: False, WebCounters())
@@ -188,3 +203,50 @@ class WebProcess(Process):
     def delete(self, key: str) -> Deferred[int]:
         """What `/1/admin/msg/del` does."""
         return self.messages.delete(key).addCallback(lambda _: self.comets.close(key))
+
+
+class EqualProcess(CometProcess, MessageProcess, WebProcess):
+    """All in one: its comet has messages stored in the process while that reaches the store (embedded.py)."""
+
+    def __init__(self, world: World, address: str, view: View) -> None:
+        super().__init__(world, address, view)
+        self.service = Together(self.keeper, self.comet)
+        self.serve_http()  # by the same ways as the comet
+
+    def to_messages(self) -> Messages:
+        return RecordingMessages(self, self.connect_message, self.address)
+
+    def connect_message(self, info: NodeInfo) -> Any:
+        return Here(self, lambda: self.keeper) if info.id == self.address else super().connect_message(info)
+
+    def connect_comet(self, info: NodeInfo) -> Any:
+        return Here(self, lambda: self.comet) if info.id == self.address else super().connect_comet(info)
+
+
+class Here:
+    """A service of the process itself. What it answers later, the process hears while it runs."""
+
+    def __init__(self, process: Process, service: Callable[[], Any]) -> None:
+        self._process = process
+        self._service = service
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._call, name)
+
+    def _call(self, name: str, *args: Any) -> Deferred[Any]:
+        if name == "status":
+            return succeed(Status("", 0, None, None))
+        made: Deferred[Any] = maybeDeferred(getattr(self._service(), name), *args)
+        if made.called:
+            return made
+        answer: Deferred[Any] = Deferred()
+        made.addBoth(lambda result: self._process.world.clock.after(0, _hear, answer, result, owner=self._process))
+        return answer
+
+    def stop(self) -> None:
+        """It stays."""
+
+
+def _hear(answer: Deferred[Any], result: object) -> None:
+    if not answer.called:
+        answer.callback(result)

@@ -33,10 +33,10 @@ class Outcome:
     received: int
 
 
-def run(seed: int) -> Outcome:
-    """Run a seed's schedule. Exactly the same every time."""
+def run(seed: int, equals: str = "") -> Outcome:
+    """Run a seed's schedule, with equal nodes (plan.py) or none. Exactly the same every time."""
     random = Random(seed)
-    world = World(plan.draw(random), random)
+    world = World(plan.draw(random, equals), random)
     steps = plan.script(random, world.plan)
     with ExitStack() as stack:
         stack.enter_context(patch("gopush.comet.delivery.SLICE_SUBSCRIBERS", world.plan.slice))

@@ -23,9 +23,14 @@ class Way:
     """
 
     def __init__(self, store: SharedStore) -> None:
-        self.cut = False
+        self.cuts = 0
         self.whole_since = -inf
         self._store = store
+
+    @property
+    def cut(self) -> bool:
+        """Whether it is, for any reason."""
+        return self.cuts > 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)

@@ -10,10 +10,19 @@ from tests.simulation.clock import SimClock
 from tests.simulation.history import History
 from tests.simulation.network import Network
 from tests.simulation.plan import Plan
-from tests.simulation.process import EPOCH, SESSION_SECONDS, CometProcess, MessageProcess, Process, WebProcess
+from tests.simulation.process import (
+    EPOCH,
+    SESSION_SECONDS,
+    CometProcess,
+    EqualProcess,
+    MessageProcess,
+    Process,
+    WebProcess,
+)
 from tests.simulation.publisher import Publishers
 from tests.simulation.store import SharedStore
 from tests.simulation.subscriber import Subscriber
+from tests.simulation.way import Way
 from tests.simulation.zookeeper import ZooKeeper
 
 MOST_VIOLATIONS = 20
@@ -43,7 +52,7 @@ class World:
         self.processes: dict[str, Process] = {}
         self.comet_addresses = [address for address, _ in plan.comets]
         self.zookeeper = ZooKeeper(self, dict(plan.comets), plan.messages)
-        for address in (*self.comet_addresses, *plan.messages, *plan.webs):
+        for address in dict.fromkeys((*self.comet_addresses, *plan.messages, *plan.webs)):
             self._start(address)
 
     # --- what it tells ---
@@ -151,7 +160,7 @@ class World:
             started.coordination.adopt(self.zookeeper.view())
 
     def _start(self, address: str) -> Process:
-        kind = {"c": CometProcess, "m": MessageProcess, "w": WebProcess}[address[0]]
+        kind = {"c": CometProcess, "m": MessageProcess, "w": WebProcess, "e": EqualProcess}[address[0]]
         process = self.processes[address] = kind(self, address, self.zookeeper.view())
         process.offset = self.random.uniform(-self.plan.skew, self.plan.skew)
         return process
@@ -180,21 +189,32 @@ class World:
         process.isolated = self.clock.now
         for address in [address for address in self.processes if address != process.address]:
             self.cut(process.address, address, duration)
+        if isinstance(process, MessageProcess):
+            self._cut_way(process, duration)
         self.zookeeper.blind(process, duration)
         self.clock.after(SESSION_SECONDS, self.zookeeper.lapse, process)
         self.clock.after(duration, setattr, process, "isolated", inf)
+
+    def change_owner(self, duration: float) -> None:
+        """Two equal nodes take a key for their own at once, each with appends at its own message service under way."""
+        equals = [one for one in self.processes.values() if isinstance(one, EqualProcess) and one.alive]
+        for process in self.random.sample(equals, min(2, len(equals))):
+            self.zookeeper.show_only(process, process.address, duration)
 
     def lose_way(self, process: MessageProcess, duration: float) -> None:
         """A message node's way to write to the store is lost, and found again."""
         if not process.way.cut:
             self.note("loses its way", process.address, duration)
             self.trouble(duration)
-            process.way.cut = True
-            self.clock.after(duration, self._finds_way, process)
+            self._cut_way(process, duration)
 
-    def _finds_way(self, process: MessageProcess) -> None:
-        process.way.cut = False
-        process.way.whole_since = self.clock.now
+    def _cut_way(self, process: MessageProcess, duration: float) -> None:
+        process.way.cuts += 1
+        self.clock.after(duration, self._finds_way, process.way)
+
+    def _finds_way(self, way: Way) -> None:
+        way.cuts -= 1
+        way.whole_since = self.clock.now
 
     def isolate_store(self, duration: float, fails_over: bool) -> None:
         """The store is cut off from its replica, not from message nodes, until that has taken over or is back."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gopush.membership.view import View
 from gopush.model import NodeInfo
-from tests.simulation.process import CometProcess, Process, WebProcess
+from tests.simulation.process import CometProcess, Process
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,7 +34,7 @@ class ZooKeeper:
 
     def register(self, process: Process) -> None:
         """A process has started, or is back."""
-        if not process.leaving and not isinstance(process, WebProcess):
+        if not process.leaving and self._registers(process):
             self._add(process.address)
         self.publish()
 
@@ -67,7 +67,10 @@ class ZooKeeper:
         """The truth."""
         infos = sorted(self._registered.values(), key=lambda info: info.sequence)
         comets = tuple(info for info in infos if info.id in self._nodes)
-        return view_of(comets, tuple(info for info in infos if info.id not in self._nodes))
+        return view_of(comets, tuple(info._replace(node=info.id) for info in infos if info.id in self._messages))
+
+    def _registers(self, process: Process) -> bool:
+        return process.address in self._nodes or process.address in self._messages
 
     def publish(self) -> None:
         """Tell all: each process sees it in its own time."""
@@ -89,10 +92,16 @@ class ZooKeeper:
         view = process.coordination.view
         if not view.comets:
             return
-        comet = self._world.random.choice(view.comets)
-        process.coordination.adopt(view_of((comet,), view.messages))
-        self._world.note("sees only", process.address, comet.id)
-        self.blind(process, duration)
+        self.show_only(process, self._world.random.choice(view.comets).id, duration)
+
+    def show_only(self, process: Process, address: str, duration: float) -> None:
+        """A process sees no comet but this one for a while."""
+        view = process.coordination.view
+        comets = tuple(comet for comet in view.comets if comet.id == address)
+        if comets:
+            process.coordination.adopt(view_of(comets, view.messages))
+            self._world.note("sees only", process.address, address)
+            self.blind(process, duration)
 
     def _add(self, address: str) -> None:
         self._sequence += 1
@@ -105,7 +114,8 @@ class ZooKeeper:
         if not coordination.connected:
             return
         infos = (*view.comets, *view.messages)
-        if isinstance(process, WebProcess) or process.leaving or any(info.id == process.address for info in infos):
+        known = any(info.id == process.address for info in infos)
+        if known or process.leaving or not self._registers(process):
             old = coordination.view
             adopted = view_of(view.comets or old.comets, view.messages or old.messages)
             if adopted != old:

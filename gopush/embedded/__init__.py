@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -21,24 +20,17 @@ from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
-from gopush.comet.settings import SubscriberSettings
-from gopush.config.schema import option
-from gopush.config.values import addresses, count, listeners, node_name, text
 from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
-from gopush.daemon.logs import LogSettings
 from gopush.daemon.service import DaemonService, collector
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination, StaticCoordination
-from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.node import LEAVE_SECONDS, LINGER_SECONDS
 from gopush.message.node import show as show_message
-from gopush.message.redis.settings import RedisSettings
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
-from gopush.message.settings import STORES, open_store, store_type
-from gopush.message.sqlite.settings import SqliteSettings
-from gopush.message.store import StoreSettings
+from gopush.message.settings import open_store
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
@@ -49,77 +41,18 @@ from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
-from gopush.rpc.settings import ClusterSettings, RpcSettings, ZooKeeperSettings
 from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web
 from gopush.web.service import Web
-from gopush.web.settings import HttpSettings
+
+__all__ = ["EmbeddedNode", "EmbeddedSettings", "Options", "makeService", "make_node"]
 
 NAME = "embedded"
 """Of a process that nobody calls."""
 
 log = Logger()
-
-SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
-
-
-def _name(value: str) -> str:
-    return node_name(value) if value else value
-
-
-@dataclass(frozen=True)
-class EmbeddedSettings:
-    """All of etc/gopush.ini."""
-
-    user: str = option(
-        "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
-    )
-    subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
-    http: HttpSettings = field(default_factory=HttpSettings)
-    node: str = option(
-        "base", "node", "", _name, "the name on the ring, a place for each; empty: by the address that others call"
-    )
-    weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")
-    rpc_bind: tuple[str, ...] = option(
-        "base",
-        "rpc.bind",
-        "localhost:6970",
-        listeners,
-        "where the cluster calls in, if there is one ([zookeeper] addr)",
-    )
-    rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
-    )
-    storage: str = option(
-        "storage",
-        "type",
-        "sqlite",
-        store_type(),
-        f"the store: sqlite or memory; in a cluster {SHARED}, which all share",
-    )
-    store: StoreSettings = field(default_factory=StoreSettings)
-    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
-    redis: RedisSettings = field(default_factory=RedisSettings)
-    hbase: HBaseSettings = field(default_factory=HBaseSettings)
-    zookeeper: ZooKeeperSettings = field(default_factory=ClusterSettings)
-    rpc: RpcSettings = field(default_factory=RpcSettings)
-    log: LogSettings = field(default_factory=LogSettings)
-
-    def __post_init__(self) -> None:
-        if self.zookeeper.hosts and STORES[self.storage].alone:
-            raise ValueError(
-                f"[storage] type: {self.storage} is a store for one process alone, but [zookeeper] addr makes this one "
-                f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')}, or leave addr empty"
-            )
-        if self.storage == "hbase":
-            self.hbase.check(self.store.store, self.rpc.call_timeout)
-
-    @property
-    def called_at(self) -> tuple[str, ...]:
-        """The endpoints where others call in: none where there are no others."""
-        return self.rpc_bind if self.zookeeper.hosts else ()
 
 
 class EmbeddedNode(MultiService):

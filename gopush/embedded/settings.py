@@ -1,0 +1,115 @@
+"""The options of a process that is all of gopush (etc/gopush.ini): alone, or a member of a cluster of equals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gopush.comet.settings import SubscriberSettings
+from gopush.config.schema import option
+from gopush.config.values import addresses, count, listeners, node_name, text
+from gopush.daemon.listeners import advertised
+from gopush.daemon.logs import LogSettings
+from gopush.errors import SettingsError
+from gopush.message.hbase.settings import HBaseSettings
+from gopush.message.redis.settings import RedisSettings
+from gopush.message.settings import STORES, store_type
+from gopush.message.sqlite.settings import SqliteSettings
+from gopush.message.store import StoreSettings
+from gopush.net.exposure import is_home, stays_home
+from gopush.rpc.settings import ClusterSettings, RpcSettings, ZooKeeperSettings
+from gopush.web.settings import HttpSettings
+
+SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
+
+
+def _name(value: str) -> str:
+    return node_name(value) if value else value
+
+
+@dataclass(frozen=True)
+class EmbeddedSettings:
+    """All of etc/gopush.ini."""
+
+    user: str = option(
+        "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
+    )
+    subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    node: str = option(
+        "base", "node", "", _name, "the name on the ring, a place for each; empty: by the address that others call"
+    )
+    weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")
+    rpc_bind: tuple[str, ...] = option(
+        "base",
+        "rpc.bind",
+        "localhost:6970",
+        listeners,
+        "where the cluster calls in, if there is one ([zookeeper] addr)",
+    )
+    rpc_advertise: tuple[str, ...] = option(
+        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+    )
+    storage: str = option(
+        "storage",
+        "type",
+        "sqlite",
+        store_type(),
+        f"the store: sqlite or memory; in a cluster {SHARED}, which all share",
+    )
+    store: StoreSettings = field(default_factory=StoreSettings)
+    sqlite: SqliteSettings = field(default_factory=SqliteSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    hbase: HBaseSettings = field(default_factory=HBaseSettings)
+    zookeeper: ZooKeeperSettings = field(default_factory=ClusterSettings)
+    rpc: RpcSettings = field(default_factory=RpcSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        if self.zookeeper.hosts and STORES[self.storage].alone:
+            raise ValueError("; ".join(self.missing()))
+        if self.storage == "hbase":
+            self.hbase.check(self.store.store, self.rpc.call_timeout)
+
+    @property
+    def called_at(self) -> tuple[str, ...]:
+        """The endpoints where others call in: none where there are no others."""
+        return self.rpc_bind if self.zookeeper.hosts else ()
+
+    def missing(self) -> Iterator[str]:
+        """What a member of a cluster lacks: a sentence each."""
+        if not self.zookeeper.hosts:
+            return
+        if STORES[self.storage].alone:
+            yield (
+                f"[storage] type: {self.storage} is a store for one process alone, but [zookeeper] addr makes this one "
+                f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')}, or leave addr empty"
+            )
+        at_home = all(map(is_home, self.zookeeper.hosts))
+        subscribers = self.subscribers
+        for name, bind, advertise in (
+            ("rpc", self.rpc_bind, self.rpc_advertise),
+            ("tcp", subscribers.tcp_bind if "tcp" in subscribers.proto else (), subscribers.tcp_advertise),
+            (
+                "websocket",
+                subscribers.websocket_bind if "websocket" in subscribers.proto else (),
+                subscribers.websocket_advertise,
+            ),
+        ):
+            yield from _unreachable(name, bind, advertise, at_home=at_home)
+        if not (self.rpc.secret or self.rpc.tls_authorities) and not (at_home and all(map(stays_home, self.rpc_bind))):
+            yield "[rpc] secret is empty: set one, the same in the whole cluster (openssl rand -base64 24)"
+
+
+def _unreachable(name: str, bind: Sequence[str], advertise: Sequence[str], *, at_home: bool) -> Iterator[str]:
+    """What is wrong with where others are told to connect; `at_home`: the cluster may be on this machine alone."""
+    try:
+        found = advertised(name, bind, advertise)
+    except SettingsError as wrong:
+        yield str(wrong)
+        return
+    if not at_home and any(map(is_home, found)):
+        yield (
+            f"[base] {name}.advertise: {', '.join(found)} leads others to themselves, and [zookeeper] addr is on "
+            "another machine: set what they reach this one by"
+        )
