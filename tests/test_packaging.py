@@ -14,7 +14,7 @@ import pytest
 import gopush
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = {".py", ".lua", ".html", ".css", ".js", ".txt", ".thrift"}
+SHIPPED = {".py", ".lua", ".html", ".css", ".js", ".mjs", ".txt", ".thrift"}
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ class EmbeddedNode(MultiService):
         self._registration = StoreRegistration(
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
-        demo = pages.demo(int(info.ws[0].rpartition(":")[2])) if info.ws else None
+        demo = pages.demo(settings.http.http_bind)
         web = Web(reactor, coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=demo)
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)

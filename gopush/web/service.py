@@ -57,6 +57,7 @@ class Web:
             **Lookup(coordination, now, self.counters).routes(),
             **Offline(messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
             **self.health.routes(),
+            **own_pages.client(),
         }
         admin = {
             **Admin(messages, comets, publisher, settings).routes(),
@@ -70,7 +71,12 @@ class Web:
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
         hosts = None if self.keys else lambda: settings.admin_hosts
         guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
-        unlocked = {**own_pages.admin(), **(pages or {}), **self.health.routes()}
+        unlocked = {
+            **own_pages.admin(settings.http_bind),
+            **own_pages.client(),
+            **(pages or {}),
+            **self.health.routes(),
+        }
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
         admin_sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)

@@ -16,7 +16,7 @@ from gopush.membership.view import StaticCoordination
 from gopush.net.exposure import refuse_open_admin
 from gopush.web.keys import ApiKeys, Caller, make, parse
 from gopush.web.node import WebNode
-from gopush.web.pages import ASSETS
+from gopush.web.pages import ASSETS, CLIENTS
 from gopush.web.settings import WebSettings
 from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld
@@ -90,7 +90,7 @@ def test_nothing_else_is_open_without_a_key_but_the_page_and_health(make_world: 
             answer = world.admin_call(method.decode(), path.decode())
             if answer.status != 401:
                 opened.add(path.decode())
-    assert opened == {"/", "/health", *(f"/pages/{name}" for name in ASSETS)}
+    assert opened == {"/", "/health", *(f"/pages/{name}" for name in ASSETS), *(f"/{name}" for name in CLIENTS)}
 
 
 def test_a_refusal_comes_before_the_body_and_names_the_scheme(make_world: MakeWorld, tmp_path: Path) -> None:

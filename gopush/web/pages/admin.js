@@ -1,5 +1,5 @@
 "use strict";
-const POLL_MS = 1000, PATIENCE_MS = 5000, POINTS = 180, SHOWN = 100, BEAT_SECONDS = 30, WATCH_TOKEN_SECONDS = 600;
+const POLL_MS = 1000, PATIENCE_MS = 5000, POINTS = 180, SHOWN = 100, WATCH_TOKEN_SECONDS = 600;
 const KEY = "gopush-api-key";
 const at = id => document.getElementById(id);
 
@@ -333,62 +333,58 @@ at("push").onsubmit = event => {
 
 // --- watching: this page as a subscriber ---
 
-let socket = null, beat = 0;
+const [scheme, port] = document.querySelector("meta[name=gopush-public]").content.split(":");
+const PUBLIC = port ? `${scheme}://${location.hostname}:${port}` : location.origin;
+/** The subscription; whether it ever was live, why it was lost since, and why it is away. */
+let watching = null, lived = false, lost = "", reason = "";
 
 function stopWatching(text, good = true) {
-  clearInterval(beat);
-  const mine = socket;
-  socket = null;
+  const mine = watching;
+  watching = null;
   if (mine !== null) mine.close();
   at("watch").textContent = "Watch";
   tell("watching", text, good);
 }
 
-function subscribe(key, address, token) {
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const query = new URLSearchParams({ key, heartbeat: BEAT_SECONDS, ver: 1, token });
-  const mine = socket = new WebSocket(`${scheme}://${address}/sub?${query}`);
-  at("watch").textContent = "Stop watching";
-  tell("watching", `${key}: connecting to ${address}`);
-  let opened = false;
-  mine.onopen = () => { opened = true; };
-  mine.onmessage = event => { if (mine === socket) receive(event.data, key, address, token); };
-  // A browser does not tell a page why: it may be the comet's list of origins, which this page is not on.
-  const why = () => opened ? `the connection to ${address} ended`
-    : `no connection to ${address}. Where it lists origins, its ini file needs: [connections] origins = ${location.origin}`;
-  mine.onclose = () => { if (mine === socket) stopWatching(`${key}: ${why()}`, false); };
+function showState(key, state, why) {
+  if (state === "closed") return stopWatching(`${key}: refused: ${why}`, false);
+  if (state === "live") {
+    tell("watching", lost === "" ? key : `${key} (resumed: ${lost})`);
+    reason = "";
+    return lived = true;
+  }
+  if (state === "away") reason = why;
+  if (state === "away" && lived) lost = why;
+  // A browser does not tell a page why: it may be the list of origins, which this page is not on.
+  const hint = /fetch/i.test(reason) ? `. Where ${PUBLIC} lists origins, its ini file needs: [connections] origins = ${location.origin}` : "";
+  return tell("watching", `${key}: ${state}${reason && `: ${reason}`}${hint}`, reason === "");
 }
 
-async function receive(text, key, address, token) {
-  if (text[0] === "{") {
-    const mid = /"mid":(\d+),"gid":0\}$/.exec(text)[1], item = element("li", text.slice('{"msg":'.length, text.lastIndexOf(',"mid":')));
-    item.append(element("small", "mid " + mid));
-    at("arrived").prepend(item);
-    while (at("arrived").children.length > SHOWN) at("arrived").lastChild.remove();
-  } else if (text === "+h\r\n") {
-    tell("watching", key);
-    clearInterval(beat);
-    beat = setInterval(() => socket.send("h"), BEAT_SECONDS * 1000);
-  } else if ((text === "-a\r\n" || text === "-c\r\n") && token === "") {
-    socket = null;
-    await act("watching", `${key}: connecting with a token`, async () => {
-      const made = await call("POST", "/1/admin/token", { key, life: WATCH_TOKEN_SECONDS });
-      subscribe(key, address, made.token);
-    });
-  } else {
-    stopWatching(`${key}: ${address} refuses: ${text.trim()}`, false);
-  }
+function showMessage({ text, mid }) {
+  const item = element("li", text);
+  item.append(element("small", "mid " + mid));
+  at("arrived").prepend(item);
+  while (at("arrived").children.length > SHOWN) at("arrived").lastChild.remove();
+}
+
+async function tokenFor(key, refusal) {
+  if (refusal === "") return "";
+  return (await call("POST", "/1/admin/token", { key, life: WATCH_TOKEN_SECONDS })).token;
 }
 
 at("watch").onclick = () => {
-  if (socket !== null) return stopWatching("nothing");
+  if (watching !== null) return stopWatching("nothing");
   if (!at("look").reportValidity()) return undefined;
   const key = shownKey();
-  return act("watching", () => at("watching").textContent, async () => {
-    const { ws } = await call("GET", "/1/admin/key", { key });
-    if (!ws.length) throw new Error(`${key}: no comet takes WebSocket clients for this key`);
-    subscribe(key, ws[0], "");
+  lived = false;
+  lost = reason = "";
+  at("watch").textContent = "Stop watching";
+  watching = gopush.subscribe(PUBLIC, key, {
+    onMessage: showMessage,
+    onState: (state, why) => { if (state !== "closed" || watching !== null) showState(key, state, why); },
+    token: refusal => tokenFor(key, refusal),
   });
+  return undefined;
 };
 
 poll();

@@ -1,0 +1,35 @@
+/** A message. `msg` is what was pushed; `text` its JSON, digit for digit; `mid` ascends within a key. */
+export interface Message<T = unknown> {
+  msg: T;
+  mid: string;
+  text: string;
+}
+
+/** "closed" is the last one: by close(), or because coming back is pointless (`why` says so). */
+export type State = "connecting" | "live" | "away" | "closed";
+
+export interface Options<T = unknown> {
+  onMessage?: (message: Message<T>) => void;
+  /** Messages were trimmed away before they could be read. */
+  onGap?: () => void;
+  onState?: (state: State, why: string) => void;
+  /** Begin after this mid; 0: with all that is kept; nothing: with what is new. */
+  since?: string | number | bigint | null;
+  /** The subscriber's token, or what fetches one: called once, and anew when one is refused ("-a" or "-c"). */
+  token?: string | ((refusal: "" | "-a" | "-c") => string | Promise<string>);
+  /** Seconds between heartbeats, from 30 on. */
+  heartbeat?: number;
+  /** Nothing: WebSocket, and server-sent events where that does not come through. */
+  transport?: "ws" | "sse";
+}
+
+export interface Subscription {
+  /** That of the last message; null: not known yet. */
+  readonly mid: string | null;
+  close(): void;
+}
+
+/** Receive the messages of a key. `url`: of a web node's public port. */
+export function subscribe<T = unknown>(url: string, key: string, options?: Options<T>): Subscription;
+
+export as namespace gopush;

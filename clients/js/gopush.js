@@ -1,0 +1,243 @@
+/**
+ * gopush in a browser or in Node: receive the messages of a key, each once and in order.
+ *
+ *     const subscription = gopush.subscribe("http://localhost:8090", "Terry-Mao", {
+ *       onMessage: message => console.log(message.mid, message.msg),
+ *     });
+ *
+ * As a plain script it is `gopush`; gopush.mjs is the same as an ES module. README.md tells the rest.
+ */
+(root => {
+  "use strict";
+  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 10000, PATIENCE_MS = 10000;
+  const STATUS = { 400: "-p", 401: "-a", 403: "-c" };
+  const nothing = () => {};
+  const form = query => Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+  /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
+  const isAfter = (mid, other) => mid.length > other.length || (mid.length === other.length && mid > other);
+
+  function subscribe(url, key, options = {}) {
+    const { onMessage = nothing, onGap = nothing, onState = nothing, heartbeat = 30, transport } = options;
+    const base = url.replace(/\/+$/, ""), beatMs = heartbeat * 1000;
+    const known = options.since === undefined || options.since === null ? null : String(options.since);
+    let mid = known, token = typeof options.token === "function" ? null : options.token || "";
+    let closed = false, liveSince = 0, renewed = false, followed = false, blocked = false, retryMs = 0;
+    let stop = nothing, probe = nothing, hurry = nothing;
+
+    /** What the user does wrong is reported where such things are, and ends nothing here. */
+    const call = (callback, ...values) => {
+      try {
+        callback(...values);
+      } catch (wrong) {
+        setTimeout(() => { throw wrong; });
+      }
+    };
+
+    const live = () => {
+      if (liveSince) return;
+      liveSince = Date.now();
+      renewed = followed = blocked = false;
+      call(onState, "live", "");
+    };
+
+    /** Take a message or a reply; gives a reply that ends the connection. */
+    const take = text => {
+      if (text[0] === "{") {
+        const found = /^\{"msg":([^]*),"mid":(\d+),"gid":\d\}$/.exec(text);
+        if (!found) return "no message";
+        if (mid === null || isAfter(found[2], mid)) {
+          mid = found[2];
+          call(onMessage, { msg: JSON.parse(found[1]), mid, text: found[1] });
+        }
+      } else if (text === "+h") {
+        live();
+      } else if (text === "+g") {
+        call(onGap);
+      } else {
+        return text;
+      }
+      return "";
+    };
+
+    const failed = (reply, why) => Object.assign(new Error(why), { reply });
+
+    /** Ask web; gives the text of its answer. */
+    const ask = async (path, query) => {
+      const abort = new AbortController(), timer = setTimeout(() => abort.abort(), PATIENCE_MS);
+      stop = () => abort.abort();
+      try {
+        const answer = await fetch(`${base}${path}?${form({ k: key, why: 1, ...query })}`, { signal: abort.signal, cache: "no-store" });
+        return await answer.text();
+      } finally {
+        clearTimeout(timer);
+      }
+    };
+
+    /** Where the key's WebSocket is, and where what is new begins. */
+    const prepare = async () => {
+      const found = JSON.parse(await ask("/1/server/get", { p: 1 }));
+      blocked = found.ret !== 0;
+      if (blocked) throw failed(found.ret === 65534 ? "-p" : "", found.why || "ret " + found.ret);
+      if (mid === null) {
+        const kept = await ask("/1/msg/get", { m: 0, ...(token ? { t: token } : {}) });
+        const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept), { ret, why } = last ? { ret: 0 } : JSON.parse(kept);
+        if (ret) throw failed(ret === 65534 ? "-a" : "", why || "ret " + ret);
+        mid = last ? last[1] : "0";
+      }
+      return found.data.server;
+    };
+
+    const query = more => form({ key, ver: 1, ...(token ? { token } : {}), ...(mid === null ? {} : { mid }), ...more });
+
+    /** One connection over WebSocket; gives the reply that ended it, "" where there was none. */
+    const socket = async () => {
+      const address = await prepare();
+      if (closed) return "";
+      blocked = true;
+      return new Promise(done => {
+        // A page in the background has its timers slowed down to one a minute: the server waits for longer.
+        const open = new root.WebSocket(`${base.startsWith("https") ? "wss" : "ws"}://${address}/sub?${query({ heartbeat: 3 * heartbeat })}`);
+        let beat = 0, doom = 0;
+        const expect = () => { doom = doom || setTimeout(stop, PATIENCE_MS, ""); };
+        stop = reply => {
+          clearTimeout(beat);
+          clearTimeout(doom);
+          open.onmessage = open.onclose = null;
+          probe = nothing;
+          open.close();
+          done(reply || "");
+        };
+        const send = () => {
+          clearTimeout(beat);
+          beat = setTimeout(send, beatMs);
+          open.send("h");
+          expect();
+        };
+        open.onmessage = ({ data }) => {
+          clearTimeout(doom);
+          doom = 0;
+          if (!beat) beat = setTimeout(send, beatMs);
+          probe = send;
+          const reply = take(data.trimEnd());
+          if (reply) stop(reply);
+        };
+        open.onclose = () => stop("");
+        expect();
+      });
+    };
+
+    /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
+    const stream = async () => {
+      const abort = new AbortController(), decoder = new TextDecoder();
+      let doom = 0, buffer = "", event = {};
+      const expect = () => {
+        clearTimeout(doom);
+        doom = setTimeout(stop, beatMs + PATIENCE_MS);
+      };
+      stop = () => abort.abort();
+      expect();
+      try {
+        const answer = await fetch(`${base}/sub?${query({ heartbeat })}`, { signal: abort.signal, cache: "no-store" });
+        if (answer.status !== 200) return STATUS[answer.status] || "HTTP " + answer.status;
+        const reader = answer.body.getReader();
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) return "";
+          expect();
+          const lines = (buffer + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
+          buffer = lines.pop();
+          for (const line of lines) {
+            const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
+            if (line) {
+              event[name] = name === "data" && "data" in event ? event.data + "\n" + text : text;
+              continue;
+            }
+            if (event.retry) retryMs = Number(event.retry);
+            if (event.event === "refused") return JSON.parse(event.data).reason;
+            if (event.event === "gap") call(onGap);
+            else if (event.data) take(event.data);
+            else if (event.id && (mid === null || isAfter(event.id, mid))) mid = event.id;
+            event = {};
+          }
+          if (!lines.includes("event: refused")) live();
+        }
+      } finally {
+        clearTimeout(doom);
+        abort.abort();
+      }
+    };
+
+    const pause = ms => new Promise(done => {
+      const timer = setTimeout(done, ms);
+      hurry = () => {
+        clearTimeout(timer);
+        done();
+      };
+    });
+
+    const run = async () => {
+      const byStream = transport ? transport === "sse" : !root.WebSocket;
+      let bound = FIRST_MS, streams = byStream, refusal = "";
+      while (!closed) {
+        call(onState, "connecting", "");
+        liveSince = retryMs = 0;
+        blocked = false;
+        let reply = "", why = "";
+        try {
+          if (token === null) token = String((await options.token(refusal)) || "");
+          if (!closed) reply = await (streams ? stream() : socket());
+        } catch (wrong) {
+          reply = wrong.reply || "";
+          why = wrong.message || String(wrong);
+        }
+        stop = probe = nothing;
+        if (closed) return;
+        why = why || reply || "the connection ended";
+        const forToken = reply === "-a" || reply === "-c";
+        if (reply === "-p" || (forToken && (renewed || typeof options.token !== "function"))) return close(why);
+        const atOnce = forToken || (reply === "-n" && !followed);
+        if (forToken) {
+          renewed = true;
+          token = null;
+          refusal = reply;
+        }
+        if (reply === "-n") followed = true;
+        if (liveSince && Date.now() - liveSince > STEADY_MS) bound = FIRST_MS;
+        // Where no WebSocket comes through, a stream may.
+        if (!transport && reply[0] !== "-") streams = byStream || blocked;
+        call(onState, "away", why);
+        if (atOnce) continue;
+        const least = reply === "-l" ? FULL_MS * (0.75 + Math.random() / 2) : retryMs;
+        await pause(Math.max(bound * (0.5 + Math.random() / 2), least));
+        bound = Math.min(2 * bound, LONGEST_MS);
+      }
+    };
+
+    /** The network is back, or somebody looks: now is the time to see what is alive. */
+    const wake = () => {
+      if (root.document && root.document.visibilityState === "hidden") return;
+      hurry();
+      probe();
+    };
+    const listen = what => {
+      if (root.addEventListener) root[what]("online", wake);
+      if (root.document) root.document[what]("visibilitychange", wake);
+    };
+
+    function close(why = "") {
+      if (closed) return;
+      closed = true;
+      listen("removeEventListener");
+      stop();
+      hurry();
+      call(onState, "closed", why);
+    }
+
+    listen("addEventListener");
+    run();
+    return { close: () => close(), get mid() { return mid; } };
+  }
+
+  root.gopush = { subscribe };
+  if (typeof module === "object" && module.exports) module.exports = root.gopush;
+})(globalThis);

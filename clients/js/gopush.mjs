@@ -1,0 +1,3 @@
+import "./gopush.js";
+
+export const { subscribe } = globalThis.gopush;

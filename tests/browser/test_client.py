@@ -1,0 +1,120 @@
+"""gopush.js in a browser, on a page of another web site: five lines that receive everything, once and in order."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from urllib.request import urlopen
+
+import pytest
+
+from gopush_client import Publisher
+from tests.browser.browser import Browser
+from tests.chaos.cluster import Node
+from tests.clients import eventually
+from tests.clients_js.pages import site
+from tests.integration.systems import embedded
+
+PAGE = """<!doctype html>
+<title>somebody's</title>
+<link rel="icon" href="data:,">
+<script src="@URL@/gopush.js"></script>
+<script>
+  window.got = [];
+  window.states = [];
+  const options = {
+    onMessage: ({ msg, mid }) => got.push([msg.n, mid]),
+    onState: state => states.push(state),
+    @OPTIONS@
+  };
+  window.subscription = gopush.subscribe("@URL@", "page", options);
+</script>
+"""
+MODULE = """<!doctype html>
+<title>somebody's</title>
+<link rel="icon" href="data:,">
+<script type="module">
+  import { subscribe } from "@URL@/gopush.mjs";
+  window.got = [];
+  subscribe("@URL@", "module", { since: 0, onMessage: ({ text }) => got.push(text) });
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Node]:
+    """A gopush that is killed, too."""
+    with embedded() as system:
+        yield system.webs[0]
+
+
+def found(page: Browser, name: str) -> list[object]:
+    return list(json.loads(page.driver.execute_script(f"return JSON.stringify({name})")))
+
+
+@pytest.mark.parametrize("transport", ["ws"])
+def test_all_arrives_once_and_in_order_through_a_killed_process(page: Browser, server: Node, transport: str) -> None:
+    def kill() -> None:
+        server.kill()
+        server.start()
+
+    url = f"http://{server.address('http')}"
+    html = PAGE.replace("@URL@", url).replace("@OPTIONS@", f'transport: "{transport}"')
+    with site(html) as origin, Publisher(f"http://{server.address('admin')}", deadline=60) as publisher:
+        publisher.push("page", {"n": -1})
+        page.driver.get(origin)
+        page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
+        mids = [publisher.push("page", {"n": number}) for number in range(5)]
+        killing = threading.Thread(target=kill)
+        killing.start()
+        mids += [publisher.push("page", {"n": number}) for number in range(5, 30)]
+        killing.join(60)
+        page.until(lambda: len(found(page, "got")) >= 30, "not all has arrived")
+        mids.append(publisher.push("page", {"n": 30}))
+        page.until(lambda: len(found(page, "got")) >= 31, "it is not live again")
+        assert found(page, "got") == [[number, str(mid)] for number, mid in enumerate(mids)]
+        assert found(page, "states").count("live") > 1
+
+
+@pytest.mark.parametrize("transport", ["ws"])
+def test_a_page_cut_before_its_first_message_misses_nothing(page: Browser, server: Node, transport: str) -> None:
+    url = f"http://{server.address('http')}"
+    html = PAGE.replace("@URL@", url).replace("@OPTIONS@", f'transport: "{transport}"').replace('"page"', '"cut"')
+    with site(html) as origin, Publisher(f"http://{server.address('admin')}") as publisher:
+        publisher.push("cut", {"n": 0})
+        page.driver.get(origin)
+        page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
+        close = f"http://{server.address('admin')}/1/admin/key/close?key=cut"
+        with urlopen(close, b"", timeout=30) as answer:
+            assert b'"closed":1' in answer.read()
+        mid = publisher.push("cut", {"n": 1})
+        page.until(lambda: found(page, "got") == [[1, str(mid)]], "what was pushed meanwhile does not arrive")
+
+
+def test_it_is_an_es_module_too(page: Browser, server: Node) -> None:
+    with (
+        site(MODULE.replace("@URL@", f"http://{server.address('http')}")) as origin,
+        Publisher(f"http://{server.address('admin')}") as publisher,
+    ):
+        publisher.push("module", b'{"n": 12345678901234567890}')
+        page.driver.get(origin)
+        page.until(lambda: found(page, "window.got || []"), "nothing arrives")
+        assert found(page, "got") == ['{"n": 12345678901234567890}']
+        assert page.complaints() == []
+
+
+def test_a_page_that_leaves_costs_nothing(page: Browser, server: Node) -> None:
+    html = PAGE.replace("@URL@", f"http://{server.address('http')}").replace("@OPTIONS@", "since: 0")
+    with site(html.replace('"page"', '"left"')) as origin:
+        page.driver.get(origin)
+        page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
+        assert connections(server, "left") == 1
+        page.driver.execute_script("subscription.close()")
+        assert found(page, "states")[-1] == "closed"
+        eventually(lambda: connections(server, "left") == 0)
+
+
+def connections(node: Node, key: str) -> int:
+    with urlopen(f"http://{node.address('stat')}/stat?type=channel&key={key}", timeout=30) as answer:
+        return int(json.load(answer)["channel"]["conn"])

@@ -1,0 +1,330 @@
+"""How gopush.js subscribes, step by step (protocol.md, sections 2, 4 and 10), as shipped and minified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import quickjs
+
+from tests.clients_js.minify import minify
+
+HERE = Path(__file__).resolve().parent
+CLIENT = HERE.parents[1] / "clients" / "js" / "gopush.js"
+MID = "17000000000000016"
+"""As a number it would be another one."""
+
+
+def message(mid: str | int, body: str = "1") -> str:
+    return f'{{"msg":{body},"mid":{mid},"gid":0}}'
+
+
+class World:
+    """A page that has loaded gopush.js."""
+
+    def __init__(self, source: str) -> None:
+        self._context = quickjs.Context()
+        self._context.eval((HERE / "world.js").read_text())
+        self._context.eval(source)
+
+    def run(self, code: str) -> Any:
+        """What the page does, and all that follows at once."""
+        result = self._context.eval(code)
+        while self._context.execute_pending_job():
+            pass
+        return result
+
+    def subscribe(self, options: str = "{}") -> None:
+        self.run(f"const mine = subscribe({options})")
+
+    def after(self, seconds: float) -> None:
+        """Time passes."""
+        self.run(f"var end = now + {seconds * 1000}")
+        while self.run("step(end)"):
+            pass
+
+    def get(self, code: str) -> Any:
+        return json.loads(self.run(f"JSON.stringify({code})"))
+
+    def say(self, text: str, where: str = "sockets") -> None:
+        self.run(f"{where}[{where}.length - 1].say({json.dumps(text)})")
+
+    def end(self, where: str = "sockets") -> None:
+        self.run(f"{where}[{where}.length - 1].end()")
+
+    def heard(self) -> Any:
+        """What the page was given since the last time."""
+        return self.get("heard.splice(0)")
+
+    def query(self) -> dict[str, list[str]]:
+        """What the last WebSocket asked for."""
+        return parse_qs(urlsplit(str(self.run("sockets[sockets.length - 1].url"))).query)
+
+
+@pytest.fixture(params=["shipped", "minified"])
+def world(request: pytest.FixtureRequest) -> World:
+    source = CLIENT.read_text()
+    return World(minify(source) if request.param == "minified" else source)
+
+
+def test_it_has_at_most_6_kib() -> None:
+    assert len(minify(CLIENT.read_text()).encode()) <= 6 * 1024
+
+
+def test_mids_stay_text_and_a_new_connection_goes_on_behind_the_last(world: World) -> None:
+    world.run('web["/1/msg/get"] = \'{"ret":0,"data":{"msgs":[{"msg":{"mid":5},"mid":17000000000000000,"gid":0}]}}\'')
+    world.subscribe()
+    assert world.get("calls") == ["/1/server/get?k=k%261&why=1&p=1", "/1/msg/get?k=k%261&why=1&m=0"]
+    assert world.run("sockets[0].url").startswith("ws://comet:6968/sub?")
+    assert world.query() == {"key": ["k&1"], "ver": ["1"], "mid": ["17000000000000000"], "heartbeat": ["90"]}
+    world.say("+h\r\n")
+    world.say(message(MID, '{"n":12345678901234567890,"t":"\\u00fc"}'))
+    world.say(message("17000000000000000"))
+    world.say(message(MID))
+    assert world.heard() == [
+        "connecting",
+        "live",
+        MID + ' {"n":12345678901234567890,"t":"\\u00fc"} {"n":12345678901234567000,"t":"\u00fc"}',
+    ]
+    assert world.run("mine.mid") == MID
+    world.end()
+    assert world.heard() == ["away the connection ended"]
+    world.after(1)
+    assert world.query()["mid"] == [MID]
+    assert len(world.get("calls")) == 3
+    world.say("+h\r\n")
+    world.say("+g\r\n")
+    world.say(message("100000000000000000"))
+    assert world.heard() == ["connecting", "live", "gap", "100000000000000000 1 1"]
+
+
+@pytest.mark.parametrize(("since", "mid"), [("0", "0"), (f"'{MID}'", MID)])
+def test_since(world: World, since: str, mid: str) -> None:
+    world.subscribe(f"{{ since: {since} }}")
+    assert world.query()["mid"] == [mid]
+    assert len(world.get("calls")) == 1
+
+
+def test_a_moved_key_is_followed_at_once_but_not_round_and_round(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("-n\r\n")
+    assert world.run("sockets.length") == 2
+    world.say("-n\r\n")
+    assert world.run("sockets.length") == 2
+    world.after(1)
+    world.say("+h\r\n")
+    world.say("-n\r\n")
+    assert world.run("sockets.length") == 4
+    assert world.run("sockets[2].closed")
+
+
+def test_tokens_are_fetched_anew_once_where_one_is_refused(world: World) -> None:
+    world.run("let tokens = 0")
+    world.subscribe("{ since: 0, token: async refusal => `${++tokens}${refusal}` }")
+    assert world.query()["token"] == ["1"]
+    world.say("-a\r\n")
+    assert world.query()["token"] == ["2-a"]
+    world.say("+h\r\n")
+    world.end()
+    world.after(1)
+    assert world.query()["token"] == ["2-a"]
+    world.say("-c\r\n")
+    assert world.query()["token"] == ["3-c"]
+    world.say("-a\r\n")
+    world.after(100)
+    assert world.run("sockets.length") == 4
+    assert world.heard()[-1] == "closed -a"
+
+
+def test_a_token_that_cannot_be_fetched_is_asked_for_again(world: World) -> None:
+    world.run("let tokens = 0")
+    world.subscribe("{ since: 0, token: () => { if (!tokens++) throw new Error('no service'); return 't'; } }")
+    assert world.heard() == ["connecting", "away no service"]
+    world.after(1)
+    assert world.query()["token"] == ["t"]
+
+
+@pytest.mark.parametrize("reply", ["-p", "-a", "-c"])
+def test_what_must_not_be_repeated_is_not(world: World, reply: str) -> None:
+    world.subscribe("{ since: 0, token: 'fixed' }")
+    world.say(reply + "\r\n")
+    world.after(1000)
+    assert world.heard() == ["connecting", f"closed {reply}"]
+    assert world.run("sockets.length") == 1
+    assert world.get("Object.keys(listeners)") == []
+    assert world.get("timers") == []
+
+
+def test_a_key_that_cannot_be_is_said(world: World) -> None:
+    world.run('web["/1/server/get"] = \'{"ret":65534,"why":"k is empty"}\'')
+    world.subscribe()
+    assert world.heard() == ["connecting", "closed k is empty"]
+
+
+def test_a_full_key_is_left_for_long(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("-l\r\n")
+    world.after(19)
+    assert world.run("sockets.length") == 1
+    world.after(2)
+    assert world.run("sockets.length") == 2
+
+
+def test_pauses_grow_with_a_bound_and_a_long_subscription_ends_that(world: World) -> None:
+    world.run('web["/1/server/get"] = null')
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    world.after(200)
+    assert world.get("calls.length") == 7 + 7
+    world.run('web[\'/1/server/get\'] = \'{"ret":0,"data":{"server":"comet:6968"}}\'')
+    while not world.run("sockets.length"):
+        world.after(1)
+    world.say("+h\r\n")
+    world.after(11)
+    world.end()
+    world.after(0.3)
+    assert world.run("sockets.length") == 1
+    world.after(0.2)
+    assert world.run("sockets.length") == 2
+
+
+def test_heartbeats_are_sent_and_a_dead_connection_is_left(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("+h\r\n")
+    world.after(30)
+    assert world.get("sockets[0].sent") == ["h"]
+    world.after(9)
+    world.say("+h\r\n")
+    world.after(21)
+    assert world.get("sockets[0].sent") == ["h", "h"]
+    assert not world.run("sockets[0].closed")
+    world.after(11)
+    assert world.run("sockets[0].closed")
+    assert world.run("sockets.length") == 2
+
+
+def test_a_comet_that_says_nothing_is_left(world: World) -> None:
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    world.after(11)
+    assert world.run("sockets[0].closed")
+    assert world.run("sockets.length") == 2
+
+
+def test_who_comes_back_to_the_page_or_the_network_does_not_wait(world: World) -> None:
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    for _ in range(8):
+        world.end()
+        world.after(30)
+    count = world.run("sockets.length")
+    world.end()
+    world.run("listeners.online()")
+    assert world.run("sockets.length") == count + 1
+    world.say("+h\r\n")
+    world.run("document.visibilityState = 'hidden'; listeners.visibilitychange()")
+    assert world.get("sockets[sockets.length - 1].sent") == []
+    world.run("document.visibilityState = 'visible'; listeners.visibilitychange()")
+    assert world.get("sockets[sockets.length - 1].sent") == ["h"]
+    world.after(11)
+    assert world.run("sockets[sockets.length - 1].closed")
+
+
+def test_what_a_page_does_wrong_ends_nothing(world: World) -> None:
+    world.subscribe("{ since: 0, onMessage: () => { throw new Error('mine'); } }")
+    world.say("+h\r\n")
+    world.say(message(16))
+    assert world.run("mine.mid") == "16"
+    with pytest.raises(quickjs.JSException, match="mine"):
+        world.after(0)
+    assert not world.run("sockets[0].closed")
+
+
+def test_closing_ends_it(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("+h\r\n")
+    world.run("mine.close(); mine.close()")
+    world.say(message(16))
+    assert world.heard() == ["connecting", "live", "closed"]
+    assert world.run("sockets[0].closed")
+    assert world.get("timers") == []
+    assert world.get("Object.keys(listeners)") == []
+
+
+# --- server-sent events ---
+
+
+def test_where_no_websocket_comes_through_a_stream_does(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.end()
+    world.after(1)
+    assert world.get("calls[calls.length - 1]") == "/sub?key=k%261&ver=1&mid=0&heartbeat=30"
+    world.say("retry: 1500\nid: 0\n\n", "streams")
+    world.say(f"id: {MID}\ndata: {message(MID, '{}')}\n\n", "streams")
+    assert world.heard()[-3:] == ["connecting", "live", MID + " {} {}"]
+    world.end("streams")
+    world.after(2)
+    assert world.run("sockets.length") == 2
+
+
+def test_a_stream_begins_and_resumes_by_its_ids(world: World) -> None:
+    world.run("delete globalThis.WebSocket")
+    world.subscribe()
+    assert world.get("calls") == ["/sub?key=k%261&ver=1&heartbeat=30"]
+    text = f"\r\nretry: 1500\nid: 160\n\n:\nevent: gap\ndata: {{}}\n\nid: 192\r\ndata: {message(192)}\r\n\r\nid: 1"
+    for character in text:
+        world.say(character, "streams")
+    assert world.heard() == ["connecting", "live", "gap", "192 1 1"]
+    world.end("streams")
+    assert world.heard() == ["away the connection ended"]
+    world.after(1.4)
+    assert world.run("streams.length") == 1
+    world.after(0.2)
+    assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=192&heartbeat=30"
+
+
+def test_a_stream_cut_before_its_first_message_goes_on_behind_its_first_id(world: World) -> None:
+    world.subscribe("{ transport: 'sse' }")
+    world.say("retry: 1000\nid: 160\n\n", "streams")
+    world.end("streams")
+    world.after(2)
+    assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=160&heartbeat=30"
+
+
+def test_a_silent_stream_is_left(world: World) -> None:
+    world.subscribe("{ transport: 'sse' }")
+    world.say("retry: 1000\nid: 160\n\n", "streams")
+    world.after(39)
+    world.say(":\n", "streams")
+    world.after(39)
+    assert world.run("streams.length") == 1
+    world.after(5)
+    assert world.run("streams[0].aborted")
+    assert world.run("streams.length") == 2
+
+
+def test_a_refused_stream_comes_back_after_its_retry(world: World) -> None:
+    world.subscribe("{ transport: 'sse', since: 0 }")
+    world.say('retry: 20000\nid: 0\n\nevent: refused\ndata: {"reason":"limit"}\n\n', "streams")
+    assert world.heard() == ["connecting", "away limit"]
+    world.after(19)
+    assert world.run("streams.length") == 1
+    world.after(2)
+    assert world.run("streams.length") == 2
+
+
+@pytest.mark.parametrize(("status", "why"), [(400, "-p"), (401, "-a"), (403, "-c")])
+def test_a_stream_refused_for_good_is_not_repeated(world: World, status: int, why: str) -> None:
+    world.run(f"web.status = {status}")
+    world.subscribe("{ transport: 'sse' }")
+    world.after(100)
+    assert world.heard() == ["connecting", f"closed {why}"]
+
+
+def test_a_web_without_streams_is_asked_again(world: World) -> None:
+    world.run("web.status = 404")
+    world.subscribe("{ transport: 'sse' }")
+    assert world.heard() == ["connecting", "away HTTP 404"]
+    world.after(2)
+    assert world.run("streams.length") > 1
+    world.run("mine.close()")
