@@ -6,15 +6,18 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench key nodes weight drain undrain close hbase check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence hbase check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
-        sub) options+=" --web --token --mid --heartbeat --count --once" ;;
-        push) options+=" --admin --expire --id --wait --mid --api-key-file" ;;
-        history) options+=" --web --token --after" ;;
-        bench) options+=" --web --admin --api-key-file --auth --keys --subscribers --seconds --size --rate --pushers" ;;
-        nodes | weight | drain | undrain | close) options+=" --admin --api-key-file" ;;
+        sub) options+=" --web --cacert --insecure --token --mid --heartbeat --count --once" ;;
+        push) options+=" --admin --expire --id --wait --mid --api-key-file --cacert --insecure" ;;
+        history) options+=" --web --cacert --insecure --token --after" ;;
+        bench) options+=" --web --admin --api-key-file --cacert --insecure --auth --keys --subscribers --seconds --size --rate --pushers" ;;
+        nodes) options+=" --json --admin --api-key-file --cacert --insecure" ;;
+        weight | drain | undrain | close | delete | presence) options+=" --admin --api-key-file --cacert --insecure" ;;
+        key) options+=" --limit --scope --prefix --admin --api-key-file --cacert --insecure" ;;
+        token) options+=" --life --admin --api-key-file --cacert --insecure" ;;
         hbase) options+=" --thrift --table --regions" ;;
         check) options+=" --config --role" ;;
     esac
@@ -23,17 +26,21 @@ _gopush() {
             _filedir ini
             return
             ;;
-        *:--api-key-file)
+        *:--api-key-file | *:--cacert)
             _filedir
             return
             ;;
-        push:--mid | bench:--auth) ;;
-        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | bench:--* | hbase:--*)
+        push:--mid | bench:--auth | *:--insecure | *:--json) ;;
+        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | *:--life | *:--limit | *:--prefix | bench:--* | hbase:--*)
             return
             ;;
     esac
     if [[ $cur == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    elif [[ $prev == --scope ]]; then
+        COMPREPLY=($(compgen -W "push admin" -- "$cur"))
+    elif [[ $command == token && $prev == token ]]; then
+        COMPREPLY=($(compgen -W "create list revoke" -- "$cur"))
     elif [[ $command == hbase ]]; then
         COMPREPLY=($(compgen -W "create" -- "$cur"))
     elif [[ $prev == ini || $prev == --role ]]; then

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from gopush.client.http import address
+from gopush.client import options
 from gopush.errors import UnavailableError
 
 OPTIONS = (
@@ -24,9 +24,7 @@ WIDTH = 78
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes besides the options of `gopush push`."""
-    parser.add_argument(
-        "--web", type=address, default="localhost:8090", metavar="HOST:PORT", help="(default: localhost:8090)"
-    )
+    options.add_web(parser)
     parser.add_argument("--auth", action="store_true", help="make a token for each key, where subscribers need one")
     for name, least, most, default, meaning in OPTIONS:
         help = f"{meaning} (default: {default})"
@@ -38,7 +36,9 @@ def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object])
     from gopush.client.load import LoadPlan, Runner
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
-    runner = Runner(LoadPlan(asked.web, asked.admin, api_key, auth=asked.auth, **numbers), _progress)
+    runner = Runner(
+        LoadPlan(asked.web, asked.admin, api_key, auth=asked.auth, **numbers, **options.tls(asked)), _progress
+    )
     try:
         runner.run()
     finally:

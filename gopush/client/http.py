@@ -6,15 +6,15 @@ What fails raises ParameterError where trying again is pointless, else NoNodeErr
 from __future__ import annotations
 
 import json
-import re
-from argparse import ArgumentTypeError
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException
+from http import HTTPStatus
+from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode
 
-from gopush.config.values import impossible, shown
+from gopush.client.address import SECURE, plain
 from gopush.errors import (
     RET_NO_NODE,
     RET_OK,
@@ -31,69 +31,82 @@ TCP = "2"
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
-def address(value: str) -> str:
-    """ "host:port", as the command line has it: no URL. Raises ArgumentTypeError."""
-    host, _, port = value.rpartition(":")
-    if not re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[^\s/:@?#\[\]]+", host) or impossible(host) or not _is_port(port):
-        raise ArgumentTypeError(f"{shown(value)} is not host:port (try localhost:8091, without http://)")
-    return value
-
-
-def _is_port(port: str) -> bool:
-    return bool(re.fullmatch("[0-9]{1,5}", port)) and 0 < int(port) < 65536
-
-
-def look_up(web: str, key: str) -> str:
+def look_up(web: str, key: str, context: ssl.SSLContext | None = None) -> str:
     """The "host:port" of the comet that takes the key's TCP subscribers."""
-    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
+    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP}, context=context)
     with _understood(web):
         return str(DECODER.decode(answer)["data"]["server"])
 
 
-def history(web: str, key: str, after: int, token: str = "") -> list[bytes]:
+def history(web: str, key: str, after: int, token: str = "", context: ssl.SSLContext | None = None) -> list[bytes]:
     """The key's kept messages after the mid `after`, each as it was answered, digit for digit."""
     query = {"k": key, "m": str(after)} | ({"t": token} if token else {})
-    text = _call(web, "GET", "/1/msg/get", query)
+    text = _call(web, "GET", "/1/msg/get", query, context=context)
     start = text.find('"msgs":[')
     with _understood(web):
         return [] if start < 0 else _elements(text, start + len('"msgs":['))
 
 
-def push(admin: str, key: str, body: bytes, expire: int, id: str = "", api_key: str = "") -> int | None:
+def push(
+    admin: str,
+    key: str,
+    body: bytes,
+    expire: int,
+    id: str = "",
+    api_key: str = "",
+    context: ssl.SSLContext | None = None,
+) -> int | None:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid, None where that is not told.
 
     `id` tells repeats apart.
     """
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
-    answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key))
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key), context)
     try:
         return int(DECODER.decode(answer)["data"]["mid"])
     except (ValueError, KeyError, TypeError):
         return None  # `ret` was 0: it is stored
 
 
-def nodes(admin: str, api_key: str = "") -> list[dict[str, Any]]:
+def nodes(admin: str, api_key: str = "", context: ssl.SSLContext | None = None) -> list[dict[str, Any]]:
     """The processes of the cluster (section 10); numbers as text."""
-    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key))
+    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key), context=context)
     with _understood(admin):
         return [dict(node) for node in DECODER.decode(answer)["data"]["nodes"]]
 
 
-def administer(admin: str, call: str, query: Mapping[str, str], api_key: str = "") -> dict[str, Any]:
+def administer(
+    admin: str, call: str, query: Mapping[str, str], api_key: str = "", context: ssl.SSLContext | None = None
+) -> dict[str, Any]:
     """One of the calls of section 10 that change something: "node/drain"; answers its data."""
     try:
-        answer = _call(admin, "POST", f"/1/admin/{call}", query, headers=authorization(api_key))
+        return ask(admin, "POST", f"/1/admin/{call}", query, api_key, context=context)
     except NoNodeError:
+        if "node" not in query:
+            raise
         raise NoNodeError(f"{query['node']} is not registered") from None
+
+
+def ask(
+    admin: str,
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    api_key: str = "",
+    body: bytes | None = None,
+    context: ssl.SSLContext | None = None,
+) -> dict[str, Any]:
+    """Any call of the admin port; answers its data."""
+    answer = _call(admin, method, path, query, body, authorization(api_key), context)
     with _understood(admin):
-        return dict(DECODER.decode(answer).get("data", {}))
+        return dict(json.loads(answer).get("data", {}))
 
 
-def create_token(admin: str, key: str, api_key: str = "") -> str:
+def create_token(admin: str, key: str, api_key: str = "", context: ssl.SSLContext | None = None) -> str:
     """A token for a subscriber of the key."""
-    answer = _call(admin, "POST", "/1/admin/token", {"key": key}, headers=authorization(api_key))
+    data = ask(admin, "POST", "/1/admin/token", {"key": key}, api_key, context=context)
     with _understood(admin):
-        return str(DECODER.decode(answer)["data"]["token"])
+        return str(data["token"])
 
 
 def authorization(api_key: str) -> dict[str, str]:
@@ -118,10 +131,13 @@ def _call(
     query: Mapping[str, str],
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> str:
     try:
-        connection = HTTPConnection(address, timeout=TIMEOUT_SECONDS)
+        connection = _connection(address, context)
         try:
+            if not address.startswith(SECURE) and headers:
+                _expect_clear(connection, address)
             connection.request(method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **(headers or {})})
             response = connection.getresponse()
             with _understood(address):
@@ -134,9 +150,41 @@ def _call(
         with _understood(address):
             said = DECODER.decode(answer)
             _raise_for(address, int(said["ret"]), _readable(str(said.get("why", ""))))
+    except ssl.SSLCertVerificationError as wrong:
+        why = _readable(wrong.verify_message)
+        raise ParameterError(f"{address} is not trusted: {why} (--cacert FILE names its CA)") from None
+    except ssl.SSLError as wrong:
+        raise ParameterError(f"{address} speaks no TLS that is understood here: {wrong.reason or wrong}") from None
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
-        raise UnavailableError(f"{address} cannot be reached: {getattr(wrong, 'strerror', None) or wrong}") from None
+        why = getattr(wrong, "strerror", None) or _readable(str(wrong))
+        raise UnavailableError(f"{address} cannot be reached: {why}{_tls_hint(wrong, address)}") from None
     return answer
+
+
+def _connection(address: str, context: ssl.SSLContext | None) -> HTTPConnection:
+    if address.startswith(SECURE):
+        return HTTPSConnection(plain(address), timeout=TIMEOUT_SECONDS, context=context)
+    return HTTPConnection(address, timeout=TIMEOUT_SECONDS)
+
+
+def _expect_clear(connection: HTTPConnection, address: str) -> None:
+    """Ask for something that is no secret, before one is sent in the clear. Raises ParameterError at a TLS port."""
+    try:
+        connection.request("GET", "/health")
+        response = connection.getresponse()
+        response.read()
+        clear = response.status != HTTPStatus.BAD_REQUEST  # what nginx says where TLS is wanted
+    except ConnectionRefusedError:
+        raise
+    except (HTTPException, ConnectionError):
+        clear = False
+    if not clear:
+        raise ParameterError(f"{address} speaks no HTTP in the clear, and was sent no secret (try https://{address})")
+
+
+def _tls_hint(wrong: Exception, address: str) -> str:
+    no_http = isinstance(wrong, BadStatusLine) and not address.startswith(SECURE)
+    return f" (where it speaks TLS: https://{address})" if no_http else ""
 
 
 @contextmanager
@@ -151,7 +199,7 @@ def _understood(address: str) -> Iterator[None]:
 def _hint(status: int, answer: str) -> str:
     """What is wrong, as the answer's text tells it after the name of its status; and what this command has for it."""
     if status == 401:
-        return ": it wants an API key (--api-key-file FILE)"
+        return ": it wants an API key that it knows (--api-key-file FILE)"
     _, _, why = answer.partition("\n")[0].partition(": ")
     return f": {_readable(why)}" if why else ""
 

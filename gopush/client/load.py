@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 import resource
+import ssl
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gopush.client.address import SECURE, plain
 from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.client.subscriber import REFUSALS, frames, subscribe
@@ -32,7 +34,8 @@ _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 class LoadPlan:
     """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
-    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token.
+    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token;
+    `context`: whom TLS trusts.
     """
 
     web: str
@@ -45,6 +48,7 @@ class LoadPlan:
     rate: int
     pushers: int
     auth: bool
+    context: ssl.SSLContext | None = None
 
 
 class _Device(asyncio.Protocol):
@@ -103,6 +107,7 @@ class Runner:
         self._next = 0
         self._name = f"gopush-bench-{uuid.uuid4().hex[:8]}"
         self._padding = "x" * load.size
+        self._tls = load.context if load.admin.startswith(SECURE) else None
 
     def run(self) -> None:
         """Subscribe, push, wait for what is under way.
@@ -113,7 +118,9 @@ class Runner:
 
     async def _run(self) -> None:
         load = self._load
-        push(load.admin, self._name, b"0", 0, api_key=load.api_key)  # what is wrong in general is said now
+        push(
+            load.admin, self._name, b"0", 0, api_key=load.api_key, context=load.context
+        )  # what is wrong in general is said now
         telling = asyncio.create_task(self._tell())
         try:
             await self._subscribe()
@@ -153,8 +160,10 @@ class Runner:
 
         for number in range(load.keys):
             key = f"{self._name}-{number}"
-            token = await asyncio.to_thread(create_token, load.admin, key, load.api_key) if load.auth else ""
-            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key))
+            token = (
+                await asyncio.to_thread(create_token, load.admin, key, load.api_key, load.context) if load.auth else ""
+            )
+            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key, load.context))
             hello = subscribe(key, HEARTBEAT_SECONDS, token)
             connecting = (connect(host, port, hello) for _ in range(load.subscribers))
             for outcome in await asyncio.gather(*connecting, return_exceptions=True):
@@ -170,7 +179,7 @@ class Runner:
         """Push over one connection, made anew when it breaks, until the time is over."""
         while self._left() > 0:
             try:
-                reader, writer = await asyncio.open_connection(*_host_port(self._load.admin))
+                reader, writer = await asyncio.open_connection(*_host_port(plain(self._load.admin)), ssl=self._tls)
                 try:
                     while await self._push(reader, writer):
                         pass
@@ -201,7 +210,7 @@ class Runner:
         start = f'{{"n":{number},"t":{int(due * 1e9)},"x":"'
         body = f'{start}{self._padding[len(start) + 2 :]}"}}'
         target = f"/1/admin/push/private?key={self._name}-{number % self._load.keys}&expire={EXPIRE_SECONDS}"
-        headers = {"Host": self._load.admin, "Content-Length": len(body)} | authorization(self._load.api_key)
+        headers = {"Host": plain(self._load.admin), "Content-Length": len(body)} | authorization(self._load.api_key)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"POST {target} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 

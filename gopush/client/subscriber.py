@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def mid_of(message: bytes) -> int:
 class Subscriber:
     """One device. `cursor` is the mid of the last message seen; None: what is new from now on.
 
-    `tell` hears, in words, of what happens to the connection.
+    `tell` hears, in words, of what happens to the connection. `context`: whom TLS trusts, where `web` is a URL.
     """
 
     web: str
@@ -68,6 +69,11 @@ class Subscriber:
     heartbeat: int = 30
     cursor: int | None = None
     tell: Callable[[str], object] = lambda _: None
+    context: ssl.SSLContext | None = None
+
+    @property
+    def _tls(self) -> dict[str, ssl.SSLContext]:
+        return {} if self.context is None else {"context": self.context}
 
     def messages(self, follow: bool = True) -> Iterator[bytes]:
         """Every message after the cursor, each once, as JSON; without `follow` until the connection ends.
@@ -98,9 +104,9 @@ class Subscriber:
     def _connection(self) -> Iterator[bytes]:
         """The frames of one connection, from the look-up to its end, which is an UnavailableError."""
         if self.cursor is None:
-            kept = history(self.web, self.key, 0, self.token)
+            kept = history(self.web, self.key, 0, self.token, **self._tls)
             self.cursor = mid_of(kept[-1]) if kept else 0
-        address = look_up(self.web, self.key)
+        address = look_up(self.web, self.key, **self._tls)
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
             raise UnavailableError(f"{self.web} named no address to connect to")

@@ -1,0 +1,106 @@
+"""What administrators do from the shell besides nodes: API keys, a key's content, tokens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from gopush.client import options
+from gopush.client.http import ask
+from gopush.client.output import read_stdin, write
+from gopush.errors import ParameterError
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def add_commands(commands: Any, epilog: str) -> None:
+    """`key`, `token`, `delete` and `presence`."""
+    key = commands.add_parser(
+        "key", help="make an API key, and its line for [admin] keys; or show a key", epilog=epilog
+    )
+    key.add_argument("name", help="whose it will be; or: show")
+    key.add_argument("key", nargs="?", help="the key whose messages, subscribers and tokens are shown")
+    key.add_argument("--limit", default="", metavar="N", help="pushes per second, of a new API key")
+    key.add_argument("--scope", default="", choices=["push", "admin"], help="what it is good for (default: both)")
+    key.add_argument("--prefix", default="", help="what the keys begin with that it is good for")
+    options.add_admin(key)
+    key.set_defaults(run=_key, usage=key.error)
+    token = commands.add_parser("token", help="create, list or revoke the tokens of a key's subscribers", epilog=epilog)
+    token.add_argument("what", choices=["create", "list", "revoke"])
+    token.add_argument("key")
+    token.add_argument("token", nargs="?", help="to revoke: it, or its digest as listed; -: what stdin holds")
+    token.add_argument("--life", type=options.positive, metavar="SECONDS", help="of a new one (default: the servers')")
+    options.add_admin(token)
+    token.set_defaults(run=_token, usage=token.error)
+    delete = commands.add_parser("delete", help="delete a key's messages, and close its connections", epilog=epilog)
+    delete.add_argument("key")
+    options.add_admin(delete)
+    delete.set_defaults(run=_delete)
+    presence = commands.add_parser("presence", help="tell who is connected to keys", epilog=epilog)
+    presence.add_argument("key", nargs="+")
+    options.add_admin(presence)
+    presence.set_defaults(run=_presence)
+
+
+def _ask(
+    asked: argparse.Namespace, method: str, path: str, query: Mapping[str, str], body: bytes | None = None
+) -> dict[str, Any]:
+    return ask(asked.admin, method, path, query, options.api_key(asked), body, **options.tls(asked))
+
+
+def _key(asked: argparse.Namespace) -> None:
+    if asked.key is None:
+        if asked.name == "show":
+            asked.usage("show: of which key?")
+        _make(asked)
+    elif asked.name != "show":
+        asked.usage("a key has one name")
+    else:
+        write(json.dumps(_ask(asked, "GET", "/1/admin/key", {"key": asked.key}), indent=2, ensure_ascii=False))
+
+
+def _make(asked: argparse.Namespace) -> None:
+    from gopush.web.keys import make
+
+    key, line = make(asked.name, asked.limit, asked.scope, asked.prefix)
+    write(f"# The key, for who pushes; nobody can read it from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
+
+
+def _token(asked: argparse.Namespace) -> None:
+    if (asked.token is None) == (asked.what == "revoke"):
+        asked.usage("revoke: which token?" if asked.token is None else f"{asked.what} takes a key alone")
+    if asked.what == "create":
+        life = {} if asked.life is None else {"life": str(asked.life)}
+        write(_ask(asked, "POST", "/1/admin/token", {"key": asked.key, **life})["token"])
+    elif asked.what == "list":
+        for listed in _ask(asked, "GET", "/1/admin/token", {"key": asked.key})["tokens"]:
+            write(f"{listed['digest']}  until {_time(listed['expires'])}")
+    else:
+        token = read_stdin().decode(errors="replace").strip() if asked.token == "-" else asked.token
+        name = "digest" if _DIGEST.fullmatch(token) else "token"
+        if not _ask(asked, "DELETE", "/1/admin/token", {"key": asked.key, name: token})["revoked"]:
+            raise ParameterError(f"{asked.admin} knows no such token of this key")
+
+
+def _delete(asked: argparse.Namespace) -> None:
+    _ask(asked, "POST", "/1/admin/msg/del", {}, urlencode({"key": asked.key}).encode())
+
+
+def _presence(asked: argparse.Namespace) -> None:
+    for there in _ask(asked, "POST", "/1/admin/presence", {}, json.dumps({"k": asked.key}).encode())["presence"]:
+        over = ", ".join(f"{number} {kind}" for kind, number in there["over"].items())
+        count = "?" if there["count"] is None else there["count"]
+        since = "" if there["since"] is None else f"  since {_time(there['since'])}"
+        write(f"{there['key']}  {count}{f' ({over})' if over else ''}{since}")
+
+
+def _time(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return str(seconds)

@@ -1,0 +1,112 @@
+"""What the `gopush` command does where servers are: looks at ini files, prints them, makes a table in HBase."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from gopush.client.options import positive
+from gopush.client.output import write
+from gopush.config.schema import Option, load, render
+from gopush.config.values import addresses, impossible
+from gopush.errors import SettingsError, StartError
+
+ROLES = {
+    "comet": "gopush.comet.settings:CometSettings",
+    "message": "gopush.message.settings:MessageSettings",
+    "web": "gopush.web.settings:WebSettings",
+    "gopush": "gopush.embedded:EmbeddedSettings",
+}
+
+
+def add_commands(commands: Any, epilog: str) -> None:
+    """`hbase create`, `check` and `ini`."""
+    hbase = commands.add_parser("hbase", help="make the table of a store in HBase, if it is not there", epilog=epilog)
+    hbase.add_argument("what", choices=["create"], metavar="create")
+    hbase.add_argument(
+        "--thrift", type=_address, default="localhost:9090", metavar="HOST:PORT", help="(default: localhost:9090)"
+    )
+    hbase.add_argument("--table", default="gopush", help="(default: gopush)")
+    hbase.add_argument("--regions", type=positive, default=1, metavar="N", help="that it begins with (default: 1)")
+    hbase.set_defaults(run=_create_table)
+
+    check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=epilog)
+    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    check.add_argument("--role", choices=ROLES, help="whose it is (default: what its name begins with)")
+    check.set_defaults(run=_check)
+
+    ini = commands.add_parser("ini", help="print a role's ini file with all defaults", epilog=epilog)
+    ini.add_argument("role", choices=ROLES)
+    ini.set_defaults(run=_ini)
+
+
+def _address(value: str) -> str:
+    try:
+        (address,) = addresses(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not host:port") from None
+    return address
+
+
+def _check(asked: argparse.Namespace) -> None:
+    role = asked.role or next((role for role in ROLES if asked.config.name.startswith(role)), None)
+    if role is None:
+        raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
+    settings = load(_settings(role), asked.config)
+    if missing := list(settings.missing()) if role == "gopush" else []:
+        raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
+    try:
+        _could_start(role, settings)
+    except (SettingsError, StartError) as wrong:
+        raise SettingsError(f"{asked.config}: {wrong}") from None
+    write(f"{asked.config}: good for {role}")
+
+
+def _could_start(role: str, settings: Any) -> None:
+    """Make all that a process of the role is made of, as its start does; bind and start nothing."""
+    from twisted.internet.selectreactor import SelectReactor
+
+    from gopush.daemon.listeners import find_user
+
+    if settings.user and os.geteuid() == 0:
+        find_user(settings.user)
+    for opt, named in _addresses(settings):
+        host = named.rpartition(":")[0]
+        if not host.startswith("[") and impossible(host):
+            raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: such a host name cannot be")
+    node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
+    resolve_name(node).make_node(SelectReactor(), settings)
+
+
+def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:
+    """Every "host:port" in the settings, with its option."""
+    for field in dataclasses.fields(settings):
+        value, opt = getattr(settings, field.name), field.metadata.get("option")
+        if opt is None:
+            yield from _addresses(value)
+        elif opt.parse is addresses:
+            yield from ((opt, named) for named in value)
+
+
+def _create_table(asked: argparse.Namespace) -> None:
+    try:
+        from gopush.message.hbase.create import create
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
+        ) from None
+    write(create(asked.thrift, asked.table, asked.regions))
+
+
+def _ini(asked: argparse.Namespace) -> None:
+    write(render(_settings(asked.role)), end="")
+
+
+def _settings(role: str) -> type[Any]:
+    found: type[Any] = resolve_name(ROLES[role])
+    return found

@@ -1,0 +1,138 @@
+"""The options that several commands have, what they may be, and what the environment says in their place."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gopush.client.address import SECURE, address, trust
+from gopush.errors import SettingsError
+from gopush.model import MAX_CURSOR, MAX_INT64
+
+_PORTS = {"web": 8090, "admin": 8091}
+_API_KEY = re.compile("[!-~]*")
+
+
+def add_web(command: argparse.ArgumentParser) -> None:
+    """The public port."""
+    _add_address(command, "web", "where devices look up")
+    add_trust(command)
+
+
+def add_admin(command: argparse.ArgumentParser) -> None:
+    """The admin port, and the key for it."""
+    _add_address(command, "admin", "where services push")
+    command.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="its first line is the API key (or: GOPUSH_API_KEY, or GOPUSH_API_KEY_FILE)",
+    )
+    add_trust(command)
+
+
+def add_trust(command: argparse.ArgumentParser) -> None:
+    """Whom TLS trusts; once, where a command has two ports."""
+    if command.get_default("insecure") is None:
+        command.add_argument("--cacert", type=Path, metavar="FILE", help="trust the CAs of this file alone")
+        command.add_argument("--insecure", action="store_true", help="trust any certificate: for trying things")
+
+
+def _add_address(command: argparse.ArgumentParser, name: str, what: str) -> None:
+    port = _PORTS[name]
+    command.add_argument(
+        f"--{name}",
+        type=partial(address, port=port),
+        metavar="ADDRESS",
+        help=f"{what}: host:port or a URL (default: GOPUSH_{name.upper()}, else localhost:{port})",
+    )
+
+
+def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
+    """Addresses that the command line does not have: of the environment, else the usual ones. `error` ends it."""
+    for name, port in _PORTS.items():
+        if getattr(asked, name, "") is None:
+            variable = f"GOPUSH_{name.upper()}"
+            try:
+                setattr(asked, name, address(os.environ.get(variable) or f"localhost:{port}", port))
+            except argparse.ArgumentTypeError as wrong:
+                error(f"{variable}: {wrong}")
+
+
+def tls(asked: argparse.Namespace) -> dict[str, Any]:
+    """What the calls of a command are given besides, where they go to a TLS port."""
+    if any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
+        return {"context": trust(asked.cacert, asked.insecure)}
+    return {}
+
+
+def api_key(asked: argparse.Namespace) -> str:
+    """The key: of the file that the command line names, else of the environment; "" where there is none."""
+    path: Path | None = asked.api_key_file
+    if path is None and (key := os.environ.get("GOPUSH_API_KEY", "").strip()):
+        return _checked(key, "GOPUSH_API_KEY")
+    if path is None and (named := os.environ.get("GOPUSH_API_KEY_FILE")):
+        path = Path(named)
+    return "" if path is None else _checked(_first_line(path), f"{path}: line 1")
+
+
+def _checked(key: str, where: str) -> str:
+    if not _API_KEY.fullmatch(key):
+        raise SettingsError(f"{where} is no API key (make one with gopush key NAME)")
+    return key
+
+
+def _first_line(path: Path) -> str:
+    """The first line that is no comment: the file may hold all that `gopush key` has printed."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as wrong:
+        raise SettingsError(f"{path}: cannot be read: {getattr(wrong, 'strerror', 'not UTF-8')}") from None
+    return next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+
+
+def mid(value: str) -> int:
+    """A mid. This and what follows raise ArgumentTypeError."""
+    if not (value.isdecimal() and int(value) <= MAX_CURSOR):
+        raise argparse.ArgumentTypeError(f"{value!r} is no mid")
+    return int(value)
+
+
+def int64(value: str) -> int:
+    """A whole number."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", value) or not -MAX_INT64 <= int(value) <= MAX_INT64:
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number of at most 64 bits")
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    """A number of seconds."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{value!r} is no number of seconds")
+    return number
+
+
+def positive(value: str) -> int:
+    """A number from 1."""
+    if not (value.isdecimal() and int(value) > 0):
+        raise argparse.ArgumentTypeError(f"{value!r} is no number from 1")
+    return int(value)
+
+
+def is_text(value: str) -> bool:
+    """Whether an argument can be sent: Python keeps bytes that are not UTF-8 as halves of surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,63 @@
+"""What a command reads and writes: a closed stream or a full disk is one line, a reader that has seen enough none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from gopush.errors import GopushError, ParameterError
+
+
+class OutputError(GopushError):
+    """What was found out cannot be written."""
+
+
+def read_stdin() -> bytes:
+    """All of stdin. Raises ParameterError."""
+    if sys.stdin is None:
+        raise ParameterError("stdin is closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as wrong:
+        raise ParameterError(f"stdin cannot be read: {wrong.strerror}") from None
+
+
+def check_stdout() -> None:
+    """Raise OutputError where there is none."""
+    if sys.stdout is None:
+        raise OutputError("stdout is closed")
+
+
+def write(words: object, end: str = "\n") -> None:
+    """Write words, or bytes as they are. Raises OutputError, and BrokenPipeError where nobody reads any more."""
+    check_stdout()
+    content = words if isinstance(words, bytes) else str(words).encode(errors="surrogateescape")
+    with writing():
+        sys.stdout.buffer.write(content + end.encode())
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Around what writes to stdout."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as wrong:
+        drop_stdout()
+        raise OutputError(f"stdout cannot be written: {wrong.strerror}") from None
+
+
+def drop_stdout() -> None:
+    """Have nothing flushed at the exit: what is left could not be written then either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(words: str) -> None:
+    """A line for the person, on stderr."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"gopush: {words}", file=sys.stderr, flush=True)
