@@ -123,13 +123,27 @@ class HealthChecker(Generic[S]):
 
 
 class Here:
-    """A service of this process in the place of a connection to another one: letting go of it does not stop it."""
+    """A service of this process in the place of a connection to another one: letting go of it does not stop it.
+
+    Who gives a call up hears no more of it, and what is under way goes on, as in another process.
+    """
 
     def __init__(self, service: object) -> None:
         self._service = service
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._service, name)
+        found = getattr(self._service, name)
+
+        def call(*arguments: Any) -> Deferred[Any]:
+            made: Deferred[Any] = found(*arguments)
+            if made.called:
+                return made
+            answer: Deferred[Any] = Deferred()
+            made.chainDeferred(answer)
+            return answer
+
+        setattr(self, name, call)  # the next look finds it at once
+        return call
 
     def stop(self) -> None:
         """See Peers."""

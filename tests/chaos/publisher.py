@@ -101,11 +101,14 @@ class Publisher:
         except BrokenError:
             push.unknown += 1
             answer = None
-        if not self._hung(self._web, began):
+        hung = self._hung(self._web, began)
+        if not hung:
             push.longest_answer = max(push.longest_answer, time.monotonic() - began)
         if answer is None:
             return
         if answer["ret"] == 0:
             push.acknowledged, push.mid = time.monotonic(), answer["data"]["mid"]
+        elif hung:
+            push.unknown += 1
         else:
             push.refused.append((began, answer["ret"]))

@@ -1,4 +1,4 @@
-"""README.md, "A cluster on one machine", word for word but for the ports."""
+"""The clusters of README.md and of docs/operations.md, word for word but for the ports."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ PORT = re.compile(r"\b7[0-4][0-9]{2}\b")
 COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.__main__:main"}
 
 
-def blocks() -> list[str]:
-    section = (ROOT / "README.md").read_text("utf-8").split("\n## A cluster on one machine\n")[1].split("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+def section(file: str, title: str) -> str:
+    return (ROOT / file).read_text("utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
 def free_shift(ports: set[int]) -> int:
@@ -36,16 +39,17 @@ def free_shift(ports: set[int]) -> int:
 
 
 class Checkout:
-    """A directory as the README expects it, with this Python in the place of .venv."""
+    """A directory as the README expects it, with this Python in the place of .venv. `kind`: of cluster, in etc/."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str) -> None:
         self.path = path
-        self.configs = {file.name: file.read_text("utf-8") for file in (ROOT / "etc" / "cluster").iterdir()}
+        self.kind = kind
+        self.configs = {file.name: file.read_text("utf-8") for file in (ROOT / "etc" / kind).iterdir()}
         self.shift = free_shift({int(port) for text in self.configs.values() for port in PORT.findall(text)})
-        (path / "etc" / "cluster").mkdir(parents=True)
+        (path / "etc" / kind).mkdir(parents=True)
         (path / ".venv" / "bin").mkdir(parents=True)
         for name, text in self.configs.items():
-            (path / "etc" / "cluster" / name).write_text(self.shifted(text))
+            (path / "etc" / kind / name).write_text(self.shifted(text))
         for name, target in COMMANDS.items():
             module, _, function = target.partition(":")
             command = path / ".venv" / "bin" / name
@@ -58,7 +62,7 @@ class Checkout:
         return PORT.sub(lambda port: str(int(port[0]) + self.shift), text)
 
     def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        script = self.shifted(script.replace("make venv\n", ""))
+        script = self.shifted(re.sub(r"make venv(\n| && )", "", script))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with (self.path / "out").open("w+") as out, (self.path / "err").open("w+") as err:
             # Files, not pipes: what goes on in the background keeps them open.
@@ -69,24 +73,67 @@ class Checkout:
             return subprocess.CompletedProcess(command, done.returncode, out.read(), err.read() + self.logs())
 
     def logs(self) -> str:
-        return "".join(f"--- {log.name}\n{log.read_text()}" for log in self.path.glob("var/cluster/*.log"))
+        return "".join(f"--- {log.name}\n{log.read_text()}" for log in self.path.glob(f"var/{self.kind}/*.log"))
+
+    def pids(self) -> dict[str, int]:
+        return {pid.stem: int(pid.read_text()) for pid in (self.path / "var" / self.kind).glob("*.pid")}
+
+    def end(self, script: str, pids: dict[str, int]) -> None:
+        """All of them end."""
+        waiting = "; ".join(f"tail --pid={pid} -f /dev/null" for pid in pids.values())
+        done = self.run(f"{script}\n{waiting}")
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    checkout = Checkout(tmp_path)
+@pytest.fixture(params=["cluster", "roles"])
+def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Checkout]:
+    checkout = Checkout(tmp_path, request.param)
     yield checkout
-    for pid in tmp_path.glob("var/cluster/*.pid"):
+    for pid in tmp_path.glob("var/*/*.pid"):
         with suppress(ProcessLookupError, FileNotFoundError, ValueError):
             os.kill(int(pid.read_text()), 9)
 
 
-def test_the_cluster_comes_up_delivers_and_ends(checkout: Checkout) -> None:
-    stores, cluster, messages, end = blocks()
+@pytest.mark.parametrize("checkout", ["cluster"], indirect=True)
+def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None:
+    text = section("README.md", "From one process to three")
+    commands, messages, end = blocks(text)
+    lines = commands.splitlines()
+    assert len(lines) == 5
+    (prepared,) = re.findall(r"^    (make venv.*)$", text, re.MULTILINE)
+    done = checkout.run(prepared + "\n" + commands)
+    assert done.returncode == 0, done.stderr
+    pids = checkout.pids()
+    assert pids.keys() == {"redis", "zookeeper", "node1", "node2", "node3"}
+
+    done = checkout.run(messages)
+    assert done.returncode == 0, done.stderr
+    bodies = [line.split(',"mid":')[0] for line in done.stdout.splitlines()]
+    assert bodies == [checkout.shifted(f'{{"msg":{{"through": {port}}}') for port in (7006, 7016, 7026)]
+    assert "Traceback" not in done.stderr
+    for name in ("node1", "node2", "node3"):
+        done = checkout.run(f".venv/bin/gopush check -c etc/cluster/{name}.ini --role gopush")
+        assert done.returncode == 0, done.stderr
+
+    (kill,) = re.findall(r"`(kill -9 [^`]*)`", text)
+    (nodes,) = re.findall(r"`(gopush nodes [^`]*)`", text)
+    listing = f"until .venv/bin/{nodes} >listed && [ $(grep -c active listed) = %d ]; do sleep 0.2; done; cat listed"
+    done = checkout.run(listing % 6)
+    assert done.returncode == 0, done.stderr
+    done = checkout.run(f"{kill}; rm var/cluster/node1.pid; {listing % 4}")
+    assert done.returncode == 0, done.stderr
+    assert "node1" not in done.stdout
+    checkout.end(end, {name: pid for name, pid in pids.items() if name != "node1"})
+
+
+@pytest.mark.parametrize("checkout", ["roles"], indirect=True)
+def test_the_cluster_of_roles_comes_up_delivers_and_ends(checkout: Checkout) -> None:
+    stores, cluster, messages, end = blocks(section("docs/operations.md", "Separate roles"))
     for block in (stores, cluster):
         done = checkout.run(block)
         assert done.returncode == 0, done.stderr
-    pids = {pid.stem: int(pid.read_text()) for pid in (checkout.path / "var" / "cluster").glob("*.pid")}
+    pids = checkout.pids()
     roles = {Path(name).stem for name in checkout.configs if name.endswith(".ini")}
     assert pids.keys() == roles | {"redis", "zookeeper"}
 
@@ -95,9 +142,4 @@ def test_the_cluster_comes_up_delivers_and_ends(checkout: Checkout) -> None:
     bodies = [line.split(',"mid":')[0] for line in done.stdout.splitlines()]
     assert bodies == ['{"msg":{"through": "web-1"}', '{"msg":{"through": "web-2"}']
     assert "Traceback" not in done.stderr
-
-    done = checkout.run(
-        end + "for pid in " + " ".join(map(str, pids.values())) + "; do tail --pid=$pid -f /dev/null; done"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    checkout.end(end, pids)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError, Deferred
 
 from gopush.errors import UnavailableError
 from gopush.hashing import best
@@ -14,6 +15,7 @@ from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
 from gopush.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
 from gopush.routing.messages import PAGE_MESSAGES, Messages
+from gopush.routing.peer import Here
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, FaultyService, result
 
@@ -315,3 +317,21 @@ def test_a_node_in_the_own_process_proves_nothing_but_by_its_store(own: str, oth
 
 def test_without_any_node_nothing_is_reachable() -> None:
     assert result(World().messages.reachable()) == [False]
+
+
+def test_a_call_within_the_process_that_is_given_up_goes_on() -> None:
+    """As in another process: the store is not interrupted, and nobody hears of its answer."""
+    cancelled: list[object] = []
+    storing: Deferred[list[Any]] = Deferred(cancelled.append)
+
+    class Service:
+        def append(self, appends: Sequence[Append]) -> Deferred[list[Any]]:
+            return storing
+
+    call = Here(Service()).append([])
+    fired = result(call)
+    call.cancel()
+    assert isinstance(fired[0], CancelledError)
+    assert cancelled == []
+    storing.callback([])
+    assert len(fired) == 1
