@@ -1,7 +1,7 @@
-"""100,000 live connections on one machine, over six comet nodes, and a message to every one of them.
+"""100,000 live connections on one machine, over six comet nodes or members, and a message to every one of them.
 
-`python -m bench.many [CONNECTIONS]`. Each node has a key of its own; a process may have 20,000 open files at most on
-many machines, so each node has a load generator, too, and addresses 127.0.0.x of its own.
+`python -m bench.many [CONNECTIONS] [members]`. Each node has a key of its own; a process may have 20,000 open files at
+most on many machines, so each node has a load generator, too, and addresses 127.0.0.x of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from urllib.request import urlopen
 
 from bench.load import Load, compiled, directory, resident_bytes
-from bench.system import START_SECONDS, Cluster
+from bench.system import START_SECONDS, Cluster, Equals
 
 NODES = 6
 CORES = (0, 1)
@@ -25,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     wanted = int(arguments[0]) if arguments else 100_000
     each = -(-wanted // NODES)
     program = compiled(directory())
-    with Cluster(*CORES, comets=NODES) as cluster:
+    members = "members" in arguments
+    with Equals(*CORES, nodes=NODES) if members else Cluster(*CORES, comets=NODES) as cluster:
         before = resident_bytes(cluster.processes)
         prefixes = _prefixes(cluster)
         began = time.monotonic()
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     return int(not once or live < wanted or failed > 0)
 
 
-def _prefixes(cluster: Cluster) -> dict[str, str]:
+def _prefixes(cluster: Cluster | Equals) -> dict[str, str]:
     """For each comet's TCP address a prefix that makes a key of its node, once web sees all nodes."""
     end = time.monotonic() + START_SECONDS
     while len(_looked_up(cluster)) < len(cluster.comets):
@@ -73,7 +74,7 @@ def _prefixes(cluster: Cluster) -> dict[str, str]:
     return _looked_up(cluster)
 
 
-def _looked_up(cluster: Cluster) -> dict[str, str]:
+def _looked_up(cluster: Cluster | Equals) -> dict[str, str]:
     found: dict[str, str] = {}
     for number in range(100):
         prefix = f"all{number}k"

@@ -13,6 +13,8 @@ RATE, PUSHES, HANDSHAKES, P99, BYTES = (
     "bytes_per_connection",
 )
 CLUSTER, EMBEDDED, TWO_CORES, EMBEDDED_TWO_CORES = "cluster", "embedded", "cluster-2-cores", "embedded-2-cores"
+EQUAL, EQUALS, EQUAL_TWO_CORES = "equal", "equals", "equal-2-cores"
+"""One equal node, two of them, one that has both cores; all on Redis, as the cluster of roles."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,26 @@ MEASUREMENTS = (
     Measurement("one push a request, embedded", EMBEDDED, PUSHES, _STORED),
     Measurement("one push a request, embedded, a subscriber each", EMBEDDED, PUSHES, _LISTENED),
     Measurement("one push a request, embedded, 2 cores", EMBEDDED_TWO_CORES, PUSHES, _STORED),
+    Measurement("one push a request, one member", EQUAL, PUSHES, _STORED),
+    Measurement("one push a request, one member, a subscriber each", EQUAL, PUSHES, _LISTENED),
+    Measurement("one push a request, two members", EQUALS, PUSHES, _STORED),
+    Measurement(
+        "mprivate to 10,000 keys, one member", EQUAL, RATE, {**_MANY, "way": "mprivate", "messages": 20, "window": 4}
+    ),
+    Measurement(
+        "bulk to 10,000 keys, one member, 2 cores",
+        EQUAL_TWO_CORES,
+        RATE,
+        {**_MANY, "way": "bulk", "messages": 20, "window": 4},
+    ),
+    Measurement("latency at 200 pushes/s, one member", EQUAL, P99, {**_STEADY, "seconds": 10}),
+    Measurement(
+        "latency at 200 pushes/s, one member, 10,000 idle",
+        EQUAL,
+        P99,
+        {**_STEADY, "seconds": 10},
+        beside={"subscribers": 10_000, "keys": 10_000, "prefix": "idle"},
+    ),
     Measurement("latency at 200 pushes/s", CLUSTER, P99, {**_STEADY, "seconds": 10}),
     Measurement(
         "latency at 200 pushes/s, 10,000 idle",

@@ -8,8 +8,17 @@ from itertools import count
 from pathlib import Path
 
 from bench.load import Figures, Load, cpu_seconds, raw_limit, resident_bytes
-from bench.measurements import CLUSTER, EMBEDDED, EMBEDDED_TWO_CORES, TWO_CORES, Measurement
-from bench.system import Cluster, Embedded, System
+from bench.measurements import (
+    CLUSTER,
+    EMBEDDED,
+    EMBEDDED_TWO_CORES,
+    EQUAL,
+    EQUAL_TWO_CORES,
+    EQUALS,
+    TWO_CORES,
+    Measurement,
+)
+from bench.system import Cluster, Embedded, Equals, System
 
 SERVER_CORE, LOAD_CORE = 0, 1
 SYSTEMS: Mapping[str, Callable[[], System]] = {
@@ -17,6 +26,9 @@ SYSTEMS: Mapping[str, Callable[[], System]] = {
     EMBEDDED: lambda: Embedded(SERVER_CORE),
     TWO_CORES: lambda: Cluster(SERVER_CORE, LOAD_CORE),
     EMBEDDED_TWO_CORES: lambda: Embedded(SERVER_CORE, LOAD_CORE),
+    EQUAL: lambda: Equals(SERVER_CORE),
+    EQUALS: lambda: Equals(SERVER_CORE, nodes=2),
+    EQUAL_TWO_CORES: lambda: Equals(SERVER_CORE, LOAD_CORE),
 }
 _prefixes = (f"r{number}k" for number in count())
 
@@ -46,7 +58,7 @@ class Systems:
 
 def measure(program: Path, system: System, measurement: Measurement) -> Figures:
     """One run."""
-    shared = measurement.system in (TWO_CORES, EMBEDDED_TWO_CORES)
+    shared = measurement.system in (TWO_CORES, EMBEDDED_TWO_CORES, EQUAL_TWO_CORES)
     core = None if shared else LOAD_CORE
     where = {"admin": system.admin} | (
         {"websocket": system.websocket} if measurement.websocket else {"tcp": system.tcp}

@@ -1,5 +1,6 @@
-"""The systems that are measured: all of gopush in one process, and a cluster; on free ports, in a directory each.
+"""The systems that are measured: all of gopush in one process, alone or as equal nodes, and a cluster of roles.
 
+Each is on free ports, in a directory of its own.
 What is started runs on the given cores and ends with the `with` block.
 """
 
@@ -85,6 +86,13 @@ class System:
         self._ends.callback(_end, process)
         self.processes[name] = process.pid
 
+    def _servers(self) -> tuple[str, str]:
+        """Start a Redis and a ZooKeeper: the one as a source, the other's address."""
+        redis = self._ends.enter_context(RedisServer("appendonly yes", "appendfsync everysec"))
+        assert redis.process is not None
+        self.processes["redis"] = redis.process.pid
+        return redis.source, self._ends.enter_context(ZooKeeperServer()).address
+
     def _wait(self) -> None:
         """Until a push is answered well."""
         deadline = time.monotonic() + START_SECONDS
@@ -117,6 +125,32 @@ class Embedded(System):
         self._role("gopush", "gopush", {"base": base, "channel": _CHANNEL, "storage": _STORAGE})
 
 
+class Equals(System):
+    """`twistd gopush` as members of a cluster, with a Redis (append-only file, synced every second) and a ZooKeeper."""
+
+    def __init__(self, *numbers: int, nodes: int = 1) -> None:
+        super().__init__(*numbers)
+        self.comets: list[str] = []
+        """The TCP addresses of all nodes."""
+        self._count = nodes
+
+    def _start(self) -> None:
+        redis, keeper = self._servers()
+        for number in range(1, self._count + 1):
+            base = _bound("tcp", "websocket", "rpc", "stat", "http", "admin") | {"node": f"node{number}"}
+            options: Options = {
+                "base": base,
+                "channel": _CHANNEL,
+                "storage": _STORAGE | {"type": "redis"},
+                "redis": {"source": f"node1:1 {redis}"},
+                "zookeeper": {"addr": keeper, "timeout": "10s"},
+            }
+            self._role("gopush", f"gopush{number}", options)
+            self.comets.append(base["tcp.bind"])
+            self.tcp, self.websocket = base["tcp.bind"], base["websocket.bind"]
+            self.public, self.admin = base["http.bind"], base["admin.bind"]
+
+
 class Cluster(System):
     """Comets, a message node and a web node, with a Redis (append-only file, synced every second) and a ZooKeeper."""
 
@@ -127,15 +161,12 @@ class Cluster(System):
         self._count = comets
 
     def _start(self) -> None:
-        redis = self._ends.enter_context(RedisServer("appendonly yes", "appendfsync everysec"))
-        assert redis.process is not None
-        self.processes["redis"] = redis.process.pid
-        keeper = self._ends.enter_context(ZooKeeperServer())
-        zookeeper = {"addr": keeper.address, "timeout": "10s"}
+        redis, keeper = self._servers()
+        zookeeper = {"addr": keeper, "timeout": "10s"}
         message: Options = {
             "base": _bound("rpc", "stat"),
             "storage": _STORAGE,
-            "redis": {"source": f"node1:1 {redis.source}"},
+            "redis": {"source": f"node1:1 {redis}"},
             "zookeeper": zookeeper,
         }
         self._role("message", "message", message)
