@@ -25,7 +25,7 @@ ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 PURE = (
     *("gopush.errors", "gopush.model", "gopush.hashing"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
-    *("gopush.net.http.request", "gopush.net.http.head", "gopush.net.http.shortcut", "gopush.stats.histogram"),
+    *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.params"),
