@@ -19,10 +19,10 @@ CONNECTIONS = 60
 
 def assert_nothing_is_left(
     connection: Callable[[], None], gone: Callable[[], bool], connections: int = CONNECTIONS, rss: int = 8 << 20
-) -> None:
+) -> str:
     """Have `connection` open and close one so often, with the collector off. `gone`: whether the server knows of none.
 
-    `rss`: bytes by which the process may grow.
+    `rss`: bytes by which the process may grow. Gives the figures.
     """
     for _ in range(3):
         connection()
@@ -46,7 +46,9 @@ def assert_nothing_is_left(
     # What each connection leaves comes as often as there were connections. What zope makes for a class of them lives as
     # long as one, and what tests before this one left to a timer is found now, too.
     assert max(left.values(), default=0) < connections, left
-    assert grown < rss, f"{grown / connections:.0f} bytes a connection"
+    figures = f"{connections} connections: RSS {grown / 1024:+.0f} KiB, only a collection frees {dict(left)}"
+    assert grown < rss, figures
+    return figures
 
 
 def _wait(gone: Callable[[], bool]) -> None:

@@ -24,3 +24,14 @@ def test_every_door_has_its_tests() -> None:
             assert TEST.search(cell) or cell in ("as beside", "as for comet TCP")
     for test in TEST.findall(text):
         assert named(test)
+
+
+def test_every_bound_has_a_test() -> None:
+    text = (DOCS / "security.md").read_text("utf-8")
+    (table,) = re.findall(r"\| what \| setting .*?\n\n", text, re.DOTALL)
+    for row in cells(table):
+        assert len(row) == 5, row
+        files = re.findall(r"[\w/]+\.py", row[-1])
+        assert files, row[0]
+        for file in files:
+            assert (DOCS.parent / "tests" / file).exists(), file

@@ -160,6 +160,8 @@ class Session:
     @property
     def too_slow(self) -> bool:
         """Whether more waits for the client than the limits allow; one message alone is never too much."""
+        if self._owed > MAX_OWED_HEARTBEATS:
+            return True
         backlog, limits = self._backlog, self._limits
         return backlog is not None and (
             backlog.lines > limits.msgbuf_messages or (backlog.messages > 1 and backlog.bytes > limits.msgbuf_bytes)
@@ -197,7 +199,7 @@ class Session:
             self._send(self.format.reply(codec.HEARTBEAT) * heartbeats, heartbeats, 0)
         else:
             self._owed += heartbeats
-            if self._owed > MAX_OWED_HEARTBEATS:
+            if self.too_slow:
                 self.abort()
 
     def accept(self) -> None:

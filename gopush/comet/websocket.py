@@ -134,6 +134,8 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         """Send a control frame; messages do not come through here. A client that reads no pongs is not sent many."""
         self._unread_pong_bytes = self._unread_pong_bytes + len(data) if self.send(data) else 0
         if self._unread_pong_bytes > MAX_UNREAD_PONG_BYTES:
+            self._unread_pong_bytes = 0
+            self._comet.counters.slow_closed += 1
             self._session.abort()
 
     def dropConnection(self, abort: bool = False) -> None:

@@ -207,6 +207,7 @@ def test_pings_of_a_client_that_never_reads_are_bounded(server: CometServer, key
         client.subscribe(key)
         with sending(client, frame(PING, b"x" * 125) * 100, 1000):
             eventually(lambda: server.subscribers(key) == 0)
+        assert server.comet.counters.slow_closed == 1
 
 
 def test_a_slow_reader_of_a_large_message_may_ping(server: CometServer, key: str) -> None:

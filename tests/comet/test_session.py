@@ -122,8 +122,10 @@ def test_who_floods_heartbeats_while_recovering_is_closed() -> None:
     session, wire = recovering()
     session.heard(MAX_OWED_HEARTBEATS, 100.0)
     assert not wire.aborted
+    assert not session.too_slow
     session.heard(1, 100.0)
     assert wire.aborted
+    assert session.too_slow  # so it is counted
     assert wire.sends == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import NodeInfo
 from tests.comet.harness import result
@@ -86,3 +88,12 @@ def test_announcing_changes_how_a_process_is_seen() -> None:
     assert [info.draining for info in coordination.view.comets] == [True, False]
     coordination.start()
     assert result(coordination.stop()) == [None]
+
+
+def test_the_owners_of_no_more_than_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can ask for any key."""
+    monkeypatch.setattr("gopush.membership.view.REMEMBERED_KEYS", 100)
+    view = View([comet("a", 1), comet("b", 2)])
+    owners = [view.owner(key) for key in KEYS]
+    assert len(view._owners) <= 100
+    assert [view.owner(key) for key in KEYS] == owners

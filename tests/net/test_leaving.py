@@ -34,6 +34,7 @@ from tests.servers.authority import Authority, Issued
 
 KINDS = ("tcp", "websocket", "unix", "tls tcp", "tls websocket", "proxied tcp", "proxied tls websocket")
 SECRET = "a secret of this cluster"
+MANY_RSS = 4 << 20
 
 
 class Doors:
@@ -142,6 +143,21 @@ def test_thousands_of_connections_leave_nothing(doors: Doors, kind: str) -> None
     assert_nothing_is_left(connections, doors.gone, 10)
 
 
+MANY = 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_twenty_thousand_connections_leave_nothing(doors: Doors, kind: str) -> None:
+    turns = iter(range(MANY + 3))
+
+    def connection() -> None:
+        with doors.connect(kind) as client:
+            (subscribed, closed_by_the_client, reset, refused)[next(turns) % 4](client, kind)
+
+    print(kind, assert_nothing_is_left(connection, doors.gone, MANY, MANY_RSS))
+
+
 @pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x00\xa5\x01", b"x" * 500])
 def test_a_client_that_speaks_no_tls_leaves_nothing(doors: Doors, says: bytes) -> None:
     def connection() -> None:
@@ -192,6 +208,26 @@ def test_a_stranger_at_the_port_for_calls_leaves_nothing(calls: tuple[int, RpcSe
             client.sendall(says)
 
     assert_nothing_is_left(connection, lambda: not _served(port))
+
+
+@pytest.mark.slow
+def test_twenty_thousand_at_the_port_for_calls_leave_nothing(
+    in_reactor: InReactor, calls: tuple[int, RpcSettings]
+) -> None:
+    """Callers that log in, and strangers."""
+    port, rpc = calls
+    turns = iter(range(MANY + 3))
+
+    def connection() -> None:
+        if next(turns) % 2:
+            remote = in_reactor(RemoteMessage, reactor, NodeInfo("", 0, (f"127.0.0.1:{port}",)), rpc, 10.0)
+            in_reactor(remote.ping)
+            in_reactor(remote.stop)
+            return
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"\x04\x82pb")
+
+    print("calls", assert_nothing_is_left(connection, lambda: not _served(port), MANY, MANY_RSS))
 
 
 def _served(port: int) -> list[Any]:

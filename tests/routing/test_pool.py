@@ -15,7 +15,7 @@ from gopush.model import NodeInfo
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import RETRY_PAUSE_SECONDS, Peers
-from gopush.routing.router import Choose
+from gopush.routing.router import Choose, Router
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock, result
 from tests.rpc.harness import REFUSED, Node
@@ -737,3 +737,12 @@ def test_one_peer_that_answers_a_ping_is_enough(modes: str, answered: bool) -> N
 
 def test_without_peers_nobody_answers() -> None:
     assert failed(result(World().peers.ping()))
+
+
+def test_the_choices_for_no_more_than_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can ask for any key."""
+    monkeypatch.setattr("gopush.routing.router.REMEMBERED_KEYS", 100)
+    peer: Any = object()
+    router: Router[Any] = Router({"m1": peer}, lambda _, peers: peers[0])
+    assert all(router.best(f"key-{number}") is peer for number in range(500))
+    assert len(router._first) <= 100
