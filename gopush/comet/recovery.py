@@ -125,7 +125,10 @@ class Recovery:
         now = self._clock.seconds()
         while self._patient and self._patient[0][0] <= now:
             _, session, channel = self._patient.popleft()
-            self._let_in_blindly(session, channel)
+            try:
+                self._let_in_blindly(session, channel)
+            except Exception:
+                self._guard.caught("letting a subscriber in", (session,))
         if self._patient:
             self._clock.callLater(self._patient[0][0] - now, self._patience_ends)
 

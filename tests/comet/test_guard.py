@@ -183,3 +183,28 @@ def test_a_flood_of_mistakes_is_reported_once(failures: list[Any]) -> None:
     assert len(failures) == 1
     assert world.comet.counters.errors == 500
     assert world.comet.channels == {}
+
+
+def test_who_waits_for_a_store_that_is_away_is_let_in_though_another_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, failures: list[Any]
+) -> None:
+    """One timer serves all that wait: it goes on."""
+    world = World()
+    world.node.mode = "down"
+    remember = Channel.remember_since
+
+    def fail_for_one(channel: Channel, mid: int) -> None:
+        if channel.key == "broken":
+            raise Mistake
+        remember(channel, mid)
+
+    monkeypatch.setattr(Channel, "remember_since", fail_for_one)
+    _, broken = world.subscribe(key="broken")
+    _, beside = world.subscribe(key="beside")
+    world.wait(2.5)
+    assert broken.aborted
+    assert beside.out == H
+    _, later = world.subscribe(key="later")
+    world.wait(2.5)
+    assert later.out == H
+    assert len(failures) == 1

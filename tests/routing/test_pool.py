@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -742,7 +743,7 @@ def test_without_peers_nobody_answers() -> None:
 def test_the_choices_for_no_more_than_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody can ask for any key."""
     monkeypatch.setattr("gopush.routing.router.REMEMBERED_KEYS", 100)
-    peer: Any = object()
+    peer: Any = SimpleNamespace(healthy=True, info=SimpleNamespace(draining=False), batchers={})
     router: Router[Any] = Router({"m1": peer}, lambda _, peers: peers[0])
     assert all(router.best(f"key-{number}") is peer for number in range(500))
     assert len(router._first) <= 100
