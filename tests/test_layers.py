@@ -28,7 +28,13 @@ PURE = (
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
-    *("gopush.message.rules", "gopush.message.hbase.row", "gopush.web.params"),
+    *(
+        "gopush.message.rules",
+        "gopush.message.hbase.row",
+        "gopush.web.params",
+        "gopush.web.calls",
+        "gopush.web.schemas",
+    ),
 )
 """No I/O and no clock: they import neither Twisted nor time, and time comes in as an argument."""
 

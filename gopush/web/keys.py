@@ -24,6 +24,7 @@ from gopush.errors import ParameterError, SettingsError
 from gopush.model import is_key
 from gopush.net.http.request import TEXT, Request, Response, explained, plain
 from gopush.net.http.routes import Answered, AnyRoute, Handler, Refuse, Route, Routes
+from gopush.web.calls import ADMIN
 from gopush.web.peers import WebCounters
 from gopush.web.responses import ForbiddenError
 
@@ -45,7 +46,7 @@ _TOO_MANY = plain(429, ("Retry-After", "1"))
 
 
 class KeyUse(NamedTuple):
-    """What a call needs of an API key: its scope, and where the call names the keys that it is about.
+    """What a call needs of an API key: its scope ("": any), and where the call names the keys that it is about.
 
     `named`: "query": as `key`; "body": the handler looks, with check_keys(); "": it is about no key, or about all.
     """
@@ -54,18 +55,7 @@ class KeyUse(NamedTuple):
     named: str
 
 
-_USES = {
-    "/1/admin/push/private": KeyUse("push", "query"),
-    "/admin/push": KeyUse("push", "query"),
-    "/1/admin/push/mprivate": KeyUse("push", "body"),
-    "/1/admin/push/bulk": KeyUse("push", "body"),
-    "/1/admin/msg/del": KeyUse("admin", "body"),
-    "/admin/msg/clean": KeyUse("admin", "body"),
-    "/1/admin/token": KeyUse("admin", "query"),
-    "/1/admin/key": KeyUse("admin", "query"),
-    "/1/admin/key/close": KeyUse("admin", "query"),
-    "/1/admin/presence": KeyUse("admin", "body"),
-}
+_USES = {call.path: KeyUse(call.scope, call.named) for call in ADMIN} | {"/openapi.json": KeyUse("", "body")}
 _OTHER_USE = KeyUse("admin", "")
 
 
@@ -112,7 +102,7 @@ class Caller:
 
     def why_not(self, use: KeyUse, request: Request) -> str:
         """Why the key is not good for a call; "" where it is, or where the handler has to look."""
-        if self.scope and self.scope != use.scope:
+        if self.scope and use.scope and self.scope != use.scope:
             return f"this API key is for {self.scope} calls, and this is none"
         if not self.prefix or use.named == "body":
             return ""

@@ -13,6 +13,7 @@ from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.stats.resource import Health
+from gopush.web import openapi
 from gopush.web import pages as own_pages
 from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
@@ -58,8 +59,10 @@ class Web:
             **Offline(messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
             **self.health.routes(),
             **own_pages.client(),
+            **openapi.routes(),
         }
         admin = {
+            **openapi.routes(),
             **Admin(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, call_soon, settings.body).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),

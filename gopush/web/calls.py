@@ -1,0 +1,284 @@
+"""Every call of a web node in one table: what it is called by, takes and answers, and what API key it wants. Pure.
+
+A row here is what documentation (openapi.py) and API keys (keys.py) know of a call; its route has the function.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gopush.web import schemas
+from gopush.web.schemas import ANY, FLAG, INTEGER, PLAIN_KEY, STRING, Schema, counted, listed, made_of
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+BYTES = "application/octet-stream"
+
+
+MAX_EXPIRE = 2**32 - 1
+
+
+class Parameter(NamedTuple):
+    """Of the query."""
+
+    name: str
+    what: str
+    schema: Schema = STRING
+    required: bool = False
+
+
+class Body(NamedTuple):
+    """What a call is sent."""
+
+    schema: Schema
+    content_type: str = JSON
+
+
+class Call(NamedTuple):
+    """A call. `id`: its name for tools; `admin`: it is the admin port's; `data`: of its answer, None where it has none.
+
+    `scope` and `named` are what it wants of an API key (keys.KeyUse): "push" or "admin"; "query", "body" or "".
+    """
+
+    method: str
+    path: str
+    id: str
+    what: str
+    admin: bool
+    parameters: tuple[Parameter, ...] = ()
+    data: Schema | None = None
+    body: Body | None = None
+    scope: str = "admin"
+    named: str = ""
+
+
+def _callback(name: str) -> Parameter:
+    what = "a JavaScript function: the answer is JavaScript, which calls it"
+    return Parameter(name, what, {"type": "string", "maxLength": 64})
+
+
+def _key(name: str) -> Parameter:
+    return Parameter(name, "the key: 1 to 255 bytes of UTF-8 without control characters", PLAIN_KEY, True)
+
+
+def _proto(name: str) -> Parameter:
+    return Parameter(name, "1: WebSocket, 2: TCP", {"type": "string", "enum": ["1", "2"]}, True)
+
+
+def _mid(name: str) -> Parameter:
+    return Parameter(name, "the mid of the last message seen; 0: none", {**INTEGER, "minimum": 0}, True)
+
+
+def _token(name: str) -> Parameter:
+    return Parameter(name, "the subscriber's token, where auth is on")
+
+
+_EXPIRE = Parameter(
+    "expire", "seconds to keep the message; 0: not at all", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE}, True
+)
+_ID = Parameter("id", "tells repeats apart; the header Idempotency-Key does too", PLAIN_KEY)
+_WITH_MID = Parameter("mid", "1: answer with the mid", {"type": "string", "enum": ["0", "1"]})
+_PUSH = (_key("key"), _EXPIRE, _ID, _WITH_MID)
+_NODE = Parameter("node", "a node's name, or the RPC address of one process", {"type": "string", "minLength": 1}, True)
+KEY_FORM = Body(made_of("key", key=PLAIN_KEY), FORM)
+
+PUBLIC = (
+    Call(
+        "GET",
+        "/1/server/get",
+        "getServer",
+        "Which comet holds a key",
+        False,
+        (_key("k"), _proto("p"), _callback("cb")),
+        schemas.SERVER,
+    ),
+    Call(
+        "GET",
+        "/2/server/get",
+        "getServers",
+        "All addresses of the comet that holds a key",
+        False,
+        (_key("k"), _proto("p"), _callback("cb")),
+        made_of(server=schemas.ADDRESSES),
+    ),
+    Call(
+        "GET",
+        "/server/get",
+        "getServerOld",
+        "As /1/server/get, old form",
+        False,
+        (_key("key"), _proto("proto"), _callback("callback")),
+        schemas.SERVER,
+    ),
+    Call(
+        "GET",
+        "/1/msg/get",
+        "getMessages",
+        "The kept messages after a mid",
+        False,
+        (_key("k"), _mid("m"), _token("t"), _callback("cb")),
+        made_of(msgs=listed(schemas.MESSAGE)),
+    ),
+    Call(
+        "GET",
+        "/msg/get",
+        "getMessagesOld",
+        "As /1/msg/get, old form: messages as strings",
+        False,
+        (_key("key"), _mid("mid"), Parameter("pmid", "ignored"), _token("token"), _callback("callback")),
+        made_of(msgs=listed(STRING), pmsgs=listed(STRING)),
+    ),
+    Call("GET", "/1/time/get", "getTime", "Now, as a mid", False, (_callback("cb"),), schemas.TIME),
+    Call("GET", "/time/get", "getTimeOld", "As /1/time/get, old form", False, (_callback("callback"),), schemas.TIME),
+)
+ADMIN = (
+    Call(
+        "POST",
+        "/1/admin/push/private",
+        "push",
+        "Push a message to a key",
+        True,
+        _PUSH,
+        schemas.STORED,
+        Body(ANY),
+        "push",
+        "query",
+    ),
+    Call(
+        "POST",
+        "/admin/push",
+        "pushOld",
+        "As /1/admin/push/private",
+        True,
+        _PUSH,
+        schemas.STORED,
+        Body(ANY),
+        "push",
+        "query",
+    ),
+    Call(
+        "POST",
+        "/1/admin/push/mprivate",
+        "pushMany",
+        "Push a message to many keys",
+        True,
+        (_EXPIRE, _ID, _WITH_MID),
+        made_of(fk=listed(STRING), mids=counted(INTEGER)),
+        Body(schemas.MANY),
+        "push",
+        "body",
+    ),
+    Call(
+        "POST",
+        "/1/admin/push/bulk",
+        "pushBulk",
+        'Push any number of messages: lines of {"k":…,"m":…,"expire":…,"id":…}, each answered by a line',
+        True,
+        (),
+        None,
+        Body({"type": "string", "format": "binary"}, BYTES),
+        "push",
+        "body",
+    ),
+    Call(
+        "POST",
+        "/1/admin/msg/del",
+        "deleteMessages",
+        "Delete a key's messages, and close its subscribers",
+        True,
+        body=KEY_FORM,
+        named="body",
+    ),
+    Call("POST", "/admin/msg/clean", "deleteMessagesOld", "As /1/admin/msg/del", True, body=KEY_FORM, named="body"),
+    Call(
+        "POST",
+        "/1/admin/token",
+        "createToken",
+        "Create a token for a key's subscribers",
+        True,
+        (_key("key"), Parameter("life", "seconds", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE})),
+        made_of(token=STRING, expires=INTEGER),
+        named="query",
+    ),
+    Call(
+        "GET",
+        "/1/admin/token",
+        "listTokens",
+        "A key's live tokens, by digest",
+        True,
+        (_key("key"),),
+        made_of(tokens=schemas.TOKENS),
+        named="query",
+    ),
+    Call(
+        "DELETE",
+        "/1/admin/token",
+        "revokeToken",
+        "Revoke a token",
+        True,
+        (_key("key"), Parameter("token", "it"), Parameter("digest", "or its SHA-256, as listed")),
+        made_of(revoked=FLAG),
+        named="query",
+    ),
+    Call(
+        "GET",
+        "/1/admin/nodes",
+        "listNodes",
+        "The processes of the cluster",
+        True,
+        (),
+        made_of(nodes=listed(schemas.PROCESS)),
+    ),
+    Call(
+        "POST",
+        "/1/admin/node/weight",
+        "setWeight",
+        "Change a node's share, until it ends",
+        True,
+        (_NODE, Parameter("weight", "from 1 to 1000", {"type": "integer", "minimum": 1, "maximum": 1000}, True)),
+    ),
+    Call("POST", "/1/admin/node/drain", "drainNode", "Hand over all that a node has", True, (_NODE,)),
+    Call("POST", "/1/admin/node/undrain", "undrainNode", "Take a node back", True, (_NODE,)),
+    Call(
+        "POST",
+        "/1/admin/key/close",
+        "closeKey",
+        "Close a key's connections",
+        True,
+        (_key("key"),),
+        made_of(closed=INTEGER),
+        named="query",
+    ),
+    Call(
+        "GET",
+        "/1/admin/key",
+        "showKey",
+        "What there is of a key",
+        True,
+        (_key("key"),),
+        schemas.SHOWN_KEY,
+        named="query",
+    ),
+    Call(
+        "POST",
+        "/1/admin/presence",
+        "getPresence",
+        "Who is connected to each of many keys",
+        True,
+        (),
+        made_of(presence=listed(schemas.PRESENCE)),
+        Body(made_of("k", k={**schemas.KEYS, "minItems": 1, "maxItems": 10_000})),
+        named="body",
+    ),
+    Call("GET", "/1/admin/status", "getStatus", "What this web node has done", True, (), schemas.STATUS),
+    Call(
+        "GET",
+        "/1/admin/slowest",
+        "listSlowest",
+        "The connections that are furthest behind",
+        True,
+        (),
+        made_of(slowest=listed(schemas.SLOW)),
+    ),
+)
+CALLS = (*PUBLIC, *ADMIN)

@@ -1,0 +1,140 @@
+"""`GET /openapi.json`: the calls of calls.py as tools read them (OpenAPI 3.0).
+
+`python -m gopush.web.openapi >docs/openapi.json` writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+import gopush
+from gopush.net.http.request import Response
+from gopush.net.http.routes import Routes, always
+from gopush.web.calls import BYTES, CALLS, JSON, Call, Parameter
+from gopush.web.schemas import STRING
+
+PATH = "/openapi.json"
+_SERVERS = (
+    {"url": "http://localhost:8090", "description": "public: [base] http.bind"},
+    {"url": "http://localhost:8091", "description": "admin: [base] admin.bind"},
+)
+_WHY = Parameter("why", "1: an answer whose ret is not 0 says why", {"type": "string", "enum": ["0", "1"]})
+_STATUSES = {
+    400: "the head of the request is malformed",
+    403: "pages of this web site may not call it",
+    414: "the request line is too long",
+    429: "this client has as many connections as it may",
+    431: "the head of the request is too long",
+    500: "gopush made a mistake, which is in its log",
+}
+_OF_ADMIN = {
+    401: "API keys are set, and this is none of them",
+    403: "the API key is not good for this call or key; or a page of another site calls; or Host names another machine",
+    413: "the body is too large",
+    429: "the API key's pushes for this second are used up",
+}
+_RET = {
+    "type": "integer",
+    "enum": [0, 1001, 65534, 65535],
+    "description": "0: done. 1001: no node. 65534: a parameter is wrong. 65535: it failed for now; try again.",
+}
+_SECURITY: list[dict[str, list[str]]] = [{}, {"apiKey": []}, {"bearer": []}]
+
+
+def document() -> dict[str, Any]:
+    """All of it."""
+    paths: dict[str, Any] = {}
+    for call in CALLS:
+        item = paths.setdefault(call.path, {"servers": [_SERVERS[call.admin]]})
+        item[call.method.lower()] = _operation(call)
+    paths["/health"] = {"servers": list(_SERVERS), "get": _health()}
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": "gopush",
+            "version": gopush.__version__,
+            "description": "The HTTP calls of a web node. docs/protocol.md is what counts.",
+            "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT.html"},
+        },
+        "servers": list(_SERVERS),
+        "tags": [
+            {"name": "public", "description": "devices, on http.bind"},
+            {"name": "admin", "description": "services and administrators, on admin.bind"},
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": {"Ret": _RET},
+            "securitySchemes": {
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def render() -> bytes:
+    """As JSON."""
+    return json.dumps(document(), indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def routes() -> Routes:
+    """For both ports."""
+    return {PATH: {"GET": always(Response(200, "application/json;charset=utf-8", render()))}}
+
+
+def _operation(call: Call) -> dict[str, Any]:
+    parameters = [_parameter(parameter) for parameter in (*call.parameters, _WHY)]
+    found = {"operationId": call.id, "summary": call.what, "tags": ["admin" if call.admin else "public"]}
+    operation: dict[str, Any] = {**found, "parameters": parameters, "responses": _responses(call)}
+    if call.admin:
+        operation["security"] = _SECURITY
+    if call.body is not None:
+        operation["requestBody"] = {"required": True, "content": {call.body.content_type: {"schema": call.body.schema}}}
+    return operation
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    name, what, schema, required = parameter
+    return {"name": name, "in": "query", "required": required, "description": what, "schema": schema}
+
+
+def _responses(call: Call) -> dict[str, Any]:
+    if call.body is not None and call.body.content_type == BYTES:
+        done = _content("lines, in the order of those that came", BYTES, call.body.schema)
+    else:
+        done = _content("see ret", JSON, _answer(call))
+    refusals = {**_STATUSES, **(_OF_ADMIN if call.admin else {})}
+    texts = {str(status): _content(what, "text/plain", STRING) for status, what in sorted(refusals.items())}
+    return {"200": done, **texts}
+
+
+def _answer(call: Call) -> dict[str, Any]:
+    properties: dict[str, Any] = {"ret": {"$ref": "#/components/schemas/Ret"}, "why": STRING}
+    if call.data is not None:
+        properties["data"] = call.data
+    return {"type": "object", "required": ["ret"], "properties": properties}
+
+
+def _content(what: str, content_type: str, schema: Any) -> dict[str, Any]:
+    return {"description": what, "content": {content_type: {"schema": schema}}}
+
+
+def _health() -> dict[str, Any]:
+    flags = {"alive": {"type": "boolean"}, "ready": {"type": "boolean"}, "reason": STRING}
+    state = {"type": "object", "required": ["alive", "ready"], "properties": flags}
+    return {
+        "operationId": "getHealth",
+        "summary": "Whether this process could do its work",
+        "tags": ["public"],
+        "parameters": [],
+        "responses": {
+            "200": _content("it could", JSON, state),
+            str(int(HTTPStatus.SERVICE_UNAVAILABLE)): _content("it could not", JSON, state),
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(render().decode(), end="")

@@ -1,0 +1,72 @@
+"""What the calls of a web node answer, as JSON Schema has it (calls.py). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer", "format": "int64"}
+FLAG: Schema = {"type": "boolean"}
+PLAIN_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
+ANY: Schema = {}
+"""Any JSON value."""
+
+
+def listed(items: Schema) -> Schema:
+    """The schema of a list."""
+    return {"type": "array", "items": items}
+
+
+def made_of(required: str = "", /, **properties: Schema) -> Schema:
+    """The schema of an object; `required`: names, with blanks between them."""
+    return {"type": "object", "properties": properties, **({"required": required.split()} if required else {})}
+
+
+def counted(values: Schema) -> Schema:
+    """The schema of an object with any names."""
+    return {"type": "object", "additionalProperties": values}
+
+
+def or_null(schema: Schema) -> Schema:
+    """The schema of what may be null."""
+    return {**schema, "nullable": True}
+
+
+MESSAGE = made_of(msg=ANY, mid=INTEGER, gid={"type": "integer"})
+KEYS = listed(PLAIN_KEY)
+TOKENS = listed(made_of(digest=STRING, expires=INTEGER))
+TIME = made_of(timeid=INTEGER)
+SERVER = made_of(server=STRING)
+STORED = made_of(mid=INTEGER)
+ADDRESSES = listed(STRING)
+PROCESS = made_of(
+    **dict.fromkeys(("role", "node", "state"), STRING),
+    **dict.fromkeys(("rpc", "tcp", "ws"), ADDRESSES),
+    weight={"type": "integer"},
+    version=or_null(STRING),
+    **dict.fromkeys(("connections", "channels", "deliveries", "age"), or_null(INTEGER)),
+)
+SLOW = made_of(
+    **dict.fromkeys(("node", "rpc", "key", "kind", "peer"), STRING),
+    **dict.fromkeys(("messages", "bytes"), INTEGER),
+    seconds={"type": "number"},
+)
+SHOWN_KEY = made_of(
+    owner=or_null(STRING),
+    ws=ADDRESSES,
+    messages=listed(made_of(mid=INTEGER, size=INTEGER)),
+    more=FLAG,
+    subscribers=listed(made_of(node=STRING, rpc=ADDRESSES, count=or_null({"type": "integer"}))),
+    tokens=TOKENS,
+)
+STATUS = made_of(
+    pushes=counted(INTEGER),
+    lookups=INTEGER,
+    reads=INTEGER,
+    push_seconds=made_of(bounds=listed({"type": "number"}), counts=listed(INTEGER), total={"type": "number"}),
+)
+PRESENCE = made_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=counted(INTEGER))
+MANY = made_of("m k", m={"type": "string", "description": "the message: JSON as a string"}, k=KEYS)
