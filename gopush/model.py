@@ -1,4 +1,4 @@
-"""The words that comet, message and web share: messages, cursors and nodes; and a message as clients read it. Pure.
+"""The words that comet, message and web share: messages, cursors, subscriptions, nodes; what clients read. Pure.
 
 A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strictly ascending per key
 (protocol.md, section 3). A *cursor* is the mid of the last message that somebody has seen.
@@ -6,9 +6,12 @@ A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strict
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import NamedTuple
+
+from gopush.errors import ParameterError
 
 MID_STEP = 16
 MIDS_PER_SECOND = 10_000_000
@@ -18,6 +21,21 @@ MAX_KEY_BYTES = 255
 MAX_ID_BYTES = 255
 MAX_FORWARD_HOPS = 2
 MAX_WEIGHT = 1000
+
+# What a subscriber is answered (protocol.md, section 1).
+HEARTBEAT = b"+h\r\n"
+GAP = b"+g\r\n"
+REFUSE_PARAMETER = b"-p\r\n"
+REFUSE_TOKEN = b"-a\r\n"
+REFUSE_KEY = b"-c\r\n"
+REFUSE_NODE = b"-n\r\n"
+REFUSE_LIMIT = b"-l\r\n"
+
+LEAST_HEARTBEAT_SECONDS = 30
+MAX_TOKEN_BYTES = 4096
+MAX_NUMBER_BYTES = 32
+_HEARTBEAT = re.compile(r"\+?[0-9]+")
+_MID = re.compile(r"[+-]?[0-9]+")
 
 
 def mid_at(seconds: float) -> int:
@@ -57,6 +75,36 @@ class Message(NamedTuple):
 
     mid: int
     body: bytes
+
+
+class Subscribe(NamedTuple):
+    """A request to subscribe. `heartbeat` in seconds; `version` "": from before 1.0; `mid` None: the plain way."""
+
+    key: str
+    heartbeat: int
+    token: str
+    version: str
+    mid: int | None
+
+
+def subscribe(key: str, heartbeat: str, token: str, version: str, mid: str | None) -> Subscribe:
+    """Check what a client gave, over TCP or WebSocket alike. Raises ParameterError."""
+    if not is_key(key):
+        raise ParameterError("the key is empty, too long or has control characters")
+    if not _HEARTBEAT.fullmatch(heartbeat) or len(heartbeat) > MAX_NUMBER_BYTES:
+        raise ParameterError("the heartbeat is not a number of seconds")
+    seconds = int(heartbeat)
+    if not LEAST_HEARTBEAT_SECONDS <= seconds <= MAX_INT64:
+        raise ParameterError("the heartbeat is out of range")
+    if len(token.encode("utf-8", "replace")) > MAX_TOKEN_BYTES or not is_plain(token):
+        raise ParameterError("the token is too long or has control characters")
+    return Subscribe(key, seconds, token, version, None if mid is None else _cursor(mid))
+
+
+def _cursor(mid: str) -> int:
+    if not _MID.fullmatch(mid) or len(mid) > MAX_NUMBER_BYTES or not -MAX_INT64 - 1 <= int(mid) <= MAX_INT64:
+        raise ParameterError("the mid is not a decimal int64")
+    return snap(int(mid))
 
 
 class Push(NamedTuple):

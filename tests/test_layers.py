@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 
 PURE = (
-    *("gopush.errors", "gopush.model", "gopush.hashing"),
+    *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.event_stream"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
@@ -34,6 +34,7 @@ PURE = (
         "gopush.web.params",
         "gopush.web.calls",
         "gopush.web.schemas",
+        "gopush.web.device",
     ),
 )
 """No I/O and no clock: they import neither Twisted nor time, and time comes in as an argument."""
@@ -50,7 +51,7 @@ BACKENDS = {
 }
 
 LEVELS = (
-    ("gopush.errors", "gopush.model", "gopush.hashing", "gopush"),
+    ("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.event_stream", "gopush"),
     ("gopush.config",),
     ("gopush.net", "gopush.stats.histogram", "gopush.stats.summary", "gopush.daemon"),
     ("gopush.stats",),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import gopush
+from gopush import model
 from gopush.comet import codec, handshake
 from gopush.errors import ParameterError
 from gopush.web import params
@@ -135,7 +136,7 @@ def test_parameters_of_a_subscription(monkeypatch: pytest.MonkeyPatch, letter: s
         for size in SIZES:
             values = ["k", "30", "t", "1", "16"]
             values[at] = letter * size
-            steps.append(count(monkeypatch, codec, codec.subscribe, *values))
+            steps.append(count(monkeypatch, model, model.subscribe, *values))
         assert growth(steps) < 2.5
 
 

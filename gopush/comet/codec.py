@@ -7,39 +7,45 @@ from __future__ import annotations
 
 import re
 from operator import le
-from typing import NamedTuple
 
 from gopush.errors import ParameterError
-from gopush.model import MAX_INT64, is_key, is_plain, snap
+from gopush.model import (
+    GAP,
+    HEARTBEAT,
+    LEAST_HEARTBEAT_SECONDS,
+    MAX_NUMBER_BYTES,
+    MAX_TOKEN_BYTES,
+    REFUSE_KEY,
+    REFUSE_LIMIT,
+    REFUSE_NODE,
+    REFUSE_PARAMETER,
+    REFUSE_TOKEN,
+    Subscribe,
+    subscribe,
+)
 
-HEARTBEAT = b"+h\r\n"
-GAP = b"+g\r\n"
-REFUSE_PARAMETER = b"-p\r\n"
-REFUSE_TOKEN = b"-a\r\n"
-REFUSE_KEY = b"-c\r\n"
-REFUSE_NODE = b"-n\r\n"
-REFUSE_LIMIT = b"-l\r\n"
+__all__ = [
+    "GAP",
+    "HEARTBEAT",
+    "LEAST_HEARTBEAT_SECONDS",
+    "REFUSE_KEY",
+    "REFUSE_LIMIT",
+    "REFUSE_NODE",
+    "REFUSE_PARAMETER",
+    "REFUSE_TOKEN",
+    "SubRequest",
+    "Subscribe",
+    "parse_subscribe",
+    "subscribe",
+    "whole",
+]
 
-LEAST_HEARTBEAT_SECONDS = 30
-MAX_TOKEN_BYTES = 4096
 # command, key, heartbeat, token, version, mid: what an argument may have in bytes
-ARGUMENT_BYTES = (8, 255, 32, MAX_TOKEN_BYTES, 64, 32)
+ARGUMENT_BYTES = (8, 255, MAX_NUMBER_BYTES, MAX_TOKEN_BYTES, 64, MAX_NUMBER_BYTES)
 _LEAST_ARGUMENTS = 3
 MAX_LINE_BYTES = MAX_TOKEN_BYTES + 1
 _LENGTH = re.compile(rb"(?:\$(?:([0-9]{1,5})\r?)?)?")  # or its beginning
 _COUNTS = {b"*%d\r\n" % count: count for count in range(_LEAST_ARGUMENTS, len(ARGUMENT_BYTES) + 1)}
-_HEARTBEAT = re.compile(r"\+?[0-9]+")
-_MID = re.compile(r"[+-]?[0-9]+")
-
-
-class Subscribe(NamedTuple):
-    """A request to subscribe. `heartbeat` in seconds; `version` "": from before 1.0; `mid` None: the plain way."""
-
-    key: str
-    heartbeat: int
-    token: str
-    version: str
-    mid: int | None
 
 
 class SubRequest:
@@ -101,23 +107,3 @@ def parse_subscribe(arguments: list[bytes]) -> Subscribe:
     if command != "sub":
         raise ParameterError("the command is not known")
     return subscribe(key, heartbeat, token, version, mid if len(texts) == len(ARGUMENT_BYTES) else None)
-
-
-def subscribe(key: str, heartbeat: str, token: str, version: str, mid: str | None) -> Subscribe:
-    """Check what a client gave, over TCP or WebSocket alike. Raises ParameterError."""
-    if not is_key(key):
-        raise ParameterError("the key is empty, too long or has control characters")
-    if not _HEARTBEAT.fullmatch(heartbeat) or len(heartbeat) > ARGUMENT_BYTES[2]:
-        raise ParameterError("the heartbeat is not a number of seconds")
-    seconds = int(heartbeat)
-    if not LEAST_HEARTBEAT_SECONDS <= seconds <= MAX_INT64:
-        raise ParameterError("the heartbeat is out of range")
-    if len(token.encode("utf-8", "replace")) > MAX_TOKEN_BYTES or not is_plain(token):
-        raise ParameterError("the token is too long or has control characters")
-    return Subscribe(key, seconds, token, version, None if mid is None else _cursor(mid))
-
-
-def _cursor(mid: str) -> int:
-    if not _MID.fullmatch(mid) or len(mid) > ARGUMENT_BYTES[5] or not -MAX_INT64 - 1 <= int(mid) <= MAX_INT64:
-        raise ParameterError("the mid is not a decimal int64")
-    return snap(int(mid))

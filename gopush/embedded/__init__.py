@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.comet.feed import LocalFeed
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
@@ -43,6 +44,7 @@ from gopush.routing.stat import show_batchers
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
+from gopush.web.feed import RemoteFeed
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web
 from gopush.web.service import Web
@@ -97,7 +99,17 @@ class EmbeddedNode(MultiService):
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
         demo = pages.demo(settings.http.http_bind)
-        web = Web(reactor, coordination, self._messages, self._comets, settings.http, rpc.push_deadline, pages=demo)
+        shared = Shared()
+        web = self._web = Web(
+            reactor,
+            coordination,
+            self._messages,
+            self._comets,
+            settings.http,
+            rpc.push_deadline,
+            pages=demo,
+            feeds=(LocalFeed(self._comet, reactor), RemoteFeed(reactor, shared)),
+        )
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
         show_message(self._message, self.statistics)
@@ -105,7 +117,6 @@ class EmbeddedNode(MultiService):
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        shared = Shared()
         self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
         ports = (
             ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),

@@ -111,6 +111,11 @@ class ConnectionLimiter:
     def _burst(self) -> float:
         return max(1.0, self._settings.rate * BURST_SECONDS)
 
+    @property
+    def files_left(self) -> bool:
+        """Whether this process may open one more connection of its own for somebody."""
+        return self._shared.open < self._spare_files
+
     def room(self) -> int:
         """How many connections may be accepted now."""
         now = self._clock.seconds()

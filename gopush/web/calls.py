@@ -73,6 +73,9 @@ def _token(name: str) -> Parameter:
     return Parameter(name, "the subscriber's token, where auth is on")
 
 
+_WAIT = Parameter(
+    "wait", "seconds to wait for a message where there is none yet", {**INTEGER, "minimum": 0, "maximum": 60}
+)
 _EXPIRE = Parameter(
     "expire", "seconds to keep the message; 0: not at all", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE}, True
 )
@@ -116,7 +119,7 @@ PUBLIC = (
         "getMessages",
         "The kept messages after a mid",
         False,
-        (_key("k"), _mid("m"), _token("t"), _callback("cb")),
+        (_key("k"), _mid("m"), _token("t"), _WAIT, _callback("cb")),
         made_of(msgs=listed(schemas.MESSAGE)),
     ),
     Call(

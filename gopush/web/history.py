@@ -10,10 +10,12 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.auth import SignedTokens, is_signed
 from gopush.errors import ParameterError
 from gopush.model import Message, Page, json_string, old_json, raw_json, snap
+from gopush.net.http.held import cancelled
 from gopush.net.http.request import Request
-from gopush.net.http.routes import Route, Routes
+from gopush.net.http.routes import Answered, Route, Routes
 from gopush.web import params
 from gopush.web.peers import KeyLogs, WebCounters
+from gopush.web.polling import MAX_WAIT_SECONDS, Found, Polls
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
 from gopush.web.tokens import digest
 
@@ -22,23 +24,41 @@ class Offline:
     """Reads of a key's log from the client's cursor on; while `auth` says so they want the subscriber's token."""
 
     def __init__(
-        self, messages: KeyLogs, auth: Callable[[], bool], counters: WebCounters, signed: SignedTokens | None = None
+        self,
+        messages: KeyLogs,
+        auth: Callable[[], bool],
+        counters: WebCounters,
+        signed: SignedTokens | None = None,
+        polls: Polls | None = None,
     ) -> None:
+        """`polls`: who waits; None: nobody may."""
         self._signed = signed
+        self._polls = polls
         self._messages = messages
         self._auth = auth
         self._counters = counters
+        self._answer = callback_api(NEW, self._new)
 
     def routes(self) -> Routes:
         """The routes of the public port."""
         return {
-            "/1/msg/get": {"GET": Route(callback_api(NEW, self._new), alone=True)},
+            "/1/msg/get": {"GET": Route(self._get, alone=True)},
             "/msg/get": {"GET": Route(callback_api(OLD, self._old), alone=True)},
         }
 
+    def _get(self, request: Request) -> Answered:
+        """Who waits, and leaves, waits no more."""
+        answered = self._answer(request)
+        return cancelled(answered) if request.query.has("wait") and isinstance(answered, Deferred) else answered
+
     def _new(self, request: Request) -> Deferred[Data]:
         query = request.query
-        return self._read(params.key(query, "k"), params.cursor(query, "m"), query.text("t"), _NEW)
+        key, cursor, token = params.key(query, "k"), params.cursor(query, "m"), query.text("t")
+        wait = params.decimal(query.get("wait") or "0", MAX_WAIT_SECONDS, "wait")
+        if not wait or self._polls is None or request.method == b"HEAD":
+            return self._read(key, cursor, token, _NEW)
+        self._counters.reads += 1
+        return self._wait(self._polls, key, snap(cursor), token, wait)
 
     def _old(self, request: Request) -> Deferred[Data]:
         """`pmid` was the cursor of public messages, which were never there: it may say what it wants."""
@@ -49,6 +69,23 @@ class Offline:
         self._counters.reads += 1
         return Deferred.fromCoroutine(self.read(key, snap(cursor), token, form))
 
+    def _wait(self, polls: Polls, key: str, cursor: int, token: str, seconds: int) -> Deferred[Data]:
+        def wait(_: None) -> Deferred[Found]:
+            return polls.wait(key, token, cursor, seconds)
+
+        checked = Deferred.fromCoroutine(self._check(key, token)) if self._auth() else succeed(None)
+        return checked.addCallback(wait).addCallback(self._found, key)
+
+    def _found(self, found: Found, key: str) -> Data:
+        if isinstance(found, Page):
+            return self._listed(found, key, _NEW)
+        return _NEW.head + b",".join(found) + _NEW.tail if found else b""
+
+    async def _check(self, key: str, token: str) -> None:
+        if not await self._allowed(key, token):
+            self._counters.refused_tokens += 1
+            raise ParameterError(f"the token is {'not a valid one of this key' if token else 'missing'}")
+
     async def _allowed(self, key: str, token: str) -> bool:
         if self._signed is not None and is_signed(token):
             return self._signed.allow(token, key)
@@ -56,10 +93,11 @@ class Offline:
 
     async def read(self, key: str, cursor: int, token: str, form: Listing) -> Data:
         """What is kept after a cursor, listed so."""
-        if self._auth() and not await self._allowed(key, token):
-            self._counters.refused_tokens += 1
-            raise ParameterError(f"the token is {'not a valid one of this key' if token else 'missing'}")
-        page = await self._messages.read(key, cursor)
+        if self._auth():
+            await self._check(key, token)
+        return self._listed(await self._messages.read(key, cursor), key, form)
+
+    def _listed(self, page: Page, key: str, form: Listing) -> Data:
         if not page.messages:
             return b""
         first = form.head + b",".join(map(form.message, page.messages))

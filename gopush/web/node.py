@@ -24,6 +24,7 @@ from gopush.rpc.client import caller_tls
 from gopush.rpc.server import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
+from gopush.web.feed import RemoteFeed
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 
@@ -63,6 +64,7 @@ class HttpPorts(MultiService):
         refuse_open_admin(settings.admin_bind, settings.api_keys)
         limiter = ConnectionLimiter(reactor, settings.connections, raise_file_limit(), web.counters, shared)
         self._web = web
+        web.room = lambda: limiter.files_left
         self._public = Listeners(EagerReactor(reactor, limiter), "[base] http.bind", settings.http_bind, web.public)
         admin = EagerReactor(reactor, proxies=lambda: settings.connections.proxies)
         self._admin = Listeners(admin, "[base] admin.bind", settings.admin_bind, web.admin)
@@ -95,6 +97,7 @@ class HttpPorts(MultiService):
         if self._patience is not None and self._patience.active():
             self._patience.cancel()
         await super().stopService()  # type: ignore[no-untyped-call]
+        self._web.leave()
         await self._web.public.stop()
         await self._web.admin.stop()
 
@@ -113,8 +116,10 @@ class WebNode(MultiService):
         self._coordination = coordination
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
-        web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline)
-        HttpPorts(reactor, web, settings, coordination).setServiceParent(self)  # type: ignore[no-untyped-call]
+        shared = Shared()
+        feeds = (RemoteFeed(reactor, shared),)
+        web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline, feeds=feeds)
+        HttpPorts(reactor, web, settings, coordination, shared).setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
         show(web, self.statistics)
         show_view(coordination, reactor, self.statistics)

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
+from gopush.model import Head, Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -27,6 +27,9 @@ class KeyLogs(AllNodes, Protocol):
 
     def read(self, key: str, after: int, limit: int = ...) -> Deferred[Page]:
         """A piece of the key's log."""
+
+    def head(self, key: str) -> Deferred[Head]:
+        """Where the key's log ends."""
 
     def delete(self, key: str) -> Deferred[None]:
         """Delete the key's kept messages."""
@@ -90,4 +93,11 @@ class WebCounters:
     refused_proxy: int = 0
     accept_waits: int = 0
     limited_keys: int = 0
+    streams_opened: int = field(default=0, metadata={"meaning": "event streams that were asked for"})
+    streams_closed: int = field(default=0, metadata={"meaning": "event streams that are over"})
+    streams_resumed: int = field(default=0, metadata={"meaning": "times an event stream went on at a comet anew"})
+    streams_refused: int = field(default=0, metadata={"meaning": "event streams refused, or ended with a reason"})
+    streams_slow: int = field(default=0, metadata={"meaning": "event streams closed whose client did not read"})
+    polls_opened: int = field(default=0, metadata={"meaning": "offline reads that waited for a message"})
+    polls_closed: int = field(default=0, metadata={"meaning": "offline reads that waited and are over"})
     pushes: dict[int, int] = field(default_factory=_by_ret, metadata={"label": "ret"})

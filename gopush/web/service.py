@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from random import random
 
 from gopush.auth import signed_tokens
+from gopush.feed import Feed
 from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
@@ -17,15 +19,18 @@ from gopush.web import openapi
 from gopush.web import pages as own_pages
 from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
+from gopush.web.follower import Followers
 from gopush.web.history import Offline
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.lookup import Lookup
 from gopush.web.nodes import Cluster, Insight
 from gopush.web.peers import AllComets, KeyLogs, WebCounters
+from gopush.web.polling import Polls
 from gopush.web.presence import PresenceApi
 from gopush.web.publisher import Publisher
 from gopush.web.push import Admin
 from gopush.web.settings import HttpSettings
+from gopush.web.streams import EventStreams
 from gopush.web.tokens import Tokens
 
 
@@ -45,8 +50,10 @@ class Web:
         push_deadline: float,
         now: Callable[[], float] = time.time,
         pages: Routes | None = None,
+        feeds: Sequence[Feed] = (),
     ) -> None:
-        """`pages`: what the admin port shows without a key, besides the administrators' page."""
+        """`pages`: what the admin port shows without a key, besides the administrators' page. `feeds`: where streams
+        and who waits subscribe."""
         self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
@@ -54,9 +61,17 @@ class Web:
         call_soon = partial(clock.callLater, 0)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, call_soon, self.counters)
         self.latency = publisher.latency
+        followers = Followers(clock, coordination, feeds, random)
+        self.room: Callable[[], bool] = lambda: True
+        """Whether there are files for one more subscription; whoever opens listeners knows."""
+        self.streams = EventStreams(followers, messages, self.counters, lambda: self.room())
+        self.polls = Polls(followers, messages, self.counters, lambda: self.room())
         public = {
             **Lookup(coordination, now, self.counters).routes(),
-            **Offline(messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens)).routes(),
+            **Offline(
+                messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens), self.polls
+            ).routes(),
+            **self.streams.routes(),
             **self.health.routes(),
             **own_pages.client(),
             **openapi.routes(),
@@ -83,3 +98,8 @@ class Web:
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
         admin_sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)
+
+    def leave(self) -> None:
+        """End what goes on for long: streams, and who waits for messages."""
+        self.streams.stop()
+        self.polls.stop()

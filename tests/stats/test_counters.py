@@ -54,6 +54,7 @@ from tests.http.test_channel import poll, routes
 from tests.message.subject import START, FakeTime
 from tests.servers import free_port
 from tests.web.conftest import MakeWorld, make_world
+from tests.web.whole import Whole
 
 assert all((make_world, serve))  # fixtures
 
@@ -286,7 +287,7 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
     return moves
 
 
-def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
+def web_moves(make_world: MakeWorld, in_reactor: InReactor, tmp_path: Path) -> Moves:
     moves = Moves("gopush_web_")
     key, line = make("billing")
     pusher, pusher_line = make("pusher")
@@ -303,6 +304,7 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
         world.admin_call("GET", "/1/admin/nodes", headers=f"X-Api-Key: {pusher}\r\n")
         world.post("/1/admin/push/private", b"1", headers="Origin: https://evil.example\r\n", key="k", expire="60")
         meet_the_limit(world.web.counters)
+    stream_and_wait(moves, in_reactor)
     open_world = make_world(key_rate=1, connections=ConnectionSettings(proxies=("10.0.0.7",)))
     with moves.watch(lambda statistics: show_web(open_world.web, statistics)):
         for _ in range(2):
@@ -310,6 +312,23 @@ def web_moves(make_world: MakeWorld, tmp_path: Path) -> Moves:
         open_world.admin_call("GET", "/1/admin/nodes", headers="Host: evil.example\r\n")
         open_world.admin_call("GET", "/1/admin/nodes", headers="X-Forwarded-For: 203.0.113.7\r\n")
     return moves
+
+
+def stream_and_wait(moves: Moves, in_reactor: InReactor) -> None:
+    """A stream that goes on after a deletion, one too many, one that does not read, and a read that waits in vain."""
+    whole = Whole(in_reactor, {}, {"max_subscribers": 1, "msgbuf_bytes": 1 << 16})
+    counters = whole.counters()
+    with moves.watch(lambda statistics: show_web(whole.node._web, statistics)):
+        with whole.stream("k").began(), Client(whole.ports["admin"]) as admin, whole.stream("k") as more:
+            assert [event.type for event in more.events()] == ["refused"]
+            admin.request("POST", "/1/admin/msg/del", b"key=k")
+            poll(lambda: counters.streams_resumed > 0)
+        with whole.stream("deaf", rcvbuf=4096).began():
+            while not counters.streams_slow:
+                whole.push("deaf", b'"%b"' % (b"x" * (1 << 18)), expire=0)
+        whole.get("/1/msg/get?k=w&m=0&wait=1")
+        poll(lambda: counters.streams_opened == counters.streams_closed)
+    whole.close()
 
 
 def http_moves(serve: Serve) -> Moves:
@@ -382,7 +401,7 @@ def test_every_number_of_every_role_moves(
     parts = {
         "comet": comet_moves(),
         "message": message_moves(in_reactor, tmp_path),
-        "web": web_moves(make_world, tmp_path),
+        "web": web_moves(make_world, in_reactor, tmp_path),
         "http": http_moves(serve),
         "lane": batcher_moves(),
         "process": process_moves(),

@@ -86,6 +86,12 @@ class FakeMessages(FakeNodes):
         page = found[: min(limit, 3)]
         return succeed(Page(page, Head(log[-1].mid if log else 0, 0), len(page) < len(found)))
 
+    def head(self, key: str) -> Deferred[Head]:
+        if self.down:
+            return fail(UnavailableError("down"))
+        log = self.logs.get(key, [])
+        return succeed(Head(log[-1].mid if log else 0, 0))
+
     def delete(self, key: str) -> Deferred[None]:
         if self.down:
             return fail(UnavailableError("down"))

@@ -12,6 +12,7 @@ from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
+from gopush.net.http.held import Watcher
 from gopush.net.http.parts import HttpSite
 from gopush.net.http.request import Request, Response, plain
 from gopush.net.limits import ConnectionLimiter
@@ -31,6 +32,7 @@ class BoundedChannel(HTTPChannel):
     is. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`: what its
     answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no more of
     a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`: soon.
+    `watcher`: of an answer that is held.
     """
 
     site: HttpSite
@@ -39,6 +41,7 @@ class BoundedChannel(HTTPChannel):
     requests: list[Any]
     head: HeadScanner
     send: wire.Send
+    watcher: Watcher | None = None
     MAX_LENGTH = HEAD_LIMIT
     connection = inbox = b""
     deadline = leave_at = 0.0
@@ -105,6 +108,9 @@ class BoundedChannel(HTTPChannel):
         """What has come, and what is owed, is worth nothing any more."""
         self.inbox = b""
         self.owed = []
+        watcher, self.watcher = self.watcher, None
+        if watcher is not None:
+            watcher.lost()
         self.clearLineBuffer()  # type: ignore[no-untyped-call]
 
     def loseConnection(self) -> None:

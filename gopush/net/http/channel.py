@@ -18,13 +18,15 @@ from gopush.net import transport as wire
 from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
-from gopush.net.http.request import Request, Response, explained, plain
+from gopush.net.http.held import ENDLESS, ConnectionAnswer, Held
+from gopush.net.http.request import Request, Response, Streamed, explained, plain
 
 TOO_MANY = plain(429)
 
 MAX_TOGETHER = 64
 """Requests of one segment that are worked on at once."""
 
+_NO_HEAD = HeadScanner()
 _MAX_HELD_BYTES = 64 << 10
 _SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
@@ -38,7 +40,7 @@ class HttpChannel(BoundedChannel):
     _missing = _held = 0  # answers that are not there, and bytes of those that are
     _fed = False  # twisted.web has a part of a request
     _half_end = b""  # what it was given last, where that may be the first half of a CRLF
-    _asking = _pumping = _scheduled = _ending = _lost = False
+    _asking = _pumping = _scheduled = _ending = _lost = _streaming = False
 
     # What the transport calls.
 
@@ -55,7 +57,9 @@ class HttpChannel(BoundedChannel):
         self.site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """See Protocol."""
+        """See Protocol. Behind a request for a stream nothing is asked."""
+        if self._streaming:
+            return
         if self.deaf:
             if not self.closing:
                 self.deadline = min(self.site.clock.seconds() + LINGER_SECONDS, self.leave_at)
@@ -72,8 +76,10 @@ class HttpChannel(BoundedChannel):
         self.half_closed = True
         if self.deaf:
             self.loseConnection()
-        else:
-            self._pump()
+            return
+        if self.watcher is not None:
+            self.watcher.hung_up()
+        self._pump()
 
     def writeConnectionLost(self) -> None:
         """See IHalfCloseableProtocol."""
@@ -98,6 +104,8 @@ class HttpChannel(BoundedChannel):
         drain.callback(None)
         for exchange in self.requests:
             exchange.drained()
+        if self.watcher is not None:
+            self.watcher.drained()
         self._pump()
 
     # The way of what comes.
@@ -206,7 +214,7 @@ class HttpChannel(BoundedChannel):
             self._write()
         elif at and owed[0].data is not None and not self._scheduled:
             self._schedule()
-        return b"" if self.deaf else data[at:]
+        return b"" if self.deaf or self._streaming else data[at:]
 
     def answer(self, size: int) -> None:
         """An answer of so many bytes is there: all go out in one write, or where some come later, as the turn ends."""
@@ -238,6 +246,27 @@ class HttpChannel(BoundedChannel):
     def _schedule(self) -> None:
         self._scheduled = True
         self.site.clock.callLater(0, self._go_on)
+
+    # Answers that are held.
+
+    def hold(self, owed: Owed, held: Held) -> None:
+        """See HttpConnection."""
+        answer = ConnectionAnswer(self, owed)
+        watcher = held.begin(answer)
+        if not answer.over:
+            self.watcher = watcher
+
+    def stream(self, owed: Owed, head: Streamed) -> None:
+        """The answer begins and has no end: of what has come no more is needed, for the connection ends with it."""
+        request = owed.request
+        request.connection = b"close"
+        self._streaming = True
+        self.send(self.site.renderer.paged_head(head, request, owed.in_chunks))
+        self.owed = [ENDLESS]
+        self.requests = []
+        self.head = _NO_HEAD
+        self.inbox = b""
+        self._settle()
 
     # What exchanges and the site call.
 

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web import server
 
 from gopush.errors import ParameterError
+from gopush.net.http.held import Held
 from gopush.net.http.parts import HttpConnection
 from gopush.net.http.request import TEXT, AnyResponse, Paged, Promise, Request, Response, chunk, explained, plain
 from gopush.net.http.routes import AnyRoute, Receiver, Route, StreamRoute, always
@@ -41,6 +42,8 @@ class Owed:
             self.give(answered)
         elif isinstance(answered, Promise):
             answered.then(self.give)
+        elif isinstance(answered, Held):
+            self.channel.hold(self, answered)
         else:
             coming: Deferred[Any] = answered
             coming.addErrback(_failed, self.request).addCallback(self.give)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from gopush.net.clock import Clock
 from gopush.net.http.head import HeadScanner, RequestReader
+from gopush.net.http.held import Held
 from gopush.net.http.request import Renderer, Request, Response
 
 
@@ -48,6 +49,9 @@ class HttpConnection(Protocol):
 
     def answer(self, size: int) -> None:
         """An answer of so many bytes is there."""
+
+    def hold(self, owed: Any, held: Held) -> None:
+        """This answer comes when its handler gives it, or goes on and on."""
 
     def send(self, data: bytes) -> int:
         """Write; what waits then, in bytes."""

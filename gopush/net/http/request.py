@@ -29,6 +29,10 @@ class Form:
                 name = _plain(name).decode("utf-8", "surrogateescape")
             self._values.setdefault(name, value)
 
+    def has(self, name: str) -> bool:
+        """Whether a name is there at all."""
+        return name in self._values
+
     def get(self, name: str) -> str | None:
         """The value of `name`, None where it is absent. Raises ParameterError where it is not UTF-8."""
         value = self._values.get(name)
@@ -135,6 +139,14 @@ class Paged(NamedTuple):
 AnyResponse = Response | Paged
 
 
+class Streamed(NamedTuple):
+    """The head of an answer that goes on until either side ends it, and its connection with it."""
+
+    status: int
+    content_type: str
+    headers: Fields = ()
+
+
 class CrossOrigin(Protocol):
     """What pages of other web sites may do (CORS)."""
 
@@ -206,7 +218,7 @@ class Renderer:
         sent = b"" if request.method == b"HEAD" else body
         return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), fields, sent)
 
-    def paged_head(self, response: Paged, request: Request, chunked: bool) -> bytes:
+    def paged_head(self, response: Paged | Streamed, request: Request, chunked: bool) -> bytes:
         """The head of a response whose body follows, in chunks or until the end of the connection."""
         fields = response.headers
         if self._sharing is not None and b"origin" in request.headers:

@@ -8,9 +8,10 @@ from typing import ClassVar, Protocol
 
 from twisted.internet.defer import Deferred
 
+from gopush.net.http.held import Held
 from gopush.net.http.request import AnyResponse, Paged, Promise, Request, Response, plain
 
-Answered = Response | Paged | Promise | Deferred[Response] | Deferred[AnyResponse]
+Answered = Response | Paged | Promise | Held | Deferred[Response] | Deferred[AnyResponse]
 Handler = Callable[[Request], Answered]
 
 Refuse = Callable[[Request], "Response | None"]
@@ -29,7 +30,7 @@ class Route:
     """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`.
 
     `refuse` is asked before the body is read; where it gives a response, that is the answer. `alone`: the answer may
-    be large or Paged, so the handler is called once all that the connection asked for before is sent.
+    be large, Paged or Held, so the handler is called once all that the connection asked for before is sent.
     """
 
     handler: Handler

@@ -1,0 +1,165 @@
+"""Answers that are waited for, or that go on and on: their handler keeps an eye on the connection meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from gopush.net import transport as wire
+from gopush.net.http.request import AnyResponse, Streamed, chunk
+
+
+class HeldAnswer(Protocol):
+    """Where such an answer is written. `in_chunks`: each piece of a stream has to be one of HTTP's chunks."""
+
+    in_chunks: bool
+    send: Callable[[bytes], int]
+    """Sends a piece of a stream; gives how many bytes wait for the client then."""
+
+    @property
+    def peer(self) -> str:
+        """The client's address, "host:port"."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether much waits for the client; Watcher.drained() is called when it has read."""
+
+    def give(self, response: AnyResponse) -> None:
+        """This is the whole answer."""
+
+    def begin(self, head: Streamed) -> None:
+        """Begin a stream; it is ended by finish() or abort(), or with the connection."""
+
+    def finish(self, piece: bytes) -> None:
+        """Send the last piece of the stream, and close."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+    def waiting(self) -> tuple[int, float] | None:
+        """How many bytes wait for the client, and for how many seconds some have; None: none do."""
+
+    def until_drained(self) -> Awaitable[None]:
+        """Fires when the client has read what waited, where it is stalled, or the connection is lost."""
+
+
+class Watcher(Protocol):
+    """What hears of the connection until the answer is complete."""
+
+    def hung_up(self) -> None:
+        """The client sends no more; browsers that leave say no more than that."""
+
+    def drained(self) -> None:
+        """The client has read what waited for it."""
+
+    def lost(self) -> None:
+        """The connection is gone; whatever is still written goes nowhere."""
+
+
+class Held(NamedTuple):
+    """An answer that its handler gives when it can: `begin` is told where, and gives who watches the connection."""
+
+    begin: Callable[[HeldAnswer], Watcher]
+
+
+def cancelled(coming: Deferred[Any]) -> Held:
+    """An answer that is cancelled where the client leaves; what `coming` then fires with goes to who still reads."""
+
+    def begin(answer: HeldAnswer) -> Watcher:
+        coming.addCallback(answer.give)
+        return _Canceller(coming)
+
+    return Held(begin)
+
+
+class _Canceller:
+    """Watches for a Deferred."""
+
+    def __init__(self, coming: Deferred[Any]) -> None:
+        self._coming = coming
+
+    def hung_up(self) -> None:
+        """See Watcher."""
+        self._coming.cancel()
+
+    def drained(self) -> None:
+        """See Watcher."""
+
+    def lost(self) -> None:
+        """See Watcher."""
+        self._coming.cancel()
+
+
+class ConnectionAnswer:
+    """A HeldAnswer of an HttpChannel, in the place of what it owes. `over`: it is complete."""
+
+    __slots__ = ("_channel", "_owed", "_proxied", "in_chunks", "over", "send")
+
+    def __init__(self, channel: Any, owed: Any) -> None:
+        self._channel = channel
+        self._owed = owed
+        self.in_chunks = owed.in_chunks
+        self.over = False
+        self.send = channel.send
+        self._proxied = owed.request.peer if owed.request.peer != channel.peer else ""
+
+    @property
+    def peer(self) -> str:
+        """See HeldAnswer."""
+        return self._proxied or wire.peer(self._channel.transport)
+
+    @property
+    def stalled(self) -> bool:
+        """See HeldAnswer."""
+        return bool(self._channel.stalled)
+
+    def give(self, response: AnyResponse) -> None:
+        """See HeldAnswer."""
+        owed = self._close()
+        if owed is not None:
+            owed.give(response)
+
+    def begin(self, head: Streamed) -> None:
+        """See HeldAnswer."""
+        owed, self._owed = self._owed, None
+        assert owed is not None
+        if not self._channel.deaf:
+            self._channel.stream(owed, head)
+
+    def finish(self, piece: bytes) -> None:
+        """See HeldAnswer."""
+        self._close()
+        if not self._channel.deaf:
+            self.send(piece + chunk(b"") if self.in_chunks else piece)
+            self._channel.leave(linger=False)
+
+    def abort(self) -> None:
+        """See HeldAnswer."""
+        self._close()
+        self._channel.abort()
+
+    def waiting(self) -> tuple[int, float] | None:
+        """See HeldAnswer."""
+        return wire.lag(self._channel.transport)
+
+    def until_drained(self) -> Awaitable[None]:
+        """See HeldAnswer."""
+        drained: Awaitable[None] = self._channel.drain if self._channel.stalled else succeed(None)
+        return drained
+
+    def _close(self) -> Any:
+        self.over = True
+        self._channel.watcher = None
+        owed, self._owed = self._owed, None
+        return owed
+
+
+class _Endless:
+    """Stands among the answers that are owed for a stream."""
+
+    data = None
+
+
+ENDLESS: Any = _Endless()

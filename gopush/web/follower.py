@@ -1,0 +1,158 @@
+"""A subscription that goes on when a comet dies, leaves or sends it away: looked up anew, and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from gopush.feed import Feed, Subscription, Write
+from gopush.membership.view import Coordination, View
+from gopush.model import REFUSE_NODE, Format, Subscribe
+from gopush.net.clock import Clock
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 10.0
+STANDS_SECONDS = 5.0
+"""Who was subscribed for so long begins anew with short pauses."""
+SPREAD_SECONDS = 1.0
+"""After a change of the view those that wait try again within that time: not all at once."""
+
+
+class Followers:
+    """What all followers of a process have in common. `feeds`: the nearest first; `chance`: random, from 0 to 1."""
+
+    def __init__(
+        self, clock: Clock, coordination: Coordination, feeds: Sequence[Feed], chance: Callable[[], float]
+    ) -> None:
+        self.clock = clock
+        self.coordination = coordination
+        self.feeds = feeds
+        self.chance = chance
+        self.paused: dict[Follower, Any] = {}
+        """Who waits to try again, and the timer of it."""
+        coordination.watch(self._view_changed)
+
+    def _view_changed(self, _: View) -> None:
+        for timer in self.paused.values():
+            if timer.getTime() - self.clock.seconds() > SPREAD_SECONDS:
+                timer.reset(SPREAD_SECONDS * self.chance())
+
+
+class Follower:
+    """One subscription; a Reader, as far as that has to do with comets. `write` is set by its kind."""
+
+    __slots__ = ("_attempt", "_followers", "_since", "_subscription", "cursor", "format", "key", "token", "write")
+    write: Write
+
+    def __init__(self, followers: Followers, key: str, token: str, format: Format) -> None:
+        self._followers = followers
+        self._subscription: Subscription | None = None
+        self._attempt = 0
+        self._since = 0.0
+        self.key = key
+        self.token = token
+        self.format = format
+        self.cursor = 0
+
+    # --- what the kinds of followers do ---
+
+    def mid(self) -> int | None:
+        """The mid to subscribe with."""
+        raise NotImplementedError
+
+    def joined(self) -> None:
+        """It is subscribed, for the first time or again."""
+        raise NotImplementedError
+
+    def turned_away(self, reply: bytes) -> None:
+        """A comet has refused it; it is not tried again unless follow() is called."""
+        raise NotImplementedError
+
+    def nowhere(self, reason: str) -> bool:
+        """There is no way to its key just now; whether to try again."""
+        raise NotImplementedError
+
+    def waiting(self) -> tuple[int, float] | None:
+        """See Reader."""
+        raise NotImplementedError
+
+    def until_drained(self) -> Awaitable[None]:
+        """See Reader."""
+        raise NotImplementedError
+
+    @property
+    def stalled(self) -> bool:
+        """See Reader."""
+        raise NotImplementedError
+
+    @property
+    def peer(self) -> str:
+        """See Reader."""
+        raise NotImplementedError
+
+    # --- the way to the key ---
+
+    def follow(self) -> None:
+        """Subscribe where the key is now."""
+        followers = self._followers
+        followers.paused.pop(self, None)
+        owner = followers.coordination.view.owner(self.key)
+        if owner is None:
+            self.pause("no comet")
+            return
+        request = Subscribe(self.key, 0, self.token, "1", self.mid())
+        for feed in followers.feeds:
+            self._subscription = feed.open(owner, request, self.format, self)
+            if self._subscription is not None:
+                self._subscription.start()
+                return
+        self.pause("no comet")
+
+    def leave(self) -> None:
+        """Subscribe no more."""
+        timer = self._followers.paused.pop(self, None)
+        if timer is not None:
+            timer.cancel()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()
+
+    def drained(self) -> None:
+        """See Watcher: the client has read what waited for it."""
+        if self._subscription is not None:
+            self._subscription.go_on()
+
+    def pause(self, reason: str) -> None:
+        """Try again after a while, if it is to be tried."""
+        if not self.nowhere(reason):
+            return
+        followers = self._followers
+        pause = min(FIRST_PAUSE_SECONDS * 2**self._attempt, LONGEST_PAUSE_SECONDS) * (0.5 + followers.chance() / 2)
+        self._attempt = min(self._attempt + 1, 16)
+        followers.paused[self] = followers.clock.callLater(pause, self.follow)
+
+    # --- what a feed calls (see Reader) ---
+
+    def accepted(self) -> None:
+        """See Reader."""
+        self._since = self._followers.clock.seconds()
+        self.joined()
+
+    def refused(self, reply: bytes) -> None:
+        """See Reader."""
+        self._over()
+        if reply == REFUSE_NODE:
+            self.pause("comet away")
+        else:
+            self.turned_away(reply)
+
+    def ended(self, reached: bool) -> None:
+        """See Reader."""
+        self._over()
+        self.pause("store away" if reached else "comet away")
+
+    def _over(self) -> None:
+        self._subscription = None
+        if self._since and self._followers.clock.seconds() - self._since > STANDS_SECONDS:
+            self._attempt = 0
+        self._since = 0.0

@@ -1,0 +1,246 @@
+"""Long polling: `GET /1/msg/get` with `wait` (protocol.md, section 10).
+
+Who waits subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: nothing can come
+in between unseen, and nothing asks the store again and again. At a new comet it is the same anew. One that waited in
+vain stays subscribed for a moment: who comes back with the same cursor goes on waiting where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.python.failure import Failure
+
+from gopush.errors import ParameterError
+from gopush.feed import last_mid
+from gopush.model import GAP, REFUSE_KEY, REFUSE_TOKEN, Format, Page, raw_json
+from gopush.net.timers import NO_SLOT, Wheel
+from gopush.web.follower import Follower, Followers
+from gopush.web.peers import KeyLogs, WebCounters
+
+MAX_WAIT_SECONDS = 60
+PARKED_SECONDS = 3.0
+MAX_PARKED = 20_000
+MAX_CAME_BYTES = 1 << 20
+"""What may come while the log is read; if it is more, the log is read again."""
+
+Found = Page | list[bytes]
+"""What is after the cursor: a page of the log, of which there is more, or all of it, as section 3 has it."""
+
+Waited = tuple[str, str, int]
+"""Key, token and cursor of one that waited in vain."""
+
+LINES = Format(lambda message: raw_json(message) + b"\n", lambda reply: b"" if reply == GAP else reply)
+
+
+class Polls:
+    """All that wait, and those that did. `room`: whether there are files for one more subscription."""
+
+    def __init__(
+        self, followers: Followers, messages: KeyLogs, counters: WebCounters, room: Callable[[], bool]
+    ) -> None:
+        self.followers = followers
+        self.messages = messages
+        self.counters = counters
+        self.wheel: Wheel[Poll] = Wheel(followers.clock.seconds())
+        self.leaving = False
+        self._room = room
+        self._waiting: dict[Poll, None] = {}
+        self._parked: dict[Waited, Poll] = {}
+
+    def wait(self, key: str, token: str, after: int, seconds: int) -> Deferred[Found]:
+        """What comes after a cursor, as soon as something does, or an empty list after so many seconds. Cancelled, it
+        fires with that at once."""
+        if not self._waiting and not self._parked:
+            self.followers.clock.callLater(1, self._tick)
+        parked = self._parked.pop((key, token, after), None)
+        poll = parked or Poll(self, key, token, after)
+        self._waiting[poll] = None
+        self.counters.polls_opened += 1
+        coming = poll.wait(0 if self.leaving else seconds)
+        if parked is None and not self.leaving and self._room():
+            poll.follow()
+        return coming
+
+    def stop(self) -> None:
+        """Answer all that wait, with nothing: this process leaves."""
+        self.leaving = True
+        for poll in list(self._waiting):
+            poll.answer([])
+        for poll in list(self._parked.values()):
+            self.drop(poll)
+
+    def answered(self, poll: Poll, park: bool) -> None:
+        """It does not wait any more."""
+        del self._waiting[poll]
+        self.counters.polls_closed += 1
+        if park and not self.leaving and len(self._parked) < MAX_PARKED and poll.waited not in self._parked:
+            self._parked[poll.waited] = poll
+            poll.deadline = self.followers.clock.seconds() + PARKED_SECONDS
+            self.wheel.add(poll)
+        else:
+            self.drop(poll)
+
+    def drop(self, poll: Poll) -> None:
+        """Let it go."""
+        if self._parked.get(poll.waited) is poll:
+            del self._parked[poll.waited]
+        self.wheel.discard(poll)
+        poll.leave()
+
+    def _tick(self) -> None:
+        for poll in self.wheel.advance(self.followers.clock.seconds()):
+            if poll in self._waiting:
+                poll.due()
+            else:
+                self.drop(poll)
+        if self._waiting or self._parked:
+            self.followers.clock.callLater(1, self._tick)
+
+
+class Poll(Follower):
+    """One that waits, or has waited. `deadline`: of the wheel."""
+
+    __slots__ = ("_after", "_came", "_came_bytes", "_coming", "_polls", "_reading", "_reads", "deadline", "slot")
+
+    def __init__(self, polls: Polls, key: str, token: str, after: int) -> None:
+        super().__init__(polls.followers, key, token, LINES)
+        self.write = self._take
+        self._polls = polls
+        self._after = after
+        self._came: list[bytes] = []
+        self._came_bytes = 0
+        self._coming: Deferred[Found] | None = None
+        self._reading = False
+        self._reads = 0
+        self.deadline = 0.0
+        self.slot = NO_SLOT
+
+    @property
+    def waited(self) -> Waited:
+        """What has to be the same for who goes on."""
+        return self.key, self.token, self._after
+
+    def wait(self, seconds: int) -> Deferred[Found]:
+        """See Polls."""
+        coming = self._coming = Deferred[Found](lambda _: self.answer([]))
+        self.deadline = self._polls.followers.clock.seconds() + seconds
+        self._polls.wheel.add(self)
+        return coming
+
+    def answer(self, found: Found | Failure, park: bool = False) -> None:
+        """This is it."""
+        coming, self._coming = self._coming, None
+        if coming is not None:
+            self._polls.answered(self, park)
+            coming.callback(found)  # a Failure counts as one
+
+    def due(self) -> None:
+        """It has waited for long enough."""
+        if self._reading:
+            self.deadline += 1  # a read takes no longer than its own time-out
+            self._polls.wheel.add(self)
+        elif self._subscription is not None and self._reads:
+            self.answer([], park=True)
+        else:
+            self._read()
+
+    # --- Follower ---
+
+    def mid(self) -> int | None:
+        """See Follower: what is before is read from the log."""
+        return None
+
+    def joined(self) -> None:
+        """See Follower."""
+        if self._coming is not None:
+            self._read()
+
+    def turned_away(self, reply: bytes) -> None:
+        """See Follower. Who waits may wait for its place, too."""
+        if reply in (REFUSE_TOKEN, REFUSE_KEY):
+            self.answer(Failure(ParameterError("the token is missing or not good")))  # type: ignore[no-untyped-call]
+        else:
+            self.pause("refused")
+
+    def nowhere(self, reason: str) -> bool:
+        """See Follower."""
+        if self._coming is None:
+            self._polls.drop(self)
+        return self._coming is not None
+
+    def waiting(self) -> tuple[int, float] | None:
+        """See Reader."""
+        return None
+
+    def until_drained(self) -> Awaitable[None]:
+        """See Reader."""
+        return succeed(None)
+
+    @property
+    def stalled(self) -> bool:
+        """See Reader."""
+        return False
+
+    @property
+    def peer(self) -> str:
+        """See Reader."""
+        return ""
+
+    # --- the log, and what comes ---
+
+    def _read(self) -> None:
+        self._reading = True
+        self._reads += 1
+        self._came, self._came_bytes = [], 0
+        read: Deferred[Any] = maybeDeferred(self._polls.messages.read, self.key, self._after)
+        read.addCallbacks(self._found, self._failed, callbackArgs=(self._reads,))
+
+    def _found(self, page: Page, number: int) -> None:
+        if self._coming is None:
+            return
+        came = self._came_after()
+        if page.more and page.messages:
+            self.answer(page)
+        elif page.messages:
+            lines = {message.mid: raw_json(message) for message in page.messages}
+            lines.update((last_mid(line), line) for line in came)
+            self.answer([lines[mid] for mid in sorted(lines)])
+        elif number == self._reads:
+            self._nothing_yet(came)
+
+    def _nothing_yet(self, came: list[bytes]) -> None:
+        """The log has nothing after the cursor."""
+        self._reading = False
+        if came:
+            self.answer(came)
+        elif self._came_bytes > MAX_CAME_BYTES:
+            self._read()
+        elif self._polls.followers.clock.seconds() >= self.deadline:
+            self.answer([], park=self._subscription is not None)
+        else:
+            self._came_bytes = 0
+
+    def _failed(self, failure: Failure) -> None:
+        self.answer(failure)
+
+    def _take(self, data: bytes) -> int:
+        """Messages have come, in the order of their mids and without a hole since it subscribed."""
+        if self._coming is None:
+            self._polls.drop(self)  # who comes back reads them
+            return 0
+        self._came_bytes += len(data)
+        if self._came_bytes > MAX_CAME_BYTES and self._reading:
+            self._came = []
+            return 0
+        self._came.append(data)
+        if not self._reading and (came := self._came_after()):
+            self.answer(came)
+        return 0
+
+    def _came_after(self) -> list[bytes]:
+        lines = b"".join(self._came).split(b"\n")
+        self._came = []
+        return [line for line in lines if last_mid(line) > self._after]

@@ -1,0 +1,257 @@
+"""`GET /sub`: server-sent events (protocol.md, section 10). A browser's EventSource needs no more than the address.
+
+An EventSource stops for good at any status but 200, so only what must not be repeated has another one: 400, 401, 403.
+All else that ends a stream is told in it, and the browser comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from twisted.python.failure import Failure
+
+from gopush import event_stream
+from gopush.event_stream import COMMENT, event_format, opening, refusal
+from gopush.model import (
+    REFUSE_KEY,
+    REFUSE_LIMIT,
+    REFUSE_PARAMETER,
+    REFUSE_TOKEN,
+    Head,
+    Subscribe,
+    subscribe,
+)
+from gopush.net.http.held import Held, HeldAnswer
+from gopush.net.http.request import Request, Response, Streamed, chunk, plain
+from gopush.net.http.routes import Answered, Route, Routes
+from gopush.net.timers import NO_SLOT, Wheel
+from gopush.web.follower import Follower, Followers
+from gopush.web.peers import KeyLogs, WebCounters
+
+PATIENCE_SECONDS = 5.0
+"""How long a stream that has not begun waits for its comet."""
+RETRY_MS = 1000, 3000
+RETRY_AT_LIMIT_MS = 15_000, 30_000
+LEFT_IN_A_TURN = 500
+
+STATUS = {
+    REFUSE_PARAMETER: plain(400),
+    REFUSE_TOKEN: plain(401, ("WWW-Authenticate", 'Bearer realm="gopush"')),
+    REFUSE_KEY: plain(403),
+}
+REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key", REFUSE_LIMIT: "limit"}
+_HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
+
+
+def _as_it_is(piece: bytes) -> bytes:
+    return piece
+
+
+class EventStreams:
+    """All streams. `room`: whether there are files for one more."""
+
+    def __init__(
+        self, followers: Followers, messages: KeyLogs, counters: WebCounters, room: Callable[[], bool]
+    ) -> None:
+        self.followers = followers
+        self.messages = messages
+        self.counters = counters
+        self.room = room
+        self.leaving = False
+        self.streams: dict[EventStream, None] = {}
+        self.wheel: Wheel[EventStream] = Wheel(followers.clock.seconds())
+        self.formats = {True: event_format(chunk), False: event_format(_as_it_is)}
+
+    def routes(self) -> Routes:
+        """The route of the public port."""
+        return {"/sub": {"GET": Route(self._open, alone=True)}}
+
+    def retry_ms(self, limit: bool = False) -> int:
+        """When a browser is to come back: not when all others do."""
+        least, most = RETRY_AT_LIMIT_MS if limit else RETRY_MS
+        return least + int((most - least) * self.followers.chance())
+
+    def stop(self) -> None:
+        """End all streams, a part in each turn: this process leaves."""
+        self.leaving = True
+        for stream in list(self.streams)[:LEFT_IN_A_TURN]:
+            stream.end("leaving")
+        if self.streams:
+            self.followers.clock.callLater(0, self.stop)
+
+    def opened(self, stream: EventStream) -> None:
+        """One more."""
+        if not self.streams:
+            self.followers.clock.callLater(1, self._tick)
+        self.streams[stream] = None
+        self.counters.streams_opened += 1
+
+    def closed(self, stream: EventStream) -> None:
+        """It is over."""
+        if stream in self.streams:
+            del self.streams[stream]
+            self.wheel.discard(stream)
+            self.counters.streams_closed += 1
+
+    def _open(self, request: Request) -> Answered:
+        query = request.query
+        mid = request.header(b"last-event-id") or query.get("mid")
+        wanted = subscribe(query.text("key"), query.text("heartbeat"), query.text("token"), "", mid)
+        if request.method == b"HEAD":
+            return Response(200, event_stream.CONTENT_TYPE, b"", event_stream.HEADERS)
+        return Held(partial(self._begin, wanted))
+
+    def _begin(self, wanted: Subscribe, answer: HeldAnswer) -> EventStream:
+        stream = EventStream(self, wanted, answer)
+        self.opened(stream)
+        if self.leaving:
+            stream.end("leaving")
+        elif not self.room():
+            stream.end("busy", limit=True)
+        else:
+            stream.start()
+        return stream
+
+    def _tick(self) -> None:
+        for stream in self.wheel.advance(self.followers.clock.seconds()):
+            stream.due()
+        if self.streams:
+            self.followers.clock.callLater(1, self._tick)
+
+
+class EventStream(Follower):
+    """One stream; a Watcher of its connection. `deadline`: of the wheel: its next comment, or the end of patience."""
+
+    __slots__ = ("_answer", "_begun", "_heartbeat", "_mid", "_streams", "deadline", "slot")
+
+    def __init__(self, streams: EventStreams, wanted: Subscribe, answer: HeldAnswer) -> None:
+        super().__init__(streams.followers, wanted.key, wanted.token, streams.formats[answer.in_chunks])
+        self._answer = answer
+        self.write = answer.send
+        self._streams = streams
+        self._heartbeat = wanted.heartbeat
+        self._begun = False
+        self._mid = wanted.mid
+        self.slot = NO_SLOT
+        self.deadline = streams.followers.clock.seconds() + PATIENCE_SECONDS
+
+    def start(self) -> None:
+        """Find the beginning, which is the end of the log for who has seen nothing, and subscribe."""
+        if self._streams.followers.coordination.view.owner(self.key) is None:
+            self.end("no comet")
+        elif self._mid is None:
+            head = self._streams.messages.head(self.key)
+            head.addCallbacks(self._found, self._unknown)
+        else:
+            self._from(self._mid)
+
+    def due(self) -> None:
+        """A comment is due: the browser, and whoever is between, shall see that somebody is there."""
+        if self._begun:
+            self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
+            self._streams.wheel.add(self)
+            self.write(self._framed(COMMENT))
+
+    def end(self, reason: str, limit: bool = False) -> None:
+        """Say why, and end: the browser comes back."""
+        self.leave()
+        self._streams.closed(self)
+        self._streams.counters.streams_refused += 1
+        if not self._begun:
+            self._begin(limit)
+        elif limit:
+            self.write(self._framed(opening(self._streams.retry_ms(limit), None)))
+        self._answer.finish(self._framed(refusal(reason)))
+
+    # --- Follower ---
+
+    def mid(self) -> int | None:
+        """See Follower."""
+        return self.cursor
+
+    def joined(self) -> None:
+        """See Follower."""
+        if not self._begun:
+            self._begin(limit=False)
+            self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
+            self._streams.wheel.add(self)
+        else:
+            self._streams.counters.streams_resumed += 1
+
+    def turned_away(self, reply: bytes) -> None:
+        """See Follower."""
+        status = STATUS.get(reply)
+        if status is None or self._begun:
+            self.end(REASON.get(reply, "comet away"), limit=reply == REFUSE_LIMIT)
+            return
+        self._streams.closed(self)
+        self._streams.counters.streams_refused += 1
+        self._answer.give(status)
+
+    def nowhere(self, reason: str) -> bool:
+        """See Follower. A client that does not read is why its comet has let it go."""
+        if self._begun:
+            if self._answer.waiting() is None:
+                return True
+            self._streams.counters.streams_slow += 1
+            self._over_and_out()
+            return False
+        if reason != "no comet" and self._streams.followers.clock.seconds() < self.deadline:
+            return True
+        self.end(reason)
+        return False
+
+    def waiting(self) -> tuple[int, float] | None:
+        """See Reader."""
+        return self._answer.waiting()
+
+    def until_drained(self) -> Awaitable[None]:
+        """See Reader."""
+        return self._answer.until_drained()
+
+    @property
+    def stalled(self) -> bool:
+        """See Reader."""
+        return self._answer.stalled
+
+    @property
+    def peer(self) -> str:
+        """See Reader."""
+        return self._answer.peer
+
+    # --- Watcher ---
+
+    def hung_up(self) -> None:
+        """See Watcher."""
+        self._over_and_out()
+
+    def lost(self) -> None:
+        """See Watcher."""
+        self.leave()
+        self._streams.closed(self)
+
+    def _found(self, head: Head) -> None:
+        self._from(head.last)
+
+    def _unknown(self, _: Failure) -> None:
+        if self in self._streams.streams:
+            self.end("store away")
+
+    def _from(self, mid: int) -> None:
+        if self in self._streams.streams:
+            self._mid = self.cursor = mid
+            self.follow()
+
+    def _begin(self, limit: bool) -> None:
+        self._begun = True
+        self._answer.begin(_HEAD)
+        self.write(self._framed(opening(self._streams.retry_ms(limit), self._mid)))
+
+    def _framed(self, piece: bytes) -> bytes:
+        return chunk(piece) if self._answer.in_chunks else piece
+
+    def _over_and_out(self) -> None:
+        self.leave()
+        self._streams.closed(self)
+        self._answer.abort()
