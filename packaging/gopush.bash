@@ -6,7 +6,7 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence hbase check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence hbase migrate check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
@@ -19,6 +19,7 @@ _gopush() {
         key) options+=" --limit --scope --prefix --admin --api-key-file --cacert --insecure" ;;
         token) options+=" --life --admin --api-key-file --cacert --insecure" ;;
         hbase) options+=" --thrift --table --regions" ;;
+        migrate) options+=" --from --to" ;;
         check) options+=" --config --role" ;;
     esac
     case $command:$prev in
@@ -31,7 +32,7 @@ _gopush() {
             return
             ;;
         push:--mid | bench:--auth | *:--insecure | *:--json) ;;
-        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | *:--life | *:--limit | *:--prefix | bench:--* | hbase:--*)
+        *:--web | *:--admin | *:--token | *:--id | *:--mid | *:--expire | *:--wait | *:--heartbeat | *:--count | *:--after | *:--life | *:--limit | *:--prefix | bench:--* | hbase:--* | migrate:--*)
             return
             ;;
     esac

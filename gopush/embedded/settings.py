@@ -83,7 +83,8 @@ class EmbeddedSettings:
         if STORES[self.storage].alone:
             yield (
                 f"[storage] type: {self.storage} is a store for one process alone, but [zookeeper] addr makes this one "
-                f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')}, or leave addr empty"
+                f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')} "
+                "(gopush migrate moves what is kept), or leave addr empty"
             )
         at_home = all(map(is_home, self.zookeeper.hosts))
         subscribers = self.subscribers

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.model import Append, Appended, Head, Push, Read, mid_at, next_mid
+from gopush.model import Append, Appended, Head, Push, Read, Token, mid_at, next_mid
 
 PAGE_BYTES = 1 << 20
 """Bodies of one page at most, where it holds more than one message."""
@@ -28,6 +28,22 @@ UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
 
 NO_HEAD = Head(0, 0)
 """The head of a log that was never written, or is long forgotten."""
+
+
+class KeptLog(NamedTuple):
+    """All that a store keeps of a key, on its way into another store: what has expired is no part of it.
+
+    `ends`: when its head may be forgotten where it has no messages. `messages`: mid, expiry, body, ascending. `ids`:
+    the id, its mid, the one before, until when it is remembered. Times are seconds since the epoch.
+    """
+
+    key: str
+    last: int
+    trimmed: int
+    ends: float
+    messages: Sequence[tuple[int, float, bytes]]
+    ids: Sequence[tuple[str, int, int, float]]
+    tokens: Sequence[Token]
 
 
 class First(NamedTuple):

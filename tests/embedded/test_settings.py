@@ -32,7 +32,7 @@ def test_a_cluster_shares_its_store(tmp_path: Path, store: str) -> None:
     (line,) = str(refused.value).splitlines()
     name = "memory" if "memory" in store else "sqlite"
     assert f"gopush.ini: [storage] type: {name} is a store for one process alone" in line
-    assert "set redis or hbase, or leave addr empty" in line
+    assert "set redis or hbase (gopush migrate moves what is kept), or leave addr empty" in line
 
 
 def test_a_process_alone_is_called_by_nobody(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""What a database of this store keeps, read from beside it: also while a process serves from it, which locks it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gopush.errors import SettingsError, UnavailableError
+from gopush.message.rules import KeptLog
+from gopush.message.sqlite.file import UPGRADES
+from gopush.model import Token
+
+WAL_HEADER_BYTES = 32
+COPIES = 20
+"""How often a copy is tried: one during which the log of writes began anew is not whole."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
+    """The database, and whether it is at rest: then nobody can open it meanwhile. Else it is as it was a moment ago.
+
+    Raises SettingsError where it is none that can be read, UnavailableError where it changes too fast.
+    """
+    if not path.is_file():
+        raise SettingsError(f"{path}: there is no such file")
+    try:
+        with closing(_connect(path)) as connection:
+            try:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as wrong:
+                if "locked" not in str(wrong):
+                    raise
+            else:
+                _check(path, connection)
+                yield connection, True
+                return
+        with (
+            TemporaryDirectory(prefix="gopush-migrate-", dir=path.parent) as directory,
+            closing(_connect(_copy(path, Path(directory)))) as connection,
+        ):
+            _check(path, connection)
+            yield connection, False
+    except sqlite3.Error as wrong:
+        raise SettingsError(f"{path}: {wrong}") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != len(UPGRADES):
+        raise SettingsError(f"{path}: is no database of this gopush (schema {version}, this one has {len(UPGRADES)})")
+
+
+def _copy(path: Path, directory: Path) -> Path:
+    """The pages of a database, then the log of its writes, which repairs those that changed meanwhile."""
+    log = path.with_name(f"{path.name}-wal")
+    copy = directory / "copy"
+    for _ in range(COPIES):
+        before = _head(log)
+        shutil.copyfile(path, copy)
+        if log.exists():
+            shutil.copyfile(log, copy.with_name("copy-wal"))
+        if _head(log) == before:
+            return copy
+    raise UnavailableError(f"{path}: it changes faster than it can be copied")
+
+
+def _head(log: Path) -> bytes:
+    try:
+        with log.open("rb") as file:
+            return file.read(WAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def logs(connection: sqlite3.Connection, now: float) -> Iterator[KeptLog]:
+    """All keys, with what has not expired."""
+    ids = defaultdict(list)
+    for key, *rest in connection.execute(
+        "SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY seq", [now]
+    ):
+        ids[key].append(tuple(rest))
+    tokens: defaultdict[str, list[Token]] = defaultdict(list)
+    for key, digest, expires in connection.execute("SELECT key, digest, expires FROM tokens WHERE expires > ?", [now]):
+        tokens[key].append(Token(digest, expires))
+    for log, key, last, trimmed, ends in connection.execute(
+        "SELECT id, key, last, trimmed, ends FROM logs ORDER BY id"
+    ):
+        messages = connection.execute(
+            "SELECT mid, expires, body FROM messages WHERE log = ? AND expires > ? ORDER BY mid", [log, now]
+        ).fetchall()
+        yield KeptLog(key, last, trimmed, ends, messages, ids.pop(key, []), tokens.pop(key, []))
+    for key, rest in tokens.items():
+        yield KeptLog(key, 0, 0, now, [], [], rest)

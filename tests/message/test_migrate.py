@@ -1,0 +1,145 @@
+"""`gopush migrate`: what one process kept in SQLite, in Redis, as it was."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gopush.client import cli
+from tests.chaos.cluster import Node
+from tests.clients import TcpClient
+from tests.integration.systems import settle
+from tests.integration.test_administration import http
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Node]:
+    """A process alone, on SQLite."""
+    node = Node("gopush", "gopush", tmp_path, {"storage": {"store": "50"}})
+    node.start()
+    settle([node], comets=1, messages=1)
+    yield node
+    node.kill()
+
+
+def target(tmp_path: Path, redis: RedisServer) -> Node:
+    """A process alone on the Redis."""
+    ini = {"storage": {"type": "redis", "store": "50"}, "redis": {"source": f"node1:1 {redis.source}"}}
+    node = Node("gopush", "target", tmp_path, ini)
+    node.start()
+    settle([node], comets=1, messages=1)
+    return node
+
+
+def push(node: Node, key: str, body: Any, **more: str) -> int:
+    query = {"key": key, "expire": "600", "mid": "1", **more}
+    _, answer = http(node.address("admin"), "POST", "/1/admin/push/private", body=json.dumps(body).encode(), **query)
+    assert answer["ret"] == 0, answer
+    return int(answer["data"]["mid"])
+
+
+def kept(node: Node, key: str) -> list[tuple[int, Any]]:
+    _, answer = http(node.address("http"), "GET", "/1/msg/get", k=key, m="0")
+    return [(one["mid"], one["msg"]) for one in answer.get("data", {}).get("msgs", [])]
+
+
+def tokens_of(node: Node, key: str) -> list[Any]:
+    _, answer = http(node.address("admin"), "GET", "/1/admin/key", key=key)
+    found: list[Any] = answer["data"]["tokens"]
+    return found
+
+
+def migrate(tmp_path: Path, redis: RedisServer) -> int:
+    return cli.main(
+        ["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", f"redis:node1:1 {redis.source}"]
+    )
+
+
+def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
+    tmp_path: Path, source: Node, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(60):
+        push(source, "trimmed", number)  # 50 are kept
+    for number in range(40):
+        push(source, f"key-{number}", {"number": number, "text": "\u00e4\u2028"}, id=f"id-{number}")
+    push(source, "short", "soon gone", expire="1")
+    http(source.address("admin"), "POST", "/1/admin/token", key="guarded", expire="600")
+    assert migrate(tmp_path, redis) == 1
+    assert "in use: stop it, and make a last pass" in capfd.readouterr().out
+    assert migrate(tmp_path, redis) == 1, "again: nothing is there twice"
+    for number in range(5):
+        push(source, f"key-{number}", "later")
+    http(source.address("admin"), "POST", "/1/admin/msg/del", body=b"key=key-7")
+    keys = ["trimmed", "guarded", *(f"key-{number}" for number in range(40))]
+    before = {key: kept(source, key) for key in keys}
+    tokens = tokens_of(source, "guarded")
+    assert len(tokens) == 1
+    time.sleep(1.1)  # until what is short is gone
+    source.stop()
+    capfd.readouterr()
+    assert migrate(tmp_path, redis) == 0
+    assert "at rest: this was the last pass" in capfd.readouterr().out
+    moved = target(tmp_path, redis)
+    try:
+        assert {key: kept(moved, key) for key in keys} == before
+        assert len(before["trimmed"]) == 50
+        assert before["key-7"] == []
+        assert kept(moved, "short") == []
+        assert tokens_of(moved, "guarded") == tokens
+        # An id is known, a head goes on, and what was trimmed is told.
+        assert push(moved, "key-3", "a repeat", id="id-3") == before["key-3"][0][0]
+        assert push(moved, "key-3", "new") > before["key-3"][-1][0]
+        with TcpClient(moved.ports["tcp"]) as device:
+            device.subscribe("trimmed", "30", "", "1", "16")
+            assert device.read(4) == b"+g\r\n"
+            assert [json.loads(device.message())["msg"] for _ in range(50)] == list(range(10, 60))
+    finally:
+        moved.kill()
+    # What the target has given since stays, whatever is moved once more.
+    assert migrate(tmp_path, redis) == 0
+    moved = target(tmp_path, redis)
+    try:
+        assert [body for _, body in kept(moved, "key-3")][-2:] == ["later", "new"]
+    finally:
+        moved.kill()
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "complaint"),
+    [
+        ("none.sqlite", "redis:node1:1 HERE", "none.sqlite: there is no such file"),
+        ("text.sqlite", "redis:node1:1 HERE", "text.sqlite: file is not a database"),
+        ("empty.sqlite", "redis:node1:1 HERE", "is no database of this gopush"),
+        ("empty.sqlite", "redis:127.0.0.1:6379", "which is not name:weight"),
+        ("empty.sqlite", "mysql:somewhere", "is neither redis:SOURCE nor the ini file"),
+    ],
+)
+def test_what_cannot_be_moved_is_said(
+    tmp_path: Path, redis: RedisServer, capfd: pytest.CaptureFixture[str], source: str, to: str, complaint: str
+) -> None:
+    (tmp_path / "text.sqlite").write_text("no database at all" * 100)
+    sqlite3.connect(tmp_path / "empty.sqlite").close()
+    (tmp_path / "empty.sqlite").touch()
+    to = to.replace("HERE", redis.source)
+    assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / source}", "--to", to]) == 3
+    assert complaint in capfd.readouterr().err
+
+
+def test_without_redis_nothing_moves(tmp_path: Path, source: Node, capfd: pytest.CaptureFixture[str]) -> None:
+    to = "redis:node1:1 tcp@127.0.0.1:1"
+    assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == 1
+    assert "gopush: " in capfd.readouterr().err
+    assert source.pid
