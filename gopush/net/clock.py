@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.net.timers import Timed, Wheel
+
 T = TypeVar("T")
+TimedT = TypeVar("TimedT", bound=Timed)
 
 LOOK_SECONDS = 0.1
 MOST_WAITS = 10
@@ -140,6 +143,39 @@ def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
     loop = LoopingCall(lambda: maybeDeferred(function).addErrback(failed))
     loop.clock = cast(Any, clock)
     return loop
+
+
+class Deadlines(Generic[TimedT]):
+    """Has `due` called for each item of a wheel whose deadline has passed, while it is `busy`: there are some.
+
+    It is one loop, however often the first item comes and goes, and an error of one item is not the others'.
+    """
+
+    def __init__(
+        self, wheel: Wheel[TimedT], due: Callable[[TimedT], object], busy: Callable[[], object], clock: Clock
+    ) -> None:
+        self._wheel = wheel
+        self._due = due
+        self._busy = busy
+        self._clock = clock
+        self._loop = repeating(self._look, clock)
+
+    def watch(self) -> None:
+        """There are items now."""
+        if not self._loop.running:
+            self._loop.start(1.0, now=False)
+
+    def _look(self) -> None:
+        failed: list[Exception] = []
+        for item in self._wheel.advance(self._clock.seconds()):
+            try:
+                self._due(item)
+            except Exception as wrong:
+                failed.append(wrong)
+        if not self._busy():
+            self._loop.stop()
+        if failed:
+            raise failed[0]
 
 
 def steady(reactor: Any) -> Any:

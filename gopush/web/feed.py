@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from gopush.feed import Reader
 from gopush.model import GAP, HEARTBEAT, Format, Message, NodeInfo, Subscribe
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, Deadlines
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import Shared
 from gopush.net.timers import NO_SLOT, Wheel
@@ -32,6 +32,7 @@ class RemoteFeed:
         self.shared = shared
         self.clock: Clock = reactor
         self.wheel: Wheel[RemoteSubscription] = Wheel(self.clock.seconds())
+        self._deadlines = Deadlines(self.wheel, RemoteSubscription.due, lambda: self._open, self.clock)
         self.seen: dict[tuple[Format, bytes], tuple[bytes, int]] = {}
         """What came last, as it looks in a format, and the last mid: the same comes to many."""
         self._seen_bytes = 0
@@ -49,8 +50,7 @@ class RemoteFeed:
         """One more connection is made."""
         self.shared.open += 1
         self._open += 1
-        if self._open == 1:
-            self.clock.callLater(1, self._tick)
+        self._deadlines.watch()
         self.wheel.add(subscription)
 
     def closed(self, subscription: RemoteSubscription) -> None:
@@ -69,12 +69,6 @@ class RemoteFeed:
             self._seen_bytes = 0
         self.seen[format, data] = frames, mid
         self._seen_bytes += size
-
-    def _tick(self) -> None:
-        for subscription in self.wheel.advance(self.clock.seconds()):
-            subscription.due()
-        if self._open:
-            self.clock.callLater(1, self._tick)
 
 
 class RemoteSubscription(Protocol):

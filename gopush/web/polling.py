@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from gopush.errors import ParameterError
 from gopush.feed import last_mid
 from gopush.model import GAP, REFUSE_KEY, REFUSE_TOKEN, Format, Page, raw_json
+from gopush.net.clock import Deadlines
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.web.follower import Follower, Followers
 from gopush.web.peers import KeyLogs, WebCounters
@@ -45,6 +46,7 @@ class Polls:
         self.messages = messages
         self.counters = counters
         self.wheel: Wheel[Poll] = Wheel(followers.clock.seconds())
+        self._deadlines = Deadlines(self.wheel, self._due, lambda: self._waiting or self._parked, followers.clock)
         self.leaving = False
         self._room = room
         self._waiting: dict[Poll, None] = {}
@@ -53,8 +55,7 @@ class Polls:
     def wait(self, key: str, token: str, after: int, seconds: int) -> Deferred[Found]:
         """What comes after a cursor, as soon as something does, or an empty list after so many seconds. Cancelled, it
         fires with that at once."""
-        if not self._waiting and not self._parked:
-            self.followers.clock.callLater(1, self._tick)
+        self._deadlines.watch()
         parked = self._parked.pop((key, token, after), None)
         poll = parked or Poll(self, key, token, after)
         self._waiting[poll] = None
@@ -90,14 +91,11 @@ class Polls:
         self.wheel.discard(poll)
         poll.leave()
 
-    def _tick(self) -> None:
-        for poll in self.wheel.advance(self.followers.clock.seconds()):
-            if poll in self._waiting:
-                poll.due()
-            else:
-                self.drop(poll)
-        if self._waiting or self._parked:
-            self.followers.clock.callLater(1, self._tick)
+    def _due(self, poll: Poll) -> None:
+        if poll in self._waiting:
+            poll.due()
+        else:
+            self.drop(poll)
 
 
 class Poll(Follower):

@@ -22,6 +22,7 @@ from gopush.model import (
     Subscribe,
     subscribe,
 )
+from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import Request, Response, Streamed, chunk, plain
 from gopush.net.http.routes import Answered, Route, Routes
@@ -61,6 +62,7 @@ class EventStreams:
         self.leaving = False
         self.streams: dict[EventStream, None] = {}
         self.wheel: Wheel[EventStream] = Wheel(followers.clock.seconds())
+        self._deadlines = Deadlines(self.wheel, EventStream.due, lambda: self.streams, followers.clock)
         self.formats = {True: event_format(chunk), False: event_format(_as_it_is)}
 
     def routes(self) -> Routes:
@@ -82,9 +84,8 @@ class EventStreams:
 
     def opened(self, stream: EventStream) -> None:
         """One more."""
-        if not self.streams:
-            self.followers.clock.callLater(1, self._tick)
         self.streams[stream] = None
+        self._deadlines.watch()
         self.counters.streams_opened += 1
 
     def closed(self, stream: EventStream) -> None:
@@ -112,12 +113,6 @@ class EventStreams:
         else:
             stream.start()
         return stream
-
-    def _tick(self) -> None:
-        for stream in self.wheel.advance(self.followers.clock.seconds()):
-            stream.due()
-        if self.streams:
-            self.followers.clock.callLater(1, self._tick)
 
 
 class EventStream(Follower):

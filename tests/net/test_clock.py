@@ -8,7 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError, fail
 
 import gopush
-from gopush.net.clock import QUIET_SECONDS, LastLook, repeating, within
+from gopush.net.clock import QUIET_SECONDS, Deadlines, LastLook, repeating, within
+from gopush.net.timers import NO_SLOT, Wheel
 from tests.comet.harness import Clock
 from tests.fixtures import Logged
 
@@ -89,3 +90,41 @@ def test_nothing_repeats_in_any_other_way() -> None:
     """A LoopingCall ends with the first error, and nobody hears of it."""
     for path in Path(gopush.__file__).parent.rglob("*.py"):
         assert path.name == "clock.py" or "= LoopingCall(" not in path.read_text(), path
+
+
+class Item:
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.slot = NO_SLOT
+
+
+def test_deadlines_are_looked_after_by_one_loop_and_a_mistake_at_one_is_not_the_others(logged: Logged) -> None:
+    clock = Clock()
+    wheel: Wheel[Item] = Wheel(clock.seconds())
+    busy: set[Item] = set()
+    met: list[Item] = []
+
+    def due(item: Item) -> None:
+        busy.discard(item)
+        met.append(item)
+        if len(met) == 1:
+            raise ValueError("a mistake")
+
+    deadlines = Deadlines(wheel, due, lambda: busy, clock)
+    for _ in range(100):  # the first one comes and goes, again and again
+        brief = Item(clock.seconds() + 30)
+        wheel.add(brief)
+        busy.add(brief)
+        deadlines.watch()
+        busy.discard(brief)
+        wheel.discard(brief)
+    assert len(clock.getDelayedCalls()) == 1
+    for item in [Item(clock.seconds() + 2) for _ in range(3)]:
+        wheel.add(item)
+        busy.add(item)
+    deadlines.watch()
+    for _ in range(5):
+        clock.advance(1)
+    assert len(met) == 3
+    assert len(logged.tracebacks()) == 1
+    assert not clock.getDelayedCalls()
