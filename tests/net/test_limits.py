@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from gopush.comet.counters import CometCounters
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.message.store import StoreSettings
+from gopush.net.accept import ACCEPTS_IN_A_TURN
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import RESERVED_FILES, ConnectionLimiter, ConnectionSettings
 from tests.clients import TcpClient, eventually, request
@@ -130,6 +132,29 @@ def test_who_comes_beyond_the_limit_waits_and_is_let_in_later(listen: Ports) -> 
         second.close()
         assert third.read(4) == b"+h\r\n"
     assert server.comet.counters.accept_waits
+
+
+def test_a_storm_of_connections_leaves_turns_to_those_who_are_there(listen: Ports, in_reactor: Any) -> None:
+    port, _, server = listen()
+    seen: list[int] = []
+
+    def turn() -> None:
+        seen.append(server.comet.counters.connections_added)
+        if seen[-1] < 200:
+            reactor.callLater(0, turn)
+
+    def storm() -> list[socket.socket]:
+        """In the reactor's own turn: all of them wait in the accept queue when it ends."""
+        turn()
+        return [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+
+    clients = in_reactor(storm)
+    try:
+        eventually(lambda: seen[-1] == 200)
+        assert max(after - before for before, after in pairwise(seen)) <= ACCEPTS_IN_A_TURN == 32
+    finally:
+        for client in clients:
+            client.close()
 
 
 def test_many_at_once_are_let_in_one_after_the_other_and_none_is_refused(listen: Ports) -> None:
