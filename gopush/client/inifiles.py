@@ -109,6 +109,8 @@ def _target(value: str) -> tuple[Any, float]:
 
 def _check(asked: argparse.Namespace) -> None:
     role = asked.role or next((role for role in ROLES if asked.config.name.startswith(role)), None)
+    if role is None and not asked.config.exists():
+        raise SettingsError(f"{asked.config}: cannot be read: there is no such file")
     if role is None:
         raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
     settings = load(_settings(role), asked.config)

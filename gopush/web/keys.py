@@ -196,10 +196,14 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
     """
 
     def refuse(use: KeyUse, request: Request) -> Response | None:
-        caller = keys.find(_given(request.headers))
+        given = _given(request.headers)
+        caller = keys.find(given)
         if caller is None:
             refused = guard(request)
-            counters.wrong_keys += refused is None
+            if refused is None and given:
+                counters.wrong_keys += 1
+            elif refused is None:
+                counters.missing_keys += 1  # a page that asks for one, most often
             return refused or _UNAUTHORIZED
         request.caller = caller
         if why := caller.why_not(use, request):

@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 2.0
 """How long who connects waits for the first view of the cluster; then it is told that there is none."""
 
 SUMMARIZED = {
-    "wrong_keys": "calls refused without an API key, or with a wrong one",
+    "wrong_keys": "calls refused with a wrong API key",
     "outside_scope": "calls refused to API keys that are for other calls, or for keys of another prefix",
     "limited_keys": "calls refused that the limit of their API key does not allow",
     "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",

@@ -86,6 +86,7 @@ class WebCounters:
     foreign_hosts: int = 0
     proxied_calls: int = 0
     wrong_keys: int = 0
+    missing_keys: int = 0
     outside_scope: int = 0
     refused_tokens: int = 0
     limited_pushes: int = 0

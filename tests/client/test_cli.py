@@ -207,6 +207,12 @@ def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert cli.main(["check", "-c", str(tmp_path / "some.ini"), "--role", "web"]) == 0
 
 
+def test_check_names_a_file_that_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("nofile", "comet.ini"):
+        assert cli.main(["check", "-c", str(tmp_path / name)]) == 3
+        assert capfd.readouterr().err.lower().startswith(f"gopush: {tmp_path / name}: cannot be read: ")
+
+
 OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
 
 

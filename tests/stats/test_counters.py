@@ -302,6 +302,7 @@ def web_moves(make_world: MakeWorld, in_reactor: InReactor, tmp_path: Path) -> M
         for _ in range(3):
             world.post("/1/admin/push/mprivate", envelope, headers=locked, expire="60")
         world.admin_call("GET", "/1/admin/nodes", headers=f"X-Api-Key: {pusher}\r\n")
+        world.admin_call("GET", "/1/admin/nodes", headers="X-Api-Key: wrong\r\n")
         world.post("/1/admin/push/private", b"1", headers="Origin: https://evil.example\r\n", key="k", expire="60")
         meet_the_limit(world.web.counters)
     stream_and_wait(moves, in_reactor)

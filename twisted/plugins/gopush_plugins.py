@@ -4,7 +4,12 @@ from twisted.application.service import ServiceMaker
 
 comet = ServiceMaker("gopush comet", "gopush.comet.node", "A gopush comet: holds the subscribers.", "comet")
 message = ServiceMaker("gopush message", "gopush.message.node", "A gopush message node: keeps the messages.", "message")
-web = ServiceMaker("gopush web", "gopush.web.node", "A gopush web node: look-ups and pushes over HTTP.", "gopush-web")
+web = ServiceMaker(
+    "gopush web",
+    "gopush.web.node",
+    "A gopush web node: HTTP (`web` is Twisted's own).",
+    "gopush-web",
+)
 embedded = ServiceMaker(
     "gopush", "gopush.embedded", "All of gopush in one process, alone or in a cluster of equals.", "gopush"
 )
