@@ -219,8 +219,10 @@
       hurry();
       probe();
     };
+    /** A page that is left may be kept for who comes back: its connection is not. */
+    const leave = () => stop();
     const listen = what => {
-      if (root.addEventListener) root[what]("online", wake);
+      if (root.addEventListener) [["online", wake], ["pageshow", wake], ["pagehide", leave]].forEach(pair => root[what](...pair));
       if (root.document) root.document[what]("visibilitychange", wake);
     };
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from urllib.request import urlopen
 
@@ -14,7 +15,7 @@ from tests.browser.browser import Browser
 from tests.chaos.cluster import Node
 from tests.clients import eventually
 from tests.clients_js.pages import site
-from tests.integration.systems import embedded
+from tests.integration.systems import clustered, embedded
 
 PAGE = """<!doctype html>
 <title>somebody's</title>
@@ -53,7 +54,7 @@ def found(page: Browser, name: str) -> list[object]:
     return list(json.loads(page.driver.execute_script(f"return JSON.stringify({name})")))
 
 
-@pytest.mark.parametrize("transport", ["ws"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_all_arrives_once_and_in_order_through_a_killed_process(page: Browser, server: Node, transport: str) -> None:
     def kill() -> None:
         server.kill()
@@ -77,18 +78,19 @@ def test_all_arrives_once_and_in_order_through_a_killed_process(page: Browser, s
         assert found(page, "states").count("live") > 1
 
 
-@pytest.mark.parametrize("transport", ["ws"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_a_page_cut_before_its_first_message_misses_nothing(page: Browser, server: Node, transport: str) -> None:
     url = f"http://{server.address('http')}"
-    html = PAGE.replace("@URL@", url).replace("@OPTIONS@", f'transport: "{transport}"').replace('"page"', '"cut"')
+    key = f"cut-{transport}"
+    html = PAGE.replace("@URL@", url).replace("@OPTIONS@", f'transport: "{transport}"').replace('"page"', f'"{key}"')
     with site(html) as origin, Publisher(f"http://{server.address('admin')}") as publisher:
-        publisher.push("cut", {"n": 0})
+        publisher.push(key, {"n": 0})
         page.driver.get(origin)
         page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
-        close = f"http://{server.address('admin')}/1/admin/key/close?key=cut"
+        close = f"http://{server.address('admin')}/1/admin/key/close?key={key}"
         with urlopen(close, b"", timeout=30) as answer:
             assert b'"closed":1' in answer.read()
-        mid = publisher.push("cut", {"n": 1})
+        mid = publisher.push(key, {"n": 1})
         page.until(lambda: found(page, "got") == [[1, str(mid)]], "what was pushed meanwhile does not arrive")
 
 
@@ -104,15 +106,75 @@ def test_it_is_an_es_module_too(page: Browser, server: Node) -> None:
         assert page.complaints() == []
 
 
-def test_a_page_that_leaves_costs_nothing(page: Browser, server: Node) -> None:
+@pytest.mark.parametrize("leave", ["subscription.close()", "location = 'about:blank'"])
+def test_a_page_that_leaves_costs_nothing(page: Browser, server: Node, leave: str) -> None:
     html = PAGE.replace("@URL@", f"http://{server.address('http')}").replace("@OPTIONS@", "since: 0")
     with site(html.replace('"page"', '"left"')) as origin:
         page.driver.get(origin)
         page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
         assert connections(server, "left") == 1
-        page.driver.execute_script("subscription.close()")
-        assert found(page, "states")[-1] == "closed"
+        page.driver.execute_script(leave)
         eventually(lambda: connections(server, "left") == 0)
+
+
+CLUSTER_PAGE = """<!doctype html>
+<title>somebody's</title>
+<link rel="icon" href="data:,">
+<script src="@URL@/gopush.js"></script>
+<script>
+  window.got = { ws: [], sse: [] };
+  window.states = { ws: [], sse: [] };
+  for (const transport of ["ws", "sse"]) {
+    gopush.subscribe("@URL@", "page", {
+      transport,
+      onMessage: ({ msg, mid }) => got[transport].push([msg.n, mid]),
+      onState: state => states[transport].push(state),
+    });
+  }
+</script>
+"""
+
+
+@pytest.mark.slow
+def test_all_arrives_through_a_killed_comet_a_killed_web_and_a_rolling_restart(page: Browser) -> None:
+    with clustered() as system:
+        web = system.webs[0]
+        comets = [node for node in system.nodes if node.role == "comet"]
+        url, other = f"http://{web.address('http')}", f"http://{system.webs[1].address('admin')}"
+        mids: list[int] = []
+        over = threading.Event()
+
+        def push() -> None:
+            with Publisher(other, deadline=60) as publisher:
+                while not over.is_set():
+                    mids.append(publisher.push("page", {"n": len(mids)}))
+                    over.wait(0.1)
+
+        def arrived() -> bool:
+            return all(len(found(page, f"got.{transport}")) >= len(mids) for transport in ("ws", "sse"))
+
+        with site(CLUSTER_PAGE.replace("@URL@", url)) as origin:
+            page.driver.get(origin)
+            page.until(
+                lambda: all("live" in found(page, f"states.{each}") for each in ("ws", "sse")), "nobody is there"
+            )
+            pushing = threading.Thread(target=push)
+            pushing.start()
+            try:
+                for node in (*comets, web):
+                    node.kill()
+                    time.sleep(2)  # pushes go on
+                    node.start()
+                for node in (*comets, web):
+                    node.stop()
+                    node.start()
+            finally:
+                over.set()
+                pushing.join(60)
+            page.until(arrived, "not all has arrived")
+            for transport in ("ws", "sse"):
+                assert found(page, f"got.{transport}") == [[number, str(mid)] for number, mid in enumerate(mids)]
+                assert found(page, f"states.{transport}").count("live") > 1
 
 
 def connections(node: Node, key: str) -> int:

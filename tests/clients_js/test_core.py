@@ -230,6 +230,17 @@ def test_who_comes_back_to_the_page_or_the_network_does_not_wait(world: World) -
     assert world.run("sockets[sockets.length - 1].closed")
 
 
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_page_that_is_left_keeps_no_connection_and_has_one_when_it_is_back(world: World, transport: str) -> None:
+    where = {"ws": "sockets", "sse": "streams"}[transport]
+    world.subscribe(f"{{ since: 0, transport: '{transport}' }}")
+    world.run("listeners.pagehide()")
+    assert world.run(f"{where}[0].closed || {where}[0].aborted")
+    assert world.run(f"{where}.length") == 1
+    world.run("listeners.pageshow()")
+    assert world.run(f"{where}.length") == 2
+
+
 def test_what_a_page_does_wrong_ends_nothing(world: World) -> None:
     world.subscribe("{ since: 0, onMessage: () => { throw new Error('mine'); } }")
     world.say("+h\r\n")
