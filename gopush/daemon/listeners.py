@@ -46,6 +46,15 @@ WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 log = Logger()
 
 
+class _Console:
+    """`has_log`: whether the log goes where stderr goes too, to a terminal or the journal: a line in both is twice."""
+
+    has_log = False
+
+
+_console = _Console()
+
+
 class CannotStartError(SystemExit, Exception):
     """Ends a start. As a SystemExit it leaves one line instead of a traceback, as an Exception twistd cleans up."""
 
@@ -61,7 +70,8 @@ def start_errors() -> Iterator[None]:
 
 def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
     """End a process whose reactor runs already, for a reason that waiting cannot mend: one line, exit status 1."""
-    log.critical("{wrong}", wrong=str(wrong))
+    if not _console.has_log:
+        log.critical("{wrong}", wrong=str(wrong))
     _tell(str(wrong))
     # twistd has no exit status of its own: it would be 0.
     atexit.register(os._exit, 1)
@@ -94,6 +104,8 @@ class DaemonOptions(Options):
 
     def postOptions(self) -> None:
         """Read the settings and say to twistd which user to become."""
+        twistd: Any = self.parent or {}
+        _console.has_log = bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "-")
         path = None if self["config"] is None else Path(self["config"])
         with start_errors():
             self.settings = load(self.role, path)
@@ -168,7 +180,7 @@ class Listeners(Service):
             self._binding.append(bound.addCallbacks(self._bound, self._refuse, errbackArgs=(description,)))
         if self._refused is not None:
             _tell(self._refused)
-            raise CannotStartError(self._refused)
+            raise CannotStartError(1 if _console.has_log else self._refused)
 
     def startService(self) -> None:
         """Bind, unless that was done with privileges."""

@@ -311,7 +311,14 @@ def test_a_port_in_use_is_one_line_and_status_1(twistd: Any, taken_port: int, tm
     assert ended.stderr.endswith(": address already in use\n")
     assert ended.stderr.count("\n") == 1
     assert "Traceback" not in ended.stdout
+    assert "address already in use" not in ended.stdout, "a terminal, or the journal, shows it twice"
     assert not (tmp_path / "role.pid").exists()
+
+
+def test_a_log_in_a_file_has_the_line_too(twistd: Any, taken_port: int, tmp_path: Path) -> None:
+    ended = twistd(f"tcp.bind = localhost:{taken_port}", how=("--nodaemon", "--logfile=role.log"))
+    assert (ended.returncode, ended.stderr.count("address already in use")) == (1, 1)
+    assert (tmp_path / "role.log").read_text().count("address already in use") == 1
 
 
 def test_a_daemon_that_cannot_start_says_so_too(twistd: Any, taken_port: int, tmp_path: Path) -> None:
@@ -328,6 +335,7 @@ def test_a_daemon_that_cannot_start_says_so_too(twistd: Any, taken_port: int, tm
 def test_giving_up_later_is_one_line_and_status_1(twistd: Any, tmp_path: Path) -> None:
     ended = twistd("late = the stores differ")
     assert (ended.returncode, ended.stderr) == (1, "the stores differ\n")
+    assert "the stores differ" not in ended.stdout
     assert not (tmp_path / "role.pid").exists()
 
 
