@@ -54,6 +54,7 @@ test: $(READY) ## all tests, on servers of their own
 	$(call debian,command -v git,git)
 	$(call debian,ls /usr/sbin/haproxy /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so,haproxy nginx-light libnginx-mod-stream)
 	$(call debian,which mvn java,maven default-jre-headless)
+	$(call debian,which node php,nodejs php-cli)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## ruff: style and common mistakes
