@@ -96,6 +96,7 @@ def test_a_message_reaches_its_subscribers_whoever_is_asked(members: str, reques
 
 
 def test_each_is_a_comet_and_a_message_node(equals: Cluster) -> None:
+    """protocol.md, section 7: at one address."""
     for name in NAMES:
         assert listed(equals, name) == states("active", *NAMES)
 

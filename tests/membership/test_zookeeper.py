@@ -504,6 +504,7 @@ def be_both(cluster: Cluster, coordination: ZooKeeperCoordination) -> None:
 
 
 def test_a_process_may_be_a_comet_and_a_message_node(cluster: Cluster) -> None:
+    """protocol.md, section 7: with one address in both."""
     both, other = cluster.join(), cluster.join(B)
     be_both(cluster, both)
     eventually(sees(other, [BOTH, B], [KEEPER]))
