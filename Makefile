@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/pip install --disable-pip-version-check
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.ready-tools
 .DEFAULT_GOAL := help
 
 # $(call debian,TEST,PACKAGES): where the shell command TEST fails, root installs the packages; others are told to.
@@ -23,29 +25,38 @@ endef
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-venv: $(READY) ## .venv with gopush (editable) and the tools for its tests and checks
+venv: $(TOOLS) ## .venv with gopush (editable) and the tools for its tests and checks
 
+# Two stamps: who only wants to see gopush run does not wait for the tools that test it.
 $(READY): setup.cfg pyproject.toml
 	$(call debian,command -v $(PYTHON),python3)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "gopush needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(call debian,$(PYTHON) -c 'import ensurepip',python3-venv)
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,check]' --config-settings editable_mode=compat
+	@echo "making $(VENV), and installing gopush and the libraries that it needs into it, once"
+	@$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) -e . --config-settings editable_mode=compat
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "installing the tools for tests and checks into $(VENV), once"
+	$(PIP) -e '.[test,check]' --config-settings editable_mode=compat
 	@touch $@
 
 run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
 	@mkdir -p var
-	@echo "gopush on 127.0.0.1: TCP 6969, WebSocket 6968, look-ups 8090, pushes 8091, statistics 6972"
-	@echo "Try, in two other terminals:"
-	@echo "  $(BIN)/gopush sub Terry-Mao"
-	@echo "  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600"
-	@echo "and see the message arrive in the first. Or in a browser: http://127.0.0.1:8091/demo"
-	@echo "The page for administrators: http://127.0.0.1:8091/"
-	@echo "Ctrl-C here ends gopush."
-	@cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
+	@echo "starting gopush; Ctrl-C ends it"
+	@(while kill -0 $$$$ && ! $(BIN)/gopush nodes; do sleep 0.2; done >/dev/null 2>&1; \
+		kill -0 $$$$ 2>/dev/null && printf '%s\n' \
+			"gopush runs. In two other terminals:" \
+			"  $(BIN)/gopush sub Terry-Mao" \
+			"  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600" \
+			"In a browser:" \
+			"  http://127.0.0.1:8091/demo   a subscriber whose connection you can break" \
+			"  http://127.0.0.1:8091/       the administrators' page") & \
+		cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
 
-test: $(READY) ## all tests, on servers of their own
+test: $(TOOLS) ## all tests, on servers of their own
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	$(call debian,which chromium chromedriver,chromium chromium-driver)
@@ -57,47 +68,47 @@ test: $(READY) ## all tests, on servers of their own
 	$(call debian,which node php,nodejs php-cli)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: $(READY) ## ruff: style and common mistakes
+lint: $(TOOLS) ## ruff: style and common mistakes
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 
-types: $(READY) ## mypy --strict
+types: $(TOOLS) ## mypy --strict
 	@$(BIN)/mypy
 
 check: lint types test ## what a change must pass
 
-coverage: $(READY) ## branches that the tests of ARGS take, the default all; last, what the pure core lacks of 100%
+coverage: $(TOOLS) ## branches that the tests of ARGS take, the default all; last, what the pure core lacks of 100%
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage report --skip-covered
 	@echo "The pure core (tests/test_layers.py):"
 	@$(BIN)/coverage report --include="$$($(BIN)/python -m tests.test_layers)" --fail-under=0
 
-simulate: $(READY) ## the delivery contract on a simulated network: SEED=7 N=100000 MEMBERS=alone
+simulate: $(TOOLS) ## the delivery contract on a simulated network: SEED=7 N=100000 MEMBERS=alone
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED)) $(if $(N),-n $(N)) $(if $(MEMBERS),--members $(MEMBERS))
 
-chaos: $(READY) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5 MEMBERS=alone
+chaos: $(TOOLS) ## kill, freeze and empty parts of a real cluster under load: SCENARIO=comet-killed SEED=7 MINUTES=5 MEMBERS=alone
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	$(call debian,which mvn java,maven default-jre-headless)
 	@$(BIN)/python -m tests.chaos $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(MEMBERS),--members $(MEMBERS))
 
-bench: $(READY) ## how fast gopush is on this machine: NAME=handshakes RUNS=5
+bench: $(TOOLS) ## how fast gopush is on this machine: NAME=handshakes RUNS=5
 	$(call debian,command -v cc,gcc libc6-dev)
 	$(call debian,command -v redis-server,redis-server)
 	$(call debian,test -x /usr/share/zookeeper/bin/zkServer.sh,zookeeper)
 	@$(BIN)/python -m bench $(if $(NAME),--name "$(NAME)") $(if $(RUNS),--runs $(RUNS))
 
-fuzz: $(READY) ## feed it what it must not trip over: N=10000000 SEED=7
+fuzz: $(TOOLS) ## feed it what it must not trip over: N=10000000 SEED=7
 	@$(BIN)/python -m tests.fuzz $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED))
 
-attack: $(READY) ## attack a comet with real sockets while honest subscribers listen: NAME=silent
+attack: $(TOOLS) ## attack a comet with real sockets while honest subscribers listen: NAME=silent
 	@$(BIN)/python -m tests.attack $(NAME)
 
-ini: $(READY) ## etc/*.ini anew, from the options as they are declared
+ini: $(TOOLS) ## etc/*.ini anew, from the options as they are declared
 	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done
 
-wheel: $(READY) ## dist/gopush-*.whl
+wheel: $(TOOLS) ## dist/gopush-*.whl
 	@$(BIN)/pip wheel -q --no-deps -w dist .
 
 deb: ## dist/*.deb, for Debian 12

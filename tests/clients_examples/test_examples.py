@@ -1,4 +1,4 @@
-"""The examples of docs/http-api.md push, each in under six lines, wherever their languages are installed."""
+"""The examples of docs/http-api.md push, each in under six lines, and those of README.md do what they say."""
 
 from __future__ import annotations
 
@@ -91,3 +91,31 @@ def _first(node: Node, key: str) -> Iterator[object]:
     for message in Subscriber(f"http://{node.address('http')}", key, since=0):
         yield message.data
         return
+
+
+def test_the_readme_shows_what_is_run_elsewhere() -> None:
+    """Its curl is that of docs/http-api.md, its page that of the client's own README."""
+    readme = (ROOT / "README.md").read_text()
+    assert f"```sh\n{EXAMPLES['sh']}```" in readme
+    (page,) = re.findall(r"```html\n.*?```", readme, re.DOTALL)
+    assert page in (ROOT / "clients" / "js" / "README.md").read_text()
+
+
+def test_the_readme_receives_in_python_what_it_pushes(node: Node, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "localhost:8091" in example
+    assert "localhost:8090" in example
+    script = tmp_path / "readme.py"
+    script.write_text(
+        example.replace("localhost:8091", node.address("admin"))
+        .replace("localhost:8090", node.address("http"))
+        .replace("Terry-Mao", "readme")
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "clients" / "python")}
+    command = ["timeout", "120", sys.executable, str(script)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        try:
+            assert running.stdout.readline().endswith("{'hello': 'python'}\n")
+        finally:
+            running.terminate()
