@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from twisted.internet.protocol import Protocol
@@ -20,6 +21,8 @@ HEARTBEAT_SECONDS = 30
 ANSWER_SECONDS = 10.0
 """How long a comet may take to answer a heartbeat, or the request."""
 CONNECT_SECONDS = 3.0
+MOST_CONNECTING = 32
+"""Connections that are being made to one comet at a time: in a storm its accept queue has no room for more."""
 MOST_SEEN = 256
 MOST_SEEN_BYTES = 1 << 20
 
@@ -38,6 +41,8 @@ class RemoteFeed:
         self._seen_bytes = 0
         self._open = 0
         self._tries = 0
+        self._connecting: dict[str, int] = {}
+        self._queues: dict[str, deque[RemoteSubscription]] = {}
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription | None:
         """See Feed. A comet with several addresses is tried at one after the other."""
@@ -51,7 +56,30 @@ class RemoteFeed:
         self.shared.open += 1
         self._open += 1
         self._deadlines.watch()
-        self.wheel.add(subscription)
+
+    def connect(self, subscription: RemoteSubscription) -> None:
+        """Make its connection, in its turn."""
+        self._queues.setdefault(subscription.address, deque()).append(subscription)
+        self._connect_next(subscription.address)
+
+    def connected(self, address: str) -> None:
+        """A connection to this address is made, or has failed."""
+        self._connecting[address] -= 1
+        self._connect_next(address)
+
+    def _connect_next(self, address: str) -> None:
+        queue = self._queues.get(address)
+        while queue and self._connecting.get(address, 0) < MOST_CONNECTING:
+            subscription = queue.popleft()
+            if subscription.wanted:
+                self._connecting[address] = self._connecting.get(address, 0) + 1
+                subscription.connect()
+            else:
+                self.closed(subscription)
+        if not queue:
+            self._queues.pop(address, None)
+            if not self._connecting.get(address):
+                self._connecting.pop(address, None)
 
     def closed(self, subscription: RemoteSubscription) -> None:
         """It is over."""
@@ -76,7 +104,6 @@ class RemoteSubscription(Protocol):
 
     __slots__ = (
         "_accepted",
-        "_address",
         "_asked",
         "_buffer",
         "_feed",
@@ -84,6 +111,7 @@ class RemoteSubscription(Protocol):
         "_reader",
         "_reply",
         "_request",
+        "address",
         "connected",
         "deadline",
         "slot",
@@ -93,7 +121,7 @@ class RemoteSubscription(Protocol):
 
     def __init__(self, feed: RemoteFeed, address: str, request: Subscribe, format: Format, reader: Reader) -> None:
         self._feed = feed
-        self._address = address
+        self.address = address
         self._request: Subscribe | None = request
         self._format = format
         self._reader: Reader | None = reader
@@ -104,12 +132,23 @@ class RemoteSubscription(Protocol):
         self.transport: Any = None
         self.connected = 0
         self.slot = NO_SLOT
-        self.deadline = feed.clock.seconds() + CONNECT_SECONDS + ANSWER_SECONDS
+        self.deadline = 0.0
 
     def start(self) -> None:
         """See Subscription."""
-        host, _, port = self._address.rpartition(":")
         self._feed.opened(self)
+        self._feed.connect(self)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it was not closed."""
+        return self._reader is not None
+
+    def connect(self) -> None:
+        """Its turn has come."""
+        self.deadline = self._feed.clock.seconds() + CONNECT_SECONDS + ANSWER_SECONDS
+        self._feed.wheel.add(self)
+        host, _, port = self.address.rpartition(":")
         self._feed.reactor.connectTCP(host.strip("[]"), int(port), self, CONNECT_SECONDS)
 
     def close(self) -> None:
@@ -149,6 +188,7 @@ class RemoteSubscription(Protocol):
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """See ClientFactory."""
+        self._feed.connected(self.address)
         self._over(reached=False)
 
     def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
@@ -156,6 +196,7 @@ class RemoteSubscription(Protocol):
 
     def connectionMade(self) -> None:
         """See Protocol."""
+        self._feed.connected(self.address)
         request, self._request = self._request, None
         if self._reader is None or request is None:
             self._break_off()
