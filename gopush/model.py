@@ -248,6 +248,15 @@ class Status(NamedTuple):
     deliveries: int | None = None
 
 
+class Backup(NamedTuple):
+    """How far a copy of the store is, in bytes. `state`: running, done, failed (again it may work) or refused."""
+
+    state: str
+    copied: int = 0
+    size: int = 0
+    why: str = ""
+
+
 class NodeInfo(NamedTuple):
     """A live process as it is advertised (protocol.md, section 7).
 

@@ -6,7 +6,7 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence hbase migrate check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence backup hbase migrate check ini --help --version" -- "$cur"))
         return
     fi
     case $command in
@@ -15,7 +15,7 @@ _gopush() {
         history) options+=" --web --cacert --insecure --token --after" ;;
         bench) options+=" --web --admin --api-key-file --cacert --insecure --auth --keys --subscribers --seconds --size --rate --pushers" ;;
         nodes) options+=" --json --admin --api-key-file --cacert --insecure" ;;
-        weight | drain | undrain | close | delete | presence) options+=" --admin --api-key-file --cacert --insecure" ;;
+        weight | drain | undrain | close | delete | presence | backup) options+=" --admin --api-key-file --cacert --insecure" ;;
         key) options+=" --limit --scope --prefix --admin --api-key-file --cacert --insecure" ;;
         token) options+=" --life --admin --api-key-file --cacert --insecure" ;;
         hbase) options+=" --thrift --table --regions" ;;

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import time
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +18,12 @@ from gopush.client.http import ask
 from gopush.client.output import read_stdin, write
 from gopush.errors import ParameterError
 
+ASK_SECONDS = 0.3
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def add_commands(commands: Any, epilog: str) -> None:
-    """`key`, `token`, `delete` and `presence`."""
+    """`key`, `token`, `delete`, `presence` and `backup`."""
     key = commands.add_parser(
         "key", help="make an API key, and its line for [admin] keys; or show a key", epilog=epilog
     )
@@ -45,6 +49,10 @@ def add_commands(commands: Any, epilog: str) -> None:
     presence.add_argument("key", nargs="+")
     options.add_admin(presence)
     presence.set_defaults(run=_presence)
+    backup = commands.add_parser("backup", help="copy the SQLite store to a new file, while it serves", epilog=epilog)
+    backup.add_argument("file", help="where to, on the machine of the process that has the database")
+    options.add_admin(backup)
+    backup.set_defaults(run=_backup)
 
 
 def _ask(
@@ -97,6 +105,14 @@ def _presence(asked: argparse.Namespace) -> None:
         count = "?" if there["count"] is None else there["count"]
         since = "" if there["since"] is None else f"  since {_time(there['since'])}"
         write(f"{there['key']}  {count}{f' ({over})' if over else ''}{since}")
+
+
+def _backup(asked: argparse.Namespace) -> None:
+    """The process copies; here is only asked how far it is."""
+    query = {"file": os.path.abspath(asked.file), "id": uuid.uuid4().hex}
+    while (found := _ask(asked, "POST", "/1/admin/backup", query))["state"] != "done":
+        time.sleep(ASK_SECONDS)
+    write(f"{query['file']}  {found['size']} bytes")
 
 
 def _time(seconds: int) -> str:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.errors import RET_OK
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
 from gopush.message.store import StoreNumbers, StoreSettings
-from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Backup, Head, Message, Page, Read, Token, TokenState
 
 _MID = attrgetter("mid")
 _WALK_SECONDS = 60
@@ -57,6 +57,9 @@ class Log:
         """The unexpired messages after a cursor, ascending."""
         begin = bisect_right(self.messages, cursor, key=_MID)
         return (message for message in islice(self.messages, begin, None) if message.expires > now)
+
+
+NO_BACKUP = "the messages are in memory alone ([storage] type = memory): there is nothing to save"
 
 
 class MemoryStore:
@@ -175,6 +178,10 @@ class MemoryStore:
         if live:
             self.token_sets[key] = live
         return live
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """See BackupService."""
+        return succeed(Backup("refused", why=NO_BACKUP))
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""

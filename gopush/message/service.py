@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
-from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
 from gopush.net.clock import Clock, repeating
 from gopush.stats.histogram import SIZES, Histogram
 
@@ -95,6 +95,10 @@ class StoreService:
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
         return self._guarded(self._store.check_token(key, digest))
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """See BackupService."""
+        return self._guarded(self._store.backup(path, id))
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""

@@ -15,7 +15,7 @@ from gopush.config.schema import option
 from gopush.config.values import count, duration
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
-from gopush.rpc.services import MessageService
+from gopush.rpc.services import BackupService, MessageService
 from gopush.stats.histogram import Histogram
 
 
@@ -31,7 +31,7 @@ class StoreSettings:
     )
 
 
-class Store(MessageService, Protocol):
+class Store(MessageService, BackupService, Protocol):
     """Keeps the log of every key (memory.py, sqlite/, redis/, hbase/).
 
     A batch of appends is atomic and in order; of a batch over several shards that holds for the part of each shard
@@ -92,6 +92,8 @@ class StoreCounters:
         default=0, metadata={"meaning": "tokens that had to go because their key had too many that end later"}
     )
     failed: int = field(default=0, metadata={"meaning": "calls that failed"})
+    backups: int = field(default=0, metadata={"meaning": "backups that were completed"})
+    failed_backups: int = field(default=0, metadata={"meaning": "backups that were refused or failed"})
 
 
 def unwrap(failure: Failure) -> Failure:

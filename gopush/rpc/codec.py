@@ -18,6 +18,7 @@ from gopush.errors import GopushError
 from gopush.model import (
     Append,
     Appended,
+    Backup,
     Forward,
     Head,
     Message,
@@ -151,6 +152,7 @@ _token = record(Token, bytes, int)
 _full_status = record(Status, str, int, *[(int, type(None))] * 3)
 _token_state = record(TokenState, bool, bool)
 _outer_presence = record(Presence, int, (int, type(None)), tuple)
+_backup = record(Backup, str, int, int, str)
 _kind = record(tuple, str, int)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
@@ -199,6 +201,7 @@ MESSAGE_CALLS: Mapping[str, CallFormat] = {
     "revoke_token": CallFormat((_text, _binary), _flag),
     "tokens": CallFormat((_text,), many(_token)),
     "check_token": CallFormat((_text, _binary), _token_state),
+    "backup": CallFormat((_text, _text), _backup),
 }
 
 COMET_CALLS: Mapping[str, CallFormat] = {

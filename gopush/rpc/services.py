@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from gopush.model import (
     Append,
     Appended,
+    Backup,
     Forward,
     Head,
     Page,
@@ -57,6 +58,16 @@ class MessageService(Protocol):
 
     def ping(self) -> Deferred[None]:
         """Make a round trip to the store."""
+
+
+class BackupService(Protocol):
+    """Copies of the data behind a message node."""
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """Begin to copy the store to a new file on the machine of the message node, and say at once how far that is.
+
+        Repeats with the same `id` begin nothing: they ask.
+        """
 
 
 class NodeService(Protocol):

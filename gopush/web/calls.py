@@ -273,6 +273,18 @@ ADMIN = (
         Body(made_of("k", k={**schemas.KEYS, "minItems": 1, "maxItems": 10_000})),
         named="body",
     ),
+    Call(
+        "POST",
+        "/1/admin/backup",
+        "backUp",
+        "Copy the SQLite store to a new file while it serves; with the same id again: how far that is",
+        True,
+        (
+            Parameter("file", "its absolute path, on the machine of the process that has the database", STRING, True),
+            Parameter("id", "tells this backup from others", PLAIN_KEY, True),
+        ),
+        made_of(state={"type": "string", "enum": ["running", "done"]}, copied=INTEGER, size=INTEGER),
+    ),
     Call("GET", "/1/admin/status", "getStatus", "What this web node has done", True, (), schemas.STATUS),
     Call(
         "GET",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from heapq import nlargest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from gopush.errors import NoNodeError, ParameterError
+from gopush.errors import RET_INTERNAL, NoNodeError, ParameterError, UnavailableError
 from gopush.membership.view import Coordination, View
-from gopush.model import MAX_WEIGHT, Message, NodeInfo, SlowConsumer, Status
+from gopush.model import MAX_WEIGHT, Backup, Message, NodeInfo, SlowConsumer, Status
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
-from gopush.rpc.services import NodeService
+from gopush.rpc.services import BackupService, NodeService
 from gopush.stats.histogram import Histogram
 from gopush.web import params
 from gopush.web.peers import AllComets, AllNodes, KeyLogs, WebCounters
-from gopush.web.responses import api
+from gopush.web.responses import FailedError, api
 from gopush.web.tokens import listing
 
 _UNKNOWN = Status("", 0, None, None)
@@ -51,6 +51,7 @@ class Cluster:
             "/1/admin/node/drain": {"POST": Route(api(self._drain))},
             "/1/admin/node/undrain": {"POST": Route(api(self._undrain))},
             "/1/admin/key/close": {"POST": Route(api(self._close))},
+            "/1/admin/backup": {"POST": Route(api(self._backup))},
         }
 
     def _list(self, _request: Request) -> Deferred[bytes]:
@@ -81,6 +82,17 @@ class Cluster:
         closed = self._comets.close(params.key(request.query, "key"))
         return closed.addCallback(lambda count: b'{"closed":%d}' % count)
 
+    def _backup(self, request: Request) -> Deferred[bytes]:
+        """Of several message nodes any will do: they share a store that has its own tools, and say so."""
+        file, id = request.query.text("file"), params.push_id(request.query.text("id"))
+        if not file:
+            raise ParameterError("file is missing: where the copy goes, on the machine of the message node")
+        nodes = self._coordination.view.messages
+        if not nodes:
+            raise UnavailableError("no message node is registered")
+        asked = self._messages.ask(nodes[0].id, lambda node: cast(BackupService, node).backup(file, id))
+        return asked.addCallback(_backed_up)
+
     def _processes(self, view: View) -> list[_Process]:
         comets = [_Process("comet", info, self._comets) for info in view.comets]
         return comets + [_Process("message", info, self._messages) for info in view.messages]
@@ -94,6 +106,14 @@ class Cluster:
         if not ids:
             raise NoNodeError(f"no process {params.found(name)} is registered")
         return [one for one in every if one.info.id in ids]
+
+
+def _backed_up(backup: Backup) -> bytes:
+    if backup.state == "refused":
+        raise ParameterError(backup.why)
+    if backup.state == "failed":
+        raise FailedError(RET_INTERNAL, why=backup.why)  # an UnavailableError would not say why
+    return _json({"state": backup.state, "copied": backup.copied, "size": backup.size})
 
 
 def _stays(process: _Process, named: Iterable[_Process]) -> bool:

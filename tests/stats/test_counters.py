@@ -48,6 +48,7 @@ from tests.comet.harness import World as Comets
 from tests.comet.harness import result
 from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
+from tests.fixtures import eventually
 from tests.http.client import Client
 from tests.http.conftest import Serve, serve
 from tests.http.test_channel import poll, routes
@@ -279,6 +280,9 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
     with node(sqlite) as message:
         in_reactor(sqlite.start)
         in_reactor(message.heads, ["k"])
+        in_reactor(message.backup, str(tmp_path / "copy"), "1")
+        eventually(lambda: message.stores["sqlite"].counters.backups)
+        in_reactor(message.backup, "relative", "2")
         in_reactor(sqlite.stop)
     away = RedisSettings(sources=sources(f"node1:1 tcp@127.0.0.1:{free_port()}"))
     with node(RedisStore(settings, away, reactor)) as message:

@@ -37,6 +37,7 @@ OF_ALL = (
     ("POST", "/1/admin/node/weight?node=n&weight=1", b""),
     ("POST", "/1/admin/node/drain?node=n", b""),
     ("POST", "/1/admin/node/undrain?node=n", b""),
+    ("POST", "/1/admin/backup?file=/f&id=1", b""),
 )
 Ask = Callable[..., tuple[int, bytes]]
 Keyed = Callable[[str], Ask]

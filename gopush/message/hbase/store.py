@@ -42,13 +42,16 @@ from gopush.message.hbase.row import (
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
 from gopush.message.rules import MOST_TOKENS, Room
 from gopush.message.store import StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Backup, Head, Message, Page, Read, Token, TokenState
 
 TOUCH_PURGES = 5
 ID_SECONDS = 100 * 365 * 86400.0
 
 T = TypeVar("T")
 _Wanted = Sequence[tuple[str, bytes | None]]
+
+
+NO_BACKUP = "HBase keeps the messages: save its tables with its own tools (hbase shell: snapshot; hbase backup create)"
 
 
 class HBaseStore:
@@ -209,6 +212,10 @@ class HBaseStore:
         valid = token_ends(found.get(cell)) > now
         created = valid or has_message(row_head(found.get(HEAD)), now) or bool(await self._tokens(key))
         return TokenState(created, valid)
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """See BackupService."""
+        return succeed(Backup("refused", why=NO_BACKUP))
 
     def ping(self) -> Deferred[None]:
         """See MessageService: writes."""

@@ -14,12 +14,17 @@ from gopush.hashing import Shards
 from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.store import StoreSettings, unwrap
-from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
 
 TOUCH_CALLS = 5
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+NO_BACKUP = (
+    "Redis keeps the messages: save its files with its own tools (redis-cli --rdb FILE; BGSAVE), for each server"
+)
 
 
 class RedisStore:
@@ -94,6 +99,10 @@ class RedisStore:
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
         return self._server(key).check_token(key, digest)
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """See BackupService."""
+        return succeed(Backup("refused", why=NO_BACKUP))
 
     def ping(self) -> Deferred[None]:
         """See MessageService. One server that answers is enough: the others fail for their own keys."""

@@ -219,6 +219,10 @@ class SqliteLogs:
         (valid, created) = self._connection.execute(_CHECK_TOKEN, {"key": key, "digest": digest, "now": now}).fetchone()
         return TokenState(bool(created), bool(valid))
 
+    def opened(self) -> sqlite3.Connection:
+        """The connection: for a backup, whose thread shares it."""
+        return self._connection
+
     def ping(self) -> None:
         """See that the file can be written."""
         self._index.check()

@@ -13,13 +13,14 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
+from gopush.message.sqlite.backup import Backups
 from gopush.message.sqlite.file import DatabaseFiles, identity, open_file
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
-from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
 
-_READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token)
+_READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token, SqliteLogs.opened)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -40,6 +41,7 @@ class SqliteStore:
         self._now = now
         self._pool = ThreadPool(1, 1, "sqlite")
         self._logs: SqliteLogs | None = None
+        self._backups = Backups(reactor, self.numbers["sqlite"].counters)
         self.identity = ""
         self._troubles = Troubles(settings.path, reactor)
         self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
@@ -60,7 +62,8 @@ class SqliteStore:
         """See Store."""
         if not self._pool.started:
             return succeed(None)
-        closed = self._gatherer.drained().addCallback(lambda _: self._call(SqliteLogs.close))
+        closed = self._backups.stop().addCallback(lambda _: self._gatherer.drained())
+        closed.addCallback(lambda _: self._call(SqliteLogs.close))
         return closed.addErrback(lambda _: None).addBoth(self._end_thread)
 
     def _end_thread(self, result: T) -> T:
@@ -99,6 +102,10 @@ class SqliteStore:
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
         return self._call(SqliteLogs.check_token, key, digest)
+
+    def backup(self, path: str, id: str) -> Deferred[Backup]:
+        """See BackupService."""
+        return self._call(SqliteLogs.opened).addCallback(self._backups.backup, path, id)
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""
