@@ -14,6 +14,8 @@ import gopush
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up
 from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
+from gopush.model import Subscribe
+from gopush.web.device import request
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
@@ -43,9 +45,7 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
 
 def subscribe(key: str, heartbeat: int, token: str, cursor: int | None = None) -> bytes:
     """The request of a device; without a cursor it gets what is new."""
-    words = ["sub", key, str(heartbeat), token, gopush.__version__, *([] if cursor is None else [str(cursor)])]
-    arguments = [word.encode() for word in words]
-    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in arguments)
+    return request(Subscribe(key, heartbeat, token, gopush.__version__, cursor))
 
 
 def mid_of(message: bytes) -> int:

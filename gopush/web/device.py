@@ -14,9 +14,9 @@ class WrongTalkError(Exception):
     """This is no comet."""
 
 
-def request(subscribe: Subscribe, heartbeat: int) -> bytes:
-    """The request of a device that will send a heartbeat so often, in seconds."""
-    words = ["sub", subscribe.key, str(heartbeat), subscribe.token, VERSION]
+def request(subscribe: Subscribe) -> bytes:
+    """The request of a device."""
+    words = ["sub", subscribe.key, str(subscribe.heartbeat), subscribe.token, subscribe.version]
     if subscribe.mid is not None:
         words.append(str(subscribe.mid))
     arguments = [word.encode() for word in words]

@@ -202,7 +202,7 @@ class RemoteSubscription(Protocol):
             self._break_off()
             return
         self.transport.setTcpNoDelay(True)
-        self.transport.write(device.request(request, HEARTBEAT_SECONDS))
+        self.transport.write(device.request(request._replace(heartbeat=HEARTBEAT_SECONDS, version=device.VERSION)))
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. What has come to another reader just before is not read again."""
