@@ -28,6 +28,7 @@ def assert_nothing_is_left(
         connection()
     _wait(gone)
     gc.collect()
+    gc.freeze()  # what tests before this one left to a timer may end meanwhile, and is none of these connections'
     gc.disable()
     try:
         before = _rss()
@@ -41,10 +42,11 @@ def assert_nothing_is_left(
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
+        gc.unfreeze()
         gc.enable()
         gc.collect()
     # What each connection leaves comes as often as there were connections. What zope makes for a class of them lives as
-    # long as one, and what tests before this one left to a timer is found now, too.
+    # long as one.
     assert max(left.values(), default=0) < connections, left
     figures = f"{connections} connections: RSS {grown / 1024:+.0f} KiB, only a collection frees {dict(left)}"
     assert grown < rss, figures

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gopush.model import (
     Append,
     Appended,
+    Backup,
     Forward,
     Head,
     Message,
@@ -53,6 +54,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "revoke_token": ([texts, blobs], st.booleans()),
     "tokens": ([texts], st.lists(tokens)),
     "check_token": ([texts, blobs], st.builds(TokenState, st.booleans(), st.booleans())),
+    "backup": ([texts, texts], st.builds(Backup, texts, numbers, numbers, texts)),
     "push": ([st.lists(pushes)], st.lists(st.builds(Pushed, numbers, mids))),
     "notice": ([st.lists(st.builds(Forward, texts, mids, mids, blobs | nothing, numbers))], nothing),
     "close": ([st.lists(texts)], st.lists(numbers)),
