@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from tests.browser.browser import Browser
 from tests.chaos.cluster import Node
+from tests.clients_js.pages import site
 from tests.integration.systems import embedded
 
-PAGE = b"""<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><ol></ol><p></p><script>
+PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><ol></ol><p></p><script>
 const events = new EventSource("http://%b/sub?key=k&heartbeat=30");
 const show = text => Object.assign(document.createElement("li"), {textContent: text});
 events.onmessage = event => document.querySelector("ol").append(show(event.data));
 events.onopen = () => { document.querySelector("p").textContent = "open"; };
 events.onerror = () => { document.querySelector("p").textContent = "error " + events.readyState; };
 </script>"""
-
-
-@contextmanager
-def site(page: bytes) -> Iterator[str]:
-    """Another web site with one page; gives its origin."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(page)
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
 
 
 def push(node: Node, body: bytes) -> None:
@@ -55,7 +31,7 @@ def push(node: Node, body: bytes) -> None:
 def test_two_lines_receive_what_is_pushed_through_a_restart(page: Browser, listed: bool) -> None:
     with embedded() as system:
         (node,) = system.webs
-        with site(PAGE.replace(b"%b", node.address("http").encode())) as origin:
+        with site(PAGE.replace("%b", node.address("http"))) as origin:
             if listed:
                 node.set({"connections": {"origins": origin}})
                 node.stop()
@@ -76,7 +52,7 @@ def test_two_lines_receive_what_is_pushed_through_a_restart(page: Browser, liste
 def test_pages_that_are_not_listed_get_nothing_and_stop(page: Browser) -> None:
     with embedded({"connections": {"origins": "https://www.example.org"}}) as system:
         (node,) = system.webs
-        with site(PAGE.replace(b"%b", node.address("http").encode())) as origin:
+        with site(PAGE.replace("%b", node.address("http"))) as origin:
             page.driver.get(origin)
             page.wait_for("p", "error 2")
         page.complaints()
