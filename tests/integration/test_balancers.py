@@ -1,11 +1,14 @@
-"""A process behind a real HAProxy and a real nginx, set up as docs/operations.md says: who the client is."""
+"""A process behind a real HAProxy and a real nginx, whose configurations are those of docs/balancers.md."""
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
 import shutil
 import socket
 import ssl
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gopush_client import Subscriber
 from tests.chaos.cluster import Node
 from tests.clients import eventually, opening, request
 from tests.integration.test_proxies import metric, push, slowest
@@ -26,12 +30,18 @@ pytestmark = pytest.mark.skipif(
     reason="wants haproxy, nginx-light, libnginx-mod-stream",
 )
 
-OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
-WAYS = ("v1", "v2", "v2-ipv6", "tls-ends", "tls-through", "unix", "stream")
-"""Of TCP subscribers: PROXY headers of HAProxy, with TLS at HAProxy and behind it, and of nginx."""
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "balancers.md").read_text()
+GOPUSH, HAPROXY, NGINX, NGINX_STREAM = re.findall(r"```(?:ini|haproxy|nginx)\n(.*?)```", PAGE, re.DOTALL)
+LISTENED = (443, 6968, 6978, 6969, 6979, 7443, 7453)
+"""What both configurations listen on; 443 for HTTP, 6968 and 6978 for WebSocket, the rest for TCP."""
 
-HTTP_WAYS = ("haproxy-http", "nginx-http")
-TLS = ("tls-ends", "tls-through")
+OF_THE_PAGE = tuple(f"{balancer}-{port}" for balancer in ("haproxy", "nginx") for port in LISTENED)
+OWN_WAYS = ("v1", "v2-ipv6", "tls-through", "unix")
+WAYS = (*OWN_WAYS, "haproxy-6969", "haproxy-7453", "nginx-6979", "nginx-7443")
+"""Of TCP subscribers: PROXY headers of HAProxy and of nginx, with TLS at them and behind them."""
+
+HTTP_WAYS = ("haproxy-6968", "nginx-6978")
+PLAIN = ("6969", "6979")
 
 
 @dataclass(frozen=True)
@@ -47,47 +57,53 @@ class Backend:
         host = "::1" if ":" in client else "127.0.0.1"
         made = socket.create_connection((host, self.ports[way]), 20, (client, 0))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        if way in TLS:
+        if way == "tls-through" or (way in OF_THE_PAGE and not way.endswith(PLAIN)):
             made = ssl.create_default_context(cafile=self.authority).wrap_socket(made, server_hostname="localhost")
         return made
 
 
-def from_docs(first: str, last: str, **ports: int) -> str:
-    """An example of docs/operations.md, on ports of this test (`listen` and `to`)."""
-    example = OPERATIONS.read_text().partition(first)[2].partition(last)[0]
-    assert example, f"docs/operations.md has no example {first!r} any more"
-    example = re.sub(r"10\.0\.0\.2:\d+", f"127.0.0.1:{ports['to']}", re.sub(r"#.*", "", first + example + last))
-    return re.sub(r"(bind |listen )(:|)\d+", rf"\g<1>127.0.0.1:{ports['listen']}", example)
+def placed(block: str, node: Node, directory: Path, listen: dict[int, int]) -> str:
+    """A configuration of docs/balancers.md, on ports of this test: one process is both members."""
+    member = {"8090": node.address("http"), "6968": node.address("websocket"), "6969": node.address("tcp")}
+    block = re.sub(r"10\.0\.0\.[23]:(\d+)", lambda found: member[found[1]], block)
+    block = re.sub(r"(bind :|listen )(\d+)", lambda f: f"{f[1].rstrip(':')}127.0.0.1:{listen[int(f[2])]}", block)
+    return re.sub(r"/etc/(?:haproxy|nginx)/push", str(directory / "push"), block)
+
+
+def settings(node: Node, listen: dict[int, int], *more: str) -> dict[str, dict[str, str]]:
+    """gopush's settings in docs/balancers.md, on ports of this test. `more`: where TCP clients connect besides."""
+    parser = configparser.ConfigParser(delimiters=("=",))
+    parser.read_string(GOPUSH.replace("10.0.0.7", "127.0.0.1, unix"))
+    own = {"8090": node.ports["http"], "6968": node.ports["websocket"], "6969": node.ports["tcp"]}
+    found = {section: dict(parser[section]) for section in parser.sections()}
+    for name, value in found["base"].items():
+        value = re.sub(r"push\.example\.org:(\d+)", lambda at: f"localhost:{listen[int(at[1])]}", value)
+        found["base"][name] = re.sub(r"tcp:(\d+)", lambda at: f"tcp:{own[at[1]]}:interface=127.0.0.1", value)
+    found["base"]["tcp.bind"] = " ".join((found["base"]["tcp.bind"], *more))
+    found["connections"]["address.max"] = "1"
+    return found
 
 
 @pytest.fixture(scope="module")
 def behind() -> Iterator[Backend]:
     directory = Path(tempfile.mkdtemp(prefix="gopush-balancers-"))
     authority = Authority(directory)
-    issued = authority.issue("server")
-    both = directory / "both.pem"
-    both.write_bytes(issued.certificate.read_bytes() + issued.key.read_bytes())
-    ports = {way: free_port() for way in (*WAYS, *HTTP_WAYS, "admin")}
+    issued = authority.issue("push")
+    key = issued.key.read_bytes()
+    (directory / "push.pem").write_bytes(issued.certificate.read_bytes() + key)
+    ports = {way: free_port() for way in (*OWN_WAYS, *OF_THE_PAGE, "admin")}
+    listen = {name: {port: ports[f"{name}-{port}"] for port in LISTENED} for name in ("haproxy", "nginx")}
     tls, unix = free_port(), directory / "socket"
-    connections = {"address.max": "1", "proxies": "127.0.0.1, unix"}
-    node = Node("gopush", "gopush", directory, {"connections": connections, "tcp": {"sndbuf.size": "4096"}})
-    to, web, admin = node.ports["tcp"], node.ports["websocket"], node.ports["admin"]
-    endpoints = (
-        f"haproxy:tcp:{to}:interface=127.0.0.1",
-        f"haproxy:ssl:{tls}:interface=127.0.0.1:{issued.endpoint}",
-        f"haproxy:unix:{unix}",
-    )
-    node.set({"base": {"tcp.bind": " ".join(endpoints)}})
+    node = Node("gopush", "gopush", directory, {"tcp": {"sndbuf.size": "4096"}})
+    more = (f"haproxy:ssl:{tls}:interface=127.0.0.1:{issued.endpoint}", f"haproxy:unix:{unix}")
+    node.set(settings(node, listen["haproxy"], *more))
     sections = f"""
 listen v1
     bind 127.0.0.1:{ports["v1"]}
-    server a 127.0.0.1:{to} send-proxy check inter 200ms
+    server a {node.address("tcp")} send-proxy check inter 200ms
 listen v2-ipv6
     bind [::1]:{ports["v2-ipv6"]}
-    server a 127.0.0.1:{to} send-proxy-v2
-listen tls-ends
-    bind 127.0.0.1:{ports["tls-ends"]} ssl crt {both}
-    server a 127.0.0.1:{to} send-proxy-v2-ssl-cn
+    server a {node.address("tcp")} send-proxy-v2
 listen tls-through
     bind 127.0.0.1:{ports["tls-through"]}
     server a 127.0.0.1:{tls} send-proxy-v2
@@ -95,13 +111,12 @@ listen unix
     bind 127.0.0.1:{ports["unix"]}
     server a unix@{unix} send-proxy-v2
 """
-    sections += from_docs("listen subscribers", "\n\n", listen=ports["v2"], to=to)
-    sections += from_docs("listen websockets", "\n\n", listen=ports["haproxy-http"], to=web)
-    http = "".join(
-        f"server {{ listen 127.0.0.1:{ports[way]};\n{from_docs('location / {', '}', to=port, listen=0)} }}\n"
-        for way, port in (("nginx-http", web), ("admin", admin))
+    sections += placed(HAPROXY, node, directory, listen["haproxy"])
+    admin = (
+        f"server {{ listen 127.0.0.1:{ports['admin']}; location / {{ proxy_pass http://{node.address('admin')}; }} }}"
     )
-    stream = from_docs("server {                           # nginx, in stream", "}", listen=ports["stream"], to=to)
+    http = placed(NGINX, node, directory, listen["nginx"]) + admin
+    stream = placed(NGINX_STREAM, node, directory, listen["nginx"])
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         stack.callback(node.kill)
@@ -109,8 +124,8 @@ listen unix
             node.start()
         except RuntimeError as wrong:
             pytest.fail(str(wrong))
-        stack.enter_context(haproxy(sections, *(ports[way] for way in (*WAYS, *HTTP_WAYS) if way[0] in "vtu")))
-        stack.enter_context(nginx(http, stream, ports["stream"], ports["nginx-http"], ports["admin"]))
+        stack.enter_context(haproxy(sections, *(ports[way] for way in OWN_WAYS), *listen["haproxy"].values()))
+        stack.enter_context(nginx(http, stream, ports["admin"], *listen["nginx"].values()))
         yield Backend(node, ports, authority.path)
 
 
@@ -186,5 +201,59 @@ def test_health_checks_of_a_balancer_are_let_in(behind: Backend) -> None:
     before = asked()
     eventually(lambda: asked() > before + 10)
     assert metric(behind.node, "gopush_comet_refused_proxy_total") == 0
-    with behind.connect("v1", "127.0.0.60") as one, behind.connect("v2", "127.0.0.61") as two:
+    with behind.connect("v1", "127.0.0.60") as one, behind.connect("haproxy-6969", "127.0.0.61") as two:
         assert subscribed(one, "checks") == subscribed(two, "checks") == b"+h\r\n"
+
+
+_clients = (f"127.0.0.{last}" for last in range(100, 200))
+
+
+def curl(behind: Backend, way: str, path: str, *more: str) -> subprocess.Popen[str]:
+    """A client of an address that nobody has had, over TLS."""
+    address = f"https://localhost:{behind.ports[way]}{path}"
+    command = ["curl", "-sSN", "--max-time", "60", "--cacert", str(behind.authority), "--interface", next(_clients)]
+    return subprocess.Popen([*command, *more, address], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("balancer", ["haproxy", "nginx"])
+def test_each_event_of_a_stream_comes_at_once(behind: Backend, balancer: str, http: str) -> None:
+    """Each is read before the next one is pushed."""
+    key = f"{balancer}{http}"
+    with curl(behind, f"{balancer}-443", f"/sub?key={key}&heartbeat=30&mid=0", http, "-D", "-") as streaming:
+        try:
+            assert streaming.stdout
+            lines = iter(streaming.stdout.readline, "")
+            assert next(lines).split()[:2] == ["HTTP/2" if http == "--http2" else "HTTP/1.1", "200"]
+            for number in range(3):
+                push(behind.node, number, key)
+                assert f'{{"msg":"{"x" * number}"' in next(line for line in lines if line.startswith("data:"))
+        finally:
+            streaming.kill()
+
+
+@pytest.mark.parametrize("balancer", ["haproxy", "nginx"])
+def test_who_polls_is_answered_by_the_push(behind: Backend, balancer: str) -> None:
+    key, opened = f"poll-{balancer}", metric(behind.node, "gopush_web_polls_opened")
+    with curl(behind, f"{balancer}-443", f"/1/msg/get?k={key}&m=0&wait=50") as polling:
+        eventually(lambda: metric(behind.node, "gopush_web_polls_opened") > opened)
+        push(behind.node, 1, key)
+        assert polling.stdout
+        assert [message["msg"] for message in json.loads(polling.stdout.read())["data"]["msgs"]] == ["x"]
+
+
+@pytest.mark.parametrize("balancer", ["haproxy", "nginx"])
+def test_a_look_up_names_the_balancer_and_the_client_gets_there(behind: Backend, balancer: str) -> None:
+    """The addresses are HAProxy's, whoever leads the look-up on."""
+    key = f"look-{balancer}"
+    for p, port in ((1, 6968), (2, 6969)):
+        with curl(behind, f"{balancer}-443", f"/1/server/get?k={key}&p={p}") as looking:
+            assert looking.stdout
+            named = f"localhost:{behind.ports[f'haproxy-{port}']}"
+            assert json.loads(looking.stdout.read())["data"] == {"server": named}
+    push(behind.node, 1, key)
+    context = ssl.create_default_context(cafile=behind.authority)
+    web = f"https://localhost:{behind.ports[f'{balancer}-443']}"
+    subscriber = Subscriber(web, key, since=0, context=context, comet_tls=False)
+    assert next(iter(subscriber)).data == "x"
+    subscriber.close()

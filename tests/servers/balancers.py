@@ -53,14 +53,14 @@ def haproxy(sections: str, *ports: int) -> Balancer:
     return Balancer(["haproxy", "-db", "-f", "conf"], most + times + sections, ports)
 
 
-def nginx(http: str, stream: str, *ports: int) -> Balancer:
-    """nginx: what its blocks `http` and `stream` hold."""
+def nginx(http: str, beside: str, *ports: int) -> Balancer:
+    """nginx: what its block `http` holds, and what stands beside that."""
     paths = " ".join(f"{part}_temp_path {part};" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     lines = [
         f"load_module {STREAM};",
         "daemon off; master_process off; pid pid; error_log stderr; events {}",
         f"http {{ access_log off; {paths} {http} }}",
-        f"stream {{ {stream} }}",
+        beside,
     ]
     directory = os.path.join(os.curdir, "")
     return Balancer(["nginx", "-e", "stderr", "-p", directory, "-c", "conf"], "\n".join(lines) + "\n", ports)
