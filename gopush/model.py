@@ -226,6 +226,14 @@ class SlowConsumer(NamedTuple):
     seconds: float
 
 
+class BusyKey(NamedTuple):
+    """A key that a comet holds, or takes pushes for: its connections there, and pushes a second of late."""
+
+    key: str
+    connections: int
+    rate: float
+
+
 class Presence(NamedTuple):
     """Who is subscribed to a key on a comet: how many, since when without a break, over what.
 

@@ -26,6 +26,56 @@ REMEMBERED = 16
 """So many mids that the store gave last: some keys' run ahead of the store's clock, so the earliest counts."""
 
 
+WINDOW_SECONDS = 30.0
+MOST_COUNTED = 4096
+"""Keys whose pushes are counted. Where there are more, the rarer half is forgotten, and the others count less."""
+
+
+class PushRates:
+    """How often keys are pushed to through this comet: counted in a window of time, and the one before it."""
+
+    __slots__ = ("_before", "_began", "_clock", "_counts", "_seconds_before")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began = clock.seconds()
+        self._counts: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+        self._seconds_before = 0.0
+
+    def count(self, keys: Iterable[str]) -> None:
+        """Each of these was pushed to once."""
+        if self._clock.seconds() - self._began >= WINDOW_SECONDS:
+            self._turn()
+        counts = self._counts
+        for key in keys:
+            counts[key] = counts.get(key, 0) + 1
+        if len(counts) > MOST_COUNTED:
+            self._forget_rarest()
+
+    def rates(self) -> dict[str, float]:
+        """Pushes a second of the keys that are counted."""
+        elapsed = self._clock.seconds() - self._began
+        if elapsed >= WINDOW_SECONDS:
+            self._turn()
+            elapsed = 0.0
+        seconds = max(1.0, elapsed + self._seconds_before)
+        sums = self._before | {key: count + self._before.get(key, 0) for key, count in self._counts.items()}
+        return {key: count / seconds for key, count in sums.items()}
+
+    def _turn(self) -> None:
+        elapsed = self._clock.seconds() - self._began
+        self._before, self._counts = self._counts, {}
+        self._seconds_before = elapsed
+        self._began += elapsed
+
+    def _forget_rarest(self) -> None:
+        """What is taken from all was counted as often before: in the long run a push costs a few steps here."""
+        counts = self._counts
+        least = sorted(counts.values(), reverse=True)[MOST_COUNTED // 2]
+        self._counts = {key: count - least for key, count in counts.items() if count > least}
+
+
 class StoreTime:
     """The time of day of the store, as its mids tell it: the clock of this machine may be slow, ahead, or step.
 
@@ -73,6 +123,7 @@ class Pushes:
         self._unkept = Unkept()
         self._unanswered = Unanswered()
         self._store_time = StoreTime(clock, now)
+        self._rates = PushRates(clock)
         self._doubts = False
         self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
@@ -110,18 +161,19 @@ class Pushes:
 
     def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
         batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
-        succeeded = 0
+        stored: list[str] = []
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
-                succeeded += 1
                 push = batch.pushes[index]
+                stored.append(push.key)
                 # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
                 body = None if repeat and push.expire else push.body
                 self._offer(push.key, mid, previous, body, MAX_FORWARD_HOPS)
         if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
             self._store_time.gave(mid)
-        self.counters.messages_succeeded += succeeded
-        self.counters.messages_failed += len(results) - succeeded
+        self._rates.count(stored)
+        self.counters.messages_succeeded += len(stored)
+        self.counters.messages_failed += len(results) - len(stored)
 
     def _not_appended(self, batch: _PushBatch, indexes: Sequence[int]) -> None:
         self.counters.messages_failed += len(indexes)

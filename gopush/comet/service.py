@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from gopush.auth import signed_tokens
 from gopush.comet import codec
+from gopush.comet.busy_keys import BusyKeys
 from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
 from gopush.comet.pushes import Pushes
@@ -18,7 +19,7 @@ from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
 from gopush.membership.view import Coordination
-from gopush.model import Head, Load, Presence, SlowConsumer, mid_at
+from gopush.model import BusyKey, Head, Load, Presence, SlowConsumer, mid_at
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.routing.comets import Comets
@@ -48,6 +49,7 @@ class Comet(Pushes):
         self._second = 0
         self.cut_off = CutOff(clock, coordination, messages)
         self._slow_consumers = SlowConsumers(clock, self.channels)
+        self._busy_keys = BusyKeys(clock, self.channels, self._rates.rates)
         unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
         self._recovery = Recovery(
@@ -79,6 +81,10 @@ class Comet(Pushes):
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """See CometService."""
         return self._slow_consumers.find(most)
+
+    def keys(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
+        """See CometService."""
+        return self._busy_keys.find(prefix, most)
 
     def ping(self) -> Deferred[None]:
         """See CometService."""

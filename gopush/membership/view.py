@@ -107,6 +107,8 @@ class Coordination(Protocol):
 
     view: View
     connected: bool
+    cluster: str
+    """Which cluster this is, for people: where it is registered; empty: one process alone."""
 
     def watch(self, watcher: ViewWatcher) -> None:
         """Call `watcher` with every view that is adopted from now on, in the reactor's thread."""
@@ -144,6 +146,7 @@ class StaticCoordination:
     """The coordination of a cluster of one, which never changes but by itself."""
 
     connected = True
+    cluster = ""
 
     def __init__(self, view: View | None = None) -> None:
         self.view = view or View()

@@ -53,6 +53,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self.connected = False
         self._settings = settings
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
+        self.cluster = f"{','.join(settings.hosts)}{settings.comet_path}"
         self._registrations: dict[bool, Registration] = {}  # whether as a comet
         self._registered: list[tuple[bool, Deferred[None]]] = []
         self._mine: dict[bool, NodeInfo] = {}

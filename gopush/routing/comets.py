@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
-from gopush.model import Forward, NodeInfo, Presence, Push, Pushed, SlowConsumer
+from gopush.model import BusyKey, Forward, NodeInfo, Presence, Push, Pushed, SlowConsumer
 from gopush.net.clock import Clock
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
@@ -126,6 +126,10 @@ class Comets:
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         """The connections that are furthest behind on each comet, as subscribers()."""
         return self._ask_all(lambda node: node.slowest(most))
+
+    def keys(self, prefix: str, most: int) -> Deferred[dict[str, list[BusyKey] | None]]:
+        """The busiest keys of each comet, as subscribers(); None of one of an older release, too."""
+        return self._ask_all(lambda node: node.keys(prefix, most))
 
     def _ask_all(self, call: Callable[[CometPeer], Deferred[T]]) -> Deferred[dict[str, T | None]]:
         names = list(self._peers.live)

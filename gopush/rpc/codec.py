@@ -19,6 +19,7 @@ from gopush.model import (
     Append,
     Appended,
     Backup,
+    BusyKey,
     Forward,
     Head,
     Message,
@@ -147,6 +148,7 @@ _appended = record(Appended, int, int, int, bool)
 _full_read = record(Read, str, int, int, int)
 _head = record(Head, int, int)
 _forward = record(Forward, str, int, int, (bytes, type(None)), int)
+_busy_key = record(BusyKey, str, int, (float, int))
 _slow_consumer = record(SlowConsumer, str, str, str, int, int, (float, int))
 _token = record(Token, bytes, int)
 _full_status = record(Status, str, int, *[(int, type(None))] * 3)
@@ -212,6 +214,7 @@ COMET_CALLS: Mapping[str, CallFormat] = {
     "subscribers": CallFormat((many(_text),), many(_number)),
     "presence": CallFormat((many(_text),), many(_presence)),
     "slowest": CallFormat((_number,), many(_slow_consumer)),
+    "keys": CallFormat((_text, _number), many(_busy_key)),
 }
 
 METHODS: Mapping[str, str] = {"notice": "forward"}

@@ -15,6 +15,7 @@ from gopush.model import (
     Append,
     Appended,
     Backup,
+    BusyKey,
     Forward,
     Head,
     Page,
@@ -106,6 +107,9 @@ class CometService(Protocol):
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """The connections that are furthest behind, at most so many, the worst first."""
+
+    def keys(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
+        """The busiest keys that begin so, at most so many, the busiest first."""
 
     def ping(self) -> Deferred[None]:
         """Answer, where a message node answers this comet: else it can have nothing stored."""

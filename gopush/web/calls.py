@@ -5,51 +5,23 @@ A row here is what documentation (openapi.py) and API keys (keys.py) know of a c
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from gopush.web import schemas
-from gopush.web.schemas import ANY, FLAG, INTEGER, PLAIN_KEY, STRING, Schema, counted, listed, made_of
-
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-BYTES = "application/octet-stream"
-
-
-MAX_EXPIRE = 2**32 - 1
-
-
-class Parameter(NamedTuple):
-    """Of the query."""
-
-    name: str
-    what: str
-    schema: Schema = STRING
-    required: bool = False
-
-
-class Body(NamedTuple):
-    """What a call is sent."""
-
-    schema: Schema
-    content_type: str = JSON
-
-
-class Call(NamedTuple):
-    """A call. `id`: its name for tools; `admin`: it is the admin port's; `data`: of its answer, None where it has none.
-
-    `scope` and `named` are what it wants of an API key (keys.KeyUse): "push" or "admin"; "query", "body" or "".
-    """
-
-    method: str
-    path: str
-    id: str
-    what: str
-    admin: bool
-    parameters: tuple[Parameter, ...] = ()
-    data: Schema | None = None
-    body: Body | None = None
-    scope: str = "admin"
-    named: str = ""
+from gopush.web.schemas import (
+    ANY,
+    BYTES,
+    FLAG,
+    FORM,
+    INTEGER,
+    MAX_EXPIRE,
+    PLAIN_KEY,
+    STRING,
+    Body,
+    Call,
+    Parameter,
+    counted,
+    listed,
+    made_of,
+)
 
 
 def _callback(name: str) -> Parameter:
@@ -238,7 +210,7 @@ ADMIN = (
         "setWeight",
         "Change a node's share, until it ends",
         True,
-        (_NODE, Parameter("weight", "from 1 to 1000", {"type": "integer", "minimum": 1, "maximum": 1000}, True)),
+        (_NODE, Parameter("weight", "from 1 to 1000", schemas.UP_TO_1000, True)),
     ),
     Call("POST", "/1/admin/node/drain", "drainNode", "Hand over all that a node has", True, (_NODE,)),
     Call("POST", "/1/admin/node/undrain", "undrainNode", "Take a node back", True, (_NODE,)),
@@ -261,6 +233,26 @@ ADMIN = (
         (_key("key"),),
         schemas.SHOWN_KEY,
         named="query",
+    ),
+    Call(
+        "GET",
+        "/1/admin/key/message",
+        "showMessage",
+        "One of a key's kept messages",
+        True,
+        (_key("key"), _mid("mid")),
+        schemas.MESSAGE,
+        named="query",
+    ),
+    Call(
+        "GET",
+        "/1/admin/keys",
+        "listKeys",
+        "The busiest keys: pushed to most of late, or with most connections",
+        True,
+        (Parameter("prefix", "what they begin with"), Parameter("most", "how many at most; 50", schemas.UP_TO_1000)),
+        made_of(keys=listed(schemas.BUSY), silent=listed(STRING)),
+        named="body",
     ),
     Call(
         "POST",
@@ -292,8 +284,7 @@ ADMIN = (
         "listSlowest",
         "The connections that are furthest behind",
         True,
-        (),
-        made_of(slowest=listed(schemas.SLOW)),
+        data=made_of(slowest=listed(schemas.SLOW)),
     ),
 )
 CALLS = (*PUBLIC, *ADMIN)

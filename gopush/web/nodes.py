@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nlargest
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 
+import gopush
 from gopush.errors import RET_INTERNAL, NoNodeError, ParameterError, UnavailableError
 from gopush.membership.view import Coordination, View
-from gopush.model import MAX_WEIGHT, Backup, Message, NodeInfo, SlowConsumer, Status
+from gopush.model import MAX_WEIGHT, MID_STEP, Backup, BusyKey, Message, NodeInfo, SlowConsumer, Status, raw_json, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.rpc.services import BackupService, NodeService
 from gopush.stats.histogram import Histogram
 from gopush.web import params
+from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets, AllNodes, KeyLogs, WebCounters
 from gopush.web.responses import FailedError, api
 from gopush.web.tokens import listing
@@ -156,6 +159,8 @@ def _data(shown: Iterable[dict[str, Any]]) -> bytes:
 
 MAX_SHOWN = 1000
 MAX_SLOW_CONSUMERS = 20
+MAX_BUSY_KEYS = 1000
+USUAL_BUSY_KEYS = 50
 
 
 class Insight:
@@ -180,6 +185,8 @@ class Insight:
         return {
             "/1/admin/status": {"GET": Route(api(self._status))},
             "/1/admin/key": {"GET": Route(api(self._key))},
+            "/1/admin/key/message": {"GET": Route(api(self._message))},
+            "/1/admin/keys": {"GET": Route(api(self._keys))},
             "/1/admin/slowest": {"GET": Route(api(self._slow_consumers))},
         }
 
@@ -187,7 +194,8 @@ class Insight:
         latency = self._latency
         shown = {"pushes": self._counters.pushes, "lookups": self._counters.lookups, "reads": self._counters.reads}
         took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
-        return _json({**shown, "push_seconds": took})
+        here = {"version": gopush.__version__, "cluster": self._coordination.cluster}
+        return _json({**here, **shown, "push_seconds": took})
 
     def _slow_consumers(self, _request: Request) -> Deferred[bytes]:
         nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
@@ -201,6 +209,31 @@ class Insight:
             return _json({"slowest": nlargest(MAX_SLOW_CONSUMERS, every, key=lambda slow: slow["bytes"])})
 
         return self._comets.slowest(MAX_SLOW_CONSUMERS).addCallback(merge)
+
+    def _keys(self, request: Request) -> Deferred[bytes]:
+        """An API key of a prefix is good for keys that begin with at least that."""
+        prefix = params.prefix(request.query, "prefix")
+        most = params.decimal(request.query.get("most") or str(USUAL_BUSY_KEYS), MAX_BUSY_KEYS, "most", least=1)
+        check_keys(request, [prefix])
+        return self._comets.keys(prefix, most).addCallback(self._busiest, most)
+
+    def _busiest(self, found: Mapping[str, Sequence[BusyKey] | None], most: int) -> bytes:
+        sums: dict[str, BusyKey] = {}
+        for key, connections, rate in chain.from_iterable(filter(None, found.values())):
+            before = sums.get(key, BusyKey(key, 0, 0.0))
+            sums[key] = BusyKey(key, before.connections + connections, round(before.rate + rate, 3))
+        busiest = nlargest(most, sums.values(), key=lambda busy: (busy.rate, busy.connections))
+        owners = map(self._coordination.view.owner, (busy.key for busy in busiest))
+        shown = [
+            {**busy._asdict(), "node": owner and owner.node, "rpc": owner and owner.id}
+            for busy, owner in zip(busiest, owners, strict=True)
+        ]
+        return _json({"keys": shown, "silent": [name for name, keys in found.items() if keys is None]})
+
+    def _message(self, request: Request) -> Deferred[bytes]:
+        key, mid = params.key(request.query, "key"), snap(params.cursor(request.query, "mid"))
+        read = self._messages.read(key, max(0, mid - MID_STEP), 1)
+        return read.addCallback(lambda page: _found(page.messages, mid))
 
     def _key(self, request: Request) -> Deferred[bytes]:
         return Deferred.fromCoroutine(self._show(params.key(request.query, "key")))
@@ -228,6 +261,12 @@ class Insight:
             messages += page.messages
             more = page.more and bool(page.messages)
         return messages[:MAX_SHOWN], more or len(messages) > MAX_SHOWN
+
+
+def _found(messages: Sequence[Message], mid: int) -> bytes:
+    if not messages or messages[0].mid != mid:
+        raise ParameterError(f"mid: no message {mid} of this key is kept (any more)")
+    return raw_json(messages[0])
 
 
 def _json(shown: dict[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any
 import gopush
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Routes, always
-from gopush.web.calls import BYTES, CALLS, JSON, Call, Parameter
-from gopush.web.schemas import STRING
+from gopush.web.calls import CALLS
+from gopush.web.schemas import BYTES, JSON, STRING, Call, Parameter
 
 PATH = "/openapi.json"
 _SERVERS = (

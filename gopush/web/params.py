@@ -35,6 +35,12 @@ def valid_key(value: object, name: str = "key") -> str:
     return value
 
 
+def prefix(form: Form, name: str) -> str:
+    """What keys begin with: empty, or itself a key."""
+    value = form.text(name)
+    return valid_key(value, name) if value else ""
+
+
 def why_no_key(value: object) -> str:
     """What is wrong with what is no key."""
     if value is None or value == "":

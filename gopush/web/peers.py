@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import Head, Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
+from gopush.model import BusyKey, Head, Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -67,6 +67,9 @@ class AllComets(AllNodes, Protocol):
 
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         """The connections that are furthest behind on each comet, as subscribers()."""
+
+    def keys(self, prefix: str, most: int) -> Deferred[dict[str, list[BusyKey] | None]]:
+        """The busiest keys of each comet that begin so, as subscribers()."""
 
     def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers. Fails with UnavailableError."""

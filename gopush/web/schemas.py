@@ -1,14 +1,15 @@
-"""What the calls of a web node answer, as JSON Schema has it (calls.py). Pure."""
+"""What the calls of a web node take and answer, as JSON Schema has it, and what a row of calls.py is made of. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 Schema = Mapping[str, Any]
 
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer", "format": "int64"}
+UP_TO_1000: Schema = {"type": "integer", "minimum": 1, "maximum": 1000}
 FLAG: Schema = {"type": "boolean"}
 PLAIN_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255}
 ANY: Schema = {}
@@ -62,7 +63,11 @@ SHOWN_KEY = made_of(
     subscribers=listed(made_of(node=STRING, rpc=ADDRESSES, count=or_null({"type": "integer"}))),
     tokens=TOKENS,
 )
+BUSY = made_of(
+    key=STRING, connections=INTEGER, rate={"type": "number"}, **dict.fromkeys(("node", "rpc"), or_null(STRING))
+)
 STATUS = made_of(
+    **dict.fromkeys(("version", "cluster"), STRING),
     pushes=counted(INTEGER),
     lookups=INTEGER,
     reads=INTEGER,
@@ -70,3 +75,44 @@ STATUS = made_of(
 )
 PRESENCE = made_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=counted(INTEGER))
 MANY = made_of("m k", m={"type": "string", "description": "the message: JSON as a string"}, k=KEYS)
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+BYTES = "application/octet-stream"
+
+
+MAX_EXPIRE = 2**32 - 1
+
+
+class Parameter(NamedTuple):
+    """Of the query."""
+
+    name: str
+    what: str
+    schema: Schema = STRING
+    required: bool = False
+
+
+class Body(NamedTuple):
+    """What a call is sent."""
+
+    schema: Schema
+    content_type: str = JSON
+
+
+class Call(NamedTuple):
+    """A call. `id`: its name for tools; `admin`: it is the admin port's; `data`: of its answer, None where it has none.
+
+    `scope` and `named` are what it wants of an API key (keys.KeyUse): "push" or "admin"; "query", "body" or "".
+    """
+
+    method: str
+    path: str
+    id: str
+    what: str
+    admin: bool
+    parameters: tuple[Parameter, ...] = ()
+    data: Schema | None = None
+    body: Body | None = None
+    scope: str = "admin"
+    named: str = ""

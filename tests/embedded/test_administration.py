@@ -105,6 +105,25 @@ def test_a_deleted_key_has_lost_its_messages_and_its_subscribers(world: World) -
             assert second.closing() == (1000, b"")
 
 
+def test_the_busiest_keys_and_a_message_of_one(world: World) -> None:
+    def busiest(query: str) -> list[tuple[str, int, bool]]:
+        status, answer = world.call("admin", "GET", f"/1/admin/keys?{query}")
+        assert (status, answer["ret"], answer["data"]["silent"]) == (200, RET_OK, [])
+        return [(busy["key"], busy["connections"], busy["rate"] > 0) for busy in answer["data"]["keys"]]
+
+    with TcpClient(world.ports["tcp"]) as client:
+        client.subscribe("shop-idle")
+        mids = []
+        for body in (b'{"n": 1}', b'{"n": 2}'):
+            pushed = world.call("admin", "POST", "/1/admin/push/private?key=shop-1&expire=60&mid=1", body)
+            mids.append(pushed[1]["data"]["mid"])
+        world.call("admin", "POST", "/1/admin/push/private?key=else&expire=0", b"1")
+        assert busiest("") == [("shop-1", 0, True), ("else", 0, True), ("shop-idle", 1, False)]
+        assert busiest("prefix=shop-&most=1") == [("shop-1", 0, True)]
+    shown = {"ret": 0, "data": {"msg": {"n": 2}, "mid": mids[1], "gid": 0}}
+    assert world.call("admin", "GET", f"/1/admin/key/message?key=shop-1&mid={mids[1]}") == (200, shown)
+
+
 def test_who_is_subscribed_since_when_and_over_what(world: World) -> None:
     def presence() -> list[dict[str, Any]]:
         status, answer = world.call("admin", "POST", "/1/admin/presence", b'{"k":["k","nobody"]}')

@@ -14,6 +14,7 @@ from gopush.model import (
     Append,
     Appended,
     Backup,
+    BusyKey,
     Forward,
     Head,
     Message,
@@ -68,6 +69,10 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
     "slowest": (
         [numbers],
         st.lists(st.builds(SlowConsumer, texts, texts, texts, numbers, numbers, st.floats(allow_nan=False) | numbers)),
+    ),
+    "keys": (
+        [texts, numbers],
+        st.lists(st.builds(BusyKey, texts, numbers, st.floats(allow_nan=False) | numbers)),
     ),
     "identity": ([], texts),
     "ping": ([], nothing),

@@ -19,6 +19,7 @@ from gopush.membership.view import StaticCoordination, View
 from gopush.model import (
     Append,
     Appended,
+    BusyKey,
     Forward,
     Head,
     Message,
@@ -111,6 +112,9 @@ class OneComet:
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         return succeed([SlowConsumer("k", "tcp", "client:1", most, 2, 0.5)])
+
+    def keys(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
+        return succeed([BusyKey(prefix + "k", most, 0.5)])
 
     def ping(self) -> Deferred[None]:
         return succeed(None)
@@ -223,13 +227,16 @@ def test_every_call_of_a_comet_arrives(network: Network, in_reactor: InReactor) 
     two = [Presence(2, 1, (("tcp", 1), ("websocket", 1))), Presence(2, 2, (("tcp", 1), ("websocket", 1)))]
     assert in_reactor(remote.presence, ["a", "bc"]) == two
     assert in_reactor(remote.slowest, 20) == [SlowConsumer("k", "tcp", "client:1", 20, 2, 0.5)]
+    assert in_reactor(remote.keys, "shop-", 20) == [BusyKey("shop-k", 20, 0.5)]
     assert in_reactor(remote.ping) is None
     assert service.heard == [[PUSH, PUSH], forwards]
 
 
-def test_a_comet_of_an_older_release_tells_what_it_can_of_presence(network: Network, in_reactor: InReactor) -> None:
+def test_a_comet_of_an_older_release_tells_what_it_can_of_presence_and_keys(
+    network: Network, in_reactor: InReactor
+) -> None:
     """It knows no such call, refuses it with a line, and is asked for what it does know; the connection stays."""
-    older = {name: call for name, call in COMET_CALLS.items() if name != "presence"}
+    older = {name: call for name, call in COMET_CALLS.items() if name not in ("presence", "keys")}
     port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), "", (), False))
     coordination = StaticCoordination(View([NodeInfo("node1", 0, (f"127.0.0.1:{port}",))]))
     comets = in_reactor(
@@ -238,6 +245,7 @@ def test_a_comet_of_an_older_release_tells_what_it_can_of_presence(network: Netw
     try:
         for _ in range(2):
             assert in_reactor(comets.presence, ["a", "bc"]) == {"a": Presence(1), "bc": Presence(2)}
+            assert in_reactor(comets.keys, "", 50) == {f"127.0.0.1:{port}": None}
     finally:
         in_reactor(comets.stop)
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
 from gopush.model import (
+    BusyKey,
     Head,
     Message,
     Page,
@@ -126,6 +127,7 @@ class FakeComets(FakeNodes):
         self.pushes: list[Push] = []
         self.closed: list[str] = []
         self.slow: list[SlowConsumer] = []
+        self.busy: dict[str, list[BusyKey] | None] = {}
         self.there: dict[str, Presence | None] = {}
         self.asked: list[str] = []
         self.refuse: Callable[[str], int] = lambda key: 0
@@ -164,6 +166,12 @@ class FakeComets(FakeNodes):
 
     def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
         return succeed({"10.0.0.1:6970": self.slow[:most], "silent": None})
+
+    def keys(self, prefix: str, most: int) -> Deferred[dict[str, list[BusyKey] | None]]:
+        def some(busy: list[BusyKey]) -> list[BusyKey]:
+            return [one for one in busy if one.key.startswith(prefix)][:most]
+
+        return succeed({name: busy and some(busy) for name, busy in self.busy.items()})
 
     def ping(self) -> Deferred[None]:
         return fail(UnavailableError("no comet answers")) if self.none_known else succeed(None)

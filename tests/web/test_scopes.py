@@ -27,6 +27,8 @@ OF_A_KEY = (
     ("GET", "/1/admin/token?key=shop-1", b""),
     ("DELETE", "/1/admin/token?key=shop-1&token=t", b""),
     ("GET", "/1/admin/key?key=shop-1", b""),
+    ("GET", "/1/admin/key/message?key=shop-1&mid=16", b""),
+    ("GET", "/1/admin/keys?prefix=shop-1", b""),
     ("POST", "/1/admin/key/close?key=shop-1", b""),
     ("POST", "/1/admin/presence", b'{"k":["shop-1"]}'),
 )
@@ -139,6 +141,11 @@ def test_one_key_outside_refuses_all_of_a_call_but_only_its_own_line(
         ("POST", "/1/admin/msg/del?key=shop-1", b"key=else"),
         ("POST", "/1/admin/msg/del?key=shop-1", b"key=else&key=shop-1"),
         ("HEAD", "/1/admin/nodes", b""),
+        ("GET", "/1/admin/keys", b""),
+        ("GET", "/1/admin/keys?prefix=shop", b""),
+        ("GET", "/1/admin/keys?prefix=&key=shop-1", b""),
+        ("GET", "/1/admin/keys?prefix=&prefix=shop-1", b""),
+        ("GET", "/1/admin/key/message?key=else&mid=16&key=shop-1", b""),
     ],
 )
 def test_a_prefix_is_not_passed_by(

@@ -1,0 +1,75 @@
+"""The busiest keys of a comet: which are pushed to most of late, and which have most connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from heapq import nlargest
+from itertools import chain, islice
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from gopush.comet.channel import Channel
+from gopush.errors import UnavailableError
+from gopush.model import BusyKey
+from gopush.net.clock import Clock
+
+MOST = 1000
+MOST_PREFIXES = 16
+"""That are asked for at a time; who asks for one more has no answer."""
+SLICE_KEYS = 500
+"""How many keys are looked at in one turn of the reactor: half a millisecond."""
+
+
+class BusyKeys:
+    """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so."""
+
+    def __init__(self, clock: Clock, channels: Mapping[str, Channel], rates: Callable[[], Mapping[str, float]]) -> None:
+        """`rates`: pushes a second of keys that are pushed to; these need no subscribers."""
+        self._clock = clock
+        self._channels = channels
+        self._rates = rates
+        self._asking: dict[str, list[Deferred[list[BusyKey]]]] = {}
+
+    def find(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
+        """Keys that begin so, those with most pushes first, then those with most connections; at most MOST."""
+        idle = not self._asking
+        if prefix not in self._asking and len(self._asking) >= MOST_PREFIXES:
+            return fail(UnavailableError("too many ask for keys"))
+        asked: Deferred[list[BusyKey]] = Deferred()
+        self._asking.setdefault(prefix, []).append(asked)
+        if idle:
+            Deferred.fromCoroutine(self._answer_all())
+        return asked.addCallback(lambda found: found[: max(0, most)])
+
+    async def _answer_all(self) -> None:
+        while self._asking:
+            prefix = next(iter(self._asking))
+            outcome: list[BusyKey] | Failure
+            try:
+                outcome = await self._walk(prefix)
+            except Exception:
+                outcome = Failure()  # type: ignore[no-untyped-call]
+            for asked in self._asking.pop(prefix):
+                asked.callback(cast(Any, outcome))  # a Failure counts as one
+
+    async def _walk(self, prefix: str) -> list[BusyKey]:
+        rates = self._rates()
+        keys = iter([*self._channels, *(key for key in rates if key not in self._channels)])
+        found: list[BusyKey] = []
+        while some := list(islice(keys, SLICE_KEYS)):
+            found = nlargest(MOST, chain(found, self._look(some, prefix, rates)), key=_business)
+            await deferLater(cast(Any, self._clock), 0, lambda: None)
+        return found
+
+    def _look(self, keys: Iterable[str], prefix: str, rates: Mapping[str, float]) -> Iterable[BusyKey]:
+        for key in keys:
+            if key.startswith(prefix):
+                channel = self._channels.get(key)
+                yield BusyKey(key, 0 if channel is None else channel.subscribers, round(rates.get(key, 0.0), 3))
+
+
+def _business(busy: BusyKey) -> tuple[float, int]:
+    return busy.rate, busy.connections
