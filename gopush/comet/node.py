@@ -10,6 +10,8 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from gopush.comet import feed_port
+from gopush.comet.feed_port import Called, FeedPort
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
@@ -50,7 +52,8 @@ log = Logger()
 
 
 class ClientPorts(MultiService):
-    """Where clients connect; equal nodes have them too. `own_origins`: of pages that this process has itself."""
+    """Where clients connect; equal nodes have them too. `own_origins`: of pages that this process has itself;
+    `called`: where other processes call it, if there are any."""
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class ClientPorts(MultiService):
         settings: SubscriberSettings,
         shared: Shared | None = None,
         own_origins: Collection[str] = (),
+        called: Called | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         eager = EagerReactor(
@@ -72,7 +76,16 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor, own_origins)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
+        self._feed: FeedPort | None = None
+        if called is not None and feed_port.wanted(settings):
+            self._feed = FeedPort(eager, reactor, comet, settings, called)
+            self._listen(self._feed)
         PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    @property
+    def feed(self) -> tuple[str, ...]:
+        """See NodeInfo; once they listen."""
+        return () if self._feed is None else self._feed.addresses
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -115,11 +128,9 @@ class CometNode(MultiService):
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
-        ports = (
-            ClientPorts(reactor, self.comet, settings),
-            self.statistics.port(reactor, settings.stat_bind, health),
-        )
-        for port in ports:
+        called = Called(settings.rpc_bind, self._info.id, settings.rpc)
+        self._ports = ClientPorts(reactor, self.comet, settings, called=called)
+        for port in (self._ports, self.statistics.port(reactor, settings.stat_bind, health)):
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
         served = serve_comet(reactor, self._node, secret, self._info.rpc, legacy=legacy)
@@ -131,6 +142,7 @@ class CometNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
+        self._node.info = self._info = self._info._replace(feed=self._ports.feed)
         self._coordination.register_comet(self._info).addErrback(self._unregistered)
         self._reachability.start()
 

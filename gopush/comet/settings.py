@@ -31,6 +31,17 @@ class SubscriberSettings:
     websocket_advertise: tuple[str, ...] = option(
         "base", "websocket.advertise", "", addresses, "what look-ups name to WebSocket clients; empty: as bound"
     )
+    feed_bind: tuple[str, ...] = option(
+        "base",
+        "feed.bind",
+        "",
+        listeners,
+        "where web nodes of other processes subscribe; empty: at tcp.bind, or where that has TLS, haproxy: or an "
+        "address.max, at a free port beside rpc.bind",
+    )
+    feed_advertise: tuple[str, ...] = option(
+        "base", "feed.advertise", "", addresses, "what web nodes are told of it, host:port; empty: as bound"
+    )
     sndbuf: int = option(
         "tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own", live=True
     )

@@ -135,6 +135,7 @@ class TcpFactory(Factory):
     """Makes a TcpSubscriber for each client."""
 
     noisy = False
+    subscriber = TcpSubscriber
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
@@ -142,7 +143,7 @@ class TcpFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> TcpSubscriber:
         """See Factory."""
-        return TcpSubscriber(self._comet, self._clock)
+        return self.subscriber(self._comet, self._clock)
 
 
 def behind(kind: str, transport: Any) -> SendLag | None:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.comet.feed import LocalFeed
+from gopush.comet.feed_port import Called
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
@@ -41,6 +42,7 @@ from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
+from gopush.rpc.client import caller_tls
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
 from gopush.web import pages
@@ -108,7 +110,7 @@ class EmbeddedNode(MultiService):
             settings.http,
             rpc.push_deadline,
             pages=demo,
-            feeds=(LocalFeed(self._comet, reactor), RemoteFeed(reactor, shared)),
+            feeds=(LocalFeed(self._comet, reactor), RemoteFeed(reactor, shared, caller_tls(rpc))),
         )
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
@@ -118,8 +120,10 @@ class EmbeddedNode(MultiService):
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
+        called = Called(settings.rpc_bind, info.id, rpc) if settings.called_at else None
+        self._ports = ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own, called)
         ports = (
-            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
+            self._ports,
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
             self._http,
         )
@@ -159,6 +163,7 @@ class EmbeddedNode(MultiService):
             await opened  # whose data are there must be known before others, or this comet, use it
         # Else the ports are open already, and who calls now is to wait for the store, not to be turned away.
         await self._registration.register()
+        self._comet_node.info = self._comet_node.info._replace(feed=self._ports.feed)
         await self._coordination.register_comet(self._comet_node.info)
         await opened
         if self._reachability is not None:

@@ -93,15 +93,27 @@ class ClientTls:
         self._own = (lasting(certificate), lasting(key)) if certificate else ()
         paths = [*((self._authorities,) if self._authorities else ()), *self._own]
         self._file: ReloadingFile[tuple[Any, Any]] = ReloadingFile(paths, self._read)
+        self._made_of: tuple[Any, Any] | None = None
+        self._options: dict[str, Any] = {}
+        """By host: OpenSSL's context costs more than a connection."""
 
     def connect(self, endpoint: Any, host: str, factory: Any) -> Deferred[Any]:
         """Connect to an endpoint where `host` is, by its certificate."""
-        roots, own = self._file.value
-        options: Any = optionsForClientTLS(
-            host, roots, own, extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2}
-        )
-        connecting: Deferred[Any] = endpoint.connect(TlsFactory(options, True, factory))
+        connecting: Deferred[Any] = endpoint.connect(self.around(factory, host))
         return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
+
+    def around(self, factory: Any, host: str) -> TlsFactory:
+        """The factory to connect with to `host`, for that of the connections within TLS."""
+        files = self._file.value
+        if files is not self._made_of:
+            self._made_of, self._options = files, {}
+        options = self._options.get(host)
+        if options is None:
+            roots, own = files
+            options = self._options[host] = optionsForClientTLS(
+                host, roots, own, extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2}
+            )
+        return TlsFactory(options, True, factory)
 
     def _read(self) -> tuple[Any, Any]:
         roots = _roots(self._authorities) if self._authorities else platformTrust()  # type: ignore[no-untyped-call]

@@ -116,6 +116,14 @@ def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
     for endpoint in endpoints:
         if endpoint.startswith("ssl:"):
             raise StartError(f"[base] rpc.bind: {endpoint}: write tcp:, and set [rpc] tls.ca, tls.cert and tls.key")
+    return within_tls(calls, settings)
+
+
+def within_tls(factory: Any, settings: RpcSettings) -> Any:
+    """The factory to listen with where other processes connect: within TLS where the settings have it.
+
+    Raises SettingsError for files that are no good.
+    """
     if caller_tls(settings) is None:
-        return calls
-    return server_factory(ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities), calls)
+        return factory
+    return server_factory(ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities), factory)

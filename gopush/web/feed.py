@@ -1,8 +1,8 @@
-"""Subscriptions at the comets of other processes: web comes to their TCP port as a device does."""
+"""Subscriptions at the comets of other processes: web comes as a device does, to the TCP port or to one that is for web
+nodes alone (NodeInfo.feed)."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from twisted.internet.protocol import Protocol
@@ -11,27 +11,27 @@ from twisted.python.failure import Failure
 from gopush.feed import Reader
 from gopush.model import GAP, HEARTBEAT, Format, Message, NodeInfo, Subscribe
 from gopush.net.clock import Clock, Deadlines
-from gopush.net.eager import EagerReactor
 from gopush.net.limits import Shared
 from gopush.net.timers import NO_SLOT, Wheel
+from gopush.net.tls import ClientTls
 from gopush.web import device
+from gopush.web.connections import CONNECT_SECONDS, Connections
 from gopush.web.device import WrongTalkError
 
 HEARTBEAT_SECONDS = 30
 ANSWER_SECONDS = 10.0
 """How long a comet may take to answer a heartbeat, or the request."""
-CONNECT_SECONDS = 3.0
-MOST_CONNECTING = 32
-"""Connections that are being made to one comet at a time: in a storm its accept queue has no room for more."""
+AT_ONCE_SECONDS = 1.0
+"""Who closes so soon, without a word, is no comet, or is one behind something else."""
 MOST_SEEN = 256
 MOST_SEEN_BYTES = 1 << 20
 
 
 class RemoteFeed:
-    """See Feed: over TCP, where a comet takes that. `shared`: its connections are files of this process, too."""
+    """See Feed. `shared`: its connections are files of this process, too; `tls`: as processes call each other."""
 
-    def __init__(self, reactor: Any, shared: Shared) -> None:
-        self.reactor = EagerReactor(reactor)
+    def __init__(self, reactor: Any, shared: Shared, tls: ClientTls | None = None) -> None:
+        self.connections = Connections(reactor, tls)
         self.shared = shared
         self.clock: Clock = reactor
         self.wheel: Wheel[RemoteSubscription] = Wheel(self.clock.seconds())
@@ -41,45 +41,21 @@ class RemoteFeed:
         self._seen_bytes = 0
         self._open = 0
         self._tries = 0
-        self._connecting: dict[str, int] = {}
-        self._queues: dict[str, deque[RemoteSubscription]] = {}
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription | None:
         """See Feed. A comet with several addresses is tried at one after the other."""
-        if not owner.tcp:
+        addresses = owner.feed or owner.tcp
+        if not addresses:
             return None
         self._tries += 1
-        return RemoteSubscription(self, owner.tcp[self._tries % len(owner.tcp)], request, format, reader)
+        address = addresses[self._tries % len(addresses)]
+        return RemoteSubscription(self, address, bool(owner.feed), request, format, reader)
 
     def opened(self, subscription: RemoteSubscription) -> None:
         """One more connection is made."""
         self.shared.open += 1
         self._open += 1
         self._deadlines.watch()
-
-    def connect(self, subscription: RemoteSubscription) -> None:
-        """Make its connection, in its turn."""
-        self._queues.setdefault(subscription.address, deque()).append(subscription)
-        self._connect_next(subscription.address)
-
-    def connected(self, address: str) -> None:
-        """A connection to this address is made, or has failed."""
-        self._connecting[address] -= 1
-        self._connect_next(address)
-
-    def _connect_next(self, address: str) -> None:
-        queue = self._queues.get(address)
-        while queue and self._connecting.get(address, 0) < MOST_CONNECTING:
-            subscription = queue.popleft()
-            if subscription.wanted:
-                self._connecting[address] = self._connecting.get(address, 0) + 1
-                subscription.connect()
-            else:
-                self.closed(subscription)
-        if not queue:
-            self._queues.pop(address, None)
-            if not self._connecting.get(address):
-                self._connecting.pop(address, None)
 
     def closed(self, subscription: RemoteSubscription) -> None:
         """It is over."""
@@ -108,9 +84,11 @@ class RemoteSubscription(Protocol):
         "_buffer",
         "_feed",
         "_format",
+        "_own_port",
         "_reader",
         "_reply",
         "_request",
+        "_since",
         "address",
         "connected",
         "deadline",
@@ -119,9 +97,13 @@ class RemoteSubscription(Protocol):
     )
     noisy = False
 
-    def __init__(self, feed: RemoteFeed, address: str, request: Subscribe, format: Format, reader: Reader) -> None:
+    def __init__(
+        self, feed: RemoteFeed, address: str, own_port: bool, request: Subscribe, format: Format, reader: Reader
+    ) -> None:
+        """`own_port`: whether that port is for web nodes alone."""
         self._feed = feed
         self.address = address
+        self._own_port = own_port
         self._request: Subscribe | None = request
         self._format = format
         self._reader: Reader | None = reader
@@ -129,6 +111,7 @@ class RemoteSubscription(Protocol):
         self._reply = b""
         self._accepted = False
         self._asked = True
+        self._since = 0.0
         self.transport: Any = None
         self.connected = 0
         self.slot = NO_SLOT
@@ -137,19 +120,22 @@ class RemoteSubscription(Protocol):
     def start(self) -> None:
         """See Subscription."""
         self._feed.opened(self)
-        self._feed.connect(self)
+        self._feed.connections.connect(self, self._own_port)
 
     @property
     def wanted(self) -> bool:
         """Whether it was not closed."""
         return self._reader is not None
 
-    def connect(self) -> None:
-        """Its turn has come."""
-        self.deadline = self._feed.clock.seconds() + CONNECT_SECONDS + ANSWER_SECONDS
+    def connecting(self) -> None:
+        """See Connecting."""
+        self._since = self._feed.clock.seconds()
+        self.deadline = self._since + CONNECT_SECONDS + ANSWER_SECONDS
         self._feed.wheel.add(self)
-        host, _, port = self.address.rpartition(":")
-        self._feed.reactor.connectTCP(host.strip("[]"), int(port), self, CONNECT_SECONDS)
+
+    def forgotten(self) -> None:
+        """See Connecting."""
+        self._feed.closed(self)
 
     def close(self) -> None:
         """See Subscription."""
@@ -188,15 +174,15 @@ class RemoteSubscription(Protocol):
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """See ClientFactory."""
-        self._feed.connected(self.address)
-        self._over(reached=False)
+        self._feed.connections.made(self.address)
+        self._over(reason, reached=False)
 
     def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
         """See ClientFactory: connectionLost() has done it."""
 
     def connectionMade(self) -> None:
         """See Protocol."""
-        self._feed.connected(self.address)
+        self._feed.connections.made(self.address)
         request, self._request = self._request, None
         if self._reader is None or request is None:
             self._break_off()
@@ -220,7 +206,7 @@ class RemoteSubscription(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See Protocol."""
-        self._over(reached=True)
+        self._over(reason, reached=True)
 
     def _take(self, reader: Reader, data: bytes) -> None:
         """Messages go on together; replies are acted on where they stand."""
@@ -254,6 +240,8 @@ class RemoteSubscription(Protocol):
             self.transport.pauseProducing()
 
     def _replied(self, reader: Reader, reply: bytes) -> None:
+        if not self._accepted:
+            self._feed.connections.useful(self.address)
         if reply != HEARTBEAT:
             self._reply = reply
             return
@@ -267,7 +255,7 @@ class RemoteSubscription(Protocol):
         if self.transport is not None:
             self.transport.abortConnection()
 
-    def _over(self, reached: bool) -> None:
+    def _over(self, reason: Failure, reached: bool) -> None:
         self._feed.closed(self)
         reader, self._reader = self._reader, None
         self.transport = self._buffer = None
@@ -275,5 +263,7 @@ class RemoteSubscription(Protocol):
             return
         if self._reply:
             reader.refused(self._reply)
-        else:
-            reader.ended(reached)
+            return
+        if not self._accepted and not (reached and self._feed.clock.seconds() - self._since > AT_ONCE_SECONDS):
+            self._feed.connections.useless(self.address, reason.getErrorMessage())
+        reader.ended(reached)

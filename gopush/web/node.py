@@ -112,12 +112,12 @@ class WebNode(MultiService):
     def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         rpc = settings.rpc
-        caller_tls(rpc)  # what is wrong with its files is said now
+        tls = caller_tls(rpc)  # what is wrong with its files is said now
         self._coordination = coordination
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
         shared = Shared()
-        feeds = (RemoteFeed(reactor, shared),)
+        feeds = (RemoteFeed(reactor, shared, tls),)
         web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline, feeds=feeds)
         HttpPorts(reactor, web, settings, coordination, shared).setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
