@@ -20,10 +20,12 @@ DOCUMENTS = sorted(
     path.relative_to(ROOT).as_posix() for pattern in ("docs/*.md", "*.md", "tests/*.md") for path in ROOT.glob(pattern)
 )
 
+MOST_LINES = 300
+
 ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 
 PURE = (
-    *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.event_stream"),
+    *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.reports", "gopush.event_stream"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
@@ -51,7 +53,15 @@ BACKENDS = {
 }
 
 LEVELS = (
-    ("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.event_stream", "gopush"),
+    (
+        "gopush.errors",
+        "gopush.model",
+        "gopush.hashing",
+        "gopush.feed",
+        "gopush.reports",
+        "gopush.event_stream",
+        "gopush",
+    ),
     ("gopush.config",),
     ("gopush.net", "gopush.stats.histogram", "gopush.stats.summary", "gopush.daemon"),
     ("gopush.stats",),
@@ -173,3 +183,8 @@ def test_a_backend_is_imported_by_the_package_that_adapts_it(backend: str) -> No
 
 if __name__ == "__main__":  # for make coverage
     print(",".join(str(FILES[module].relative_to(ROOT)) for module in PURE))
+
+
+@pytest.mark.parametrize("module", sorted(FILES))
+def test_a_module_is_read_in_one_sitting(module: str) -> None:
+    assert len(FILES[module].read_text().splitlines()) <= MOST_LINES

@@ -6,17 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.model import (
-    MAX_CURSOR,
-    MAX_INT64,
-    MID_STEP,
-    NodeInfo,
-    is_key,
-    is_plain,
-    mid_at,
-    next_mid,
-    snap,
-)
+from gopush.model import MAX_CURSOR, MAX_INT64, MID_STEP, NodeInfo, is_key, is_plain, mid_at, next_mid, snap
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 YEAR_2426 = 14_390_000_000

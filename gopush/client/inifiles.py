@@ -127,7 +127,7 @@ def _could_start(role: str, settings: Any) -> None:
     """Make all that a process of the role is made of, as its start does; bind and start nothing."""
     from twisted.internet.selectreactor import SelectReactor
 
-    from gopush.daemon.listeners import find_user
+    from gopush.daemon.start import find_user
 
     if settings.user and os.geteuid() == 0:
         find_user(settings.user)

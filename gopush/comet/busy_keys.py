@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from gopush.comet.channel import Channel
 from gopush.errors import UnavailableError
-from gopush.model import BusyKey
 from gopush.net.clock import Clock
+from gopush.reports import BusyKey
 
 MOST = 1000
 MOST_PREFIXES = 16

@@ -16,8 +16,9 @@ from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
-from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
+from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
+from gopush.daemon.start import DaemonOptions, give_up, start_errors
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination

@@ -19,9 +19,10 @@ from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
 from gopush.membership.view import Coordination
-from gopush.model import BusyKey, Head, Load, Presence, SlowConsumer, mid_at
+from gopush.model import Head, mid_at
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
+from gopush.reports import BusyKey, Load, Presence, SlowConsumer
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 

@@ -15,8 +15,8 @@ from gopush.comet.channel import Channel
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.session import Session, State
 from gopush.membership.view import Coordination
-from gopush.model import SlowConsumer
 from gopush.net.clock import Clock
+from gopush.reports import SlowConsumer
 from gopush.routing.messages import Messages
 
 MOST = 100

@@ -1,35 +1,26 @@
-"""What every role does around its own work: read its settings, listen, change the user, and say clearly why it cannot.
+"""Listening on all endpoints of an option, and what others are told of them.
 
-A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it.
+A process that cannot listen ends with one line on stderr and exit status 1, also where twistd makes a daemon of it.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
-import pwd
 import re
 import socket
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.usage import Options, UsageError
 
-import gopush
-import twisted
-from gopush.config.reload import lasting
-from gopush.config.schema import load
 from gopush.config.values import BACKLOG
+from gopush.daemon.start import CannotStartError, console, give_up
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
 from gopush.net.tls import TlsEndpoint
@@ -45,119 +36,6 @@ _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
 log = Logger()
-
-
-class _Console:
-    """`has_log`: whether the log goes where stderr goes too, to a terminal or the journal: a line in both is twice."""
-
-    has_log = False
-
-
-_console = _Console()
-
-
-class CannotStartError(SystemExit, Exception):
-    """Ends a start. As a SystemExit it leaves one line instead of a traceback, as an Exception twistd cleans up."""
-
-
-@contextmanager
-def start_errors() -> Iterator[None]:
-    """Turn what stops a start on purpose into CannotStartError. Around the making of a service."""
-    try:
-        yield
-    except (SettingsError, StartError) as wrong:
-        raise CannotStartError(str(wrong)) from None
-
-
-def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
-    """End a process whose reactor runs already, for a reason that waiting cannot mend: one line, exit status 1."""
-    if not _console.has_log:
-        log.critical("{wrong}", wrong=str(wrong))
-    _tell(str(wrong))
-    # twistd has no exit status of its own: it would be 0.
-    atexit.register(os._exit, 1)
-    with suppress(ReactorNotRunning):
-        reactor.stop()
-
-
-def _tell(line: str) -> None:
-    """Say it to the operator: once twistd logs, sys.stderr is part of the log."""
-    print(line, file=sys.__stderr__, flush=True)
-
-
-class DaemonOptions(Options):
-    """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`.
-
-    `path`: of the file, for who reads it again, wherever the process is by then.
-    """
-
-    role: type[Any]
-    settings: Any
-    path: Path | None
-    optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Refuse a wrong command line as a wrong ini file is refused: old twistds end with status 0 then."""
-        try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
-        except UsageError as wrong:
-            raise CannotStartError(f"{str(wrong).rstrip('.')} (see --help)") from None
-
-    def postOptions(self) -> None:
-        """Read the settings and say to twistd which user to become."""
-        twistd: Any = self.parent or {}
-        _console.has_log = bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "-")
-        path = None if self["config"] is None else Path(self["config"])
-        with start_errors():
-            self.settings = load(self.role, path)
-            self.path = path and lasting(path)
-            _become(self.settings, path, self.parent)
-
-
-def _become(settings: Any, path: Path | None, twistd: Any) -> None:
-    """Have twistd change to `[base] user` once the ports are bound; what its own command line says comes first."""
-    if settings.user and os.geteuid() != 0:
-        log.info("[base] user: {user} is ignored, only root can become another user", user=settings.user)
-    elif settings.user:
-        where = path or "the defaults"
-        try:
-            pending = find_user(settings.user)
-        except SettingsError as wrong:
-            raise SettingsError(f"{where}: {wrong}") from None
-        if twistd["uid"] is None:
-            twistd["uid"] = pending.pw_uid
-        if twistd["gid"] is None:
-            twistd["gid"] = pending.pw_gid
-        if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
-            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: stay root)"
-            if settings.user == type(settings)().user:
-                raise SettingsError(unfit)
-            log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better
-
-
-def find_user(user: str) -> pwd.struct_passwd:
-    """Who `[base] user` is. Raises SettingsError for nobody at all."""
-    try:
-        return pwd.getpwnam(user)
-    except KeyError:
-        raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: stay root)") from None
-
-
-def _unreadable(uid: int, gid: int) -> str | None:
-    """A part of the library that a user cannot read: imports would fail once the process has become that user."""
-    parts = [str(module.__file__) for module in (os, twisted, gopush)]
-    child = os.fork()
-    if child == 0:
-        status = len(parts)
-        try:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
-            status = next((number for number, part in enumerate(parts) if not os.access(part, os.R_OK)), status)
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return parts[status] if 0 <= status < len(parts) else None
 
 
 class Listeners(Service):
@@ -180,8 +58,8 @@ class Listeners(Service):
             bound = endpoint.listen(self._factory)
             self._binding.append(bound.addCallbacks(self._bound, self._refuse, errbackArgs=(description,)))
         if self._refused is not None:
-            _tell(self._refused)
-            raise CannotStartError(1 if _console.has_log else self._refused)
+            console.tell(self._refused)
+            raise CannotStartError(1 if console.has_log else self._refused)
 
     def startService(self) -> None:
         """Bind, unless that was done with privileges."""

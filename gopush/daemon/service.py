@@ -24,8 +24,8 @@ import gopush
 from gopush.config import reload as files
 from gopush.config.reload import lasting
 from gopush.config.schema import adopt, load
-from gopush.daemon.listeners import DaemonOptions
 from gopush.daemon.logs import Lines, reopen
+from gopush.daemon.start import DaemonOptions
 from gopush.errors import SettingsError
 from gopush.stats.histogram import Histogram
 

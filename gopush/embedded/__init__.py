@@ -22,8 +22,9 @@ from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
-from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
+from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
+from gopush.daemon.start import DaemonOptions, give_up, start_errors
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together

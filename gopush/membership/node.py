@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 import gopush
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.view import Coordination
-from gopush.model import MAX_WEIGHT, Load, NodeInfo, Status
+from gopush.model import MAX_WEIGHT, NodeInfo
 from gopush.net.clock import Clock, repeating, within
+from gopush.reports import Load, Status
 from gopush.rpc.client import Remote
 
 ANNOUNCE_SECONDS = 0.5

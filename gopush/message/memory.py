@@ -14,7 +14,8 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.errors import RET_OK
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Kept, Room, remembered_until, sequence
 from gopush.message.store import StoreNumbers, StoreSettings
-from gopush.model import Append, Appended, Backup, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.reports import Backup
 
 _MID = attrgetter("mid")
 _WALK_SECONDS = 60

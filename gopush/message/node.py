@@ -11,8 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.daemon.listeners import DaemonOptions, Listeners, advertised, give_up, start_errors
+from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
+from gopush.daemon.start import DaemonOptions, give_up, start_errors
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.node import LocalNode, Reachability
 from gopush.membership.view import Coordination

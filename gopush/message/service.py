@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
-from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.net.clock import Clock, repeating
+from gopush.reports import Backup
 from gopush.stats.histogram import SIZES, Histogram
 
 PURGE_SECONDS = 1.0

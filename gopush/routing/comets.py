@@ -17,8 +17,9 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
-from gopush.model import BusyKey, Forward, NodeInfo, Presence, Push, Pushed, SlowConsumer
+from gopush.model import Forward, NodeInfo, Push, Pushed
 from gopush.net.clock import Clock
+from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers

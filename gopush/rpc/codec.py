@@ -15,24 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 
 from gopush.errors import GopushError
-from gopush.model import (
-    Append,
-    Appended,
-    Backup,
-    BusyKey,
-    Forward,
-    Head,
-    Message,
-    Page,
-    Presence,
-    Push,
-    Pushed,
-    Read,
-    SlowConsumer,
-    Status,
-    Token,
-    TokenState,
-)
+from gopush.model import Append, Appended, Forward, Head, Message, Page, Push, Pushed, Read, Token, TokenState
+from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 
 T = TypeVar("T")
 

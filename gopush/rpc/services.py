@@ -11,23 +11,8 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from gopush.model import (
-    Append,
-    Appended,
-    Backup,
-    BusyKey,
-    Forward,
-    Head,
-    Page,
-    Presence,
-    Push,
-    Pushed,
-    Read,
-    SlowConsumer,
-    Status,
-    Token,
-    TokenState,
-)
+from gopush.model import Append, Appended, Forward, Head, Page, Push, Pushed, Read, Token, TokenState
+from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 
 
 class MessageService(Protocol):

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
-from gopush.daemon.listeners import DaemonOptions, Listeners, start_errors
+from gopush.daemon.listeners import Listeners
 from gopush.daemon.service import DaemonService, collector
+from gopush.daemon.start import DaemonOptions, start_errors
 from gopush.membership.view import Coordination, View
 from gopush.net.clock import steady
 from gopush.net.eager import EagerReactor

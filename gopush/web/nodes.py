@@ -13,9 +13,10 @@ from twisted.internet.defer import Deferred, gatherResults
 import gopush
 from gopush.errors import RET_INTERNAL, NoNodeError, ParameterError, UnavailableError
 from gopush.membership.view import Coordination, View
-from gopush.model import MAX_WEIGHT, MID_STEP, Backup, BusyKey, Message, NodeInfo, SlowConsumer, Status, raw_json, snap
+from gopush.model import MAX_WEIGHT, MID_STEP, Message, NodeInfo, raw_json, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
+from gopush.reports import Backup, BusyKey, SlowConsumer, Status
 from gopush.rpc.services import BackupService, NodeService
 from gopush.stats.histogram import Histogram
 from gopush.web import params

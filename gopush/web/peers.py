@@ -9,7 +9,8 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import BusyKey, Head, Page, Presence, Push, Pushed, SlowConsumer, Token, TokenState
+from gopush.model import Head, Page, Push, Pushed, Token, TokenState
+from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")

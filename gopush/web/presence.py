@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 
 from gopush.errors import NoNodeError
 from gopush.membership.view import Coordination
-from gopush.model import Presence
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
+from gopush.reports import Presence
 from gopush.web import params
 from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets

@@ -13,15 +13,7 @@ from twisted.python.failure import Failure
 
 from gopush import event_stream
 from gopush.event_stream import COMMENT, event_format, opening, refusal
-from gopush.model import (
-    REFUSE_KEY,
-    REFUSE_LIMIT,
-    REFUSE_PARAMETER,
-    REFUSE_TOKEN,
-    Head,
-    Subscribe,
-    subscribe,
-)
+from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
 from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import Request, Response, Streamed, chunk, plain

@@ -9,7 +9,8 @@ from urllib.request import urlopen
 import pytest
 
 from gopush.membership.view import View
-from gopush.model import NodeInfo, Status
+from gopush.model import NodeInfo
+from gopush.reports import Status
 from tests.browser.browser import Browser
 from tests.browser.conftest import Locked
 from tests.chaos.cluster import Node

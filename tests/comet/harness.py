@@ -17,7 +17,8 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
-from gopush.model import TCP_RAW, Format, Message, NodeInfo, Push, Pushed, Status, raw_json
+from gopush.model import TCP_RAW, Format, Message, NodeInfo, Push, Pushed, raw_json
+from gopush.reports import Status
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.rpc.settings import RpcSettings

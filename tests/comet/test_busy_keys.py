@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from gopush.comet import busy_keys
 from gopush.comet.pushes import MOST_COUNTED, WINDOW_SECONDS, PushRates
 from gopush.errors import UnavailableError
-from gopush.model import BusyKey
+from gopush.reports import BusyKey
 from tests.comet.harness import Clock, World, result
 
 

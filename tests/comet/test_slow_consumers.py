@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from gopush.comet import slow_consumers as slowest
-from gopush.model import SlowConsumer
+from gopush.reports import SlowConsumer
 from tests.clients import TcpClient, WebSocketClient, eventually
 from tests.comet.conftest import Start
 from tests.comet.harness import World, result

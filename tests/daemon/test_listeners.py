@@ -21,7 +21,8 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 
-from gopush.daemon.listeners import CannotStartError, Listeners, advertised
+from gopush.daemon.listeners import Listeners, advertised
+from gopush.daemon.start import CannotStartError
 from gopush.errors import SettingsError
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import raise_file_limit
@@ -212,7 +213,8 @@ ROLE = textwrap.dedent(
     from twisted.internet import reactor
     from twisted.internet.protocol import Factory
     from gopush.errors import StartError
-    from gopush.daemon.listeners import Listeners, DaemonOptions, give_up, start_errors
+    from gopush.daemon.listeners import Listeners
+    from gopush.daemon.start import DaemonOptions, give_up, start_errors
     from gopush.config.schema import option
     from gopush.config.values import listeners, text
 

@@ -46,7 +46,7 @@ class Client:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:] if line)}
         version, status = lines[0].split(" ")[:2]
         assert version == "HTTP/1.1"
-        if head_only or status == "100":
+        if head_only or status in ("100", "204"):
             body = b""
         elif headers.get("transfer-encoding") == "chunked":
             body = b"".join(iter(self._chunk, b""))

@@ -10,7 +10,8 @@ import gopush
 from gopush.errors import UnavailableError
 from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode, Together
 from gopush.membership.view import StaticCoordination
-from gopush.model import Head, Load, NodeInfo, Status
+from gopush.model import Head, NodeInfo
+from gopush.reports import Load, Status
 from gopush.rpc.server import RemoteComet, RemoteMessage, serve_both, serve_comet, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result

@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.membership.view import StaticCoordination, View
-from gopush.model import Forward, NodeInfo, Presence, Push, Pushed
+from gopush.model import Forward, NodeInfo, Push, Pushed
+from gopush.reports import Presence
 from gopush.routing.comets import Comets
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, result

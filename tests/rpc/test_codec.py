@@ -10,24 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.model import (
-    Append,
-    Appended,
-    Backup,
-    BusyKey,
-    Forward,
-    Head,
-    Message,
-    Page,
-    Presence,
-    Push,
-    Pushed,
-    Read,
-    SlowConsumer,
-    Status,
-    Token,
-    TokenState,
-)
+from gopush.model import Append, Appended, Forward, Head, Message, Page, Push, Pushed, Read, Token, TokenState
+from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 from gopush.rpc.codec import CHUNK_BYTES, COMET_CALLS, MESSAGE_CALLS, VERSION, BatchError, CallFormat, pack, unpack
 
 texts = st.text(max_size=20)

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.model import Append, Appended, Forward, Head, Page, Push, Pushed, Read, Status, Token, TokenState
+from gopush.model import Append, Appended, Forward, Head, Page, Push, Pushed, Read, Token, TokenState
+from gopush.reports import Status
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process

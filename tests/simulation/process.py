@@ -15,7 +15,8 @@ from gopush.comet.service import Comet
 from gopush.membership.node import Together
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.service import StoreService
-from gopush.model import Append, Message, NodeInfo, Pushed, Status, snap
+from gopush.model import Append, Message, NodeInfo, Pushed, snap
+from gopush.reports import Status
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.pending import OnAnswers

@@ -9,21 +9,8 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.model import (
-    BusyKey,
-    Head,
-    Message,
-    Page,
-    Presence,
-    Push,
-    Pushed,
-    SlowConsumer,
-    Status,
-    Token,
-    TokenState,
-    mid_at,
-    next_mid,
-)
+from gopush.model import Head, Message, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
+from gopush.reports import BusyKey, Presence, SlowConsumer, Status
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")

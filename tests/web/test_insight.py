@@ -10,7 +10,8 @@ import pytest
 import gopush
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.membership.view import View
-from gopush.model import BusyKey, Message, SlowConsumer, Token
+from gopush.model import Message, Token
+from gopush.reports import BusyKey, SlowConsumer
 from gopush.stats.histogram import Histogram
 from gopush.web.keys import make
 from gopush.web.nodes import MAX_SHOWN, MAX_SLOW_CONSUMERS

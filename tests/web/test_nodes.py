@@ -9,7 +9,8 @@ import pytest
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.membership.view import View
-from gopush.model import NodeInfo, Status
+from gopush.model import NodeInfo
+from gopush.reports import Status
 from tests.web.conftest import MakeWorld, World, data
 from tests.web.fakes import FakeNode
 

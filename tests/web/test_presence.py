@@ -9,7 +9,7 @@ import pytest
 
 from gopush.errors import RET_NO_NODE, RET_PARAMETER
 from gopush.membership.view import View
-from gopush.model import Presence
+from gopush.reports import Presence
 from gopush.web.presence import MAX_KEYS
 from tests.web.conftest import World, data
 from tests.web.fakes import NOW

@@ -42,7 +42,8 @@ from gopush.message.hbase.row import (
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
 from gopush.message.rules import MOST_TOKENS, Room
 from gopush.message.store import StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import Append, Appended, Backup, Head, Message, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.reports import Backup
 
 TOUCH_PURGES = 5
 ID_SECONDS = 100 * 365 * 86400.0

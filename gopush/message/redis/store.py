@@ -14,7 +14,8 @@ from gopush.hashing import Shards
 from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.store import StoreSettings, unwrap
-from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.reports import Backup
 
 TOUCH_CALLS = 5
 

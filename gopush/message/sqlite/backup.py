@@ -19,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 from gopush.errors import UnavailableError
 from gopush.message.sqlite.file import PAGE_BYTES, RESERVE_BYTES
 from gopush.message.store import StoreCounters
-from gopush.model import Backup
+from gopush.reports import Backup
 
 SLICE_PAGES = 128
 PAUSE_SECONDS = 0.005

@@ -18,7 +18,8 @@ from gopush.message.sqlite.file import DatabaseFiles, identity, open_file
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
-from gopush.model import Append, Appended, Backup, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.reports import Backup
 
 _READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token, SqliteLogs.opened)
 

@@ -14,12 +14,14 @@ from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
 from gopush.net.http.held import Watcher
 from gopush.net.http.parts import HttpSite
-from gopush.net.http.request import Request, Response, plain
+from gopush.net.http.request import Request, Response, explained, plain
 from gopush.net.limits import ConnectionLimiter
 from gopush.net.timers import NO_SLOT
 
 LEAST_BYTES = 1024
 """How much of a body has to come in `idle` seconds: less is no progress."""
+
+TOO_MANY = plain(429)
 
 LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
@@ -48,6 +50,7 @@ class BoundedChannel(HTTPChannel):
     slot = NO_SLOT
     stalled = paused = deaf = closing = half_closed = False
     body_bytes = 0
+    _forwarding: Forwarding | None = None
     _unread = 0  # bytes that waited for the client at the last look
     _read_at = 0.0
 
@@ -76,6 +79,14 @@ class BoundedChannel(HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(plain(400), linger=False)
+
+    # Whom it serves.
+
+    def refusal_of_client(self, request: Request) -> Response | None:
+        """Of one that a proxy speaks for, and that may have no more connections: this is one while it is answered."""
+        if self._forwarding is None or self._forwarding.begin(request):
+            return None
+        return explained(TOO_MANY, request, "this client has as many connections as it may")
 
     # How it ends.
 

@@ -19,9 +19,7 @@ from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
 from gopush.net.http.held import ENDLESS, ConnectionAnswer, Held
-from gopush.net.http.request import Request, Response, Streamed, explained, plain
-
-TOO_MANY = plain(429)
+from gopush.net.http.request import Streamed
 
 MAX_TOGETHER = 64
 """Requests of one segment that are worked on at once."""
@@ -269,12 +267,6 @@ class HttpChannel(BoundedChannel):
         self._settle()
 
     # What exchanges and the site call.
-
-    def refusal_of_client(self, request: Request) -> Response | None:
-        """Of one that a proxy speaks for, and that may have no more connections: this is one while it is answered."""
-        if self._forwarding is None or self._forwarding.begin(request):
-            return None
-        return explained(TOO_MANY, request, "this client has as many connections as it may")
 
     def pause(self, paused: bool) -> None:
         """Hand on no more of a body for now, or go on."""
