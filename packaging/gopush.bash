@@ -6,7 +6,7 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence backup hbase migrate check ini --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence backup hbase migrate check ini convert --help --version" -- "$cur"))
         return
     fi
     case $command in
@@ -21,6 +21,7 @@ _gopush() {
         hbase) options+=" --thrift --table --regions" ;;
         migrate) options+=" --from --to" ;;
         check) options+=" --config --role" ;;
+        convert) options+=" --role" ;;
     esac
     case $command:$prev in
         check:--config | check:-c)

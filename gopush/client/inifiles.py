@@ -1,4 +1,4 @@
-"""What the `gopush` command does where servers are: looks at ini files, prints them, makes a table, moves a store."""
+"""What the `gopush` command does where servers are: looks at ini files, prints and converts them, moves a store."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from gopush.client import convert
 from gopush.client.options import positive
 from gopush.client.output import write
-from gopush.config.schema import Option, load, render
+from gopush.config.schema import Option, load, options, render
 from gopush.config.values import addresses, impossible
 from gopush.errors import SettingsError, StartError, UnavailableError
 
@@ -28,7 +29,7 @@ ROLES = {
 
 
 def add_commands(commands: Any, epilog: str) -> None:
-    """`hbase create`, `migrate`, `check` and `ini`."""
+    """`hbase create`, `migrate`, `check`, `ini` and `convert`."""
     hbase = commands.add_parser("hbase", help="make the table of a store in HBase, if it is not there", epilog=epilog)
     hbase.add_argument("what", choices=["create"], metavar="create")
     hbase.add_argument(
@@ -57,6 +58,13 @@ def add_commands(commands: Any, epilog: str) -> None:
     ini = commands.add_parser("ini", help="print a role's ini file with all defaults", epilog=epilog)
     ini.add_argument("role", choices=ROLES)
     ini.set_defaults(run=_ini)
+
+    converter = commands.add_parser(
+        "convert", help="print the ini file for a comet.conf, message.conf or web.conf of gopush-cluster", epilog=epilog
+    )
+    converter.add_argument("file", type=Path)
+    converter.add_argument("--role", choices=convert.ROLES, help="whose it is (default: what its name begins with)")
+    converter.set_defaults(run=_convert)
 
 
 def _address(value: str) -> str:
@@ -161,6 +169,19 @@ def _create_table(asked: argparse.Namespace) -> None:
 
 def _ini(asked: argparse.Namespace) -> None:
     write(render(_settings(asked.role)), end="")
+
+
+def _convert(asked: argparse.Namespace) -> None:
+    role = asked.role or next((role for role in convert.ROLES if asked.file.name.startswith(role)), None)
+    if role is None:
+        raise SettingsError(f"{asked.file}: whose it is cannot be told from the name; use --role")
+    try:
+        text = asked.file.read_text("utf-8-sig")
+    except OSError as wrong:
+        raise SettingsError(f"{asked.file}: cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(f"{asked.file}: is not UTF-8 at byte {wrong.start}") from None
+    write(convert.convert(text, role, options(_settings(role))), end="")
 
 
 def _settings(role: str) -> type[Any]:

@@ -1,0 +1,235 @@
+"""Ini files from gopush-cluster's comet.conf, message.conf and web.conf. Pure.
+
+Those hold sections and, under them, a name and a value on each line, with a blank between the two. Source of names and
+meanings: the original's example files and docs/protocol.md, section 9.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from gopush.config.schema import Option
+from gopush.config.values import shown
+
+_SIZE = re.compile(r"([0-9]+)\s*([kmg]?)b?", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h)", re.IGNORECASE)
+_SOURCE = re.compile(r"(tcp|unix)@([^#\s]+)(?:#(.*))?")
+_ANY = re.compile(r"(?:0\.0\.0\.0)?:([0-9]+)")
+_NAME = re.compile(r"[a-z.]{1,24}")
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):[0-9]+")
+
+
+class Line(NamedTuple):
+    """One option of an original file, and where it stood."""
+
+    number: int
+    section: str
+    name: str
+    value: str
+
+    @property
+    def where(self) -> str:
+        """For people; what looks like no name may be a password."""
+        plain = all(map(_NAME.fullmatch, (self.section, self.name)))
+        return f"[{self.section}] {self.name}" if plain else f"line {self.number}"
+
+
+def _lines(text: str) -> Iterator[Line]:
+    section = ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = re.sub(r"\s+#.*", "", f" {raw}").strip()
+        if line.startswith("[") and line.endswith("]"):
+            section = line[1:-1].strip()
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition(" ")
+            yield Line(number, section, name, value.strip())
+
+
+def _plain(value: str) -> str:
+    return value
+
+
+def _first_word(value: str) -> str:
+    """nobody of "nobody nobody": the group is the user's."""
+    return value.split()[0] if value else ""
+
+
+def _binds(value: str) -> str:
+    """Addresses by commas; one without a host is every address of the machine."""
+    words = [word for word in re.split(r"[,\s]+", value) if word]
+    return " ".join(f"tcp:{match[1]}" if (match := _ANY.fullmatch(word)) else word for word in words)
+
+
+def _servers(value: str) -> str:
+    return ",".join(f"localhost{word}" if word.startswith(":") else word for word in re.split(r"[,\s]+", value) if word)
+
+
+def _size(value: str) -> str:
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise ValueError("is not a size")
+    return match[1] + ({"k": "KiB", "m": "MiB", "g": "GiB"}[match[2].lower()] if match[2] else "")
+
+
+def _duration(value: str) -> str:
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        raise ValueError("is not a duration with a unit")
+    return f"{match[1]}{match[2].lower()}"
+
+
+class Rule(NamedTuple):
+    """Where an option goes, and how its value is written there. `usual`: the original's default, which `why` not."""
+
+    to: str
+    write: Callable[[str], str] = _plain
+    usual: str = ""
+    why: str = ""
+
+
+_MESSAGES = "gopush closes who is 4096 messages or 2 MiB behind"
+RULES = {
+    "base user": Rule("base user", _first_word),
+    "base tcp.bind": Rule("base tcp.bind", _binds),
+    "base websocket.bind": Rule("base websocket.bind", _binds),
+    "base rpc.bind": Rule("base rpc.bind", _binds),
+    "base stat.bind": Rule("base stat.bind", _binds),
+    "base http.bind": Rule("base http.bind", _binds),
+    "base admin.bind": Rule("base admin.bind", _binds),
+    "base addr": Rule("base http.bind", _binds),
+    "base adminaddr": Rule("base admin.bind", _binds),
+    "base node.weight": Rule("node weight"),
+    "channel proto": Rule("base proto"),
+    "channel sndbuf.size": Rule("tcp sndbuf.size", _size),
+    "channel rcvbuf.size": Rule("tcp rcvbuf.size", _size),
+    "channel tcp.keepalive": Rule("tcp tcp.keepalive"),
+    "channel maxsubscriber": Rule("channel maxsubscriber"),
+    "channel auth": Rule("channel auth"),
+    "channel msgbuf.num": Rule("channel msgbuf.num", usual="30", why=f"{_MESSAGES}; a burst is no reason"),
+    "zookeeper addr": Rule("zookeeper addr", _servers),
+    "zookeeper timeout": Rule("zookeeper timeout", _duration),
+    "zookeeper comet.path": Rule("zookeeper comet.path"),
+    "zookeeper message.path": Rule("zookeeper message.path"),
+    "zookeeper comet.node": Rule("base node"),
+    "zookeeper node": Rule("base node"),
+    "zookeeper comet.weight": Rule("base weight"),
+    "rpc ping": Rule("rpc ping", _duration),
+    "rpc retry": Rule("rpc retry", _duration, "3s", "gopush has 1s: a push has 4 s, and a node that is back serves it"),
+    "storage type": Rule("storage type"),
+    "redis store": Rule("storage store"),
+    "redis maxstore": Rule("storage store"),
+}
+"""By section and name. One of another section, or of a role that lacks it, is told as unknown."""
+
+PATHS = {"comet": "zookeeper comet.path", "message": "zookeeper message.path"}
+"""What `[zookeeper] path` is, which some versions have."""
+
+GONE = {
+    "pidfile": "twistd has --pidfile",
+    "dir": "twistd has --rundir",
+    "log": "twistd has --logfile, and [log] level says which lines there are",
+    "logfile": "twistd has --logfile",
+    "loglevel": "[log] level is debug, info, warn or error",
+    "maxproc": "a process is one reactor; start one for each core",
+    "pprof.bind": "it is for Go programs; /stat?type=python and /metrics are at stat.bind",
+    "bufio.instance": "it tunes the Go program",
+    "bufio.num": "it tunes the Go program",
+    "bucket": "it tunes the Go program",
+    "ketama.base": "the ring has 255 points for each weight",
+    "migrate.path": "keys move by themselves",
+    "idle": "there is no pool: a message node has two connections to each server",
+    "active": "there is no pool: a message node has two connections to each server",
+    "maxidle": "there is no pool: a message node has two connections to each server",
+    "maxactive": "there is no pool: a message node has two connections to each server",
+    "idletimeout": "there is no pool",
+    "timeout": "there is no pool; [redis] timeout is how long Redis may take to answer",
+}
+MYSQL = "gopush keeps messages in Redis, HBase, SQLite or memory, which let them expire by themselves"
+ROLES = ("comet", "message", "web")
+
+
+def convert(text: str, role: str, options: Sequence[Option]) -> str:
+    """The ini file of a `role`, one of ROLES, which has these options; what it cannot take over is said in comments."""
+    known = {f"{opt.section} {opt.name}": opt for opt in options}
+    taken: dict[str, str] = {}
+    left: list[str] = []
+    sources: list[str] = []
+    for line in _lines(text):
+        if line.section == "redis.source" and role == "message":
+            sources.append(_source(line))
+        else:
+            _take(line, role, known, taken, left)
+    if sources:
+        _put("redis source", ", ".join(sources), "[redis.source]", known, taken, left)
+    lines = ["# What gopush convert made of a file of gopush-cluster. All options there are: gopush ini " + role]
+    lines += [f"# To do: {thing}" for thing in _to_do(role, taken)]
+    lines += [f"# Not taken over: {thing}" for thing in left]
+    for section in dict.fromkeys(opt.section for opt in options):
+        found = [opt.name for opt in options if opt.section == section and f"{section} {opt.name}" in taken]
+        lines += ["", f"[{section}]"] if found else []
+        lines += [f"{name} = {taken[f'{section} {name}']}" for name in found]
+    return "\n".join(lines) + "\n"
+
+
+def _take(line: Line, role: str, known: dict[str, Option], taken: dict[str, str], left: list[str]) -> None:
+    """Put one option into what is `taken`, or the reason why not into what is `left`."""
+    place = f"{line.section} {line.name}"
+    rule = Rule(PATHS[role]) if place == "zookeeper path" and role in PATHS else RULES.get(place)
+    if line.section.partition(".")[0] == "mysql" or (place == "storage type" and line.value == "mysql"):
+        left.append(f"{line.where}: {MYSQL}")
+    elif rule is not None and rule.to in known:
+        if rule.usual and line.value == rule.usual:
+            left.append(f"{line.where} = {line.value}: {rule.why}")
+            return
+        try:
+            value = rule.write(line.value)
+        except ValueError as wrong:
+            left.append(f"{line.where}: {shown(line.value)} {wrong}")
+            return
+        _put(rule.to, value, line.where, known, taken, left)
+    else:
+        left.append(f"{line.where}: {GONE.get(line.name, 'gopush has no such option')}")
+
+
+def _put(place: str, value: str, where: str, known: dict[str, Option], taken: dict[str, str], left: list[str]) -> None:
+    try:
+        known[place].parse(value)
+    except ValueError as wrong:
+        found = "a server" if place == "redis source" else shown(value)
+        left.append(f"{where}: {found} {wrong}")
+    else:
+        taken[place] = value
+
+
+def _source(line: Line) -> str:
+    """node1:1 tcp@localhost:6379#password, as a gopush ini file has it; what is none goes as it is, and is refused."""
+    match = _SOURCE.fullmatch(line.value)
+    if match is None:
+        return f"{line.name} {line.value}"
+    password = match[3]
+    if password and re.search(r'[,\s"]', password):
+        password = '"' + re.sub(r'(["\\])', r"\\\1", password) + '"'
+    return f"{line.name} {match[1]}@{match[2]}" + (f"#{password}" if password else "")
+
+
+def _to_do(role: str, taken: dict[str, str]) -> Iterator[str]:
+    """What the original did not have, and gopush wants beyond one machine."""
+
+    def far(name: str) -> bool:
+        return any(not _LOOPBACK.fullmatch(word) for word in taken.get(f"base {name}", "").split())
+
+    for name in ("tcp", "websocket", "rpc"):
+        binds = taken.get(f"base {name}.bind", "")
+        if re.search(r"\btcp:|0\.0\.0\.0|\[::\]", binds):
+            yield f"set [base] {name}.advertise, the address that others reach, for {name}.bind is every address"
+    if far("rpc.bind"):
+        yield "set [rpc] secret, the same in every process (openssl rand -hex 32), or [rpc] tls.*"
+    if far("admin.bind"):
+        yield "set [admin] keys, a file of API keys (gopush key NAME prints a line of it)"
+    servers = taken.get("zookeeper addr", "")
+    if any(not _LOOPBACK.fullmatch(server) for server in servers.split(",") if server):
+        yield "set [zookeeper] user and secret, or trusted = yes where only the cluster reaches ZooKeeper"
+    if role != "web" or servers:
+        yield "while the old cluster runs, give gopush [zookeeper] comet.path and message.path of its own, and ports"
