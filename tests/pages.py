@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.__main__:main"}
@@ -26,8 +28,9 @@ def blocks(document: str, language: str, title: str = "") -> list[str]:
 class Shell:
     """Runs blocks in a directory, with this Python's gopush and twistd as its commands."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self.directory = directory
+        self._environment = environment
         self._commands = directory / ".commands"
         self._commands.mkdir(parents=True, exist_ok=True)
         for name, target in COMMANDS.items():
@@ -41,7 +44,7 @@ class Shell:
     def run(self, script: str) -> str:
         """What it prints. It must succeed, each of its commands."""
         path = f"{self._commands}:{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **self._environment}
         command = ["bash", "-euo", "pipefail", "-c", script]
         done = subprocess.run(
             command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=180, check=False
