@@ -10,10 +10,10 @@ _gopush() {
         return
     fi
     case $command in
-        sub) options+=" --web --cacert --insecure --token --mid --heartbeat --count --once" ;;
+        sub) options+=" --web --cacert --insecure --comet-tls --token --mid --heartbeat --count --once" ;;
         push) options+=" --admin --expire --id --wait --mid --api-key-file --cacert --insecure" ;;
         history) options+=" --web --cacert --insecure --token --after" ;;
-        bench) options+=" --web --admin --api-key-file --cacert --insecure --auth --keys --subscribers --seconds --size --rate --pushers" ;;
+        bench) options+=" --web --admin --api-key-file --cacert --insecure --comet-tls --auth --keys --subscribers --seconds --size --rate --pushers" ;;
         nodes) options+=" --json --admin --api-key-file --cacert --insecure" ;;
         weight | drain | undrain | close | delete | presence | backup) options+=" --admin --api-key-file --cacert --insecure" ;;
         key) options+=" --limit --scope --prefix --admin --api-key-file --cacert --insecure" ;;

@@ -25,6 +25,7 @@ WIDTH = 78
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What it takes besides the options of `gopush push`."""
     options.add_web(parser)
+    options.add_comet_tls(parser)
     parser.add_argument("--auth", action="store_true", help="make a token for each key, where subscribers need one")
     for name, least, most, default, meaning in OPTIONS:
         help = f"{meaning} (default: {default})"
@@ -37,7 +38,16 @@ def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object])
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
     runner = Runner(
-        LoadPlan(asked.web, asked.admin, api_key, auth=asked.auth, **numbers, **options.tls(asked)), _progress
+        LoadPlan(
+            asked.web,
+            asked.admin,
+            api_key,
+            auth=asked.auth,
+            comet_tls=asked.comet_tls,
+            **numbers,
+            **options.tls(asked),
+        ),
+        _progress,
     )
     try:
         runner.run()

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("sub", help="receive a key's messages, one line of JSON each", epilog=EPILOG)
     sub.add_argument("key")
     options.add_web(sub)
+    options.add_comet_tls(sub)
     sub.add_argument("--token", default="", help="the subscriber's token")
     sub.add_argument(
         "--mid", type=options.mid, help="begin after this message; 0: with all that are kept (default: what is new)"
@@ -148,7 +149,9 @@ def _add_admin_commands(commands: Any) -> None:
 
 def _sub(asked: argparse.Namespace) -> None:
     check_stdout()
-    device = Subscriber(asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, tell, **options.tls(asked))
+    device = Subscriber(
+        asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, tell, asked.comet_tls, **options.tls(asked)
+    )
     for number, message in enumerate(device.messages(follow=not asked.once), 1):
         write(message)
         if number == asked.count:

@@ -114,6 +114,11 @@ def authorization(api_key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
+def untrusted(address: str, wrong: ssl.SSLCertVerificationError) -> str:
+    """What to say of a certificate that is no good."""
+    return f"{address} is not trusted: {_readable(wrong.verify_message)} (--cacert FILE names its CA)"
+
+
 def _elements(text: str, position: int) -> list[bytes]:
     """The elements, as they are written, of the JSON array that begins before `position`."""
     found = []
@@ -151,8 +156,7 @@ def _call(
             said = DECODER.decode(answer)
             _raise_for(address, int(said["ret"]), _readable(str(said.get("why", ""))))
     except ssl.SSLCertVerificationError as wrong:
-        why = _readable(wrong.verify_message)
-        raise ParameterError(f"{address} is not trusted: {why} (--cacert FILE names its CA)") from None
+        raise ParameterError(untrusted(address, wrong)) from None
     except ssl.SSLError as wrong:
         raise ParameterError(f"{address} speaks no TLS that is understood here: {wrong.reason or wrong}") from None
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be

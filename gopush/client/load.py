@@ -35,7 +35,7 @@ class LoadPlan:
     """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
     `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token;
-    `context`: whom TLS trusts.
+    `comet_tls`: whether they come within TLS; `context`: whom TLS trusts.
     """
 
     web: str
@@ -48,6 +48,7 @@ class LoadPlan:
     rate: int
     pushers: int
     auth: bool
+    comet_tls: bool = False
     context: ssl.SSLContext | None = None
 
 
@@ -151,12 +152,13 @@ class Runner:
         _raise_file_limit()
         some = asyncio.Semaphore(CONNECTING)
         load = self._load
+        comet_tls = load.context if load.comet_tls else None
 
         async def connect(host: str, port: int, hello: bytes) -> None:
-            async with some:
-                make = asyncio.get_running_loop().create_connection(lambda: _Device(self, hello), host, port)
-                _, device = await asyncio.wait_for(make, TIMEOUT_SECONDS)
-                await asyncio.wait_for(device.ready, TIMEOUT_SECONDS)
+            async with some, asyncio.timeout(TIMEOUT_SECONDS):
+                loop = asyncio.get_running_loop()
+                _, device = await loop.create_connection(lambda: _Device(self, hello), host, port, ssl=comet_tls)
+                await device.ready
 
         for number in range(load.keys):
             key = f"{self._name}-{number}"
@@ -199,7 +201,8 @@ class Runner:
         if (wait := due - time.monotonic()) > 0:
             await asyncio.sleep(wait)
         writer.write(self._request(number, due))
-        answer = await asyncio.wait_for(_answer(reader), TIMEOUT_SECONDS)
+        async with asyncio.timeout(TIMEOUT_SECONDS):  # wait_for() of Python 3.11 may swallow an interrupt
+            answer = await _answer(reader)
         if answer.get("ret") == 0:
             self.figures.pushed(number, time.monotonic() - due, load.subscribers)
         else:

@@ -44,6 +44,11 @@ def add_trust(command: argparse.ArgumentParser) -> None:
         command.add_argument("--insecure", action="store_true", help="trust any certificate: for trying things")
 
 
+def add_comet_tls(command: argparse.ArgumentParser) -> None:
+    """How comets are reached."""
+    command.add_argument("--comet-tls", action="store_true", help="the comets' TCP ports speak TLS")
+
+
 def _add_address(command: argparse.ArgumentParser, name: str, what: str) -> None:
     port = _PORTS[name]
     command.add_argument(
@@ -67,7 +72,7 @@ def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
 
 def tls(asked: argparse.Namespace) -> dict[str, Any]:
     """What the calls of a command are given besides, where they go to a TLS port."""
-    if any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
+    if getattr(asked, "comet_tls", False) or any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
         return {"context": trust(asked.cacert, asked.insecure)}
     return {}
 

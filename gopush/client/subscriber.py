@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import gopush
-from gopush.client.http import TIMEOUT_SECONDS, history, look_up
+from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
 from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from gopush.model import Subscribe
@@ -60,7 +60,8 @@ def mid_of(message: bytes) -> int:
 class Subscriber:
     """One device. `cursor` is the mid of the last message seen; None: what is new from now on.
 
-    `tell` hears, in words, of what happens to the connection. `context`: whom TLS trusts, where `web` is a URL.
+    `tell` hears, in words, of what happens to the connection. `comet_tls`: whether comets are reached over TLS;
+    `context`: whom TLS trusts, there and where `web` is a URL.
     """
 
     web: str
@@ -69,6 +70,7 @@ class Subscriber:
     heartbeat: int = 30
     cursor: int | None = None
     tell: Callable[[str], object] = lambda _: None
+    comet_tls: bool = False
     context: ssl.SSLContext | None = None
 
     @property
@@ -111,7 +113,7 @@ class Subscriber:
         if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
             raise UnavailableError(f"{self.web} named no address to connect to")
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS) as connection:
+            with self._connect(host.strip("[]"), int(port)) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))
                 subscribed = False
                 for frame in self._receive(connection):
@@ -120,9 +122,23 @@ class Subscriber:
                         subscribed = True
                         self.tell(f"subscribed to {self.key} at {address}")
                     yield frame
+        except ssl.SSLCertVerificationError as wrong:
+            raise ParameterError(untrusted(address, wrong)) from None
         except OSError as wrong:
             raise UnavailableError(f"{address}: {wrong.strerror or wrong}") from None
-        raise UnavailableError(f"{address} closed the connection")
+        hint = "" if subscribed or self.comet_tls else " without a word (where it speaks TLS: --comet-tls)"
+        raise UnavailableError(f"{address} closed the connection{hint}")
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        connection = socket.create_connection((host, port), TIMEOUT_SECONDS)
+        if not self.comet_tls:
+            return connection
+        context = self.context or ssl.create_default_context()
+        try:
+            return context.wrap_socket(connection, server_hostname=host)
+        except BaseException:
+            connection.close()
+            raise
 
     def _receive(self, connection: socket.socket) -> Iterator[bytes]:
         """The frames that come, with a heartbeat sent whenever one is due, until the other side ends."""
