@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.__main__:main"}
@@ -43,11 +44,24 @@ class Shell:
 
     def run(self, script: str) -> str:
         """What it prints. It must succeed, each of its commands."""
-        path = f"{self._commands}:{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **self._environment}
-        command = ["bash", "-euo", "pipefail", "-c", script]
-        done = subprocess.run(
-            command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=180, check=False
+        done: subprocess.CompletedProcess[str] = subprocess.run(
+            self._command(script), **self._options, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def start(self, script: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start it; what it says goes into a file."""
+        with log.open("wb") as out:
+            return subprocess.Popen(self._command(script), **self._options, stdout=out, stderr=out)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        path = f"{self._commands}:{os.environ['PATH']}"
+        return {
+            "cwd": self.directory,
+            "env": {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **self._environment},
+        }
+
+    def _command(self, script: str) -> list[str]:
+        return ["bash", "-euo", "pipefail", "-c", script]

@@ -1,13 +1,18 @@
-"""What the documents link to is there, in the tree and in the Debian package; `make run` wants no tools for tests."""
+"""What the documents link to is there, in the tree and in the Debian package; each of their commands is run by a test
+that they name, or they say why not; `make run` wants no tools for tests."""
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from gopush.client import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -53,6 +58,68 @@ def test_the_debian_package_carries_what_its_documents_link_to() -> None:
             if link.startswith("#") or target.name in ELSEWHERE:
                 continue
             assert any(target.is_relative_to(one) for one in there), f"{document}: {link}"
+
+
+FENCE = re.compile(r"(?:^<!-- (.*?) -->\n)?^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+MARK = re.compile(r"(?:run|read) by (\S+\.py)|not run: (.{10,})")
+COMMANDS = (
+    "make",
+    "apt",
+    "apt-get",
+    "curl",
+    "gopush",
+    "twistd",
+    "systemctl",
+    "openssl",
+    "redis-cli",
+    "pip",
+    "npm",
+    "cd",
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_block_names_the_test_that_runs_it_or_says_why_none_does(document: str) -> None:
+    """In a comment above it, and the test names the document."""
+    for mark, language, block in FENCE.findall((ROOT / document).read_text()):
+        where = f"{document}: the {language} block {block.splitlines()[0]!r}"
+        found = MARK.fullmatch(mark)
+        assert found, f'{where} has neither "run by TEST", "read by TEST" nor "not run: WHY" above it'
+        if found[1]:
+            assert (ROOT / found[1]).exists(), where
+            assert f"{Path(document).name}" in (ROOT / found[1]).read_text(), f"{where}: {found[1]} does not name it"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_stand_in_fences(document: str) -> None:
+    """Not in an indented block, which has no mark; those hold drawings, lines of logs and bytes."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / document).read_text(), flags=re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"(?:^|\n)\n((?: {4}.*\n)+)", text)
+    words = [
+        line.split()[0].removeprefix(".venv/bin/") for block in indented for line in block.splitlines() if line.strip()
+    ]
+    assert not {word for word in words if word in COMMANDS}, document
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_command_understands_each_gopush_in_a_document(document: str) -> None:
+    """Those in the text too: names of commands and options that are gone would stay unseen."""
+    text = (ROOT / document).read_text()
+    if document == "CHANGELOG.md":
+        return
+    lines = [line for *_, block in FENCE.findall(text) for line in re.sub(r"\\\n", "", block).splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
+    parser = cli._parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for line in lines:
+        match = re.match(r"(?:\.venv/bin/)?gopush ([a-z].*)", line)
+        if match is None:
+            continue
+        words = shlex.split(re.sub(r" [>|&].*", "", match[1]), comments=True)
+        assert words[0] in commands.choices, f"{document}: {line}"
+        options = commands.choices[words[0]]._option_string_actions
+        given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+        assert given <= options.keys(), f"{document}: {line}"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="wants make")

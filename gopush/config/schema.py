@@ -196,4 +196,5 @@ def _parse(path: Path | None, opt: Option, raw: str) -> Any:
         return opt.parse(raw.strip())
     except ValueError as wrong:
         found = "(hidden)" if opt.name in SECRETS else shown(raw)
-        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}") from None
+        hint = "; a comment has a line of its own" if re.search(r"\s[#;]", raw) else ""
+        raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}{hint}") from None

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
-from tests.pages import Shell, blocks
+import pytest
 
+from gopush_client import Publisher
+from tests.chaos.cluster import Node
+from tests.integration.test_restore import kept
+from tests.pages import Shell, blocks
+from tests.servers.redis import RedisServer
+from tests.servers.zookeeper import ZooKeeperServer
+
+(MIGRATE,) = blocks("docs/migration.md", "sh", "From SQLite to Redis")
 CONVERT, CHECK = blocks("docs/migration.md", "sh", "Your configuration")
 FILES = {
     "comet.conf": "[base]\nuser\npidfile /run/comet.pid\ntcp.bind localhost:6969\n[zookeeper]\ncomet.node node7\n",
@@ -23,3 +32,35 @@ def test_files_of_the_original_become_files_that_gopush_can_use(tmp_path: Path) 
     assert "source = node1:1 tcp@localhost:6379#secret" in (tmp_path / "message.ini").read_text()
     said = shell.run(CHECK)
     assert re.findall(r"good for (\w+)", said) == ["comet", "message", "web"]
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="wants redis-server")
+def test_what_one_process_kept_is_there_in_a_cluster(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    alone = Node("gopush", "gopush", tmp_path, {})
+    members: list[Node] = []
+    with RedisServer() as redis, ZooKeeperServer() as zookeeper:
+        ini = {
+            "storage": {"type": "redis"},
+            "redis": {"source": f"node1:1 {redis.source}"},
+            "zookeeper": {"addr": zookeeper.address, "timeout": "4s"},
+        }
+        for name in ("node1", "node2"):
+            members.append(Node("member", f"gopush-{name}", tmp_path, {**ini, "base": {"node": name}}))
+        script = re.sub(r"/(var/lib|etc)/gopush", str(tmp_path), MIGRATE)
+        try:
+            alone.start()
+            with Publisher(f"http://{alone.address('admin')}") as publisher:
+                publisher.push("k", "kept", expire=600)
+            first, stop, last, start = script.splitlines()
+            assert stop == "systemctl stop gopush"
+            shell.run(f"status=0; {first.partition('#')[0]} || status=$?; test $status = 1")
+            alone.stop()
+            shell.run(last)
+            assert start == "systemctl start gopush@node1 gopush@node2"
+            for member in members:
+                member.start()
+            assert kept(members[1], "k") == ["kept"]
+        finally:
+            for node in (alone, *members):
+                node.kill()

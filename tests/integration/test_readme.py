@@ -13,17 +13,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.pages import COMMANDS, ROOT, blocks, section
+
 PORT = re.compile(r"\b7[0-4][0-9]{2}\b")
-COMMANDS = {"twistd": "twisted.scripts.twistd:run", "gopush": "gopush.__main__:main"}
-
-
-def section(file: str, title: str) -> str:
-    return (ROOT / file).read_text("utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def blocks(text: str) -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
 
 
 def free_shift(ports: set[int]) -> int:
@@ -98,11 +90,10 @@ def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Checkou
 @pytest.mark.parametrize("checkout", ["cluster"], indirect=True)
 def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None:
     text = section("README.md", "From one process to three")
-    commands, messages, end = blocks(text)
+    prepared, commands, messages, end = blocks("README.md", "sh", "From one process to three")
     lines = commands.splitlines()
     assert len(lines) == 5
-    (prepared,) = re.findall(r"^    (make venv.*)$", text, re.MULTILINE)
-    done = checkout.run(prepared + "\n" + commands)
+    done = checkout.run(prepared + commands)
     assert done.returncode == 0, done.stderr
     pids = checkout.pids()
     assert pids.keys() == {"redis", "zookeeper", "node1", "node2", "node3"}
@@ -129,7 +120,7 @@ def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None
 
 @pytest.mark.parametrize("checkout", ["roles"], indirect=True)
 def test_the_cluster_of_roles_comes_up_delivers_and_ends(checkout: Checkout) -> None:
-    stores, cluster, messages, end = blocks(section("docs/operations.md", "Separate roles"))
+    _, stores, cluster, messages, end = blocks("docs/operations.md", "sh", "Separate roles")
     for block in (stores, cluster):
         done = checkout.run(block)
         assert done.returncode == 0, done.stderr
@@ -142,4 +133,14 @@ def test_the_cluster_of_roles_comes_up_delivers_and_ends(checkout: Checkout) -> 
     bodies = [line.split(',"mid":')[0] for line in done.stdout.splitlines()]
     assert bodies == ['{"msg":{"through": "web-1"}', '{"msg":{"through": "web-2"}']
     assert "Traceback" not in done.stderr
+
+    (calls,) = blocks("docs/administration.md", "sh")
+    calls = re.sub(r"^gopush", ".venv/bin/gopush", calls, flags=re.MULTILINE)
+    standby = checkout.configs["comet-1-standby.ini"]
+    calls = calls.replace(
+        "10.0.0.7:6970", re.findall(r"rpc.bind = (\S+)", standby)[0].replace("localhost", "127.0.0.1")
+    )
+    done = checkout.run(f"export GOPUSH_ADMIN=localhost:7041\n{calls}.venv/bin/gopush nodes")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^comet +node2 +draining +3 ", done.stdout, re.MULTILINE), done.stdout
     checkout.end(end, pids)
