@@ -146,20 +146,24 @@
           expect();
           const lines = (buffer + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
           buffer = lines.pop();
+          if (!lines.includes("event: refused")) live();
           for (const line of lines) {
             const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
             if (line) {
-              event[name] = name === "data" && "data" in event ? event.data + "\n" + text : text;
+              if (name === "data") event.data = "data" in event ? event.data + "\n" + text : text;
+              else if (name === "event") event.type = text;
+              else if (name === "retry" && /^\d+$/.test(text)) retryMs = Number(text);
+              else if (name === "id" && /^\d+$/.test(text)) event.id = text;
               continue;
             }
-            if (event.retry) retryMs = Number(event.retry);
-            if (event.event === "refused") return JSON.parse(event.data).reason;
-            if (event.event === "gap") call(onGap);
-            else if (event.data) take(event.data);
-            else if (event.id && (mid === null || isAfter(event.id, mid))) mid = event.id;
+            const { type = "message", data, id } = event;
+            if (data) {
+              if (type === "refused") return JSON.parse(data).reason;
+              if (type === "gap") call(onGap);
+              else if (type === "message") take(data);
+            } else if (id && (mid === null || isAfter(id, mid))) mid = id;
             event = {};
           }
-          if (!lines.includes("event: refused")) live();
         }
       } finally {
         clearTimeout(doom);

@@ -294,6 +294,29 @@ def test_a_stream_begins_and_resumes_by_its_ids(world: World) -> None:
     assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=192&heartbeat=30"
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_stream_is_read_as_the_html_standard_has_it(world: World, end: str, size: int) -> None:
+    """However it is cut, also between CR and LF; what is no field, no number, no event of ours counts for nothing."""
+    world.subscribe("{ transport: 'sse' }")
+    lines = [
+        *("retry: 1500", "retry: 15s", "retry:", "retry", "id: 160", ""),
+        *("id: 170\0", "id", "id: x", "Data: {}", "data : {}", "", ": data: {}", ""),
+        *("event: gap", "", "event: other", "data: {}", ""),
+        *('data:{"msg":[1,', 'data: 2],"mid":176,"gid":0}', ""),
+        *("event:message", f"data: {message(192)}", "id: 999", "", f"data: {message(208)}"),
+    ]
+    text = end.join(lines) + end
+    for at in range(0, len(text), size):
+        world.say(text[at : at + size], "streams")
+    assert world.heard() == ["connecting", "live", "176 [1,\n2] [1,2]", "192 1 1"]
+    world.end("streams")
+    world.after(1.4)
+    assert world.run("streams.length") == 1
+    world.after(0.2)
+    assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=192&heartbeat=30"
+
+
 def test_a_stream_cut_before_its_first_message_goes_on_behind_its_first_id(world: World) -> None:
     world.subscribe("{ transport: 'sse' }")
     world.say("retry: 1000\nid: 160\n\n", "streams")
