@@ -5,8 +5,6 @@ Debian's Maven copies the jars once, into $GOPUSH_HBASE_JARS or a folder of the 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.servers import free_port
+from tests.servers import free_port, maven
 
 START_SECONDS = 300
 POM = Path(__file__).parent / "hbase-jars.xml"
@@ -35,21 +33,7 @@ log4j.appender.file.layout.ConversionPattern=%d %p %c: %m%n
 
 def jars() -> Path:
     """The folder with the jars; Maven fetches them where they are not there yet. Raises where they cannot be had."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    folder = Path(os.environ.get("GOPUSH_HBASE_JARS", cache / "gopush" / "hbase-2.6.1"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            _copy_jars(folder)
-    return folder
-
-
-def _copy_jars(folder: Path) -> None:
-    part = folder.with_suffix(".part")
-    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={part}"]
-    subprocess.run(["mvn", "-B", "-q", "-f", str(POM), *goal], check=True)
-    part.rename(folder)
+    return maven.jars(POM, "hbase-2.6.1", "GOPUSH_HBASE_JARS")
 
 
 class JavaProcess:
