@@ -66,7 +66,7 @@ test: $(TOOLS) ## all tests, on servers of their own
 	$(call debian,ls /usr/sbin/haproxy /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so,haproxy nginx-light libnginx-mod-stream)
 	$(call debian,which mvn java,maven default-jre-headless)
 	$(call debian,which node php,nodejs php-cli)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(TOOLS) ## ruff: style and common mistakes
 	@$(BIN)/ruff format --check .

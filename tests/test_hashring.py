@@ -35,7 +35,8 @@ def test_follows_the_definition_step_by_step() -> None:
     ring = HashRing(weights)
     past_the_last = 0
     for key in (f"key-{i}" for i in range(5000)):
-        after = [name for point, name in points if point >= position(key)]
+        place = position(key)
+        after = [name for point, name in points if point >= place]
         past_the_last += not after
         assert ring.node_of(key) == (after or [points[0][1]])[0]
     assert past_the_last

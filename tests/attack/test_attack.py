@@ -39,7 +39,7 @@ def victims() -> Iterator[Callable[[str], Victim]]:
 def test_the_honest_are_served_and_memory_comes_back(victims: Callable[[str], Victim], name: str) -> None:
     victim = victims(name)
     lines = victim.log.count("\n")
-    found = attack(victim, name, SCALES.get(name, 0.02), 3.0 if name == "files" else 1.5, honest=20)
+    found = attack(victim, name, SCALES.get(name, 0.02), 3.0 if name == "files" else 0.8, honest=20)
     assert found.done
     assert found.lost == 0
     assert found.received
