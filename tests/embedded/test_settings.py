@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
@@ -17,6 +18,11 @@ from gopush.rpc.settings import ZooKeeperSettings
 
 KEEPER = "[zookeeper]\naddr = 127.0.0.1:2181\n"
 REDIS = "[storage]\ntype = redis\n"
+
+
+def memory_reactor() -> Any:
+    """One that connects to nobody."""
+    return MemoryReactorClock()  # type: ignore[no-untyped-call]
 
 
 def read(tmp_path: Path, text: str) -> EmbeddedSettings:
@@ -54,11 +60,11 @@ def test_a_process_alone_is_called_by_nobody(tmp_path: Path) -> None:
 def test_who_has_no_name_is_called_by_its_address(tmp_path: Path, base: str, name: str) -> None:
     """So that nobody is a standby by oversight."""
     settings = read(tmp_path, f"[base]\n{base}{KEEPER}{REDIS}")
-    assert EmbeddedNode(MemoryReactorClock(), settings, StaticCoordination()).node_name == name
+    assert EmbeddedNode(memory_reactor(), settings, StaticCoordination()).node_name == name
 
 
 def test_a_process_alone_needs_no_name(tmp_path: Path) -> None:
-    assert EmbeddedNode(MemoryReactorClock(), read(tmp_path, "[storage]\ntype = memory\n")).node_name == "embedded"
+    assert EmbeddedNode(memory_reactor(), read(tmp_path, "[storage]\ntype = memory\n")).node_name == "embedded"
 
 
 def test_all_else_of_zookeeper_is_as_in_the_roles(tmp_path: Path) -> None:
