@@ -20,7 +20,7 @@ define debian
 fi
 endef
 
-.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini wheel deb deb-test clean
+.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini site wheel deb deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -107,6 +107,11 @@ attack: $(TOOLS) ## attack a comet with real sockets while honest subscribers li
 
 ini: $(TOOLS) ## etc/*.ini anew, from the options as they are declared
 	@for role in comet message web gopush; do $(BIN)/gopush ini $$role > etc/$$role.ini || exit; done
+
+site: $(READY) ## build/site: README and docs/ as a web site, links checked
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(PIP) -q -e '.[docs]' --config-settings editable_mode=compat
+	@$(BIN)/python packaging/site.py build/site-pages
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file packaging/mkdocs.yml
 
 wheel: $(TOOLS) ## dist/gopush-*.whl
 	@$(BIN)/pip wheel -q --no-deps -w dist .
