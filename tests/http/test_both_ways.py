@@ -90,6 +90,8 @@ def pieces(data: bytes, indexes: list[int]) -> list[bytes]:
 @example(b"GET /echo HTTP/1.1\r\nHost: h\r\n\r\n" * 3, [], [33])
 @example(b"GET /echo?q=\xe4\xb8\xad HTTP/1.1\r\nHost: h\r\n\r\n", [], [12])
 @example(b"POST /locked HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", [], [60])
+@example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [], [])
+@example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [45], [46])
 def test_the_same_bytes_both_ways(data: bytes, some: list[int], others: list[int]) -> None:
     with patch.object(exchange, "log_failure"):
         short = Ways(short=True).answers(pieces(data, some))

@@ -109,7 +109,7 @@ def redis_settings(
     return RedisSettings(timeout, prefix, wait, sources(listed))
 
 
-def hbase_settings(*servers: ThriftServer, prefix: str = "gopush:", timeout: float = 5.0) -> HBaseSettings:
+def hbase_settings(*servers: ThriftServer, prefix: str = "gopush:", timeout: float = 20.0) -> HBaseSettings:
     """Settings for these Thrift servers."""
     return HBaseSettings(tuple(server.address for server in servers), servers[0].table, prefix, timeout)
 

@@ -291,6 +291,7 @@ class HttpChannel(BoundedChannel):
         if self.deaf:
             return
         self.inbox = self.clearLineBuffer() + self.inbox  # type: ignore[no-untyped-call]
+        self._half_end = b""
         self.owed.append(self.requests[-1])
         self._missing += 1
         self._fed = False
