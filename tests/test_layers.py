@@ -27,7 +27,7 @@ ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 PURE = (
     *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.reports", "gopush.event_stream"),
     *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
-    *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram"),
+    *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram", "gopush.stats.counting"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *(
@@ -63,7 +63,7 @@ LEVELS = (
         "gopush",
     ),
     ("gopush.config",),
-    ("gopush.net", "gopush.stats.histogram", "gopush.stats.summary", "gopush.daemon"),
+    ("gopush.net", "gopush.stats.histogram", "gopush.stats.counting", "gopush.stats.summary", "gopush.daemon"),
     ("gopush.stats",),
     ("gopush.rpc", "gopush.auth"),
     ("gopush.membership",),

@@ -5,51 +5,91 @@ channel must not end the work for the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.comet.session import Session
 from gopush.net.clock import Clock
+from gopush.stats.counting import Family, counter, labelled
+
+REFUSED = Family("refused_subscriptions", "subscribers refused", "reason")
+CONNECTIONS = Family("refused_connections", "connections closed before they said anything", "reason")
+CLOSED = Family("dropped_connections", "subscribers' connections that the comet closed by itself", "reason")
+PUSHES = Family("pushes", "pushes that reached this comet", "result")
+
+
+SSE = "sse: of event streams and long polls, whose web node does not come by the port of TCP clients"
+
+
+def _by_transport() -> dict[str, int]:
+    return {"tcp": 0, "websocket": 0, "sse": 0}
 
 
 @dataclass(slots=True)
 class CometCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
-    channels_accessed: int = 0
-    channels_created: int = 0
-    channels_deleted: int = 0
-    connections_added: int = 0
-    connections_removed: int = 0
-    messages_succeeded: int = 0
-    messages_failed: int = 0
-    deliveries: int = 0
-    rounds: int = 0
-    catch_ups: int = 0
-    gaps: int = 0
-    slow_closed: int = 0
-    deaf_closed: int = 0
-    overflows: int = 0
-    moved: int = 0
-    cut_off_closed: int = 0
-    cut_off_refused: int = 0
-    notices_sent: int = 0
-    notices_received: int = 0
-    refused_parameter: int = 0
-    refused_token: int = 0
-    refused_key: int = 0
-    refused_node: int = 0
-    refused_limit: int = 0
-    refused_address: int = 0
-    refused_proxy: int = 0
-    refused_origin: int = 0
-    refused_handshake: int = 0
-    accept_waits: int = 0
-    errors: int = 0
-    timed_out: int = 0
-    handshake_timed_out: int = 0
+    channels_accessed: int = counter("times that a key's channel was looked for, to join it")
+    channels_created: int = counter("channels made, for keys that got their first subscriber")
+    channels_deleted: int = counter("channels that went with their last subscriber")
+    opened_connections: dict[str, int] = field(
+        default_factory=_by_transport,
+        metadata=labelled(f"connections that clients made; {SSE}", "transport", was="connections_added"),
+    )
+    closed_connections: dict[str, int] = field(
+        default_factory=_by_transport,
+        metadata=labelled(
+            f"connections that are over, whoever ended them; {SSE}", "transport", was="connections_removed"
+        ),
+    )
+    messages_succeeded: int = PUSHES.of("stored", "stored, and to be delivered")
+    messages_failed: int = PUSHES.of("failed", "not known to be stored: the publisher heard so")
+    deliveries: int = counter("messages given to subscribers' connections, each to each")
+    rounds: int = counter("rounds of delivery: what came for a key, to all its subscribers")
+    received_bytes: int = counter("bytes that subscribers sent, without TLS")
+    sent_bytes: int = counter("bytes of messages sent to subscribers, framed, without TLS; replies do not count")
+    catch_ups: int = counter("reads of a key's log, because something between was missing")
+    gaps: int = counter("times that a key's subscribers were told that messages are gone for good")
+    slow_closed: int = CLOSED.of("slow", "too much waited that it did not read ([channel] msgbuf)")
+    deaf_closed: int = CLOSED.of("deaf", "it did not read what it resumed with")
+    overflows: int = counter("channels closed for which too much waited while the log could not be read")
+    moved: int = CLOSED.of("moved", "its key has another comet now")
+    cut_off_closed: int = CLOSED.of("cut_off", "this comet is cut off from its cluster")
+    cut_off_refused: int = REFUSED.of("cut_off", "this comet is cut off from its cluster")
+    notices_sent: int = counter("forwards of messages, to the comets that own their keys", name="forwards_sent")
+    notices_received: int = counter("forwards of messages, from comets that were asked first", name="forwards_received")
+    refused_parameter: int = REFUSED.of("parameter", "a request that makes no sense (-p)")
+    refused_token: int = REFUSED.of("token", "the token is missing or not good (-a)")
+    refused_key: int = REFUSED.of("key", "nobody made a token for this key (-c)")
+    refused_node: int = REFUSED.of("node", "the key belongs to another comet (-n)")
+    refused_limit: int = REFUSED.of("limit", "the key has its connections already (-l)")
+    refused_address: int = CONNECTIONS.of("address", "its address has its connections already")
+    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or it is of no balancer")
+    refused_origin: int = REFUSED.of("origin", "a page of a web site that may not connect")
+    refused_handshake: int = REFUSED.of("handshake", "no handshake of a WebSocket to this path")
+    accept_waits: int = counter("times that who connected had to wait ([connections] max and rate)")
+    errors: int = counter("mistakes caught that met one subscriber or channel")
+    timed_out: int = CLOSED.of("silent", "nothing was heard of it for heartbeat + 5 s, its request included")
+    handshake_timed_out: int = counter("connections closed that sent no request within 5 s; they are among the silent")
+
+    @property
+    def connections_added(self) -> int:
+        """By all transports."""
+        return sum(self.opened_connections.values())
+
+    @property
+    def connections_removed(self) -> int:
+        """By all transports."""
+        return sum(self.closed_connections.values())
+
+    def open_connections(self) -> dict[str, int]:
+        """By transport, now."""
+        return {
+            transport: number - self.closed_connections[transport]
+            for transport, number in self.opened_connections.items()
+        }
 
 
 QUIET_SECONDS = 10.0

@@ -130,9 +130,9 @@ class Delivery:
         if len(sessions) > SLICE_SUBSCRIBERS:
             Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance, self._guard).run()
             return
-        _serve(sessions, messages, {}, gap, self._guard)
-        self._counters.rounds += 1
-        self._counters.deliveries += len(messages) * len(sessions)
+        frames: dict[Format, bytes] = {}
+        _serve(sessions, messages, frames, gap, self._guard)
+        _count(self._counters, len(messages), sessions, frames)
 
     def _read(self, page: Page, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
@@ -237,8 +237,7 @@ class Round:
             self._channel.busy = True
             self._clock.callLater(0, self._go_on)
         else:
-            self._counters.rounds += 1
-            self._counters.deliveries += len(self._messages) * len(self._sessions)
+            _count(self._counters, len(self._messages), self._sessions, self._frames)
 
     def _go_on(self) -> None:
         try:
@@ -267,6 +266,17 @@ def _serve(
                 session.deliver(data, count)
         except Exception:
             guard.caught("delivering to a subscriber", (session,))
+
+
+def _count(counters: CometCounters, messages: int, sessions: list[Session], frames: dict[Format, bytes]) -> None:
+    """A round is over; nearly always all have the same frames."""
+    counters.rounds += 1
+    counters.deliveries += messages * len(sessions)
+    if len(frames) == 1:
+        (data,) = frames.values()
+        counters.sent_bytes += len(data) * len(sessions)
+    else:
+        counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)
 
 
 def _ignore(_: Failure) -> None:

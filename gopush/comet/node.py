@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.comet import feed_port
+from gopush.comet.counters import SSE
 from gopush.comet.feed_port import Called, FeedPort
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.service import Comet
@@ -197,8 +198,12 @@ def show(comet: Comet, statistics: Statistics) -> None:
     )
     counters, metrics = comet.counters, statistics.metrics
     metrics.counters("comet", counters)
-    metrics.gauge(
-        "comet_connections", "connections now", lambda: counters.connections_added - counters.connections_removed
+    metrics.gauges(
+        "comet_open_connections",
+        f"connections of clients now; {SSE}",
+        "transport",
+        counters.open_connections,
+        was="comet_connections",
     )
     metrics.gauge("comet_channels", "keys that have subscribers now", lambda: len(comet.channels))
     metrics.gauge(

@@ -23,7 +23,7 @@ from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
 from gopush.comet.slow_consumers import Unread
 from gopush.errors import UnavailableError
-from gopush.model import Head
+from gopush.model import Head, Message
 from gopush.net.clock import Clock
 from gopush.routing.messages import Messages
 
@@ -182,9 +182,7 @@ class Recovery:
                     return
             gap = page.head.trimmed > cursor and not seen_trimmed
             seen_trimmed = False
-            session.catch_up(page.messages, gap)
-            if session.unread:
-                self._unread.watch(session)
+            self._catch_up(session, page.messages, gap)
             if page.messages:
                 cursor = sent = page.messages[-1].mid
             more, last = page.more, page.head.last
@@ -199,6 +197,11 @@ class Recovery:
                 if await self._meet(session, channel, cursor):
                     return
 
+    def _catch_up(self, session: Session, messages: list[Message], gap: bool) -> None:
+        self._unread.counters.sent_bytes += session.catch_up(messages, gap)
+        if session.unread:
+            self._unread.watch(session)
+
     async def _meet(self, session: Session, channel: Channel, cursor: int) -> bool:
         """Bring together the session, which has all up to `cursor`, and its channel; False: it must read again."""
         await self._reach(session, channel, cursor)
@@ -206,9 +209,7 @@ class Recovery:
         if missed is None:
             return False
         if session in channel.recovering:
-            session.catch_up(missed, gap=False)
-            if session.unread:
-                self._unread.watch(session)
+            self._catch_up(session, missed, gap=False)
             channel.settle(session)
             session.go_live()
         return True

@@ -95,7 +95,7 @@ class Comet(Pushes):
 
     def opened(self, session: Session) -> None:
         """A client has connected; its session's deadline is watched from now on."""
-        self.counters.connections_added += 1
+        self.counters.opened_connections[session.wire.kind] += 1
         self.wheel.add(session)
 
     def subscribe(self, session: Session) -> None:
@@ -112,7 +112,7 @@ class Comet(Pushes):
 
     def closed(self, session: Session) -> None:
         """The session's connection is gone."""
-        self.counters.connections_removed += 1
+        self.counters.closed_connections[session.wire.kind] += 1
         self.wheel.discard(session)
         session.lost()
         self.counters.slow_closed += session.too_slow

@@ -207,12 +207,13 @@ class Session:
         if self.state is State.RECOVERING:
             self.wire.send(self.format.reply(codec.HEARTBEAT))
 
-    def catch_up(self, messages: list[Message], gap: bool) -> None:
-        """Send messages of the log while joining; however many, they count for no limit."""
+    def catch_up(self, messages: list[Message], gap: bool) -> int:
+        """Send messages of the log while joining; however many, they count for no limit. Gives their bytes."""
         data = self.format.reply(codec.GAP) if gap else b""
         frames = b"".join(map(self.format.message, messages))
         if (data or frames) and self.state is State.RECOVERING:
             self.wire.send(data + frames)
+        return len(frames)
 
     def go_live(self) -> None:
         """The backlog is out: answer the heartbeats that came meanwhile; what comes now is delivered."""

@@ -101,7 +101,7 @@ class Unread:
     def __init__(self, clock: Clock, counters: CometCounters, guard: Guard) -> None:
         self._guard = guard
         self._clock = clock
-        self._counters = counters
+        self.counters = counters
         self._tracked: dict[Session, _Left] = {}
 
     def watch(self, session: Session) -> None:
@@ -131,7 +131,7 @@ class Unread:
         if size <= left.size - LEAST_BYTES:
             left.size, left.since, left.looks = size, now, 0
         elif size and now - left.since >= DEAF_SECONDS and left.looks >= LEAST_LOOKS:
-            self._counters.deaf_closed += 1
+            self.counters.deaf_closed += 1
             session.abort()
             return False
         return size > 0

@@ -47,6 +47,7 @@ class TcpSubscriber(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. A request that came in one piece is not taken to lines."""
+        self._comet.counters.received_bytes += len(data)
         if self._session.state is State.CLOSING:
             return  # what comes after the last word is thrown away
         if self.line_mode and self._request is None:

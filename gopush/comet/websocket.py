@@ -80,6 +80,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. What comes after the last word is thrown away."""
+        self._comet.counters.received_bytes += len(data)
         if self._session.state is not State.CLOSING:
             self._dataReceived(data)
 

@@ -114,7 +114,9 @@ def show(message: StoreService, statistics: Statistics) -> None:
     )
     metrics.counters("message", message.counters)
     metrics.gauge("message_calls", "calls that have no answer yet", lambda: message.under_way)
-    metrics.histogram("message_append_batch", "messages in one batch", message.sizes)
+    metrics.histogram(
+        "message_batch_messages", "messages in one batch for the store", message.sizes, was="message_append_batch"
+    )
     metrics.counters("message_store", {name: numbers.counters for name, numbers in stores.items()}, "store")
     metrics.gauges(
         "message_store_skew_seconds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, succeed
@@ -16,6 +16,7 @@ from gopush.config.values import count, duration
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
 from gopush.rpc.services import BackupService, MessageService
+from gopush.stats.counting import counter
 from gopush.stats.histogram import Histogram
 
 
@@ -68,32 +69,27 @@ CALLS = ("append", "read", "heads", "other")
 class MessageCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
-    saves: int = 0
-    repeats: int = 0
-    refused: int = 0
-    late: int = 0
-    reads: int = 0
-    read_messages: int = 0
-    heads: int = 0
-    deletes: int = 0
-    batches: int = 0
+    saves: int = counter("messages that were given a mid, and stored where they are to be kept")
+    repeats: int = counter("messages that were there already: their publisher asked again, with the same id")
+    refused: int = counter("messages that were not stored: too late, or the store could not")
+    late: int = counter("messages among the refused that came past their deadline")
+    reads: int = counter("keys whose logs were read from a cursor on")
+    read_messages: int = counter("messages that were read")
+    heads: int = counter("keys whose last mid was asked for")
+    deletes: int = counter("keys whose messages were deleted")
+    batches: int = counter("batches of messages given to the store")
 
 
 @dataclass(slots=True)
 class StoreCounters:
     """Of one store; of several Redis servers each has its own."""
 
-    trimmed: int = field(default=0, metadata={"meaning": "messages that had to go because their key had newer ones"})
-    expired: int = field(
-        default=0,
-        metadata={"meaning": "expired messages that gopush removed (logs that Redis removes as a whole do not count)"},
-    )
-    dropped_tokens: int = field(
-        default=0, metadata={"meaning": "tokens that had to go because their key had too many that end later"}
-    )
-    failed: int = field(default=0, metadata={"meaning": "calls that failed"})
-    backups: int = field(default=0, metadata={"meaning": "backups that were completed"})
-    failed_backups: int = field(default=0, metadata={"meaning": "backups that were refused or failed"})
+    trimmed: int = counter("messages that had to go because their key had newer ones")
+    expired: int = counter("expired messages that gopush removed; logs that Redis removes as a whole do not count")
+    dropped_tokens: int = counter("tokens that had to go because their key had too many that end later")
+    failed: int = counter("calls that failed", "failed_calls")
+    backups: int = counter("backups that were completed")
+    failed_backups: int = counter("backups that were refused or failed")
 
 
 def unwrap(failure: Failure) -> Failure:

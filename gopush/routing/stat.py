@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gopush.membership.view import Coordination, View
+from gopush.stats.counting import counter
 from gopush.stats.histogram import SIZES, Histogram
 from gopush.stats.resource import Statistics
 
@@ -38,7 +39,11 @@ def show_batchers(statistics: Statistics, **batchers: BatcherStats) -> None:
     statistics.add({"lane": lambda _: {to: _batcher(numbers) for to, numbers in batchers.items()}})
     metrics.counters("lane", {to: numbers.counters for to, numbers in batchers.items()}, "to")
     metrics.histograms(
-        "lane_batch", "calls in one batch", ("to",), {(to,): numbers.sizes for to, numbers in batchers.items()}
+        "lane_batch_calls",
+        "calls in one batch",
+        ("to",),
+        {(to,): numbers.sizes for to, numbers in batchers.items()},
+        was="lane_batch",
     )
     metrics.gauges("lane_waiting", "calls that wait for their turn", "to", lambda: _waiting(batchers, 0))
     metrics.gauges(
@@ -60,10 +65,10 @@ def _batcher(numbers: BatcherStats) -> dict[str, Any]:
 class BatcherCounters:
     """Calls, each message one. All only grow."""
 
-    refused: int = field(default=0, metadata={"meaning": "calls that failed at once because too many waited"})
-    late: int = field(default=0, metadata={"meaning": "calls that waited too long for their turn"})
-    given_up: int = field(default=0, metadata={"meaning": "calls that a peer did not answer in time"})
-    retried: int = field(default=0, metadata={"meaning": "calls that another peer, or the same one again, was asked"})
+    refused: int = counter("calls that failed at once because too many waited")
+    late: int = counter("calls that waited too long for their turn")
+    given_up: int = counter("calls that a peer did not answer in time")
+    retried: int = counter("calls that another peer, or the same one again, was asked")
 
 
 class BatcherStats:

@@ -1,20 +1,32 @@
 """`GET /metrics`: a process's numbers for Prometheus (protocol.md, section 10). What counts stays plain integers.
 
-Names begin with `gopush_`, then the role. Families are read when somebody asks, so counting costs no more than before.
+Names begin with `gopush_`, then the role, as Prometheus' conventions have it: units, `_total`. Families are read when
+somebody asks, so counting costs no more than before. Who had another name until lately has it for a release besides.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    Sample,
+)
 
+import gopush
+import twisted
 from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route, Routes
+from gopush.stats import counting
 from gopush.stats.histogram import Histogram
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,15 +39,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        ProcessCollector(namespace="gopush", registry=self._registry)
+        for collector in (_ProcessNumbers(), _Build()):
+            self._registry.register(collector)
+        PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
     def counters(self, role: str, counters: Any, label: str | None = None) -> None:
-        """Show a dataclass of integers that only grow; with a `label`, a mapping from its values to such dataclasses.
-
-        A field that is a dict is one family, labelled by its keys. A field's metadata may say its `meaning`, and the
-        `label` of a dict.
-        """
+        """Show a dataclass of counters (stats/counting.py) as gopush_<role>_<name>_total; with a `label`, a mapping
+        from its values to such dataclasses."""
         if label is None:
             self._registry.register(_Counters(role, {(): counters}, ()))
         else:
@@ -43,64 +54,91 @@ class Metrics:
 
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Show what `read` gives at the moment as gopush_<name>."""
-        self._registry.register(_Gauge(f"gopush_{name}", meaning, (), lambda: {(): read()}))
+        self._registry.register(_Gauge(name, meaning, (), lambda: {(): read()}))
 
-    def gauges(self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Show what `read` gives, by the values of a label."""
-        labelled = _Gauge(
-            f"gopush_{name}", meaning, (label,), lambda: {(value,): number for value, number in read().items()}
-        )
-        self._registry.register(labelled)
+    def gauges(
+        self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]], was: str = ""
+    ) -> None:
+        """Show what `read` gives, by the values of a label. `was`: a name that it had, without a label."""
 
-    def histogram(self, name: str, meaning: str, counted: Histogram) -> None:
-        """Show a distribution as gopush_<name>."""
-        self.histograms(name, meaning, (), {(): counted})
+        def by_values() -> dict[tuple[str, ...], float]:
+            return {(value,): number for value, number in read().items()}
 
-    def histograms(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled) -> None:
+        self._registry.register(_Gauge(name, meaning, (label,), by_values))
+        if was:
+            self.gauge(was, _replaced(f"gopush_{name}"), lambda: sum(read().values()))
+
+    def histogram(self, name: str, meaning: str, counted: Histogram, was: str = "") -> None:
+        """Show a distribution as gopush_<name>. `was`: another name that it had."""
+        self.histograms(name, meaning, (), {(): counted}, was)
+
+    def histograms(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled, was: str = "") -> None:
         """Show distributions as gopush_<name>, by the values of their labels."""
-        self._registry.register(_Histograms(f"gopush_{name}", meaning, labels, counted))
+        self._registry.register(_Histograms(name, meaning, labels, counted))
+        if was:
+            self._registry.register(_Histograms(was, _replaced(f"gopush_{name}"), labels, counted))
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
         return {"/metrics": {"GET": Route(self._metrics)}}
 
+    def collect(self) -> list[Metric]:
+        """All families as they are now."""
+        return list(self._registry.collect())
+
     def _metrics(self, _: Request) -> Response:
         return Response(200, TEXT, generate_latest(self._registry))
 
 
+def _replaced(name: str) -> str:
+    return f"As {name}, its new name: this one goes with the next release."
+
+
+def _sentence(meaning: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]}."
+
+
 class _Counters:
     def __init__(self, role: str, parts: Mapping[tuple[str, ...], Any], labels: tuple[str, ...]) -> None:
-        self._role = role
+        self._prefix = f"gopush_{role}_"
         self._parts = parts
         self._labels = labels
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """See prometheus_client.registry.Collector."""
+        families: dict[str, CounterMetricFamily] = {}
         for field in dataclasses.fields(next(iter(self._parts.values()))):
-            meaning = field.metadata.get("meaning", field.name.replace("_", " "))
-            label = field.metadata.get("label")
-            family = CounterMetricFamily(
-                f"gopush_{self._role}_{field.name}",
-                f"{meaning} since the start",
-                labels=self._labels if label is None else (*self._labels, label),
-            )
-            for values, part in self._parts.items():
-                counted = getattr(part, field.name)
-                for more, number in [((), counted)] if label is None else _by_label(counted):
-                    family.add_metric((*values, *more), number)
-            yield family
+            metric: counting.Metric = field.metadata["metric"]
+            name = self._prefix + (metric.name or field.name)
+            if name not in families:
+                labels = (*self._labels, *metric.labels)
+                families[name] = CounterMetricFamily(name, _sentence(metric.meaning), labels=labels)
+            self._add(families[name], field.name, metric)
+            if old := metric.old(field.name):
+                was, bare = old
+                labels = self._labels if bare else (*self._labels, *metric.labels)
+                family = CounterMetricFamily(
+                    self._prefix + was, _replaced(f"{name}_total{metric.selector}"), labels=labels
+                )
+                families[family.name] = self._add(family, field.name, metric, bare)
+        yield from families.values()
 
-
-def _by_label(counted: Mapping[Any, int]) -> list[tuple[tuple[str, ...], int]]:
-    return [((str(value),), number) for value, number in counted.items()]
+    def _add(
+        self, family: CounterMetricFamily, field: str, metric: counting.Metric, bare: bool = False
+    ) -> CounterMetricFamily:
+        for values, part in self._parts.items():
+            samples = list(metric.samples(getattr(part, field)))
+            for more, number in [((), sum(number for _, number in samples))] if bare else samples:
+                family.add_metric((*values, *more), number)
+        return family
 
 
 class _Gauge:
     def __init__(
         self, name: str, meaning: str, labels: tuple[str, ...], read: Callable[[], Mapping[tuple[str, ...], float]]
     ) -> None:
-        self._name = name
-        self._meaning = meaning
+        self._name = f"gopush_{name}"
+        self._meaning = _sentence(meaning)
         self._labels = labels
         self._read = read
 
@@ -114,8 +152,8 @@ class _Gauge:
 
 class _Histograms:
     def __init__(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled) -> None:
-        self._name = name
-        self._meaning = meaning
+        self._name = f"gopush_{name}"
+        self._meaning = _sentence(meaning)
         self._labels = labels
         self._counted = counted
 
@@ -126,3 +164,30 @@ class _Histograms:
             buckets = list(zip([*map(str, counted.bounds), "+Inf"], accumulate(counted.counts), strict=True))
             family.add_metric(values, buckets, counted.total)
         yield family
+
+
+class _ProcessNumbers:
+    """prometheus_client's own, by the names that everybody has and, for a release, by those that gopush had."""
+
+    def __init__(self) -> None:
+        self._collector = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client.registry.Collector."""
+        for family in self._collector.collect():
+            yield family
+            new = family.samples[0].name
+            old = Metric(f"gopush_{family.name}", _replaced(new), family.type)
+            old.samples = [Sample(f"gopush_{sample.name}", sample.labels, sample.value) for sample in family.samples]
+            yield old
+
+
+class _Build:
+    def collect(self) -> Iterator[InfoMetricFamily]:
+        """See prometheus_client.registry.Collector."""
+        versions = {
+            "version": gopush.__version__,
+            "python": platform.python_version(),
+            "twisted": twisted.__version__,
+        }
+        yield InfoMetricFamily("gopush_build", "The versions of gopush, Python and Twisted, which run here.", versions)

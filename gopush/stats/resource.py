@@ -75,9 +75,16 @@ class Statistics:
     def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: Site) -> Listeners:
         """The port itself, told to include the HTTP interfaces `http`. Raises SettingsError."""
         factory = Site({**self.routes(), **health.routes()}, reactor, IDLE_SECONDS)
-        counters = {name: interface.counters for name, interface in (http | {"stat": factory}).items()}
+        sites = http | {"stat": factory}
+        counters = {name: interface.counters for name, interface in sites.items()}
         self.metrics.counters("http", counters, "port")
-        self.add({"http": lambda _: {name: dataclasses.asdict(counted) for name, counted in counters.items()}})
+        self.metrics.gauges(
+            "http_open_connections",
+            "connections now",
+            "port",
+            lambda: {name: len(interface.channels) for name, interface in sites.items()},
+        )
+        self.add({"http": lambda _: {name: counted.shown() for name, counted in counters.items()}})
         return Listeners(EagerReactor(reactor), "[base] stat.bind", bind, factory)
 
     def _stat(self, request: Request) -> Response:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.net.clock import Clock, repeating
+from gopush.stats.counting import labelled
 
 TELL_SECONDS = 10.0
 
@@ -59,7 +60,10 @@ class ComplaintCounters:
 
     complaints: dict[str, int] = field(
         default_factory=lambda: {"call": 0, "connection": 0, "login": 0},
-        metadata={"label": "source", "meaning": "refusals between nodes, in lines of the log or summed up there,"},
+        metadata=labelled(
+            "refusals between nodes, each a line of the log or summed up in one",
+            "source",
+        ),
     )
 
 

@@ -148,6 +148,12 @@ def show(web: Web, statistics: Statistics) -> None:
     """Have a web node's numbers in the statistics of its process."""
     statistics.add({"push": lambda _: _push(web), "request": lambda _: _request(web)})
     statistics.metrics.counters("web", web.counters)
+    counters = web.counters
+    for name, meaning, read in (
+        ("web_open_streams", "event streams now", lambda: counters.streams_opened - counters.streams_closed),
+        ("web_waiting_polls", "offline reads that wait now", lambda: counters.polls_opened - counters.polls_closed),
+    ):
+        statistics.metrics.gauge(name, meaning, read)
     statistics.metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)
 
 

@@ -12,6 +12,7 @@ from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.model import Head, Page, Push, Pushed, Token, TokenState
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.rpc.services import NodeService
+from gopush.stats.counting import Family, counter, labelled
 
 T = TypeVar("T")
 
@@ -80,29 +81,35 @@ def _by_ret() -> dict[int, int]:
     return dict.fromkeys((RET_OK, RET_NO_NODE, RET_PARAMETER, RET_INTERNAL), 0)
 
 
+CALLS = Family("refused_calls", "calls refused", "reason")
+CONNECTIONS = Family("refused_connections", "connections closed before they said anything", "reason")
+
+
 @dataclass
 class WebCounters:
     """Since the start. `pushes`: single messages, each key of a multiple push and each line of a bulk one, by `ret`."""
 
-    lookups: int = 0
-    reads: int = 0
-    foreign_origins: int = 0
-    foreign_hosts: int = 0
-    proxied_calls: int = 0
-    wrong_keys: int = 0
-    missing_keys: int = 0
-    outside_scope: int = 0
-    refused_tokens: int = 0
-    limited_pushes: int = 0
-    refused_address: int = 0
-    refused_proxy: int = 0
-    accept_waits: int = 0
-    limited_keys: int = 0
-    streams_opened: int = field(default=0, metadata={"meaning": "event streams that were asked for"})
-    streams_closed: int = field(default=0, metadata={"meaning": "event streams that are over"})
-    streams_resumed: int = field(default=0, metadata={"meaning": "times an event stream went on at a comet anew"})
-    streams_refused: int = field(default=0, metadata={"meaning": "event streams refused, or ended with a reason"})
-    streams_slow: int = field(default=0, metadata={"meaning": "event streams closed whose client did not read"})
-    polls_opened: int = field(default=0, metadata={"meaning": "offline reads that waited for a message"})
-    polls_closed: int = field(default=0, metadata={"meaning": "offline reads that waited and are over"})
-    pushes: dict[int, int] = field(default_factory=_by_ret, metadata={"label": "ret"})
+    lookups: int = counter("look-ups of a key's comet")
+    reads: int = counter("offline reads of a key's messages")
+    foreign_origins: int = CALLS.of("foreign_origin", "a page of a web site that may not call it")
+    foreign_hosts: int = CALLS.of("foreign_host", "it names the admin port as that is not called ([admin] hosts)")
+    proxied_calls: int = CALLS.of("proxied", "a proxy handed it on to the admin port, which has no keys")
+    wrong_keys: int = CALLS.of("wrong_key", "the API key is not known")
+    missing_keys: int = CALLS.of("missing_key", "no API key; a page that asks for one, most often")
+    outside_scope: int = CALLS.of("scope", "the API key is for other calls, or for keys of another prefix")
+    refused_tokens: int = CALLS.of("token", "an offline read whose token is missing or not good")
+    limited_pushes: int = CALLS.of("key_rate", "a push to a key that has its pushes for the second ([push] key.rate)")
+    refused_address: int = CONNECTIONS.of("address", "its address has its connections already")
+    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or it is of no balancer")
+    accept_waits: int = counter("times that who connected had to wait ([connections] max and rate)")
+    limited_keys: int = CALLS.of("api_key_rate", "the limit of its API key is spent")
+    streams_opened: int = counter("event streams that were asked for")
+    streams_closed: int = counter("event streams that are over")
+    streams_resumed: int = counter("times an event stream went on at a comet anew")
+    streams_refused: int = counter("event streams refused, or ended with a reason")
+    streams_slow: int = counter("event streams closed whose client did not read", "streams_slow_closed")
+    polls_opened: int = counter("offline reads that waited for a message")
+    polls_closed: int = counter("offline reads that waited and are over")
+    pushes: dict[int, int] = field(
+        default_factory=_by_ret, metadata=labelled("pushes by their answer's ret, each key and each line one", "ret")
+    )

@@ -9,8 +9,9 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock as StillClock
+from twisted.internet.testing import MemoryReactorClock
 
 from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
@@ -32,12 +33,13 @@ from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token,
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route
+from gopush.net.http.site import Site
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
 from gopush.net.proxy_protocol import ProxyFactory
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
-from gopush.stats.resource import Statistics
+from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import Complaints
 from gopush.web.keys import make
 from gopush.web.node import WebNode
@@ -59,8 +61,8 @@ from tests.web.whole import Whole
 
 assert all((make_world, serve))  # fixtures
 
-LIBRARY = ("gopush_process_", "python_gc_")
-"""What prometheus_client shows of any process by itself."""
+LIBRARY = ("process_", "gopush_process_", "python_", "gopush_build")
+"""What is the same, or prometheus_client's affair, whatever a process does."""
 
 
 def numbers(statistics: Statistics) -> dict[str, Any]:
@@ -323,15 +325,20 @@ def stream_and_wait(moves: Moves, in_reactor: InReactor) -> None:
     """A stream that goes on after a deletion, one too many, one that does not read, and a read that waits in vain."""
     whole = Whole(in_reactor, {}, {"max_subscribers": 1, "msgbuf_bytes": 1 << 16})
     counters = whole.counters()
-    with moves.watch(lambda statistics: show_web(whole.node._web, statistics)):
+    with moves.watch(lambda statistics: show_web(whole.node._web, statistics)) as look:
         with whole.stream("k").began(), Client(whole.ports["admin"]) as admin, whole.stream("k") as more:
             assert [event.type for event in more.events()] == ["refused"]
             admin.request("POST", "/1/admin/msg/del", b"key=k")
             poll(lambda: counters.streams_resumed > 0)
+            look()
         with whole.stream("deaf", rcvbuf=4096).began():
             while not counters.streams_slow:
                 whole.push("deaf", b'"%b"' % (b"x" * (1 << 18)), expire=0)
-        whole.get("/1/msg/get?k=w&m=0&wait=1")
+        with Client(whole.ports["http"]) as waiting:
+            waiting.send(b"GET /1/msg/get?k=w&m=0&wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            poll(lambda: counters.polls_opened > counters.polls_closed)
+            look()
+            assert waiting.answer().status == 200
         poll(lambda: counters.streams_opened == counters.streams_closed)
     whole.close()
 
@@ -339,9 +346,8 @@ def stream_and_wait(moves: Moves, in_reactor: InReactor) -> None:
 def http_moves(serve: Serve) -> Moves:
     moves = Moves("gopush_http_")
     server = serve(routes(), StillClock())
-    counters = server.factory.counters
     with (
-        moves.watch(lambda statistics: statistics.metrics.counters("http", {"http": counters}, "port")),
+        moves.watch(lambda statistics: show_http(server.factory, statistics)) as look,
         Client(server.port) as idle,
         Client(server.port, rcvbuf=4096) as deaf,
         Client(server.port) as wrong,
@@ -350,10 +356,15 @@ def http_moves(serve: Serve) -> Moves:
         assert wrong.answer().status in (400, 505)
         idle.send(b"GET /echo?q=0 HTTP/1.1\r\n\r\n")
         assert idle.answer().status == 200
+        look()
         deaf.send(b"GET /big HTTP/1.1\r\n\r\n" * 10)
         poll(lambda: any(channel.stalled for channel in server.factory.channels))
         server.advance(60)
     return moves
+
+
+def show_http(site: Site, statistics: Statistics) -> None:
+    statistics.port(reactor, (), Health(StillClock(), lambda: succeed(None)), http=site)
 
 
 def batcher_moves() -> Moves:
@@ -419,7 +430,8 @@ def test_every_number_of_every_role_moves(
 
 
 def every_role() -> dict[str, Statistics]:
-    """Of processes as they are before they start."""
+    """Of processes as they are before they start, and call nobody."""
+    reactor = MemoryReactorClock()  # type: ignore[no-untyped-call]
     return {
         "embedded": EmbeddedNode(reactor, EmbeddedSettings(storage="memory")).statistics,
         "comet": CometNode(reactor, CometSettings(), StaticCoordination()).statistics,

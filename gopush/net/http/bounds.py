@@ -98,7 +98,8 @@ class BoundedChannel(HTTPChannel):
         else:
             request = request or Request(b"GET", b"")
             request.connection = b"close"
-            self.send(self.site.renderer.render(response, request))
+            self.site.counters.answer(request, response.status)
+            self.put(self.site.renderer.render(response, request))
         self.leave(linger)
 
     def leave(self, linger: bool) -> None:
@@ -134,6 +135,11 @@ class BoundedChannel(HTTPChannel):
         """Close at once: an answer cannot be completed, or nobody reads it."""
         self.deaf = True
         self.transport.abortConnection()
+
+    def put(self, data: bytes) -> None:
+        """Send what is a part of an answer, or comes out of its turn."""
+        self.site.counters.sent_bytes += len(data)
+        self.send(data)
 
     # What is progress.
 

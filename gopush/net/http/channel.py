@@ -56,6 +56,7 @@ class HttpChannel(BoundedChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. Behind a request for a stream nothing is asked."""
+        self.site.counters.received_bytes += len(data)
         if self._streaming:
             return
         if self.deaf:
@@ -227,6 +228,7 @@ class HttpChannel(BoundedChannel):
 
     def _write(self) -> None:
         owed, self.owed = self.owed, []
+        self.site.counters.sent_bytes += self._held
         self._held = 0
         if self._forwarding is not None:
             self._forwarding.end()
@@ -256,12 +258,10 @@ class HttpChannel(BoundedChannel):
 
     def stream(self, owed: Owed, head: Streamed) -> None:
         """The answer begins and has no end: of what has come no more is needed, for the connection ends with it."""
-        request = owed.request
-        request.connection = b"close"
+        owed.request.connection = b"close"
         self._streaming = True
-        self.send(self.site.renderer.paged_head(head, request, owed.in_chunks))
-        self.owed = [ENDLESS]
-        self.requests = []
+        self.put(self.site.renderer.paged_head(head, owed.request, owed.in_chunks))
+        self.owed, self.requests = [ENDLESS], []
         self.head = _NO_HEAD
         self.inbox = b""
         self._settle()

@@ -126,6 +126,7 @@ class ConnectionAnswer:
         owed, self._owed = self._owed, None
         assert owed is not None
         if not self._channel.deaf:
+            self._channel.site.counters.answer(owed.request, head.status)
             self._channel.stream(owed, head)
 
     def finish(self, piece: bytes) -> None:

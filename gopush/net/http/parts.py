@@ -10,6 +10,7 @@ from gopush.net.clock import Clock
 from gopush.net.http.head import HeadScanner, RequestReader
 from gopush.net.http.held import Held
 from gopush.net.http.request import Renderer, Request, Response
+from gopush.stats.counting import Family, counter, labelled
 
 
 class HttpSite(Protocol):
@@ -53,8 +54,8 @@ class HttpConnection(Protocol):
     def hold(self, owed: Any, held: Held) -> None:
         """This answer comes when its handler gives it, or goes on and on."""
 
-    def send(self, data: bytes) -> int:
-        """Write; what waits then, in bytes."""
+    def put(self, data: bytes) -> None:
+        """Write what is a part of an answer."""
 
     def put_off(self) -> None:
         """Something moved: the connection is not idle."""
@@ -79,18 +80,42 @@ def _by_status() -> dict[int, int]:
     return dict.fromkeys((400, 413, 414, 431), 0)
 
 
+CLOSED = Family("dropped_connections", "connections that the server closed by itself", "reason")
+
+
 @dataclass(slots=True)
 class HttpCounters:
-    """Plain integers that only grow. `refused` by status: the door (401, 403, 429) has counters of its own besides."""
+    """Plain integers that only grow. `refused` by status: the door (401, 403, 429) has counters of its own besides.
+    `requests` by route, as it is declared (b"" where there is none, or the request could not be read), and status."""
 
+    requests: dict[tuple[bytes, int], int] = field(
+        default_factory=dict, metadata=labelled("requests answered", "route", "status")
+    )
+    received_bytes: int = counter("bytes that clients sent, without TLS")
+    sent_bytes: int = counter("bytes of answers, without TLS; what event streams carry is counted by their comets")
     refused: dict[int, int] = field(
         default_factory=_by_status,
-        metadata={"label": "status", "meaning": "requests that were refused before they were read"},
+        metadata=labelled(
+            "requests that were refused before they were read, by status",
+            "status",
+            name="refused_requests",
+        ),
     )
-    idle_closed: int = field(default=0, metadata={"meaning": "idle connections closed"})
-    slow_closed: int = field(
-        default=0, metadata={"meaning": "connections closed because their client did not read its answer"}
-    )
+    idle_closed: int = CLOSED.of("idle", "nothing moved on for as long as that may be")
+    slow_closed: int = CLOSED.of("slow", "the client did not read its answer")
+
+    def answer(self, request: Request, status: int) -> None:
+        """A request is answered so, or its answer begins."""
+        key = request.route, status
+        self.requests[key] = self.requests.get(key, 0) + 1
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON has it."""
+        by_route: dict[str, dict[int, int]] = {}
+        for (route, status), number in self.requests.items():
+            by_route.setdefault(route.decode(), {})[status] = number
+        others = ("refused", "idle_closed", "slow_closed", "received_bytes", "sent_bytes")
+        return {"requests": by_route} | {name: getattr(self, name) for name in others}
 
     def refuse(self, status: int) -> None:
         """A request was answered so and its connection closed, whatever was still to come of it."""

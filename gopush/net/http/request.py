@@ -61,10 +61,10 @@ class Request:
     `path`: percent-encoded as it came, without the query. `headers`: names in lower case, the values of a repeated
     name joined by ", ". `peer`: the IP address of the client, "" for a UNIX socket. `connection`: what the Connection
     header of the answer has to say, b"" for none; b"close" where this request is the last one. `caller`: whom a route's
-    `refuse` has recognised, for its handler.
+    `refuse` has recognised, for its handler. `route`: the path that it stands for in counters, b"" where there is none.
     """
 
-    __slots__ = ("_form", "_query", "body", "caller", "connection", "headers", "method", "path", "peer")
+    __slots__ = ("_form", "_query", "body", "caller", "connection", "headers", "method", "path", "peer", "route")
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Request:
         peer: str = "",
     ) -> None:
         self.method = method
-        self.path = path
+        self.path = self.route = path
         self._query = query
         self._form: Form | None = None
         self.headers = headers or {}

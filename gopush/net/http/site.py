@@ -31,8 +31,9 @@ class RouteResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, methods: dict[bytes, AnyRoute], sharing: CrossOrigin | None) -> None:
+    def __init__(self, path: bytes, methods: dict[bytes, AnyRoute], sharing: CrossOrigin | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.path = path
         self.methods = methods
         if b"GET" in methods:
             methods.setdefault(b"HEAD", methods[b"GET"])
@@ -81,8 +82,8 @@ class Site(server.Site):
         self.stopping = False
         self._now = now
         self.paths = {
-            path.encode(): RouteResource({method.encode(): route for method, route in methods.items()}, sharing)
-            for path, methods in routes.items()
+            path: RouteResource(path, {method.encode(): route for method, route in methods.items()}, sharing)
+            for path, methods in ((path.encode(), methods) for path, methods in routes.items())
         }
         self.reader = RequestReader(
             {
@@ -152,4 +153,4 @@ class Site(server.Site):
             self._ticking = False
 
 
-_NOWHERE = RouteResource({}, None)
+_NOWHERE = RouteResource(b"", {}, None)
