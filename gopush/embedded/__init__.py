@@ -46,7 +46,6 @@ from gopush.routing.stat import show_batchers
 from gopush.rpc.client import caller_tls
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
-from gopush.web import pages
 from gopush.web.feed import RemoteFeed
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web
@@ -101,7 +100,6 @@ class EmbeddedNode(MultiService):
         self._registration = StoreRegistration(
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
-        demo = pages.demo(settings.http.http_bind)
         shared = Shared()
         web = self._web = Web(
             reactor,
@@ -110,7 +108,7 @@ class EmbeddedNode(MultiService):
             self._comets,
             settings.http,
             rpc.push_deadline,
-            pages=demo,
+            stat_bind=subscribers.stat_bind,
             feeds=(LocalFeed(self._comet, reactor), RemoteFeed(reactor, shared, caller_tls(rpc))),
         )
         self.statistics = Statistics(settings)

@@ -119,7 +119,16 @@ class WebNode(MultiService):
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
         shared = Shared()
         feeds = (RemoteFeed(reactor, shared, tls),)
-        web = Web(reactor, coordination, self._messages, self._comets, settings, rpc.push_deadline, feeds=feeds)
+        web = Web(
+            reactor,
+            coordination,
+            self._messages,
+            self._comets,
+            settings,
+            rpc.push_deadline,
+            stat_bind=settings.stat_bind,
+            feeds=feeds,
+        )
         HttpPorts(reactor, web, settings, coordination, shared).setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
         show(web, self.statistics)

@@ -12,7 +12,6 @@ from gopush.auth import signed_tokens
 from gopush.feed import Feed
 from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
-from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.stats.resource import Health
 from gopush.web import openapi
@@ -49,11 +48,11 @@ class Web:
         settings: HttpSettings,
         push_deadline: float,
         now: Callable[[], float] = time.time,
-        pages: Routes | None = None,
+        stat_bind: Sequence[str] = (),
         feeds: Sequence[Feed] = (),
     ) -> None:
-        """`pages`: what the admin port shows without a key, besides the administrators' page. `feeds`: where streams
-        and who waits subscribe."""
+        """`stat_bind`: where this process tells its numbers, for the pages. `feeds`: where streams and who waits
+        subscribe."""
         self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
@@ -89,10 +88,11 @@ class Web:
         self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
         hosts = None if self.keys else lambda: settings.admin_hosts
         guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
+        ports = own_pages.Ports(settings.http_bind, stat_bind, settings.public_urls)
         unlocked = {
-            **own_pages.admin(settings.http_bind),
+            **own_pages.admin(ports),
+            **own_pages.demo(ports),
             **own_pages.client(),
-            **(pages or {}),
             **self.health.routes(),
         }
         calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)

@@ -79,6 +79,13 @@ class HttpSettings:
         "names, besides localhost and addresses, by which the admin port is read while it has no keys",
         live=True,
     )
+    public_urls: tuple[str, ...] = option(
+        "admin",
+        "public",
+        "",
+        origins,
+        "where browsers reach the public port, for the pages: https://push.example.org; empty: on their own host",
+    )
     auth: bool = auth_option()
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 
 PATIENCE_SECONDS = 30.0
@@ -32,6 +32,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-lcd-text",  # pictures are smaller, and the same on any screen
 )
 
 
@@ -88,18 +89,37 @@ class Browser:
         found: str = self.driver.execute_script(COLOURED, selector)
         return found
 
+    def value(self, selector: str) -> str:
+        """What stands in a field."""
+        return str(self.driver.find_element(By.CSS_SELECTOR, selector).get_property("value"))
+
+    def hover(self, selector: str) -> None:
+        """Put the pointer into its middle."""
+        found = self.driver.find_element(By.CSS_SELECTOR, selector)
+        ActionChains(self.driver).scroll_to_element(found).move_to_element(found).perform()
+
+    def scheme(self, name: str) -> None:
+        """Prefer "light" or "dark"; "" as before."""
+        features = [{"name": "prefers-color-scheme", "value": name}] if name else []
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def width(self, pixels: int) -> None:
+        """Be a screen as wide as this; 0: as before."""
+        if pixels:
+            size = {"width": pixels, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        else:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
     def complaints(self) -> list[str]:
         """What the browser itself found wrong since the last call: errors of scripts, what a policy forbade."""
         return [pending["message"] for pending in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def picture(self, path: str, width: int) -> None:
         """A picture of the page from above, as wide as this."""
-        self.driver.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
-        )
+        self.width(width)
         time.sleep(1.5)  # the charts are drawn anew
-        height = self.driver.execute_script("return document.documentElement.scrollHeight")
+        height = self.driver.execute_script("return Math.ceil(scrollY + document.body.getBoundingClientRect().bottom)")
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},

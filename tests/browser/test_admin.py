@@ -7,7 +7,10 @@ from functools import partial
 from urllib.request import urlopen
 
 import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
+import gopush
 from gopush.membership.view import View
 from gopush.model import NodeInfo
 from gopush.reports import Status
@@ -15,6 +18,7 @@ from tests.browser.browser import Browser
 from tests.browser.conftest import Locked
 from tests.chaos.cluster import Node
 from tests.clients import TcpClient
+from tests.integration.systems import embedded
 from tests.web.conftest import World
 from tests.web.fakes import FakeNode
 
@@ -30,6 +34,12 @@ ARRIVED, MESSAGES, TOKENS = "#arrived li", "#messages tbody tr", "#tokens tbody 
 
 def admin(node: Node) -> str:
     return f"http://{node.address('admin')}/"
+
+
+def agree(page: Browser, question: str) -> None:
+    """Say yes to this question."""
+    page.wait_for("#question", question)
+    page.click("#do-it")
 
 
 # --- nodes ---
@@ -68,6 +78,7 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
 
     page.open(f"http://127.0.0.1:{cluster.admin.port}/")
     page.click(f"{row('c1')} .drain")
+    agree(page, "Drain node1 (c1:6970)?")
     page.wait_for("#nodes-answer", "drain c1:6970: done")
     page.click(f"{row('c2')} .undrain")
     page.wait_for("#nodes-answer", "undrain c2:6970: done")
@@ -76,6 +87,7 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
     page.wait_for("#nodes-answer", "weight node1: done")
     assert (reported("c1"), reported("c2")) == ([True, 7], [False])
     page.click(f"{row('c3')} .drain")
+    agree(page, "Drain node3 (c3:6970)?")
     page.wait_for("#nodes-answer", "no answer from those concerned")
     assert page.complaints() == []
 
@@ -83,11 +95,112 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
 def test_the_last_comet_cannot_be_drained_and_the_page_says_so(page: Browser, node: Node) -> None:
     page.open(admin(node))
     page.click(".drain")
-    page.wait_for("#nodes-answer", "not possible (65534): the last comets")
+    agree(page, "Drain embedded?")
+    page.wait_for("#nodes-answer", "not possible: the last comets")
     page.write("#nodes input", "3")
     page.click(".weigh")
     page.wait_for("#nodes-answer", "weight embedded: done")
     assert page.complaints() == []
+
+
+def test_a_process_that_is_all_is_one_row_and_named_with_its_version(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.wait_for("#state", "1 process")
+    (only,) = page.texts("#nodes tbody tr")
+    assert only.startswith("comet, message embedded")
+    assert page.text("#about") == f"one process alone, version {gopush.__version__}"
+    links = {"#docs": b"# Administration", "#metrics": b"gopush_", "#api": b"openapi", "nav a": b"try it"}
+    for link, found in links.items():
+        target = page.driver.find_element(By.CSS_SELECTOR, link).get_attribute("href")
+        assert target is not None
+        with urlopen(target, timeout=30) as answer:
+            assert found in answer.read(), target
+
+
+def test_buttons_are_named_for_their_node_and_ask_first(page: Browser, cluster: World) -> None:
+    page.open(f"http://127.0.0.1:{cluster.admin.port}/")
+    page.until(lambda: page.seen(f"{row('c1')} .drain"), "no node is shown")
+    named = {
+        found.accessible_name
+        for found in page.driver.find_elements(By.CSS_SELECTOR, "#nodes button, #nodes input")
+        if found.is_displayed()
+    }
+    for name in ("node1", "node2", "node3"):
+        assert {f"weight of {name}", f"Set the weight of {name}"} <= named
+    assert {"Drain node1 (c1:6970)", "Undrain node2 (c2:6970)", "Drain node3 (c3:6970)"} <= named
+    page.click(f"{row('c1')} .drain")
+    page.wait_for("#question", "Drain node1 (c1:6970)?")
+    page.click("#do-not")
+    page.write(f"{row('c1')} input", "5000")
+    page.click(f"{row('c1')} .weigh")
+    page.wait_for("#nodes-answer", "not possible: weight is not a whole number from 1 to 1000 (found: '5000')")
+    assert cluster.comets.nodes["c1:6970"].reported == []
+    page.driver.execute_script("GOOD_MS = 50")
+    page.write(f"{row('c1')} input", "5")
+    page.click(f"{row('c1')} .weigh")
+    page.wait_for("#nodes-answer", "weight node1: done")
+    page.until(lambda: page.text("#nodes-answer") == "", "success does not fade")
+    assert cluster.comets.nodes["c1:6970"].reported == [5]
+
+
+# --- keys ---
+
+
+def test_the_busiest_keys_are_listed_found_and_shown_with_bodies(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    body = '{"big": 12345678901234567890, "mid": 5}'
+    push(node, "shop-7", body)
+    page.write("#prefix", "nobody-")
+    page.click("#find button")
+    page.wait_for("#keys-answer", "No key that begins with nobody-")
+    page.write("#prefix", "shop-")
+    page.click("#find button")
+    page.until(lambda: page.texts("#keys .key") == ["shop-7"], "the key is not found")
+    assert page.texts("#keys tbody td")[1] == "0"
+    assert page.texts("#keys tbody td")[2].endswith("/min")
+    page.click("#keys .key")
+    page.wait_for("#shown-key", "shop-7")
+    page.click(".show-body")
+    page.until(lambda: page.texts("#messages pre") == [body], "the body is not shown")
+    page.click(".show-body")
+    page.until(lambda: not page.seen("#messages pre"), "the body stays")
+    assert page.complaints() == []
+
+
+def test_buttons_act_on_the_key_that_is_shown(page: Browser, node: Node) -> None:
+    """And on nothing where that is not agreed to."""
+    for key in ("shown", "typed"):
+        push(node, key, "1")
+    page.open(admin(node))
+    page.write("#key", "shown")
+    page.click(SHOW)
+    page.wait_for("#key-answer", "shown: messages kept: 1")
+    page.write("#key", "typed")
+    page.wait_for("#differs", "Shown is shown")
+    page.click("#delete")
+    page.wait_for("#question", "kept of shown,")
+    page.click("#do-not")
+    page.until(lambda: not page.seen("#question"), "it still asks")
+    assert (messages(node, "shown"), messages(node, "typed")) == (1, 1)
+    page.click("#delete")
+    agree(page, "kept of shown,")
+    page.wait_for("#key-answer", "deleted. shown: messages kept: 0")
+    assert (messages(node, "shown"), messages(node, "typed")) == (0, 1)
+    page.click(PUSH)
+    page.wait_for("#push-answer", "stored as ")
+    assert (messages(node, "shown"), messages(node, "typed")) == (1, 1)
+    page.click(CREATE)
+    page.until(lambda: page.seen("#copy-token"), "no token is shown")
+    page.click("#copy-token")
+    page.wait_for("#copied", "copied")
+    page.driver.find_element(By.ID, "body").send_keys(Keys.CONTROL, "av")
+    assert page.value("#body") == page.value("#token")
+    assert page.complaints() == []
+
+
+def messages(node: Node, key: str) -> int:
+    with urlopen(f"http://{node.address('admin')}/1/admin/key?key={key}", timeout=30) as answer:
+        return len(json.load(answer)["data"]["messages"])
 
 
 # --- a key ---
@@ -131,11 +244,13 @@ def test_a_keys_messages_and_tokens_are_shown_and_taken_away(page: Browser, node
     page.write("#life", "600")
     page.click(CREATE)
     page.until(lambda: len(page.texts(TOKENS)) == 1, "the token is not listed")
-    assert len(page.text("#token").removeprefix("Shown once: ")) == 43
+    assert len(page.value("#token")) == 43
     page.click("#tokens .revoke")
+    agree(page, "Revoke the token")
     page.wait_for("#key-answer", "revoked. kept: messages kept: 1, tokens: 0")
 
     page.click("#delete")
+    agree(page, "Delete all messages that are kept of kept")
     page.wait_for("#key-answer", "deleted. kept: messages kept: 0, tokens: 0")
     assert page.complaints() == []
 
@@ -169,6 +284,8 @@ def test_the_charts_move(page: Browser, node: Node) -> None:
     page.until(moved, f"a chart shows nothing: {highest}")
     for name in CHARTS:
         page.until(partial(page.drawn, f"#chart-{name} canvas"), f"nothing is drawn of {name}")
+    page.hover("#chart-connections canvas")
+    page.wait_for("#chart-connections b", " at ")
     before = page.drawn("#chart-pushes canvas")
     page.until(lambda: page.drawn("#chart-pushes canvas") != before, "what is drawn stands still")
     assert page.complaints() == []
@@ -205,6 +322,32 @@ def push(node: Node, key: str, body: str) -> None:
         assert answer.read() == b'{"ret":0}'
 
 
+# --- a server that goes, and comes back ---
+
+
+def test_a_server_that_is_gone_is_said_and_watching_resumes(page: Browser) -> None:
+    with embedded() as system:
+        (node,) = system.webs
+        page.open(admin(node))
+        page.write("#key", "k")
+        page.click("#watch")
+        page.until(lambda: page.text("#watching") == "k", "nobody is subscribed")
+        node.kill()
+        page.wait_for("#banner", "The server does not answer, since ")
+        page.wait_for("#watching", "k: ")
+        grey = page.driver.execute_script("return getComputedStyle(document.getElementById('all')).filter")
+        assert (grey, page.text("#state")) == ("grayscale(1)", "gone")
+        node.start()
+        page.until(lambda: not page.seen("#banner"), "the banner stays")
+        push(node, "k", '"missed"')
+        page.until(
+            lambda: page.texts(ARRIVED)[:1] and page.texts(ARRIVED)[0].startswith('"missed"'), "it is not watched"
+        )
+        page.wait_for("#watching", "k (resumed: ")
+        page.wait_for("#state", "1 process")
+    page.complaints()
+
+
 # --- API keys ---
 
 
@@ -226,11 +369,11 @@ def test_a_wrong_api_key_is_turned_away_and_the_right_one_let_in(page: Browser, 
 
     page.write("#api-key", locked.key)
     page.click("#login button")
-    page.wait_for("#state", "2 processes")
+    page.wait_for("#state", "1 process")
     assert page.seen("#all")
     assert not page.seen("#login")
     page.driver.refresh()
-    page.wait_for("#state", "2 processes")
+    page.wait_for("#state", "1 process")
     assert locked.key not in page.driver.page_source
     assert page.driver.execute_script("return localStorage.length + document.cookie.length") == 0
 
@@ -239,7 +382,7 @@ def test_a_wrong_api_key_is_turned_away_and_the_right_one_let_in(page: Browser, 
     assert not page.seen("#all")
     page.write("#api-key", locked.key)
     page.click("#login button")
-    page.wait_for("#state", "2 processes")
+    page.wait_for("#state", "1 process")
 
     page.click("#logout")
     page.wait_for("#state", "locked")

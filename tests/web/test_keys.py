@@ -21,6 +21,7 @@ from gopush.web.settings import WebSettings
 from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 ADMIN_CALLS = (
     ("POST", "/1/admin/push/private?key=k&expire=0", b"1"),
     ("POST", "/admin/push?key=k&expire=0", b"1"),
@@ -91,7 +92,9 @@ def test_nothing_else_is_open_without_a_key_but_the_page_and_health(make_world: 
             answer = world.admin_call(method.decode(), path.decode())
             if answer.status != 401:
                 opened.add(path.decode())
-    assert opened == {"/", "/health", *(f"/pages/{name}" for name in ASSETS), *(f"/{name}" for name in CLIENTS)}
+    documents = {f"docs/{path.name}" for path in DOCS.glob("*.md")}
+    shown = {"/", "/demo", *(f"/pages/{name}" for name in (*ASSETS, *documents)), *(f"/{name}" for name in CLIENTS)}
+    assert opened == {*shown, "/health"}
 
 
 def test_a_refusal_comes_before_the_body_and_names_the_scheme(make_world: MakeWorld, tmp_path: Path) -> None:
