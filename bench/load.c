@@ -183,7 +183,8 @@ static void raw(int subscriber_port, int publisher_port)
 /* --- what a run is told --- */
 
 static struct sockaddr_in subscribe_at, publish_at;
-static int websocket_clients;
+static enum { TCP, WEBSOCKET, STREAM, POLL } speak;
+static const char *const spoken[] = {"tcp", "websocket", "stream", "poll"};
 
 static long subscribers, keys = 1, publishers, messages, bytes = 100, window, pushes_per_second, expire;
 static long keys_a_request = 1, reconnect, seconds = 30, at_once = 256, sources = 16, settle_ms = 500;
@@ -231,10 +232,13 @@ static void parse_option(char *argument)
     if (!value)
         stop_because(argument);
     *value++ = 0;
-    if (!strcmp(argument, "tcp") || !strcmp(argument, "websocket")) {
-        parse_address(value, &subscribe_at);
-        websocket_clients = *argument == 'w';
-    } else if (!strcmp(argument, "admin")) {
+    for (int i = TCP; i <= POLL; i++)
+        if (!strcmp(argument, spoken[i])) {
+            parse_address(value, &subscribe_at);
+            speak = i;
+            return;
+        }
+    if (!strcmp(argument, "admin")) {
         parse_address(value, &publish_at);
     } else if (!strcmp(argument, "prefix")) {
         prefix = value;
@@ -301,6 +305,7 @@ struct subscriber {
     int kept; /* bytes of a frame whose rest is still to come, in `rest` */
     char *rest;
     long key, last;
+    long long cursor; /* of who polls */
     ns_t began;
 };
 
@@ -368,24 +373,34 @@ static void say(struct subscriber *it, const char *data, int size)
         lose(it);
 }
 
+static void went_live(struct subscriber *it);
+
 static void ask(struct subscriber *it)
 {
     char key[64], request[512];
     int size, length = sprintf(key, "%s%07ld", prefix, it->key);
-    if (websocket_clients)
+    if (speak == STREAM)
+        size = sprintf(request, "GET /sub?key=%s&heartbeat=60 HTTP/1.1\r\nHost: localhost\r\n\r\n", key);
+    else if (speak == POLL)
+        size = sprintf(request, "GET /1/msg/get?k=%s&m=%lld&wait=60 HTTP/1.1\r\nHost: localhost\r\n\r\n", key,
+                       it->cursor);
+    else if (speak == WEBSOCKET)
         size = sprintf(request,
                        "GET /sub?key=%s&heartbeat=60&ver=1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
                        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                        "Sec-WebSocket-Key: Z29wdXNoIGlzIGZhc3QgIQ==\r\n\r\n", key);
     else
         size = sprintf(request, "*5\r\n$3\r\nsub\r\n$%d\r\n%s\r\n$2\r\n60\r\n$1\r\nt\r\n$1\r\n1\r\n", length, key);
-    it->state = ASKED;
+    if (it->state == CONNECTING)
+        it->state = ASKED;
     say(it, request, size);
+    if (speak == POLL)
+        went_live(it);
 }
 
 static void went_live(struct subscriber *it)
 {
-    if (it->state == LIVE)
+    if (it->state == LIVE || it->state == GONE)
         return;
     it->state = LIVE;
     last_handshake = now();
@@ -462,6 +477,51 @@ static int take_websocket(struct subscriber *it, const char *data, int size)
     return head + body;
 }
 
+/* A chunk of an event stream: the beginning, a message, a comment. */
+static int take_stream(struct subscriber *it, const char *data, int size)
+{
+    const char *end = memmem(data, size, it->state == ASKED ? "\r\n\r\n" : "\r\n", it->state == ASKED ? 4 : 2);
+    int head = end ? end - data : 0, body;
+    if (!end)
+        return 0;
+    if (it->state == ASKED) {
+        it->state = UPGRADED;
+        return strncmp(data, "HTTP/1.1 200", 12) ? -1 : head + 4;
+    }
+    body = strtol(data, NULL, 16);
+    head += 2;
+    if (size < head + body + 2)
+        return 0;
+    if (!body || memmem(data + head, body, "event: refused", 14))
+        return -1;
+    went_live(it);
+    take_message(it, data + head, body);
+    return head + body + 2;
+}
+
+/* An answer to who polls, who asks again behind the last message. */
+static int take_poll(struct subscriber *it, const char *data, int size)
+{
+    const char *end = memmem(data, size, "\r\n\r\n", 4), *length, *at, *until;
+    if (!end)
+        return 0;
+    length = memmem(data, end - data, "Content-Length: ", 16);
+    until = length ? end + 4 + atoi(length + 16) : memmem(end, data + size - end, "\r\n0\r\n\r\n", 7);
+    if (!until || until > data + size)
+        return 0;
+    until += length ? 0 : 7;
+    if (strncmp(data, "HTTP/1.1 200", 12) || (measuring && !memmem(data, until - data, "\"ret\":0", 7)))
+        return -1;
+    for (at = end; (at = memmem(at, until - at, "{\"t\":\"", 6)); at++)
+        take_message(it, at, until - at);
+    for (at = end; (at = memmem(at, until - at, "\"mid\":", 6)); at++)
+        it->cursor = atoll(at + 6);
+    ask(it);
+    return until - data;
+}
+
+static int (*const take[])(struct subscriber *, const char *, int) = {take_tcp, take_websocket, take_stream, take_poll};
+
 static void read_subscriber(struct subscriber *it)
 {
     for (;;) {
@@ -479,7 +539,7 @@ static void read_subscriber(struct subscriber *it)
         reads += measuring;
         size = it->kept + got;
         while (at < size && taken > 0) {
-            taken = (websocket_clients ? take_websocket : take_tcp)(it, input + at, size - at);
+            taken = take[speak](it, input + at, size - at);
             if (taken < 0) {
                 lose(it);
                 return;
@@ -705,12 +765,12 @@ static void turn(int wait_ms)
 static void heartbeat(void)
 {
     static ns_t last;
-    if (now() - last < 40ll * SECOND)
+    if (now() - last < 40ll * SECOND || speak > WEBSOCKET)
         return;
     if (last)
         for (long i = 0; i < opened; i++)
             if (all[i].state == LIVE)
-                say(&all[i], websocket_clients ? "\x81\x81\0\0\0\0h" : "h", websocket_clients ? 7 : 1);
+                say(&all[i], speak == WEBSOCKET ? "\x81\x81\0\0\0\0h" : "h", speak == WEBSOCKET ? 7 : 1);
     last = now();
 }
 

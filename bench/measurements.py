@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-RATE, PUSHES, HANDSHAKES, P99, BYTES = (
+RATE, PUSHES, HANDSHAKES, P50, P99, BYTES = (
     "deliveries_per_second",
     "pushes_per_second",
     "handshakes_per_second",
+    "delivery_p50",
     "delivery_p99",
     "bytes_per_connection",
 )
@@ -23,8 +24,9 @@ class Measurement:
 
     `system`: what is measured; the server has core 0 and the load core 1, but where two cores are shared by both.
     `figure`: which of the load's figures is the result. `load`: the load's options (load.c). `raw`: also taken with a
-    server that does nothing but send. `fresh`: needs a server that did nothing else before. `beside`: the options of a
-    load that runs through all of it, whose figures are shown as "beside_…".
+    server that does nothing but send. `fresh`: needs a server that did nothing else before. `client`: what subscribers
+    are: tcp, websocket, stream (of events) or poll. `beside`: the options of a load that runs through all of it, whose
+    figures are shown as "beside_…".
     """
 
     name: str
@@ -33,15 +35,15 @@ class Measurement:
     load: Mapping[str, object]
     raw: bool = False
     fresh: bool = False
-    websocket: bool = False
+    client: str = "tcp"
     beside: Mapping[str, object] = field(default_factory=dict)
 
 
 def _fan_out(
-    name: str, subscribers: int, messages: int, load: Mapping[str, object], websocket: bool = False
+    name: str, subscribers: int, messages: int, load: Mapping[str, object], client: str = "tcp", system: str = CLUSTER
 ) -> Measurement:
     options = {"subscribers": subscribers, "messages": messages, "seconds": 20} | dict(load)
-    return Measurement(name, CLUSTER, RATE, options, raw=not websocket, websocket=websocket)
+    return Measurement(name, system, RATE, options, raw=client == "tcp", client=client)
 
 
 _WINDOW = {"publishers": 1, "window": 8}
@@ -51,15 +53,28 @@ _LISTENED = {"subscribers": 10_000, **_STORED}
 _MANY = {"subscribers": 10_000, "keys": 10_000, "publishers": 4, "batch": 1000, "expire": 600, "seconds": 20}
 _STEADY = {"subscribers": 1000, "keys": 1000, "publishers": 20, "rate": 200, "expire": 600}
 
+_WAITING = {"subscribers": 10_000, "keys": 10_000, "publishers": 20, "rate": 200, "expire": 600, "seconds": 10}
+
 MEASUREMENTS = (
     _fan_out("fan-out, window 8, TCP 1,000", 1000, 300, _WINDOW),
-    _fan_out("fan-out, window 8, WebSocket 1,000", 1000, 300, _WINDOW, websocket=True),
+    _fan_out("fan-out, window 8, WebSocket 1,000", 1000, 300, _WINDOW, "websocket"),
     _fan_out("fan-out, window 8, TCP 10,000", 10_000, 30, _WINDOW),
-    _fan_out("fan-out, window 8, WebSocket 10,000", 10_000, 30, _WINDOW, websocket=True),
+    _fan_out("fan-out, window 8, WebSocket 10,000", 10_000, 30, _WINDOW, "websocket"),
     _fan_out("fan-out, saturated, TCP 1,000", 1000, 1000, _SATURATED),
-    _fan_out("fan-out, saturated, WebSocket 1,000", 1000, 1000, _SATURATED, websocket=True),
+    _fan_out("fan-out, saturated, WebSocket 1,000", 1000, 1000, _SATURATED, "websocket"),
     _fan_out("fan-out, saturated, TCP 10,000", 10_000, 200, _SATURATED),
-    _fan_out("fan-out, saturated, WebSocket 10,000", 10_000, 200, _SATURATED, websocket=True),
+    _fan_out("fan-out, saturated, WebSocket 10,000", 10_000, 200, _SATURATED, "websocket"),
+    _fan_out("fan-out, saturated, WebSocket 1,000, one member", 1000, 1000, _SATURATED, "websocket", EQUAL),
+    _fan_out("fan-out, saturated, event streams 1,000, one member", 1000, 1000, _SATURATED, "stream", EQUAL),
+    _fan_out("fan-out, saturated, event streams 1,000, web beside", 1000, 1000, _SATURATED, "stream"),
+    Measurement("latency at 200 pushes/s, WebSocket 10,000, one member", EQUAL, P50, _WAITING, client="websocket"),
+    Measurement(
+        "latency at 200 pushes/s, long polls 10,000, one member",
+        EQUAL,
+        P50,
+        {**_WAITING, "settle": 5000},
+        client="poll",
+    ),
     Measurement("mprivate to 10,000 keys", CLUSTER, RATE, {**_MANY, "way": "mprivate", "messages": 20, "window": 4}),
     Measurement("bulk to 10,000 keys", CLUSTER, RATE, {**_MANY, "way": "bulk", "messages": 20, "window": 4}),
     Measurement("bulk to 10,000 keys, 2 cores", TWO_CORES, RATE, {**_MANY, "way": "bulk", "messages": 20, "window": 4}),
@@ -105,10 +120,16 @@ MEASUREMENTS = (
             BYTES,
             {"subscribers": count},
             fresh=True,
-            websocket=kind == "WebSocket",
+            client=kind.lower(),
         )
         for kind in ("TCP", "WebSocket")
         for count in (10_000, 19_000)
+    ),
+    Measurement(
+        "idle event streams, 10,000, one member", EQUAL, BYTES, {"subscribers": 10_000}, fresh=True, client="stream"
+    ),
+    Measurement(
+        "idle event streams, 9,500, web beside", CLUSTER, BYTES, {"subscribers": 9500}, fresh=True, client="stream"
     ),
     *(
         Measurement(
@@ -116,7 +137,7 @@ MEASUREMENTS = (
             CLUSTER,
             HANDSHAKES,
             {"subscribers": 10_000, "keys": keys},
-            websocket=kind == "WebSocket",
+            client=kind.lower(),
         )
         for kind in ("TCP", "WebSocket")
         for keys in (1, 10_000)

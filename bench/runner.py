@@ -30,6 +30,8 @@ SYSTEMS: Mapping[str, Callable[[], System]] = {
     EQUALS: lambda: Equals(SERVER_CORE, nodes=2),
     EQUAL_TWO_CORES: lambda: Equals(SERVER_CORE, LOAD_CORE),
 }
+ADDRESS = {"tcp": "tcp", "websocket": "websocket", "stream": "public", "poll": "public"}
+"""Where clients of a kind go: an attribute of System."""
 _prefixes = (f"r{number}k" for number in count())
 
 
@@ -60,9 +62,7 @@ def measure(program: Path, system: System, measurement: Measurement) -> Figures:
     """One run."""
     shared = measurement.system in (TWO_CORES, EMBEDDED_TWO_CORES, EQUAL_TWO_CORES)
     core = None if shared else LOAD_CORE
-    where = {"admin": system.admin} | (
-        {"websocket": system.websocket} if measurement.websocket else {"tcp": system.tcp}
-    )
+    where = {"admin": system.admin, measurement.client: getattr(system, ADDRESS[measurement.client])}
     if not measurement.beside:
         return _run(program, core, system.processes, where | dict(measurement.load))
     beside = Load(program, core, {"tcp": system.tcp, "admin": system.admin} | dict(measurement.beside))

@@ -46,7 +46,7 @@ class System:
 
     def __init__(self, *numbers: int) -> None:
         """`numbers`: the cores it runs on."""
-        self.tcp = self.websocket = self.admin = self.public = ""
+        self.tcp = self.websocket = self.admin = self.public = self.stat = ""
         self.processes: dict[str, int] = {}
         self._cores = numbers
         self._directory = Path(tempfile.mkdtemp(prefix="gopush-bench-"))
@@ -148,7 +148,7 @@ class Equals(System):
             self._role("gopush", f"gopush{number}", options)
             self.comets.append(base["tcp.bind"])
             self.tcp, self.websocket = base["tcp.bind"], base["websocket.bind"]
-            self.public, self.admin = base["http.bind"], base["admin.bind"]
+            self.public, self.admin, self.stat = base["http.bind"], base["admin.bind"], base["stat.bind"]
 
 
 class Cluster(System):
