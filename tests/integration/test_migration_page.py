@@ -10,6 +10,7 @@ import pytest
 
 from gopush_client import Publisher
 from tests.chaos.cluster import Node
+from tests.integration.systems import settle
 from tests.integration.test_restore import kept
 from tests.pages import Shell, blocks
 from tests.servers.redis import RedisServer
@@ -43,7 +44,7 @@ def test_what_one_process_kept_is_there_in_a_cluster(tmp_path: Path) -> None:
         ini = {
             "storage": {"type": "redis"},
             "redis": {"source": f"node1:1 {redis.source}"},
-            "zookeeper": {"addr": zookeeper.address, "timeout": "4s"},
+            "zookeeper": {"addr": zookeeper.address, "timeout": "30s"},
         }
         for name in ("node1", "node2"):
             members.append(Node("member", f"gopush-{name}", tmp_path, {**ini, "base": {"node": name}}))
@@ -60,6 +61,7 @@ def test_what_one_process_kept_is_there_in_a_cluster(tmp_path: Path) -> None:
             assert start == "systemctl start gopush@node1 gopush@node2"
             for member in members:
                 member.start()
+            settle(members, comets=2, messages=2)
             assert kept(members[1], "k") == ["kept"]
         finally:
             for node in (alone, *members):

@@ -13,10 +13,12 @@ import pytest
 
 from gopush_client import Publisher, Subscriber
 from tests.chaos.cluster import Node
+from tests.integration.systems import settle
 from tests.pages import Shell, blocks
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
+PATIENCE_SECONDS = 29
 BACKUP, RESTORE = blocks("docs/backup.md", "sh", "SQLite")
 REDIS_BACKUP, REDIS_RESTORE = blocks("docs/backup.md", "sh", "Redis")
 
@@ -80,7 +82,7 @@ def here(script: str, **directories: Path | str) -> str:
 def kept(web: Node, key: str) -> list[object]:
     """The messages of a key."""
     found = []
-    with Publisher(f"http://{web.address('admin')}") as publisher:
+    with Publisher(f"http://{web.address('admin')}", deadline=PATIENCE_SECONDS) as publisher:
         publisher.push(key, "end", expire=60)
     subscriber = Subscriber(f"http://{web.address('http')}", key, since=0)
     for message in subscriber:
@@ -93,7 +95,7 @@ def kept(web: Node, key: str) -> list[object]:
 
 def push(web: Node, *bodies: str, key: str = "k") -> int:
     """The last one's mid."""
-    with Publisher(f"http://{web.address('admin')}") as publisher:
+    with Publisher(f"http://{web.address('admin')}", deadline=PATIENCE_SECONDS) as publisher:
         return [publisher.push(key, body, expire=600) for body in bodies][-1]
 
 
@@ -134,10 +136,11 @@ def cluster(zookeeper: ZooKeeperServer, tmp_path: Path) -> Iterator[Callable[...
 
     def start(**message: dict[str, str]) -> dict[str, Node]:
         paths = {"comet.path": f"/comet{tmp_path.name}", "message.path": f"/message{tmp_path.name}"}
-        ini = {"zookeeper": {"addr": zookeeper.address, "timeout": "4s", **paths}}
+        ini = {"zookeeper": {"addr": zookeeper.address, "timeout": "30s", **paths}}
         for role in ("message", "comet", "gopush-web"):
             nodes[role] = Node(role, role, tmp_path, {**ini, **(message if role == "message" else {})})
             nodes[role].start()
+        settle(nodes.values(), comets=1, messages=1)
         return nodes
 
     yield start
