@@ -19,8 +19,8 @@ from gopush.reports import BusyKey
 MOST = 1000
 MOST_PREFIXES = 16
 """That are asked for at a time; who asks for one more has no answer."""
-SLICE_KEYS = 500
-"""How many keys are looked at in one turn of the reactor: half a millisecond."""
+SLICE_KEYS = 250
+"""How many keys are looked at in one turn of the reactor: a millisecond, on the average."""
 
 
 class BusyKeys:
