@@ -20,7 +20,7 @@ define debian
 fi
 endef
 
-.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini site wheel deb deb-test clean
+.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini site wheel deb apt-repo deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,6 +66,7 @@ test: $(TOOLS) ## all tests, on servers of their own
 	$(call debian,ls /usr/sbin/haproxy /usr/sbin/nginx /usr/lib/nginx/modules/ngx_stream_module.so,haproxy nginx-light libnginx-mod-stream)
 	$(call debian,which mvn java,maven default-jre-headless)
 	$(call debian,which node php,nodejs php-cli)
+	$(call debian,command -v promtool,--no-install-recommends prometheus)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(TOOLS) ## ruff: style and common mistakes
@@ -119,6 +120,10 @@ wheel: $(TOOLS) ## dist/gopush-*.whl
 deb: ## dist/*.deb, for Debian 12
 	$(call debian,which dpkg-checkbuilddeps git /usr/bin/pip3,dpkg-dev git python3-pip)
 	@packaging/build dist
+
+apt-repo: deb ## dist/apt: a signed repository of them for apt: KEY=you@example.org, else with a key made for it
+	$(call debian,which gpg,gpg)
+	@packaging/apt-repo dist dist/apt $(if $(KEY),"$(KEY)")
 
 deb-test: deb ## install, upgrade and purge them in a fresh Debian 12; for root
 	$(call debian,which debootstrap systemd-nspawn lintian,debootstrap systemd-container lintian)
