@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,3 +98,18 @@ def test_every_role_can_be_loaded(installed: Path, module: str) -> None:
     answer = _python(installed, "-c", code)
     assert "--config=" in answer
     assert f"True {installed}" in answer
+
+
+def test_all_that_is_published_names_one_home() -> None:
+    named = {
+        "setup.cfg": r"^url = (\S+)$",
+        "debian/control": r"^Homepage: (\S+)$",
+        "clients/python/setup.cfg": r"^url = (\S+)$",
+        "clients/js/package.json": r'^  "homepage": "(\S+)",$',
+    }
+    homes = {name: re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE) for name, pattern in named.items()}
+    (home,) = homes["setup.cfg"]
+    assert homes == {name: [home] for name in named}
+    assert "example.org" not in home
+    for client in ("js", "python"):
+        assert f"[gopush]({home})" in (ROOT / "clients" / client / "README.md").read_text()
