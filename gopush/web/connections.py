@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from gopush.net.gathering import GatheringReactor
+from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
 
 CONNECT_SECONDS = 3.0
@@ -40,7 +40,7 @@ class Connections:
     """To all comets. `tls`: how ports that are for web nodes alone are reached, None: without TLS."""
 
     def __init__(self, reactor: Any, tls: ClientTls | None) -> None:
-        self._reactor = GatheringReactor(reactor)
+        self._reactor = EagerReactor(reactor)
         self._tls = tls
         self._connecting: dict[str, int] = {}
         self._queues: dict[str, deque[tuple[Connecting, bool]]] = {}
