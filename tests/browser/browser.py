@@ -99,8 +99,9 @@ class Browser:
         ActionChains(self.driver).scroll_to_element(found).move_to_element(found).perform()
 
     def scheme(self, name: str) -> None:
-        """Prefer "light" or "dark"; "" as before."""
-        features = [{"name": "prefers-color-scheme", "value": name}] if name else []
+        """Prefer "light" or "dark", and that nothing fades, which is neither; "" as before."""
+        wanted = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"} if name else {}
+        features = [{"name": feature, "value": value} for feature, value in wanted.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def width(self, pixels: int) -> None:
