@@ -32,6 +32,7 @@ class Port:
     """What accepting adds to a port of Twisted's, which comes behind it among the bases."""
 
     disconnects: DisconnectQueue
+    accepted: list[Any]
     limiter: ConnectionLimiter | None = None
     _held = False
     _full = False
@@ -48,6 +49,9 @@ class Port:
                 return
             self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
         super().doRead()  # type: ignore[misc]
+        accepted, self.accepted = self.accepted, []
+        for connection in accepted:
+            connection.look()
         if self._no_files.now and self.connected:
             self._full = True
             super().stopReading()  # type: ignore[misc]
@@ -72,6 +76,7 @@ class Port:
     def listen(self: Any, limiter: ConnectionLimiter | None) -> Any:
         """Begin."""
         self.limiter = limiter
+        self.accepted = []
         self.disconnects = DisconnectQueue(self.reactor)
         self._no_files = NoFiles(self.reactor)
         self._logger = Logger("gopush.net.accept", observer=self._no_files)  # what Twisted's doRead says goes there

@@ -13,11 +13,16 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
-from twisted.internet.error import ConnectionDone
+from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.net import accept
 from gopush.net.limits import ConnectionLimiter
+
+_DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+
+log = Logger()
 
 
 def waiting(transport: Any) -> int:
@@ -76,6 +81,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         self.limiter = server.limiter
         if self.limiter is not None:
             self.limiter.opened(client[0])
+        server.accepted.append(self)
 
     def doRead(self) -> None:
         """See IReadDescriptor. The end is put off a little (gopush.net.accept)."""
@@ -91,8 +97,20 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         """Do what the reactor does at once where doRead() says so: who sends no more may read on, who broke may not."""
         if not self.connected:
             return
-        lost = self.readConnectionLost if isinstance(self._ended, ConnectionDone) else self.connectionLost
-        lost(Failure(self._ended))  # type: ignore[no-untyped-call]
+        if self._ended is CONNECTION_DONE:
+            self.readConnectionLost(_DONE)
+        else:
+            self.connectionLost(Failure(self._ended))  # type: ignore[no-untyped-call]
+
+    def look(self) -> None:
+        """Read what the client has sent already: most do at once, and an event of the reactor is saved."""
+        if not self.connected:
+            return
+        try:
+            self.doRead()
+        except Exception:
+            log.failure("the first bytes of a connection met an error: it is closed")
+            self.connectionLost(Failure())  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol: the connection is gone."""

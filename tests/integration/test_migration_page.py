@@ -36,6 +36,7 @@ def test_files_of_the_original_become_files_that_gopush_can_use(tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="wants redis-server")
+@pytest.mark.slow
 def test_what_one_process_kept_is_there_in_a_cluster(tmp_path: Path) -> None:
     shell = Shell(tmp_path)
     alone = Node("gopush", "gopush", tmp_path, {})

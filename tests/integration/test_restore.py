@@ -148,6 +148,7 @@ def cluster(zookeeper: ZooKeeperServer, tmp_path: Path) -> Iterator[Callable[...
         node.kill()
 
 
+@pytest.mark.slow
 def test_a_message_node_with_a_database(cluster: Callable[..., dict[str, Node]], tmp_path: Path) -> None:
     nodes = cluster(storage={"type": "sqlite"})
     shell = Shell(tmp_path, {"GOPUSH_ADMIN": nodes["gopush-web"].address("admin")})

@@ -354,3 +354,34 @@ def test_a_client_that_only_stops_sending_differs_from_one_that_broke(in_reactor
             assert server.read_lost.wait(PATIENCE)
             assert not server.lost.is_set()
     in_reactor(listening.stopListening)
+
+
+class Clumsy(Protocol):
+    """Says what it reads, and stumbles over "bad"."""
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"read " + data)
+        if data == b"bad":
+            raise ValueError
+
+
+def test_what_is_there_when_it_is_accepted_is_read_at_once_and_an_error_ends_that_one_alone(
+    in_reactor: InReactor,
+) -> None:
+    factory = Factory.forProtocol(Clumsy)
+    port = in_reactor(EagerReactor(reactor).listenTCP, 0, factory, 50, "127.0.0.1")
+    in_reactor(port.stopReading)
+    clients = [socket.create_connection(("127.0.0.1", port.getHost().port), PATIENCE) for _ in range(3)]
+    for client, first in zip(clients, (b"good", b"bad", b""), strict=True):
+        client.sendall(first)
+    in_reactor(port.startReading)
+    assert clients[0].recv(100) == b"read good"
+    assert b"".join(iter(lambda: clients[1].recv(100), b"")) == b"read bad"
+    for client in (clients[0], clients[2]):
+        client.sendall(b"later")
+        assert client.recv(100) == b"read later"
+        client.close()
+    clients[1].close()
+    in_reactor(port.stopListening)
