@@ -208,11 +208,12 @@ class Session:
             self.wire.send(self.format.reply(codec.HEARTBEAT))
 
     def catch_up(self, messages: list[Message], gap: bool) -> int:
-        """Send messages of the log while joining; however many, they count for no limit. Gives their bytes."""
+        """Send messages of the log while joining; however many, they count for no limit. Gives the bytes sent."""
         data = self.format.reply(codec.GAP) if gap else b""
         frames = b"".join(map(self.format.message, messages))
-        if (data or frames) and self.state is State.RECOVERING:
-            self.wire.send(data + frames)
+        if not (data or frames) or self.state is not State.RECOVERING:
+            return 0
+        self.wire.send(data + frames)
         return len(frames)
 
     def go_live(self) -> None:
