@@ -50,7 +50,16 @@ FIELDS = (
     " folded",
     "nothing",
 )
-BODIES = (b"", b"body", b"a\r\n\r\n", b"4\r\nbody\r\n0\r\n\r\n", b"4\nbody\n0\n\n", b"x" * 101)
+BODIES = (
+    b"",
+    b"body",
+    b"a\r\n\r\n",
+    b"4\r\nbody\r\n0\r\n\r\n",
+    b"4\nbody\n0\n\n",
+    b"1;a=b\r\n\r\r\n0\r\nT: t\r\r\n\r\n",
+    b"0\r\nT: t\n\r\n\r\n",
+    b"x" * 101,
+)
 ENDS = ("\r\n", "\r\n", "\r\n", "\r\n", "\n")
 
 methods = st.sampled_from(("GET", "POST", "POST", "HEAD", "OPTIONS", "DELETE", "get"))
@@ -92,6 +101,7 @@ def pieces(data: bytes, indexes: list[int]) -> list[bytes]:
 @example(b"POST /locked HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody", [], [60])
 @example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [], [])
 @example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [45], [46])
+@example(b"GET /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: t\r\r\n\n\n0\r\n\r\n", [], [58])
 def test_the_same_bytes_both_ways(data: bytes, some: list[int], others: list[int]) -> None:
     with patch.object(exchange, "log_failure"):
         short = Ways(short=True).answers(pieces(data, some))
@@ -109,7 +119,14 @@ def test_the_short_cut_is_taken() -> None:
     assert found.count(b"HTTP/1.1 200 OK") == 2
 
 
-@pytest.mark.parametrize("bad", [b"GET /echo HTTP/1.1\nHost: h\n\n", b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"GET /echo HTTP/1.1\nHost: h\n\n",
+        b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: t\n\nGET /echo HTTP/1.1\r\n",
+    ],
+)
 def test_what_old_parsers_take_is_refused(bad: bytes) -> None:
     """A bare line feed and a folded field: two readers may disagree about what they mean."""
     found, over = Ways(short=True).answers([bad + b"\r\n"])

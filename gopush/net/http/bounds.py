@@ -23,6 +23,8 @@ LEAST_BYTES = 1024
 
 TOO_MANY = plain(429)
 
+_LINES = ("CHUNK_LENGTH", "CRLF", "TRAILER")
+
 LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 1.0
 
@@ -50,6 +52,7 @@ class BoundedChannel(HTTPChannel):
     slot = NO_SLOT
     stalled = paused = deaf = closing = half_closed = False
     body_bytes = 0
+    _line_end = b""  # the last byte that a chunked body's decoder was given
     _forwarding: Forwarding | None = None
     _unread = 0  # bytes that waited for the client at the last look
     _read_at = 0.0
@@ -68,6 +71,27 @@ class BoundedChannel(HTTPChannel):
     def lineLengthExceeded(self, _line: bytes) -> None:
         """See LineReceiver."""
         self.refuse(plain(431 if self.head.begun else 414))
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """See LineReceiver. A chunked body's lines one by one: for some readers a line feed alone ends one."""
+        at = 0
+        while at < len(data) and not (self.line_mode or self.deaf):
+            decoder: Any = self._transferDecoder
+            state = getattr(decoder, "state", "")
+            start = at
+            if state not in _LINES:
+                at = start + decoder.length if state == "BODY" else len(data)
+            else:
+                at = data.find(b"\n", start) + 1
+                before = data[at - 2 : at - 1] if at - start > 1 else self._line_end
+                if at and before != b"\r":
+                    self._respondToBadRequestAndDisconnect()
+                    return
+                at = at or len(data)
+            self._line_end = data[at - 1 : at]
+            super().rawDataReceived(data[start:at])
+        if self.line_mode:
+            self.inbox = data[at:] + self.inbox
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether the connection goes on after this request."""

@@ -28,7 +28,6 @@ _NO_HEAD = HeadScanner()
 _MAX_HELD_BYTES = 64 << 10
 _SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
-_LINES = ("line", "CHUNK_LENGTH", "TRAILER")
 
 
 @implementer(IHalfCloseableProtocol)
@@ -170,13 +169,13 @@ class HttpChannel(BoundedChannel):
             self.put_off()
         before, self._half_end = self._half_end, data[-1:] if data.endswith(b"\r") else b""
         super().dataReceived(data)  # type: ignore[no-untyped-call]
-        decoder: Any = self._transferDecoder
-        state = "line" if self.line_mode else getattr(decoder, "state", "")
         if self.deaf or not self._fed:
             return
-        if state == "BODY":
-            self.requests[-1].expect(decoder.length)
-        elif state in _LINES and b"\n" in (before + data).rpartition(b"\r\n")[2]:
+        decoder: Any = self._transferDecoder
+        if not self.line_mode:
+            if getattr(decoder, "state", "") == "BODY":
+                self.requests[-1].expect(decoder.length)
+        elif b"\n" in (before + data).rpartition(b"\r\n")[2]:
             self._respondToBadRequestAndDisconnect()  # no CR can come before it any more
 
     # Answering.
