@@ -126,3 +126,18 @@ def test_exceptions_are_needed_and_listed() -> None:
     assert every >= PUBLIC.keys() | TWICE.keys()
     written = (ROOT / "CONTRIBUTING.md").read_text()
     assert [name for name in (*PUBLIC, *TWICE) if f"`{name}`" not in written] == []
+
+
+REFERENCE = re.compile(r"[Ss]ee (?:the )?((?:[a-z_]+\.)+[A-Za-z_]+)")
+
+
+def test_what_a_docstring_names_is_there() -> None:
+    """ "See net.http.request.Paged": a module and a name of gopush; other libraries are not looked at."""
+    rooms = {path.stem for path in (ROOT / "gopush").iterdir()}
+    for path in FILES:
+        for name in REFERENCE.findall(path.read_text()):
+            module, _, thing = name.rpartition(".")
+            if module.partition(".")[0] in rooms:
+                source = ROOT / "gopush" / (module.replace(".", "/") + ".py")
+                assert source.exists(), f"{path.relative_to(ROOT)}: there is no {name}"
+                assert re.search(rf"^(class|def|async def) {thing}\b|^{thing}\b", source.read_text(), re.M), name

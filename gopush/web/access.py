@@ -56,12 +56,12 @@ class Sharing:
         return guarded(routes, self._refuse)
 
     def fields(self, request: Request) -> Fields:
-        """See net.http.response.CrossOrigin."""
+        """See net.http.request.CrossOrigin."""
         origin = request.header(b"origin")
         return _shared(origin) if origin and self._allows(origin) else ()
 
     def preflight(self, request: Request, methods: str) -> Response | None:
-        """See net.http.response.CrossOrigin."""
+        """See net.http.request.CrossOrigin."""
         if not _is_preflight(request):
             return None
         return self._refuse(request) or _permission(request, methods)
@@ -95,7 +95,7 @@ class AdminSharing:
         self._counters = counters
 
     def fields(self, request: Request) -> Fields:
-        """See net.http.response.CrossOrigin."""
+        """See net.http.request.CrossOrigin."""
         origin = request.header(b"origin")
         if not origin:
             return ()
@@ -103,7 +103,7 @@ class AdminSharing:
         return _shared(origin) if keyed or self._origins.allow(request) else ()
 
     def preflight(self, request: Request, methods: str) -> Response | None:
-        """See net.http.response.CrossOrigin."""
+        """See net.http.request.CrossOrigin."""
         if not _is_preflight(request):
             return None
         if self._with_keys or self._origins.allow(request):

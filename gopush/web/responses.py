@@ -46,7 +46,7 @@ OLD = ApiForm("callback", b',"msg":"ok"')
 
 
 class Pages(NamedTuple):
-    """Data that is too large to be held: `more` gives the next piece, b"" at the end (see net.response.Paged)."""
+    """Data that is too large to be held: `more` gives the next piece, b"" at the end (see net.http.request.Paged)."""
 
     first: bytes
     more: Callable[[], Deferred[bytes]]

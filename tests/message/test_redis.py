@@ -396,6 +396,17 @@ def test_a_replica_stores_nothing(connect: Connect) -> None:
         assert subject.push().ret == RET_OK
 
 
+def test_what_must_not_be_done_twice_is_sent_again_where_it_was_refused(connect: Connect) -> None:
+    """A server that has become a replica has done nothing: with the next connection it may be a master again."""
+    with RedisServer() as server:
+        subject = connect(server)
+        subject.push()
+        server.call("REPLICAOF", "127.0.0.1", 1)
+        threading.Timer(0.3, lambda: server.call("REPLICAOF", "NO", "ONE")).start()
+        subject.delete()
+        assert subject.bodies() == []
+
+
 def test_scripts_that_were_flushed_are_sent_again(connect: Connect) -> None:
     with RedisServer() as server:
         subject = connect(server, wait=0)

@@ -42,15 +42,16 @@ IDLE_SECONDS = 0.5
 and one that was forgotten is noticed."""
 
 MOST_TRIES = 3
-"""How often a call is sent that is lost on its way, or meets a server that has become a replica."""
+"""How often a call is sent that meets a server that has become a replica, or, where that does no harm, is lost."""
 
 LOST = "the connection was lost"
 
+# With these another message node may fare better, so they become UnavailableError; all others, RedisRefusedError.
 _PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
 
 
 class RedisRefusedError(UnavailableError):
-    """The server itself refused; whichever way leads to it."""
+    """The server refused, and would refuse another message node just so."""
 
 
 class UnreplicatedError(RedisRefusedError):
@@ -131,7 +132,7 @@ class RedisLink(Factory):
         if self._ready is None and not self._hoping:
             return self._not_ready()
         packed = msgpack.packb(arguments, use_bin_type=False)
-        return ensureDeferred(self._run(script, packed, replicas, MOST_TRIES if again else 1)).addErrback(self._failed)
+        return ensureDeferred(self._run(script, packed, replicas, again)).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
         """A round trip. Fails with UnavailableError."""
@@ -143,15 +144,16 @@ class RedisLink(Factory):
     def _not_ready(self) -> Deferred[Any]:
         return fail(UnavailableError(self._trouble or "not connected yet"))
 
-    async def _run(self, script: Script, packed: bytes, replicas: int, tries: int) -> bytes:
+    async def _run(self, script: Script, packed: bytes, replicas: int, again: bool) -> bytes:
         command: tuple[Any, ...] = ("EVALSHA", script.sha, 0, packed)
+        tries = MOST_TRIES
         while True:
             tries -= 1
             connection = self._ready or await self._soon()
             try:
                 return await self._send(connection, command, replicas)
             except LostConnectionError:
-                if not tries or connection is self._ready:
+                if not (again and tries) or connection is self._ready:
                     raise
             except ResponseError as refused:
                 # It certainly stored nothing. Its address may lead to another server by now.
@@ -240,7 +242,7 @@ class RedisLink(Factory):
         if not self._source.path:
             connection.transport.setTcpNoDelay(True)
             connection.transport.setTcpKeepAlive(True)
-        ensureDeferred(self._prepare(connection)).addErrback(self._refused, connection)
+        ensureDeferred(self._prepare(connection)).addErrback(self._not_prepared, connection)
 
     async def _prepare(self, connection: RedisConnection) -> None:
         source = self._source
@@ -254,7 +256,7 @@ class RedisLink(Factory):
         for waiter in waiting:
             waiter.callback(None)
 
-    def _refused(self, failure: Failure, connection: RedisConnection) -> None:
+    def _not_prepared(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
         if isinstance(error, LostConnectionError):
             self._hopeless(self._trouble or LOST)

@@ -92,7 +92,10 @@ class RedisServer:
             named = named and id != ""
         wait = self._settings.wait
         return self._writes.run(_APPEND, arguments, wait, named).addCallbacks(
-            self._appended, self._refused, callbackArgs=(wait, self._reactor.seconds()), errbackArgs=(len(appends),)
+            self._appended,
+            self._not_appended,
+            callbackArgs=(wait, self._reactor.seconds()),
+            errbackArgs=(len(appends),),
         )
 
     def _write(self, script: Script, arguments: list[Any], again: bool = True) -> Deferred[bytes]:
@@ -128,7 +131,7 @@ class RedisServer:
                 self._troubles.end("appends", calm=True)
         return answers
 
-    def _refused(self, failure: Failure, count: int) -> list[Appended]:
+    def _not_appended(self, failure: Failure, count: int) -> list[Appended]:
         self.numbers.counters.failed += 1
         if not isinstance(failure.value, UnavailableError):
             self._log.failure("Redis {name}: appending", failure, name=self.name)
