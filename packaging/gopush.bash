@@ -19,7 +19,7 @@ _gopush() {
         key) options+=" --limit --scope --prefix --admin --api-key-file --cacert --insecure" ;;
         token) options+=" --life --admin --api-key-file --cacert --insecure" ;;
         hbase) options+=" --thrift --table --regions" ;;
-        migrate) options+=" --from --to" ;;
+        migrate) options+=" --from --to --before" ;;
         check) options+=" --config --role" ;;
         convert) options+=" --role" ;;
     esac

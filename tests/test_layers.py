@@ -32,6 +32,7 @@ PURE = (
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),
     *(
         "gopush.message.rules",
+        "gopush.message.original",
         "gopush.message.hbase.row",
         "gopush.web.params",
         "gopush.web.calls",

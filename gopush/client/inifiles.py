@@ -11,14 +11,12 @@ from pkgutil import resolve_name
 from typing import Any
 
 from gopush.client import convert
+from gopush.client import migrate as move
 from gopush.client.options import positive
 from gopush.client.output import write
 from gopush.config.schema import Option, load, options, render
 from gopush.config.values import addresses, impossible
-from gopush.errors import SettingsError, StartError, UnavailableError
-
-MIGRATE_SECONDS = 30.0
-"""For each call: what is moved at once is more than a push."""
+from gopush.errors import SettingsError, StartError
 
 ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
@@ -39,16 +37,11 @@ def add_commands(commands: Any, epilog: str) -> None:
     hbase.add_argument("--regions", type=positive, default=1, metavar="N", help="that it begins with (default: 1)")
     hbase.set_defaults(run=_create_table)
 
-    migrate = commands.add_parser("migrate", help="move what a SQLite file keeps into Redis, in passes", epilog=epilog)
-    migrate.add_argument("--from", dest="source", type=_sqlite_file, required=True, metavar="sqlite:FILE")
-    migrate.add_argument(
-        "--to",
-        dest="target",
-        required=True,
-        metavar="redis:SOURCE",
-        help="as in [redis] source (redis:node1:1 tcp@localhost:6379); or the ini file that has it",
+    migrate = commands.add_parser(
+        "migrate", help="move what one process, or gopush-cluster, keeps into Redis or HBase", epilog=epilog
     )
-    migrate.set_defaults(run=_migrate)
+    move.add_arguments(migrate)
+    migrate.set_defaults(run=move.run)
 
     check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=epilog)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
@@ -73,46 +66,6 @@ def _address(value: str) -> str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not host:port") from None
     return address
-
-
-def _sqlite_file(value: str) -> Path:
-    kind, _, name = value.partition(":")
-    if kind != "sqlite" or not name:
-        raise argparse.ArgumentTypeError(f"{value!r} is not sqlite:FILE")
-    return Path(name)
-
-
-def _migrate(asked: argparse.Namespace) -> None:
-    from twisted.internet.selectreactor import SelectReactor
-
-    from gopush.message.migrate import migrate
-
-    redis, head_life = _target(asked.target)
-    try:
-        is_over = migrate(SelectReactor(), asked.source, redis, head_life, write)
-    except StartError as refused:
-        raise SettingsError(str(refused)) from None
-    if not is_over:
-        raise UnavailableError("the source is in use: the last pass wants it stopped")
-
-
-def _target(value: str) -> tuple[Any, float]:
-    """Where to move to: the settings of Redis, and how long heads live."""
-    from gopush.message.redis.settings import RedisSettings, sources
-    from gopush.message.store import StoreSettings
-
-    kind, _, named = value.partition(":")
-    if kind == "redis":
-        try:
-            return RedisSettings(timeout=MIGRATE_SECONDS, sources=sources(named)), StoreSettings().head_life
-        except ValueError as wrong:
-            raise SettingsError(f"--to redis: {wrong}") from None
-    path = Path(value)
-    role = next((role for role in ("gopush", "message") if path.name.startswith(role)), None)
-    if role is None:
-        raise SettingsError("--to: is neither redis:SOURCE nor the ini file of gopush or of a message node")
-    settings = load(_settings(role), path)
-    return dataclasses.replace(settings.redis, timeout=MIGRATE_SECONDS), settings.store.head_life
 
 
 def _check(asked: argparse.Namespace) -> None:

@@ -1,73 +1,160 @@
-"""`gopush migrate`: moves all that one store keeps into another one, mids, heads, expiries, ids and tokens included.
+"""`gopush migrate`: moves what one store keeps into another one, as it is; or takes in what gopush-cluster keeps.
 
-A pass while the source serves takes most of it; the last one, with the source at rest, takes what has changed since.
 What is there already is not moved again, so that a move that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.take_over import CALL_LOGS, TakeOver
+from gopush.message.original import OldLog, Passed
 from gopush.message.rules import KeptLog
 from gopush.message.sqlite.export import logs, opened
 
 TELL_SECONDS = 5.0
+CALL_LOGS = 500
+CALL_BYTES = 8 << 20
+"""What is read before it is handed on."""
+
+Tell = Callable[[str], None]
 
 
-def migrate(reactor: Any, path: Path, target: RedisSettings, head_life: float, tell: Callable[[str], None]) -> bool:
+class Target(Protocol):
+    """A store that takes over (redis/take_over.py, hbase/take_over.py). Calls raise UnavailableError."""
+
+    async def start(self) -> None:
+        """Connect. Raises StartError where it will never do, UnavailableError where it does not answer."""
+
+    def stop(self) -> Deferred[Any]:
+        """Let go of it."""
+
+    async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
+        """Take these over, but for those that are there already; gives those that were not."""
+
+    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+        """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
+
+
+class Original(Protocol):
+    """Where gopush-cluster keeps its messages (redis/original.py). Calls raise as those of a target."""
+
+    passed: Passed
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Let go of it."""
+
+    def logs(self, before: int, now: float) -> AsyncIterator[list[OldLog]]:
+        """What has a mid below `before` and has not ended by `now`. A key may come again."""
+
+
+def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> bool:
     """Make a pass from a SQLite file, and `tell` how it goes; whether it was the last one: the source was at rest.
 
-    Raises what opened() and TakeOver.start() raise. `reactor`: one of its own, which runs as long as this.
+    Raises what opened() and the target raise. `reactor`: one of its own, which runs as long as this.
     """
+    return bool(_run(reactor, _pass(path, target, tell), target))
+
+
+def take_in(reactor: Any, source: Original, before: int, target: Target, tell: Tell) -> None:
+    """Take in what gopush-cluster has stored before a mid. Raises what source and target raise; see migrate()."""
+    _run(reactor, _take_in(source, before, target, tell), target)
+
+
+def _run(reactor: Any, work: Coroutine[Any, Any, Any], target: Target) -> Any:
     outcome: list[Any] = []
 
+    async def whole() -> Any:
+        try:
+            await target.start()
+            return await work
+        finally:
+            work.close()
+            await target.stop()
+
     def begin() -> None:
-        done = Deferred.fromCoroutine(_pass(reactor, path, target, head_life, tell))
-        done.addBoth(outcome.append).addBoth(lambda _: reactor.stop())
+        Deferred.fromCoroutine(whole()).addBoth(outcome.append).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
     reactor.run(installSignalHandlers=False)
     (found,) = outcome
     if isinstance(found, Failure):
         found.raiseException()
-    return bool(found)
+    return found
 
 
-async def _pass(reactor: Any, path: Path, target: RedisSettings, head_life: float, tell: Callable[[str], None]) -> bool:
+async def _pass(path: Path, target: Target, tell: Tell) -> bool:
     began = time.monotonic()
-    take_over = TakeOver(reactor, target, head_life)
-    try:
-        await take_over.start()
-        with opened(path) as (connection, at_rest):
-            now = time.time()
-            moved = await _move(take_over, logs(connection, now), now, tell)
-    finally:
-        await take_over.stop()
+    with opened(path) as (connection, at_rest):
+        now = time.time()
+        moved = await _move(target, logs(connection, now), now, tell)
     state = "at rest: this was the last pass" if at_rest else "in use: stop it, and make a last pass"
     tell(f"{moved} moved in {time.monotonic() - began:.1f} s; {path} is {state}")
     return at_rest
 
 
-async def _move(take_over: TakeOver, source: Iterator[KeptLog], now: float, tell: Callable[[str], None]) -> str:
+async def _move(target: Target, source: Iterator[KeptLog], now: float, tell: Tell) -> str:
     keys = moved = messages = ids = tokens = 0
-    due = time.monotonic() + TELL_SECONDS
-    while some := list(islice(source, CALL_LOGS)):
+    progress = _Progress(tell)
+    for some in _batches(source):
         keys += len(some)
-        for log in await take_over.take(some, now):
+        for log in await target.take(some, now):
             moved += 1
             messages += len(log.messages)
             ids += len(log.ids)
             tokens += len(log.tokens)
-        if time.monotonic() > due:
-            due = time.monotonic() + TELL_SECONDS
-            tell(f"{keys} keys looked at, {messages} messages moved")
+        progress.tell(f"{keys} keys looked at, {messages} messages moved")
     return f"of {keys} keys {moved}, {messages} messages, {ids} ids, {tokens} tokens"
+
+
+def _batches(source: Iterator[KeptLog]) -> Iterator[list[KeptLog]]:
+    batch: list[KeptLog] = []
+    size = 0
+    for log in source:
+        batch.append(log)
+        size += sum(len(body) for _, _, body in log.messages)
+        if len(batch) == CALL_LOGS or size > CALL_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+async def _take_in(source: Original, before: int, target: Target, tell: Tell) -> None:
+    began, now = time.monotonic(), time.time()
+    keys = messages = moved = 0
+    progress = _Progress(tell)
+    try:
+        await source.start()
+        async for some in source.logs(before, now):
+            keys += len(some)
+            messages += sum(len(log.messages) for log in some)
+            moved += await target.insert(some, now)
+            progress.tell(f"{keys} keys looked at, {moved} messages moved")
+    finally:
+        await source.stop()
+    passed, seconds = source.passed, time.monotonic() - began
+    tell(f"of {messages} messages of {keys} keys {moved} moved in {seconds:.1f} s; {passed.later} are of later")
+    if passed.members or passed.keys:
+        tell(f"not gopush-cluster's: {passed.keys} keys that are no sorted sets, {passed.members} members of others")
+
+
+class _Progress:
+    """Tells of it now and then."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._due = time.monotonic() + TELL_SECONDS
+
+    def tell(self, said: str) -> None:
+        if time.monotonic() > self._due:
+            self._due = time.monotonic() + TELL_SECONDS
+            self._tell(said)

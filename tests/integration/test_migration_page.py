@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
+from gopush.model import mid_at
 from gopush_client import Publisher
 from tests.chaos.cluster import Node
 from tests.integration.systems import settle
 from tests.integration.test_restore import kept
-from tests.pages import Shell, blocks
+from tests.message.test_take_in import Old
+from tests.pages import Shell, blocks, section
 from tests.servers.redis import RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
 (MIGRATE,) = blocks("docs/migration.md", "sh", "From SQLite to Redis")
+(TAKE_IN,) = re.findall(
+    r"^ +(gopush migrate --from 'cluster-redis:.*)", section("docs/migration.md", "What gopush-cluster keeps"), re.M
+)
 CONVERT, CHECK = blocks("docs/migration.md", "sh", "Your configuration")
 FILES = {
     "comet.conf": "[base]\nuser\npidfile /run/comet.pid\ntcp.bind localhost:6969\n[zookeeper]\ncomet.node node7\n",
@@ -67,3 +73,26 @@ def test_what_one_process_kept_is_there_in_a_cluster(tmp_path: Path) -> None:
         finally:
             for node in (alone, *members):
                 node.kill()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="wants redis-server")
+def test_what_gopush_cluster_kept_is_there_when_devices_look_up(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    with RedisServer() as redis, Old() as old:
+        assert isinstance(old, Old)
+        old.keep("k", '"kept"', mid_at(time.time() - 60))
+        node = Node(
+            "gopush", "gopush", tmp_path, {"storage": {"type": "redis"}, "redis": {"source": f"n:1 {redis.source}"}}
+        )
+        try:
+            node.start()
+            settle([node], comets=1, messages=1)
+            began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with Publisher(f"http://{node.address('admin')}") as publisher:
+                old.keep("k", '"pushed to both"', publisher.push("k", "pushed to both", expire=600))
+            command = TAKE_IN.replace("tcp@localhost:6379", old.source)
+            said = shell.run(re.sub("2026-11-26T12:00:00Z", began, command))
+            assert "of 1 messages of 1 keys 1 moved" in said
+            assert kept(node, "k") == ["kept", "pushed to both"]
+        finally:
+            node.kill()

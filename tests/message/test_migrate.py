@@ -1,4 +1,4 @@
-"""`gopush migrate`: what one process kept in SQLite, in Redis, as it was."""
+"""`gopush migrate`: what one process kept in SQLite, in Redis or HBase, as it was."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from gopush.client import cli
-from tests.chaos.cluster import Node
+from tests.chaos.cluster import Ini, Node
 from tests.clients import TcpClient
 from tests.integration.systems import settle
 from tests.integration.test_administration import http
@@ -25,6 +25,30 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+class Target(NamedTuple):
+    """A store to move to: as the command is told of it, and as a process is."""
+
+    named: str
+    ini: Ini
+
+
+@pytest.fixture(params=["redis", "hbase"])
+def target(request: pytest.FixtureRequest) -> Target:
+    if request.param == "redis":
+        source = f"node1:1 {request.getfixturevalue('redis').source}"
+        return Target(f"redis:{source}", {"storage": {"type": "redis", "store": "50"}, "redis": {"source": source}})
+    thrift = request.getfixturevalue("thrift")
+    table = f"table{time.time_ns()}"
+    thrift.create(table, "m", "i", "t")
+    # All shares two cores: HBase answers late.
+    hbase = {"thrift": thrift.address, "table": table, "timeout": "5s"}
+    slow = {"timeout": "20s", "attempt": "25s", "deadline": "30s"}
+    return Target(
+        f"hbase:{thrift.address}/{table}",
+        {"storage": {"type": "hbase", "store": "50"}, "hbase": hbase, "rpc": slow},
+    )
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Node]:
     """A process alone, on SQLite."""
@@ -35,10 +59,9 @@ def source(tmp_path: Path) -> Iterator[Node]:
     node.kill()
 
 
-def target(tmp_path: Path, redis: RedisServer) -> Node:
-    """A process alone on the Redis."""
-    ini = {"storage": {"type": "redis", "store": "50"}, "redis": {"source": f"node1:1 {redis.source}"}}
-    node = Node("gopush", "target", tmp_path, ini)
+def started(tmp_path: Path, target: Target) -> Node:
+    """A process alone on the store."""
+    node = Node("gopush", "target", tmp_path, target.ini)
     node.start()
     settle([node], comets=1, messages=1)
     return node
@@ -62,14 +85,12 @@ def tokens_of(node: Node, key: str) -> list[Any]:
     return found
 
 
-def migrate(tmp_path: Path, redis: RedisServer) -> int:
-    return cli.main(
-        ["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", f"redis:node1:1 {redis.source}"]
-    )
+def migrate(tmp_path: Path, target: Target) -> int:
+    return cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", target.named])
 
 
 def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
-    tmp_path: Path, source: Node, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, source: Node, target: Target, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(60):
         push(source, "trimmed", number)  # 50 are kept
@@ -77,9 +98,9 @@ def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
         push(source, f"key-{number}", {"number": number, "text": "\u00e4\u2028"}, id=f"id-{number}")
     push(source, "short", "soon gone", expire="1")
     http(source.address("admin"), "POST", "/1/admin/token", key="guarded", expire="600")
-    assert migrate(tmp_path, redis) == 1
+    assert migrate(tmp_path, target) == 1
     assert "in use: stop it, and make a last pass" in capfd.readouterr().out
-    assert migrate(tmp_path, redis) == 1, "again: nothing is there twice"
+    assert migrate(tmp_path, target) == 1, "again: nothing is there twice"
     for number in range(5):
         push(source, f"key-{number}", "later")
     http(source.address("admin"), "POST", "/1/admin/msg/del", body=b"key=key-7")
@@ -90,9 +111,9 @@ def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
     time.sleep(1.1)  # until what is short is gone
     source.stop()
     capfd.readouterr()
-    assert migrate(tmp_path, redis) == 0
+    assert migrate(tmp_path, target) == 0
     assert "at rest: this was the last pass" in capfd.readouterr().out
-    moved = target(tmp_path, redis)
+    moved = started(tmp_path, target)
     try:
         assert {key: kept(moved, key) for key in keys} == before
         assert len(before["trimmed"]) == 50
@@ -109,8 +130,8 @@ def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
     finally:
         moved.kill()
     # What the target has given since stays, whatever is moved once more.
-    assert migrate(tmp_path, redis) == 0
-    moved = target(tmp_path, redis)
+    assert migrate(tmp_path, target) == 0
+    moved = started(tmp_path, target)
     try:
         assert [body for _, body in kept(moved, "key-3")][-2:] == ["later", "new"]
     finally:

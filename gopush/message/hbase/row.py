@@ -24,7 +24,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.rules import NO_HEAD, First, remembered_until, sequence
+from gopush.message.rules import NO_HEAD, First, KeptLog, remembered_until, sequence
 from gopush.model import Append, Appended, Head
 
 VERSION = 1
@@ -42,6 +42,10 @@ _TOKEN = struct.Struct(">dd")
 
 Cells = Mapping[tuple[str, bytes], bytes]
 """The cells of a row: family and qualifier, value."""
+
+
+Slots = dict[tuple[str, bytes], bytes]
+"""Cells of slots, with what is to be written there."""
 
 
 class Record(NamedTuple):
@@ -156,15 +160,39 @@ def decide(
     survivors, cut, dropped, expired = _trim(records, kept, most, now)
     written, slots = _index(survivors)
     new = RowHead(stamp, last, cut or trimmed, ends, max(ends, head.stays if head else 0), tuple(written))
-    puts = [head_put(new, now)]
-    if slots:
-        longest = max(record.expires for record in written)
-        puts.append(Put(slots, longest - now + SLACK_SECONDS))
-    if remembered:
-        longest = max(first.until for first in remembered.values())
-        firsts_cells = {id_cell(id): _FIRST.pack(*first) for id, first in remembered.items()}
-        puts.append(Put(firsts_cells, longest - now + SLACK_SECONDS))
+    puts = [head_put(new, now), *slot_puts(new, slots, now), *first_puts(remembered, now)]
     return Decision(answers, puts, dropped, expired)
+
+
+def merged(
+    head: RowHead | None, log: KeptLog, replaced: int, most: int, now: float, stamp: bytes
+) -> tuple[RowHead, Slots]:
+    """A log with what another store keeps of it, in the place of all up to the mid `replaced`; and the slots to write,
+    none of which the old head names. No head goes back.
+    """
+    old = head if head and now < head.ends else RowHead(stamp, *_NOTHING[:3], 0.0, ())
+    trimmed = max(log.trimmed, old.trimmed)
+    stay = [record for record in old.records if record.mid > replaced]
+    new = [message for message in log.messages if message[0] > trimmed]
+    both: list[Record | _New] = [*stay, *new]
+    survivors, cut, _, _ = _trim(sorted(both, key=itemgetter(0)), (), most, now)
+    written, slots = _index(survivors, head.records if head else ())
+    ends = max(log.ends, old.ends)
+    stays = max(ends, head.stays if head else 0)
+    return RowHead(stamp, max(log.last, old.last), max(trimmed, cut), ends, stays, tuple(written)), slots
+
+
+def slot_puts(head: RowHead, slots: Slots, now: float) -> list[Put]:
+    """Writes the bodies of some of a head's messages."""
+    longest = max((record.expires for record in head.records), default=now)
+    return [Put(dict(slots), longest - now + SLACK_SECONDS)] if slots else []
+
+
+def first_puts(firsts: Mapping[str, First], now: float) -> list[Put]:
+    """Writes ids."""
+    longest = max((first.until for first in firsts.values()), default=now)
+    cells = {id_cell(id): _FIRST.pack(*first) for id, first in firsts.items()}
+    return [Put(cells, longest - now + SLACK_SECONDS)] if cells else []
 
 
 _NOTHING: tuple[int, int, float, tuple[Record, ...]] = (0, 0, 0.0, ())
@@ -172,7 +200,7 @@ _New = tuple[int, float, bytes]
 
 
 def _trim(
-    records: Sequence[Record], kept: Sequence[_New], most: int, now: float
+    records: Sequence[Record | _New], kept: Sequence[_New], most: int, now: float
 ) -> tuple[list[Record | _New], int, int, int]:
     """The newest `most` of both, the highest mid that was trimmed (0: none), how many were, how many had expired.
 
@@ -186,10 +214,9 @@ def _trim(
     return live[excess:], live[excess - 1][0] if excess else 0, excess, len(all_of_them) - len(live)
 
 
-def _index(messages: Iterable[Record | _New]) -> tuple[list[Record], dict[tuple[str, bytes], bytes]]:
-    """Give new messages free slots: all entries, and the slots to write."""
-    messages = list(messages)
-    taken = {message.slot for message in messages if isinstance(message, Record)}
+def _index(messages: Sequence[Record | _New], more: Iterable[Record] = ()) -> tuple[list[Record], Slots]:
+    """Give new messages free slots, which `more` entries have not either: all entries, and the slots to write."""
+    taken = {message.slot for message in (*messages, *more) if isinstance(message, Record)}
     free = (slot for slot in count() if slot not in taken)
     records, slots = [], {}
     for message in messages:

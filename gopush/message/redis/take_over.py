@@ -4,37 +4,80 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import msgpack
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import StartError, UnavailableError
 from gopush.hashing import Shards
+from gopush.message.original import KeyState, OldLog, placed
 from gopush.message.redis.connection import Script
 from gopush.message.redis.link import LinkWatcher, RedisLink
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.rules import MOST_TOKENS, KeptLog
+from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog
+from gopush.model import Head
 from gopush.net.tls import ClientTls
 
 SLACK_SECONDS = 60
 """How much longer than needed a log may stay, as append.lua has it."""
 
 CALL_BYTES = 1 << 20
-CALL_LOGS = 500
+CALL_PARTS = 500
 
 _MESSAGE = struct.Struct(">dd")
 _TAKEN = struct.Struct(">ddd")
-_TAKE_OVER, _LOOK, _TOKENS = Script("take_over.lua"), Script("taken.lua"), Script("tokens.lua")
+_TAKE_OVER, _LOOK, _MARKS, _TOKENS = (Script(f"{name}.lua") for name in ("take_over", "taken", "marks", "tokens"))
 
 
-class TakeOver:
+L = TypeVar("L", KeptLog, OldLog)
+
+
+class _Part(NamedTuple):
+    """What take_over.lua is told of a log, or of some of its messages where it has too many for a call."""
+
+    key: str
+    seen: int
+    replaced: int
+    last: int
+    trimmed: int
+    ends: int
+    messages: Sequence[tuple[int, float, bytes]]
+    ids: Sequence[tuple[str, int, int, float]] = ()
+
+    @property
+    def size(self) -> int:
+        return sum(len(body) + _MESSAGE.size for _, _, body in self.messages)
+
+    def split(self) -> Iterator[_Part]:
+        """Parts that fit into a call; the first one has what concerns the whole log."""
+        part, rest = self._replace(messages=[]), self.messages
+        while True:
+            size = count = 0
+            while count < len(rest) and (not count or size + len(rest[count][2]) <= CALL_BYTES):
+                size += len(rest[count][2])
+                count += 1
+            head, rest = rest[:count], rest[count:]
+            yield part._replace(messages=head)
+            if not rest:
+                return
+            part = part._replace(seen=-1 if part.seen < 0 else max(part.seen, part.last), replaced=0, ids=())
+
+    def packed(self, now: float) -> list[Any]:
+        members = [_MESSAGE.pack(mid, expires) + body for mid, expires, body in self.messages]
+        ids: list[Any] = []
+        for id, mid, previous, until in self.ids:
+            ids += (id, _MESSAGE.pack(mid, previous), max(1, math.ceil(until - now)))
+        return [*self[:6], len(members), len(self.ids), *members, *ids]
+
+
+class RedisTakeOver:
     """The Redis servers of `settings`. What is taken over twice is there once; `head_life` in seconds."""
 
     def __init__(self, reactor: Any, settings: RedisSettings, head_life: float) -> None:
         self._settings = settings
         self._head_life = max(1, math.ceil(head_life))
-        self._wrong = ""
         weights = tuple((source.name, source.weight) for source in settings.sources)
         self._shards = Shards(weights)
         tls = (
@@ -47,16 +90,13 @@ class TakeOver:
                 reactor,
                 source,
                 settings.timeout,
-                (_TAKE_OVER, _LOOK, _TOKENS),
-                LinkWatcher(self._tell),
+                (_TAKE_OVER, _LOOK, _MARKS, _TOKENS),
+                LinkWatcher(lambda _: None),
                 tls if source.tls else None,
                 settings.sentinel_password,
             )
             for source in settings.sources
         }
-
-    def _tell(self, trouble: str | None) -> None:
-        self._wrong = trouble or ""
 
     async def start(self) -> None:
         """Connect. Raises StartError where a server will not do, UnavailableError where one does not answer."""
@@ -74,11 +114,43 @@ class TakeOver:
         """Take these over, but for those that are there already; gives those that were not."""
         missing = [log for log, there in zip(logs, await self._there(logs), strict=True) if not there]
         for name, mine in self._spread(missing).items():
-            await self._send(self._links[name], mine, now)
+            await self._send(self._links[name], [_part(log) for log in mine if log.last], now)
+            for log in mine:
+                for token in log.tokens:
+                    create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
+                    await self._links[name].run(_TOKENS, create)
         return missing
 
-    def _spread(self, logs: Iterable[KeptLog]) -> dict[str, list[KeptLog]]:
-        found: dict[str, list[KeptLog]] = {}
+    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+        """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
+        return sum([await self._insert(self._links[name], mine, now) for name, mine in self._spread(logs).items()])
+
+    async def _insert(self, link: RedisLink, logs: Sequence[OldLog], now: float) -> int:
+        """Those whose head has moved meanwhile are looked at again."""
+        inserted = 0
+        while logs:
+            parts = {}
+            for log, there in zip(logs, await self._marks(link, logs), strict=True):
+                if new := placed(log.messages, there):
+                    ends = max(message.expires for message in new) + SLACK_SECONDS
+                    parts[log.key] = _Part(log.key, there.head.last, 0, new[-1].mid, 0, ends, new)
+            moved_on = await self._send(link, parts.values(), now)
+            inserted += sum(len(part.messages) for key, part in parts.items() if key not in moved_on)
+            logs = [log for log in logs if log.key in moved_on]
+        return inserted
+
+    async def _marks(self, link: RedisLink, logs: Sequence[OldLog]) -> list[KeyState]:
+        answer = msgpack.unpackb(await link.run(_MARKS, [self._settings.prefix, *(log.key for log in logs)]), raw=True)
+        return [
+            KeyState(
+                Head(*map(int, _MESSAGE.unpack(head))) if head else NO_HEAD,
+                list(zip(marks[::2], marks[1::2], strict=True)),
+            )
+            for head, marks in answer
+        ]
+
+    def _spread(self, logs: Iterable[L]) -> dict[str, list[L]]:
+        found: dict[str, list[L]] = {}
         for log in logs:
             found.setdefault(self._shards.of(log.key) or next(iter(self._links)), []).append(log)
         return found
@@ -93,34 +165,32 @@ class TakeOver:
             there[log.key] == (log.last, log.trimmed, len(log.messages)) and not (log.ids or log.tokens) for log in logs
         ]
 
-    async def _send(self, link: RedisLink, logs: Sequence[KeptLog], now: float) -> None:
-        head: list[Any] = [self._settings.prefix, self._head_life]
-        arguments, size = list(head), 0
-        for log in logs:
-            if log.last:
-                arguments += self._packed(log, now)
-                size += sum(len(body) + _MESSAGE.size for _, _, body in log.messages)
-            if size > CALL_BYTES or len(arguments) > CALL_LOGS * 8:
-                await self._run(link, arguments)
-                arguments, size = list(head), 0
-            for token in log.tokens:
-                create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
-                await link.run(_TOKENS, create)
-        if len(arguments) > len(head):
-            await self._run(link, arguments)
+    async def _send(self, link: RedisLink, wanted: Iterable[_Part], now: float) -> set[str]:
+        """Gives the keys of those whose head was not as it was seen."""
+        moved_on: set[str] = set()
+        parts: list[_Part] = []
+        size = 0
+        for whole in wanted:
+            for part in whole.split():
+                if parts and (size + part.size > CALL_BYTES or len(parts) == CALL_PARTS):
+                    moved_on |= await self._run(link, parts, now)
+                    parts, size = [], 0
+                parts.append(part)
+                size += part.size
+        return moved_on | (await self._run(link, parts, now) if parts else set())
 
-    async def _run(self, link: RedisLink, arguments: list[Any]) -> None:
+    async def _run(self, link: RedisLink, parts: Sequence[_Part], now: float) -> set[str]:
+        arguments: list[Any] = [self._settings.prefix, self._head_life]
+        for part in parts:
+            arguments += part.packed(now)
         try:
-            await link.run(_TAKE_OVER, arguments, self._settings.wait)
+            answer = await link.run(_TAKE_OVER, arguments, self._settings.wait)
         except UnavailableError as failed:
             raise UnavailableError(f"Redis: {failed}; what was moved stays: try again") from None
+        return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
 
-    @staticmethod
-    def _packed(log: KeptLog, now: float) -> list[Any]:
-        last = max((expires for _, expires, _ in log.messages), default=log.ends)
-        ends = math.ceil(last) + (SLACK_SECONDS if log.messages else 0)
-        members = [_MESSAGE.pack(mid, expires) + body for mid, expires, body in log.messages]
-        ids: list[Any] = []
-        for id, mid, previous, until in log.ids:
-            ids += (id, _MESSAGE.pack(mid, previous), max(1, math.ceil(until - now)))
-        return [log.key, log.last, log.trimmed, ends, len(members), len(log.ids), *members, *ids]
+
+def _part(log: KeptLog) -> _Part:
+    last = max((expires for _, expires, _ in log.messages), default=log.ends)
+    ends = math.ceil(last) + (SLACK_SECONDS if log.messages else 0)
+    return _Part(log.key, -1, log.last, log.last, log.trimmed, ends, log.messages, log.ids)

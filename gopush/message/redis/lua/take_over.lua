@@ -1,51 +1,91 @@
--- Takes logs over from another store, however often: what is there of them is replaced up to their last mid, and what was
--- appended here after it stays; a head never goes back. Arguments: prefix, seconds a head outlives its messages; then for
--- each log key, last, trimmed, end, how many messages and ids, the messages (members of m:<key>), the ids (id, value,
--- seconds to live).
+-- Takes messages over from another store, however often; a head never goes back. Arguments: prefix, seconds a head
+-- outlives its messages; then for each log key; the last mid that it must have here, or -1; up to which mid its messages
+-- here are replaced (0: none); last, trimmed, end, how many messages and ids; the messages (members of m:<key>, ascending), the ids
+-- (id, value, seconds to live). Gives a byte for each: whether it was as it must be.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end
 
-local at = 3
-while at <= #args do
-  local key, last, trimmed, ends, count, ids = unpack(args, at, at + 5)
-  at = at + 6
-  local name, members = messages_name(key), {}
-  for i = 0, count - 1 do
-    members[#members + 1] = args[at + i]
+local function mid_of(member) return (struct.unpack('>d', member)) end
+
+-- What is here and stays, before the new ones and among them; nil where all of it stays and comes before them.
+local function staying(name, replaced, first)
+  local tail = call('LINDEX', name, -1)
+  if not tail or (replaced == 0 and (not first or mid_of(tail) < first)) then
+    return nil
   end
-  at = at + count
-  local packed = call('GET', head_name(key))
-  if packed then
-    local last_here, trimmed_here, _, ends_here = struct.unpack('>dddd', packed)
-    if last_here > last then
-      for _, member in ipairs(call('LRANGE', name, 0, -1)) do
-        if struct.unpack('>d', member) > last then
-          members[#members + 1] = member
-        end
-      end
-      last, trimmed = last_here, math.max(trimmed, trimmed_here)
+  local found = {}
+  for _, member in ipairs(call('LRANGE', name, 0, -1)) do
+    if mid_of(member) > replaced then
+      found[#found + 1] = member
     end
-    ends = math.max(ends, ends_here)
   end
+  return found
+end
+
+local function in_order(one, other) return mid_of(one) < mid_of(other) end
+
+local function take(key, head, replaced, last, trimmed, ends, new)
+  local name = messages_name(key)
   local soonest, largest = math.huge, 0
+  if head then
+    local last_here, trimmed_here, soonest_here, ends_here = struct.unpack('>dddd', head)
+    last, trimmed, ends = math.max(last, last_here), math.max(trimmed, trimmed_here), math.max(ends, ends_here)
+    soonest, largest = soonest_here, largest_of(head)
+  end
+  local members = {}
+  for _, member in ipairs(new) do
+    if mid_of(member) > trimmed then
+      members[#members + 1] = member
+    end
+  end
+  local stay = staying(name, replaced, members[1] and mid_of(members[1]))
+  if stay then
+    local mixed = stay[1] and members[1] and mid_of(stay[1]) < mid_of(members[#members])
+    for _, member in ipairs(stay) do
+      members[#members + 1] = member
+    end
+    if mixed then
+      table.sort(members, in_order)
+    end
+    call('DEL', name)
+    soonest, largest = math.huge, 0
+  end
   for _, member in ipairs(members) do
     local _, expires = struct.unpack('>dd', member)
     soonest = math.min(soonest, expires)
     largest = math.max(largest, #member - 16)
   end
-  call('DEL', name)
+  local count = call('LLEN', name)
   for first = 1, #members, 1000 do
-    call('RPUSH', name, unpack(members, first, math.min(first + 999, #members)))
+    count = call('RPUSH', name, unpack(members, first, math.min(first + 999, #members)))
   end
-  if #members > 0 then
+  if count > 0 then
     call('EXPIREAT', name, text(ends))
   end
-  local life = math.max(1, math.ceil(ends - now) + (#members > 0 and head_life or 0))
+  local life = math.max(1, math.ceil(ends - now) + (count > 0 and head_life or 0))
   call('SET', head_name(key), struct.pack('>ddddd', last, trimmed, soonest, ends, largest), 'EX', text(life))
+end
+
+local answers = {}
+local at = 3
+while at <= #args do
+  local key, seen, replaced, last, trimmed, ends, count, ids = unpack(args, at, at + 7)
+  at = at + 8
+  local members = {}
+  for i = 0, count - 1 do
+    members[#members + 1] = args[at + i]
+  end
+  at = at + count
+  local head = call('GET', head_name(key))
+  local is_seen = seen < 0 or seen == (head and mid_of(head) or 0)
+  answers[#answers + 1] = is_seen and '1' or '0'
+  if is_seen then
+    take(key, head, replaced, last, trimmed, ends, members)
+  end
   for _ = 1, ids do
     call('SET', prefix .. 'i:' .. key .. '\0' .. args[at], args[at + 1], 'EX', text(args[at + 2]))
     at = at + 3
   end
 end
-return ''
+return table.concat(answers)

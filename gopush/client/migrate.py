@@ -1,0 +1,175 @@
+"""`gopush migrate`: which stores are meant, and what is wrong with how they are named."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from gopush.client.output import write
+from gopush.config.schema import load
+from gopush.config.values import addresses, shown
+from gopush.errors import SettingsError, StartError, UnavailableError
+from gopush.message.migrate import Original, Target, migrate, take_in
+from gopush.model import MIDS_PER_SECOND, mid_at
+
+CALL_SECONDS = 30.0
+"""For each call: what is moved at once is more than a push."""
+
+ORIGINAL = "cluster-redis"
+EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
+_SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+_MID = re.compile(r"[0-9]{16,18}")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What `gopush migrate` is told."""
+    command.add_argument(
+        "--from",
+        dest="source",
+        type=_source,
+        required=True,
+        metavar="SOURCE",
+        help=f"sqlite:FILE; or {ORIGINAL}:node1:1 tcp@localhost:6379, what gopush-cluster keeps, as in [redis] source",
+    )
+    command.add_argument(
+        "--to",
+        dest="target",
+        required=True,
+        metavar="TARGET",
+        help="redis:node1:1 tcp@localhost:6379, as in [redis] source; hbase:host:port, with a /table if it is not "
+        "gopush; or the ini file of who will serve it",
+    )
+    command.add_argument(
+        "--before",
+        type=_before,
+        metavar="TIME",
+        help=f"with {ORIGINAL}: what was stored before; 2026-11-26T12:00:00Z, seconds since the epoch, or a mid",
+    )
+
+
+def _source(value: str) -> tuple[str, str]:
+    kind, _, name = value.partition(":")
+    if kind not in ("sqlite", ORIGINAL) or not name:
+        raise argparse.ArgumentTypeError(
+            f"{shown(value)} is not sqlite:FILE, nor {ORIGINAL}:node1:1 tcp@localhost:6379"
+        )
+    return kind, name
+
+
+def _before(value: str) -> int:
+    """The mid of a time."""
+    if _MID.fullmatch(value):
+        return int(value)
+    if _SECONDS.fullmatch(value):
+        return mid_at(float(value))
+    try:
+        return mid_at(datetime.fromisoformat(value).timestamp())
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is no time (try 2026-11-26T12:00:00Z, seconds since the epoch, or a mid)"
+        ) from None
+
+
+def run(asked: argparse.Namespace) -> None:
+    """Make a pass."""
+    from twisted.internet.selectreactor import SelectReactor
+
+    kind, name = asked.source
+    if (kind == ORIGINAL) != (asked.before is not None):
+        raise SettingsError(
+            f"--before: goes with --from {ORIGINAL}, and says from when on services push to both (docs/migration.md)"
+        )
+    target, reactor = _target(asked.target), SelectReactor()
+    try:
+        if kind == ORIGINAL:
+            take_in(reactor, _original(reactor, name, asked.before), asked.before, target(reactor), write)
+            return
+        is_over = migrate(reactor, Path(name), target(reactor), write)
+    except StartError as refused:
+        raise SettingsError(str(refused)) from None
+    if not is_over:
+        raise UnavailableError("the source is in use: the last pass wants it stopped")
+
+
+def _original(reactor: Any, named: str, before: int) -> Original:
+    from gopush.message.redis.original import OriginalRedis
+    from gopush.message.redis.settings import RedisSettings
+
+    when = before / MIDS_PER_SECOND
+    if when > time.time():
+        raise SettingsError(
+            f"--before: {datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ} is still to come: what is pushed until "
+            "then would be missing"
+        )
+    return OriginalRedis(reactor, _settings(RedisSettings, f"--from {ORIGINAL}", named))
+
+
+def _target(value: str) -> Callable[[Any], Target]:
+    """What makes the store to move to, with its reactor."""
+    from gopush.message.hbase.settings import HBaseSettings
+    from gopush.message.redis.settings import RedisSettings
+    from gopush.message.store import StoreSettings
+
+    kind, _, named = value.partition(":")
+    if kind == "redis":
+        return _into_redis(_settings(RedisSettings, "--to redis", named), StoreSettings().head_life)
+    if kind == "hbase":
+        servers, _, table = named.partition("/")
+        try:
+            hbase = HBaseSettings(addresses(servers), table or "gopush", timeout=CALL_SECONDS)
+        except ValueError as wrong:
+            raise SettingsError(f"--to hbase: {servers!r} {wrong}") from None
+        return _into_hbase(hbase, StoreSettings().head_life)
+    return _of_file(Path(value))
+
+
+def _settings(kind: Any, option: str, named: str) -> Any:
+    from gopush.message.redis.settings import sources
+
+    try:
+        return kind(timeout=CALL_SECONDS, sources=sources(named))
+    except ValueError as wrong:
+        raise SettingsError(f"{option}: {wrong}") from None
+
+
+def _of_file(path: Path) -> Callable[[Any], Target]:
+    """The store that an ini file names."""
+    if not path.is_file():
+        raise SettingsError(
+            "--to: is neither redis:SOURCE nor the ini file of gopush or of a message node, nor hbase:HOST:PORT"
+        )
+    named = "gopush.message.settings:MessageSettings" if path.name.startswith("message") else EMBEDDED
+    settings = load(resolve_name(named), path)
+    makers = {"redis": _into_redis, "hbase": _into_hbase}
+    if settings.storage not in makers:
+        raise SettingsError(f"{path}: [storage] type: {settings.storage} is nothing to move to (set redis or hbase)")
+    store = dataclasses.replace(getattr(settings, settings.storage), timeout=CALL_SECONDS)
+    return makers[settings.storage](store, settings.store.head_life)
+
+
+def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:
+    from gopush.message.redis.take_over import RedisTakeOver
+
+    return partial(_make, RedisTakeOver, settings, head_life)
+
+
+def _into_hbase(settings: Any, head_life: float) -> Callable[[Any], Target]:
+    try:
+        from gopush.message.hbase.take_over import HBaseTakeOver
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
+        ) from None
+    return partial(_make, HBaseTakeOver, settings, head_life)
+
+
+def _make(kind: Callable[..., Target], settings: Any, head_life: float, reactor: Any) -> Target:
+    return kind(reactor, settings, head_life)

@@ -1,0 +1,195 @@
+"""Takes the logs of another store into HBase: `gopush migrate`."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from gopush.errors import StartError, UnavailableError
+from gopush.message.hbase.append import JITTER_SECONDS
+from gopush.message.hbase.client import Client
+from gopush.message.hbase.row import (
+    HEAD,
+    STAMP_BYTES,
+    Cells,
+    RowHead,
+    Slots,
+    body_in,
+    first_puts,
+    head_of,
+    head_put,
+    merged,
+    row_head,
+    row_key,
+    slot_cell,
+    slot_puts,
+    token_cell,
+    token_ends,
+    token_put,
+)
+from gopush.message.hbase.settings import MOST_MESSAGES, HBaseSettings
+from gopush.message.original import KeyState, OldLog, mark, placed
+from gopush.message.rules import First, KeptLog
+from gopush.message.store import unwrap
+from gopush.model import Token
+
+ROWS = 100
+"""That are written at once."""
+
+CALL_BYTES = 4 << 20
+CALL_CELLS = 1000
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+L = TypeVar("L", KeptLog, OldLog)
+
+
+class HBaseTakeOver:
+    """The table of `settings`. What is taken over twice is there once; `head_life` in seconds."""
+
+    def __init__(self, reactor: Any, settings: HBaseSettings, head_life: float) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._head_life = head_life
+        self._client = Client(reactor, settings, lambda *_: None)
+
+    async def start(self) -> None:
+        """Connect. Raises StartError where the table will not do, UnavailableError where no server answers."""
+        for refusal in await self._client.start():
+            if refusal is not None:
+                raise StartError(f"HBase: {refusal}")
+        await self._cells(b"\0", [HEAD])
+
+    def stop(self) -> Deferred[Any]:
+        """Let go of the servers."""
+        return self._client.stop()
+
+    async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
+        """Take these over, but for those that are there already; gives those that were not."""
+        missing = await self._each(self._take, logs)
+        return [log for log, was_missing in zip(logs, missing, strict=True) if was_missing]
+
+    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+        """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
+        return sum(await self._each(self._insert, logs))
+
+    async def _each(self, call: Callable[[L], Coroutine[Any, Any, T]], logs: Sequence[L]) -> list[T]:
+        found: list[T] = []
+        for first in range(0, len(logs), ROWS):
+            calls = [Deferred.fromCoroutine(call(log)) for log in logs[first : first + ROWS]]
+            try:
+                found += await gatherResults(calls, consumeErrors=True).addErrback(unwrap)
+            except UnavailableError as failed:
+                raise UnavailableError(f"HBase: {failed}; what was moved stays: try again") from None
+        return found
+
+    async def _take(self, log: KeptLog) -> bool:
+        """Whether it was not there, or may not have been."""
+        row = row_key(self._settings.prefix, log.key)
+        for token in log.tokens:
+            await self._trying(lambda token=token: self._create_token(row, token))  # type: ignore[misc]
+        missing = await self._trying(lambda: self._merge(row, log)) if log.last else False
+        return missing or bool(log.tokens)
+
+    async def _merge(self, row: bytes, log: KeptLog) -> bool | None:
+        old = (await self._cells(row, [HEAD])).get(HEAD)
+        head, now = row_head(old), time.time()
+        ends = max([log.ends, *(expires + self._head_life for _, expires, _ in log.messages)])
+        new, slots = merged(head, log._replace(ends=ends), log.last, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
+        if not log.ids and head is not None and _content(head, now) == _content(new, now):
+            return False
+        firsts = {id: First(mid, previous, end) for id, mid, previous, end in log.ids}
+        return await self._write(row, old, new, slots, firsts, now) or None
+
+    async def _insert(self, log: OldLog) -> int:
+        """How many messages were not there."""
+        row = row_key(self._settings.prefix, log.key)
+        return await self._trying(lambda: self._merge_old(row, log))
+
+    async def _merge_old(self, row: bytes, log: OldLog) -> int | None:
+        old = (await self._cells(row, [HEAD])).get(HEAD)
+        head, now = row_head(old), time.time()
+        new = placed(log.messages, await self._state(row, head, now))
+        if not new:
+            return 0
+        ends = max(message.expires for message in new) + self._head_life
+        kept = KeptLog(log.key, new[-1].mid, 0, ends, new, (), ())
+        written, slots = merged(head, kept, 0, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
+        return len(new) if await self._write(row, old, written, slots, {}, now) else None
+
+    async def _state(self, row: bytes, head: RowHead | None, now: float) -> KeyState:
+        """Bodies are read of what ends at a whole second, as all that gopush-cluster keeps does."""
+        marks = []
+        for record in head.records if head and now < head.ends else ():
+            body = None
+            if record.expires == int(record.expires):
+                cell = slot_cell(record.slot)
+                body = body_in(record, (await self._cells(row, [cell])).get(cell))
+            marks.append((record.mid, b"" if body is None else mark(record.expires, body)))
+        return KeyState(head_of(head, now), marks)
+
+    async def _write(
+        self, row: bytes, old: bytes | None, head: RowHead, slots: Slots, firsts: dict[str, First], now: float
+    ) -> bool:
+        """Write bodies and ids, then the head that names them; whether the head was the `old` one all the time."""
+        puts = [put for part in _parts(slots) for put in slot_puts(head, part, now)]
+        puts += [put for part in _parts(firsts) for put in first_puts(part, now)]
+        for put in (*puts, head_put(head, now)):
+            if not await self._client.check(row, [put], old, self._until()):
+                return False
+        return True
+
+    async def _create_token(self, row: bytes, token: Token) -> bool | None:
+        cell = token_cell(token.digest)
+        old = (await self._cells(row, [cell])).get(cell)
+        if token_ends(old) >= token.expires:
+            return True
+        put = token_put(token.digest, token.expires, old, time.time())
+        return await self._client.check(row, [put], old, self._until(), cell=cell) or None
+
+    async def _cells(self, row: bytes, wanted: Sequence[tuple[str, bytes | None]]) -> Cells:
+        (answer,) = self._client.get([(row, wanted)], self._until())
+        return await answer
+
+    async def _trying(self, attempt: Callable[[], Coroutine[Any, Any, T | None]]) -> T:
+        """What comes of an attempt that is not in vain: somebody else may write to the same row, and calls get lost."""
+        until = self._until()
+        while True:
+            try:
+                if (found := await attempt()) is not None:
+                    return found
+                failed = UnavailableError("others have written to the same key all the time")
+            except UnavailableError as error:
+                failed = error
+            if self._reactor.seconds() > until:
+                raise failed
+            await deferLater(self._reactor, random.uniform(0, JITTER_SECONDS), lambda: None)
+
+    def _until(self) -> float:
+        return float(self._reactor.seconds() + self._settings.timeout)
+
+
+def _content(head: RowHead, now: float) -> tuple[Any, ...]:
+    return head.last, head.trimmed, [record[:2] for record in head.records if record.expires > now]
+
+
+def _parts(cells: dict[K, V]) -> Iterator[dict[K, V]]:
+    """So many that a call takes them."""
+    part: dict[K, V] = {}
+    size = 0
+    for name, value in cells.items():
+        more = len(value) if isinstance(value, bytes) else 0
+        if part and (len(part) == CALL_CELLS or size + more > CALL_BYTES):
+            yield part
+            part, size = {}, 0
+        part[name] = value
+        size += more
+    if part:
+        yield part

@@ -1,0 +1,107 @@
+"""Reads what gopush-cluster keeps in its Redis servers, while it serves from them: `gopush migrate`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.endpoints import connectProtocol
+from txredisapi import RedisError, ResponseError
+
+from gopush.errors import StartError, UnavailableError
+from gopush.message.original import OldLog, Passed, old_message
+from gopush.message.redis.connection import RedisConnection, endpoint_of, log_in
+from gopush.message.redis.settings import RedisSettings, Source
+from gopush.message.store import unwrap
+from gopush.model import is_key
+from gopush.net.tls import ClientTls
+
+SCAN_KEYS = 500
+READ_KEYS = 50
+"""Sorted sets that are read at once."""
+
+
+class OriginalRedis:
+    """The Redis servers of a gopush-cluster, and perhaps of others. Calls raise UnavailableError.
+
+    All sorted sets of each are looked at: 1.0.5 stores a multiple push where its ring has the empty key.
+    """
+
+    def __init__(self, reactor: Any, settings: RedisSettings) -> None:
+        self.passed = Passed()
+        self._reactor = reactor
+        self._settings = settings
+        self._connections: list[RedisConnection] = []
+
+    async def start(self) -> None:
+        """Connect. Raises StartError where a server will not do, UnavailableError where one cannot be reached."""
+        for source in self._settings.sources:
+            try:
+                self._connections.append(await self._connect(source))
+            except ResponseError as refused:
+                raise StartError(f"Redis {source.name}: {refused}") from None
+            except Exception as failed:
+                raise UnavailableError(f"Redis {source.name} cannot be reached at {source.address}: {failed}") from None
+
+    async def _connect(self, source: Source) -> RedisConnection:
+        settings = self._settings
+        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
+        endpoint = endpoint_of(self._reactor, source, settings.timeout, tls, settings.sentinel_password)
+        reading = RedisConnection(self._reactor, settings.timeout, self)
+        connection: RedisConnection = await connectProtocol(endpoint, reading)  # type: ignore[no-untyped-call]
+        if source.password is not None:
+            await log_in(connection, source.password)
+        await connection.execute_command("PING")
+        return connection
+
+    async def stop(self) -> None:
+        """Let go of the servers."""
+        for connection in self._connections:
+            connection.transport.abortConnection()
+
+    def made(self, connection: RedisConnection) -> None:
+        """See Owner."""
+
+    silent = lost = made
+
+    async def logs(self, before: int, now: float) -> AsyncIterator[list[OldLog]]:
+        """What has a mid below `before` and has not ended by `now`. A key may come again."""
+        for connection in self._connections:
+            cursor = b"0"
+            while True:
+                cursor, keys = await self._answered(connection.execute_command("SCAN", cursor, "COUNT", SCAN_KEYS))
+                for first in range(0, len(keys), READ_KEYS):
+                    yield await self._read(connection, keys[first : first + READ_KEYS], before, now)
+                if cursor == b"0":
+                    break
+
+    async def _read(self, connection: RedisConnection, keys: Sequence[bytes], before: int, now: float) -> list[OldLog]:
+        asked = gatherResults([self._set(connection, key) for key in keys], consumeErrors=True)
+        answers = await self._answered(asked.addErrback(unwrap))
+        logs = []
+        for key, answer in zip(keys, answers, strict=True):
+            if answer is None:
+                self.passed.keys += 1
+                continue
+            found = [old_message(score, member) for member, score in zip(answer[::2], answer[1::2], strict=True)]
+            name = key.decode("utf-8", "replace")
+            if not is_key(name) or name.encode() != key:
+                found = [None] * len(found)
+            live = [message for message in found if message is not None and message.expires > now]
+            self.passed.members += found.count(None)
+            self.passed.later += sum(message.mid >= before for message in live)
+            if old := [message for message in live if message.mid < before]:
+                logs.append(OldLog(name, old))
+        return logs
+
+    def _set(self, connection: RedisConnection, key: bytes) -> Any:
+        asked = connection.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
+        return asked.addErrback(lambda failure: failure.trap(ResponseError) and None)
+
+    @staticmethod
+    async def _answered(asked: Any) -> Any:
+        try:
+            return await asked
+        except RedisError as failed:
+            raise UnavailableError(f"the Redis to read from: {failed or 'the connection was lost'}") from None

@@ -1,0 +1,151 @@
+"""`gopush migrate` is killed twice while the source serves on: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gopush_client import Publisher
+from tests.chaos.cluster import ROOT, Node
+from tests.integration.systems import settle
+from tests.servers.redis import RedisServer
+
+PATIENCE_SECONDS = 1800
+
+Messages = dict[str, list[tuple[int, bytes]]]
+
+
+class Publishing:
+    """Pushes to some of the keys, on and on; `acknowledged`: key, mid and body of each."""
+
+    def __init__(self, node: Node, keys: list[str]) -> None:
+        self.acknowledged: list[tuple[str, int, bytes]] = []
+        self._node = node
+        self._keys = keys
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._push, daemon=True)
+
+    def _push(self) -> None:
+        draw = random.Random(7)
+        with Publisher(f"http://{self._node.address('admin')}", deadline=25) as publisher:
+            number = 0
+            while not self._ending.wait(0.005):
+                number += 1
+                key, body = draw.choice(self._keys), b'{"late": %d}' % number
+                self.acknowledged.append((key, publisher.push(key, body, expire=86400), body))
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._ending.set()
+            self._thread.join(90)
+            assert not self._thread.is_alive()
+
+
+def migrate(source: Path, redis: RedisServer) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gopush", "migrate", "--from", f"sqlite:{source}"]
+    return subprocess.Popen(
+        [*command, "--to", f"redis:node1:1 {redis.source}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_at(running: subprocess.Popen[str], redis: RedisServer, names: int) -> None:
+    """As soon as there are so many names in Redis."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while redis.call("DBSIZE") < names:
+        assert running.poll() is None, "it was over before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    running.kill()
+    assert running.wait(60) == -9, "it was over before it was killed"
+
+
+def in_sqlite(path: Path) -> Messages:
+    found: Messages = defaultdict(list)
+    rows = "SELECT key, mid, body FROM messages JOIN logs ON logs.id = messages.log ORDER BY log, mid"
+    for key, mid, body in sqlite3.connect(path).execute(rows):
+        found[key].append((mid, body))
+    return found
+
+
+def in_redis(redis: RedisServer, keys: list[str]) -> Messages:
+    found: Messages = {}
+    for first in range(0, len(keys), 500):
+        some = keys[first : first + 500]
+        script = "local r = {} for i, k in ipairs(KEYS) do r[i] = redis.call('LRANGE', k, 0, -1) end return r"
+        answers: Any = redis.call("EVAL", script, len(some), *(f"gopush:m:{key}" for key in some))
+        for key, members in zip(some, answers, strict=True):
+            found[key] = [(int(struct.unpack_from(">d", one)[0]), one[16:]) for one in members]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("keys", "each"),
+    [(5_000, 2), pytest.param(100_000, 10, marks=pytest.mark.slow)],
+    ids=["10,000 messages", "1,000,000 messages"],
+)
+def test_nothing_is_lost_or_doubled(tmp_path: Path, keys: int, each: int) -> None:
+    names = [f"key-{number}" for number in range(keys)]
+    node = Node("gopush", "gopush", tmp_path, {})
+    file = tmp_path / "gopush.sqlite"
+    with RedisServer() as redis:
+        try:
+            node.start()
+            settle([node], comets=1, messages=1)
+            began = time.monotonic()
+            with Publisher(f"http://{node.address('admin')}", deadline=25) as publisher:
+                for number in range(each):
+                    for first in range(0, keys, 5_000):
+                        publisher.push_many(names[first : first + 5_000], {"number": number}, expire=86400)
+            tell(f"{keys * each} messages are there", began)
+            publishing = Publishing(node, names[: keys // 2])
+            with publishing.going():
+                for part in (5, 2):
+                    kill_at(migrate(file, redis), redis, 2 * keys // part)
+                began = time.monotonic()
+                whole = migrate(file, redis)
+                out, err = whole.communicate(timeout=PATIENCE_SECONDS)
+                assert whole.returncode == 1, err
+                assert "in use: stop it, and make a last pass" in out
+                tell(out, began)
+            node.stop()
+            began = time.monotonic()
+            last = migrate(file, redis)
+            out, err = last.communicate(timeout=PATIENCE_SECONDS)
+            assert last.returncode == 0, err
+            tell(out, began)
+            kept = in_sqlite(file)
+            assert in_redis(redis, names) == kept
+            assert len(publishing.acknowledged) > 10
+            for key, mid, body in publishing.acknowledged:
+                assert [one for at, one in kept[key] if at == mid] == [body]
+            assert sum(map(len, kept.values())) == keys * each + len(publishing.acknowledged)
+            for key, mid, _ in publishing.acknowledged[-100:]:
+                assert struct.unpack_from(">d", redis.call("GET", f"gopush:h:{key}"))[0] >= mid
+        finally:
+            node.kill()
+
+
+def tell(what: str, since: float) -> None:
+    """For who runs the long form (-s)."""
+    print(f"{what.strip()} ({time.monotonic() - since:.1f} s)")

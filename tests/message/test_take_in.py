@@ -1,0 +1,172 @@
+"""`gopush migrate --from cluster-redis:… --before T`: what gopush-cluster keeps, in a gopush that serves already."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gopush.client import cli
+from gopush.model import mid_at, snap
+from tests.chaos.cluster import Node
+from tests.clients import TcpClient
+from tests.message.test_migrate import Target, kept, push, started
+from tests.message.test_migrate import redis as redis
+from tests.message.test_migrate import target as target
+from tests.servers.redis import RedisServer
+
+
+class Old(RedisServer):
+    """A Redis of gopush-cluster."""
+
+    def keep(self, key: str, body: str, mid: int, expire: float = 600) -> None:
+        """As it stores a push that has this mid."""
+        member = b'{"msg":%b,"expire":%d}' % (body.encode(), time.time() + expire)
+        self.call("ZADD", key, str(mid), member)
+        self.call("ZREMRANGEBYRANK", key, 0, -21)
+
+
+@pytest.fixture
+def old() -> Iterator[Old]:
+    with Old() as server:
+        assert isinstance(server, Old)
+        yield server
+
+
+@pytest.fixture
+def gopush(tmp_path: Path, target: Target) -> Iterator[Node]:
+    node = started(tmp_path, target)
+    yield node
+    node.kill()
+
+
+def take_in(target: Target, before: object, *servers: RedisServer) -> int:
+    named = ", ".join(f"node{number}:1 {server.source}" for number, server in enumerate(servers, 1))
+    return cli.main(["migrate", "--from", f"cluster-redis:{named}", "--to", target.named, "--before", str(before)])
+
+
+def test_what_is_older_comes_before_what_was_pushed_to_both(
+    old: Old, target: Target, gopush: Node, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at = mid_at(time.time() - 60)
+    now = time.time()
+    began = [at + 2, at + 4, at + 40, at + 54]
+    for number, mid in enumerate(began):
+        old.keep("both", f'"old {number}"', mid)
+        old.keep("old", f'{{"n": {number}}}', mid)
+    old.keep("old", '"over"', at + 80, expire=-1)
+    for number in range(30):  # of which it keeps 20
+        old.keep("many", str(number), at + 2 * number)
+    old.call("SET", "other", "of somebody else")
+    old.call("ZADD", "other set", "7", "of somebody else")
+    own = [push(gopush, key, f"new {number}") for number in range(3) for key in ("both", "new")]
+    for number in range(3):
+        old.keep("both", f'"new {number}"', own[2 * number] + 3)
+        old.keep("new", f'"new {number}"', own[2 * number + 1] + 3)
+    assert take_in(target, now, old) == 0
+    out = capfd.readouterr().out
+    assert "of 28 messages of 3 keys 28 moved in " in out
+    assert "; 6 are of later" in out
+    assert "1 keys that are no sorted sets, 1 members of others" in out
+
+    both = kept(gopush, "both")
+    assert [body for _, body in both] == [*(f"old {number}" for number in range(4)), *(f"new {n}" for n in range(3))]
+    mids = [mid for mid, _ in both]
+    assert mids == sorted(set(mids))
+    assert mids == [at, at + 16, at + 48, at + 64, *own[::2]], "a score is snapped, and goes on where it collides"
+    assert kept(gopush, "new") == [(mid, f"new {number}") for number, mid in enumerate(own[1::2])]
+    assert [body for _, body in kept(gopush, "old")] == [{"n": number} for number in range(4)]
+    assert [body for _, body in kept(gopush, "many")] == list(range(10, 30))
+    # A device that goes on with a mid of gopush-cluster gets what comes after it.
+    with TcpClient(gopush.ports["tcp"]) as device:
+        device.subscribe("both", "30", "", "1", str(began[2]))
+        assert [json.loads(device.message())["msg"] for _ in range(4)] == ["old 3", "new 0", "new 1", "new 2"]
+    assert push(gopush, "old", "on") > mid_at(now)
+
+    before = {key: kept(gopush, key) for key in ("both", "new", "old", "many")}
+    old.call("ZREMRANGEBYRANK", "both", 0, 0)  # its neighbour collides no more
+    assert take_in(target, now, old) == 0
+    assert " 0 moved in " in capfd.readouterr().out
+    assert {key: kept(gopush, key) for key in before} == before
+
+
+def test_it_comes_before_all_that_is_there_and_lowers_no_head(old: Old, target: Target, gopush: Node) -> None:
+    """Also where the clock of gopush-cluster was ahead."""
+    own = push(gopush, "ahead", "new")
+    (deleted,) = [push(gopush, "deleted", "gone")]
+    cli.main(["delete", "deleted", "--admin", gopush.address("admin")])
+    time.sleep(0.01)
+    now = time.time()
+    for number in range(3):
+        old.keep("ahead", str(number), mid_at(now) - 100 + number)
+        old.keep("deleted", str(number), deleted - 1000 + 16 * number)
+    assert take_in(target, f"{now:.6f}", old) == 0
+    assert kept(gopush, "ahead") == [(own - 48, 0), (own - 32, 1), (own - 16, 2), (own, "new")]
+    assert kept(gopush, "deleted") == [(snap(deleted - 1000 + 16 * number), number) for number in range(3)]
+    assert push(gopush, "deleted", "on") > deleted
+    assert push(gopush, "ahead", "on") > own
+    with TcpClient(gopush.ports["tcp"]) as device:
+        device.subscribe("deleted", "30", "", "1", str(deleted))
+        assert json.loads(device.message())["msg"] == "on"
+
+
+def test_all_servers_are_read_whatever_the_ring_says(
+    old: Old, redis: RedisServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Multiple pushes of 1.0.5 are where the ring has the empty key."""
+    source = f"node1:1 {redis.source}"
+    target = Target(f"redis:{source}", {"storage": {"type": "redis"}, "redis": {"source": source}})
+    at = mid_at(time.time() - 60)
+    with Old(password="secret") as other:
+        assert isinstance(other, Old)
+        for number in range(600):
+            (old, other)[number % 2].keep(f"key-{number}", str(number), at + number)
+        old.keep("key-1", '"private"', at - 100)
+        command = [
+            "migrate",
+            "--from",
+            f"cluster-redis:node1:1 {old.source}, node2:2 {other.source}",
+            "--to",
+            target.named,
+        ]
+        assert cli.main([*command, "--before", str(at + 500)]) == 0
+        assert cli.main([*command, "--before", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())]) == 0
+        captured = capfd.readouterr()
+        assert "secret" not in captured.out + captured.err
+    node = started(tmp_path, target)
+    try:
+        assert kept(node, "key-1") == [(snap(at - 100), "private"), (snap(at + 1), 1)]
+        for number in range(2, 600, 50):
+            assert [body for _, body in kept(node, f"key-{number}")] == [number]
+    finally:
+        node.kill()
+
+
+@pytest.mark.parametrize(
+    ("source", "before", "status", "complaint"),
+    [
+        ("cluster-redis:node1:1 HERE", [], 3, "--before: goes with --from cluster-redis"),
+        ("sqlite:none", ["--before", "16"], 3, "--before: goes with --from cluster-redis"),
+        ("cluster-redis:node1:1 HERE", ["--before", "2100-01-01"], 3, "is still to come"),
+        ("cluster-redis:node1:1 HERE", ["--before", "99999999999"], 3, "is still to come"),
+        ("cluster-redis:node1:1 HERE", ["--before", "soon"], 2, "'soon' is no time (try 2026-11-26T12:00:00Z"),
+        ("cluster-redis:node1:1 HERE#word", ["--before", "16"], 3, "gopush: Redis node1: "),
+        ("cluster-redis:node1:1 tcp@127.0.0.1:1", ["--before", "16"], 1, "cannot be reached at 127.0.0.1:1"),
+        ("cluster-redis:localhost:6379", ["--before", "16"], 3, "which is not name:weight"),
+        ("mysql:somewhere", ["--before", "16"], 2, "is not sqlite:FILE, nor cluster-redis:node1:1 tcp@"),
+    ],
+)
+def test_what_cannot_be_taken_in_is_said(
+    redis: RedisServer, capfd: pytest.CaptureFixture[str], source: str, before: list[str], status: int, complaint: str
+) -> None:
+    source = source.replace("HERE", redis.source)
+    command = ["migrate", "--from", source, "--to", f"redis:node1:1 {redis.source}", *before]
+    if status == 2:  # nothing of it was understood
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    else:
+        assert cli.main(command) == status
+    assert complaint in capfd.readouterr().err
