@@ -21,7 +21,7 @@ def older_cluster() -> Iterator[Cluster]:
     """A cluster whose processes run COMMIT and share a secret, not started yet. Needs the whole history."""
     with TemporaryDirectory(prefix="gopush-older-") as directory:
         root = Path(directory)
-        _unpack(root)
+        unpack(root)
         cluster = Cluster()
         for node in cluster.nodes.values():
             node.root = root
@@ -29,7 +29,8 @@ def older_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def _unpack(root: Path) -> None:
+def unpack(root: Path) -> None:
+    """The gopush and twisted of COMMIT, in a directory."""
     archive = subprocess.run(
         ["git", "-C", str(ROOT), "archive", COMMIT, "gopush", "twisted"], capture_output=True, check=False
     )
