@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from gopush.errors import RET_OK, RET_PARAMETER
+from gopush_client import Subscriber
 from tests.chaos.cluster import ALONE, MIXED, Cluster, Node
 from tests.clients import TcpClient
 from tests.integration.systems import settle
@@ -214,3 +217,60 @@ def test_who_is_asked_to_end_hands_over_in_time(equals: Cluster) -> None:
     equals["member-1"].start()
     whole(equals)
     assert "Traceback" not in equals.logs()
+
+
+def test_roles_are_split_out_and_taken_back_under_load(equals: Cluster) -> None:
+    """One equal node goes when a comet, a message and a web node have come; then it comes back, and they go."""
+    roles = [("comet", "comet-9", "node9"), ("message", "message-9", ""), ("gopush-web", "web-9", "")]
+    webs = ["member-1", "member-2"]
+    sent: dict[str, list[str]] = {f"split-{number}": [] for number in range(20)}
+    refused: list[str] = []
+    ending = threading.Event()
+
+    def publish(web: str) -> None:
+        while not ending.wait(0.02):
+            for number, key in enumerate(sent):
+                if number % 2 == webs.index(web):
+                    body = f"{key} {len(sent[key])}"
+                    if push(equals, web, key, body) != RET_OK:
+                        refused.append(body)
+                    sent[key].append(body)
+
+    received: dict[str, list[Any]] = {key: [] for key in sent}
+
+    def subscribe(key: str) -> None:
+        for message in Subscriber(f"http://{equals['member-1'].address('http')}", key, since=0):
+            if message.data == "end":
+                return
+            received[key].append(message.data)
+
+    with ThreadPoolExecutor(len(webs) + len(sent)) as pool:
+        try:
+            subscribing = [pool.submit(subscribe, key) for key in sent]
+            publishing = [pool.submit(publish, web) for web in webs]
+            for role, name, node in roles:
+                equals.add(role, name, node).start()
+            settle([equals["web-9"], equals["member-1"]], comets=4, messages=4)
+            assert equals["member-3"].stop() < 10
+            settle([equals["web-9"], equals["member-1"]], comets=3, messages=3)
+            assert push(equals, "web-9", "split-through", "a role's web node") == RET_OK
+            equals["member-3"].start()
+            settle([equals["web-9"], equals["member-3"]], comets=4, messages=4)
+            for _, name, _ in roles:
+                assert equals[name].stop() < 10
+            settle([equals["member-1"], equals["member-3"]], comets=3, messages=3)
+        finally:
+            ending.set()
+            for _, name, _ in roles:
+                if name in equals.nodes:
+                    equals.nodes.pop(name).kill()
+            for publisher in publishing:
+                publisher.result(60)
+            for key in sent:
+                push(equals, "member-2", key, "end")
+        for subscriber in subscribing:
+            subscriber.result(60)
+    assert refused == []
+    assert received == sent
+    assert sum(map(len, sent.values())) > 200
+    whole(equals)
