@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -164,3 +166,35 @@ def test_without_redis_nothing_moves(tmp_path: Path, source: Node, capfd: pytest
     assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == 1
     assert "gopush: " in capfd.readouterr().err
     assert source.pid
+
+
+def test_a_database_that_cannot_be_copied_is_said(
+    tmp_path: Path, source: Node, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gopush.sqlite-migrate").write_text("in the way")
+    assert source.pid
+    assert (
+        cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", f"redis:a:1 {redis.source}"])
+        == 1
+    )
+    assert "gopush.sqlite: it cannot be copied beside itself: File exists" in capfd.readouterr().err
+
+
+def test_one_moves_a_database_at_a_time(
+    tmp_path: Path, source: Node, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What somebody left who was killed goes; what somebody needs who is at it stays."""
+    command = ["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", f"redis:a:1 {redis.source}"]
+    assert source.pid
+    copy = tmp_path / "gopush.sqlite-migrate"
+    copy.mkdir()
+    (copy / "copy").write_text("left behind")
+    lock = os.open(copy, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert cli.main(command) == 1
+    assert "another one moves this database already" in capfd.readouterr().err
+    assert [file.name for file in copy.iterdir()] == ["copy"]
+    os.close(lock)
+    assert cli.main(command) == 1
+    assert "in use: stop it, and make a last pass" in capfd.readouterr().out
+    assert not copy.exists()

@@ -134,6 +134,7 @@ def test_nothing_is_lost_or_doubled(tmp_path: Path, keys: int, each: int) -> Non
             out, err = last.communicate(timeout=PATIENCE_SECONDS)
             assert last.returncode == 0, err
             tell(out, began)
+            assert [path.name for path in tmp_path.iterdir() if "migrate" in path.name] == [], "a copy stays behind"
             kept = in_sqlite(file)
             assert in_redis(redis, names) == kept
             assert len(publishing.acknowledged) > 10

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from gopush.errors import SettingsError, UnavailableError
 from gopush.message.rules import KeptLog
@@ -40,14 +41,41 @@ def opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
                 _check(path, connection)
                 yield connection, True
                 return
-        with (
-            TemporaryDirectory(prefix="gopush-migrate-", dir=path.parent) as directory,
-            closing(_connect(_copy(path, Path(directory)))) as connection,
-        ):
+        with _beside(path) as directory, closing(_connect(_copy(path, directory))) as connection:
             _check(path, connection)
             yield connection, False
     except sqlite3.Error as wrong:
         raise SettingsError(f"{path}: {wrong}") from None
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A directory for a copy of the database, without what somebody has left there who was killed."""
+    directory = path.with_name(f"{path.name}-migrate")
+    with _said(path):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnavailableError(f"{directory}: another one moves this database already") from None
+        for file in directory.iterdir():
+            file.unlink()
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as wrong:
+        raise UnavailableError(f"{path}: it cannot be copied beside itself: {wrong.strerror}") from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -65,12 +93,13 @@ def _copy(path: Path, directory: Path) -> Path:
     log = path.with_name(f"{path.name}-wal")
     copy = directory / "copy"
     for _ in range(COPIES):
-        before = _head(log)
-        shutil.copyfile(path, copy)
-        if log.exists():
-            shutil.copyfile(log, copy.with_name("copy-wal"))
-        if _head(log) == before:
-            return copy
+        with _said(path):
+            before = _head(log)
+            shutil.copyfile(path, copy)
+            if log.exists():
+                shutil.copyfile(log, copy.with_name("copy-wal"))
+            if _head(log) == before:
+                return copy
     raise UnavailableError(f"{path}: it changes faster than it can be copied")
 
 
