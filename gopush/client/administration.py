@@ -27,30 +27,34 @@ def add_commands(commands: Any, epilog: str) -> None:
     key = commands.add_parser(
         "key", help="make an API key, and its line for [admin] keys; or show a key", epilog=epilog
     )
-    key.add_argument("name", help="whose it will be; or: show")
-    key.add_argument("key", nargs="?", help="the key whose messages, subscribers and tokens are shown")
-    key.add_argument("--limit", default="", metavar="N", help="pushes per second, of a new API key")
-    key.add_argument("--scope", default="", choices=["push", "admin"], help="what it is good for (default: both)")
-    key.add_argument("--prefix", default="", help="what the keys begin with that it is good for")
+    key.add_argument("name", help="the name of its owner; or: show")
+    key.add_argument("key", nargs="?", help="after show: the key to show (its messages, subscribers and tokens)")
+    key.add_argument("--limit", default="", metavar="N", help="how many pushes per second the new API key may make")
+    key.add_argument(
+        "--scope", default="", choices=["push", "admin"], help="the calls that it is good for (default: both)"
+    )
+    key.add_argument("--prefix", default="", help="how the keys begin that it is good for")
     options.add_admin(key)
     key.set_defaults(run=_key, usage=key.error)
     token = commands.add_parser("token", help="create, list or revoke the tokens of a key's subscribers", epilog=epilog)
     token.add_argument("what", choices=["create", "list", "revoke"])
     token.add_argument("key")
-    token.add_argument("token", nargs="?", help="to revoke: it, or its digest as listed; -: what stdin holds")
-    token.add_argument("--life", type=options.positive, metavar="SECONDS", help="of a new one (default: the servers')")
+    token.add_argument("token", nargs="?", help="revoke: the token, or its digest as listed; -: read it from stdin")
+    token.add_argument(
+        "--life", type=options.positive, metavar="SECONDS", help="how long the new token lives (default: the servers')"
+    )
     options.add_admin(token)
     token.set_defaults(run=_token, usage=token.error)
     delete = commands.add_parser("delete", help="delete a key's messages, and close its connections", epilog=epilog)
     delete.add_argument("key")
     options.add_admin(delete)
     delete.set_defaults(run=_delete)
-    presence = commands.add_parser("presence", help="tell who is connected to keys", epilog=epilog)
+    presence = commands.add_parser("presence", help="show who is connected to keys", epilog=epilog)
     presence.add_argument("key", nargs="+")
     options.add_admin(presence)
     presence.set_defaults(run=_presence)
     backup = commands.add_parser("backup", help="copy the SQLite store to a new file, while it serves", epilog=epilog)
-    backup.add_argument("file", help="where to, on the machine of the process that has the database")
+    backup.add_argument("file", help="the new file, on the machine of the process that has the database")
     options.add_admin(backup)
     backup.set_defaults(run=_backup)
 
@@ -64,10 +68,10 @@ def _ask(
 def _key(asked: argparse.Namespace) -> None:
     if asked.key is None:
         if asked.name == "show":
-            asked.usage("show: of which key?")
+            asked.usage("show needs a key")
         _make(asked)
     elif asked.name != "show":
-        asked.usage("a key has one name")
+        asked.usage("an API key has one name")
     else:
         write(json.dumps(_ask(asked, "GET", "/1/admin/key", {"key": asked.key}), indent=2, ensure_ascii=False))
 
@@ -76,12 +80,12 @@ def _make(asked: argparse.Namespace) -> None:
     from gopush.web.keys import make
 
     key, line = make(asked.name, asked.limit, asked.scope, asked.prefix)
-    write(f"# The key, for who pushes; nobody can read it from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
+    write(f"# The key itself, which nobody can read from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
 
 
 def _token(asked: argparse.Namespace) -> None:
     if (asked.token is None) == (asked.what == "revoke"):
-        asked.usage("revoke: which token?" if asked.token is None else f"{asked.what} takes a key alone")
+        asked.usage("revoke needs a token" if asked.token is None else f"{asked.what} takes only a key")
     if asked.what == "create":
         life = {} if asked.life is None else {"life": str(asked.life)}
         write(_ask(asked, "POST", "/1/admin/token", {"key": asked.key, **life})["token"])

@@ -16,8 +16,8 @@ OPTIONS = (
     ("subscribers", 1, 10_000, 10, "subscribers of each key"),
     ("seconds", 1, 3600, 10, "for how long to push"),
     ("size", 64, 1 << 20, 100, "bytes of a message"),
-    ("rate", 0, 1_000_000, 100, "pushes a second in all; 0: as fast as they are answered"),
-    ("pushers", 1, 1000, 8, "connections that push, each one message after the other"),
+    ("rate", 0, 1_000_000, 100, "pushes a second in all; 0: as fast as gopush answers"),
+    ("pushers", 1, 1000, 8, "connections that push, each one message after another"),
 )
 WIDTH = 78
 

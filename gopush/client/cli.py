@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     options.add_comet_tls(sub)
     sub.add_argument("--token", default="", help="the subscriber's token")
     sub.add_argument(
-        "--mid", type=options.mid, help="begin after this message; 0: with all that are kept (default: what is new)"
+        "--mid", type=options.mid, help="begin after this message; 0: with all kept messages (default: with new ones)"
     )
     sub.add_argument("--heartbeat", type=options.int64, default=30, metavar="SECONDS", help="(default: 30)")
     sub.add_argument("--count", type=options.positive, metavar="N", help="end after N messages")
@@ -97,14 +97,14 @@ def _parser() -> argparse.ArgumentParser:
 
     pusher = commands.add_parser("push", help="push a message to a key", epilog=EPILOG)
     pusher.add_argument("key")
-    pusher.add_argument("json", help="the message; -: what stdin holds")
+    pusher.add_argument("json", help="the message; -: read it from stdin")
     options.add_admin(pusher)
     pusher.add_argument(
-        "--expire", type=options.int64, default=600, metavar="SECONDS", help="keep it so long (default: 600)"
+        "--expire", type=options.int64, default=600, metavar="SECONDS", help="how long to keep it (default: 600)"
     )
-    pusher.add_argument("--id", default="", help="a repeat with the same id is not pushed again")
+    pusher.add_argument("--id", default="", help="gopush does not push a repeat with the same id again")
     pusher.add_argument(
-        "--wait", type=options.seconds, default=0, metavar="SECONDS", help="try again for so long (default: 0)"
+        "--wait", type=options.seconds, default=0, metavar="SECONDS", help="for how long to try again (default: 0)"
     )
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
     pusher.set_defaults(run=_push)
@@ -113,10 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     offline.add_argument("key")
     options.add_web(offline)
     offline.add_argument("--token", default="", help="the subscriber's token")
-    offline.add_argument("--after", type=options.mid, default=0, metavar="MID", help="only those after this one")
+    offline.add_argument("--after", type=options.mid, default=0, metavar="MID", help="only messages after this one")
     offline.set_defaults(run=_history)
 
-    load = commands.add_parser("bench", help="subscribe and push, and tell how fast that was", epilog=EPILOG)
+    load = commands.add_parser("bench", help="subscribe, push, and show how fast that was", epilog=EPILOG)
     options.add_admin(load)
     bench.add_options(load)
     load.set_defaults(run=_bench)
@@ -130,13 +130,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_admin_commands(commands: Any) -> None:
     lister = commands.add_parser("nodes", help="list the processes of the cluster", epilog=EPILOG)
-    lister.add_argument("--json", action="store_true", help="print a JSON array of all that is known")
+    lister.add_argument("--json", action="store_true", help="print all that is known, as a JSON array")
     lister.set_defaults(run=_nodes)
     weight = commands.add_parser("weight", help="change a node's share, until it ends", epilog=EPILOG)
-    drain = commands.add_parser("drain", help="hand over all that a node has", epilog=EPILOG)
+    drain = commands.add_parser("drain", help="have a node hand over all that it has", epilog=EPILOG)
     undrain = commands.add_parser("undrain", help="take a node back", epilog=EPILOG)
     for name, command in (("weight", weight), ("drain", drain), ("undrain", undrain)):
-        command.add_argument("node", help="its name: all its processes; or the RPC address of one")
+        command.add_argument("node", help="the name of a node, for all its processes; or the RPC address of one")
         command.set_defaults(run=_administer, call=f"node/{name}", named=("node",))
     weight.add_argument("weight", help="from 1 to 1000")
     weight.set_defaults(named=("node", "weight"))

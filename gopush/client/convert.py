@@ -89,7 +89,7 @@ class Rule(NamedTuple):
     why: str = ""
 
 
-_MESSAGES = "gopush closes who is 4096 messages or 2 MiB behind"
+_MESSAGES = "gopush closes a subscriber that is 4096 messages or 2 MiB behind"
 RULES = {
     "base user": Rule("base user", _first_word),
     "base tcp.bind": Rule("base tcp.bind", _binds),

@@ -158,7 +158,7 @@ def _call(
     except ssl.SSLCertVerificationError as wrong:
         raise ParameterError(untrusted(address, wrong)) from None
     except ssl.SSLError as wrong:
-        raise ParameterError(f"{address} speaks no TLS that is understood here: {wrong.reason or wrong}") from None
+        raise ParameterError(f"{address} does not speak TLS that gopush understands: {wrong.reason or wrong}") from None
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
         why = getattr(wrong, "strerror", None) or _readable(str(wrong))
         raise UnavailableError(f"{address} cannot be reached: {why}{_tls_hint(wrong, address)}") from None
@@ -183,12 +183,14 @@ def _expect_clear(connection: HTTPConnection, address: str) -> None:
     except (HTTPException, ConnectionError):
         clear = False
     if not clear:
-        raise ParameterError(f"{address} speaks no HTTP in the clear, and was sent no secret (try https://{address})")
+        raise ParameterError(
+            f"{address} does not speak plain HTTP, and gopush sent it no secret (try https://{address})"
+        )
 
 
 def _tls_hint(wrong: Exception, address: str) -> str:
     no_http = isinstance(wrong, BadStatusLine) and not address.startswith(SECURE)
-    return f" (where it speaks TLS: https://{address})" if no_http else ""
+    return f" (if it speaks TLS: https://{address})" if no_http else ""
 
 
 @contextmanager
@@ -197,13 +199,13 @@ def _understood(address: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UnavailableError(f"{address} answered what gopush does not") from None
+        raise UnavailableError(f"{address} did not answer as gopush does") from None
 
 
 def _hint(status: int, answer: str) -> str:
     """What is wrong, as the answer's text tells it after the name of its status; and what this command has for it."""
     if status == 401:
-        return ": it wants an API key that it knows (--api-key-file FILE)"
+        return ": it needs an API key that it knows (--api-key-file FILE)"
     _, _, why = answer.partition("\n")[0].partition(": ")
     return f": {_readable(why)}" if why else ""
 
@@ -216,8 +218,8 @@ def _readable(words: str) -> str:
 def _raise_for(address: str, ret: int, why: str) -> None:
     """`why`: empty where an older gopush does not say it."""
     if ret == RET_PARAMETER:
-        raise ParameterError(f"{address} refused: {why or 'a parameter, or the message is not JSON'} (65534)")
+        raise ParameterError(f"{address} refused: {why or 'a parameter is wrong, or the message is not JSON'} (65534)")
     if ret == RET_NO_NODE:
-        raise NoNodeError(f"{address}: {why or 'no comet is known that could serve the key'} (1001)")
+        raise NoNodeError(f"{address}: {why or 'no comet can serve the key'} (1001)")
     if ret != RET_OK:
         raise UnavailableError(f"{address} failed: {why or 'try again'} ({ret})")

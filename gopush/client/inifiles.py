@@ -28,13 +28,15 @@ ROLES = {
 
 def add_commands(commands: Any, epilog: str) -> None:
     """`hbase create`, `migrate`, `check`, `ini` and `convert`."""
-    hbase = commands.add_parser("hbase", help="make the table of a store in HBase, if it is not there", epilog=epilog)
+    hbase = commands.add_parser("hbase", help="make the table of a store in HBase, unless it is there", epilog=epilog)
     hbase.add_argument("what", choices=["create"], metavar="create")
     hbase.add_argument(
         "--thrift", type=_address, default="localhost:9090", metavar="HOST:PORT", help="(default: localhost:9090)"
     )
     hbase.add_argument("--table", default="gopush", help="(default: gopush)")
-    hbase.add_argument("--regions", type=positive, default=1, metavar="N", help="that it begins with (default: 1)")
+    hbase.add_argument(
+        "--regions", type=positive, default=1, metavar="N", help="how many regions it begins with (default: 1)"
+    )
     hbase.set_defaults(run=_create_table)
 
     migrate = commands.add_parser(
@@ -43,9 +45,9 @@ def add_commands(commands: Any, epilog: str) -> None:
     move.add_arguments(migrate)
     migrate.set_defaults(run=move.run)
 
-    check = commands.add_parser("check", help="tell whether an ini file can be used", epilog=epilog)
+    check = commands.add_parser("check", help="say whether gopush can use an ini file", epilog=epilog)
     check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
-    check.add_argument("--role", choices=ROLES, help="whose it is (default: what its name begins with)")
+    check.add_argument("--role", choices=ROLES, help="the role that it is for (default: what its name begins with)")
     check.set_defaults(run=_check)
 
     ini = commands.add_parser("ini", help="print a role's ini file with all defaults", epilog=epilog)
@@ -56,7 +58,9 @@ def add_commands(commands: Any, epilog: str) -> None:
         "convert", help="print the ini file for a comet.conf, message.conf or web.conf of gopush-cluster", epilog=epilog
     )
     converter.add_argument("file", type=Path)
-    converter.add_argument("--role", choices=convert.ROLES, help="whose it is (default: what its name begins with)")
+    converter.add_argument(
+        "--role", choices=convert.ROLES, help="the role that it is for (default: what its name begins with)"
+    )
     converter.set_defaults(run=_convert)
 
 
@@ -73,7 +77,7 @@ def _check(asked: argparse.Namespace) -> None:
     if role is None and not asked.config.exists():
         raise SettingsError(f"{asked.config}: cannot be read: there is no such file")
     if role is None:
-        raise SettingsError(f"{asked.config}: whose it is cannot be told from the name; use --role")
+        raise SettingsError(f"{asked.config}: its name does not say which role it is for; use --role")
     settings = load(_settings(role), asked.config)
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
@@ -95,7 +99,7 @@ def _could_start(role: str, settings: Any) -> None:
     for opt, named in _addresses(settings):
         host = named.rpartition(":")[0]
         if not host.startswith("[") and impossible(host):
-            raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: such a host name cannot be")
+            raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: this is not a valid host name")
     node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
     resolve_name(node).make_node(SelectReactor(), settings)
 
@@ -127,7 +131,7 @@ def _ini(asked: argparse.Namespace) -> None:
 def _convert(asked: argparse.Namespace) -> None:
     role = asked.role or next((role for role in convert.ROLES if asked.file.name.startswith(role)), None)
     if role is None:
-        raise SettingsError(f"{asked.file}: whose it is cannot be told from the name; use --role")
+        raise SettingsError(f"{asked.file}: its name does not say which role it is for; use --role")
     try:
         text = asked.file.read_text("utf-8-sig")
     except OSError as wrong:

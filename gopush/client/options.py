@@ -32,7 +32,7 @@ def add_admin(command: argparse.ArgumentParser) -> None:
         "--api-key-file",
         type=Path,
         metavar="FILE",
-        help="its first line is the API key (or: GOPUSH_API_KEY, or GOPUSH_API_KEY_FILE)",
+        help="a file whose first line is the API key (or: GOPUSH_API_KEY, or GOPUSH_API_KEY_FILE)",
     )
     add_trust(command)
 
@@ -41,7 +41,7 @@ def add_trust(command: argparse.ArgumentParser) -> None:
     """Whom TLS trusts; once, where a command has two ports."""
     if command.get_default("insecure") is None:
         command.add_argument("--cacert", type=Path, metavar="FILE", help="trust the CAs of this file alone")
-        command.add_argument("--insecure", action="store_true", help="trust any certificate: for trying things")
+        command.add_argument("--insecure", action="store_true", help="trust any certificate: for trials only")
 
 
 def add_comet_tls(command: argparse.ArgumentParser) -> None:

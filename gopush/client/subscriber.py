@@ -35,7 +35,7 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
         start, end = 0, line
         if buffer.startswith(b"$"):
             if not buffer[1:line].isdigit():
-                raise UnavailableError("what came is no message")
+                raise UnavailableError("received something that is not a message")
             start, end = line + 2, line + 2 + int(buffer[1:line])
             if len(buffer) < end + 2:
                 return
@@ -52,7 +52,7 @@ def mid_of(message: bytes) -> int:
     """The mid of a message as comet and web write it."""
     match = _MID.search(message)
     if match is None:
-        raise UnavailableError("what came is no message")
+        raise UnavailableError("received something that is not a message")
     return int(match[1])
 
 
@@ -126,7 +126,7 @@ class Subscriber:
             raise ParameterError(untrusted(address, wrong)) from None
         except OSError as wrong:
             raise UnavailableError(f"{address}: {wrong.strerror or wrong}") from None
-        hint = "" if subscribed or self.comet_tls else " without a word (where it speaks TLS: --comet-tls)"
+        hint = "" if subscribed or self.comet_tls else " without an answer (if it speaks TLS: --comet-tls)"
         raise UnavailableError(f"{address} closed the connection{hint}")
 
     def _connect(self, host: str, port: int) -> socket.socket:
@@ -159,7 +159,7 @@ class Subscriber:
                 buffer += data
                 yield from frames(buffer)
             elif now > heard + 2 * self.heartbeat:
-                raise TimeoutError("heartbeats are not answered")
+                raise TimeoutError("the comet does not answer heartbeats")
             if time.monotonic() >= due:
                 connection.settimeout(TIMEOUT_SECONDS)
                 connection.sendall(b"h")
@@ -172,4 +172,4 @@ class Subscriber:
         if frame == b"-n":
             raise UnavailableError(f"{address} does not have the key any more (-n)")
         if frame == b"+g":
-            self.tell("messages were trimmed away before they could be read (+g)")
+            self.tell("the store trimmed messages away before this subscriber read them (+g)")

@@ -37,7 +37,7 @@ class BusyKeys:
         """Keys that begin so, those with most pushes first, then those with most connections; at most MOST."""
         idle = not self._asking
         if prefix not in self._asking and len(self._asking) >= MOST_PREFIXES:
-            return fail(UnavailableError("too many ask for keys"))
+            return fail(UnavailableError("too many calls ask for the busiest keys at once"))
         asked: Deferred[list[BusyKey]] = Deferred()
         self._asking.setdefault(prefix, []).append(asked)
         if idle:

@@ -83,14 +83,14 @@ class Housekeeping:
     def _cut_off_changed(self) -> None:
         if self._comet.cut_off.holds:
             log.warn(
-                "cut off: no ZooKeeper for {seconds:g} s, and no message node answers; {count} subscribers are closed,"
-                " and others refused, until one of them is back",
+                "cut off: no ZooKeeper for {seconds:g} s, and no message node answers; this comet closes its {count} "
+                "subscribers and refuses others until one of them is back",
                 seconds=self._session_timeout,
                 count=self._comet.subscribed,
             )
             self._spread(self._comet.channels.values())
         else:
-            log.info("no longer cut off: subscribers are let in again")
+            log.info("no longer cut off: this comet takes subscribers again")
 
     def _view_changed(self, view: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
@@ -107,7 +107,7 @@ class Housekeeping:
             self._looking = self._clock.callLater(0, self._look_for_moved, view, left, moved)
             return
         if not self.leaving and (count := sum(channel.subscribers for channel in moved)):
-            log.info("{count} subscribers move: their keys are those of other comets now", count=count)
+            log.info("{count} subscribers move: their keys belong to other comets now", count=count)
         self._spread(moved)
 
     def move_all(self) -> None:

@@ -40,14 +40,14 @@ LEAVE_SECONDS = 3.5
 """How long leaving may take after the others know of it."""
 
 SUMMARIZED = {
-    "slow_closed": "subscribers closed that did not read what was sent ([channel] msgbuf)",
-    "deaf_closed": "subscribers closed that did not read what they resumed with",
-    "overflows": "channels closed for which too much waited while the store could not be read ([channel] msgbuf)",
-    "errors": "errors caught, which met one subscriber or channel each; one is told with its traceback",
-    "refused_limit": "subscribers refused whose key has its connections already ([channel] maxsubscriber)",
-    "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
-    "refused_proxy": "connections closed that sent no PROXY header, or are of no balancer ([connections] proxies)",
-    "accept_waits": "times that who connects had to wait ([connections] max and rate)",
+    "slow_closed": "subscribers closed because they did not read what was sent ([channel] msgbuf)",
+    "deaf_closed": "subscribers closed because they did not read what they resumed with",
+    "overflows": "channels closed because too much waited while the store could not be read ([channel] msgbuf)",
+    "errors": "errors caught, each of one subscriber or channel; the log has the traceback of one",
+    "refused_limit": "subscribers refused because their key has all its connections ([channel] maxsubscriber)",
+    "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
+    "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
+    "accept_waits": "times that new clients had to wait ([connections] max and rate)",
 }
 
 log = Logger()
@@ -160,7 +160,7 @@ class CometNode(MultiService):
         if not await quiet(
             lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, LEAVE_SECONDS, self._reactor
         ):
-            log.warn("leaving although others still call")
+            log.warn("leaving, although other nodes still call this one")
         self._housekeeping.stop()
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]

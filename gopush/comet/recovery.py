@@ -93,13 +93,13 @@ class Recovery:
             return
         head = self._messages.head(channel.key)
         head.addCallbacks(self._head_found, self._head_not_found, callbackArgs=(channel,), errbackArgs=(channel,))
-        head.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+        head.addErrback(lambda failure: log.failure("a channel failed to take the last mid of its key", failure))
 
     def _head_found(self, head: Head, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
         if self._delivery.unkept.settled(channel.key, settled.callback):
             settled.addCallback(lambda _: self._take_cursor(head, channel))
-            settled.addErrback(lambda failure: log.failure("the head of a channel was not taken", failure))
+            settled.addErrback(lambda failure: log.failure("a channel failed to take the last mid of its key", failure))
         else:
             self._take_cursor(head, channel)
 
@@ -226,5 +226,5 @@ class Recovery:
         return pause
 
     def _broke(self, failure: object, session: Session) -> None:
-        log.error("a subscriber could not be let in: {failure}", failure=failure)
+        log.error("a subscriber failed to join its channel: {failure}", failure=failure)
         session.abort()

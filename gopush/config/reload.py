@@ -52,7 +52,7 @@ class ReloadingFile(Generic[T]):
         try:
             self._value = self._read_now()
         except SettingsError as wrong:
-            log.error("{wrong}; what was read before stays", wrong=str(wrong))
+            log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
         else:
             log.info("read anew: {paths}", paths=", ".join(map(str, self._paths)))
 

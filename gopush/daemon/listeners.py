@@ -28,7 +28,7 @@ from gopush.net.tls import TlsEndpoint
 BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 _NO_SOCKET = (
-    "no such socket was handed over (the .socket unit's FileDescriptorName= is the name; "
+    "systemd handed over no such socket (the .socket unit's FileDescriptorName= is the name; "
     "systemd-socket-activate names one with --fdname=; index=0 needs none)"
 )
 _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
@@ -99,7 +99,7 @@ def _endpoint(reactor: Any, where: str, description: str) -> Any:
     try:
         return _listener(reactor, description)
     except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
-        raise SettingsError(f"{where}: {description}: cannot be listened on: {_reason(wrong)}") from None
+        raise SettingsError(f"{where}: {description}: gopush cannot listen there: {_reason(wrong)}") from None
 
 
 def _listener(reactor: Any, description: str) -> Any:

@@ -60,11 +60,11 @@ class Reload(Service):
         try:
             adopted, fixed = adopt(settings, load(type(settings), self._options.path))
         except SettingsError as wrong:
-            log.error("{wrong}; what was read before stays", wrong=str(wrong))
+            log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
         else:
             log.info("settings read anew; changed: {adopted}", adopted=", ".join(adopted) or "none")
             if fixed:
-                log.warn("changed in the file, but only a restart changes it here: {fixed}", fixed=", ".join(fixed))
+                log.warn("changed in the file, but needs a restart: {fixed}", fixed=", ".join(fixed))
         files.reload()
 
 

@@ -109,7 +109,7 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
         if twistd["gid"] is None:
             twistd["gid"] = pending.pw_gid
         if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
-            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, and must (empty: stay root)"
+            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, as it must (empty: stay root)"
             if settings.user == type(settings)().user:
                 raise SettingsError(unfit)
             log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better

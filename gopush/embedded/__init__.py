@@ -195,7 +195,7 @@ class EmbeddedNode(MultiService):
 
     async def _quiet(self, busy: Callable[[], bool], least: float) -> None:
         if not await quiet(busy, least, LEAVE_SECONDS, self._reactor):
-            log.warn("leaving although others still call")
+            log.warn("leaving, although other nodes still call this one")
 
     async def _check(self) -> None:
         if not self._coordination.view.knows(self._id):

@@ -93,7 +93,7 @@ class _Tls:
 
 def _no_phrase() -> NoReturn:
     """OpenSSL would ask for it on the terminal, and everything would wait."""
-    raise OSError("the key has a pass phrase, which nobody is asked for: write it without")
+    raise OSError("the key has a pass phrase, which gopush cannot ask for: remove it")
 
 
 def _split(address: str) -> tuple[str, int]:

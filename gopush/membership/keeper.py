@@ -60,7 +60,7 @@ class ViewKeeper:
             try:
                 watcher(view)
             except Exception:
-                log.failure("a part of this process could not take the view")
+                log.failure("a part of this process failed to take the new view")
 
     def _settle_at(self, due: float | None) -> None:
         if self._settling is not None and self._settling.active():

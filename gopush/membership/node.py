@@ -152,7 +152,7 @@ class Reachability:
     def check(self) -> None:
         """Raise UnavailableError where nobody answers: for the process's health."""
         if self.lost:
-            raise UnavailableError(f"nobody answers where this process is advertised, {self._where}")
+            raise UnavailableError(f"nobody answers at the address that this process advertises, {self._where}")
 
     @property
     def _where(self) -> str:
@@ -166,15 +166,15 @@ class Reachability:
         self._missed = 0
         if self.lost:
             self.lost = False
-            log.info("this process answers again where it is advertised, {where}", where=self._where)
+            log.info("this process answers again at the address that it advertises, {where}", where=self._where)
 
     def _missing(self, failure: Failure) -> None:
         self._missed += 1
         if self._missed >= MISSED and not self.lost:
             self.lost = True
             log.error(
-                "nobody answers where this process is advertised, {where}: {reason}; others cannot tell it of messages "
-                "([base] rpc.advertise, rpc.bind, a firewall?)",
+                "nobody answers at the address that this process advertises, {where}: {reason}; other nodes cannot "
+                "send it messages (check [base] rpc.advertise, rpc.bind and the firewall)",
                 where=self._where,
                 reason=failure.getErrorMessage(),
             )

@@ -121,7 +121,7 @@ class ZooKeeperSession:
         try:
             return self._refresh(wanted, comets, proven)
         except NoAuthError:
-            said = "ZooKeeper: what is registered belongs to another [zookeeper] user: all must have the same"
+            said = "ZooKeeper: what is there belongs to another [zookeeper] user: all processes must have the same"
             if any(registration.new for registration in wanted):
                 raise StartError(said) from None
             if not self._refused:

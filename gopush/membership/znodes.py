@@ -142,7 +142,7 @@ def check_stores(registrations: list[Registered], registration: Registration) ->
         if not registered.comet and registered.info.id != registration.info.id and registered.info.stores != mine:
             raise StartError(
                 f"this node's list of stores, {_named(mine)}, differs from that of the live message node "
-                f"{registered.info.id}, {_named(registered.info.stores)}: all must have the same"
+                f"{registered.info.id}, {_named(registered.info.stores)}: all message nodes must have the same"
             )
         if not registered.comet and registered.info.id != registration.info.id:
             check_store(registration.info, registered.info)
@@ -155,12 +155,12 @@ def check_store(mine: NodeInfo, other: NodeInfo) -> None:
     if not mine.stores:
         raise OtherStoreError(
             "this node keeps messages in a store of its own ([storage] type is sqlite or memory), and the message "
-            f"node {other.id} lives: a cluster has one such node, or nodes that share Redis servers"
+            f"node {other.id} is alive: a cluster has one such node, or nodes that share Redis servers"
         )
     if other.store:
         raise OtherStoreError(
-            f"the servers behind this node hold other data than those of the live message node {other.id}, which "
-            "bear the same names: [redis] source, or [hbase] thrift or table, leads to others, or prefix is another"
+            "the servers of this node hold other data than the servers of the same names of the live message node "
+            f"{other.id}: check [redis] source and prefix, or [hbase] thrift, table and prefix"
         )
 
 

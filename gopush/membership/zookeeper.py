@@ -208,8 +208,8 @@ class ZooKeeperCoordination(ViewKeeper):
             if not self._proof_missed:
                 self._proof_missed = True
                 log.warn(
-                    "[base] rpc.advertise: {id} is registered by another process, or by a dead one, and nobody there "
-                    "says who it is; waiting",
+                    "[base] rpc.advertise: {id} is registered already, by another process or by one that died, and "
+                    "no process answers there; waiting",
                     id=self._id,
                 )
 
@@ -220,7 +220,7 @@ class ZooKeeperCoordination(ViewKeeper):
     def _stop_for(self, id: str) -> None:
         """The address is another's: this process must not be called there."""
         wrong = StartError(
-            f"[base] rpc.advertise: {id} leads to another process, which advertises it, too: each needs its own address"
+            f"[base] rpc.advertise: {id} leads to another process, which advertises it too: each needs its own"
         )
         registrations, self._registrations = self._registrations, {}
         for comet in registrations:
@@ -267,7 +267,7 @@ class ZooKeeperCoordination(ViewKeeper):
         if alone > PATIENCE_SECONDS and not self._said:
             self._said = True
             reason = f" ({self._session.wrong})" if self._session.wrong else ""
-            log.warn("{name} cannot be reached{reason}; trying on", name=self._name, reason=reason)
+            log.warn("{name} cannot be reached{reason}; trying again", name=self._name, reason=reason)
         if alone > self._settings.session_timeout:
             self._session.accept_earlier_state()
 
@@ -279,4 +279,4 @@ class ZooKeeperCoordination(ViewKeeper):
         return within(PATIENCE_SECONDS, self._run(job), self._reactor).addErrback(self._left_behind)
 
     def _left_behind(self, failure: Failure) -> None:
-        log.warn("{name} does not answer; it will notice that this process has left", name=self._name)
+        log.warn("{name} does not answer; it will notice by itself that this process has left", name=self._name)

@@ -86,7 +86,7 @@ class MessageNode(MultiService):
         self._registration.stop()
         await self._node.leave()
         if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
-            log.warn("leaving although others still call")
+            log.warn("leaving, although other nodes still call this one")
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()

@@ -144,9 +144,9 @@ class StoreService:
             return
         self.counters.late += 1
         if behind > 0:
-            said = f"they come {behind:.1f} s after their deadline: web's clock is behind this one's, or all is slow"
+            said = f"they come {behind:.1f} s past their deadline: web's clock is behind, or the cluster is slow"
         else:
-            said = "the store finds them past their deadline, this machine does not: the store's clock is ahead"
+            said = "they are past their deadline by the store's clock, not by this machine's: the store's is ahead"
         if "deadline" not in self._troubles:
             self._troubles.begin("deadline", f"refused: {said} (run NTP)")
         self._late_until = self._clock.seconds() + CALM_SECONDS

@@ -177,7 +177,7 @@ class NoFiles:
     def __call__(self, event: LogEvent) -> None:
         """See ILogObserver."""
         if self._heard is None:
-            log.error("no open files are left (ulimit -n): new connections to this port are closed")
+            log.error("no open files are left (ulimit -n): gopush closes new connections to this port")
             self._clock.callLater(CALM_SECONDS, self._look)
         self.now = True
         self._heard = self._clock.seconds()
@@ -188,7 +188,7 @@ class NoFiles:
         if self._clock.seconds() - self._heard < CALM_SECONDS:
             self._clock.callLater(CALM_SECONDS, self._look)
             return
-        log.info("files are available again; {closed} connections were closed meanwhile", closed=self._closed)
+        log.info("files are available again; gopush closed {closed} connections meanwhile", closed=self._closed)
         self._heard, self._closed = None, 0
 
 

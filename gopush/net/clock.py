@@ -138,7 +138,7 @@ def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
         if clock.seconds() >= quiet_until:
             quiet_until = clock.seconds() + QUIET_SECONDS
             name = getattr(function, "__qualname__", repr(function))
-            log.failure("{name} failed this time; it is called again", failure, name=name)
+            log.failure("{name} failed this time; gopush will call it again", failure, name=name)
 
     loop = LoopingCall(lambda: maybeDeferred(function).addErrback(failed))
     loop.clock = cast(Any, clock)

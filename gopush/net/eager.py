@@ -109,7 +109,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         try:
             self.doRead()
         except Exception:
-            log.failure("the first bytes of a connection met an error: it is closed")
+            log.failure("reading the first bytes of a connection failed; gopush closes it")
             self.connectionLost(Failure())  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure) -> None:

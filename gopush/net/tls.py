@@ -223,7 +223,7 @@ def _check_phrase(path: Path) -> None:
     with suppress(crypto.Error, ValueError, TypeError):  # what else is wrong with it is found by who uses it
         crypto.load_privatekey(crypto.FILETYPE_PEM, path.read_bytes(), phrase)
     if asked:
-        raise SettingsError(f"{path}: has a pass phrase, which nobody can be asked for: remove it")
+        raise SettingsError(f"{path}: has a pass phrase, which gopush cannot ask for: remove it")
 
 
 def _certificates(path: Path) -> list[Any]:

@@ -121,7 +121,7 @@ class Batcher:
         calls = self._calls + len(pending.items)
         if calls > self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
             self._numbers.counters.refused += len(pending.items)
-            pending.fail("too much waits for this peer")
+            pending.fail("too many calls wait for this peer")
             return
         self._waiting.append(pending)
         self._calls = calls

@@ -97,7 +97,9 @@ class HealthChecker(Generic[S]):
         peer.logged = self._clock.seconds() >= peer.quiet_until
         if peer.logged:
             peer.quiet_until = self._clock.seconds() + QUIET_SECONDS
-            log.warn("{peer} {does}; others are asked first until it answers a ping", peer=peer.info.id, does=does)
+            log.warn(
+                "{peer} {does}; this process asks others first until it answers a ping", peer=peer.info.id, does=does
+            )
         if not self._pinging.running:
             self._pinging.start(self._settings.ping, now=False)
 

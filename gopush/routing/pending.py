@@ -120,7 +120,7 @@ class PendingCalls:
         try:
             self._answered(self.indexes, results)
         except Exception:
-            log.failure("an answer was not taken")
+            log.failure("taking an answer failed")
 
     def fail(self, reason: str) -> None:
         """The calls have no results."""

@@ -199,7 +199,7 @@ class Peers(Generic[S]):
     ) -> None:
         """Ask the others, this one not first for a while; where none is left, its refusal is the answer."""
         if len(self.live) > 1:
-            self._health.add(peer, "refuses what it is asked")
+            self._health.add(peer, "refuses calls")
         now = self._clock.seconds()
         left, final = [], []
         for pending, answer in refusals:

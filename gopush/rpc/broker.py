@@ -109,7 +109,7 @@ class Broker(pb.Broker):
             if len(self.listStack) > MAX_DEPTH:
                 raise ViolationError("lists within lists")
         except Exception as wrong:
-            self.refuse(f"sent what is no call: {type(wrong).__name__} {wrong!s:.100}")
+            self.refuse(f"sent something that is no call: {type(wrong).__name__} {wrong!s:.100}")
 
     def gotItem(self, item: Any) -> None:
         """Count the elements of an expression: its bytes alone do not bound the memory that it takes."""
@@ -150,9 +150,9 @@ class Broker(pb.Broker):
         if failure.check(pb.Error):
             return pb.CopyableFailure(failure.value)  # not as PB copies a failure: callers allow no references in it
         if not self.trusted:
-            reason = "it gives no secret, one is set here"
+            reason = "it gives no secret, but this node has one"
         elif name in ("login", "challenge"):
-            reason = "it gives a secret, none is set here"
+            reason = "it gives a secret, but this node has none"
         else:
             reason = f"its call {name!r:.40} cannot be read"
         return pb.CopyableFailure(self.turn_away(reason))

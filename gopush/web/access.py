@@ -142,7 +142,9 @@ class AdminGuard:
             request.headers
         ):  # it comes from anywhere, though the proxy is on this machine
             self._counters.proxied_calls += 1
-            return explained(_FORBIDDEN, request, "through a proxy it wants an API key ([admin] keys), and has none")
+            return explained(
+                _FORBIDDEN, request, "a call through a proxy needs an API key, and this port has none ([admin] keys)"
+            )
         host = request.header(b"host")
         if host is None or request.method not in (b"GET", b"HEAD"):
             return None
@@ -150,7 +152,7 @@ class AdminGuard:
         if name == "localhost" or _is_address(name) or name in self._hosts():
             return None
         self._counters.foreign_hosts += 1
-        return explained(_FORBIDDEN, request, "it is not called by the name in Host ([admin] hosts)")
+        return explained(_FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")
 
 
 def _is_preflight(request: Request) -> bool:

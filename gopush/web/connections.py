@@ -59,7 +59,7 @@ class Connections:
     def useful(self, address: str) -> None:
         """A comet answers there."""
         if self._failures and self._failures.pop(address, 0) >= FAILURES_LOGGED:
-            log.info("event streams and waiting reads subscribe again at the comet {address}", address=address)
+            log.info("event streams and waiting reads can subscribe again at the comet {address}", address=address)
 
     def useless(self, address: str, why: str) -> None:
         """No comet answers there."""
@@ -69,7 +69,7 @@ class Connections:
         if failures == FAILURES_LOGGED:
             log.warn(
                 "event streams and waiting reads cannot subscribe at the comet {address}: {why} "
-                "(TLS, a PROXY header or a firewall before it? its [base] feed.bind says where web nodes can)",
+                "(check TLS, PROXY headers and firewalls; the comet's [base] feed.bind sets where web nodes connect)",
                 address=address,
                 why=why,
             )

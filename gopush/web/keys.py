@@ -103,11 +103,11 @@ class Caller:
     def why_not(self, use: KeyUse, request: Request) -> str:
         """Why the key is not good for a call; "" where it is, or where the handler has to look."""
         if self.scope and use.scope and self.scope != use.scope:
-            return f"this API key is for {self.scope} calls, and this is none"
+            return f"this API key is for {self.scope} calls, and this is not one"
         if not self.prefix or use.named == "body":
             return ""
         if not use.named:
-            return "this API key is for the keys of one prefix, and this call is about all"
+            return "this API key is for the keys of one prefix, and this call is about all keys"
         try:
             key = request.query.text("key")
         except ParameterError:
@@ -184,7 +184,7 @@ def make(name: str, limit: str = "", scope: str = "", prefix: str = "") -> tuple
     line = f"{name}:{digest}:{limit}:{scope}:{prefix}"
     line = line if prefix else line.rstrip(":")
     if _caller(line, float) is None:
-        raise SettingsError(f"the limit, the scope or the prefix is none: a line is {_FORM}")
+        raise SettingsError(f"the limit, the scope or the prefix is wrong: a line is {_FORM}")
     return key, line
 
 
@@ -231,7 +231,7 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
     }
 
 
-OUTSIDE = "this API key is for keys that begin otherwise"
+OUTSIDE = "this API key is for keys with another prefix"
 
 
 def covers(request: Request, key: str) -> bool:

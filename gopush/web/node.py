@@ -34,15 +34,15 @@ PATIENCE_SECONDS = 2.0
 
 SUMMARIZED = {
     "wrong_keys": "calls refused with a wrong API key",
-    "outside_scope": "calls refused to API keys that are for other calls, or for keys of another prefix",
-    "limited_keys": "calls refused that the limit of their API key does not allow",
-    "limited_pushes": "pushes refused to keys that have theirs for the second ([push] key.rate)",
+    "outside_scope": "calls refused because their API key is for other calls, or for keys of another prefix",
+    "limited_keys": "calls refused because their API key had used up its limit",
+    "limited_pushes": "pushes refused because their key had used up its pushes for the second ([push] key.rate)",
     "foreign_origins": "calls refused from pages of other web sites",
-    "proxied_calls": "calls refused that a proxy handed on to the admin port, which has no keys ([admin] keys)",
-    "foreign_hosts": "calls refused that name the admin port as it is not called ([admin] hosts)",
-    "refused_address": "connections closed from addresses that have theirs already ([connections] address.max)",
-    "refused_proxy": "connections closed that sent no PROXY header, or are of no balancer ([connections] proxies)",
-    "accept_waits": "times that who connects had to wait ([connections] max and rate)",
+    "proxied_calls": "calls refused because a proxy passed them to the admin port, which has no keys ([admin] keys)",
+    "foreign_hosts": "calls refused because Host held a name that the admin port does not have ([admin] hosts)",
+    "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
+    "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
+    "accept_waits": "times that new clients had to wait ([connections] max and rate)",
 }
 
 

@@ -90,7 +90,7 @@ class Cluster:
         """Of several message nodes any will do: they share a store that has its own tools, and say so."""
         file, id = request.query.text("file"), params.push_id(request.query.text("id"))
         if not file:
-            raise ParameterError("file is missing: where the copy goes, on the machine of the message node")
+            raise ParameterError("file is missing: the path of the copy, on the machine of the message node")
         nodes = self._coordination.view.messages
         if not nodes:
             raise UnavailableError("no message node is registered")
@@ -104,7 +104,7 @@ class Cluster:
     def _named(self, request: Request) -> list[_Process]:
         name = request.query.text("node")
         if not name:
-            raise ParameterError("node is missing: a name as listed, or the RPC address of one process")
+            raise ParameterError("node is missing: the name of a node as listed, or the RPC address of one process")
         every = self._processes(self._coordination.view)
         ids = {one.info.id for one in every if name in one.info.place}
         if not ids:

@@ -27,7 +27,7 @@ _STATUSES = {
     414: "the request line is too long",
     429: "this client has as many connections as it may",
     431: "the head of the request is too long",
-    500: "gopush made a mistake, which is in its log",
+    500: "an internal error of gopush, see its log",
 }
 _OF_ADMIN = {
     401: "API keys are set, and this is none of them",

@@ -131,7 +131,7 @@ def check_json(body: bytes, name: str = "the message") -> None:
         if end < len(text):
             _expect_end(text, end)
     except _NotJsonError as wrong:
-        raise ParameterError(f"{name} {wrong if text else 'is empty, where JSON belongs'}") from None
+        raise ParameterError(f"{name} {wrong if text else 'is empty, and must be JSON'}") from None
 
 
 def decode(body: bytes, name: str = "the body") -> str:

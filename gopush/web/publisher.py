@@ -38,13 +38,13 @@ def _own(ret: int, why: str) -> OwnAnswer:
     return answer
 
 
-KEY_RATE = _own(RET_INTERNAL, "the key has its pushes for this second already ([push] key.rate): try again")
+KEY_RATE = _own(RET_INTERNAL, "the key has used up its pushes for this second ([push] key.rate): try again")
 CALLER_LIMIT = _own(RET_INTERNAL, "this API key has no pushes left for now: try again")
-NO_KEY = _own(RET_PARAMETER, "k names what is no key: a key has 1 to 255 bytes, and no control characters")
+NO_KEY = _own(RET_PARAMETER, "k has an item that is no key: a key has 1 to 255 bytes, and no control characters")
 _WHY = {
     RET_NO_NODE: "no comet is known",
     RET_PARAMETER: "a comet refused it",
-    RET_INTERNAL: "no comet had it stored in time: try again, with the same id where it has one",
+    RET_INTERNAL: "no comet stored it in time: try again, with the same id where it has one",
 }
 
 

@@ -110,7 +110,7 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
     if len(failed) == len(names):
         ret = _common_ret(answers)
         reasons = {why_not(answer) for answer in answers}
-        raise FailedError(ret, data, reasons.pop() if len(reasons) == 1 else "no key at all could be served")
+        raise FailedError(ret, data, reasons.pop() if len(reasons) == 1 else "no key could be served")
     return data
 
 
@@ -128,7 +128,7 @@ def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     found = params.properties(params.decode(body))
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
-        raise ParameterError("m is not there as a string, which holds the message's JSON")
+        raise ParameterError("m must be a string that holds the message's JSON")
     keys = params.key_names(names, most_keys)
     try:
         message, _ = text.encode(), "".join(keys).encode()
@@ -149,6 +149,6 @@ def _multiple_data(pushed: Mapping[str, Pushed], failed: Sequence[str], *, with_
 
 
 def _common_ret(pushed: Iterable[Pushed]) -> int:
-    """What is answered where no key at all could be served: what all have in common, else 65535."""
+    """What is answered where no key could be served: what all have in common, else 65535."""
     rets = {answer.ret for answer in pushed}
     return rets.pop() if len(rets) == 1 else RET_INTERNAL

@@ -29,7 +29,7 @@ JAVASCRIPT = "application/javascript;charset=utf-8"
 _CALLBACK = re.compile(r"(?=.{1,64}\Z)[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)*\Z")
 
 FORBIDDEN = plain(403)
-AWAY = "those who would have to do it did not answer in time, or the store cannot be reached: try again"
+AWAY = "the nodes that this call needs did not answer in time, or the store cannot be reached: try again"
 
 log = Logger()
 
@@ -125,7 +125,7 @@ def reason(error: BaseException | None, request: Request) -> str:
         return ""
     if isinstance(error, (ParameterError, NoNodeError, FailedError)):
         return str(error)
-    return AWAY if isinstance(error, UnavailableError) else "gopush made a mistake, which is in its log"
+    return AWAY if isinstance(error, UnavailableError) else "an internal error of gopush, see its log"
 
 
 def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes, str]:

@@ -74,7 +74,7 @@ def _named_digest(request: Request) -> bytes:
         return digest(token)
     listed = request.query.text("digest")
     if not _DIGEST.fullmatch(listed):
-        raise ParameterError("token is missing, and digest is not the 64 hexadecimal digits that one is listed by")
+        raise ParameterError("token is missing, and digest is not 64 hexadecimal digits, as a list of tokens shows")
     return bytes.fromhex(listed)
 
 

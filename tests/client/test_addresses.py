@@ -157,7 +157,8 @@ def test_a_key_is_never_sent_in_the_clear_to_a_tls_port(
     where, heard = eavesdrop(lambda connection: connection.sendall(answer))
     assert main([*command.split(), "--admin", where]) == 3
     assert (
-        f"{where} speaks no HTTP in the clear, and was sent no secret (try https://{where})" in capfd.readouterr().err
+        f"{where} does not speak plain HTTP, and gopush sent it no secret (try https://{where})"
+        in capfd.readouterr().err
     )
     assert heard
     assert not any(b"hunter2" in data for data in heard)

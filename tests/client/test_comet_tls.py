@@ -45,7 +45,7 @@ def test_what_is_pushed_comes_within_tls(node: Node, authority: Authority, capfd
     assert sub(node, "k", "--comet-tls") == REFUSED
     assert "is not trusted" in capfd.readouterr().err
     assert sub(node, "k") == FAILED
-    assert "(where it speaks TLS: --comet-tls)" in capfd.readouterr().err
+    assert "(if it speaks TLS: --comet-tls)" in capfd.readouterr().err
 
 
 def test_bench_counts_over_tls(node: Node, authority: Authority, capfd: pytest.CaptureFixture[str]) -> None:

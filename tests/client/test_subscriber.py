@@ -207,6 +207,6 @@ def test_a_silent_comet_is_given_up(comet: FakeComet, device: Subscriber) -> Non
         silent.wait(20)
 
     comet.serve(script)
-    with pytest.raises(UnavailableError, match="heartbeats are not answered"):
+    with pytest.raises(UnavailableError, match="the comet does not answer heartbeats"):
         next(device.messages(follow=False))
     silent.set()

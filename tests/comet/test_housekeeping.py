@@ -256,7 +256,7 @@ def test_how_many_move_is_logged_once(leaving: bool) -> None:
     world.wait(2)
     globalLogPublisher.removeObserver(observer)
     assert [line for line in lines if "subscribers move" in line] == (
-        [] if leaving else ["3 subscribers move: their keys are those of other comets now"]
+        [] if leaving else ["3 subscribers move: their keys belong to other comets now"]
     )
 
 
@@ -312,8 +312,8 @@ def test_who_can_deliver_nothing_closes_its_subscribers_and_refuses_others(mode:
             assert world.subscribe(mid=mid)[1].out == b"-n\r\n"
         world.wait(30, 0.5)
         assert lines == [
-            "cut off: no ZooKeeper for 30 s, and no message node answers; 100 subscribers are closed, and others"
-            " refused, until one of them is back"
+            "cut off: no ZooKeeper for 30 s, and no message node answers; this comet closes its 100 "
+            "subscribers and refuses others until one of them is back"
         ]
     counters = world.comet.counters
     assert (counters.cut_off_closed, counters.cut_off_refused, counters.moved) == (100, 2, 0)
@@ -338,7 +338,7 @@ def test_it_lets_them_in_again_once_either_is_back(back: str) -> None:
         world.node.mode = "up"
         world.wait(5, 0.5)
         assert wire.out.startswith(H)
-        assert lines == ["no longer cut off: subscribers are let in again"]
+        assert lines == ["no longer cut off: this comet takes subscribers again"]
     mid = world.pushed(b"1")
     assert wire.out.endswith(frame(mid, b"1"))
 

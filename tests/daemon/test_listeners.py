@@ -103,7 +103,7 @@ def test_a_path_that_cannot_be_bound_is_named_in_one_line(in_reactor: InReactor,
 def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:
     with pytest.raises(SettingsError) as wrong:
         listeners(endpoint)
-    assert str(wrong.value).startswith(f"[base] tcp.bind: {endpoint}: cannot be listened on: ")
+    assert str(wrong.value).startswith(f"[base] tcp.bind: {endpoint}: gopush cannot listen there: ")
     assert "\n" not in str(wrong.value)
 
 
@@ -303,7 +303,7 @@ def test_a_wrong_command_line_is_one_line_and_status_1(twistd: Any, option: str)
 def test_a_bad_endpoint_is_one_line_and_status_1(twistd: Any) -> None:
     ended = twistd("tcp.bind = tcp:abc")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert ended.stderr.startswith("[base] tcp.bind: tcp:abc: cannot be listened on: ")
+    assert ended.stderr.startswith("[base] tcp.bind: tcp:abc: gopush cannot listen there: ")
 
 
 def test_a_port_in_use_is_one_line_and_status_1(twistd: Any, taken_port: int, tmp_path: Path) -> None:

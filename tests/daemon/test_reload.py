@@ -83,7 +83,7 @@ def test_a_running_process_takes_limits_and_keys_and_keeps_them_where_the_file_i
         keys.write_text(new_line + "\n")
         ini.write_text(before.replace("[base]\n", "[base]\nproto = tcp\n") + "[push]\nexpire.max = 59\n")
         reload("settings read anew; changed: [push] expire.max")
-        assert "only a restart changes it here: [base] proto" in node.log.read_text()
+        assert "changed in the file, but needs a restart: [base] proto" in node.log.read_text()
         assert push(node, "k", old)[0] == 401
         assert push(node, "k", new) == (200, b'{"ret":65534}')
 

@@ -114,7 +114,9 @@ def test_a_renewed_certificate_is_served_without_a_signal(machine: Machine, tmp_
         said = machine.run(WATCH.replace("push.example.org:8090", f"localhost:{ports['http.bind']}"), tmp_path)
         assert re.search(r"subject=\s*CN ?= ?node1\nnotAfter=.*\nCertificate will not expire", said), said
         pem.write_text("half a f")
-        eventually(lambda: shown(ports["tcp.bind"], issuing / "ca.pem") == second and "before stays" in log(node))
+        eventually(
+            lambda: shown(ports["tcp.bind"], issuing / "ca.pem") == second and "keeps what it read before" in log(node)
+        )
     finally:
         node.kill()
 

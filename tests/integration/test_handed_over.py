@@ -80,7 +80,7 @@ def test_a_socket_that_was_not_handed_over_is_named_in_one_line(node: Node) -> N
         node.start()
     (line,) = str(wrong.value).splitlines()[1:]
     assert line.startswith(
-        "[base] http.bind: systemd:domain=INET:index=1: cannot be listened on: no such socket was handed over"
+        "[base] http.bind: systemd:domain=INET:index=1: gopush cannot listen there: systemd handed over no such socket"
     )
 
 

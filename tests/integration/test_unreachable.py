@@ -17,7 +17,7 @@ from tests.servers import free_port
 PUSHES = 10
 EXPIRE_SECONDS = 6
 PATIENCE = 60.0
-SAID = "nobody answers where this process is advertised"
+SAID = "nobody answers at the address that this process advertises"
 
 
 def ask(address: str, path: str, body: bytes | None = None) -> tuple[int, str]:

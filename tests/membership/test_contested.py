@@ -63,7 +63,7 @@ def test_only_who_lives_at_the_address_stays(comet: Maker, registered: Callable[
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert process.poll() == 1
-    assert "leads to another process, which advertises it, too" in second.log.with_suffix(".out").read_text()
+    assert "leads to another process, which advertises it too" in second.log.with_suffix(".out").read_text()
     assert registered() == before, "nobody has touched the first one's"
     assert process.poll() is not None
     assert first._process is not None

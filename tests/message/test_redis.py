@@ -286,7 +286,7 @@ def test_wait_wants_replicas(connect: Connect) -> None:
         with logged() as lines:
             answers = subject.append(subject.item(id="b"), subject.item(id="c"))
             assert [answer.ret for answer in answers] == [RET_INTERNAL] * 2
-            assert lines == ["Redis node1: no more than 0 of 1 replicas had it in time"]
+            assert lines == ["Redis node1: only 0 of 1 replicas confirmed it in time"]
             replica.start()
             again = eventually(lambda: (answer := subject.push(id="b")).ret == RET_OK and answer)
             assert again.repeat, "it was stored, but not acknowledged"

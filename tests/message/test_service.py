@@ -118,7 +118,7 @@ def test_pushes_that_come_after_their_deadline_are_said_once_and_counted() -> No
             message.append([append("k", deadline=now() - 6)])
             clock.advance(1)
         assert len(lines) == 1
-        assert "6.0 s after their deadline" in lines[0]
+        assert "6.0 s past their deadline" in lines[0]
         assert message.counters.late == 20
         clock.advance(11)
         clock.advance(1)

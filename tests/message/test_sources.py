@@ -36,7 +36,7 @@ def test_sources(value: str, expected: list[Source]) -> None:
         ("node1:1 tcp@localhost", "which is not"),
         ("node1:1 udp@localhost:6379", "which is not"),
         ("node/1:1 tcp@localhost:6379", "is not a node name"),
-        ("a:1 tcp@h:1, a:1 tcp@h:2", "names two Redis servers alike"),
+        ("a:1 tcp@h:1, a:1 tcp@h:2", "gives two Redis servers the same name"),
     ],
 )
 def test_what_cannot_be_read_is_said(value: str, words: str) -> None:

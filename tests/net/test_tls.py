@@ -320,7 +320,7 @@ def test_a_long_backlog_is_paged_at_the_speed_of_the_reader(
     "wrong", ["ssl:0", "ssl:0:privateKey=/none", "ssl:x:privateKey=KEY", "ssl:0:privateKey=KEY:sslmethod=SSLv3_METHOD"]
 )
 def test_a_wrong_endpoint_stops_the_start_in_one_line(wrong: str, own: Issued) -> None:
-    with pytest.raises(SettingsError, match=r"\[base\] tcp\.bind: ssl:.*cannot be listened on") as refused:
+    with pytest.raises(SettingsError, match=r"\[base\] tcp\.bind: ssl:.*gopush cannot listen there") as refused:
         Listeners(reactor, "[base] tcp.bind", [wrong.replace("KEY", str(own.key))], Factory())
     assert "\n" not in str(refused.value)
 
@@ -361,7 +361,7 @@ def test_a_key_with_a_pass_phrase_is_refused_and_nobody_is_asked(own: Issued, si
     finally:
         os.close(primary)
         os.close(terminal)
-    assert ended.stdout == f"{own.key}: has a pass phrase, which nobody can be asked for: remove it\n"
+    assert ended.stdout == f"{own.key}: has a pass phrase, which gopush cannot ask for: remove it\n"
 
 
 def test_a_new_key_with_a_pass_phrase_leaves_the_old_pair(own: Issued) -> None:

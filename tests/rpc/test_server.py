@@ -263,7 +263,7 @@ def test_calls_run_side_by_side(network: Network, in_reactor: InReactor) -> None
 
 @pytest.mark.parametrize(
     ("served", "given", "words"),
-    [("right", "wrong", "wrong secret"), ("right", "", "no secret"), ("", "given", "none is set here")],
+    [("right", "wrong", "wrong secret"), ("right", "", "no secret"), ("", "given", "this node has none")],
 )
 def test_a_secret_must_match(
     network: Network, in_reactor: InReactor, logged: Logged, served: str, given: str, words: str

@@ -120,7 +120,7 @@ def test_one_key_outside_refuses_all_of_a_call_but_only_its_own_line(
         ("/1/admin/push/mprivate?expire=0&why=1", b'{"m":"1","k":["shop-1","else"]}'),
         ("/1/admin/presence?why=1", b'{"k":["shop-1","else"]}'),
     ):
-        assert ask("POST", target, body) == (403, b"Forbidden: this API key is for keys that begin otherwise\n")
+        assert ask("POST", target, body) == (403, b"Forbidden: this API key is for keys with another prefix\n")
     assert not world.comets.pushes
     lines = b'{"k":"shop-1","m":1,"expire":0}\n{"k":"else","m":1,"expire":0}\n{"k":"shop-2","m":1,"expire":0}\n'
     status, answer = ask("POST", "/1/admin/push/bulk", lines)

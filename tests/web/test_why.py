@@ -34,22 +34,22 @@ ADMIN = (
         "POST",
         f"{PUSH}?key=%zz&expire=0",
         b"1",
-        "key is not form-encoded: a % begins the two hexadecimal digits of a byte",
+        "key is not form-encoded: two hexadecimal digits must follow a %",
     ),
-    ("POST", f"{PUSH}?key=k&expire=0", b"", "the message is empty, where JSON belongs"),
+    ("POST", f"{PUSH}?key=k&expire=0", b"", "the message is empty, and must be JSON"),
     ("POST", f"{PUSH}?key=k&expire=0", b'{"a":1', "the message is not JSON (at character 0)"),
     ("POST", f"{PUSH}?key=k&expire=0", b"1 2", "the message is not JSON (at character 1)"),
     ("POST", f"{PUSH}?key=k&expire=0", b'"\xff"', "the message is not UTF-8 (at byte 1)"),
     ("POST", f"{PUSH}?key=k&expire=0&id=", b"1", "id is not a text of 1 to 255 bytes without control characters"),
     ("POST", f"{MANY}?expire=x", b'{"m":"1","k":"a"}', f"{EXPIRE} (found: 'x')"),
     ("POST", f"{MANY}?expire=0", b"[]", "the body is not a JSON object"),
-    ("POST", f"{MANY}?expire=0", b'{"k":"a"}', "m is not there as a string, which holds the message's JSON"),
+    ("POST", f"{MANY}?expire=0", b'{"k":"a"}', "m must be a string that holds the message's JSON"),
     ("POST", f"{MANY}?expire=0", b'{"m":"{","k":"a"}', "m is not JSON (at character 0)"),
     ("POST", f"{MANY}?expire=0", b'{"m":"1"}', 'k names no keys: "k1,k2", or a list of strings'),
-    ("POST", f"{MANY}?expire=0", b'{"m":"1","k":["\\u0001"]}', "k names what is no key"),
+    ("POST", f"{MANY}?expire=0", b'{"m":"1","k":["\\u0001"]}', "k has an item that is no key"),
     ("POST", "/1/admin/msg/del", b"", "key is missing: it names the key"),
     ("POST", "/1/admin/token?key=k&life=x", b"", "life is not a whole number from 0 to 4294967295 (found: 'x')"),
-    ("DELETE", "/1/admin/token?key=k", b"", "token is missing, and digest is not the 64 hexadecimal digits"),
+    ("DELETE", "/1/admin/token?key=k", b"", "token is missing, and digest is not 64 hexadecimal digits"),
     (
         "POST",
         "/1/admin/node/weight?node=node1&weight=0",
@@ -130,7 +130,7 @@ def test_what_is_found_is_no_script_and_no_line(world: World) -> None:
 
 
 def test_a_push_that_nobody_took_says_why(world: World) -> None:
-    for ret, expected in ((1001, "no comet is known"), (65535, "no comet had it stored in time")):
+    for ret, expected in ((1001, "no comet is known"), (65535, "no comet stored it in time")):
         world.comets.refuse = {"k": ret}.__getitem__
         plain = ask(world.admin.port, "POST", f"{PUSH}?key=k&expire=0", b"1")
         assert plain.body == b'{"ret":%d}' % ret

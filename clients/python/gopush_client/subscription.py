@@ -156,7 +156,7 @@ class Subscription:
                     yield from self._take(frame)
             now = self.clock()  # the user may have taken any time
             if now >= dead:
-                raise UnavailableError("heartbeats are not answered")
+                raise UnavailableError("the comet does not answer heartbeats")
 
     def _take(self, frame: bytes) -> Steps[None]:
         if frame.startswith(b"{"):
@@ -184,7 +184,7 @@ def _refusal(frame: bytes) -> Exception:
         return _MovedError("the key has moved (-n)")
     if frame == b"-l":
         return _FullError("the key has as many connections as it may (-l)")
-    return UnavailableError("what came is no message")
+    return UnavailableError("received something that is not a message")
 
 
 def _words(wrong: Exception) -> str:

@@ -122,21 +122,21 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
         start, end = 0, line
         if buffer.startswith(b"$"):
             if not buffer[1:line].isdigit():
-                raise UnavailableError("what came is no message")
+                raise UnavailableError("received something that is not a message")
             start, end = line + 2, line + 2 + int(buffer[1:line])
             if len(buffer) < end + 2:
                 return
         yield bytes(buffer[start:end])
         del buffer[: end + 2]
     if len(buffer) >= 32:
-        raise UnavailableError("what came is no message")
+        raise UnavailableError("received something that is not a message")
 
 
 def message(frame: bytes) -> Message:
     """Read a message. Raises UnavailableError."""
     found = _MESSAGE.fullmatch(frame)
     if found is None:
-        raise UnavailableError("what came is no message")
+        raise UnavailableError("received something that is not a message")
     return Message(int(found[2]), found[1].decode(errors="replace"))
 
 

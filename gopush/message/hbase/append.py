@@ -91,7 +91,7 @@ class RowAppend:
     ) -> list[Appended]:
         """What the attempt gives that does not come to nothing before `until`."""
         for tries in count(1):
-            failed = UnavailableError("others have written to the same key all the time")
+            failed = UnavailableError("other nodes kept writing to the same key")
             try:
                 if (answers := await attempt(until)) is not None:
                     return answers

@@ -128,7 +128,7 @@ class ThriftLink(Factory):
             await connection.call("getMultiple", gets)
         except HBaseError as failed:
             if "NoSuchColumnFamilyException" in str(failed):
-                raise TableError(f"the table {self.table.decode()} is another one: {failed}") from None
+                raise TableError(f"the table {self.table.decode()} is not one that gopush made: {failed}") from None
         await self._look(connection)
 
     async def _look(self, connection: _Connection) -> None:

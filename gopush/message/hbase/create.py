@@ -37,7 +37,7 @@ def create(address: str, table: str, regions: int) -> str:
     except HBaseError as refused:
         raise UnavailableError(f"HBase at {address}: {refused}") from None
     except OSError as failed:
-        raise UnavailableError(f"the Thrift server at {address} cannot be asked: {failed}") from None
+        raise UnavailableError(f"the Thrift server at {address} does not answer: {failed}") from None
 
 
 def _create(connection: socket.socket, table: str, regions: int) -> str:
@@ -46,7 +46,7 @@ def _create(connection: socket.socket, table: str, regions: int) -> str:
         found = families_of(_ask(connection, [request("getTableDescriptor", 2, describe(name))]))
         if missing := b", ".join(sorted(set(FAMILIES) - found)):
             raise ParameterError(
-                f"there is a table {table} without what the store needs: the families {missing.decode()}"
+                f"the table {table} is there, but lacks families that the store needs: {missing.decode()}"
             )
         return f"the table {table} is there already"
     starts = splits(regions)
@@ -57,7 +57,7 @@ def _create(connection: socket.socket, table: str, regions: int) -> str:
         if regions == 1:
             raise
         raise ParameterError(
-            f"this Thrift server makes no table of several regions ({failed}); HBase's shell does:\n"
+            f"this Thrift server cannot make a table of several regions ({failed}); HBase's shell can:\n"
             + shell(table, regions)
         ) from None
     return f"the table {table} is made, regions: {len(made)}"

@@ -229,7 +229,7 @@ class HBaseStore:
         _, found = await self._change(row, HEAD, lambda old: [Put({HEAD: old or new}, ID_SECONDS)])
         identity = (found or new).decode()
         if self.identity and identity != self.identity:
-            self._log.warn("HBase: what the table held is gone; it begins anew")
+            self._log.warn("HBase: the table has lost what it held; it begins anew")
         self.identity = identity
         self._troubles.end("appends", calm=True)
 
@@ -257,7 +257,7 @@ class HBaseStore:
 
     def _in_time(self, until: float) -> None:
         if self._reactor.seconds() >= until:
-            raise UnavailableError("others have written to the same key all the time")
+            raise UnavailableError("other nodes kept writing to the same key")
 
     def _timed(self, call: str, made: Coroutine[Any, Any, T]) -> Deferred[T]:
         return self._numbers.timed(call, ensureDeferred(made), self._reactor)

@@ -189,7 +189,7 @@ class RedisLink(Factory):
         if isinstance(reached, Exception):
             raise reached
         if reached < replicas:
-            raise UnreplicatedError(f"no more than {reached} of {replicas} replicas had it in time")
+            raise UnreplicatedError(f"only {reached} of {replicas} replicas confirmed it in time")
         return answer
 
     def _failed(self, failure: Failure) -> Any:

@@ -176,7 +176,7 @@ class RedisServer:
         self._troubles.end("replicas")
         self._troubles.end("appends", calm=True)
         if self.identity and identity != self.identity:
-            self._log.warn("Redis {name}: what it held is gone; it begins anew", name=self.name)
+            self._log.warn("Redis {name}: it has lost what it held; it begins anew", name=self.name)
         self.identity = identity
 
     def _not_touched(self, failure: Failure) -> Failure:

@@ -58,7 +58,7 @@ def sources(value: str) -> tuple[Source, ...]:
     if not found:
         raise ValueError("names no Redis server (try node1:1 tcp@localhost:6379)")
     if len(set(names)) < len(names):
-        raise ValueError("names two Redis servers alike")
+        raise ValueError("gives two Redis servers the same name")
     return found
 
 

@@ -186,7 +186,7 @@ class RedisTakeOver:
         try:
             answer = await link.run(_TAKE_OVER, arguments, self._settings.wait)
         except UnavailableError as failed:
-            raise UnavailableError(f"Redis: {failed}; what was moved stays: try again") from None
+            raise UnavailableError(f"Redis: {failed}; what was moved so far stays: try again") from None
         return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
 
 

@@ -39,13 +39,15 @@ class RefusedError(Exception):
 def check_target(path: str) -> None:
     """Raise RefusedError where no copy can be written to `path`: it must be absolute, new, and in a directory."""
     if not os.path.isabs(path) or "\0" in path or path.endswith("/"):
-        raise RefusedError("the file of a backup is named by an absolute path")
+        raise RefusedError("a backup needs the absolute path of its file")
     if not Path(path).parent.is_dir():
         raise RefusedError(f"{path}: the process that has the database sees no such directory")
     if os.path.lexists(path):
         raise RefusedError(f"{path}: is there already; a backup overwrites nothing")
     if os.path.lexists(path + PART):
-        raise RefusedError(f"{path}{PART}: is there already, of a backup that was cut off or goes on; remove it")
+        raise RefusedError(
+            f"{path}{PART}: is there already: another backup runs, or was cut off (then remove the file)"
+        )
 
 
 def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], None], ended: Callable[[], bool]) -> int:
@@ -67,7 +69,7 @@ def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], Non
             nonlocal slices
             slices += 1
             if ended():
-                raise UnavailableError("the process ends")
+                raise UnavailableError("the process stops")
             if slices % SYNC_SLICES == 0:
                 _expect_room(part, 0)
                 os.fdatasync(file)
@@ -183,7 +185,7 @@ class Backups:
 
     def _count_failed(self, why: str) -> None:
         self._counters.failed_backups += 1
-        log.warn("there is no backup: {why}", why=why)
+        log.warn("a backup failed: {why}", why=why)
 
     def _end(self, _: None, pool: ThreadPool) -> None:
         pool.stop()

@@ -82,7 +82,7 @@ class Owed:
                 elif not channel.deaf:
                     channel.put(self._piece(piece))
         except Exception as error:
-            log.debug("an answer is cut: {error}", error=error)
+            log.debug("an answer was cut off: {error}", error=error)
             channel.abort()
         if not channel.deaf:
             self.end(self._last())

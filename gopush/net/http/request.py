@@ -39,7 +39,7 @@ class Form:
         if value is None or not self._escaped:
             return value
         if "%" in value and _BAD_ESCAPE.search(value):
-            raise ParameterError(f"{name} is not form-encoded: a % begins the two hexadecimal digits of a byte")
+            raise ParameterError(f"{name} is not form-encoded: two hexadecimal digits must follow a %")
         try:
             return _plain(value).decode()
         except UnicodeDecodeError:
