@@ -37,7 +37,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         type=_source,
         required=True,
         metavar="SOURCE",
-        help=f"sqlite:FILE; or {ORIGINAL}:node1:1 tcp@localhost:6379, what gopush-cluster keeps, as in [redis] source",
+        help=f"sqlite:FILE; or {ORIGINAL}:node1:1 tcp@localhost:6379, Redis of gopush-cluster, as in [redis] source",
     )
     command.add_argument(
         "--to",
@@ -45,13 +45,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         required=True,
         metavar="TARGET",
         help="redis:node1:1 tcp@localhost:6379, as in [redis] source; hbase:host:port, with a /table if it is not "
-        "gopush; or the ini file of who will serve it",
+        "gopush; or the ini file of the process that will serve it",
     )
     command.add_argument(
         "--before",
         type=_before,
         metavar="TIME",
-        help=f"with {ORIGINAL}: what was stored before; 2026-11-26T12:00:00Z, seconds since the epoch, or a mid",
+        help=f"with {ORIGINAL}: move what it stored before; 2026-11-26T12:00:00Z, seconds since the epoch, or a mid",
     )
 
 
@@ -96,7 +96,7 @@ def run(asked: argparse.Namespace) -> None:
     except StartError as refused:
         raise SettingsError(str(refused)) from None
     if not is_over:
-        raise UnavailableError("the source is in use: the last pass wants it stopped")
+        raise UnavailableError("a process uses the source: stop it before the last pass")
 
 
 def _original(reactor: Any, named: str, before: int) -> Original:
@@ -150,7 +150,7 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
     settings = load(resolve_name(named), path)
     makers = {"redis": _into_redis, "hbase": _into_hbase}
     if settings.storage not in makers:
-        raise SettingsError(f"{path}: [storage] type: {settings.storage} is nothing to move to (set redis or hbase)")
+        raise SettingsError(f"{path}: [storage] type: {settings.storage} is no store to move to (set redis or hbase)")
     store = dataclasses.replace(getattr(settings, settings.storage), timeout=CALL_SECONDS)
     return makers[settings.storage](store, settings.store.head_life)
 

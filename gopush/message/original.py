@@ -124,7 +124,7 @@ def _properties(text: str) -> dict[str, str]:
     while True:
         name, at = _DECODER.raw_decode(text, at)
         if not isinstance(name, str):
-            raise ValueError("a name is none")
+            raise ValueError("a name is not a string")
         begin = expect(":", skip(at))
         _, end = _DECODER.raw_decode(text, begin)
         found[name] = text[begin:end]

@@ -87,7 +87,7 @@ class HBaseTakeOver:
             try:
                 found += await gatherResults(calls, consumeErrors=True).addErrback(unwrap)
             except UnavailableError as failed:
-                raise UnavailableError(f"HBase: {failed}; what was moved stays: try again") from None
+                raise UnavailableError(f"HBase: {failed}; what was moved so far stays: try again") from None
         return found
 
     async def _take(self, log: KeptLog) -> bool:
@@ -165,7 +165,7 @@ class HBaseTakeOver:
             try:
                 if (found := await attempt()) is not None:
                     return found
-                failed = UnavailableError("others have written to the same key all the time")
+                failed = UnavailableError("other nodes kept writing to the same key")
             except UnavailableError as error:
                 failed = error
             if self._reactor.seconds() > until:
