@@ -103,8 +103,9 @@ def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None
     bodies = [line.split(',"mid":')[0] for line in done.stdout.splitlines()]
     assert bodies == [checkout.shifted(f'{{"msg":{{"through": {port}}}') for port in (7006, 7016, 7026)]
     assert "Traceback" not in done.stderr
+    (check,) = re.findall(r"`(gopush check [^`]*)`", text)
     for name in ("node1", "node2", "node3"):
-        done = checkout.run(f".venv/bin/gopush check -c etc/cluster/{name}.ini --role gopush")
+        done = checkout.run(f".venv/bin/{check.replace('FILE', f'etc/cluster/{name}.ini')}")
         assert done.returncode == 0, done.stderr
 
     (kill,) = re.findall(r"`(kill -9 [^`]*)`", text)

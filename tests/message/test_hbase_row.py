@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.hbase.codec import HBaseError, create_table, request
@@ -18,14 +20,18 @@ from gopush.message.hbase.row import (
     emptied,
     fenced,
     firsts_of,
+    head_put,
+    merged,
     row_head,
     row_key,
     slot_cell,
+    slot_puts,
     token_cell,
     token_ends,
     token_put,
 )
-from gopush.model import Append, Push
+from gopush.message.rules import KeptLog
+from gopush.model import MID_STEP, Append, Push, mid_at
 
 NOW = 1_700_000_000.0
 LIFE = 100.0
@@ -145,3 +151,61 @@ def test_an_error_of_hbase_tells_no_key() -> None:
     assert str(error) == "IOException"
     assert "secret-key" in error.text
     assert "secret" not in str(HBaseError("row secret")) + str(HBaseError(None))
+
+
+MOST = 6
+
+
+def taken_over(cells: Cells, log: KeptLog, replaced: int, interrupted: bool = False) -> Cells:
+    """The row after a log was taken over, or after its bodies alone were written."""
+    old = row_head(cells.get(HEAD))
+    new, slots = merged(old, log, replaced, MOST, NOW, b"abcdefgh")
+    puts = [*slot_puts(new, slots, NOW), *([] if interrupted else [head_put(new, NOW)])]
+    return {**cells, **{cell: value for put in puts for cell, value in put.cells.items()}}
+
+
+def kept(*messages: tuple[int, bytes], last: int = 0, trimmed: int = 0) -> KeptLog:
+    found = [(mid, NOW + 60, body) for mid, body in messages]
+    return KeptLog("k", max([last, *(mid for mid, _ in messages)]), trimmed, NOW + 60 + LIFE, found, (), ())
+
+
+@given(st.lists(st.sampled_from([0, 60]), max_size=8), st.integers(0, 8), st.integers(0, 5), st.booleans())
+def test_a_log_is_taken_over_once_however_often_and_what_came_after_it_stays(
+    before: list[int], source: int, behind: int, interrupted: bool
+) -> None:
+    """A head never goes back, and until it is written the row reads as before."""
+    cells: Cells = {}
+    for number, expire in enumerate(before):
+        cells = written(cells, push(b"own %d" % number, expire=expire), most=MOST)
+    base = mid_at(NOW) - MID_STEP * (source + 100 * behind % 3)
+    log = kept(*((base + MID_STEP * number, b"moved %d" % number) for number in range(source)), last=base)
+    if interrupted:
+        half = taken_over(cells, log, log.last, interrupted=True)
+        if before:
+            assert head(half) == head(cells)
+            assert bodies(half) == bodies(cells)
+        cells = half
+    own = [record for record in head(cells).records if record.mid > log.last] if before else []
+    after_it = taken_over(cells, log, log.last)
+    found = head(after_it)
+    assert found.last == max(log.last, head(cells).last if before else 0)
+    mids = [record.mid for record in found.records]
+    assert mids == sorted(set(mids))
+    assert mids == [*(mid for mid, _, _ in log.messages), *(record.mid for record in own)][-MOST:]
+    assert None not in bodies(after_it)
+    again = taken_over(after_it, log, log.last)
+    assert head(again)[1:5] == found[1:5]
+    assert bodies(again) == bodies(after_it)
+
+
+def test_what_is_inserted_keeps_all_that_is_there() -> None:
+    cells = written({}, push(b"own"), most=MOST)
+    mid = head(cells).last
+    old = kept((mid - 64, b"a"), (mid - 32, b"b"))
+    cells = taken_over(cells, old, 0)
+    assert bodies(cells) == [b"a", b"b", b"own"]
+    assert head(cells).last == mid
+    cells = written(cells, *(push(b"%d" % number) for number in range(4)), most=MOST)
+    assert bodies(cells) == [b"b", b"own", b"0", b"1", b"2", b"3"]
+    assert head(cells).trimmed == mid - 64
+    assert bodies(taken_over(cells, old, 0))[0] == b"b", "what was trimmed stays away"
