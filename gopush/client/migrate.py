@@ -26,6 +26,7 @@ CALL_SECONDS = 30.0
 ORIGINAL = "cluster-redis"
 EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+_ADDRESS = re.compile(r"[^\s@,]+:[0-9]{1,5}(#\S+)?")
 _MID = re.compile(r"[0-9]{16,18}")
 
 
@@ -109,6 +110,8 @@ def _original(reactor: Any, named: str, before: int) -> Original:
             f"--before: {datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ} is still to come: what is pushed until "
             "then would be missing"
         )
+    if _ADDRESS.fullmatch(named):  # all is read wherever it is, so that names and weights say nothing
+        named = f"node1:1 tcp@{named}"
     return OriginalRedis(reactor, _settings(RedisSettings, f"--from {ORIGINAL}", named))
 
 

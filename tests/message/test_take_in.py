@@ -155,7 +155,8 @@ def test_all_servers_are_read_whatever_the_ring_says(
         ("cluster-redis:node1:1 HERE", ["--before", "soon"], 2, "'soon' is no time (try 2026-11-26T12:00:00Z"),
         ("cluster-redis:node1:1 HERE#word", ["--before", "16"], 3, "gopush: Redis node1: "),
         ("cluster-redis:node1:1 tcp@127.0.0.1:1", ["--before", "16"], 1, "cannot be reached at 127.0.0.1:1"),
-        ("cluster-redis:localhost:6379", ["--before", "16"], 3, "which is not name:weight"),
+        ("cluster-redis:127.0.0.1:1", ["--before", "16"], 1, "cannot be reached at 127.0.0.1:1"),
+        ("cluster-redis:node1 tcp@localhost:6379", ["--before", "16"], 3, "which is not name:weight"),
         ("mysql:somewhere", ["--before", "16"], 2, "is not sqlite:FILE, nor cluster-redis:node1:1 tcp@"),
     ],
 )
