@@ -14,7 +14,7 @@ from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.membership.node import Reachability
 from gopush.membership.view import Coordination, View
-from gopush.net.clock import Clock, repeating
+from gopush.net.clock import Clock, Expiry, repeating
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
@@ -46,6 +46,7 @@ class Housekeeping:
         """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
         self._looking: Any = None
+        self._expiry = Expiry(comet.wheel, self._timed_out, clock)
         self._ticking = repeating(self._look_around, clock)
         coordination.watch(self._view_changed)
 
@@ -59,16 +60,18 @@ class Housekeeping:
             self._ticking.stop()
 
     def _look_around(self) -> None:
-        for session in self._comet.wheel.advance(self._clock.seconds()):
-            self._comet.counters.timed_out += 1
-            self._comet.counters.handshake_timed_out += session.state is State.WAITING
-            try:
-                session.abort()
-            except Exception:
-                self._comet.guard.caught("closing a silent subscriber")
+        self._expiry.look()
         if self._comet.cut_off.look(self._session_timeout):
             self._cut_off_changed()
         self._sweep()
+
+    def _timed_out(self, session: Session) -> None:
+        self._comet.counters.timed_out += 1
+        self._comet.counters.handshake_timed_out += session.state is State.WAITING
+        try:
+            session.abort()
+        except Exception:
+            self._comet.guard.caught("closing a silent subscriber")
 
     def _sweep(self) -> None:
         """Go on with the slow walk over the channels; a quick one while nobody tells of new owners, or messages."""

@@ -26,6 +26,8 @@ CALM_LOOKS = 5
 
 QUIET_SECONDS = 10.0
 
+EXPIRED_IN_A_TURN = 32
+
 log = Logger()
 
 
@@ -131,51 +133,72 @@ async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Cloc
 def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
     """A loop to start: one that goes on after an error, with a traceback in QUIET_SECONDS at most. LoopingCall itself
     ends then, for good, and nobody hears of it."""
-    quiet_until = float("-inf")
-
-    def failed(failure: Failure) -> None:
-        nonlocal quiet_until
-        if clock.seconds() >= quiet_until:
-            quiet_until = clock.seconds() + QUIET_SECONDS
-            name = getattr(function, "__qualname__", repr(function))
-            log.failure("{name} failed this time; gopush will call it again", failure, name=name)
-
+    failed = _QuietLog(function, clock)
     loop = LoopingCall(lambda: maybeDeferred(function).addErrback(failed))
     loop.clock = cast(Any, clock)
     return loop
 
 
-class Deadlines(Generic[TimedT]):
-    """Has `due` called for each item of a wheel whose deadline has passed, while it is `busy`: there are some.
+class _QuietLog:
+    """Logs that a function failed, once in QUIET_SECONDS at most."""
 
-    It is one loop, however often the first item comes and goes, and an error of one item is not the others'.
+    def __init__(self, function: Callable[..., object], clock: Clock) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._clock = clock
+        self._quiet_until = float("-inf")
+
+    def __call__(self, failure: Failure) -> None:
+        if self._clock.seconds() >= self._quiet_until:
+            self._quiet_until = self._clock.seconds() + QUIET_SECONDS
+            log.failure("{name} failed this time; gopush will call it again", failure, name=self._name)
+
+
+class Expiry(Generic[TimedT]):
+    """Has `due` called for each item of a wheel whose deadline has passed, EXPIRED_IN_A_TURN in each turn.
+
+    Who connected at once is silent for too long at once, too: to close all in one turn would hold up the others. An
+    error of one item is not the others'.
     """
+
+    def __init__(self, wheel: Wheel[TimedT], due: Callable[[TimedT], object], clock: Clock) -> None:
+        self._wheel = wheel
+        self._due = due
+        self._clock = clock
+        self._failed = _QuietLog(due, clock)
+        self._going_on: Any = None
+
+    def look(self) -> None:
+        """To be called once a second."""
+        for item in self._wheel.advance(self._clock.seconds(), EXPIRED_IN_A_TURN):
+            try:
+                self._due(item)
+            except Exception:
+                self._failed(Failure())  # type: ignore[no-untyped-call]
+        if self._wheel.late and not (self._going_on is not None and self._going_on.active()):
+            self._going_on = self._clock.callLater(0, self.look)
+
+
+class Deadlines(Expiry[TimedT]):
+    """The same by a loop of its own, while it is `busy`: there are some. It is one loop, however often the first item
+    comes and goes."""
 
     def __init__(
         self, wheel: Wheel[TimedT], due: Callable[[TimedT], object], busy: Callable[[], object], clock: Clock
     ) -> None:
-        self._wheel = wheel
-        self._due = due
+        super().__init__(wheel, due, clock)
         self._busy = busy
-        self._clock = clock
-        self._loop = repeating(self._look, clock)
+        self._loop = repeating(self.look, clock)
 
     def watch(self) -> None:
         """There are items now."""
         if not self._loop.running:
             self._loop.start(1.0, now=False)
 
-    def _look(self) -> None:
-        failed: list[Exception] = []
-        for item in self._wheel.advance(self._clock.seconds()):
-            try:
-                self._due(item)
-            except Exception as wrong:
-                failed.append(wrong)
-        if not self._busy():
+    def look(self) -> None:
+        """See Expiry."""
+        super().look()
+        if not self._busy() and self._loop.running:
             self._loop.stop()
-        if failed:
-            raise failed[0]
 
 
 def steady(reactor: Any) -> Any:

@@ -5,7 +5,7 @@ A timer per connection would cost a heap entry and a closure each; here putting 
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import ceil, floor, inf
 from typing import Generic, Protocol, TypeVar
 
 
@@ -24,10 +24,12 @@ T = TypeVar("T", bound=Timed)
 
 NO_SLOT = -1
 _SLOTS = 64
+_LATE = _SLOTS
 
 
 class Wheel(Generic[T]):
     """Finds the items whose deadline has passed: never early, and within a second if advance() is called that often.
+    There may be more of them than it gives at once: it is called again while there are `late` ones.
 
     An item is looked at when its slot comes up, and moved on if its deadline was put off meanwhile or is more than
     one turn of the wheel away.
@@ -37,7 +39,7 @@ class Wheel(Generic[T]):
 
     def __init__(self, now: float) -> None:
         self._second = floor(now)
-        self._slots: list[set[T]] = [set() for _ in range(_SLOTS)]
+        self._slots: list[set[T]] = [set() for _ in range(_SLOTS + 1)]
 
     def add(self, item: T) -> None:
         """Watch an item from now on, or place it anew after its deadline was brought forward."""
@@ -50,19 +52,29 @@ class Wheel(Generic[T]):
             self._slots[item.slot].discard(item)
             item.slot = NO_SLOT
 
-    def advance(self, now: float) -> list[T]:
-        """The items whose deadline is at or before `now`, each of them watched no longer."""
-        expired: list[T] = []
+    @property
+    def late(self) -> bool:
+        """Whether there are items whose deadline has passed that advance() has not given yet."""
+        return bool(self._slots[_LATE])
+
+    def advance(self, now: float, most: float = inf) -> list[T]:
+        """The items, `most` at most, whose deadline is at or before `now`, each of them watched no longer."""
+        late = self._slots[_LATE]
         previous, self._second = self._second, max(self._second, floor(now))
         for second in range(max(previous, self._second - _SLOTS) + 1, self._second + 1):
             index = second % _SLOTS
             due, self._slots[index] = self._slots[index], set()
             for item in due:
-                item.slot = NO_SLOT
-                if item.deadline <= now:
-                    expired.append(item)
-                else:
-                    self._index(item)
+                item.slot = _LATE
+                late.add(item)
+        expired: list[T] = []
+        while late and len(expired) < most:
+            item = late.pop()
+            item.slot = NO_SLOT
+            if item.deadline <= now:
+                expired.append(item)
+            else:
+                self._index(item)
         return expired
 
     def _index(self, item: T) -> None:

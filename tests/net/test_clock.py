@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, TimeoutError, fail
 
 import gopush
-from gopush.net.clock import QUIET_SECONDS, Deadlines, LastLook, repeating, within
+from gopush.net.clock import EXPIRED_IN_A_TURN, QUIET_SECONDS, Deadlines, Expiry, LastLook, repeating, within
 from gopush.net.timers import NO_SLOT, Wheel
 from tests.comet.harness import Clock
 from tests.fixtures import Logged
@@ -127,4 +127,22 @@ def test_deadlines_are_looked_after_by_one_loop_and_a_mistake_at_one_is_not_the_
         clock.advance(1)
     assert len(met) == 3
     assert len(logged.tracebacks()) == 1
+    assert not clock.getDelayedCalls()
+
+
+def test_many_deadlines_at_once_do_not_hold_up_a_turn(logged: Logged) -> None:
+    clock = Clock()
+    wheel: Wheel[Item] = Wheel(clock.seconds())
+    met: list[Item] = []
+    expiry = Expiry(wheel, met.append, clock)
+    for item in [Item(clock.seconds() + 1) for _ in range(3 * EXPIRED_IN_A_TURN)]:
+        wheel.add(item)
+    clock.advance(1)
+    expiry.look()
+    assert len(met) == EXPIRED_IN_A_TURN
+    expiry.look()  # the next second comes before all are done
+    assert len(met) == 2 * EXPIRED_IN_A_TURN
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(0)
+    assert len(met) == 3 * EXPIRED_IN_A_TURN
     assert not clock.getDelayedCalls()

@@ -97,6 +97,26 @@ def test_a_clock_that_stands_or_steps_back_expires_nothing() -> None:
     assert wheel.advance(102.0) == [item]
 
 
+def test_those_that_are_late_together_are_given_a_few_at_a_time() -> None:
+    wheel = Wheel[Item](0.0)
+    items = [Item(2.0) for _ in range(10)]
+    for item in items:
+        wheel.add(item)
+    assert not wheel.late
+    found = wheel.advance(2.0, 4)
+    assert len(found) == 4
+    assert wheel.late
+    left = [item for item in items if item not in found]
+    left[0].deadline = 5.0  # put off, meanwhile
+    wheel.discard(left[1])
+    found += wheel.advance(2.0, 4)
+    assert len(found) == 8
+    assert not wheel.late
+    assert wheel.advance(4.0) == []
+    assert wheel.advance(5.0) == [left[0]]
+    assert left[1] not in found
+
+
 @given(
     st.lists(st.floats(0, 1000), max_size=50),
     st.lists(st.floats(0.001, 200), min_size=1, max_size=50),

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web import server
 from twisted.web.resource import Resource
 
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, Expiry
 from gopush.net.http.bounds import BoundedChannel
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.exchange import Exchange
@@ -94,6 +94,7 @@ class Site(server.Site):
             }
         )
         self.wheel: Wheel[BoundedChannel] = Wheel(clock.seconds())
+        self._expiry = Expiry(self.wheel, self._expired, clock)
         self._ticking = False
         self._stopped: Deferred[None] | None = None
 
@@ -139,18 +140,19 @@ class Site(server.Site):
 
     def _tick(self) -> None:
         """Once a second while there are connections."""
-        now = self.clock.seconds()
         self.renderer.set_time(self._now())
-        for channel in self.wheel.advance(now):
-            try:
-                channel.expired()
-            except Exception:  # whatever is wrong with one connection, the others keep their deadlines
-                log.failure("a deadline of an HTTP connection failed; it is closed")
-                channel.transport.abortConnection()
+        self._expiry.look()
         if self.channels:
             self.clock.callLater(1, self._tick)
         else:
             self._ticking = False
+
+    def _expired(self, channel: BoundedChannel) -> None:
+        try:
+            channel.expired()
+        except Exception:  # whatever is wrong with one connection
+            log.failure("a deadline of an HTTP connection failed; it is closed")
+            channel.transport.abortConnection()
 
 
 _NOWHERE = RouteResource(b"", {}, None)
