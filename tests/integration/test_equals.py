@@ -137,6 +137,21 @@ def test_who_cannot_reach_the_store_has_the_others_store(equals: Equals) -> None
         until(lambda: push(equals, "member-1", key, "back") == RET_OK and stored(equals["member-3"]) > before)
 
 
+def test_who_hears_no_more_of_the_store_has_the_others_store(equals: Equals) -> None:
+    """A firewall has forgotten its connections: nothing is refused, and all comes in order."""
+    key = key_of(equals, "member-3", "member-1", "silent-")
+    with TcpClient(equals["member-3"].ports["tcp"]) as device:
+        device.subscribe(key, "30", "", "1.0.5")
+        assert push(equals, "member-3", key, "first") == RET_OK
+        assert bodies(device, 1) == ["first"]
+        equals.way.forget()
+        sent = [f"{web} {number}" for number in range(20) for web in NAMES]
+        for body in sent:
+            assert push(equals, body.split()[0], key, body) == RET_OK
+        assert bodies(device, len(sent)) == sent
+    whole(equals)
+
+
 def test_drain_takes_both_and_somebody_is_always_left(equals: Cluster) -> None:
     """By the node's name, or by its address."""
     key = key_of(equals, "member-2", "member-1", "drain-")
