@@ -6,6 +6,7 @@ SIGUSR1: it writes to a new log file. A second SIGTERM or SIGINT, when it leaves
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import platform
@@ -30,6 +31,9 @@ from gopush.errors import SettingsError
 from gopush.stats.histogram import Histogram
 
 log = Logger()
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE_BYTES = 128 << 10
 
 
 class Reload(Service):
@@ -162,6 +166,7 @@ class Collector:
 
     def freeze(self) -> None:
         """Freeze all objects allocated so far. Once, when the process is about to work."""
+        _give_back_large_memory()
         gc.collect()
         gc.freeze()
         gc.set_threshold(*THRESHOLDS)
@@ -177,6 +182,17 @@ class Collector:
         self.pauses[info["generation"]].observe(took)
         if info["generation"] == 2 and took > PAUSE_SECONDS:
             gc.freeze()
+
+
+def _give_back_large_memory() -> None:
+    """Have glibc return the memory of large messages to the system as they are freed.
+
+    It does from 128 KiB on, but raises that bound to the size of whatever is freed (mallopt(3)): after a few clients
+    that read 4 MiB slowly the process would stay as large as it was then.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 collector = Collector()

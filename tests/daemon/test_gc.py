@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -45,3 +47,30 @@ def test_what_survived_a_long_full_collection_is_left_alone(
     collect(collector, 2, PAUSE_SECONDS * 2, monkeypatch)
     assert gc.get_freeze_count() > before + len(survivors) / 2
     assert collector.longest == pytest.approx(PAUSE_SECONDS * 2)
+
+
+LARGE = """
+from gopush.daemon.service import collector
+
+def resident() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+collector.freeze()
+before, small = resident(), []
+for _ in range(3):
+    large = b"x" * (4 << 20)
+    del large
+    large = []
+    for _ in range(200):
+        large.append(b"x" * 400_000)
+        small.append(b"x" * 60_000)
+    del large
+print(resident() - before - 3 * 200 * 60)
+"""
+
+
+def test_the_memory_of_large_messages_is_given_back() -> None:
+    """In a process of its own: what glibc has learned from others would count, too."""
+    said = subprocess.run([sys.executable, "-c", LARGE], check=True, capture_output=True, text=True)
+    assert int(said.stdout) < 10_000
