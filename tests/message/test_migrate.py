@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.chaos.cluster import Ini, Node
 from tests.clients import TcpClient
 from tests.integration.systems import settle
 from tests.integration.test_administration import http
+from tests.message.older import SQLITE
+from tests.servers.hbase import ThriftServer
 from tests.servers.redis import RedisServer
 
 
@@ -166,6 +169,39 @@ def test_without_redis_nothing_moves(tmp_path: Path, source: Node, capfd: pytest
     assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == 1
     assert "gopush: " in capfd.readouterr().err
     assert source.pid
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "complaint"),
+    [
+        ("hbase:127.0.0.1:1", 1, "gopush: HBase: Thrift server 127.0.0.1:1: cannot be reached"),
+        ("hbase:THRIFT/nowhere", 3, "there is no table nowhere (gopush hbase create makes it)"),
+        ("hbase:nowhere", 3, "--to hbase: 'nowhere' "),
+    ],
+)
+def test_without_a_table_nothing_moves(
+    tmp_path: Path, thrift: ThriftServer, capfd: pytest.CaptureFixture[str], to: str, status: int, complaint: str
+) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    to = to.replace("THRIFT", thrift.address)
+    assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == status
+    assert complaint in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("storage", "complaint"), [("sqlite", "is no store to move to (set redis or hbase)"), ("redis", "")]
+)
+def test_the_ini_file_of_who_will_serve_names_the_store(
+    tmp_path: Path, redis: RedisServer, capfd: pytest.CaptureFixture[str], storage: str, complaint: str
+) -> None:
+    """As README.md calls a member's: its name tells no role."""
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    ini = tmp_path / "node1.ini"
+    ini.write_text(f"[storage]\ntype = {storage}\n[redis]\nprefix = other:\nsource = node1:1 {redis.source}\n")
+    status = cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", str(ini)])
+    assert status == (3 if complaint else 0)
+    assert complaint in capfd.readouterr().err
+    assert (redis.call("EXISTS", "other:h:trimmed") == 1) == (not complaint)
 
 
 def test_a_database_that_cannot_be_copied_is_said(

@@ -58,14 +58,21 @@ class HBaseTakeOver:
         self._reactor = reactor
         self._settings = settings
         self._head_life = head_life
-        self._client = Client(reactor, settings, lambda *_: None)
+        self._troubles: dict[object, str | None] = {}
+        self._client = Client(reactor, settings, self._tell)
 
     async def start(self) -> None:
         """Connect. Raises StartError where the table will not do, UnavailableError where no server answers."""
-        for refusal in await self._client.start():
+        refusals = await self._client.start()
+        await deferLater(self._reactor, 0, lambda: None)  # what has just failed can be stopped after its turn
+        for refusal in refusals:
             if refusal is not None:
                 raise StartError(f"HBase: {refusal}")
-        await self._cells(b"\0", [HEAD])
+        if None not in self._troubles.values():
+            raise UnavailableError(f"HBase: {'; '.join(dict.fromkeys(filter(None, self._troubles.values())))}")
+
+    def _tell(self, link: object, address: str, trouble: str | None) -> None:
+        self._troubles[link] = trouble and f"Thrift server {address}: {trouble}"
 
     def stop(self) -> Deferred[Any]:
         """Let go of the servers."""
