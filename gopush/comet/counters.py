@@ -15,12 +15,12 @@ from gopush.net.clock import Clock
 from gopush.stats.counting import Family, counter, labelled
 
 REFUSED = Family("refused_subscriptions", "subscribers refused", "reason")
-CONNECTIONS = Family("refused_connections", "connections closed before they said anything", "reason")
+CONNECTIONS = Family("refused_connections", "connections closed before their first request", "reason")
 CLOSED = Family("dropped_connections", "subscribers' connections that the comet closed by itself", "reason")
 PUSHES = Family("pushes", "pushes that reached this comet", "result")
 
 
-SSE = "sse: of event streams and long polls, whose web node does not come by the port of TCP clients"
+SSE = "sse: event streams and long polls, unless their web node connects to the port of TCP clients"
 
 
 def _by_transport() -> dict[str, int]:
@@ -31,9 +31,9 @@ def _by_transport() -> dict[str, int]:
 class CometCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
-    channels_accessed: int = counter("times that a key's channel was looked for, to join it")
+    channels_accessed: int = counter("times that a subscription looked for its key's channel")
     channels_created: int = counter("channels made, for keys that got their first subscriber")
-    channels_deleted: int = counter("channels that went with their last subscriber")
+    channels_deleted: int = counter("channels removed with their last subscriber")
     opened_connections: dict[str, int] = field(
         default_factory=_by_transport,
         metadata=labelled(f"connections that clients made; {SSE}", "transport", was="connections_added"),
@@ -41,38 +41,42 @@ class CometCounters:
     closed_connections: dict[str, int] = field(
         default_factory=_by_transport,
         metadata=labelled(
-            f"connections that are over, whoever ended them; {SSE}", "transport", was="connections_removed"
+            f"connections that have ended, whichever side ended them; {SSE}", "transport", was="connections_removed"
         ),
     )
     messages_succeeded: int = PUSHES.of("stored", "stored, and to be delivered")
-    messages_failed: int = PUSHES.of("failed", "not known to be stored: the publisher heard so")
-    deliveries: int = counter("messages given to subscribers' connections, each to each")
-    rounds: int = counter("rounds of delivery: what came for a key, to all its subscribers")
+    messages_failed: int = PUSHES.of("failed", "not known to be stored; the publisher got an error")
+    deliveries: int = counter("messages given to subscribers' connections; a message counts once for each connection")
+    rounds: int = counter("rounds of delivery: new messages of a key, to all its subscribers")
     received_bytes: int = counter("bytes that subscribers sent, without TLS")
     sent_bytes: int = counter("bytes of messages sent to subscribers, framed, without TLS; replies do not count")
-    catch_ups: int = counter("reads of a key's log, because something between was missing")
-    gaps: int = counter("times that a key's subscribers were told that messages are gone for good")
-    slow_closed: int = CLOSED.of("slow", "too much waited that it did not read ([channel] msgbuf)")
+    catch_ups: int = counter("reads of a key's log because messages were missing")
+    gaps: int = counter("times that the comet told a key's subscribers that messages are gone for good")
+    slow_closed: int = CLOSED.of("slow", "too much waited for it because it did not read ([channel] msgbuf)")
     deaf_closed: int = CLOSED.of("deaf", "it did not read what it resumed with")
-    overflows: int = counter("channels closed for which too much waited while the log could not be read")
+    overflows: int = counter("channels closed because too much waited while the comet could not read the log")
     moved: int = CLOSED.of("moved", "its key has another comet now")
     cut_off_closed: int = CLOSED.of("cut_off", "this comet is cut off from its cluster")
     cut_off_refused: int = REFUSED.of("cut_off", "this comet is cut off from its cluster")
     notices_sent: int = counter("forwards of messages, to the comets that own their keys", name="forwards_sent")
-    notices_received: int = counter("forwards of messages, from comets that were asked first", name="forwards_received")
-    refused_parameter: int = REFUSED.of("parameter", "a request that makes no sense (-p)")
+    notices_received: int = counter(
+        "forwards of messages, from comets that got the push first", name="forwards_received"
+    )
+    refused_parameter: int = REFUSED.of("parameter", "a wrong request (-p)")
     refused_token: int = REFUSED.of("token", "the token is missing or not good (-a)")
     refused_key: int = REFUSED.of("key", "nobody made a token for this key (-c)")
     refused_node: int = REFUSED.of("node", "the key belongs to another comet (-n)")
-    refused_limit: int = REFUSED.of("limit", "the key has its connections already (-l)")
-    refused_address: int = CONNECTIONS.of("address", "its address has its connections already")
-    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or it is of no balancer")
+    refused_limit: int = REFUSED.of("limit", "the key has all its connections (-l)")
+    refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
+    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
     refused_origin: int = REFUSED.of("origin", "a page of a web site that may not connect")
-    refused_handshake: int = REFUSED.of("handshake", "no handshake of a WebSocket to this path")
-    accept_waits: int = counter("times that who connected had to wait ([connections] max and rate)")
-    errors: int = counter("mistakes caught that met one subscriber or channel")
-    timed_out: int = CLOSED.of("silent", "nothing was heard of it for heartbeat + 5 s, its request included")
-    handshake_timed_out: int = counter("connections closed that sent no request within 5 s; they are among the silent")
+    refused_handshake: int = REFUSED.of("handshake", "not a WebSocket handshake for this path")
+    accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
+    errors: int = counter("errors caught, each of one subscriber or channel")
+    timed_out: int = CLOSED.of("silent", "it sent nothing for heartbeat + 5 s, or no request within 5 s")
+    handshake_timed_out: int = counter(
+        "connections closed because they sent no request within 5 s; they count as silent, too"
+    )
 
     @property
     def connections_added(self) -> int:

@@ -16,7 +16,7 @@ class SubscriberSettings:
     """What a comet grants to those who connect; equal nodes have it too."""
 
     proto: tuple[str, ...] = option(
-        "base", "proto", "tcp,websocket", some_of("tcp", "websocket"), "what clients may speak"
+        "base", "proto", "tcp,websocket", some_of("tcp", "websocket"), "the protocols that clients may speak"
     )
     tcp_bind: tuple[str, ...] = option(
         "base", "tcp.bind", "localhost:6969", listeners, "where TCP clients connect: endpoints, separated by blanks"
@@ -24,12 +24,20 @@ class SubscriberSettings:
     websocket_bind: tuple[str, ...] = option(
         "base", "websocket.bind", "localhost:6968", listeners, "where WebSocket clients connect"
     )
-    stat_bind: tuple[str, ...] = option("base", "stat.bind", "localhost:6972", listeners, "where statistics are read")
+    stat_bind: tuple[str, ...] = option("base", "stat.bind", "localhost:6972", listeners, "where to read statistics")
     tcp_advertise: tuple[str, ...] = option(
-        "base", "tcp.advertise", "", addresses, "what look-ups name to TCP clients, host:port; empty: as bound"
+        "base",
+        "tcp.advertise",
+        "",
+        addresses,
+        "the address that look-ups give to TCP clients, host:port; empty: as bound",
     )
     websocket_advertise: tuple[str, ...] = option(
-        "base", "websocket.advertise", "", addresses, "what look-ups name to WebSocket clients; empty: as bound"
+        "base",
+        "websocket.advertise",
+        "",
+        addresses,
+        "the address that look-ups give to WebSocket clients; empty: as bound",
     )
     feed_bind: tuple[str, ...] = option(
         "base",
@@ -40,13 +48,23 @@ class SubscriberSettings:
         "address.max, at a free port beside rpc.bind",
     )
     feed_advertise: tuple[str, ...] = option(
-        "base", "feed.advertise", "", addresses, "what web nodes are told of it, host:port; empty: as bound"
+        "base", "feed.advertise", "", addresses, "the address of feed.bind for web nodes, host:port; empty: as bound"
     )
     sndbuf: int = option(
-        "tcp", "sndbuf.size", "2048", size, "send buffer of a connection in the kernel; 0: its own", live=True
+        "tcp",
+        "sndbuf.size",
+        "2048",
+        size,
+        "send buffer of a connection in the kernel; 0: the kernel's choice",
+        live=True,
     )
     rcvbuf: int = option(
-        "tcp", "rcvbuf.size", "256", size, "receive buffer of a connection in the kernel; 0: its own", live=True
+        "tcp",
+        "rcvbuf.size",
+        "256",
+        size,
+        "receive buffer of a connection in the kernel; 0: the kernel's choice",
+        live=True,
     )
     keepalive: bool = option("tcp", "tcp.keepalive", "no", switch, "TCP keepalive on client connections", live=True)
     max_subscribers: int = option(
@@ -68,7 +86,7 @@ class SubscriberSettings:
         "channel", "msgbuf.size", "2MiB", size, "bytes that may wait for a slow subscriber", live=True
     )
     sweep: float = option(
-        "channel", "sweep", "30s", duration, "how often every channel is compared with the store", live=True
+        "channel", "sweep", "30s", duration, "how often the comet compares every channel with the store", live=True
     )
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
@@ -81,11 +99,13 @@ class CometSettings(SubscriberSettings):
     user: str = option(
         "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
     )
-    node: str = option("base", "node", "node1", node_name, "the name on the ring; a standby bears its node's name")
+    node: str = option("base", "node", "node1", node_name, "the name on the ring; a standby has the name of its node")
     weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the ring")
-    rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:6970", listeners, "where the cluster calls in")
+    rpc_bind: tuple[str, ...] = option(
+        "base", "rpc.bind", "localhost:6970", listeners, "where other nodes call this process"
+    )
     rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+        "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)

@@ -23,9 +23,9 @@ _PLAIN = re.compile(r"[A-Za-z.]{1,24}")
 """What a mistyped name looks like; a password mostly does not."""
 
 HEADER = """\
-# All options with their defaults. A duration bears its unit (ms, s, m, h, d), a size may (B, KiB, MiB, GiB).
-# Where to listen: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
-# SIGHUP has the file read anew; what is marked with it changes then, all else at the next start.
+# All options with their defaults. A duration has a unit (ms, s, m, h, d), a size may have one (B, KiB, MiB, GiB).
+# Addresses to listen on: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
+# At SIGHUP the process reads the file anew; options marked with it change then, all others at the next start.
 """
 
 S = TypeVar("S")

@@ -34,11 +34,11 @@ class LogSettings:
         "format",
         "text",
         one_of("text", "json"),
-        "how a line reads: text, or json (an object for each)",
+        "the format of log lines: text, or json (an object for each line)",
         live=True,
     )
     level: str = option(
-        "log", "level", "info", one_of(*_LEVELS), f"the least that is logged: {', '.join(_LEVELS)}", live=True
+        "log", "level", "info", one_of(*_LEVELS), f"the lowest level that is logged: {', '.join(_LEVELS)}", live=True
     )
 
 

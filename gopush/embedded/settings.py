@@ -37,7 +37,11 @@ class EmbeddedSettings:
     subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     node: str = option(
-        "base", "node", "", _name, "the name on the ring, a place for each; empty: by the address that others call"
+        "base",
+        "node",
+        "",
+        _name,
+        "the name on the ring, another one for each process; empty: the address that others call",
     )
     weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")
     rpc_bind: tuple[str, ...] = option(
@@ -45,10 +49,10 @@ class EmbeddedSettings:
         "rpc.bind",
         "localhost:6970",
         listeners,
-        "where the cluster calls in, if there is one ([zookeeper] addr)",
+        "where other nodes call this process, in a cluster ([zookeeper] addr)",
     )
     rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+        "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
     storage: str = option(
         "storage",

@@ -92,12 +92,14 @@ class MessageSettings:
     )
     storage: str = option("storage", "type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
     weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
-    rpc_bind: tuple[str, ...] = option("base", "rpc.bind", "localhost:8070", listeners, "where the cluster calls in")
+    rpc_bind: tuple[str, ...] = option(
+        "base", "rpc.bind", "localhost:8070", listeners, "where other nodes call this process"
+    )
     rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "where the cluster reaches this process; empty: as bound"
+        "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
     stat_bind: tuple[str, ...] = option(
-        "base", "stat.bind", "localhost:8072", listeners, "where its numbers and its health are told"
+        "base", "stat.bind", "localhost:8072", listeners, "where to read its statistics and its health"
     )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)

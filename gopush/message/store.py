@@ -25,7 +25,7 @@ class StoreSettings:
     """What every store is told."""
 
     store: int = option(
-        "storage", "store", "20", count(1, 1_000_000), "messages that a key keeps, the newest", live=True
+        "storage", "store", "20", count(1, 1_000_000), "how many messages a key keeps: the newest", live=True
     )
     head_life: float = option(
         "storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages", live=True
@@ -69,10 +69,10 @@ CALLS = ("append", "read", "heads", "other")
 class MessageCounters:
     """Plain integers: counting must cost nothing. All only grow."""
 
-    saves: int = counter("messages that were given a mid, and stored where they are to be kept")
-    repeats: int = counter("messages that were there already: their publisher asked again, with the same id")
-    refused: int = counter("messages that were not stored: too late, or the store could not")
-    late: int = counter("messages among the refused that came past their deadline")
+    saves: int = counter("messages that got a mid; the store keeps them unless their expire is 0")
+    repeats: int = counter("messages that were there already: their publisher repeated them with the same id")
+    refused: int = counter("messages not stored: they were late, or the store failed")
+    late: int = counter("refused messages that came past their deadline")
     reads: int = counter("keys whose logs were read from a cursor on")
     read_messages: int = counter("messages that were read")
     heads: int = counter("keys whose last mid was asked for")
@@ -84,9 +84,9 @@ class MessageCounters:
 class StoreCounters:
     """Of one store; of several Redis servers each has its own."""
 
-    trimmed: int = counter("messages that had to go because their key had newer ones")
+    trimmed: int = counter("messages removed before their time because their key had newer ones")
     expired: int = counter("expired messages that gopush removed; logs that Redis removes as a whole do not count")
-    dropped_tokens: int = counter("tokens that had to go because their key had too many that end later")
+    dropped_tokens: int = counter("tokens removed because their key had too many that live longer")
     failed: int = counter("calls that failed", "failed_calls")
     backups: int = counter("backups that were completed")
     failed_backups: int = counter("backups that were refused or failed")

@@ -30,15 +30,15 @@ class ConnectionSettings:
     """Section [connections]: of each process's client ports."""
 
     most: int = option(
-        "connections", "max", "0", count(), "connections in all, more wait; 0: as many as files allow", live=True
+        "connections", "max", "0", count(), "connections in all; more wait; 0: as many as open files allow", live=True
     )
-    rate: int = option("connections", "rate", "20000", count(1), "new connections per second, more wait", live=True)
+    rate: int = option("connections", "rate", "20000", count(1), "new connections per second; more wait", live=True)
     most_of_address: int = option(
         "connections",
         "address.max",
         "0",
         count(),
-        "connections from one address (IPv6: one /64), more are closed; 0: any number",
+        "connections from one address (IPv6: one /64); gopush closes more; 0: any number",
         live=True,
     )
     origins: tuple[str, ...] = option(
@@ -54,7 +54,7 @@ class ConnectionSettings:
         "proxies",
         "",
         proxies,
-        "balancers that say who connects: addresses, networks 10.0.0.0/8, or unix; empty: this machine by haproxy:",
+        "balancers that name the client: addresses, networks 10.0.0.0/8, or unix; empty: this machine by haproxy:",
         live=True,
     )
 

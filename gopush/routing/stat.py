@@ -29,7 +29,9 @@ def show(coordination: Coordination, reactor: Any, statistics: Statistics) -> No
         "view_age_seconds", "time since this process saw the cluster change", lambda: reactor.seconds() - adopted
     )
     metrics.gauge(
-        "coordinator_connected", "1 while this process would hear of a change", lambda: coordination.connected
+        "coordinator_connected",
+        "1 while this process would hear of a change of the cluster",
+        lambda: coordination.connected,
     )
 
 
@@ -68,7 +70,7 @@ class BatcherCounters:
     refused: int = counter("calls that failed at once because too many waited")
     late: int = counter("calls that waited too long for their turn")
     given_up: int = counter("calls that a peer did not answer in time")
-    retried: int = counter("calls that another peer, or the same one again, was asked")
+    retried: int = counter("calls that went to another peer, or to the same one again")
 
 
 class BatcherStats:

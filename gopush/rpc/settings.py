@@ -34,17 +34,21 @@ class ZooKeeperSettings:
         "zookeeper", "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
     )
     session_timeout: float = option(
-        "zookeeper", "timeout", "30s", duration, "how long a silent process is still taken for alive"
+        "zookeeper", "timeout", "30s", duration, "how long a silent process still counts as alive"
     )
     comet_path: str = option("zookeeper", "comet.path", "/gopush-cluster-comet", text, "where comets register")
     message_path: str = option(
         "zookeeper", "message.path", "/gopush-cluster-message", text, "where message nodes register"
     )
     settle: float = option(
-        "zookeeper", "settle", "1s", duration, "how long the absence of a node must last before it is believed"
+        "zookeeper", "settle", "1s", duration, "how long a node must be absent before the others believe it"
     )
     user: str = option(
-        "zookeeper", "user", "", text, "who alone may change what is registered (digest scheme); empty: everybody"
+        "zookeeper",
+        "user",
+        "",
+        text,
+        "the only user who may change registrations (digest scheme); empty: everybody may",
     )
     secret: str = option(
         "zookeeper", "secret", "", password, "the password of that user; the same in the whole cluster"
@@ -59,10 +63,10 @@ class ZooKeeperSettings:
         switch,
         "whether only the cluster can reach a ZooKeeper on other machines: it may be open then, without a user",
     )
-    tls: bool = option("zookeeper", "tls", "no", switch, "whether the ZooKeeper servers are reached over TLS")
-    tls_authorities: str = option("zookeeper", "tls.ca", "", text, "the file of their CA; empty: as the system trusts")
+    tls: bool = option("zookeeper", "tls", "no", switch, "whether to reach the ZooKeeper servers over TLS")
+    tls_authorities: str = option("zookeeper", "tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
     tls_certificate: str = option(
-        "zookeeper", "tls.cert", "", text, "the file of this process's certificate, if wanted"
+        "zookeeper", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
     )
     tls_key: str = option("zookeeper", "tls.key", "", text, "the file of its key")
 
@@ -80,7 +84,7 @@ class ClusterSettings(ZooKeeperSettings):
         "addr",
         "",
         addresses,
-        "the ZooKeeper servers of a cluster of equals, host:port, by commas; empty: this process is all there is",
+        "the ZooKeeper servers of a cluster of equals, host:port, separated by commas; empty: this process is alone",
     )
 
 
@@ -93,7 +97,7 @@ class TokenSettings:
         "signed.alg",
         "none",
         one_of("none", "HS256", "RS256", "EdDSA"),
-        "how signed tokens (JWT) are signed: HS256, RS256, EdDSA, or none are taken",
+        "the algorithm of signed tokens (JWT): HS256, RS256, EdDSA, or none, which accepts no such tokens",
     )
     key_file: str = option(
         "token", "signed.key", "", text, "the file of their secret (HS256) or of the public key in PEM (the others)"
@@ -104,21 +108,25 @@ class TokenSettings:
 class RpcSettings:
     """Section [rpc]: calls to other processes."""
 
-    ping: float = option("rpc", "ping", "1s", duration, "how often a peer that failed is tried again")
+    ping: float = option("rpc", "ping", "1s", duration, "how often to try a failed peer again")
     retry: float = option("rpc", "retry", "1s", duration, "the longest wait between attempts to connect to a peer")
     call_timeout: float = option(
-        "rpc", "timeout", "1s", duration, "how long a call to a message node may take before another one is asked"
+        "rpc",
+        "timeout",
+        "1s",
+        duration,
+        "how long a call to a message node may take before the caller asks another one",
     )
     attempt_timeout: float = option(
-        "rpc", "attempt", "2s", duration, "how long a comet may take for a push before another one is asked"
+        "rpc", "attempt", "2s", duration, "how long a comet may take for a push before web asks another one"
     )
     push_deadline: float = option(
-        "rpc", "deadline", "4s", duration, "a push that is not stored by then is refused for good"
+        "rpc", "deadline", "4s", duration, "how long a push may take to be stored; then gopush refuses it for good"
     )
     batch_messages: int = option("rpc", "batch.num", "1000", count(1, 100_000), "messages in one call at most")
     batch_bytes: int = option("rpc", "batch.size", "4MiB", size, "bytes in one call at most (one message may be more)")
     lane_messages: int = option(
-        "rpc", "lane.num", "20000", count(1), "messages that may wait for one peer; more are refused at once"
+        "rpc", "lane.num", "20000", count(1), "messages that may wait for one peer; gopush refuses more at once"
     )
     lane_bytes: int = option("rpc", "lane.size", "64MiB", size, "bytes that may wait for one peer")
     secret: str = option(
@@ -126,7 +134,7 @@ class RpcSettings:
         "secret",
         "",
         _secret,
-        "what all processes of the cluster share, 16 bytes or more; needed beyond loopback; empty: none",
+        "the secret that all processes of the cluster share, 16 bytes or more; needed beyond loopback; empty: none",
     )
     legacy_secret: bool = option(
         "rpc",
@@ -137,7 +145,11 @@ class RpcSettings:
         "for one rolling upgrade",
     )
     tls_authorities: str = option(
-        "rpc", "tls.ca", "", text, "the file of the cluster's own CA: calls go over TLS, each side checks the other"
+        "rpc",
+        "tls.ca",
+        "",
+        text,
+        "the file of the cluster's own CA: with it calls go over TLS, and each side checks the other",
     )
     tls_certificate: str = option("rpc", "tls.cert", "", text, "the file of this process's certificate, in PEM")
     tls_key: str = option("rpc", "tls.key", "", text, "the file of its key")

@@ -61,7 +61,7 @@ class ComplaintCounters:
     complaints: dict[str, int] = field(
         default_factory=lambda: {"call": 0, "connection": 0, "login": 0},
         metadata=labelled(
-            "refusals between nodes, each a line of the log or summed up in one",
+            "refusals between nodes; the log has a line for each, or one for many",
             "source",
         ),
     )

@@ -82,7 +82,7 @@ def _by_ret() -> dict[int, int]:
 
 
 CALLS = Family("refused_calls", "calls refused", "reason")
-CONNECTIONS = Family("refused_connections", "connections closed before they said anything", "reason")
+CONNECTIONS = Family("refused_connections", "connections closed before their first request", "reason")
 
 
 @dataclass
@@ -92,24 +92,27 @@ class WebCounters:
     lookups: int = counter("look-ups of a key's comet")
     reads: int = counter("offline reads of a key's messages")
     foreign_origins: int = CALLS.of("foreign_origin", "a page of a web site that may not call it")
-    foreign_hosts: int = CALLS.of("foreign_host", "it names the admin port as that is not called ([admin] hosts)")
-    proxied_calls: int = CALLS.of("proxied", "a proxy handed it on to the admin port, which has no keys")
+    foreign_hosts: int = CALLS.of("foreign_host", "Host holds a name that the admin port does not have ([admin] hosts)")
+    proxied_calls: int = CALLS.of("proxied", "a proxy passed it to the admin port, which has no keys")
     wrong_keys: int = CALLS.of("wrong_key", "the API key is not known")
-    missing_keys: int = CALLS.of("missing_key", "no API key; a page that asks for one, most often")
+    missing_keys: int = CALLS.of("missing_key", "it has no API key; most often a page, which asks for one then")
     outside_scope: int = CALLS.of("scope", "the API key is for other calls, or for keys of another prefix")
     refused_tokens: int = CALLS.of("token", "an offline read whose token is missing or not good")
-    limited_pushes: int = CALLS.of("key_rate", "a push to a key that has its pushes for the second ([push] key.rate)")
-    refused_address: int = CONNECTIONS.of("address", "its address has its connections already")
-    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or it is of no balancer")
-    accept_waits: int = counter("times that who connected had to wait ([connections] max and rate)")
-    limited_keys: int = CALLS.of("api_key_rate", "the limit of its API key is spent")
-    streams_opened: int = counter("event streams that were asked for")
-    streams_closed: int = counter("event streams that are over")
-    streams_resumed: int = counter("times an event stream went on at a comet anew")
+    limited_pushes: int = CALLS.of(
+        "key_rate", "a push to a key that has used up its pushes for the second ([push] key.rate)"
+    )
+    refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
+    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
+    accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
+    limited_keys: int = CALLS.of("api_key_rate", "its API key has used up its limit")
+    streams_opened: int = counter("event streams that clients asked for")
+    streams_closed: int = counter("event streams that have ended")
+    streams_resumed: int = counter("times that an event stream subscribed again at a comet")
     streams_refused: int = counter("event streams refused, or ended with a reason")
-    streams_slow: int = counter("event streams closed whose client did not read", "streams_slow_closed")
+    streams_slow: int = counter("event streams closed because their client did not read", "streams_slow_closed")
     polls_opened: int = counter("offline reads that waited for a message")
-    polls_closed: int = counter("offline reads that waited and are over")
+    polls_closed: int = counter("offline reads that waited and have ended")
     pushes: dict[int, int] = field(
-        default_factory=_by_ret, metadata=labelled("pushes by their answer's ret, each key and each line one", "ret")
+        default_factory=_by_ret,
+        metadata=labelled("pushes by the ret of their answer; each key and each line counts", "ret"),
     )

@@ -23,18 +23,24 @@ class HttpSettings:
         "base", "http.bind", "localhost:8090", listeners, "where clients look up and fetch: endpoints"
     )
     admin_bind: tuple[str, ...] = option("base", "admin.bind", "localhost:8091", listeners, "where services push")
-    idle: float = option("http", "idle", "10s", duration, "an idle connection, or half a request, is closed after this")
-    body: int = option("http", "body.size", "4MiB", size, "a pushed message and its envelope at most")
-    multi_body: int = option("http", "mprivate.size", "16MiB", size, "the body of a multiple push at most")
+    idle: float = option(
+        "http",
+        "idle",
+        "10s",
+        duration,
+        "how long a connection may be idle, or a request incomplete, before gopush closes it",
+    )
+    body: int = option("http", "body.size", "4MiB", size, "the largest pushed message, with its envelope")
+    multi_body: int = option("http", "mprivate.size", "16MiB", size, "the largest body of a multiple push")
     multi_keys: int = option(
-        "http", "mprivate.keys", "100000", count(1), "keys of a multiple push at most, more are refused", live=True
+        "http", "mprivate.keys", "100000", count(1), "how many keys a multiple push may have", live=True
     )
     dedupe: float = option(
         "push",
         "dedupe",
         "60s",
         duration,
-        "how long a publisher's id is remembered at least; never less than twice [rpc] deadline",
+        "how long gopush remembers a publisher's id at least; never less than twice [rpc] deadline",
         live=True,
     )
     key_rate: int = option(
@@ -42,7 +48,7 @@ class HttpSettings:
         "key.rate",
         "0",
         count(),
-        "pushes per second for one key, through this process, more fail; 0: any number",
+        "pushes per second for one key, through this process; more fail; 0: any number",
         live=True,
     )
     max_expire: int = option(
@@ -50,18 +56,18 @@ class HttpSettings:
         "expire.max",
         "4294967295",
         count(1, 2**32 - 1),
-        "seconds that a push may ask to be kept at most",
+        "the longest expire, in seconds, that a push may ask for",
         live=True,
     )
     token_life: float = option(
-        "token", "life", "30d", duration, "how long a token lives that is created without a life of its own", live=True
+        "token", "life", "30d", duration, "how long a new token lives, unless its call says how long", live=True
     )
     api_keys: str = option(
         "admin",
         "keys",
         "",
         text,
-        "the file of the API keys that the admin port wants (gopush key); needed beyond loopback",
+        "the file of the API keys that the admin port asks for (gopush key); needed beyond loopback",
     )
     admin_origins: tuple[str, ...] = option(
         "admin",
@@ -76,7 +82,7 @@ class HttpSettings:
         "hosts",
         "",
         host_names,
-        "names, besides localhost and addresses, by which the admin port is read while it has no keys",
+        "names in Host, besides localhost and addresses, by which clients may read the admin port while it has no keys",
         live=True,
     )
     public_urls: tuple[str, ...] = option(
@@ -84,7 +90,7 @@ class HttpSettings:
         "public",
         "",
         origins,
-        "where browsers reach the public port, for the pages: https://push.example.org; empty: on their own host",
+        "where browsers reach the public port, for the pages: https://push.example.org; empty: on the pages' own host",
     )
     auth: bool = auth_option()
     tokens: TokenSettings = field(default_factory=TokenSettings)
@@ -98,9 +104,9 @@ class WebSettings(HttpSettings):
     user: str = option(
         "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
     )
-    node: str = option("base", "node", "", _name, "how this process is called in its log; empty: as the machine")
+    node: str = option("base", "node", "", _name, "the name of this process in its log; empty: the name of the machine")
     stat_bind: tuple[str, ...] = option(
-        "base", "stat.bind", "localhost:8092", listeners, "where its numbers and its health are told"
+        "base", "stat.bind", "localhost:8092", listeners, "where to read its statistics and its health"
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)

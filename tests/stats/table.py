@@ -34,13 +34,13 @@ REPLACED = re.compile(r"As (\S+), its new name: this one goes with the next rele
 
 HEAD = f"""# Metrics
 
-All that `GET /metrics` tells; gopush in one process tells all of it. A histogram's name has `_bucket`, `_sum` and
-`_count` behind it. `{COMMAND}` writes this page, from where each number is declared.
+All metrics of `GET /metrics`; gopush in one process has all of them. A histogram adds `_bucket`, `_sum` and
+`_count` to its name. `{COMMAND}` writes this page from the code.
 """
 OLD = """
-## Names of before
+## Old names
 
-They stand beside the new ones in this release, and go with the next one.
+This release has them beside the new ones; the next one drops them.
 
 | was | is |
 |---|---|
@@ -66,7 +66,7 @@ def document() -> str:
             and not family.name.startswith(tuple(others))
             and not REPLACED.match(family.documentation)
         ]
-        parts.append(f"\n## {title}\n\n| name | type | labels | what it tells |\n|---|---|---|---|\n{''.join(rows)}")
+        parts.append(f"\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n{''.join(rows)}")
         parts += _values(prefix)
     parts.append(OLD)
     for family in shown:

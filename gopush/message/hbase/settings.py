@@ -22,13 +22,13 @@ class HBaseSettings:
         "hbase", "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
     )
     table: str = option("hbase", "table", "gopush", text, "the table; a namespace may stand before it: push:gopush")
-    prefix: str = option("hbase", "prefix", "gopush:", text, "what the row of every key begins with, after its hash")
+    prefix: str = option("hbase", "prefix", "gopush:", text, "how the row of every key begins, after its hash")
     timeout: float = option(
         "hbase",
         "timeout",
         "300ms",
         duration,
-        "how long a Thrift server may be silent with a call: longer than its own limits, a third of [rpc] timeout",
+        "how long a Thrift server may take to answer a call: longer than its own limits, a third of [rpc] timeout",
     )
     connections: int = option(
         "hbase",
@@ -37,9 +37,11 @@ class HBaseSettings:
         count(1, 100),
         "connections to each Thrift server for appends, and as many for reads",
     )
-    tls: bool = option("hbase", "tls", "no", switch, "whether the Thrift servers are reached over TLS")
-    tls_authorities: str = option("hbase", "tls.ca", "", text, "the file of their CA; empty: as the system trusts")
-    tls_certificate: str = option("hbase", "tls.cert", "", text, "the file of this process's certificate, if wanted")
+    tls: bool = option("hbase", "tls", "no", switch, "whether to reach the Thrift servers over TLS")
+    tls_authorities: str = option("hbase", "tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
+    tls_certificate: str = option(
+        "hbase", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
+    )
     tls_key: str = option("hbase", "tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:

@@ -99,9 +99,14 @@ class RedisSettings:
     """Sections [redis] and [redis.source]."""
 
     timeout: float = option("redis", "timeout", "1s", duration, "how long a Redis server may take to answer")
-    prefix: str = option("redis", "prefix", "gopush:", text, "what the name of every key in Redis begins with")
+    prefix: str = option("redis", "prefix", "gopush:", text, "how the name of every key in Redis begins")
     wait: int = option(
-        "redis", "wait", "0", count(0, 100), "replicas that must have a message before it is answered", live=True
+        "redis",
+        "wait",
+        "0",
+        count(0, 100),
+        "replicas that must have a message before gopush acknowledges it",
+        live=True,
     )
     sources: tuple[Source, ...] = option(
         "redis",
@@ -111,13 +116,15 @@ class RedisSettings:
         "the Redis servers, separated by commas: name:weight tcp@host:port[#password], rediss@ for TLS, or "
         "unix@/path[#password], or sentinel@host:port;host:port/master[#password], rediss-sentinel@ for TLS; "
         'a password with a comma or a blank in double quotes: #"pass,word"; '
-        "where Redis has users, user:password stands for the password",
+        "where Redis has users, write user:password",
     )
     sentinel_password: str = option(
-        "redis", "sentinel.password", "", text, "what the sentinels want, perhaps user:password; empty: nothing"
+        "redis", "sentinel.password", "", text, "the password of the sentinels, or user:password; empty: none"
     )
-    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: as the system trusts")
-    tls_certificate: str = option("redis", "tls.cert", "", text, "the file of this process's certificate, if wanted")
+    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: the CAs of the system")
+    tls_certificate: str = option(
+        "redis", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
+    )
     tls_key: str = option("redis", "tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:

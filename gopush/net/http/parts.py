@@ -92,16 +92,16 @@ class HttpCounters:
         default_factory=dict, metadata=labelled("requests answered", "route", "status")
     )
     received_bytes: int = counter("bytes that clients sent, without TLS")
-    sent_bytes: int = counter("bytes of answers, without TLS; what event streams carry is counted by their comets")
+    sent_bytes: int = counter("bytes of answers, without TLS; comets count the bytes of event streams")
     refused: dict[int, int] = field(
         default_factory=_by_status,
         metadata=labelled(
-            "requests that were refused before they were read, by status",
+            "requests refused unread, by status",
             "status",
             name="refused_requests",
         ),
     )
-    idle_closed: int = CLOSED.of("idle", "nothing moved on for as long as that may be")
+    idle_closed: int = CLOSED.of("idle", "nothing moved for too long")
     slow_closed: int = CLOSED.of("slow", "the client did not read its answer")
 
     def answer(self, request: Request, status: int) -> None:
