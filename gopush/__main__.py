@@ -1,4 +1,4 @@
-"""Where the `gopush` command begins. Interrupted, it ends without a traceback, even while it is still being read."""
+"""Starts the `gopush` command. Interrupted, it ends without a traceback, even during its imports."""
 
 from __future__ import annotations
 

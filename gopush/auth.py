@@ -1,7 +1,8 @@
-"""Signed tokens (JWT, RFC 7519): who has one may subscribe to its key and read what it missed, without a look-up.
+"""Signed tokens (JWT, RFC 7519): a client with one may subscribe to its key and read missed messages, without a
+look-up.
 
-The claims are `sub`, the key, and `exp`; how a token is signed, the settings say and never the token itself. All other
-tokens are those that services create (protocol.md, section 10).
+The claims are `sub`, the key, and `exp`; the settings name the algorithm, and never the token itself. Services create
+all other tokens (protocol.md, section 10).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class SignedTokens:
         try:
             data = self._path.read_bytes()
         except OSError as wrong:
-            # Not which one: the secret may stand in the place of its file.
+            # Do not name it: somebody may have written the secret in its place.
             raise SettingsError(f"[token] signed.key: the file cannot be read: {wrong.strerror}") from None
         if self._algorithm == "HS256":
             secret = data.strip()

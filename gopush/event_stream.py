@@ -14,7 +14,7 @@ CONTENT_TYPE = "text/event-stream"
 """Event streams are UTF-8 by definition."""
 
 HEADERS = (("Cache-Control", "no-store, no-transform"), ("X-Accel-Buffering", "no"))
-"""Nobody on the way keeps, packs or gathers any of it (X-Accel-Buffering: nginx)."""
+"""No proxy may store, compress or buffer it (X-Accel-Buffering: nginx)."""
 
 COMMENT = b":\n"
 """A heartbeat."""

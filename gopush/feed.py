@@ -1,6 +1,6 @@
-"""How who has no connection to a comet of its own subscribes: web does, for event streams and long polling.
+"""Subscriptions without a connection of one's own to a comet: web makes them, for event streams and long polling.
 
-A comet of this process gives a feed (comet/feed.py), and so does one that is reached as a device reaches it
+A comet of this process gives a feed (comet/feed.py), and so does another one, which web reaches as a device does
 (web/feed.py). Pure.
 """
 
@@ -19,11 +19,11 @@ _TAIL_BYTES = 64
 
 
 class Reader(Protocol):
-    """Who subscribes. `cursor`: the mid of the last message that it was given; `write` takes messages in its format,
-    and gives how many bytes wait for its client then.
+    """A subscriber. `cursor`: the mid of its last message; `write` takes messages in its format, and returns how many
+    bytes then wait for its client.
 
-    Its format's `reply` gives what it reads in the place of `+g`, and all other replies as they are: it does not get
-    them, but is called.
+    Its format's `reply` turns `+g` into what its client reads, and leaves other replies as they are: for these the feed
+    calls a method.
     """
 
     cursor: int
@@ -33,10 +33,10 @@ class Reader(Protocol):
         """It is subscribed."""
 
     def refused(self, reply: bytes) -> None:
-        """The comet said this (`-n`, ...), and it is over."""
+        """The comet sent this (`-n`, ...), and the subscription is over."""
 
     def ended(self, reached: bool) -> None:
-        """It is over without a word. `reached`: the comet was there."""
+        """The subscription is over without a reply. `reached`: the comet was there."""
 
     def waiting(self) -> tuple[int, float] | None:
         """How many bytes wait for its client, and for how many seconds some have; None: none do."""

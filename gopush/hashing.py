@@ -66,7 +66,7 @@ def _positions(begun: hashlib._Hash, first: int, end: int) -> array[int]:
 
 
 def needed(weights: Mapping[str, int]) -> list[Share]:
-    """Whose points a ring needs: nobody's where a node is alone, as it has all keys wherever its points are."""
+    """The nodes whose points a ring needs: none where a node is alone, because it has all keys."""
     return list(weights.items()) if len(weights) > 1 else []
 
 
@@ -176,7 +176,7 @@ class Shards:
         return "" if self.ring is None else self.ring.node_of(key) or ""
 
     def spread(self, keys: Sequence[str]) -> Mapping[str, Sequence[int]]:
-        """The places in `keys` of those on each server, ascending."""
+        """The indexes in `keys` of those on each server, ascending."""
         if self.ring is None:
             return {"": range(len(keys))}
         indexes: dict[str, list[int]] = {}

@@ -108,7 +108,7 @@ def _cursor(mid: str) -> int:
 
 
 class Push(NamedTuple):
-    """A publisher's wish, as web hands it to a comet.
+    """A publisher's request, as web sends it to a comet.
 
     `expire`: seconds to keep it (0: sequence only). `id`: tells repeats for the same key apart; empty: nothing does.
     `dedupe`: seconds that a publisher's id is remembered; 0: the id is web's own, and remembered until the deadline,

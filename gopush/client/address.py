@@ -16,7 +16,7 @@ _PORTS = {"http": "80", "https": "443"}
 
 
 def address(value: str, port: int = 8091) -> str:
-    """ "host:port", or "https://host:port", of what the command line has; `port`: what is usual there.
+    """ "host:port", or "https://host:port", from the command line; `port`: the usual one.
 
     Raises ArgumentTypeError.
     """

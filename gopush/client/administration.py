@@ -112,7 +112,7 @@ def _presence(asked: argparse.Namespace) -> None:
 
 
 def _backup(asked: argparse.Namespace) -> None:
-    """The process copies; here is only asked how far it is."""
+    """The process makes the copy; this only asks how far it is."""
     query = {"file": os.path.abspath(asked.file), "id": uuid.uuid4().hex}
     while (found := _ask(asked, "POST", "/1/admin/backup", query))["state"] != "done":
         time.sleep(ASK_SECONDS)

@@ -60,7 +60,7 @@ def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object])
 
 
 def _progress(words: str) -> None:
-    """On a terminal one line that changes, "" takes it away; else a line each time."""
+    """On a terminal write one line that changes, and "" removes it; else a line each time."""
     with suppress(OSError):
         if sys.stderr is not None and sys.stderr.isatty():
             print(f"\r{words:<{WIDTH}}\r{words}", end="", file=sys.stderr, flush=True)

@@ -60,7 +60,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                 sys.stdout.flush()  # what --version and --help have printed
             raise
     if unknown:
-        parser.error("unknown arguments")  # not which ones: one may be a token whose option is misspelt
+        parser.error("unknown arguments")  # do not show them: one may be a token whose option is misspelt
     for name, value in vars(asked).items():
         if isinstance(value, str) and name != "json" and not options.is_text(value):
             parser.error(f"{name}: is not UTF-8")
@@ -168,7 +168,7 @@ def _push(asked: argparse.Namespace) -> None:
         try:
             write("(not told)" if mid is None else mid)
         except OutputError as wrong:
-            tell(f"the message is stored, but {wrong}")  # who pushes again would push it twice
+            tell(f"the message is stored, but {wrong}")  # a repeat would push it twice
 
 
 def _push_until(

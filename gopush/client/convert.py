@@ -81,7 +81,9 @@ def _duration(value: str) -> str:
 
 
 class Rule(NamedTuple):
-    """Where an option goes, and how its value is written there. `usual`: the original's default, which `why` not."""
+    """Where an option goes, and how its value is written there. `usual`: the original's default; `why` says why gopush
+    does not take it over.
+    """
 
     to: str
     write: Callable[[str], str] = _plain
@@ -121,7 +123,7 @@ RULES = {
     "redis store": Rule("storage store"),
     "redis maxstore": Rule("storage store"),
 }
-"""By section and name. One of another section, or of a role that lacks it, is told as unknown."""
+"""By section and name. One of another section, or of a role that lacks it, counts as unknown."""
 
 PATHS = {"comet": "zookeeper comet.path", "message": "zookeeper message.path"}
 """What `[zookeeper] path` is, which some versions have."""
@@ -151,7 +153,7 @@ ROLES = ("comet", "message", "web")
 
 
 def convert(text: str, role: str, options: Sequence[Option]) -> str:
-    """The ini file of a `role`, one of ROLES, which has these options; what it cannot take over is said in comments."""
+    """The ini file of a `role`, one of ROLES, which has these options; comments say what it cannot take over."""
     known = {f"{opt.section} {opt.name}": opt for opt in options}
     taken: dict[str, str] = {}
     left: list[str] = []
@@ -174,7 +176,7 @@ def convert(text: str, role: str, options: Sequence[Option]) -> str:
 
 
 def _take(line: Line, role: str, known: dict[str, Option], taken: dict[str, str], left: list[str]) -> None:
-    """Put one option into what is `taken`, or the reason why not into what is `left`."""
+    """Put one option into `taken`, or the reason why not into `left`."""
     place = f"{line.section} {line.name}"
     rule = Rule(PATHS[role]) if place == "zookeeper path" and role in PATHS else RULES.get(place)
     if line.section.partition(".")[0] == "mysql" or (place == "storage type" and line.value == "mysql"):
@@ -204,7 +206,9 @@ def _put(place: str, value: str, where: str, known: dict[str, Option], taken: di
 
 
 def _source(line: Line) -> str:
-    """node1:1 tcp@localhost:6379#password, as a gopush ini file has it; what is none goes as it is, and is refused."""
+    """node1:1 tcp@localhost:6379#password, as a gopush ini file has it; anything else stays as it is, and gopush
+    refuses it.
+    """
     match = _SOURCE.fullmatch(line.value)
     if match is None:
         return f"{line.name} {line.value}"
@@ -215,7 +219,7 @@ def _source(line: Line) -> str:
 
 
 def _to_do(role: str, taken: dict[str, str]) -> Iterator[str]:
-    """What the original did not have, and gopush wants beyond one machine."""
+    """What gopush needs beyond one machine, and the original did not have."""
 
     def far(name: str) -> bool:
         return any(not _LOOPBACK.fullmatch(word) for word in taken.get(f"base {name}", "").split())

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 
 BUCKETS_PER_E = 100
-"""Latencies are kept to 1 %, in as many buckets for each factor of e: any number of them in little memory."""
+"""So many buckets for each factor of e keep latencies to 1 %: any number of them in little memory."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
@@ -49,12 +49,12 @@ class Figures:
         self._due: dict[int, int] = {}  # deliveries that are still to come; below 0 before the push is answered
 
     def pushed(self, number: int, seconds: float, subscribers: int) -> None:
-        """A push was acknowledged, and will come to so many."""
+        """A push was acknowledged, and will reach so many subscribers."""
         self.pushes.add(seconds)
         self._expect(number, subscribers)
 
     def delivered(self, number: int, seconds: float) -> None:
-        """It has come to one of them, so long after it was to be sent."""
+        """It has reached one of them, so long after it was due."""
         self.deliveries.add(seconds)
         self._expect(number, -1)
 

@@ -195,7 +195,7 @@ def _tls_hint(wrong: Exception, address: str) -> str:
 
 @contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Around the reading of an answer: what is no answer of gopush is an UnavailableError."""
+    """Around the reading of an answer: raises UnavailableError where it is not gopush's."""
     try:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -203,7 +203,7 @@ def _understood(address: str) -> Iterator[None]:
 
 
 def _hint(status: int, answer: str) -> str:
-    """What is wrong, as the answer's text tells it after the name of its status; and what this command has for it."""
+    """What is wrong, from the answer's text after the name of its status, or the option that helps."""
     if status == 401:
         return ": it needs an API key that it knows (--api-key-file FILE)"
     _, _, why = answer.partition("\n")[0].partition(": ")

@@ -20,10 +20,10 @@ from gopush.errors import ParameterError, UnavailableError
 
 EXPIRE_SECONDS = 60
 DRAIN_SECONDS = 5.0
-"""How long what was pushed may take to arrive before it counts as lost."""
+"""How long a message may take to arrive before it counts as lost."""
 
 HEARTBEAT_SECONDS = 86400
-"""So long that none need be sent."""
+"""So long that a run sends no heartbeats."""
 
 CONNECTING = 100
 PAUSE_SECONDS = 0.1
@@ -34,8 +34,8 @@ _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 class LoadPlan:
     """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
-    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token;
-    `comet_tls`: whether they come within TLS; `context`: whom TLS trusts.
+    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token; `comet_tls`:
+    whether they connect over TLS; `context`: whom TLS trusts.
     """
 
     web: str
@@ -121,7 +121,7 @@ class Runner:
         load = self._load
         push(
             load.admin, self._name, b"0", 0, api_key=load.api_key, context=load.context
-        )  # what is wrong in general is said now
+        )  # report now what is wrong in general
         telling = asyncio.create_task(self._tell())
         try:
             await self._subscribe()

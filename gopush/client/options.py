@@ -1,4 +1,4 @@
-"""The options that several commands have, what they may be, and what the environment says in their place."""
+"""The options that several commands share, their values, and the environment variables for them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def _add_address(command: argparse.ArgumentParser, name: str, what: str) -> None
 
 
 def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
-    """Addresses that the command line does not have: of the environment, else the usual ones. `error` ends it."""
+    """Set the addresses that the command line lacks: from the environment, else the usual ones. `error` ends the
+    command.
+    """
     for name, port in _PORTS.items():
         if getattr(asked, name, "") is None:
             variable = f"GOPUSH_{name.upper()}"
@@ -71,7 +73,7 @@ def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
 
 
 def tls(asked: argparse.Namespace) -> dict[str, Any]:
-    """What the calls of a command are given besides, where they go to a TLS port."""
+    """Further arguments of a command's calls, where they go to a TLS port."""
     if getattr(asked, "comet_tls", False) or any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
         return {"context": trust(asked.cacert, asked.insecure)}
     return {}

@@ -11,7 +11,7 @@ from gopush.errors import GopushError, ParameterError
 
 
 class OutputError(GopushError):
-    """What was found out cannot be written."""
+    """The output cannot be written."""
 
 
 def read_stdin() -> bytes:
@@ -52,7 +52,7 @@ def writing() -> Iterator[None]:
 
 
 def drop_stdout() -> None:
-    """Have nothing flushed at the exit: what is left could not be written then either."""
+    """Flush nothing at the exit: the rest could not be written then either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

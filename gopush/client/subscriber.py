@@ -80,7 +80,7 @@ class Subscriber:
     def messages(self, follow: bool = True) -> Iterator[bytes]:
         """Every message after the cursor, each once, as JSON; without `follow` until the connection ends.
 
-        Raises ParameterError where the server refuses for good, without `follow` also what else goes wrong.
+        Raises ParameterError where the server refuses for good, without `follow` also any other error.
         """
         pause = FIRST_PAUSE_SECONDS
         while True:

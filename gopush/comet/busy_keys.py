@@ -1,4 +1,4 @@
-"""The busiest keys of a comet: which are pushed to most of late, and which have most connections."""
+"""The busiest keys of a comet: which get most pushes now, and which have most connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gopush.reports import BusyKey
 
 MOST = 1000
 MOST_PREFIXES = 16
-"""That are asked for at a time; who asks for one more has no answer."""
+"""How many prefixes callers may ask for at a time; a call for one more fails."""
 SLICE_KEYS = 250
 """How many keys are looked at in one turn of the reactor: a millisecond, on the average."""
 
@@ -27,7 +27,7 @@ class BusyKeys:
     """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so."""
 
     def __init__(self, clock: Clock, channels: Mapping[str, Channel], rates: Callable[[], Mapping[str, float]]) -> None:
-        """`rates`: pushes a second of keys that are pushed to; these need no subscribers."""
+        """`rates`: pushes a second of keys that get pushes, with or without subscribers."""
         self._clock = clock
         self._channels = channels
         self._rates = rates

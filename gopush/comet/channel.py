@@ -61,12 +61,12 @@ class Channel:
 
     @property
     def floor(self) -> int:
-        """The next message must come above it: subscribers were given, or say that they have, what is up to here."""
+        """The next message must come above it: subscribers have got, or say that they have, all up to here."""
         return max(self.cursor or 0, self.claimed)
 
     @property
     def behind(self) -> bool:
-        """Whether the log has messages for the subscribers that only reading it can bring."""
+        """Whether the subscribers need messages that only a read of the log can bring."""
         return self.cursor is not None and self._head > self.cursor
 
     @property
@@ -91,7 +91,7 @@ class Channel:
             self._replay.since = cursor
 
     def remember_since(self, mid: int) -> None:
-        """Somebody is let in before the first cursor is known, and is owed what comes after `mid`."""
+        """A subscriber joins before the first cursor is known, and must get what comes after `mid`."""
         self._since = mid if self._since is None else min(self._since, mid)
 
     def offer(self, mid: int, previous: int, body: bytes | None) -> None:
@@ -118,7 +118,7 @@ class Channel:
         self.cursor = max(cursor, self._proven)
         if self._replay is not None:
             if self.gap:
-                # Who joins reads the log again, and so hears of the gap itself.
+                # A subscriber that joins reads the log again, and hears of the gap itself.
                 self._replay = ReplayBuffer(self.cursor)
             else:
                 self._replay.add(messages)
@@ -161,7 +161,7 @@ class Channel:
             self._replay = None
 
     def bridge(self, cursor: int) -> list[Message] | None:
-        """What the channel delivered after `cursor` while somebody joined; None where it does not remember so far."""
+        """What the channel delivered after `cursor` while somebody joined; None where it does not remember that far."""
         return self._replay.after(cursor) if self._replay is not None else None
 
     def mingle(self, page: Page, cursor: int) -> list[Message]:
@@ -200,9 +200,10 @@ class Channel:
 
 
 class Unkept:
-    """Pushes that are never kept and have no answer yet, by key; each has it within the time of an attempt.
+    """Pushes that the store never keeps and that have no answer yet, by key; each gets it within the time of an
+    attempt.
 
-    The log cannot give them back, so nothing that it gave is believed to be all before they have come.
+    The log cannot give them back, so a read of it counts as complete only once they have come.
     """
 
     __slots__ = ("_calls", "_under_way", "_waiting")
@@ -259,7 +260,7 @@ class Unkept:
 class Unanswered:
     """The batches of pushes that have no answer yet; each has it within the time of an attempt.
 
-    A batch may be longer than the log of a key: what the store trimmed of it at once comes with its answer alone.
+    A batch may be longer than the log of a key: messages that the store trims at once come only with its answer.
     """
 
     __slots__ = ("_batches", "_waiting")

@@ -59,7 +59,7 @@ class SubRequest:
         self._arguments: list[bytes] = []
 
     def take(self, line: bytes) -> list[bytes] | None:
-        """Take the next line; the arguments once they are complete. Raises ParameterError for what cannot be it."""
+        """Take the next line; the arguments once they are complete. Raises ParameterError for a wrong one."""
         if not line.endswith(b"\r") or not self.begins(line):
             raise ParameterError("a line cannot belong to a request")
         if not self._count:

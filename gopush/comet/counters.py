@@ -1,5 +1,5 @@
-"""What a comet counts (protocol.md, section 6), and a guard that counts its mistakes: one that meets one subscriber or
-channel must not end the work for the others.
+"""What a comet counts (protocol.md, section 6), and a guard that counts errors: one that meets a subscriber or a
+channel must not stop the work for the others.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ log = Logger()
 
 
 class Guard:
-    """Counts exceptions that were caught, logs one of them now and then, and closes whom they met: these resume."""
+    """Counts exceptions that were caught, logs one of them now and then, and closes the subscribers that they met,
+    which resume.
+    """
 
     def __init__(self, clock: Clock, counters: CometCounters) -> None:
         self._clock = clock

@@ -46,7 +46,7 @@ class Delivery:
         self._guard = guard
         self._touched: dict[Channel, None] = {}
         self._failed: set[Channel] = set()
-        self._ahead: dict[Channel, list[Deferred[None]]] = {}  # who waits for the next step of these
+        self._ahead: dict[Channel, list[Deferred[None]]] = {}  # what waits for the next step of these
 
     def touch(self, channel: Channel) -> None:
         """Something was offered: deliver at the end of the turn, together with what comes until then."""
@@ -61,7 +61,7 @@ class Delivery:
             self._advance(channel)
             self._failed.discard(channel)
         except Exception:
-            # Whether all were given what the cursor has passed is not known, nor whether it would go better again.
+            # It is not known whether all got what the cursor has passed, nor whether another try would work.
             hopeless = channel.cursor != cursor or channel in self._failed
             self._guard.caught("delivering to a channel", self._all(channel) if hopeless else ())
             self._failed.discard(channel)
@@ -97,7 +97,7 @@ class Delivery:
         return stepped
 
     def moved(self, channel: Channel) -> None:
-        """The channel has made a step, or has no subscribers any more: nobody is to wait for it."""
+        """The channel has made a step, or has no subscribers any more: nothing has to wait for it."""
         for stepped in self._ahead.pop(channel, ()):
             stepped.callback(None)
 
@@ -142,7 +142,7 @@ class Delivery:
             self._mind_trimmed(page, channel)
 
     def _mind_trimmed(self, page: Page, channel: Channel) -> None:
-        """What was trimmed after the cursor may be of our own pushes, and come with their answer."""
+        """The trimmed messages after the cursor may be our own pushes, which come with their answer."""
         settled: Deferred[None] = Deferred()
         trimmed = page.head.trimmed > (channel.cursor or 0)
         if trimmed and self._unanswered.settled(channel.key, settled.callback):
@@ -177,7 +177,7 @@ class Delivery:
             self.advance(channel)
 
     def _bound(self, channel: Channel) -> None:
-        """Too much waits for a read that does not come: the subscribers are closed, and resume elsewhere or later."""
+        """Too much waits for a read that does not come: close the subscribers, which resume elsewhere or later."""
         limits = self._limits
         if channel.waiting_messages > limits.msgbuf_messages or (
             channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes
@@ -191,7 +191,9 @@ class Delivery:
 
 
 class Round:
-    """Messages on their way to all who were live when it began, in slices: others get their turn between them."""
+    """Messages on their way to all subscribers that were live when it began, in slices: other work has its turn between
+    them.
+    """
 
     __slots__ = (
         "_advance",

@@ -1,6 +1,6 @@
-"""Subscriptions of this process: a session whose wire leads to a reader here, in the place of a connection.
+"""Subscriptions of this process: a session whose wire leads to a reader here instead of to a connection.
 
-All that holds for devices holds for it: who owns the key, tokens, limits, what waits for a slow one, moves.
+The rules for devices hold for it: the key's owner, tokens, limits, slow readers, moves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LocalSubscription:
     def __init__(self, feed: LocalFeed, request: Subscribe, format: Format, reader: Reader) -> None:
         self._feed = feed
         self._reader: Reader | None = reader
-        # The reader's client is watched by who reads: the session has nobody to be silent.
+        # The reader watches its client, so this session has no silence to wait for.
         self._request = request._replace(heartbeat=MAX_INT64)
         self._session = Session(self, format, feed.comet.settings, feed.clock.seconds())
         self._accepted = False

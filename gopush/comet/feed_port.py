@@ -1,7 +1,7 @@
-"""Where web nodes of other processes subscribe (web/feed.py), if the port of TCP clients is no good for them.
+"""Where web nodes of other processes subscribe (web/feed.py), if the port of TCP clients does not suit them.
 
-It is spoken as that port is, but by processes alone: as calls between them go, within TLS or not ([rpc] tls.ca), and
-whatever limits an address has.
+It speaks the protocol of that port, but only to processes: over TLS where calls between them use TLS ([rpc] tls.ca),
+and without the limits for an address.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gopush.rpc.server import within_tls
 from gopush.rpc.settings import RpcSettings
 
 PLAIN = ("tcp", "tcp6", "systemd")
-"""Kinds of endpoints at which a comet hears what is said first: neither TLS nor a balancer's header is before it."""
+"""Kinds of endpoints where a client's request comes first, without TLS or a balancer's header before it."""
 
 
 class Called(NamedTuple):
@@ -59,12 +59,12 @@ class FeedPort(Listeners):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """What web nodes are told, once it listens."""
+        """The addresses for web nodes, once it listens."""
         return self._advertise or tuple(f"{self._host}:{port.getHost().port}" for port in self.ports)
 
 
 def wanted(settings: SubscriberSettings) -> bool:
-    """Whether web nodes need a port of their own: it is asked for, or they could not use that of TCP clients."""
+    """Whether web nodes need a port of their own: the settings name one, or they cannot use that of TCP clients."""
     return bool(
         settings.feed_bind
         or "tcp" not in settings.proto

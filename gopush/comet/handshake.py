@@ -52,7 +52,7 @@ class HandshakeError(Exception):
 def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) -> Opening | None:
     """Read what a client sent; None where its handshake is incomplete. Raises HandshakeError.
 
-    Browsers are let in from pages of `origins` (lower case; none: all) and of `own`; who is no browser names no origin.
+    Takes browsers from pages of `origins` (lower case; none: all) and of `own`; other clients name no origin.
     """
     end = data.find(b"\r\n\r\n") + 4
     if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:

@@ -74,7 +74,9 @@ class Housekeeping:
             self._comet.guard.caught("closing a silent subscriber")
 
     def _sweep(self) -> None:
-        """Go on with the slow walk over the channels; a quick one while nobody tells of new owners, or messages."""
+        """Go on with the slow walk over the channels; a quick one while this comet cannot hear of new owners, or of
+        messages.
+        """
         blind = not self._coordination.connected or (self.reachability is not None and self.reachability.lost)
         interval = BLIND_SWEEP_SECONDS if blind else self._comet.settings.sweep
         share = int(len(self._comet.channels) * TICK_SECONDS / interval) + 1
@@ -122,7 +124,7 @@ class Housekeeping:
         lost = [session for channel in channels for session in (*channel.live, *channel.recovering)]
         for step in range(MOVE_STEPS):
             if part := lost[step::MOVE_STEPS]:
-                # Not at once: those who come back must find that others have seen the same change.
+                # Not at once: when subscribers come back, the others must have seen the same change.
                 self._clock.callLater((step + 1) * MOVE_SECONDS / MOVE_STEPS, self._move, part)
 
     def _move(self, sessions: list[Session]) -> None:

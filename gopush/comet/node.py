@@ -73,7 +73,7 @@ class ClientPorts(MultiService):
         if "tcp" in settings.proto:
             self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
         if "websocket" in settings.proto:
-            # autobahn chooses its framework when it is imported, and only those who need it wait for that.
+            # autobahn chooses its framework when it is imported, and only processes that need it wait for that.
             from gopush.comet.websocket import SubscriberFactory
 
             factory = SubscriberFactory(comet, reactor, own_origins)
@@ -179,7 +179,7 @@ class CometNode(MultiService):
 
 
 def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:
-    """What look-ups name ("host:port") to clients that speak `proto`: tcp or websocket. None where that is off."""
+    """The addresses ("host:port") of look-ups for clients of `proto`: tcp or websocket. None where that is off."""
     if proto not in settings.proto:
         return ()
     if proto == "tcp":
@@ -188,7 +188,7 @@ def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:
 
 
 def show(comet: Comet, statistics: Statistics) -> None:
-    """Have a comet's numbers in the statistics of its process."""
+    """Add a comet's numbers to the statistics of its process."""
     statistics.add(
         {
             "channel": lambda request: _channel(comet, request),
@@ -246,7 +246,7 @@ class Options(DaemonOptions):
 
 
 def make_node(reactor: Any, settings: CometSettings) -> CometNode:
-    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
     from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))

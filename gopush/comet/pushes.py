@@ -1,4 +1,4 @@
-"""The way of a push in a comet: stored, and delivered to the subscribers here or told to the comet that has them."""
+"""The way of a push in a comet: stored, and delivered to subscribers here or forwarded to the comet that has them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 
 DOUBT_SECONDS = 4.5
-"""What was refused may be stored until its deadline: then, and not later, its log is compared once more."""
+"""The store may still keep a refused push until its deadline: then the comet compares its log once more."""
 
 REMEMBERED = 16
-"""So many mids that the store gave last: some keys' run ahead of the store's clock, so the earliest counts."""
+"""So many of the store's last mids: those of some keys run ahead of its clock, so the earliest counts."""
 
 
 WINDOW_SECONDS = 30.0
@@ -32,7 +32,7 @@ MOST_COUNTED = 4096
 
 
 class PushRates:
-    """How often keys are pushed to through this comet: counted in a window of time, and the one before it."""
+    """How many pushes keys get through this comet: counted in a window of time, and the one before it."""
 
     __slots__ = ("_before", "_began", "_clock", "_counts", "_seconds_before")
 
@@ -70,7 +70,7 @@ class PushRates:
         self._began += elapsed
 
     def _forget_rarest(self) -> None:
-        """What is taken from all was counted as often before: in the long run a push costs a few steps here."""
+        """What it takes away here it has counted before: in the long run a push costs a few steps."""
         counts = self._counts
         least = sorted(counts.values(), reverse=True)[MOST_COUNTED // 2]
         self._counts = {key: count - least for key, count in counts.items() if count > least}
@@ -94,7 +94,7 @@ class StoreTime:
         self._offsets.append(mid / MIDS_PER_SECOND - self._clock.seconds())
 
     def mid_before(self, seconds: float) -> int:
-        """The mid of so many seconds ago; what the store has given since then is above it."""
+        """The mid of so many seconds ago; the store's mids since then are above it."""
         steady = self._clock.seconds()
         time_of_day = steady + min(self._offsets) if self._offsets else self._now()
         return mid_at(time_of_day - seconds)
@@ -187,7 +187,7 @@ class Pushes:
         self._doubtful.update(keys)
 
     def _look_again(self, keys: dict[str, None]) -> None:
-        """Compare these logs once more: none of their pushes is stored any later. Then those that came since."""
+        """Compare these logs once more: none of their pushes can be stored any later. Then those that came since."""
         self._sweep(keys)
         doubtful, self._doubtful = self._doubtful, {}
         self._doubts = bool(doubtful)
@@ -199,7 +199,7 @@ class Pushes:
         self.delivery.sweep([channel for channel in channels if channel is not None])
 
     def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
-        """Deliver to the subscribers here; tell the owner where that is another comet (the fields of a Forward)."""
+        """Deliver to subscribers here; forward to the owner where that is another comet (the fields of a Forward)."""
         channel = self.channels.get(key)
         try:
             if channel is not None:

@@ -57,7 +57,7 @@ class Recovery:
         self._patient: deque[tuple[float, Session, Channel]] = deque()
 
     def check_token(self, session: Session) -> Deferred[bytes | None]:
-        """What to refuse the session's key and token with, if anything; UnavailableError where it can't be known."""
+        """The reply that refuses the session's key and token, if any; UnavailableError where the store cannot say."""
         request = session.request
         assert request is not None
         if self._signed is not None and is_signed(request.token):
@@ -154,7 +154,7 @@ class Recovery:
         cursor = max(request.mid, 0)
         channel.claimed = max(channel.claimed, cursor)
         sent = 0
-        # Who asks for all there is (0) cannot miss what was trimmed before.
+        # A subscriber that asks for all kept messages (0) cannot miss what was trimmed before.
         seen_trimmed = cursor == 0
         started = self._clock.seconds()
         accepted = False

@@ -131,7 +131,7 @@ class Comet(Pushes):
         return sum(channel.subscribers for channel in self.channels.values())
 
     def load(self) -> Load:
-        """What there is to do here."""
+        """How much this comet holds and has delivered."""
         counters = self.counters
         return Load(counters.connections_added - counters.connections_removed, len(self.channels), counters.deliveries)
 
@@ -147,7 +147,7 @@ class Comet(Pushes):
             self.wheel.add(session)
 
     def end(self, session: Session) -> None:
-        """Close without a word, once all that was sent is out."""
+        """Close without a reply, once all that was sent is out."""
         self.refuse(session, b"")
 
     def owns(self, key: str) -> bool:

@@ -101,7 +101,7 @@ class State(Enum):
 
 
 LIVE = State.LIVE
-"""As a name of the module: looking up an Enum's member costs as much as a call."""
+"""A name of the module, because looking up an Enum's member costs as much as a call."""
 
 
 class Backlog:
@@ -190,7 +190,7 @@ class Session:
         self.heard(0, now)
 
     def heard(self, heartbeats: int, now: float) -> None:
-        """The client sent this many heartbeats; each is answered, while joining after the backlog."""
+        """The client sent this many heartbeats: answer each, while joining after the backlog."""
         request = self.request
         if request is None or self.state is State.CLOSING:
             return

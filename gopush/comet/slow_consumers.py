@@ -1,4 +1,4 @@
-"""Whom a comet looks after beside delivery: who reads slowly, who reads nothing, and all of them once it is cut off."""
+"""The subscribers that a comet closes: slow ones, those that read nothing, and all of them once it is cut off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLICE_SESSIONS = 500
 """How many connections are looked at in one turn of the reactor: half a millisecond."""
 
 HOLDS_SECONDS = 0.5
-"""How long an answer holds: who asks meanwhile gets the same one."""
+"""How long an answer holds: callers meanwhile get the same one."""
 
 
 class SlowConsumers:
@@ -78,12 +78,12 @@ def _slow_consumer(session: Session) -> SlowConsumer | None:
 
 LOOK_SECONDS = 0.5
 MOST_LOOKS = 500
-"""So many are looked at in one turn, the longest ago first."""
+"""How many it looks at in one turn, the longest ago first."""
 DEAF_SECONDS = 10.0
 LEAST_BYTES = 4096
 """What a client has to read of it in that time, or all that is left."""
 LEAST_LOOKS = 3
-"""After this process stood still, a client has not had its time before it was looked at again."""
+"""After this process stood still, a client has had its time only once it was looked at so often."""
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Unread:
 
 
 MISSED = 3
-"""So many times in a row no message node must have answered."""
+"""How often in a row no message node has answered before this counts."""
 PAUSE_SECONDS = 1.0
 
 

@@ -167,7 +167,7 @@ def tune(transport: Any, settings: SubscriberSettings) -> None:
 
 
 def keep_alive(transport: Any, heartbeat: int) -> None:
-    """Set keepalive where `heartbeat` seconds may go by without a word: a dead client would keep its place."""
+    """Set keepalive where `heartbeat` seconds may go by without a byte: a dead client would keep its place."""
     if heartbeat > LONG_HEARTBEAT_SECONDS:
         with suppress(OSError):
             wire.handle(transport).setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -91,7 +91,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     # --- what autobahn calls ---
 
     def processHandshake(self) -> None:
-        """The handshake or a part of it is in `data`. What is wrong with the parameters is said as a message."""
+        """The handshake or a part of it is in `data`. A wrong parameter gets its reply as a message."""
         try:
             opening = handshake.read(self.data, self._comet.settings.connections.origins, self.factory.own_origins)
         except HandshakeError as refused:

@@ -25,8 +25,8 @@ log = Logger()
 class ReloadingFile(Generic[T]):
     """The value that `read` makes of `paths`, made anew once one of them has changed.
 
-    The first reading raises SettingsError where it fails. Later, whatever is wrong with the files is told in the log,
-    and the value stays as it was.
+    The first reading raises SettingsError where it fails. Later, the log says what is wrong with the files, and the
+    value stays as it was.
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
@@ -60,7 +60,9 @@ class ReloadingFile(Generic[T]):
         try:
             return self._read()
         except OSError as wrong:
-            name = str(wrong.filename).partition("\n")[0]  # the rest is a key that was written in the place of its file
+            name = str(wrong.filename).partition("\n")[
+                0
+            ]  # the rest is a key that somebody wrote in the place of its file
             raise SettingsError(f"{name}: cannot be read: {wrong.strerror}") from None
 
     def _look(self) -> list[tuple[int, int, int] | None]:

@@ -1,7 +1,7 @@
 """Ini files to frozen, typed settings. A role declares its options as the fields of a dataclass, with option().
 
-Only adopt() changes them, and only those declared `live`, which are to be looked at whenever they are needed.
-Whatever is wrong with a file is said in one line: file, section, option, what was found, what would be right.
+Only adopt() changes them, and only those declared `live`, which code has to read whenever it needs them. Each mistake
+in a file is one line: file, section, option, what was found, what would be right.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def options(settings: type[Any]) -> list[Option]:
 
 
 def render(settings: type[Any]) -> str:
-    """The ini file that says what holds without one: every option once, with its meaning and its default."""
+    """The ini file of the defaults: every option once, with its meaning and its default."""
     sections: dict[str, list[Option]] = {}
     for opt in options(settings):
         sections.setdefault(opt.section, []).append(opt)
@@ -90,7 +90,9 @@ def load(settings: type[S], path: Path | None) -> S:
 
 
 def adopt(settings: Any, read: Any) -> tuple[list[str], list[str]]:
-    """Take what is live from settings that were read later; the names of what changed so, and of what cannot."""
+    """Take the live options from settings that were read later; gives the names of those that changed, and of those
+    that cannot.
+    """
     adopted: list[str] = []
     fixed: list[str] = []
     for field in dataclasses.fields(settings):

@@ -1,4 +1,4 @@
-"""Listening on all endpoints of an option, and what others are told of them.
+"""Listening on all endpoints of an option, and the addresses that others get.
 
 A process that cannot listen ends with one line on stderr and exit status 1, also where twistd makes a daemon of it.
 """
@@ -68,7 +68,7 @@ class Listeners(Service):
         super().startService()  # type: ignore[no-untyped-call]
 
     def hold(self) -> None:
-        """Accept nobody for now: who connects waits."""
+        """Accept nobody for now: clients wait."""
         for port in self.ports:
             port.stopReading()
 
@@ -149,7 +149,7 @@ def _reason(wrong: BaseException | None) -> str:
 
 
 def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tuple[str, ...]:
-    """What others are told of the endpoints in option `<name>.bind`: `<name>.advertise`, else "host:port" as bound.
+    """The addresses for others of the endpoints in option `<name>.bind`: `<name>.advertise`, else "host:port" as bound.
 
     Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets.
     """

@@ -1,6 +1,6 @@
 """One line for each event, as text or as JSON, with the role and the node of the process.
 
-What gopush says counts as its level says; what libraries say below a warning is for who debugs.
+Events of gopush have their own levels; those of libraries below a warning count as debug.
 """
 
 from __future__ import annotations

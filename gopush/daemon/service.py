@@ -1,7 +1,7 @@
 """What twistd runs in every role: the node, its signals, its log, and the garbage collector's habits.
 
-SIGHUP: a process reads its ini file, keys and certificates anew. What is wrong with them is told, and all stays.
-SIGUSR1: it writes to a new log file. A second SIGTERM or SIGINT, when it leaves already, changes nothing.
+SIGHUP: a process reads its ini file, keys and certificates anew. Where they are wrong, the log says so, and all stays.
+SIGUSR1: it writes to a new log file. A second SIGTERM or SIGINT, while it leaves, changes nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Reload(Service):
             reopen(self._file)
 
     def reload(self) -> None:
-        """Read now. The ini file is checked first: where it is wrong, nothing at all is taken from it."""
+        """Read now. Checks the ini file first: where it is wrong, takes nothing at all from it."""
         settings = self._options.settings
         try:
             adopted, fixed = adopt(settings, load(type(settings), self._options.path))
@@ -80,7 +80,7 @@ def _stop_once() -> None:
 
 
 class _Once:
-    """A signal's handler that hears the first one of them alone: a reactor that stops cannot be stopped."""
+    """A signal handler that passes only the first signal on: a reactor that stops cannot be stopped."""
 
     _heard = False
 
@@ -134,7 +134,7 @@ def _observer(twistd: Any, lines: Lines) -> Any:
         return None
     if twistd["logfile"] not in (None, "-"):
         twistd["logfile"] = str(lasting(twistd["logfile"]))
-    # Which file that is, is twistd's affair; how an event reads is ours.
+    # twistd chooses the file, gopush the format of an event.
     observer: Any = UnixAppLogger(twistd)._getLogObserver()  # type: ignore[no-untyped-call]
     observer.formatEvent = lines
     return observer
@@ -152,9 +152,9 @@ PAUSE_SECONDS = 0.005
 class Collector:
     """Hears of each collection, and freezes what survived a long one.
 
-    A full collection looks at every object: with 20,000 connections that is a pause which clients see. So what was
-    there at the start is not looked at any more, and neither is what made a full collection take too long. That is safe
-    because the connections of subscribers, the only things that there are so many of, leave no reference cycles behind.
+    A full collection looks at every object: with 20,000 connections clients notice that pause. So this freezes what was
+    there at the start, and what made a full collection take too long. That is safe because the connections of
+    subscribers, the only objects in such numbers, leave no reference cycles behind.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,9 @@ log = Logger()
 
 
 class _Console:
-    """`has_log`: whether the log goes where stderr goes too, to a terminal or the journal: a line in both is twice."""
+    """`has_log`: whether the log goes where stderr goes too, to a terminal or the journal: a line in both would show
+    twice.
+    """
 
     has_log = False
 
@@ -68,7 +70,7 @@ def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
 class DaemonOptions(Options):
     """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`.
 
-    `path`: of the file, for who reads it again, wherever the process is by then.
+    `path`: of the file, good to read it again from any working directory.
     """
 
     role: type[Any]
@@ -77,7 +79,7 @@ class DaemonOptions(Options):
     optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
 
     def parseOptions(self, options: Any = None) -> None:
-        """Refuse a wrong command line as a wrong ini file is refused: old twistds end with status 0 then."""
+        """Refuse a wrong command line like a wrong ini file: old twistds end with status 0 then."""
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except UsageError as wrong:
@@ -112,11 +114,11 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
             unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, as it must (empty: stay root)"
             if settings.user == type(settings)().user:
                 raise SettingsError(unfit)
-            log.warn("{unfit}", unfit=unfit)  # who asks for a user may know better
+            log.warn("{unfit}", unfit=unfit)  # an operator who names a user may know better
 
 
 def find_user(user: str) -> pwd.struct_passwd:
-    """Who `[base] user` is. Raises SettingsError for nobody at all."""
+    """The user that `[base] user` names. Raises SettingsError where there is none."""
     try:
         return pwd.getpwnam(user)
     except KeyError:

@@ -134,7 +134,7 @@ class EmbeddedNode(MultiService):
 
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
-        # What both have is the message node's: whoever pings wants to know whether it reaches the store from here.
+        # The message node answers what both have: a ping asks whether this process reaches the store.
         both = Together(self._message_node, self._comet_node)
         served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
         calls = secured(served, settings.rpc_bind, rpc)
@@ -160,7 +160,7 @@ class EmbeddedNode(MultiService):
         opened = Deferred.fromCoroutine(self._message.start())
         if self._reachability is not None:
             await opened  # whose data are there must be known before others, or this comet, use it
-        # Else the ports are open already, and who calls now is to wait for the store, not to be turned away.
+        # Else the ports are open already, and calls must wait for the store, not fail.
         await self._registration.register()
         self._comet_node.info = self._comet_node.info._replace(feed=self._ports.feed)
         await self._coordination.register_comet(self._comet_node.info)
@@ -216,10 +216,10 @@ class Options(DaemonOptions):
 
 
 def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
-    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
     if not settings.zookeeper.hosts:
         return EmbeddedNode(reactor, settings)
-    from gopush.membership.zookeeper import coordinate  # who is alone needs no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # a process that is alone needs no ZooKeeper
 
     return EmbeddedNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 

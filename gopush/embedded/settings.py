@@ -107,7 +107,7 @@ class EmbeddedSettings:
 
 
 def _unreachable(name: str, bind: Sequence[str], advertise: Sequence[str], *, at_home: bool) -> Iterator[str]:
-    """What is wrong with where others are told to connect; `at_home`: the cluster may be on this machine alone."""
+    """What is wrong with the advertised addresses; `at_home`: the cluster may be on this machine alone."""
     try:
         found = advertised(name, bind, advertise)
     except SettingsError as wrong:

@@ -1,8 +1,8 @@
-"""What a session with ZooKeeper needs of kazoo and its threads: connections, who may alter what, a thread that blocks.
+"""What a session with ZooKeeper needs of kazoo and its threads: connections, access rights, a thread that may block.
 
-kazoo ends its thread for good where a host's name cannot be, or (2.8) where none resolves; over TLS it trusts the
-system's CAs beside the one that is given, and checks no names (2.8). So it is told the servers by their places in the
-list, as ports of an address that needs no resolving, and the connections to them are made here.
+kazoo ends its thread for good where a host's name is not valid, or (2.8) where none resolves; over TLS it trusts the
+system's CAs beside the given one, and checks no names (2.8). So kazoo gets the servers by their indexes in the list, as
+ports of an address that needs no resolving, and this module makes the connections.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _reason(wrong: BaseException) -> str:
-    """Why, in a few words: a name that cannot be is a UnicodeError, a certificate's fault an SSLError."""
+    """Why, in a few words: an invalid name is a UnicodeError, a certificate's fault an SSLError."""
     words = (
         getattr(wrong, "verify_message", "") or getattr(wrong, "strerror", None) or str(wrong) or type(wrong).__name__
     )
@@ -117,7 +117,7 @@ class Ownership:
 
     def __init__(self, settings: ZooKeeperSettings) -> None:
         self.acl: list[Any] | None = None
-        """Who may do what with the znodes made here; None: everybody everything."""
+        """The rights to the znodes made here; None: everybody may do everything."""
         self._readable = settings.readable
         if settings.user:
             self.acl = [*CREATOR_ALL_ACL, *(READ_ACL_UNSAFE if settings.readable else ())]
@@ -130,7 +130,7 @@ class Ownership:
         self._ours.clear()
 
     def take(self, client: Any, wait: Callable[[Any], Any], paths: Iterable[str]) -> set[str]:
-        """Take these znodes over. Gives those that belong to somebody else: what they say is not to be believed."""
+        """Take these znodes over. Gives those that belong to somebody else, which nobody may believe."""
         if self.acl is None:
             return set()
         paths = set(paths)

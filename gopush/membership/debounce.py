@@ -23,7 +23,7 @@ class ViewDebouncer:
     def __init__(self, settle: float) -> None:
         self.view = View()
         self.mine: tuple[NodeInfo, ...] = ()
-        """As what this process wants to be seen: a comet, a message node, or both."""
+        """What this process registers as: a comet, a message node, or both."""
         self._settle = settle
         self._seen: View | None = None
         self._missing: dict[tuple[str, str], float] = {}

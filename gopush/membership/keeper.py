@@ -1,4 +1,4 @@
-"""The view that a process goes by: what is seen is adopted once it is to be believed, and its rings are computed."""
+"""The view that a process uses: it adopts what it sees once it may believe it, and has its rings computed."""
 
 from __future__ import annotations
 

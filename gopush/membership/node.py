@@ -19,7 +19,7 @@ from gopush.reports import Load, Status
 from gopush.rpc.client import Remote
 
 ANNOUNCE_SECONDS = 0.5
-"""How long a caller waits until the others can see the change; it comes all the same."""
+"""How long a caller waits until the others can see the change, which comes in any case."""
 
 log = Logger()
 
@@ -50,7 +50,7 @@ class LocalNode:
         return found
 
     def beside(self, other: LocalNode) -> None:
-        """Be one process with `other`, called at the same address: it drains, and is weighed, behind this one."""
+        """Be one process with `other`, at the same address: it drains, and changes its weight, after this one."""
         self._process = other._process = [self, other]
         other._identity = self._identity
 
@@ -64,7 +64,7 @@ class LocalNode:
         return succeed(self._identity)
 
     def defend(self, connect: Callable[[NodeInfo], Remote], refused: Callable[[StartError], object]) -> None:
-        """Where another process advertises the address of this one, have it called; see Coordination.contest()."""
+        """Where another process advertises the address of this one, call that address; see Coordination.contest()."""
         self._coordination.contest(lambda: self._leads_here(connect(self.info._replace(rpc=(self.info.id,)))), refused)
 
     def _leads_here(self, remote: Remote) -> Deferred[bool | None]:
@@ -111,7 +111,7 @@ class LocalNode:
 
 
 class Together:
-    """Several services that are called at one address: a call is that of the first that has it."""
+    """Several services at one address: the first that has a call answers it."""
 
     def __init__(self, *services: object) -> None:
         self._services = services

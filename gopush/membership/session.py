@@ -1,4 +1,4 @@
-"""A session with ZooKeeper, the blocking side of zookeeper.py. zkconnection.py and zkacl.py belong to it."""
+"""A session with ZooKeeper, the blocking side of zookeeper.py; connection.py and znodes.py belong to it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ZooKeeperSession:
         self._changed.append(None)
 
     def _state_changed(self, state: Any, on_state: Callable[[bool], None]) -> None:
-        self.forget()  # what changed while there was no connection is not told
+        self.forget()  # ZooKeeper does not report what changed while there was no connection
         on_state(state == KazooState.CONNECTED)
 
     def _data_changed(self, event: Any) -> None:
@@ -113,10 +113,10 @@ class ZooKeeperSession:
         """Read all; register what is `wanted` and was not registered by this session, and read again.
 
         Raises StartError where what is new must not be. `comets`: whether a comet may register now. `proven`: the
-        address leads to this process: what others have registered with it is of the dead, and deleted. While it is
+        address leads to this process, so other registrations of it are of dead processes, and are deleted. While it is
         not, a process that finds others there neither registers nor deletes.
 
-        What changes is told once; what an operator writes into the znode after that stands.
+        It writes a change once; what an operator writes into the znode after that stays.
         """
         try:
             return self._refresh(wanted, comets, proven)
@@ -231,7 +231,7 @@ class ZooKeeperSession:
         self._wait(self._client.create_async(f"{path}/", _data(registration), ephemeral=True, sequence=True))
 
     def _own(self, path: str) -> None:
-        """Have what was there before there was a user: who may write into a znode may delete its children."""
+        """Take over what was there before there was a user: whoever may write into a znode may delete its children."""
         if self._ownership.acl is not None:
             self._wait(self._client.set_acls_async(path, self._ownership.acl))
 
@@ -254,7 +254,7 @@ class ZooKeeperSession:
             raise
 
     def _without_ghosts(self, registrations: list[Registered], mine: list[Registered]) -> list[Registered]:
-        """Delete what an earlier life of this process left behind: older entries with its address."""
+        """Delete what an earlier life of this process left behind: older registrations of its address."""
         ids = {registered.info.id for registered in mine}
         newest = max((registered.made for registered in mine), default=0)
         ghosts = [

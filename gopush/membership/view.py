@@ -93,7 +93,7 @@ class View:
         came = [f"+{info.id}" for place, info in new.items() if place not in old]
         changed = [f"~{info.id}" for place, info in new.items() if old.get(place, info) != info]
         gone = [f"-{info.id}" for place, info in old.items() if place not in new]
-        return " ".join(dict.fromkeys([*came, *changed, *gone]))  # who is both comet and message node is named once
+        return " ".join(dict.fromkeys([*came, *changed, *gone]))  # a comet and message node is named once
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)
@@ -131,8 +131,8 @@ class Coordination(Protocol):
     def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
         """What to do where another process advertises the address of this one.
 
-        `leads_here` tells whether that leads to this process (None: to nobody for now): the registration of who is dead
-        is deleted then. `refused` is told why this process, which lives where another one is, must stop.
+        `leads_here` tells whether that leads to this process (None: to nobody for now): the registration of a dead
+        process is deleted then. `refused` hears why this process must stop where another one lives at its address.
         """
 
     def start(self) -> None:

@@ -34,7 +34,7 @@ def message_data(info: NodeInfo) -> bytes:
 def read_comet(node: str, name: str, data: bytes) -> NodeInfo:
     """A comet from its znode: the names of its node and its own, and its content. Raises ValueError.
 
-    Fields that are not known are left to those who know them.
+    It ignores fields that it does not know.
     """
     fields = _fields(data)
     return NodeInfo(
@@ -104,7 +104,7 @@ def _weight(weight: Any) -> int:
 
 
 class Registration(NamedTuple):
-    """As what this process wants to be seen. `new`: it was not registered yet, and is refused where it does not fit."""
+    """What this process registers as. `new`: it was not registered yet, and is refused where it does not fit."""
 
     comet: bool
     info: NodeInfo

@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 3.0
 """How long the start may go without ZooKeeper before that is said, and how long leaving may take."""
 
 FULL_SECONDS = 60.0
-"""How often all is read anew: what was not told, for whatever reason, is found then."""
+"""How often it reads all anew, to find changes that ZooKeeper has not reported."""
 
 STANDBY_SECONDS = 5.0
 """A standby that lost its session lets the active process of its node register first, so that the roles stay."""
@@ -176,7 +176,7 @@ class ZooKeeperCoordination(ViewKeeper):
             self._refresh()
 
     def _note_registered(self, mine: Sequence[Registered], wanted: Sequence[Registration]) -> None:
-        """What was wanted, and still is as it was, is registered."""
+        """Note what is registered, of what was wanted and has not changed since."""
         found = {registered.comet: registered.info for registered in mine}
         known = [one for one in wanted if one.comet in found and self._registrations.get(one.comet) is one]
         for one in known:

@@ -104,7 +104,7 @@ class MessageNode(MultiService):
 
 
 def show(message: StoreService, statistics: Statistics) -> None:
-    """Have a message node's numbers in the statistics of its process."""
+    """Add a message node's numbers to the statistics of its process."""
     stores, metrics = message.stores, statistics.metrics
     statistics.add(
         {
@@ -148,7 +148,7 @@ class Options(DaemonOptions):
 
 
 def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
-    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
     from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))

@@ -1,4 +1,4 @@
-"""How a message node comes into the view, with the data behind it: who has other data than the others stays out."""
+"""How a message node comes into the view, with the data behind it: a node with other data than the others stays out."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class StoreRegistration:
     def _look(self) -> None:
         """Tell the others which data are behind this node, when that is known or has changed.
 
-        Who learns it after the start gives way to those that had other data before; where a store was emptied, all
-        learn so within some seconds.
+        A node that learns it after the start gives way to those that had other data before; where a store was emptied,
+        all learn that within some seconds.
         """
         store, before = self._message.identity, self._node.info.store
         if not store or store == before:

@@ -18,7 +18,7 @@ BATCH_BYTES = 16 << 20
 """Bodies of all pages of a batch at most, not counting the first message of each, where the caller names no room."""
 
 MOST_TOKENS = 1000
-"""Tokens of one key: beyond that those go that end first."""
+"""Tokens of one key at most: beyond that the store drops those that end first."""
 
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that stored nothing."""

@@ -138,7 +138,7 @@ class StoreService:
         return answers
 
     def _look_at_deadline(self, deadline: float, answer: Appended) -> None:
-        """One push too late is nothing to speak of; where all are, somebody's clock is wrong, and nobody says so."""
+        """One late push is not worth a line; where all are late, a clock is wrong, and nothing else says so."""
         behind = self._wall() - deadline
         if answer is UNAVAILABLE or (answer is REFUSED and behind <= 0):
             return

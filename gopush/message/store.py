@@ -1,4 +1,4 @@
-"""What all stores have in common: the calls they offer, what they are told, count and complain of, and group commit."""
+"""What all stores have in common: their calls, options, counters and troubles, and group commit."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ACCEPTS_IN_A_TURN = 32
 
 NO_FILES_SECONDS = 0.1
 CALM_SECONDS = 5.0
-"""How long nobody was closed before files are taken to be left again."""
+"""How long no connection was closed before files count as available again."""
 
 log = Logger()
 
@@ -38,7 +38,7 @@ class Port:
     _full = False
 
     def doRead(self: Any) -> None:
-        """Accept who waits, as many as there is room for."""
+        """Accept waiting clients, as many as there is room for."""
         self.numberAccepts = ACCEPTS_IN_A_TURN
         if self.limiter is not None:
             room = self.limiter.room()
@@ -148,7 +148,7 @@ def remove_left_over(path: str) -> None:
 
 
 class Limited:
-    """A factory, but for those whom the limiter does not admit."""
+    """A factory that refuses the clients that the limiter does not admit."""
 
     def __init__(self, factory: Any, limiter: ConnectionLimiter) -> None:
         self._factory = factory
@@ -165,8 +165,9 @@ class Limited:
 
 @implementer(ILogObserver)
 class NoFiles:
-    """Hears what Twisted says where a process has no file left for who connects: a line when that begins, and one when
-    it has ended, in the place of some for each connection. `now`: it was so in this turn."""
+    """Hears from Twisted that the process has no file left for a new connection: logs a line when that begins, and one
+    when it has ended, instead of some for each connection. `now`: it was so in this turn.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.now = False

@@ -94,7 +94,9 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
             self.server.disconnects.add(self)
 
     def end(self) -> None:
-        """Do what the reactor does at once where doRead() says so: who sends no more may read on, who broke may not."""
+        """Do what the reactor does at once where doRead() says so: a client that sends no more may read on, a broken
+        connection may not.
+        """
         if not self.connected:
             return
         if self._ended is CONNECTION_DONE:
@@ -138,7 +140,8 @@ class EagerPort(accept.Port, tcp.Port):
 
 class EagerReactor:
     """The reactor, but for its ports and TCP connections: hand it to an endpoint. `limiter`: that of the ports;
-    `proxies`: who may say whose connection it is, where that is not the limiter's affair."""
+    `proxies`: those that may name the client of a connection, where there is no limiter to say so.
+    """
 
     def __init__(
         self,

@@ -20,8 +20,9 @@ def refuse_open_doors(endpoints: Iterable[str], secret: str) -> None:
 
 
 def refuse_open_admin(endpoints: Iterable[str], keys: str) -> None:
-    """As refuse_open_doors(), for the port where services push and the file of their API keys; who comes through a
-    balancer may come from anywhere."""
+    """As refuse_open_doors(), for the port where services push and the file of their API keys; clients of a balancer
+    may be anywhere.
+    """
     for endpoint in endpoints:
         if not keys and endpoint.startswith("haproxy:"):
             raise StartError(

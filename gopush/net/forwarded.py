@@ -1,4 +1,4 @@
-"""Whose request a proxy hands on: X-Forwarded-For and Forwarded (RFC 7239) from those who are trusted. Pure."""
+"""The client behind a proxy: X-Forwarded-For and Forwarded (RFC 7239) from trusted proxies. Pure."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class ConnectionSettings:
 
 
 class LimiterCounters(Protocol):
-    """Where it is counted how often who connected had to wait, and how many were closed."""
+    """Counts how often new clients had to wait, and how many were closed."""
 
     accept_waits: int
     refused_address: int
@@ -68,15 +68,16 @@ class LimiterCounters(Protocol):
 
 
 class Shared:
-    """How many connections the gates of one process have let in: they have its files in common."""
+    """How many connections the limiters of one process have let in: they share its files."""
 
     def __init__(self) -> None:
         self.open = 0
 
 
 class ConnectionLimiter:
-    """Shared by the ports of one kind. `files`: how many the process may have open, beside those of the gates that have
-    the same `shared`."""
+    """Shared by the ports of one kind. `files`: how many the process may have open, beside those of the limiters that
+    have the same `shared`.
+    """
 
     def __init__(
         self,
@@ -132,7 +133,9 @@ class ConnectionLimiter:
             self._clock.callLater(WAIT_SECONDS, self._go_on)
 
     def admits(self, address: str) -> bool:
-        """Whether one more connection may come from there: of a proxy any number, its clients are counted instead."""
+        """Whether one more connection may come from there: a proxy may have any number, because its clients count
+        instead.
+        """
         most = self._settings.most_of_address
         if not most or self._addresses[_counted(address)] < most or forwarded.trusted(self.proxies, address):
             return True
@@ -141,11 +144,11 @@ class ConnectionLimiter:
 
     @property
     def proxies(self) -> tuple[str, ...]:
-        """Who may say whose connection or request it is."""
+        """The proxies that may name the client of a connection or request."""
         return self._settings.proxies
 
     def take(self, address: str) -> bool:
-        """A connection that is counted is that of a client behind a proxy; whether it may be."""
+        """Count a connection for a client behind a proxy; False: it has all its connections."""
         if not self.admits(address):
             return False
         self._addresses[_counted(address)] += 1
@@ -179,7 +182,7 @@ class ConnectionLimiter:
 
 
 def _counted(address: str) -> str:
-    """What an address counts as: who has one IPv6 address has all of its /64."""
+    """What an address counts as: a client with one IPv6 address has all of its /64."""
     if ":" not in address:
         return address
     address = forwarded.plain(address)

@@ -1,7 +1,7 @@
 """The PROXY protocol of balancers, version 1 and 2: `haproxy:` before an endpoint.
 
-A header before all else, TLS included, says whose connection it is. Twisted's own wrapper tells nobody of its client
-before it has come, and closes health checks and headers that come in two pieces.
+A header before all else, TLS included, names the client. Twisted's own wrapper reports no connection before its header
+has come, and closes health checks and headers that come in two pieces.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gopush.net import transport as wire
 from gopush.net.limits import ConnectionLimiter
 
 HEADER_SECONDS = 5.0
-"""How long the header may take; what a protocol wants as its first request has its own time after that."""
+"""How long the header may take; the client's first request has its own time after that."""
 
 MAX_LINE_BYTES = 107
 MAX_BYTES = 4 << 10
@@ -145,10 +145,11 @@ class _HeaderReader(Protocol):
 
 
 class ProxyFactory:
-    """A factory behind the header. Of who connects the balancers alone are heard: `[connections] proxies`, and where
-    none is listed, this machine."""
+    """A factory behind the header. It takes connections only from balancers: `[connections] proxies`, or where none is
+    listed, this machine.
+    """
 
-    unlimited = True  # the limit for an address is asked of the client's
+    unlimited = True  # the limit for an address is for the client's
 
     def __init__(self, reactor: Any, factory: Any) -> None:
         self.reactor = reactor
@@ -166,7 +167,7 @@ class ProxyFactory:
         return None
 
     def count_refused(self) -> None:
-        """A connection is closed that does not say whose it is."""
+        """A connection is closed that does not name its client."""
         if self._limiter is not None:
             self._limiter.counters.refused_proxy += 1
 
@@ -175,7 +176,7 @@ class ProxyFactory:
 
 
 class ProxiedReactor:
-    """A reactor behind whose ports all that listens gets a header first: hand it to an endpoint."""
+    """A reactor whose ports expect a header first: hand it to an endpoint."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor

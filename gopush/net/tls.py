@@ -1,7 +1,7 @@
 """TLS from certificates in files, which are read anew when they change: connections stay, new ones see the new files.
 
-TLS 1.2 is the least. A listener may want certificates of those who connect (mutual TLS), and a client always checks
-the name of whom it reaches.
+TLS 1.2 is the least. A listener may ask clients for certificates (mutual TLS), and a client always checks the name of
+the server.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class ServerTls:
 
 class ClientTls:
     """A client's side. `authorities`: the CA of the servers, "" for those that the system trusts; `certificate` and
-    `key`: what the servers want to see, "" for nothing. Raises SettingsError."""
+    `key`: for servers that ask for them, "" for none. Raises SettingsError.
+    """
 
     def __init__(self, authorities: str, certificate: str = "", key: str = "") -> None:
         self._authorities = lasting(authorities) if authorities else None
@@ -220,7 +221,7 @@ def _check_phrase(path: Path) -> None:
         asked.append(_)
         return b"-"
 
-    with suppress(crypto.Error, ValueError, TypeError):  # what else is wrong with it is found by who uses it
+    with suppress(crypto.Error, ValueError, TypeError):  # whoever uses it finds what else is wrong with it
         crypto.load_privatekey(crypto.FILETYPE_PEM, path.read_bytes(), phrase)
     if asked:
         raise SettingsError(f"{path}: has a pass phrase, which gopush cannot ask for: remove it")

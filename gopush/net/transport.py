@@ -130,6 +130,6 @@ def _bottom(transport: Any) -> Any:
 
 
 class QuietClientService(ClientService):
-    """Twisted's ClientService without its line for each attempt: who uses it has a line for each change."""
+    """Twisted's ClientService without its line for each attempt: its users log a line for each change."""
 
     _log = Logger(observer=cast(Any, lambda _: None))

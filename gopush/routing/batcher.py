@@ -20,7 +20,7 @@ from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 
 SLACK_SECONDS = 0.01
-"""By so much a call may be answered after its deadline: one that is sent at once needs no timer of its own."""
+"""How long after its deadline a call may be answered: so one that goes at once needs no timer of its own."""
 
 SendBatch = Callable[[list[Any]], "Deferred[list[Any]]"]
 Refusal = tuple[PendingCalls, Any]
@@ -226,7 +226,7 @@ class Batcher:
             self.give_up()
             return
         if self._refused is not None and any(map(self._refused, answers)):
-            self._scheduled = True  # who hears of it may call again, and waits
+            self._scheduled = True  # a caller that hears of it may call again, and waits
             batch, answers = self._send_back(batch, answers, self._refused)
             self._scheduled = False
         # The next batch goes out first, so that the peer works while the answers are handled here, in order.

@@ -146,10 +146,9 @@ class Messages:
         return self._peers.ping()
 
     def reachable(self) -> Deferred[bool]:
-        """Whether a message node answers that is worth something to this process; never fails.
-
-        One in another process is, though its store may not answer: nobody is better off then. That in this process
-        answers always: it is worth something while it reaches the store.
+        """Whether a message node answers that is of use to this process; never fails. One in another process is, even
+        if its store does not answer: no other comet is better off then. The one in this process always answers: it is
+        of use while it reaches the store.
         """
         asked = [self.ask(name, _ping if name == self._own else _status) for name in self._peers.live]
         if not asked:

@@ -1,4 +1,4 @@
-"""Calls that wait for their answers: those that come together travel together, and may be parted on their way."""
+"""Calls that wait for their answers: those that come together travel together, and may part on their way."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class PendingCalls:
             return [self]
         parts = [self.part([at]) for at in range(len(self.items))]
         if self._limit is not None and self._limit.active():
-            self._limit.cancel()  # who takes the parts gives each its own
+            self._limit.cancel()  # whoever takes the parts gives each its own
         for part in parts:
             part.ended = self.ended
         if self._held is not None:

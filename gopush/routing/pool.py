@@ -124,7 +124,7 @@ class Peers(Generic[S]):
         return done
 
     def ask(self, name: str, call: Callable[[S], Deferred[T]]) -> Deferred[T]:
-        """Call this peer, past all batchers: for what comes seldom and concerns no key. Fails with UnavailableError."""
+        """Call this peer without a batcher: for rare calls about no key. Fails with UnavailableError."""
         peer = self.live.get(name)
         if peer is None:
             return fail(UnavailableError(f"{name} is gone"))

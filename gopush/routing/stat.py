@@ -1,4 +1,4 @@
-"""What every process has to tell of the cluster: how it sees it, and what its calls to the others are like."""
+"""What every process reports of the cluster: how it sees it, and how its calls to the others go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gopush.stats.resource import Statistics
 
 
 def show(coordination: Coordination, reactor: Any, statistics: Statistics) -> None:
-    """Have the view in the statistics: whom the process knows, since when, and whether it would hear of a change."""
+    """Add the view to the statistics: which processes it knows, since when, and whether it would hear of a change."""
     adopted = reactor.seconds()
     metrics = statistics.metrics
 
@@ -36,7 +36,7 @@ def show(coordination: Coordination, reactor: Any, statistics: Statistics) -> No
 
 
 def show_batchers(statistics: Statistics, **batchers: BatcherStats) -> None:
-    """Have the batchers to other processes in the statistics, by what these are: comets, messages."""
+    """Add the batchers to other processes to the statistics, by what these are: comets, messages."""
     metrics = statistics.metrics
     statistics.add({"lane": lambda _: {to: _batcher(numbers) for to, numbers in batchers.items()}})
     metrics.counters("lane", {to: numbers.counters for to, numbers in batchers.items()}, "to")

@@ -88,7 +88,7 @@ class Broker(pb.Broker):
         super().connectionLost(reason)
 
     def pauseProducing(self) -> None:
-        """A caller that does not read its answers is not read either."""
+        """Read nothing more of a caller that does not read its answers."""
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -119,7 +119,7 @@ class Broker(pb.Broker):
         super().gotItem(item)
 
     def expressionReceived(self, expression: Any) -> None:
-        """A whole expression is in; the counts begin anew, but that of a stranger's bytes."""
+        """A whole expression is in; the counts begin anew, except that of a stranger's bytes."""
         self._elements = 0
         if self.trusted:
             self._bytes = 0
@@ -146,7 +146,7 @@ class Broker(pb.Broker):
         return f"{address.host}:{address.port}" if hasattr(address, "host") else str(address)
 
     def explain(self, failure: Failure, name: str) -> pb.CopyableFailure:
-        """Make an answer of why a call failed. What no node of the cluster calls is told to the operator too."""
+        """Make an answer of why a call failed. The operator hears of calls that no node of the cluster makes."""
         if failure.check(pb.Error):
             return pb.CopyableFailure(failure.value)  # not as PB copies a failure: callers allow no references in it
         if not self.trusted:
@@ -163,7 +163,7 @@ class Broker(pb.Broker):
         return pb.Error(f"refused: {reason}")
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:
-        """How nodes called before they did so by callRemote(): understood for one release, for a rolling upgrade."""
+        """The call of older releases, before callRemote(): understood for one release, for a rolling upgrade."""
         called = name.decode()
         made: Deferred[list[bytes]] = maybeDeferred(self._call, called, list(chunks))
         made.addErrback(self.explain, called)

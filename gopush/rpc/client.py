@@ -39,7 +39,7 @@ log = Logger()
 
 class _ClientBroker(Broker):
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        """Tell the owner first: whoever repeats a call that fails now must not be led here again."""
+        """Tell the owner first: a repeat of a call that fails now must not come here again."""
         self.factory.owner.lost(reason)
         super().connectionLost(reason)
 
@@ -116,9 +116,9 @@ class Remote:
     """A service in another process: every one of its `calls` is a method here.
 
     A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
-    when its caller gives it up. What was not sent by then never is: a call that waits for a connection is dropped, and
-    a connection on which nothing came back all the while is cut, where that was `patience` seconds at least. `timeout`:
-    seconds after which a call gives itself up, where no batcher does that.
+    when its caller gives it up. A call that was not sent by then never is: one that waits for a connection is dropped,
+    and a connection on which nothing came back meanwhile, for `patience` seconds at least, is cut. `timeout`: seconds
+    after which a call gives itself up, where no batcher does that.
     """
 
     calls: Mapping[str, CallFormat]
@@ -159,7 +159,7 @@ class Remote:
 
     @property
     def address(self) -> str:
-        """Where it was called last, of the addresses that it has."""
+        """The address, of those that it has, where it was called last."""
         return self._way.address
 
     def receiving(self) -> bool:

@@ -89,7 +89,7 @@ class _Challenger(Reachable):
 
 
 def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str, *, legacy: bool) -> Deferred[Any]:
-    """Get in; fires with what to call. Nothing is said to a node that does not know the secret.
+    """Log in; fires with what to call. It says nothing to a node that does not know the secret.
 
     `address`: the one that was called. `legacy`: to one that knows no proofs, log in as older releases do.
     """
@@ -118,7 +118,7 @@ NONCE_BYTES = 32
 _CALLER = b"gopush caller"
 _CALLEE = b"gopush callee"
 _ITERATIONS = 100_000
-"""Who calls gets a proof, and may guess secrets by it: each guess costs him as much as each start costs us, 30 ms."""
+"""A caller gets a proof, and may guess secrets by it: each guess costs it as much as each start costs us, 30 ms."""
 
 
 class Proof:

@@ -32,7 +32,7 @@ def serve_comet(
 ) -> ServerFactory:
     """The factory for a listener where other nodes call this comet. See refuse_open_doors() for where to listen.
 
-    `addresses`: those that it advertises: who was sent to another one by somebody in the middle is turned away.
+    `addresses`: those that it advertises: it refuses a caller whom somebody in the middle has sent to another one.
     `legacy`: [rpc] secret.legacy.
     """
     return ServerFactory(reactor, Calls(service, COMET_CALLS), secret, addresses, legacy)

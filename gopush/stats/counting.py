@@ -1,7 +1,7 @@
 """How counters are declared: once each, as a field of a dataclass, with what it means and what its metric is called.
 
 Counting is adding to an integer; names, labels and meanings are looked at when somebody asks (stats/prometheus.py). A
-metric whose name is not its field's was called as the field is, and for a release has that name too. Pure.
+metric with another name than its field had the name of the field before, and has it for a release, too. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`GET /metrics`: a process's numbers for Prometheus (protocol.md, section 10). What counts stays plain integers.
 
 Names begin with `gopush_`, then the role, as Prometheus' conventions have it: units, `_total`. Families are read when
-somebody asks, so counting costs no more than before. Who had another name until lately has it for a release besides.
+somebody asks, so counting costs no more than before. A metric with a new name has its old one, too, for a release.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class _Histograms:
 
 
 class _ProcessNumbers:
-    """prometheus_client's own, by the names that everybody has and, for a release, by those that gopush had."""
+    """prometheus_client's own metrics, by their usual names and, for a release, by gopush's old names."""
 
     def __init__(self) -> None:
         self._collector = ProcessCollector(registry=None)

@@ -1,4 +1,4 @@
-"""What a process tells at its statistics port: `/stat?type=T` (protocol.md, sections 6 and 10), `/metrics`, `/health`.
+"""What a process shows at its statistics port: `/stat?type=T` (protocol.md, sections 6 and 10), `/metrics`, `/health`.
 
 Each role adds its own types and families to what all processes have.
 """

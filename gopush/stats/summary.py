@@ -1,4 +1,4 @@
-"""What happens too often for a line each time: a few lines of some, of others how often it was, every few seconds."""
+"""What happens too often for a line each time: every few seconds a few lines of some, and a count of others."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SECONDS = 10.0
 
 @dataclass
 class ComplaintCounters:
-    """What strangers did at the ports for calls, and those who are called, by what was refused."""
+    """What was refused to strangers at the ports for calls, and to processes that this one calls."""
 
     complaints: dict[str, int] = field(
         default_factory=lambda: {"call": 0, "connection": 0, "login": 0},

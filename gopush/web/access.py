@@ -71,8 +71,9 @@ class Sharing:
         return not allowed or origin.lower() in allowed or origin.lower() in self._own
 
     def _refuse(self, request: Request) -> Response | None:
-        """A script's request, which is how JSONP works, bears no Origin: there the Referer counts. A page can do
-        without that as well, but not without a browser's own word that the request comes from another site."""
+        """A script's request, which is how JSONP works, has no Origin: then the Referer counts. A page can suppress
+        that as well, but not the browser's Sec-Fetch-Site, which says that the request comes from another site.
+        """
         if not self._origins():
             return None
         origin = request.header(b"origin") or _origin(request.header(b"referer") or "")
@@ -113,10 +114,10 @@ class AdminSharing:
 
 
 class AdminGuard:
-    """Who may call the admin port without a key: no page of another site, nobody by a name that was rebound, nobody
-    through a proxy where `[connections] proxies` lists any.
+    """Which requests may call the admin port without a key: none of a page of another site, none by a rebound name,
+    none through a proxy where `[connections] proxies` lists any.
 
-    `hosts`: names that the port may be called by; None where what it tells is nobody's secret.
+    `hosts`: names that the port may be called by; None where its answers are no secret.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Connections of a web node to comets of other processes: a few at a time to each, and a line where none can be had."""
+"""Connections of a web node to comets of other processes: a few at a time to each, and a line in the log where it gets
+none.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ CONNECT_SECONDS = 3.0
 MOST_CONNECTING = 32
 """Connections that are being made to one comet at a time: in a storm its accept queue has no room for more."""
 FAILURES_LOGGED = 3
-"""So many in a row are worth a line: one may be a comet that has just died."""
+"""So many failures in a row are worth a line: one may be a comet that has just died."""
 MOST_ADDRESSES = 1000
 
 log = Logger()
 
 
 class Connecting(Protocol):
-    """Who wants a connection; it is the factory of it."""
+    """Wants a connection, and is its factory."""
 
     address: str
 

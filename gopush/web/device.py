@@ -1,11 +1,11 @@
-"""What a device says to a comet over TCP, and what it is told (protocol.md, section 1). Pure."""
+"""What a device sends to a comet over TCP, and what it gets (protocol.md, section 1). Pure."""
 
 from __future__ import annotations
 
 from gopush.model import Message, Subscribe
 
 VERSION = "1"
-"""Any: whoever names one is sent the pushed JSON as it is."""
+"""Any version: a client that names one gets the pushed JSON as it is."""
 MAX_BYTES = 64 << 20
 _HEAD, _TAIL = b'{"msg":', b',"mid":'
 

@@ -1,5 +1,6 @@
-"""Subscriptions at the comets of other processes: web comes as a device does, to the TCP port or to one that is for web
-nodes alone (NodeInfo.feed)."""
+"""Subscriptions at the comets of other processes: web connects as a device does, to the TCP port or to one that is for
+web nodes alone (NodeInfo.feed).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ HEARTBEAT_SECONDS = 30
 ANSWER_SECONDS = 10.0
 """How long a comet may take to answer a heartbeat, or the request."""
 AT_ONCE_SECONDS = 1.0
-"""Who closes so soon, without a word, is no comet, or is one behind something else."""
+"""A peer that closes so soon, without a reply, is no comet, or something stands before it."""
 MOST_SEEN = 256
 MOST_SEEN_BYTES = 1 << 20
 
@@ -209,7 +210,7 @@ class RemoteSubscription(Protocol):
         self._over(reason, reached=True)
 
     def _take(self, reader: Reader, data: bytes) -> None:
-        """Messages go on together; replies are acted on where they stand."""
+        """Pass messages on together, and act on each reply in its place."""
         buffer = self._buffer or bytearray()
         whole = not buffer
         buffer += data

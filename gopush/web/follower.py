@@ -13,7 +13,7 @@ from gopush.net.clock import Clock
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 STANDS_SECONDS = 5.0
-"""Who was subscribed for so long begins anew with short pauses."""
+"""A follower that was subscribed for so long begins anew with short pauses."""
 SPREAD_SECONDS = 1.0
 """After a change of the view those that wait try again within that time: not all at once."""
 
@@ -29,7 +29,7 @@ class Followers:
         self.feeds = feeds
         self.chance = chance
         self.paused: dict[Follower, Any] = {}
-        """Who waits to try again, and the timer of it."""
+        """The followers that wait to try again, and their timer."""
         coordination.watch(self._view_changed)
 
     def _view_changed(self, _: View) -> None:

@@ -21,7 +21,7 @@ from gopush.web.tokens import digest
 
 
 class Offline:
-    """Reads of a key's log from the client's cursor on; while `auth` says so they want the subscriber's token."""
+    """Reads of a key's log from the client's cursor on; while `auth` says so they need the subscriber's token."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Offline:
         signed: SignedTokens | None = None,
         polls: Polls | None = None,
     ) -> None:
-        """`polls`: who waits; None: nobody may."""
+        """`polls`: the waiting reads; None: no read may wait."""
         self._signed = signed
         self._polls = polls
         self._messages = messages
@@ -47,7 +47,7 @@ class Offline:
         }
 
     def _get(self, request: Request) -> Answered:
-        """Who waits, and leaves, waits no more."""
+        """A client that leaves waits no more."""
         answered = self._answer(request)
         return cancelled(answered) if request.query.has("wait") and isinstance(answered, Deferred) else answered
 
@@ -61,7 +61,7 @@ class Offline:
         return self._wait(self._polls, key, snap(cursor), token, wait)
 
     def _old(self, request: Request) -> Deferred[Data]:
-        """`pmid` was the cursor of public messages, which were never there: it may say what it wants."""
+        """`pmid` was the cursor of public messages, which were never there: any value will do."""
         query = request.query
         return self._read(params.key(query, "key"), params.cursor(query, "mid"), query.text("token"), _OLD)
 

@@ -60,7 +60,7 @@ _OTHER_USE = KeyUse("admin", "")
 
 
 class Caller:
-    """Who holds a key. `limit`: pushes per second, in the long run; None: any number.
+    """The holder of an API key. `limit`: pushes per second, in the long run; None: any number.
 
     `scope`: "push", "admin", or "" for both; `prefix`: what the keys begin with that it may name.
     """
@@ -87,7 +87,9 @@ class Caller:
 
     @property
     def may_push(self) -> bool:
-        """Whether the limit allows another call; who has spent more than there was waits until it is made up for."""
+        """Whether the limit allows another call; a caller that has spent more than there was waits until that is made
+        up for.
+        """
         if self.limit is None:
             return True
         now = self._now()
@@ -129,7 +131,7 @@ class ApiKeys:
         self._file = ReloadingFile([self._path], self._read)
 
     def find(self, key: bytes) -> Caller | None:
-        """Whose key this is. All are compared, in constant time."""
+        """The caller with this key. Compares all keys, each in constant time."""
         given = sha256(key).digest()
         found = None
         for caller in self._file.value:
@@ -140,7 +142,7 @@ class ApiKeys:
     def _read(self) -> Sequence[Caller]:
         before = {caller.line: caller for caller in self._callers}
         read = parse(self._path.read_bytes(), str(self._path), self._now)
-        # Who stays keeps what it has spent.
+        # A caller that stays keeps what it has spent.
         self._callers = [before.get(caller.line, caller) for caller in read]
         return self._callers
 
@@ -153,7 +155,7 @@ def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#") or _caller(line, now) is not None:
             continue
-        # All that `gopush key` has printed is taken, and so a key, where its line is here too.
+        # The file may hold all that `gopush key` has printed, so also a key whose line is here.
         if not _KEY.fullmatch(line.strip()) or sha256(line.strip().encode()).digest() not in digests:
             raise SettingsError(f"{where}: line {number} is not {_FORM} (try gopush key NAME)")
     if not callers:
@@ -189,10 +191,10 @@ def make(name: str, limit: str = "", scope: str = "", prefix: str = "") -> tuple
 
 
 def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) -> Routes:
-    """`routes`, with 401 for who has no key, 403 for who has one for other calls or other keys, and 429 for who pushes
-    too much, before the body is read.
+    """`routes`, with 401 for callers without a key, 403 for those whose key is for other calls or other keys, and 429
+    for those that push too much, before the body is read.
 
-    A browser shows no key by itself, so who has one passes from anywhere; of others `guard` is asked first.
+    A browser shows no key by itself, so a caller with one passes from anywhere; for others `guard` is asked first.
     """
 
     def refuse(use: KeyUse, request: Request) -> Response | None:

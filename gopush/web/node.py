@@ -30,7 +30,7 @@ from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 
 PATIENCE_SECONDS = 2.0
-"""How long who connects waits for the first view of the cluster; then it is told that there is none."""
+"""How long clients wait for the first view of the cluster; then they hear that there is none."""
 
 SUMMARIZED = {
     "wrong_keys": "calls refused with a wrong API key",
@@ -73,7 +73,7 @@ class HttpPorts(MultiService):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """Listen, and let the admin port's own pages in; who connects waits until there is a view."""
+        """Listen, and let the admin port's own pages in; clients wait until there is a view."""
         super().startService()  # type: ignore[no-untyped-call]
         self._public.hold()
         self._admin.hold()
@@ -113,7 +113,7 @@ class WebNode(MultiService):
     def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         rpc = settings.rpc
-        tls = caller_tls(rpc)  # what is wrong with its files is said now
+        tls = caller_tls(rpc)  # report now what is wrong with its files
         self._coordination = coordination
         self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
@@ -154,7 +154,7 @@ class WebNode(MultiService):
 
 
 def show(web: Web, statistics: Statistics) -> None:
-    """Have a web node's numbers in the statistics of its process."""
+    """Add a web node's numbers to the statistics of its process."""
     statistics.add({"push": lambda _: _push(web), "request": lambda _: _request(web)})
     statistics.metrics.counters("web", web.counters)
     counters = web.counters
@@ -187,7 +187,7 @@ class Options(DaemonOptions):
 
 
 def make_node(reactor: Any, settings: WebSettings) -> WebNode:
-    """What does the work; nothing of it is started. Raises SettingsError or StartError where it could not be."""
+    """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
     from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
 
     return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))

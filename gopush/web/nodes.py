@@ -29,7 +29,7 @@ _UNKNOWN = Status("", 0, None, None)
 
 
 class _Process(NamedTuple):
-    """A registered process, and through whom it is asked."""
+    """A registered process, and the service that reaches it."""
 
     role: str
     info: NodeInfo

@@ -108,7 +108,7 @@ _LEVELS_BY_HAND = 500  # before the scanner is tried again on what lies within t
 
 
 class _NotJsonError(Exception):
-    """What a text is, or is not; whose text it is, the caller knows."""
+    """What a text is, or is not; the caller knows which text."""
 
 
 class Property(NamedTuple):
@@ -143,7 +143,7 @@ def decode(body: bytes, name: str = "the body") -> str:
 
 
 def properties(text: str, name: str = "the body") -> dict[str, Property]:
-    """The members of the object that `text` holds, of a name that comes again the last one.
+    """The members of the object that `text` holds, of a repeated name the last one.
 
     Raises ParameterError where it holds none.
     """

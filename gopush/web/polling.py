@@ -1,8 +1,8 @@
 """Long polling: `GET /1/msg/get` with `wait` (protocol.md, section 10).
 
-Who waits subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: nothing can come
-in between unseen, and nothing asks the store again and again. At a new comet it is the same anew. One that waited in
-vain stays subscribed for a moment: who comes back with the same cursor goes on waiting where it was.
+A waiting read subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: so it misses
+nothing, and does not ask the store again and again. At a new comet it does the same anew. One that waited in vain stays
+subscribed for a moment: a client that comes back with the same cursor goes on waiting there.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Poll(Follower):
 
     @property
     def waited(self) -> Waited:
-        """What has to be the same for who goes on."""
+        """What has to be the same for a client that goes on."""
         return self.key, self.token, self._after
 
     def wait(self, seconds: int) -> Deferred[Found]:
@@ -157,7 +157,7 @@ class Poll(Follower):
             self._read()
 
     def turned_away(self, reply: bytes) -> None:
-        """See Follower. Who waits may wait for its place, too."""
+        """See Follower. A read that waits may wait for a place at the comet, too."""
         if reply in (REFUSE_TOKEN, REFUSE_KEY):
             self.answer(Failure(ParameterError("the token is missing or not good")))  # type: ignore[no-untyped-call]
         else:

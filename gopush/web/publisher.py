@@ -151,7 +151,7 @@ class Publisher:
         ]
 
     def _within_rates(self, requests: Sequence[PublishRequest], answered: OnPushed) -> list[int]:
-        """The places of what does not come too often; the rest is answered."""
+        """The indexes of the requests within their key's rate; answers the others."""
         indexes = []
         for index, request in enumerate(requests):
             if self._within_rate(request.key):
@@ -177,7 +177,7 @@ class Publisher:
 
 
 def _tell(all_answered: Sequence[Callable[[Pushed], object]], index: int, pushed: Pushed) -> None:
-    """These callers have nothing to do with each other: where one fails, the others still hear."""
+    """These callers have nothing to do with each other: where one fails, the others still get their answers."""
     try:
         all_answered[index](pushed)
     except Exception:
@@ -222,7 +222,7 @@ class _Many:
             self.done.callback(self._answers)
 
     def _push(self, group: range) -> None:
-        """Push to the keys of a group; what is no key, or beyond the caller's limit, is answered here."""
+        """Push to the keys of a group; answers here what is no key, or beyond the caller's limit."""
         self._next = group.stop
         indexes = []
         for index in group:

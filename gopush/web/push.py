@@ -77,7 +77,7 @@ class Admin:
         return Deferred.fromCoroutine(self._clean_key(key))
 
     async def _clean_key(self, key: str) -> bytes:
-        """The log goes first: who is closed and comes back at once must not find it."""
+        """The log goes first: a subscriber that is closed and comes back at once must not find it."""
         await self._messages.delete(key)
         await self._comets.close(key)
         return b""

@@ -120,7 +120,7 @@ def _answer(request: Request, work: Work, render: _Render) -> Answered:
 
 
 def reason(error: BaseException | None, request: Request) -> str:
-    """Why a call failed, where its caller asks for that; what lies within the cluster is nothing to strangers."""
+    """Why a call failed, where its caller asks for that; strangers hear nothing of what lies within the cluster."""
     if not request.wants_why:
         return ""
     if isinstance(error, (ParameterError, NoNodeError, FailedError)):

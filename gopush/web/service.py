@@ -51,8 +51,9 @@ class Web:
         stat_bind: Sequence[str] = (),
         feeds: Sequence[Feed] = (),
     ) -> None:
-        """`stat_bind`: where this process tells its numbers, for the pages. `feeds`: where streams and who waits
-        subscribe."""
+        """`stat_bind`: where this process shows its statistics, for the pages. `feeds`: where streams and waiting reads
+        subscribe.
+        """
         self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
@@ -100,6 +101,6 @@ class Web:
         self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)
 
     def leave(self) -> None:
-        """End what goes on for long: streams, and who waits for messages."""
+        """End what goes on for long: streams, and reads that wait for messages."""
         self.streams.stop()
         self.polls.stop()

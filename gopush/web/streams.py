@@ -1,7 +1,7 @@
 """`GET /sub`: server-sent events (protocol.md, section 10). A browser's EventSource needs no more than the address.
 
-An EventSource stops for good at any status but 200, so only what must not be repeated has another one: 400, 401, 403.
-All else that ends a stream is told in it, and the browser comes back.
+An EventSource stops for good at any status but 200, so only a request that must not be repeated gets another one: 400,
+401, 403. The stream itself tells of all else that ends it, and the browser comes back.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class EventStreams:
         return {"/sub": {"GET": Route(self._open, alone=True)}}
 
     def retry_ms(self, limit: bool = False) -> int:
-        """When a browser is to come back: not when all others do."""
+        """When a browser is to come back: not all at the same time."""
         least, most = RETRY_AT_LIMIT_MS if limit else RETRY_MS
         return least + int((most - least) * self.followers.chance())
 
@@ -134,7 +134,7 @@ class EventStream(Follower):
             self._from(self._mid)
 
     def due(self) -> None:
-        """A comment is due: the browser, and whoever is between, shall see that somebody is there."""
+        """A comment is due: the browser, and proxies between, shall see that the stream is alive."""
         if self._begun:
             self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
             self._streams.wheel.add(self)
@@ -177,7 +177,7 @@ class EventStream(Follower):
         self._answer.give(status)
 
     def nowhere(self, reason: str) -> bool:
-        """See Follower. A client that does not read is why its comet has let it go."""
+        """See Follower. Its comet closes it because the client does not read."""
         if self._begun:
             if self._answer.waiting() is None:
                 return True

@@ -1,6 +1,6 @@
 """Tokens that let a client subscribe to a key: `/1/admin/token` creates (POST), lists (GET) and revokes (DELETE).
 
-A token is told once, when it is created; the store keeps its SHA-256 digest.
+A token is shown once, when it is created; the store keeps its SHA-256 digest.
 """
 
 from __future__ import annotations

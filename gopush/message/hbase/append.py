@@ -1,4 +1,4 @@
-"""The appends to one row: read, decide, write where the head is as it was read; until that is certain, or is fenced."""
+"""Appends to one row: read, decide, write if the head has not changed; until the outcome is certain, or fenced off."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
 
 
 class _Sent:
-    """A write of which nobody knows what became of it: what its head was to follow, and what it was to answer."""
+    """A write whose outcome is unknown: the head that its own should follow, and the answers that it should give."""
 
     def __init__(self, old: bytes | None, answers: list[Appended]) -> None:
         self.old = old
@@ -72,9 +72,8 @@ class RowAppend:
         ]
 
     async def run(self, until: float, fence_until: float) -> list[Appended]:
-        """The answers: tried until `until`; what may still be written then is fenced off until `fence_until`.
-
-        Raises UnavailableError where nothing was stored, and where that is not certain.
+        """The answers. Tries until `until`, then fences off what may still be written until `fence_until`. Raises
+        UnavailableError where nothing was stored, and where that is not certain.
         """
         try:
             return await self._trying(self._append, until)
@@ -89,7 +88,7 @@ class RowAppend:
     async def _trying(
         self, attempt: Callable[[float], Coroutine[Any, Any, list[Appended] | None]], until: float
     ) -> list[Appended]:
-        """What the attempt gives that does not come to nothing before `until`."""
+        """The result of the first attempt that has one before `until`."""
         for tries in count(1):
             failed = UnavailableError("other nodes kept writing to the same key")
             try:
@@ -152,13 +151,13 @@ class RowAppend:
         ]
 
     def _stored(self, old: bytes | None) -> list[Appended] | None:
-        """The answers of an earlier write, where the row bears its stamp."""
+        """The answers of an earlier write, where the row has its stamp."""
         head = row_head(old) if self._sent else None
         sent = self._sent.get(head.stamp) if head else None
         return sent.answers if sent else None
 
     def _send_by(self, decision: Decision, until: float) -> float:
-        """Nothing may be sent after the deadline of what it stores."""
+        """Send nothing after the deadline of what it stores."""
         deadlines = [
             append.push.deadline
             for append, answer in zip(self._appends, decision.answers, strict=True)

@@ -83,7 +83,7 @@ class Appender:
                 self._tell(None)
             except Exception as failed:
                 self._tell(failed)
-                # What was never sent another node may still send.
+                # Another node may still send what this one never sent.
                 answers = [UNAVAILABLE if isinstance(failed, NotSentError) else REFUSED] * len(together)
             for one, answer in zip(together, answers, strict=True):
                 one.batch.answer(one.position, answer)

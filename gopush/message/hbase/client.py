@@ -23,7 +23,7 @@ PING_SECONDS = 20.0
 
 MOST_GETS = 100
 MOST_BYTES = 2 << 20
-"""Of one call's answer at most, where it is for several rows: it holds up those behind it."""
+"""The largest answer to a call for several rows: it holds up the calls behind it."""
 
 
 class NotSentError(UnavailableError):
@@ -97,7 +97,7 @@ class Client:
     def get(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[Deferred[Cells]]:
         """The cells of each of these rows; `sizes`: the bytes expected of each, where they are many.
 
-        Rows of one region go in one call, and no others: while one is away, those of the others can be read.
+        A call asks for rows of one region only: while a region is away, the rows of the others can be read.
         """
         answers: list[Deferred[Cells]] = [Deferred() for _ in gets]
         for part in self._parts([row for row, _ in gets], sizes or [0] * len(gets)):

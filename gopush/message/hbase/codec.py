@@ -31,9 +31,8 @@ Get = tuple[bytes, Iterable[tuple[str, bytes | None]]]
 
 
 class HBaseError(UnavailableError):
-    """HBase's own word that a call failed, as the names of its exceptions: the whole `text` may hold keys.
-
-    What was to be written may be written all the same.
+    """HBase says that a call failed, by the names of its exceptions: the whole `text` may hold keys. The write may have
+    happened all the same.
     """
 
     def __init__(self, text: str | None) -> None:

@@ -43,7 +43,7 @@ class TableError(UnavailableError):
 
 
 class LostError(UnavailableError):
-    """A call was sent, and nobody knows what became of it."""
+    """A call was sent, and its outcome is unknown."""
 
 
 class ThriftLink(Factory):
@@ -212,7 +212,7 @@ class _Connection(Int32StringReceiver):
         try:
             number, result = reply(string)
             answer = self.calls.pop(number)
-        except Exception:  # no words of a Thrift server
+        except Exception:  # not what a Thrift server sends
             self.transport.abortConnection()
             return
         if self._timer is not None:

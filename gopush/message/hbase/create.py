@@ -26,7 +26,7 @@ _SIZE = struct.Struct(">I")
 
 
 def create(address: str, table: str, regions: int) -> str:
-    """Have the Thrift server at "host:port" make the table in so many regions; gives what is to be said of it.
+    """Have the Thrift server at "host:port" make the table in so many regions; gives the line to print.
 
     Raises ParameterError where it never will, UnavailableError where it does not now.
     """

@@ -11,7 +11,7 @@ MOST_MESSAGES = 1000
 """Messages that a key may keep: each append writes what the head says of all of them."""
 
 TRY_PARTS, PARTS = 2, 3
-"""How many times `timeout` a call to the store may be tried for, and the longest it takes, the fence included."""
+"""For how many times `timeout` a call to the store is tried, and how long it takes at most, the fence included."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class HBaseStore:
         await gatherResults([self._writes.stop(), self._reads.stop()])
 
     def purge(self) -> Deferred[None]:
-        """See Store. HBase lets go of what has expired by itself; every few seconds it is looked after."""
+        """See Store. HBase drops what has expired by itself; every few calls this checks that HBase answers."""
         self._purges += 1
         return self.ping() if self._purges % TOUCH_PURGES == 0 else succeed(None)
 

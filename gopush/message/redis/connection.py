@@ -116,7 +116,7 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
 
 
 async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> None:
-    """See that the server will do, and load the scripts. `master`: the sentinels say that it is one."""
+    """Check the server, and load the scripts. `master`: whether the sentinels call it one."""
     if password is not None:
         await log_in(connection, password)
     if master:
@@ -167,8 +167,8 @@ Address = tuple[str, int]
 class MasterEndpoint:
     """Connects to the master that the first sentinel to answer names. A question takes `timeout` seconds at most.
 
-    `password`: what the sentinels want, perhaps user:password. With `tls` the sentinels and the master are reached so;
-    the certificates bear the names that they are reached by.
+    `password`: of the sentinels, perhaps user:password. `tls` is for the sentinels and the master; the certificates
+    have the names by which they are reached.
     """
 
     def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None, password: str = "") -> None:

@@ -32,7 +32,7 @@ from gopush.net.tls import ClientTls
 from gopush.net.transport import QuietClientService
 
 RETRY_SECONDS = 0.5
-"""How long a server that was lost again at once, or refused, is left alone before the next attempt."""
+"""How long to leave a server alone that was lost again at once, or that refused."""
 
 WATCH_SECONDS = 1.0
 """How often the sentinels are asked whether the master has moved: one that is cut off from them would not tell."""
@@ -59,7 +59,7 @@ class UnreplicatedError(RedisRefusedError):
 
 
 class LinkWatcher(NamedTuple):
-    """Who hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
+    """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
     `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness.
     """
 

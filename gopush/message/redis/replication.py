@@ -1,8 +1,8 @@
-"""What enough replicas have of what a Redis server tells, where a message is to be on some before it is delivered.
+"""Which part of a Redis server's logs enough replicas have, where a message must be on some before it is delivered.
 
 A script's writes are readable at once, and stay so where WAIT then says that too few replicas have them; a fail-over
-forgets them. So a log is told only up to a mid that replicas are known to have; for what lies past it something is
-written and waited for first: replicas get all writes in their order.
+forgets them. So readers get a log only up to a mid that replicas are known to have. Before they get what lies past it,
+something is written and waited for: replicas get all writes in their order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Replication:
         self.until = 0
 
     def saw(self, link: str, now: float) -> None:
-        """A script that this connection ran found this time: where the clock steps back, mids say nothing of it."""
+        """A script that this connection ran found this time: where the clock steps back, mids prove nothing."""
         if now < self._clocks.get(link, 0.0):
             self.until = 0
         self._clocks[link] = now

@@ -1,4 +1,4 @@
-"""One Redis server behind the store: what it is asked, packed for the scripts in lua/, and how well it is."""
+"""One Redis server behind the store: what it is asked, packed for the scripts in lua/, and its health."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class RedisServer:
         return self.touch()
 
     async def stop(self) -> None:
-        """Answer what was called, and disconnect."""
+        """Answer the calls under way, and disconnect."""
         await self._gatherer.drained()
         await gatherResults([self._writes.stop(), self._reads.stop()])
 

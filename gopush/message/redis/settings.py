@@ -24,8 +24,7 @@ _HARMLESS = re.compile(r"[A-Za-z0-9._-]+(?::\d+)?\s+(?:tcp|rediss)@[A-Za-z0-9._-
 class Source(NamedTuple):
     """A Redis server: at `path` where that is not empty, else at host and port. `password` None: it asks for none.
 
-    Where `sentinels` ("host:port") are named, they know where it is: they call it `master`. `tls`: all of them are
-    reached so.
+    Where `sentinels` ("host:port") are named, they know where it is: they call it `master`. `tls`: for all of them.
     """
 
     name: str

@@ -65,7 +65,7 @@ class RedisStore:
         return sha256(named.encode()).hexdigest()[:32] if all(servers.values()) else ""
 
     def purge(self) -> Deferred[None]:
-        """See Store. Redis lets go of what has expired by itself; every few seconds it is looked after."""
+        """See Store. Redis drops what has expired by itself; every few calls this checks the servers."""
         self._calls += 1
         return self._all(RedisServer.touch) if self._calls % TOUCH_CALLS == 0 else succeed(None)
 

@@ -25,7 +25,9 @@ SLICE_PAGES = 128
 PAUSE_SECONDS = 0.005
 """Between two slices, and before a slice is tried again that met a transaction."""
 SYNC_SLICES = 16
-"""The disk takes the copy as it grows: the commit that ends it, which others wait for, then finds little to write."""
+"""After so many slices the copy goes to the disk: the commit at its end, for which others wait, then has little to
+write.
+"""
 
 PART = ".part"
 
@@ -33,7 +35,7 @@ log = Logger()
 
 
 class RefusedError(Exception):
-    """Such a copy is never made, however often it is asked for."""
+    """No repeat of the call can make this copy."""
 
 
 def check_target(path: str) -> None:
@@ -94,7 +96,7 @@ def _pages(source: sqlite3.Connection) -> int:
 
 @contextmanager
 def _new_file(path: str) -> Iterator[int]:
-    """A file for this user alone, which is gone in the end, by this name."""
+    """A file for this user alone; in the end its name is removed."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         yield file
@@ -110,7 +112,7 @@ def _new_file(path: str) -> Iterator[int]:
 
 
 def _expect_room(path: str, size: int) -> None:
-    """A copy must not take the last of a disk, which may be that of the database: pushes need it more."""
+    """A copy must not take the last space of a disk, which may be the database's: pushes need it more."""
     disk = os.statvfs(Path(path).parent)
     free = disk.f_bavail * disk.f_frsize
     left = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)

@@ -178,7 +178,7 @@ class SqliteLogs:
         self._with_room(lambda: self._delete(key))
 
     def _with_room(self, call: Callable[[], T]) -> T:
-        """What gives room back may have the reserve."""
+        """Calls that give room back may use the reserve."""
         try:
             return call()
         except sqlite3.Error as wrong:
@@ -224,7 +224,7 @@ class SqliteLogs:
         return self._connection
 
     def ping(self) -> None:
-        """See that the file can be written."""
+        """Check that the file can be written."""
         self._index.check()
         self._connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
 

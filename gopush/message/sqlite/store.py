@@ -113,7 +113,9 @@ class SqliteStore:
         return self._call(SqliteLogs.ping).addCallback(self._still_in_trouble)
 
     def _still_in_trouble(self, _: None) -> None:
-        """What fails now and then is not ready before it has worked for a while, though a small write may succeed."""
+        """A store that fails now and then is not ready before it has worked for a while, though a small write may
+        succeed.
+        """
         if trouble := self._troubles.get("writes"):
             raise UnavailableError(f"{self._path}: {trouble}")
 

@@ -32,11 +32,11 @@ _LOOK_SECONDS = 1.0
 class BoundedChannel(HTTPChannel):
     """twisted.web's HTTPChannel within bounds.
 
-    Bytes of a head are no progress, nor is a body that drips; while something waits for the client, its reading alone
-    is. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`: what its
-    answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no more of
-    a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`: soon.
-    `watcher`: of an answer that is held.
+    Bytes of a head do not count as progress, nor does a body that drips; while something waits for the client, only its
+    reading counts. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`:
+    what its answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no
+    more of a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`:
+    soon. `watcher`: of an answer that is held.
     """
 
     site: HttpSite
@@ -107,7 +107,7 @@ class BoundedChannel(HTTPChannel):
     # Whom it serves.
 
     def refusal_of_client(self, request: Request) -> Response | None:
-        """Of one that a proxy speaks for, and that may have no more connections: this is one while it is answered."""
+        """For a client behind a proxy that has all its connections: a request counts as one while it is answered."""
         if self._forwarding is None or self._forwarding.begin(request):
             return None
         return explained(TOO_MANY, request, "this client has as many connections as it may")
@@ -115,7 +115,9 @@ class BoundedChannel(HTTPChannel):
     # How it ends.
 
     def refuse(self, response: Response, request: Request | None = None, linger: bool = True) -> None:
-        """Answer so and close, whatever is still to come; who is still sending would not see it without `linger`."""
+        """Answer so and close, whatever is still to come; without `linger` a client that is still sending would not see
+        it.
+        """
         self.site.counters.refuse(response.status)
         if self.requests and self.requests[-1].startedWriting:
             linger = False  # in the middle of an answer there is no other way to say it
@@ -141,7 +143,7 @@ class BoundedChannel(HTTPChannel):
             self.loseConnection()
 
     def forget(self) -> None:
-        """What has come, and what is owed, is worth nothing any more."""
+        """Drop what has come, and what is owed."""
         self.inbox = b""
         self.owed = []
         watcher, self.watcher = self.watcher, None

@@ -54,7 +54,7 @@ class HttpChannel(BoundedChannel):
         self.site.opened(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """See Protocol. Behind a request for a stream nothing is asked."""
+        """See Protocol. It ignores what comes behind a request for a stream."""
         self.site.counters.received_bytes += len(data)
         if self._streaming:
             return

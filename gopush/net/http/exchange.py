@@ -152,7 +152,7 @@ class Exchange(Owed, server.Request):
             self._body += data
 
     def expect(self, size: int) -> None:
-        """A chunk of the body has announced its size: what it cannot have is refused at once."""
+        """A chunk of the body has announced its size: refuse at once a size that is too large."""
         if size > self._room:
             self.channel.refuse(self._too_large() if size < StreamRoute.limit else plain(400), self.request)
 

@@ -1,4 +1,4 @@
-"""Answers that are waited for, or that go on and on: their handler keeps an eye on the connection meanwhile."""
+"""Answers that come later, or go on and on: their handler watches the connection meanwhile."""
 
 from __future__ import annotations
 
@@ -59,13 +59,17 @@ class Watcher(Protocol):
 
 
 class Held(NamedTuple):
-    """An answer that its handler gives when it can: `begin` is told where, and gives who watches the connection."""
+    """An answer that its handler gives when it can: `begin` gets where to write it, and gives the watcher of the
+    connection.
+    """
 
     begin: Callable[[HeldAnswer], Watcher]
 
 
 def cancelled(coming: Deferred[Any]) -> Held:
-    """An answer that is cancelled where the client leaves; what `coming` then fires with goes to who still reads."""
+    """An answer that is cancelled where the client leaves; what `coming` then fires with goes to a client that still
+    reads.
+    """
 
     def begin(answer: HeldAnswer) -> Watcher:
         coming.addCallback(answer.give)

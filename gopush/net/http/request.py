@@ -170,7 +170,7 @@ def explained(response: Response, request: Request, why: str) -> Response:
 
 
 class Promise:
-    """A response that comes later, by a plain call: for what is asked so often that a Deferred would be felt."""
+    """A response that comes later, by a plain call: for calls so frequent that a Deferred would cost too much."""
 
     _response: Response | None = None
     _take: Callable[[Response], object] | None = None

@@ -55,7 +55,7 @@ class RouteResource(Resource):
 
 
 class Site(server.Site):
-    """Serves `routes`; a connection on which nothing moves on for `idle` seconds is closed.
+    """Serves `routes`; it closes a connection without progress for `idle` seconds.
 
     `now`: seconds since the epoch. `sharing`: with pages of other web sites; None: nothing is said to browsers.
     """

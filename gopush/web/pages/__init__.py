@@ -56,8 +56,8 @@ def client() -> Routes:
 def admin(ports: Ports) -> Routes:
     """`GET /` on the admin port: a page for those who run the cluster, and what it is made of below /pages/.
 
-    It calls what anybody can (protocol.md, section 10). The page itself tells nothing and wants no key; it asks for one
-    where its calls are answered 401.
+    It calls what anybody can (protocol.md, section 10). The page itself shows nothing and needs no key; it asks for one
+    where its calls get 401.
     """
     return {"/": {"GET": _page("admin.html", ports)}} | {
         f"/pages/{name}": {"GET": _file(name, _OWN_HEADERS)} for name in ASSETS
