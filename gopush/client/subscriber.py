@@ -23,7 +23,7 @@ LONGEST_WAIT_SECONDS = 3600.0
 REFUSALS = {
     b"-a": "the token is missing or not good (-a)",
     b"-c": "nobody created this key (-c)",
-    b"-l": "the key has as many connections as it may (-l)",
+    b"-l": "the key has as many connections as it may have (-l)",
     b"-p": "the key, the heartbeat or the mid is not good (-p)",
 }
 _MID = re.compile(rb'"mid":([0-9]+),"gid":[01]\}$')

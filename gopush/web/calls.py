@@ -51,7 +51,9 @@ _WAIT = Parameter(
 _EXPIRE = Parameter(
     "expire", "seconds to keep the message; 0: not at all", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE}, True
 )
-_ID = Parameter("id", "tells repeats apart; the header Idempotency-Key does too", PLAIN_KEY)
+_ID = Parameter(
+    "id", "a repeat with the same id is not stored again; the header Idempotency-Key has the same meaning", PLAIN_KEY
+)
 _WITH_MID = Parameter("mid", "1: answer with the mid", {"type": "string", "enum": ["0", "1"]})
 _PUSH = (_key("key"), _EXPIRE, _ID, _WITH_MID)
 _NODE = Parameter("node", "a node's name, or the RPC address of one process", {"type": "string", "minLength": 1}, True)
@@ -212,7 +214,7 @@ ADMIN = (
         True,
         (_NODE, Parameter("weight", "from 1 to 1000", schemas.UP_TO_1000, True)),
     ),
-    Call("POST", "/1/admin/node/drain", "drainNode", "Hand over all that a node has", True, (_NODE,)),
+    Call("POST", "/1/admin/node/drain", "drainNode", "Have a node hand over all that it has", True, (_NODE,)),
     Call("POST", "/1/admin/node/undrain", "undrainNode", "Take a node back", True, (_NODE,)),
     Call(
         "POST",
@@ -248,9 +250,9 @@ ADMIN = (
         "GET",
         "/1/admin/keys",
         "listKeys",
-        "The busiest keys: pushed to most of late, or with most connections",
+        "The busiest keys: with most pushes now, or most connections",
         True,
-        (Parameter("prefix", "what they begin with"), Parameter("most", "how many at most; 50", schemas.UP_TO_1000)),
+        (Parameter("prefix", "the prefix of the keys"), Parameter("most", "how many at most; 50", schemas.UP_TO_1000)),
         made_of(keys=listed(schemas.BUSY), silent=listed(STRING)),
         named="body",
     ),
@@ -269,7 +271,7 @@ ADMIN = (
         "POST",
         "/1/admin/backup",
         "backUp",
-        "Copy the SQLite store to a new file while it serves; with the same id again: how far that is",
+        "Copy the SQLite store to a new file while it serves; with the same id again: how far the copy is",
         True,
         (
             Parameter("file", "its absolute path, on the machine of the process that has the database", STRING, True),

@@ -25,7 +25,7 @@ _STATUSES = {
     400: "the head of the request is malformed",
     403: "pages of this web site may not call it",
     414: "the request line is too long",
-    429: "this client has as many connections as it may",
+    429: "this client has as many connections as it may have",
     431: "the head of the request is too long",
     500: "an internal error of gopush, see its log",
 }
@@ -55,7 +55,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "gopush",
             "version": gopush.__version__,
-            "description": "The HTTP calls of a web node. docs/protocol.md is what counts.",
+            "description": "The HTTP calls of a web node. docs/protocol.md is the reference.",
             "license": {"name": "MIT", "url": "https://spdx.org/licenses/MIT.html"},
         },
         "servers": list(_SERVERS),
@@ -102,7 +102,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _responses(call: Call) -> dict[str, Any]:
     if call.body is not None and call.body.content_type == BYTES:
-        done = _content("lines, in the order of those that came", BYTES, call.body.schema)
+        done = _content("lines, in the order of the lines of the request", BYTES, call.body.schema)
     else:
         done = _content("see ret", JSON, _answer(call))
     refusals = {**_STATUSES, **(_OF_ADMIN if call.admin else {})}
@@ -126,12 +126,12 @@ def _health() -> dict[str, Any]:
     state = {"type": "object", "required": ["alive", "ready"], "properties": flags}
     return {
         "operationId": "getHealth",
-        "summary": "Whether this process could do its work",
+        "summary": "Whether this process can do its work",
         "tags": ["public"],
         "parameters": [],
         "responses": {
             "200": _content("it could", JSON, state),
-            str(int(HTTPStatus.SERVICE_UNAVAILABLE)): _content("it could not", JSON, state),
+            str(int(HTTPStatus.SERVICE_UNAVAILABLE)): _content("it cannot", JSON, state),
         },
     }
 

@@ -88,7 +88,7 @@ def test_a_node_is_drained_taken_back_and_weighed(page: Browser, cluster: World)
     assert (reported("c1"), reported("c2")) == ([True, 7], [False])
     page.click(f"{row('c3')} .drain")
     agree(page, "Drain node3 (c3:6970)?")
-    page.wait_for("#nodes-answer", "no answer from those concerned")
+    page.wait_for("#nodes-answer", "no answer in time")
     assert page.complaints() == []
 
 
@@ -176,7 +176,7 @@ def test_buttons_act_on_the_key_that_is_shown(page: Browser, node: Node) -> None
     page.click(SHOW)
     page.wait_for("#key-answer", "shown: messages kept: 1")
     page.write("#key", "typed")
-    page.wait_for("#differs", "Shown is shown")
+    page.wait_for("#differs", "The page shows shown")
     page.click("#delete")
     page.wait_for("#question", "kept of shown,")
     page.click("#do-not")
@@ -250,7 +250,7 @@ def test_a_keys_messages_and_tokens_are_shown_and_taken_away(page: Browser, node
     page.wait_for("#key-answer", "revoked. kept: messages kept: 1, tokens: 0")
 
     page.click("#delete")
-    agree(page, "Delete all messages that are kept of kept")
+    agree(page, "Delete all kept messages of kept")
     page.wait_for("#key-answer", "deleted. kept: messages kept: 0, tokens: 0")
     assert page.complaints() == []
 

@@ -183,7 +183,7 @@ def _refusal(frame: bytes) -> Exception:
     if frame == b"-n":
         return _MovedError("the key has moved (-n)")
     if frame == b"-l":
-        return _FullError("the key has as many connections as it may (-l)")
+        return _FullError("the key has as many connections as it may have (-l)")
     return UnavailableError("received something that is not a message")
 
 

@@ -110,7 +110,7 @@ class BoundedChannel(HTTPChannel):
         """For a client behind a proxy that has all its connections: a request counts as one while it is answered."""
         if self._forwarding is None or self._forwarding.begin(request):
             return None
-        return explained(TOO_MANY, request, "this client has as many connections as it may")
+        return explained(TOO_MANY, request, "this client has as many connections as it may have")
 
     # How it ends.
 

@@ -105,7 +105,7 @@ class Row {
   }
 
   async askToDrain(title) {
-    if (await sure(`Drain ${title}? It hands over all that it has: its subscribers move to other nodes, and it takes no new ones until it is undrained.`, "Drain it")) {
+    if (await sure(`Drain ${title}? It hands over all that it has: its subscribers move to other nodes, and it takes no new ones until you undrain it.`, "Drain it")) {
       await this.tell("drain", this.address);
     }
   }
@@ -149,7 +149,7 @@ function list(nodes) {
 
 function showSlowest(slowest) {
   at("slowest").hidden = slowest.length === 0;
-  at("slowest-answer").textContent = slowest.length ? "" : "Nobody is behind: clients take what they are sent.";
+  at("slowest-answer").textContent = slowest.length ? "" : "Nobody is behind: all clients read what they get.";
   fill("slowest", slowest.map(slow => [
     cell("", keyButton(slow.key)), cell("", slow.node), cell("", slow.peer, element("small", slow.kind)),
     cell("messages", String(slow.messages)), cell("bytes", String(slow.bytes)), cell("behind for", span(Math.floor(slow.seconds))),
@@ -165,8 +165,8 @@ async function lookForKeys() {
   try {
     const asked = prefix, { keys, silent } = await call("GET", "/1/admin/keys", { prefix, most: BUSIEST });
     if (asked !== prefix) return;
-    const none = prefix ? `No key that begins with ${prefix} has connections, or was pushed to in the last minute.`
-      : "No key has connections, or was pushed to in the last minute.";
+    const none = prefix ? `No key that begins with ${prefix} has connections, or got a push in the last minute.`
+      : "No key has connections, or got a push in the last minute.";
     const missing = silent.length ? ` ${silent.join(", ")} did not answer, or is of an older release: its keys are missing.` : "";
     tell("keys-answer", (keys.length ? "" : none) + missing, !missing, true);
     if (!missing) at("keys-answer").className = "";
@@ -198,7 +198,7 @@ function away() {
   if (document.body.classList.contains("gone")) return;
   document.body.classList.add("gone");
   at("banner").hidden = false;
-  at("banner").textContent = `The server does not answer, since ${new Date().toLocaleTimeString()}. What is shown is what it said last; the page tries on.`;
+  at("banner").textContent = `The server does not answer, since ${new Date().toLocaleTimeString()}. The page shows its last answer, and tries again.`;
   tell("state", "gone", false);
 }
 

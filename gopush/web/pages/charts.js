@@ -91,7 +91,7 @@ function quantile(share, bounds, counts) {
 
 function draw(status, nodes) {
   charts ||= {
-    connections: new Chart("connections", "Connections", "", "#3b82c4", "no comet has told yet"),
+    connections: new Chart("connections", "Connections", "", "#3b82c4", "no comet has answered yet"),
     pushes: new Chart("pushes", "Pushes here", "/s", "#2a9d5f", "not known yet"),
     deliveries: new Chart("deliveries", "Deliveries", "/s", "#b07a1e", "not known yet"),
     latency: new Chart("latency", "Latency here, p99", " ms", "#b0457a", "no push through this process yet"),

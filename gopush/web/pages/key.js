@@ -74,7 +74,7 @@ function showKey(key) {
 /** What is typed is not what buttons act on, as long as it is not shown. */
 function differs() {
   const typed = at("key").value, differ = shown !== null && typed !== "" && typed !== shown;
-  at("differs").textContent = differ ? `Shown is ${shown}, and all buttons below act on it: press Show for ${typed}.` : "";
+  at("differs").textContent = differ ? `The page shows ${shown}, and all buttons below act on it: press Show for ${typed}.` : "";
 }
 
 /** Change something of the key that is shown, and show it anew. */
@@ -92,14 +92,14 @@ function change(done, method, what, query = {}, body = undefined, key = shown) {
 
 async function askToDelete() {
   const key = shown;
-  if (await sure(`Delete all messages that are kept of ${key}, for good? Its connections are closed, too.`, "Delete them")) {
+  if (await sure(`Delete all kept messages of ${key}, for good? This closes its connections, too.`, "Delete them")) {
     await change("deleted", "POST", "msg/del", {}, new URLSearchParams({ key }), key);
   }
 }
 
 async function askToRevoke(digest, short) {
   const key = shown;
-  if (await sure(`Revoke the token ${short} of ${key}? Who shows it is not let in any more.`, "Revoke it")) {
+  if (await sure(`Revoke the token ${short} of ${key}? Clients with it cannot subscribe any more.`, "Revoke it")) {
     await change("revoked", "DELETE", "token", { digest }, undefined, key);
   }
 }

@@ -11,16 +11,16 @@ class Refused extends Error {}
 class Away extends Error {}
 
 const WRONG = {
-  1001: "no such node", 65534: "not possible", 65535: "no answer from those concerned; try again",
+  1001: "no such node", 65534: "not possible", 65535: "no answer in time; try again",
 };
 const STATUSES = { 403: "not allowed", 413: "too large", 429: "too often: this API key's pushes for this second are used up" };
 /** Why a subscription is away or closed, where gopush.js gives a reply of the protocol. */
 const REPLIES = {
-  "-p": "the key, or the place to go on from, makes no sense to the server",
-  "-a": "the token is not, or no longer, a valid one of this key",
-  "-c": "this key wants a token, and nobody has made one for it",
+  "-p": "the server does not accept the key, or the place to go on from",
+  "-a": "the token is not valid for this key, or not any more",
+  "-c": "this key needs a token, and nobody has made one for it",
   "-n": "another node holds this key now",
-  "-l": "this key, or this address, has as many connections as it may",
+  "-l": "this key, or this address, has as many connections as it may have",
 };
 const inWords = why => REPLIES[why] || (/fetch|abort/i.test(why) ? "the server does not answer" : why);
 
@@ -42,7 +42,7 @@ async function ask(method, path, query = {}, body = undefined) {
   }
   if (!answer.ok) throw new Error([STATUSES[answer.status] || `HTTP ${answer.status}`, text.replace(/^[^:]*: /, "")].join(": "));
   const ret = /^\{"ret":(\d+)/.exec(text);
-  if (!ret) throw new Error("this is no answer of gopush's");
+  if (!ret) throw new Error("this is not an answer of gopush");
   if (ret[1] === "0") return text;
   const { why } = JSON.parse(text);
   throw new Error((WRONG[ret[1]] || "ret " + ret[1]) + (why ? ": " + why : ""));
@@ -120,7 +120,7 @@ function askForKey(given) {
   at("login").hidden = false;
   at("all").hidden = true;
   at("logout").hidden = true;
-  if (given !== null) tell("login-answer", "This key is not known here.", false);
+  if (given !== null) tell("login-answer", "This web node does not know this key.", false);
   doors.locked();
 }
 
