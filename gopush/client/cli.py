@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked.run(asked)
         return 0
     except BrokenPipeError:
-        # Who read stdout has seen enough.
+        # The reader of stdout has seen enough.
         drop_stdout()
         return 0
     except (ParameterError, SettingsError) as wrong:

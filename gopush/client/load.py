@@ -32,7 +32,7 @@ _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """What to do to whom. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
+    """The load. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
     `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token; `comet_tls`:
     whether they connect over TLS; `context`: whom TLS trusts.

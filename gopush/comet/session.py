@@ -154,7 +154,7 @@ class Session:
 
     @property
     def resumes(self) -> bool:
-        """Whether the client gave a mid, and so is told of gaps."""
+        """Whether the client gave a mid, and so hears of gaps."""
         return self.request is not None and self.request.mid is not None
 
     @property

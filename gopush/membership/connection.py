@@ -41,7 +41,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
 
     @property
     def hosts(self) -> str:
-        """The servers, as kazoo is told."""
+        """The servers, as kazoo gets them."""
         return ",".join(f"127.0.0.1:{index}" for index in range(1, len(self._servers) + 1))
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: Any) -> socket.socket:

@@ -17,11 +17,12 @@ from gopush.net.clock import repeating
 LOOK_SECONDS = 1.0
 OTHER_STORE_LOOKS = 12
 """How often a node sees that the others have other data before it believes that they are no longer the same cluster's:
-a store that was emptied is told by each of them, within some seconds."""
+where a store was emptied, each of them reports it within some seconds.
+"""
 
 
 class StoreRegistration:
-    """Registers `node`, whose service is `message`; `refused` is told why the process must stop, later on."""
+    """Registers `node`, whose service is `message`; `refused` hears why the process must stop, later on."""
 
     def __init__(
         self,

@@ -156,8 +156,8 @@ class _QuietLog:
 class Expiry(Generic[TimedT]):
     """Has `due` called for each item of a wheel whose deadline has passed, EXPIRED_IN_A_TURN in each turn.
 
-    Who connected at once is silent for too long at once, too: to close all in one turn would hold up the others. An
-    error of one item is not the others'.
+    Clients that connected together are silent for too long together, too: closing all in one turn would hold up the
+    others. An error of one item is not the others'.
     """
 
     def __init__(self, wheel: Wheel[TimedT], due: Callable[[TimedT], object], clock: Clock) -> None:

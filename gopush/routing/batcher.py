@@ -30,11 +30,11 @@ Refusal = tuple[PendingCalls, Any]
 class Batcher:
     """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
 
-    `moved` takes what waits when the batcher is told to hand it over. `sent_back` takes the calls that the peer
-    refused, each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at most
-    `most` calls, if no PendingCalls has more, besides what the settings say. Batchers may share `numbers`.
-    What has no answer after `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on`
-    says that the answer is on its way, it gets as long again, MOST_WAITS times at most.
+    `moved` takes what waits when the batcher has to hand it over. `sent_back` takes the calls that the peer refused,
+    each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at most `most` calls,
+    if no PendingCalls has more, besides what the settings say. Batchers may share `numbers`. What has no answer after
+    `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on` says that the answer is
+    on its way, it gets as long again, MOST_WAITS times at most.
     """
 
     __slots__ = (

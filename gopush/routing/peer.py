@@ -127,7 +127,7 @@ class HealthChecker(Generic[S]):
 class Here:
     """A service of this process in the place of a connection to another one: letting go of it does not stop it.
 
-    Who gives a call up hears no more of it, and what is under way goes on, as in another process.
+    A caller that gives a call up hears no more of it, and the call goes on, as in another process.
     """
 
     def __init__(self, service: object) -> None:

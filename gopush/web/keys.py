@@ -166,7 +166,7 @@ def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
 
 
 def _caller(line: str, now: Callable[[], float]) -> Caller | None:
-    """Whom a line names; None where it has another form."""
+    """The caller that a line names; None where it has another form."""
     match = _LINE.fullmatch(line.lstrip())
     if match is None:
         return None

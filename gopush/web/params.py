@@ -20,7 +20,7 @@ from gopush.net.http.request import Form
 
 _DIGITS = len(str(MAX_INT64))
 _SHOWN = 40
-"""Characters of a wrong value that are repeated to who sent it."""
+"""How many characters of a wrong value its sender gets back."""
 
 
 def key(form: Form, name: str) -> str:

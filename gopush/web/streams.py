@@ -124,7 +124,7 @@ class EventStream(Follower):
         self.deadline = streams.followers.clock.seconds() + PATIENCE_SECONDS
 
     def start(self) -> None:
-        """Find the beginning, which is the end of the log for who has seen nothing, and subscribe."""
+        """Find the beginning, which is the end of the log for a client that has seen nothing, and subscribe."""
         if self._streams.followers.coordination.view.owner(self.key) is None:
             self.end("no comet")
         elif self._mid is None:

@@ -103,7 +103,7 @@ class RowAppend:
         raise AssertionError
 
     async def _append(self, until: float) -> list[Appended] | None:
-        """The answers; None where somebody else has written meanwhile."""
+        """The answers; None where another node has written meanwhile."""
         cells = await self._get(self._row, self._wanted, until)
         old = cells.get(HEAD)
         if (stored := self._stored(old)) is not None:

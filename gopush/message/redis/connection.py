@@ -197,7 +197,7 @@ class MasterEndpoint:
         return protocol
 
     async def _find(self) -> Address:
-        """Ask one after the other, whoever has answered first from then on."""
+        """Ask one after the other; from then on the one that has answered comes first."""
         reasons = []
         for sentinel in list(self._sentinels):
             try:

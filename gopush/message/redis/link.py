@@ -224,7 +224,7 @@ class RedisLink(Factory):
         if connection is self._ready:
             if reason is not None:
                 self._say(reason)
-            self.lost(connection)  # at once: its end is told a turn later, and a call would be sent in vain
+            self.lost(connection)  # at once: Twisted reports its end a turn later, and a call would be sent in vain
             connection.transport.abortConnection()
 
     def _pause(self, _: int) -> float:

@@ -151,7 +151,7 @@ class CrossOrigin(Protocol):
     """What pages of other web sites may do (CORS)."""
 
     def fields(self, request: Request) -> Fields:
-        """Header lines that the answer to this request, which bears an Origin, gets."""
+        """Header lines for the answer to this request, which has an Origin."""
 
     def preflight(self, request: Request, methods: str) -> Response | None:
         """The answer to a request that asks what may be done where there are these methods; None where it does not."""
