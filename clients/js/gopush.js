@@ -9,7 +9,7 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 10000, PATIENCE_MS = 10000;
+  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000;
   const STATUS = { 400: "-p", 401: "-a", 403: "-c" };
   const nothing = () => {};
   const form = query => Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");

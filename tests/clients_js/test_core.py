@@ -227,7 +227,18 @@ def test_who_comes_back_to_the_page_or_the_network_does_not_wait(world: World) -
     world.run("document.visibilityState = 'visible'; listeners.visibilitychange()")
     assert world.get("sockets[sockets.length - 1].sent") == ["h"]
     world.after(11)
-    assert world.run("sockets[sockets.length - 1].closed")
+    assert world.run(f"sockets[{count}].closed")
+
+
+def test_who_was_there_for_some_seconds_is_back_at_once_however_often_that_was_so(world: World) -> None:
+    """A server that is killed again and again: each time it stood, and that is what counts."""
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    for kills in range(1, 8):
+        world.say("+h\r\n")
+        world.after(4)
+        world.end()
+        world.after(1)
+        assert world.run("sockets.length") == kills + 1
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])

@@ -70,6 +70,16 @@ def test_the_calls_of_the_http_api(node: Node, shell: Shell) -> None:
     assert said.startswith("retry: ")
 
 
+def test_the_tokens_of_the_page_of_security(node: Node, shell: Shell) -> None:
+    (block,) = (block for block in blocks("docs/security.md", "sh") if "admin/token" in block)
+    create, show, revoke, close = here(block, node).splitlines()
+    made = json.loads(shell.run(create))["data"]
+    assert list(made) == ["token", "expires"]
+    assert len(json.loads(shell.run(show))["data"]["tokens"]) == 1
+    assert json.loads(shell.run(revoke.replace("TOKEN", made["token"]))) == {"ret": 0, "data": {"revoked": True}}
+    assert json.loads(shell.run(close)) == {"ret": 0, "data": {"closed": 0}}
+
+
 def test_gopush_bench(node: Node, shell: Shell) -> None:
     (bench,) = (block for block in blocks("docs/operations.md", "sh") if block.startswith("gopush bench"))
     (shell.directory / "key").write_text(shell.run("gopush key bench"))
@@ -78,7 +88,7 @@ def test_gopush_bench(node: Node, shell: Shell) -> None:
 
 
 def test_secrets_and_keys_that_the_page_of_security_makes(shell: Shell) -> None:
-    secret, key = blocks("docs/security.md", "sh")
+    secret, key, *_ = blocks("docs/security.md", "sh")
     admin, token = blocks("docs/security.md", "ini")
     keys = shell.directory / "keys"
     keys.write_text(shell.run(key).splitlines()[-1] + "\n")

@@ -22,7 +22,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 FULL_PAUSE_SECONDS = 20.0
 """Where the key has all the connections that it may have."""
 
-STEADY_SECONDS = 10.0
+STEADY_SECONDS = 3.0
 """After so long a subscription the next loss is the first one again."""
 
 TOKEN_REFUSALS = (b"-a", b"-c")
