@@ -45,15 +45,24 @@ $(TOOLS): $(READY)
 
 run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
 	@mkdir -p var
-	@echo "starting gopush; Ctrl-C ends it"
-	@(while kill -0 $$$$ && ! $(BIN)/gopush nodes; do sleep 0.2; done >/dev/null 2>&1; \
+	@bound() { sed -n "s/^$$1 *= *//p" etc/gopush.ini | head -n 1; }; \
+		web=$$(bound http.bind); export GOPUSH_ADMIN=$$(bound admin.bind); admin=$$GOPUSH_ADMIN; \
+		if $(BIN)/gopush nodes >/dev/null 2>&1; then \
+			echo "a gopush runs already at $$admin: end it, or give this one other ports in etc/gopush.ini" >&2; exit 1; \
+		fi; \
+		[ "$$web" = localhost:8090 ] || web_option=" --web $$web"; \
+		[ "$$admin" = localhost:8091 ] || admin_option=" --admin $$admin"; \
+		echo "starting gopush; Ctrl-C ends it"; \
+		(while kill -0 $$$$ && ! $(BIN)/gopush nodes; do sleep 0.2; done >/dev/null 2>&1; \
 		kill -0 $$$$ 2>/dev/null && printf '%s\n' \
 			"gopush runs. In two other terminals:" \
-			"  $(BIN)/gopush sub Terry-Mao" \
-			"  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600" \
+			"  $(BIN)/gopush sub Terry-Mao$$web_option" \
+			"  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600$$admin_option" \
+			"Kill it and 'make run' again; what was acknowledged is still there, and the subscriber comes back:" \
+			"  kill -9 $$$$" \
 			"In a browser:" \
-			"  http://127.0.0.1:8091/demo   a subscriber whose connection you can break" \
-			"  http://127.0.0.1:8091/       the administrators' page") & \
+			"  http://$$admin/demo   a subscriber whose connection you can break" \
+			"  http://$$admin/       the administrators' page") & \
 		cd var && exec ../$(BIN)/twistd --nodaemon --pidfile= gopush --config ../etc/gopush.ini
 
 test: $(TOOLS) ## all tests, on servers of their own

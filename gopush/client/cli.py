@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("sub", help="receive a key's messages, one line of JSON each", epilog=EPILOG)
     sub.add_argument("key")
-    options.add_web(sub)
+    options.add_web(sub, several=True)
     options.add_comet_tls(sub)
     sub.add_argument("--token", default="", help="the subscriber's token")
     sub.add_argument(

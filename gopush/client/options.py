@@ -19,9 +19,9 @@ _PORTS = {"web": 8090, "admin": 8091}
 _API_KEY = re.compile("[!-~]*")
 
 
-def add_web(command: argparse.ArgumentParser) -> None:
-    """The public port."""
-    _add_address(command, "web", "where devices look up")
+def add_web(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """The public port; `several`: or those of several web nodes, by commas."""
+    _add_address(command, "web", "where devices look up", several)
     add_trust(command)
 
 
@@ -49,14 +49,20 @@ def add_comet_tls(command: argparse.ArgumentParser) -> None:
     command.add_argument("--comet-tls", action="store_true", help="the comets' TCP ports speak TLS")
 
 
-def _add_address(command: argparse.ArgumentParser, name: str, what: str) -> None:
+def _add_address(command: argparse.ArgumentParser, name: str, what: str, several: bool = False) -> None:
     port = _PORTS[name]
     command.add_argument(
         f"--{name}",
-        type=partial(address, port=port),
-        metavar="ADDRESS",
-        help=f"{what}: host:port or a URL (default: GOPUSH_{name.upper()}, else localhost:{port})",
+        type=partial(addresses if several else address, port=port),
+        metavar="ADDRESS" + ",..." * several,
+        help=f"{what}: host:port or a URL (default: GOPUSH_{name.upper()}, else localhost:{port})"
+        + "; of several, one that answers" * several,
     )
+
+
+def addresses(value: str, port: int) -> str:
+    """One address or several by commas, as they are used. Raises ArgumentTypeError."""
+    return ",".join(address(each.strip(), port) for each in value.split(","))
 
 
 def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:

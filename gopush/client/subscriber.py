@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import cycle
 
 import gopush
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
@@ -58,7 +59,9 @@ def mid_of(message: bytes) -> int:
 
 @dataclass
 class Subscriber:
-    """One device. `cursor` is the mid of the last message seen; None: what is new from now on.
+    """One device. `web`: where it looks up, or several addresses by commas: after a failure it goes to the next one.
+
+    `cursor` is the mid of the last message seen; None: what is new from now on.
 
     `tell` hears, in words, of what happens to the connection. `comet_tls`: whether comets are reached over TLS;
     `context`: whom TLS trusts, there and where `web` is a URL.
@@ -72,6 +75,10 @@ class Subscriber:
     tell: Callable[[str], object] = lambda _: None
     comet_tls: bool = False
     context: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        self._webs = cycle(self.web.split(","))
+        self._web = next(self._webs)
 
     @property
     def _tls(self) -> dict[str, ssl.SSLContext]:
@@ -94,6 +101,7 @@ class Subscriber:
                 if not follow:
                     raise
                 self.tell(f"{wrong}; trying again")
+                self._web = next(self._webs)
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -106,12 +114,12 @@ class Subscriber:
     def _connection(self) -> Iterator[bytes]:
         """The frames of one connection, from the look-up to its end, which is an UnavailableError."""
         if self.cursor is None:
-            kept = history(self.web, self.key, 0, self.token, **self._tls)
+            kept = history(self._web, self.key, 0, self.token, **self._tls)
             self.cursor = mid_of(kept[-1]) if kept else 0
-        address = look_up(self.web, self.key, **self._tls)
+        address = look_up(self._web, self.key, **self._tls)
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
-            raise UnavailableError(f"{self.web} named no address to connect to")
+            raise UnavailableError(f"{self._web} named no address to connect to")
         try:
             with self._connect(host.strip("[]"), int(port)) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))

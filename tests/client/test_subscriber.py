@@ -112,6 +112,24 @@ def test_subscribes_as_a_device_and_yields_messages(comet: FakeComet, device: Su
     assert heard == [f"subscribed to kéy at {comet.address}"]
 
 
+def test_goes_to_the_next_web_node_where_one_does_not_answer(
+    comet: FakeComet, device: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def look_up(web: str, key: str) -> str:
+        asked.append(web)
+        if web == "web:1":
+            raise UnavailableError("web:1 cannot be reached")
+        return comet.address
+
+    monkeypatch.setattr(subscriber, "look_up", look_up)
+    device = Subscriber("web:1,web:2", "kéy", "t", 30)
+    comet.serve(says(b"+h\r\n", framed(message(16))))
+    assert next(device.messages()) == message(16)
+    assert asked == ["web:1", "web:2"]
+
+
 def test_begins_with_what_is_new(comet: FakeComet, device: Subscriber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "history", lambda web, key, after, token: [message(16), message(48)])
     comet.serve(says(b"+h\r\n", framed(message(64))))

@@ -72,7 +72,7 @@ def test_the_calls_of_the_http_api(node: Node, shell: Shell) -> None:
 
 def test_the_tokens_of_the_page_of_security(node: Node, shell: Shell) -> None:
     (block,) = (block for block in blocks("docs/security.md", "sh") if "admin/token" in block)
-    create, show, revoke, close = here(block, node).splitlines()
+    create, show, revoke, close = here(block, node).replace("key=K", "key=tokens").splitlines()
     made = json.loads(shell.run(create))["data"]
     assert list(made) == ["token", "expires"]
     assert len(json.loads(shell.run(show))["data"]["tokens"]) == 1

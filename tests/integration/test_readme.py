@@ -90,7 +90,7 @@ def checkout(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Checkou
 @pytest.mark.parametrize("checkout", ["cluster"], indirect=True)
 def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None:
     text = section("README.md", "From one process to three")
-    prepared, commands, messages, end = blocks("README.md", "sh", "From one process to three")
+    prepared, commands, messages, killed, end = blocks("README.md", "sh", "From one process to three")
     lines = commands.splitlines()
     assert len(lines) == 5
     done = checkout.run(prepared + commands)
@@ -108,12 +108,14 @@ def test_one_process_grows_to_three_in_five_commands(checkout: Checkout) -> None
         done = checkout.run(f".venv/bin/{check.replace('FILE', f'etc/cluster/{name}.ini')}")
         assert done.returncode == 0, done.stderr
 
-    (kill,) = re.findall(r"`(kill -9 [^`]*)`", text)
-    (nodes,) = re.findall(r"`(gopush nodes [^`]*)`", text)
-    listing = f"until .venv/bin/{nodes} >listed && [ $(grep -c active listed) = %d ]; do sleep 0.2; done; cat listed"
+    (nodes,) = re.findall(r"`(.venv/bin/gopush nodes [^`]*)`", text)
+    listing = f"until {nodes} >listed && [ $(grep -c active listed) = %d ]; do sleep 0.2; done; cat listed"
     done = checkout.run(listing % 6)
     assert done.returncode == 0, done.stderr
-    done = checkout.run(f"{kill}; rm var/cluster/node1.pid; {listing % 4}")
+    done = checkout.run(killed)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(',"mid":')[0] for line in done.stdout.splitlines()] == [*bodies, '{"msg":"after the kill"']
+    done = checkout.run(listing % 4)
     assert done.returncode == 0, done.stderr
     assert "node1" not in done.stdout
     checkout.end(end, {name: pid for name, pid in pids.items() if name != "node1"})
