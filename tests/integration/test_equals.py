@@ -176,6 +176,29 @@ def test_drain_takes_both_and_somebody_is_always_left(equals: Cluster) -> None:
         until(lambda name=name: listed(equals, name) == states("active", *NAMES))  # type: ignore[misc]
 
 
+def test_who_bears_the_name_of_another_is_its_standby(equals: Cluster) -> None:
+    """As a comet; as a message and web node it serves like all others."""
+    key = key_of(equals, "member-3", "member-1", "standby-")
+    equals.add("member", "member-9", "node3").start()
+    try:
+        until(lambda: ("comet", "standby", "member-9") in listed(equals, "member-1"))
+        until(lambda: ("message", "active", "member-9") in listed(equals, "member-9"))
+        before = stored(equals["member-9"])
+        assert push(equals, "member-9", key, "through the standby") == RET_OK
+        assert stored(equals["member-9"]) == before, "the key's owner has it stored"
+        assert admin(equals, "/1/admin/node/drain", node=equals["member-3"].address("rpc"), web="member-1") == RET_OK
+        until(lambda: owner(equals, key, "member-1") is equals["member-9"])
+        assert push(equals, "member-1", key, "through its new owner") == RET_OK
+        until(lambda: push(equals, "member-2", key, "on") == RET_OK and stored(equals["member-9"]) > before)
+        assert admin(equals, "/1/admin/node/undrain", node=equals["member-3"].address("rpc"), web="member-1") == RET_OK
+        until(lambda: owner(equals, key, "member-1") is equals["member-3"])
+        assert equals["member-9"].stop() < 10
+        for name in NAMES:
+            until(lambda name=name: listed(equals, name) == states("active", *NAMES))  # type: ignore[misc]
+    finally:
+        equals.nodes.pop("member-9").kill()
+
+
 def test_a_weight_is_that_of_both(equals: Cluster) -> None:
     assert admin(equals, "/1/admin/node/weight", web="member-1", node="node3", weight="2") == RET_OK
 
