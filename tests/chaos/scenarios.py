@@ -442,8 +442,8 @@ def _nodes(stage: Stage, name: str) -> list[Node]:
 
 
 def rules(name: str, members: str) -> Rules:
-    """Of a scenario: where an equal node dies for a message or web node, its subscribers go with it."""
-    kept = SCENARIOS[name][1]
+    """Of a scenario: where an equal node dies, or stands still, for a message or web node, its subscribers do, too."""
+    kept = SCENARIOS["comet-frozen" if members and name == "message-frozen" else name][1]
     if members and kept.delay is not None and name in KILLED:
         return replace(kept, delay=BACK_SECONDS)
     return kept
