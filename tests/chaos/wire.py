@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -72,8 +72,11 @@ class Http:
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if not head.startswith(b"http/1.1 200"):
             raise ValueError(head[:60])
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        answer = json.loads(await reader.readexactly(length))
+        if b"transfer-encoding: chunked" in head:  # more messages than one page
+            body = b"".join([chunk async for chunk in _chunks(reader)])
+        else:
+            body = await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
+        answer = json.loads(body)
         if b"connection: close" in head:
             self.close()
         return answer
@@ -83,6 +86,14 @@ class Http:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    size = -1
+    while size:
+        size = int(await reader.readuntil(b"\r\n"), 16)
+        yield await reader.readexactly(size)
+        await reader.readexactly(2)
 
 
 class Device(Protocol):
