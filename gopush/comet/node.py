@@ -32,6 +32,7 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
+from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_comet
 from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import PeriodicSummary
@@ -108,12 +109,11 @@ class CometNode(MultiService):
             ws=offered(settings, "websocket"),
             weight=settings.weight,
         )
+        rpc, logins = settings.rpc, Logins(reactor, self._info.id)
         self._messages = Messages(
-            reactor, coordination, lambda info: RemoteMessage(reactor, info, settings.rpc), settings.rpc
+            reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc, logins=logins), rpc
         )
-        self._comets = Comets(
-            reactor, coordination, lambda info: RemoteComet(reactor, info, settings.rpc), settings.rpc
-        )
+        self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._housekeeping = Housekeeping(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
         self._node = LocalNode(reactor, coordination, self._info, self.comet, self.comet.load)
@@ -121,9 +121,8 @@ class CometNode(MultiService):
             lambda info: RemoteComet(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
             partial(give_up, reactor),
         )
-        self._reachability = Reachability(
-            reactor, RemoteComet(reactor, self._info, settings.rpc), settings.rpc.call_timeout
-        )
+        itself = RemoteComet(reactor, self._info, rpc)
+        self._reachability = Reachability(reactor, itself, rpc.call_timeout, coordination, logins)
         self._housekeeping.reachability = self._reachability
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)

@@ -44,6 +44,7 @@ from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.client import caller_tls
+from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
 from gopush.web.feed import RemoteFeed
@@ -79,14 +80,17 @@ class EmbeddedNode(MultiService):
             weight=settings.weight,
         )
         self._id = info.id
+        logins = self._logins = Logins(reactor, info.id)
 
         def to_message(other: NodeInfo) -> MessagePeer:
             here = other.id == info.id
-            return cast(MessagePeer, Here(self._message_node) if here else RemoteMessage(reactor, other, rpc))
+            return cast(
+                MessagePeer, Here(self._message_node) if here else RemoteMessage(reactor, other, rpc, logins=logins)
+            )
 
         def to_comet(other: NodeInfo) -> CometPeer:
             here = other.id == info.id
-            return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc))
+            return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc, logins=logins))
 
         self._message = StoreService(store, reactor)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
@@ -142,7 +146,8 @@ class EmbeddedNode(MultiService):
         self._comet_node.defend(
             lambda other: RemoteComet(reactor, other, rpc, rpc.attempt_timeout), partial(give_up, reactor)
         )
-        self._reachability = Reachability(reactor, RemoteComet(reactor, info, rpc), rpc.call_timeout)
+        itself = RemoteComet(reactor, info, rpc)
+        self._reachability = Reachability(reactor, itself, rpc.call_timeout, self._coordination, self._logins)
         self._housekeeping.reachability = self._reachability
 
     def startService(self) -> None:

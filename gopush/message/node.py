@@ -15,7 +15,7 @@ from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
 from gopush.daemon.start import DaemonOptions, give_up, start_errors
 from gopush.errors import StartError, UnavailableError
-from gopush.membership.node import LocalNode, Reachability
+from gopush.membership.node import LocalNode, LoginProbe, Reachability
 from gopush.membership.view import Coordination
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
@@ -25,6 +25,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
 from gopush.routing.stat import show as show_view
+from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.stats.resource import Health, Statistics
 
@@ -60,7 +61,11 @@ class MessageNode(MultiService):
             reactor, coordination, self._node, self._message, partial(give_up, reactor)
         )
         itself = RemoteMessage(reactor, self.info, settings.rpc)
-        self._reachability = Reachability(reactor, itself, settings.rpc.call_timeout)
+        logins = Logins(reactor, self.info.id)
+        probe = LoginProbe(
+            coordination, self.info.id, lambda info: RemoteMessage(reactor, info, settings.rpc, logins=logins)
+        )
+        self._reachability = Reachability(reactor, itself, settings.rpc.call_timeout, coordination, logins, probe)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self._message, self.statistics)

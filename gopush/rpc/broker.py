@@ -25,6 +25,8 @@ MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
 MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
+HANG_UP_SECONDS = 4.0
+"""How long a caller that was refused, or refuses, keeps the connection: then it tries again."""
 
 log = Logger()
 
@@ -54,6 +56,8 @@ class Broker(pb.Broker):
     calls: Calls | None = None
     """What proto_call() may call, once the other side is let in."""
     trusted = True
+    challenged = False
+    """Whether this side has proved that it knows the secret, and the other side has not answered with its own proof."""
     received = 0
     heard = 0.0
     """When the last segment came in, in reactor seconds."""
@@ -82,8 +86,19 @@ class Broker(pb.Broker):
             self._login_deadline.cancel()
             self._login_deadline = None
 
+    def hang_up_later(self) -> None:
+        """This login is refused: close before the other side complains, but not at once: the next one follows."""
+        self.settled()
+        self._login_deadline = self.factory.reactor.callLater(HANG_UP_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._login_deadline = None
+        self.transport.loseConnection()
+
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """Fail the calls that are out."""
+        if self.challenged and self.factory.reactor.seconds() - self.heard > HANG_UP_SECONDS / 2:
+            self.turn_away("it went away instead of proving the secret: it has another one")
         self.settled()
         super().connectionLost(reason)
 
@@ -136,7 +151,8 @@ class Broker(pb.Broker):
 
     def refuse(self, reason: str) -> None:
         """Cut the connection, with one line for the operator."""
-        self.factory.complaints.warn("connection", "{peer} {reason}; connection closed", peer=self.peer, reason=reason)
+        self.challenged = False
+        self._complain("connection", "{peer} {reason}; connection closed", reason)
         self.transport.abortConnection()
 
     @property
@@ -159,8 +175,14 @@ class Broker(pb.Broker):
 
     def turn_away(self, reason: str) -> pb.Error:
         """Tell the operator why this peer may not call; what to tell the peer."""
-        self.factory.complaints.warn("login", "{peer} is refused: {reason}", peer=self.peer, reason=reason)
+        self.challenged = False
+        self._complain("login", "{peer} is refused: {reason}", reason)
         return pb.Error(f"refused: {reason}")
+
+    def _complain(self, source: str, format: str, reason: str) -> None:
+        """Tell the operator. The port of a caller is another one each time, its address is not."""
+        about = self.peer if self.isClient else self.peer.rpartition(":")[0] or self.peer
+        self.factory.complaints.warn(source, format, about, peer=self.peer, reason=reason)
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:
         """The call of older releases, before callRemote(): understood for one release, for a rolling upgrade."""

@@ -28,6 +28,7 @@ from gopush.net.transport import QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
+from gopush.rpc.logins import Logins, is_refusal
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
 
@@ -69,10 +70,11 @@ class _ClientFactory(pb.PBClientFactory):
     def _entered(self, root: Any, broker: Broker) -> None:
         if broker.disconnected:
             return
-        broker.settled()
         if isinstance(root, Failure):
+            broker.hang_up_later()
             self.owner.unreachable(root)
         else:
+            broker.settled()
             self.owner.reached(root)
 
 
@@ -124,7 +126,13 @@ class Remote:
     calls: Mapping[str, CallFormat]
 
     def __init__(
-        self, reactor: Any, info: NodeInfo, settings: RpcSettings, patience: float, timeout: float | None
+        self,
+        reactor: Any,
+        info: NodeInfo,
+        settings: RpcSettings,
+        patience: float,
+        timeout: float | None,
+        logins: Logins | None = None,
     ) -> None:
         self.info = info
         self._reactor = reactor
@@ -135,10 +143,12 @@ class Remote:
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
         self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable)
-        self._complaints = Complaints(reactor)
+        self._logins = logins or Logins(reactor)
+        self._alone = logins is None
+        self._refused = False
         self._connection = QuietClientService(
             self._way,
-            _ClientFactory(reactor, self, settings, self._complaints),
+            _ClientFactory(reactor, self, settings, self._logins.complaints),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,
         )
@@ -173,7 +183,9 @@ class Remote:
         """Close the connection; calls that are out, or come later, fail."""
         root = self._root
         self._root, self._why = None, "stopped"
-        self._complaints.stop()
+        self._logins.forget(self)
+        if self._alone:
+            self._logins.complaints.stop()
         self._fail_waiting()
         stopped: Deferred[None] = maybeDeferred(self._connection.stopService)
         if root is not None and not stopped.called:
@@ -187,7 +199,8 @@ class Remote:
         if self._why == "stopped":
             return
         log.info("{peer} reached", peer=str(self))
-        self._root, self._why = root, ""
+        self._root, self._why, self._refused = root, "", False
+        self._logins.admitted(self)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(root)
@@ -195,18 +208,34 @@ class Remote:
     def unreachable(self, failure: Failure) -> None:
         """An attempt to connect or to log in has failed."""
         reason = _reason(failure)
-        if self._why not in (reason, "stopped"):
-            log.warn("{peer} cannot be reached: {reason}", peer=str(self), reason=reason)
+        self._refused = is_refusal(failure)
+        if self._why != "stopped":
+            if self._refused:
+                self._logins.refused(self, reason)
+                self._warn_of_refusal(failure, reason)
+            else:
+                self._logins.forget(self)
+                if self._why != reason:
+                    log.warn("{peer} cannot be reached: {reason}", peer=str(self), reason=reason)
             self._why = reason
         self._fail_waiting()
+
+    def _warn_of_refusal(self, failure: Failure, reason: str) -> None:
+        values = {"peer": str(self), "reason": reason}
+        if failure.check(pb.Error) and not isinstance(failure, pb.CopiedFailure):
+            log.debug("{peer} cannot be reached: {reason}", **values)  # turn_away() has said why
+        else:
+            self._logins.complaints.warn("login", "{peer} cannot be reached: {reason}", about=self.info.id, **values)
 
     def lost(self, reason: Failure) -> None:
         """The connection broke; the next one is soon tried."""
         if self._root is not None:
             log.warn("{peer} lost: {reason}", peer=str(self), reason=reason.getErrorMessage())
             self._root = None
-        else:
+            self._logins.forget(self)
+        elif not self._refused or is_refusal(reason):
             self.unreachable(reason)  # before the login: a certificate that is no good, say
+        self._refused = False  # what comes of the next attempt counts
 
     def _fail_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

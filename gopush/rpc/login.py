@@ -54,10 +54,12 @@ class Door(Reachable):
             raise broker.turn_away(f"it calls {address!r:.100}, which is not the address of this node")
         mine = nonce()
         self._expected = Proof(self._secret, theirs, mine, address)
+        broker.challenged = True
         return mine, self._expected.callee
 
     def _prove(self, broker: Broker, proof: bytes) -> Any:
         expected, self._expected = self._expected, None
+        broker.challenged = False
         if expected is None or not expected.is_caller(proof):
             raise broker.turn_away("it gives the wrong secret")
         return self._admit(broker)

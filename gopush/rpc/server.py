@@ -22,6 +22,7 @@ from gopush.rpc.broker import Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.login import Door
+from gopush.rpc.logins import Logins
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
@@ -93,8 +94,15 @@ class RemoteComet(Remote):
 
     calls = COMET_CALLS
 
-    def __init__(self, reactor: Any, info: NodeInfo, settings: RpcSettings, timeout: float | None = None) -> None:
-        super().__init__(reactor, info, settings, settings.attempt_timeout, timeout)
+    def __init__(
+        self,
+        reactor: Any,
+        info: NodeInfo,
+        settings: RpcSettings,
+        timeout: float | None = None,
+        logins: Logins | None = None,
+    ) -> None:
+        super().__init__(reactor, info, settings, settings.attempt_timeout, timeout, logins)
 
 
 class RemoteMessage(Remote):
@@ -102,8 +110,15 @@ class RemoteMessage(Remote):
 
     calls = MESSAGE_CALLS
 
-    def __init__(self, reactor: Any, info: NodeInfo, settings: RpcSettings, timeout: float | None = None) -> None:
-        super().__init__(reactor, info, settings, settings.call_timeout, timeout)
+    def __init__(
+        self,
+        reactor: Any,
+        info: NodeInfo,
+        settings: RpcSettings,
+        timeout: float | None = None,
+        logins: Logins | None = None,
+    ) -> None:
+        super().__init__(reactor, info, settings, settings.call_timeout, timeout, logins)
 
 
 def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:

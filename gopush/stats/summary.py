@@ -52,6 +52,10 @@ class PeriodicSummary(Service):
 
 LINES = 10
 SECONDS = 10.0
+FORGET_SECONDS = 600.0
+"""A peer that was refused and then not for so long is written of anew; as long a summary may wait."""
+MOST_WRITTEN = 1000
+"""Peers and reasons that are remembered."""
 
 
 @dataclass
@@ -72,37 +76,65 @@ complained = ComplaintCounters()
 
 
 class Complaints:
-    """Warns LINES times in SECONDS at most, and sums up the rest in one line. `complained` counts all of them."""
+    """Warns LINES times in SECONDS at most, once of each peer and reason, and sums up the rest: after SECONDS, then
+    more and more seldom while that goes on. `complained` counts all of them.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lines = 0
         self._left_out = 0
+        self._since = 0.0
+        self._pause = SECONDS
         self._timer: Any = None
+        self._written: dict[tuple[str, ...], float] = {}
+        """When what was written of a peer came last."""
 
-    def warn(self, source: str, format: str, **values: Any) -> None:
-        """As Logger.warn(), of a call, a connection or a login."""
+    def warn(self, source: str, format: str, about: str = "", **values: Any) -> None:
+        """As Logger.warn(), of a call, a connection or a login. `about`: which peer; "" for no one in particular."""
         complained.complaints[source] += 1
+        now = self._clock.seconds()
         if self._timer is None:
-            self._timer = self._clock.callLater(SECONDS, self._sum_up)
-        if self._lines == LINES:
+            self._timer = self._clock.callLater(SECONDS, self._look)
+        if self._lines == LINES or (about and self._known((source, format, about, str(values.get("reason"))), now)):
+            if not self._left_out:
+                self._since = now
             self._left_out += 1
             return
         self._lines += 1
         log.warn(format, **values)
 
+    def _known(self, what: tuple[str, ...], now: float) -> bool:
+        last = self._written.pop(what, float("-inf"))
+        self._written[what] = now
+        if len(self._written) > MOST_WRITTEN:
+            del self._written[next(iter(self._written))]
+        return now - last < FORGET_SECONDS
+
     def stop(self) -> None:
         """Sum up now."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
             self._sum_up()
 
-    def _sum_up(self) -> None:
+    def _look(self) -> None:
         self._timer = None
+        self._lines = 0
+        waited = self._clock.seconds() - self._since
+        if self._left_out and waited < self._pause - SECONDS / 2:
+            self._timer = self._clock.callLater(SECONDS, self._look)
+        elif self._left_out:
+            self._sum_up()
+            self._pause = min(2 * self._pause, FORGET_SECONDS)
+        elif waited > FORGET_SECONDS:
+            self._pause = SECONDS
+
+    def _sum_up(self) -> None:
         if self._left_out:
             log.warn(
-                "{count} more calls or connections between nodes were refused in {seconds:g} s",
+                "{count} more calls or connections between nodes were refused in {seconds:.0f} s",
                 count=self._left_out,
-                seconds=SECONDS,
+                seconds=max(self._clock.seconds() - self._since, SECONDS),
             )
-        self._lines = self._left_out = 0
+        self._left_out = 0

@@ -22,6 +22,7 @@ from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.client import caller_tls
+from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
@@ -115,8 +116,11 @@ class WebNode(MultiService):
         rpc = settings.rpc
         tls = caller_tls(rpc)  # report now what is wrong with its files
         self._coordination = coordination
-        self._messages = Messages(reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc), rpc)
-        self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc), rpc)
+        logins = Logins(reactor)
+        self._messages = Messages(
+            reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc, logins=logins), rpc
+        )
+        self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
         shared = Shared()
         feeds = (RemoteFeed(reactor, shared, tls),)
         web = Web(

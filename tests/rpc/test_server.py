@@ -276,7 +276,8 @@ def test_a_secret_must_match(
     assert not remote.connected
     assert service.asked == []
     assert len(logged.lines("is refused: it gives")) == 1
-    assert len(logged.lines("cannot be reached: refused")) == 1
+    by_the_other = words != "wrong secret"  # of what this side refuses itself one line is enough
+    assert len(logged.lines("cannot be reached: refused")) == by_the_other
     assert not [line for line in logged.lines() if "right" in line or "given" in line]
     assert logged.tracebacks() == []
 

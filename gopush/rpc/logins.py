@@ -1,0 +1,74 @@
+"""What came of this process's logins at others: whether any of them lets it in, and why not."""
+
+# Perspective Broker is not typed:
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from OpenSSL import SSL
+from twisted.python.failure import Failure
+from twisted.spread import pb
+
+from gopush.model import NodeInfo
+from gopush.net.clock import Clock
+from gopush.stats.summary import Complaints
+
+_WRONG_NAME = "service_identity.exceptions.VerificationError", "service_identity.exceptions.CertificateError"
+
+
+class Applicant(Protocol):
+    """Who logs in: a Remote."""
+
+    info: NodeInfo
+
+
+def is_refusal(failure: Failure) -> bool:
+    """Whether an attempt to log in reached somebody, and one side does not trust the other: waiting mends nothing."""
+    return failure.check(pb.Error, SSL.Error, *_WRONG_NAME) is not None
+
+
+class Logins:
+    """Of one process. `own`: its NodeInfo.id; that it lets itself in says nothing."""
+
+    def __init__(self, clock: Clock, own: str = "") -> None:
+        self.complaints = Complaints(clock)
+        """Of all callers: the log has one line for a peer, however many connections to it there are."""
+        self._own = own
+        self._outcomes: dict[Applicant, str | None] = {}
+        """Why the last attempt was refused; None: it was not."""
+
+    def admitted(self, caller: Applicant) -> None:
+        """It may call."""
+        self._outcomes[caller] = None
+
+    def refused(self, caller: Applicant, reason: str) -> None:
+        """It may not."""
+        self._outcomes[caller] = reason
+
+    def forget(self, caller: Applicant) -> None:
+        """It calls no more, or reaches nobody."""
+        self._outcomes.pop(caller, None)
+
+    def refusal(self, elders: Collection[str]) -> str | None:
+        """Why no process that was reached lets this one in; None: one does, or none was reached.
+
+        `elders`: those (NodeInfo.id) that were there before this one. Where it is one against one, the newcomer is
+        taken to be the wrong one: a stranger must not put out a cluster of one node.
+        """
+        outcomes = {caller: reason for caller, reason in self._outcomes.items() if caller.info.id != self._own}
+        refusing = {caller.info.id: reason for caller, reason in outcomes.items() if reason is not None}
+        if (
+            len(refusing) == 0
+            or None in outcomes.values()
+            or (len(refusing) == 1 and refusing.keys().isdisjoint(elders))
+        ):
+            return None
+        reasons = ", ".join(f"{id}: {reason}" for id, reason in sorted(refusing.items())[:MOST_NAMED])
+        more = f", and {len(refusing) - MOST_NAMED} more" if len(refusing) > MOST_NAMED else ""
+        return f"all other processes that this one reaches refuse its login: {reasons}{more}"
+
+
+MOST_NAMED = 3
