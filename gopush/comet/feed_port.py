@@ -52,7 +52,7 @@ class FeedPort(Listeners):
                 )
         self._advertise = advertised("feed", settings.feed_bind, settings.feed_advertise)
         self._host = called.address.rpartition(":")[0]
-        factory = within_tls(_FeedFactory(comet, clock), called.rpc)
+        factory = within_tls(_FeedFactory(comet, clock), called.rpc, clock)
         factory.unlimited = True  # a web node has as many connections as it has clients
         bind = settings.feed_bind or beside(called.bind)
         super().__init__(reactor, "[base] feed.bind", bind, factory)

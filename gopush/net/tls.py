@@ -146,7 +146,7 @@ def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
     return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
 
 
-class _TlsProtocol(TLSMemoryBIOProtocol):
+class TlsProtocol(TLSMemoryBIOProtocol):
     """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves."""
 
     def makeConnection(self, transport: Any) -> None:
@@ -171,8 +171,27 @@ class _TlsProtocol(TLSMemoryBIOProtocol):
 class TlsFactory(TLSMemoryBIOFactory):
     """TLS around the connections of another factory."""
 
-    protocol = _TlsProtocol
+    protocol = TlsProtocol
     noisy = False
+
+
+_REASONS = {
+    "peer did not return a certificate": "it gives no certificate",
+    "certificate verify failed": "its certificate is not of the CA that it has to be of, or is not valid now",
+    "wrong version number": "it speaks no TLS",
+    "http request": "it speaks no TLS",
+    "alert unknown ca": "it does not know the CA of this side's certificate",
+    "alert bad certificate": "it does not accept this side's certificate",
+    "alert certificate": "it does not accept this side's certificate",
+    "alert handshake failure": "it does not accept this side's certificate",
+}
+"""What OpenSSL says of a handshake, and what that means."""
+
+
+def handshake_failure(wrong: SSL.Error) -> str:
+    """Why a handshake failed, for people."""
+    said = next((str(error[-1]) for error in reversed(wrong.args[0] if wrong.args else ()) if error[-1]), "")
+    return next((reason for words, reason in _REASONS.items() if words in said), said or "the TLS handshake failed")
 
 
 def server_factory(tls: ServerTls, factory: Any) -> TlsFactory:

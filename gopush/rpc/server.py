@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from OpenSSL import SSL
+from twisted.internet.protocol import connectionDone
 from twisted.spread import pb
 from zope.interface import implementer
 
 from gopush.errors import StartError
 from gopush.model import NodeInfo
 from gopush.net.exposure import refuse_open_doors
-from gopush.net.tls import ServerTls, server_factory
-from gopush.rpc.broker import Broker, Calls, security
+from gopush.net.tls import ServerTls, TlsFactory, TlsProtocol, handshake_failure
+from gopush.net.transport import peer
+from gopush.rpc.broker import LOGIN_SECONDS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.login import Door
@@ -131,14 +134,55 @@ def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
     for endpoint in endpoints:
         if endpoint.startswith("ssl:"):
             raise StartError(f"[base] rpc.bind: {endpoint}: write tcp:, and set [rpc] tls.ca, tls.cert and tls.key")
-    return within_tls(calls, settings)
+    return within_tls(calls, settings, getattr(calls, "reactor", None))
 
 
-def within_tls(factory: Any, settings: RpcSettings) -> Any:
+def within_tls(factory: Any, settings: RpcSettings, clock: Any) -> Any:
     """The factory to listen with where other processes connect: within TLS where the settings have it.
 
     Raises SettingsError for files that are no good.
     """
     if caller_tls(settings) is None:
         return factory
-    return server_factory(ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities), factory)
+    tls: Any = ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities)
+    return _CallTlsFactory(tls, factory, clock)
+
+
+class _CallTls(TlsProtocol):
+    """Says who gets no further than the handshake."""
+
+    factory: Any
+    _deadline: Any = None
+
+    def makeConnection(self, transport: Any) -> None:
+        """See IProtocol."""
+        self._deadline = self.factory.clock.callLater(LOGIN_SECONDS, self._look)
+        super().makeConnection(transport)
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """See IProtocol."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        wrong = self._reason or reason
+        if not self._handshakeDone and wrong.check(SSL.Error):
+            self._complain(f"is refused in the TLS handshake: {handshake_failure(wrong.value)}")
+        super().connectionLost(reason)
+
+    def _look(self) -> None:
+        self._deadline = None
+        if not self._handshakeDone:
+            self._complain(f"did not finish the TLS handshake within {LOGIN_SECONDS:g} s; connection closed")
+            self.transport.abortConnection()
+
+    def _complain(self, reason: str) -> None:
+        host = self.transport.getPeer().host
+        self.factory.complaints.warn("connection", "{peer} {reason}", host, peer=peer(self.transport), reason=reason)
+
+
+class _CallTlsFactory(TlsFactory):
+    protocol = _CallTls
+
+    def __init__(self, tls: Any, factory: Any, clock: Any) -> None:
+        super().__init__(tls, False, factory)
+        self.clock = clock
+        self.complaints = getattr(factory, "complaints", None) or Complaints(clock)

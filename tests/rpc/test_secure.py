@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
 from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.rpc.settings import RpcSettings
+from gopush.stats.summary import complained
 from tests.conftest import InReactor, reactor
+from tests.fixtures import Logged, closed_by_peer, eventually
 from tests.rpc.test_server import OneMessage
 from tests.servers.authority import Authority, Issued
 
@@ -158,3 +163,62 @@ def test_half_of_it_is_refused(tmp_path: Path) -> None:
     path.write_text("[rpc]\ntls.cert = node.pem\n")
     with pytest.raises(SettingsError, match="all three"):
         load(RpcSettings, path)
+
+
+def complaints() -> int:
+    return complained.complaints["connection"]
+
+
+def test_strangers_at_the_port_leave_a_trace(
+    serve: Serve, reach: Callable[..., bool], authority: Authority, tmp_path: Path, logged: Logged
+) -> None:
+    """One line for an address and reason, and each counts."""
+    port = serve(settings(authority, authority.issue("node")))
+    strange = Authority(tmp_path, "strange")
+    for stranger, reason in (
+        (settings(authority, strange.issue("stranger")), "its certificate is not of the CA that it has to be of"),
+        (settings(authority, authority.issue("late", expired=True)), "its certificate is not of the CA"),
+    ):
+        before = complaints()
+        assert not reach(port, stranger)
+        eventually(lambda before=before: complaints() > before)  # type: ignore[misc]
+        assert logged.lines(f"is refused in the TLS handshake: {reason}")
+    before = complaints()
+    anybody = ssl.create_default_context(cafile=str(authority.path))
+    for _ in range(3):
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as plain,
+            suppress(OSError),
+            anybody.wrap_socket(plain, server_hostname="localhost") as bare,
+        ):
+            bare.recv(1)
+    eventually(lambda: complaints() >= before + 3)
+    assert len(logged.lines("is refused in the TLS handshake: it gives no certificate")) == 1
+
+
+def test_who_connects_and_says_nothing_is_cut(
+    serve: Serve, authority: Authority, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    monkeypatch.setattr("gopush.rpc.server.LOGIN_SECONDS", 0.1, raising=False)
+    port = serve(settings(authority, authority.issue("node")))
+    before = complaints()
+    with socket.create_connection(("127.0.0.1", port), 20) as silent:
+        assert closed_by_peer(silent)
+    assert complaints() == before + 1
+    assert logged.lines("did not finish the TLS handshake")
+
+
+def test_who_only_looks_whether_somebody_listens_is_no_stranger(
+    serve: Serve, authority: Authority, logged: Logged
+) -> None:
+    port = serve(settings(authority, authority.issue("node")))
+    before = complaints()
+    for _ in range(3):
+        socket.create_connection(("127.0.0.1", port), 20).close()
+    with socket.create_connection(("127.0.0.1", port), 20) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while plain.recv(4096):
+            pass
+    eventually(lambda: complaints() > before)
+    assert complaints() == before + 1
+    assert len(logged.lines("is refused in the TLS handshake: it speaks no TLS")) == 1
