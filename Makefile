@@ -20,12 +20,14 @@ define debian
 fi
 endef
 
-.PHONY: bench help venv run test lint types check coverage simulate fuzz attack chaos ini site wheel deb apt-repo deb-test clean
+.PHONY: bench help venv tools run test lint types check coverage simulate fuzz attack chaos ini site wheel deb apt-repo deb-test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-venv: $(TOOLS) ## .venv with gopush (editable) and the tools for its tests and checks
+venv: $(READY) ## .venv with gopush (editable) and what it needs to run
+
+tools: $(TOOLS) ## the tools for its tests and checks, too
 
 # Two stamps: who only wants to see gopush run does not wait for the tools that test it.
 $(READY): setup.cfg pyproject.toml

@@ -130,5 +130,6 @@ def test_make_run_installs_what_running_needs_and_make_test_the_rest() -> None:
         command = ["make", "-n", "-W", "setup.cfg", target]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
 
-    assert re.findall(r"pip install .*-e (\S+)", would("run")) == ["."]
+    for target in ("run", "venv"):
+        assert re.findall(r"pip install .*-e (\S+)", would(target)) == ["."]
     assert re.findall(r"pip install .*-e (\S+)", would("test")) == [".", "'.[test,check]'"]
