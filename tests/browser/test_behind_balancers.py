@@ -216,8 +216,14 @@ class Receivers:
     def got(self) -> dict[str, list[list[Any]]]:
         return {**self._got, **json.loads(self._page.driver.execute_script("return JSON.stringify(got)"))}
 
-    def all_have(self, count: int) -> bool:
-        return all(len(messages) >= count for messages in self.got().values())
+    def wait_for(self, count: int, when: str) -> None:
+        """Until all have so many."""
+        try:
+            wait_for(lambda: all(len(messages) >= count for messages in self.got().values()))
+        except AssertionError:
+            counts = {name: len(messages) for name, messages in self.got().items()}
+            states = self._page.driver.execute_script("return live")
+            raise AssertionError(f"{when}: not all have {count}: {counts}; {states}") from None
 
 
 def receive_all(page: Browser, named: str, *, origins: bool, whole: bool) -> None:
@@ -237,18 +243,17 @@ def receive_all(page: Browser, named: str, *, origins: bool, whole: bool) -> Non
         wait_for(receivers.live)
         publisher = Publisher(balanced.cluster)
         stack.callback(publisher.stop)
-        wait_for(lambda: receivers.all_have(10))
+        receivers.wait_for(10, "at first")
         first = balanced.holder()
         second = next(node for node in balanced.members if node is not first)
         ends = [*((node, "kill") for node in (first, second)), *((node, "stop") for node in (first, second))]
         for node, end in ends if whole else ((first, "kill"), (second, "stop")):
             getattr(node, end)()
-            more = len(publisher.pushed) + 20
-            wait_for(lambda more=more: receivers.all_have(more))  # type: ignore[misc]
+            receivers.wait_for(len(publisher.pushed) + 20, f"after the {end} of {node.name}")
             node.start()
             balanced.settle()
         pushed = publisher.stop()
-        wait_for(lambda: receivers.all_have(len(pushed)))
+        receivers.wait_for(len(pushed), "in the end")
         for name, messages in receivers.got().items():
             assert messages == pushed, name
 
