@@ -47,11 +47,16 @@ PAGE = """<!doctype html>
 <script>
   window.got = {};
   window.live = {};
+  window.said = [];
   function watch(name, url, transport) {
     got[name] = [];
     if (transport) {
       const onMessage = ({ msg, mid }) => got[name].push([msg.n, mid]);
-      gopush.subscribe(url, "page", { transport, onMessage, onState: state => { live[name] = state === "live"; } });
+      const onState = (state, why) => {
+        live[name] = state === "live";
+        said = [...said.slice(-30), `${name} ${state} ${why} ${Math.round(performance.now() / 1000)} s`];
+      };
+      gopush.subscribe(url, "page", { transport, onMessage, onState });
     } else {
       const events = new EventSource(`${url}/sub?key=page&heartbeat=30`);
       events.onmessage = event => got[name].push([JSON.parse(event.data).msg.n, event.lastEventId]);
@@ -222,8 +227,8 @@ class Receivers:
             wait_for(lambda: all(len(messages) >= count for messages in self.got().values()))
         except AssertionError:
             counts = {name: len(messages) for name, messages in self.got().items()}
-            states = self._page.driver.execute_script("return live")
-            raise AssertionError(f"{when}: not all have {count}: {counts}; {states}") from None
+            live, said = self._page.driver.execute_script("return [live, said]")
+            raise AssertionError(f"{when}: not all have {count}: {counts}; {live}; {said}") from None
 
 
 def receive_all(page: Browser, named: str, *, origins: bool, whole: bool) -> None:
