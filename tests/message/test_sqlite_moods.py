@@ -132,6 +132,34 @@ def test_files_that_are_taken_away_are_noticed(in_reactor: InReactor, tmp_path: 
     subject.close()
 
 
+@pytest.mark.parametrize("taken", ["x.sqlite", "x.sqlite-wal"])
+def test_what_failed_while_files_were_away_is_not_there_when_they_are_back(
+    in_reactor: InReactor, tmp_path: Path, taken: str
+) -> None:
+    """Whoever repeats a push until it is acknowledged would have it stored once for each attempt."""
+    subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
+    subject.push(body=b"before")
+    subject.create_token("k", b"digest", int(time.time()) + 1000)
+    (tmp_path / taken).rename(tmp_path / "elsewhere")
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            subject.push(id="once", body=b"once")
+        with pytest.raises(UnavailableError):
+            subject.push(body=b"never")
+        with pytest.raises(UnavailableError):
+            subject.revoke_token("k", b"digest")
+        with pytest.raises(UnavailableError):
+            subject.delete("k")
+        with pytest.raises(UnavailableError):
+            subject.create_token("k", b"other", int(time.time()) + 1000)
+    (tmp_path / "elsewhere").rename(tmp_path / taken)
+    assert not subject.push(id="once", body=b"once").repeat
+    assert subject.push(id="once", body=b"once").repeat
+    assert subject.bodies("k") == [b"before", b"once"]
+    assert [token.digest for token in subject.tokens("k")] == [b"digest"]
+    subject.close()
+
+
 def test_a_token_is_found_among_many(in_reactor: InReactor, tmp_path: Path) -> None:
     """Guessing must not cost more than the guess: the tokens of a key are bounded, and one is looked for by itself."""
     subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
@@ -114,16 +115,24 @@ class SqliteLogs:
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See MessageService."""
         batch = Batch(self._firsts, self._settings.head_life, self._now())
-        with transaction(self._connection):
+        with self._change():
             keys = list({append.push.key for append in appends})
             batch.logs = {row[0]: LogRow(*row) for row in self._json(_LOGS, _dump(keys))}
             answers = [batch.append(append) for append in appends]
             trimmed, expired = self._write(batch)
+        self._firsts.update(batch.firsts)  # before anything can fail: it is stored, and a repeat must find it
         self._index.check()
-        self._firsts.update(batch.firsts)
         self._counters.trimmed += trimmed
         self._counters.expired += expired
         return answers
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """A transaction, undone where the files are no longer those that were opened: what is not acknowledged must not
+        be found there when they are back."""
+        with transaction(self._connection):
+            yield
+            self._index.check()
 
     def _write(self, batch: Batch) -> tuple[int, int]:
         """How many messages had to go for it: trimmed ones, expired ones."""
@@ -190,14 +199,14 @@ class SqliteLogs:
         return result
 
     def _delete(self, key: str) -> None:
-        with transaction(self._connection):
+        with self._change():
             self._connection.execute("DELETE FROM messages WHERE log = (SELECT id FROM logs WHERE key = ?)", [key])
             ends = self._now() + self._settings.head_life
             self._connection.execute("UPDATE logs SET kept = 0, due = ?, ends = ? WHERE key = ?", [ends, ends, key])
 
     def create_token(self, key: str, token: Token) -> None:
         """See MessageService."""
-        with transaction(self._connection):
+        with self._change():
             row = [key, token.digest, token.expires]
             self._connection.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", row)
             self._counters.dropped_tokens += self._connection.execute(_BOUND_TOKENS, [key, key, MOST_TOKENS]).rowcount
@@ -205,7 +214,8 @@ class SqliteLogs:
     def revoke_token(self, key: str, digest: bytes) -> bool:
         """See MessageService."""
         sql = "DELETE FROM tokens WHERE key = ? AND digest = ? RETURNING expires"
-        row = self._connection.execute(sql, [key, digest]).fetchall()
+        with self._change():
+            row = self._connection.execute(sql, [key, digest]).fetchall()
         return bool(row) and row[0][0] > self._now()
 
     def tokens(self, key: str) -> list[Token]:
