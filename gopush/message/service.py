@@ -103,7 +103,12 @@ class StoreService:
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""
-        return self._guarded(self._store.ping())
+        return self._guarded(self._store.ping()).addErrback(self._no_pong)
+
+    @staticmethod
+    def _no_pong(failure: Failure) -> None:
+        """Whoever asks, through however many processes, hears that it is the store."""
+        raise UnavailableError(f"store: {failure.getErrorMessage()}")
 
     def _guarded(self, call: Deferred[T]) -> Deferred[T]:
         self.under_way += 1

@@ -21,6 +21,8 @@ from gopush.rpc.codec import MAX_ITEMS
 from gopush.rpc.settings import RpcSettings
 
 RETRY_PAUSE_SECONDS = 0.1
+STORE = "store: "
+"""What a message node's ping says first where its store does not answer (message/service.py)."""
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -255,9 +257,12 @@ def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | Unavai
 
 
 def _one_answered(outcome: Any) -> None:
-    """What a DeferredList gives: a pair where one has answered, else all failures."""
+    """What a DeferredList gives: a pair where one has answered, else all failures. A store is why none answers, rather
+    than a node that is away besides; this process's own words say it best.
+    """
     if isinstance(outcome, list):
-        raise UnavailableError(outcome[0][1].getErrorMessage())
+        reasons = [failure.getErrorMessage() for _, failure in outcome]
+        raise UnavailableError(min(reasons, key=lambda reason: (STORE not in reason, not reason.startswith(STORE))))
 
 
 def _unavailable(failure: Failure, name: str) -> Any:

@@ -152,6 +152,7 @@ class _CallTls(TlsProtocol):
     """Says who gets no further than the handshake."""
 
     factory: Any
+    transport: Any
     _deadline: Any = None
 
     def makeConnection(self, transport: Any) -> None:

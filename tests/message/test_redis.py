@@ -18,9 +18,10 @@ from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.store import RedisStore
+from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
 from gopush.model import MID_STEP, Appended, mid_at
-from tests.conftest import reactor
+from tests.conftest import InReactor, reactor
 from tests.message.conftest import OpenStore, eventually, redis_settings
 from tests.message.subject import Subject
 from tests.servers.redis import RedisReplyError, RedisServer
@@ -239,6 +240,25 @@ def test_a_server_that_hangs_is_given_up_after_the_time_out(connect: Connect) ->
         os.kill(server.process.pid, signal.SIGCONT)
         eventually(lambda: subject.push().ret == RET_OK)
         eventually(lambda: lines[-1] == "Redis node1: all is well again")
+
+
+def test_a_ping_names_the_server_that_is_silent_or_gone(connect: Connect, in_reactor: InReactor) -> None:
+    """Before who asks gives up: also while the next connection waits for its first answer."""
+    with RedisServer() as server:
+        subject = connect(server, timeout=0.5)
+        message = in_reactor(StoreService, subject.store, reactor)
+        in_reactor(message.ping)
+        assert server.process
+        os.kill(server.process.pid, signal.SIGSTOP)
+        for _ in range(4):
+            began = time.monotonic()
+            with pytest.raises(UnavailableError, match=r"^store: Redis node1: no answer within 0\.[45] s$"):
+                in_reactor(message.ping)
+            assert time.monotonic() - began < 5
+        os.kill(server.process.pid, signal.SIGCONT)
+        eventually(lambda: subject.push().ret == RET_OK)
+    with pytest.raises(UnavailableError, match=r"^store: Redis node1: "):
+        in_reactor(message.ping)
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(connect: Connect) -> None:

@@ -740,6 +740,22 @@ def test_without_peers_nobody_answers() -> None:
     assert failed(result(World().peers.ping()))
 
 
+def test_where_no_peer_answers_a_ping_the_store_is_why() -> None:
+    """Rather than a node that is away besides; and this process's own words rather than those of others."""
+    world = World("a", "b", "c")
+    reasons = {"a": "a: ping: the connection was lost", "b": "b: ping: store: Redis", "c": "c: ping: store: Redis"}
+
+    def why() -> str:
+        (failure,) = result(world.peers.ping(lambda node: fail(UnavailableError(reasons[node.name]))))
+        return str(failure)
+
+    assert why() == "b: ping: store: Redis"
+    reasons["c"] = "store: Redis"
+    assert why() == "store: Redis"
+    reasons["b"] = reasons["c"] = "away"
+    assert why() == reasons["a"]
+
+
 def test_the_choices_for_no_more_than_so_many_keys_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anybody can ask for any key."""
     monkeypatch.setattr("gopush.routing.router.REMEMBERED_KEYS", 100)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import msgpack
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +21,7 @@ from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.net.clock import within
 from gopush.net.tls import ClientTls
 
 SKEW_SECONDS = 1.0
@@ -28,6 +29,8 @@ SKEW_SECONDS = 1.0
 
 IDENTITY_SECONDS = 10 * 86400
 """How long a store that nobody touches keeps its id."""
+PING_SHARE = 0.8
+"""Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
 
 _HEAD = struct.Struct(">dd")
 _MESSAGE = struct.Struct(">dd")
@@ -273,8 +276,14 @@ class RedisServer:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""
-        pings = gatherResults([self._touch(), self._reads.ping()], consumeErrors=True)
-        return pings.addCallbacks(lambda _: None, unwrap)
+        pings = gatherResults([self._touch(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
+        within(self._settings.timeout * PING_SHARE, pings, self._reactor)
+        return pings.addCallbacks(lambda _: None, self._no_pong)
+
+    def _no_pong(self, failure: Failure) -> None:
+        late = f"no answer within {self._settings.timeout * PING_SHARE:g} s"
+        reason = late if isinstance(failure.value, TimeoutError) else failure.getErrorMessage()
+        raise UnavailableError(f"Redis {self.name}: {reason}")
 
 
 def _head(packed: bytes) -> Head:
