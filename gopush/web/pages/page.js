@@ -120,7 +120,7 @@ function askForKey(given) {
   at("login").hidden = false;
   at("all").hidden = true;
   at("logout").hidden = true;
-  if (given !== null) tell("login-answer", "This web node does not know this key.", false);
+  if (given !== null) tell("login-answer", "This key is not known here.", false);
   doors.locked();
 }
 
