@@ -7,7 +7,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,12 +17,14 @@ from gopush.client.output import write
 from gopush.config.schema import load
 from gopush.config.values import addresses, shown
 from gopush.errors import SettingsError, StartError, UnavailableError
-from gopush.message.migrate import Original, Target, migrate, take_in
+from gopush.message.migrate import Original, Target, migrate, take_in, when
+from gopush.message.original import Passed
 from gopush.model import MIDS_PER_SECOND, mid_at
 
 CALL_SECONDS = 30.0
 """For each call: what is moved at once is more than a push."""
 
+SHOWN_KEY_BYTES = 40
 ORIGINAL = "cluster-redis"
 EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
@@ -52,7 +54,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--before",
         type=_before,
         metavar="TIME",
-        help=f"with {ORIGINAL}: move what it stored before; 2026-11-26T12:00:00Z, seconds since the epoch, or a mid",
+        help=f"with {ORIGINAL}: move what it stored before; 2026-11-26T12:00:00Z, with its time zone, seconds since "
+        "the epoch, or a mid",
     )
 
 
@@ -72,11 +75,17 @@ def _before(value: str) -> int:
     if _SECONDS.fullmatch(value):
         return mid_at(float(value))
     try:
-        return mid_at(datetime.fromisoformat(value).timestamp())
+        named = datetime.fromisoformat(value)
+        if named.tzinfo is not None:
+            mid = mid_at(named.timestamp())
+            when(mid)
+            return mid
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{value!r} is no time (try 2026-11-26T12:00:00Z, seconds since the epoch, or a mid)"
         ) from None
+    plain = named.isoformat()
+    raise argparse.ArgumentTypeError(f"{value!r} names no time zone (try {plain}Z, or {plain}+01:00 if that is yours)")
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -91,7 +100,8 @@ def run(asked: argparse.Namespace) -> None:
     target, reactor = _target(asked.target), SelectReactor()
     try:
         if kind == ORIGINAL:
-            take_in(reactor, _original(reactor, name, asked.before), asked.before, target(reactor), write)
+            left = take_in(reactor, _original(reactor, name, asked.before), asked.before, target(reactor), write)
+            _complete(left)
             return
         is_over = migrate(reactor, Path(name), target(reactor), write)
     except StartError as refused:
@@ -100,16 +110,26 @@ def run(asked: argparse.Namespace) -> None:
         raise UnavailableError("a process uses the source: stop it before the last pass")
 
 
+def _complete(left: Passed) -> None:
+    """Raise SettingsError where messages of gopush-cluster stay behind for good."""
+    if left.refused:
+        keys = ", ".join(map(_shown_key, left.of))
+        raise SettingsError(
+            f"{left.refused} messages were not moved, and never can be (keys: {keys}{', ...' * left.others}): a key of "
+            "gopush is 1 to 255 bytes of UTF-8 without control characters, a message is JSON in UTF-8"
+        )
+
+
+def _shown_key(key: bytes) -> str:
+    return repr(key[:SHOWN_KEY_BYTES])[1:] + "..." * (len(key) > SHOWN_KEY_BYTES)
+
+
 def _original(reactor: Any, named: str, before: int) -> Original:
     from gopush.message.redis.original import OriginalRedis
     from gopush.message.redis.settings import RedisSettings
 
-    when = before / MIDS_PER_SECOND
-    if when > time.time():
-        raise SettingsError(
-            f"--before: {datetime.fromtimestamp(when, UTC):%Y-%m-%dT%H:%M:%SZ} is still to come: what is pushed until "
-            "then would be missing"
-        )
+    if before / MIDS_PER_SECOND > time.time():
+        raise SettingsError(f"--before: {when(before)} is still to come: what is pushed until then would be missing")
     if _ADDRESS.fullmatch(named):  # all is read wherever it is, so that names and weights say nothing
         named = f"node1:1 tcp@{named}"
     return OriginalRedis(reactor, _settings(RedisSettings, f"--from {ORIGINAL}", named))

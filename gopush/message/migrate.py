@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 from gopush.message.original import OldLog, Passed
 from gopush.message.rules import KeptLog
 from gopush.message.sqlite.export import logs, opened
+from gopush.model import MIDS_PER_SECOND
 
 TELL_SECONDS = 5.0
 CALL_LOGS = 500
@@ -64,9 +66,17 @@ def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> bool:
     return bool(_run(reactor, _pass(path, target, tell), target))
 
 
-def take_in(reactor: Any, source: Original, before: int, target: Target, tell: Tell) -> None:
-    """Take in what gopush-cluster has stored before a mid. Raises what source and target raise; see migrate()."""
+def take_in(reactor: Any, source: Original, before: int, target: Target, tell: Tell) -> Passed:
+    """Take in what gopush-cluster has stored before a mid; gives what stays behind. Raises what source and target
+    raise; see migrate().
+    """
     _run(reactor, _take_in(source, before, target, tell), target)
+    return source.passed
+
+
+def when(mid: int) -> str:
+    """The time of a mid, for people, down to the second."""
+    return f"{datetime.fromtimestamp(mid // MIDS_PER_SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _run(reactor: Any, work: Coroutine[Any, Any, Any], target: Target) -> Any:
@@ -142,7 +152,10 @@ async def _take_in(source: Original, before: int, target: Target, tell: Tell) ->
     finally:
         await source.stop()
     passed, seconds = source.passed, time.monotonic() - began
-    tell(f"of {messages} messages of {keys} keys {moved} moved in {seconds:.1f} s; {passed.later} are of later")
+    tell(
+        f"of {messages} messages of {keys} keys {moved} moved in {seconds:.1f} s; {passed.later} are of later, "
+        f"not before {when(before)}"
+    )
     if passed.members or passed.keys:
         tell(f"not gopush-cluster's: {passed.keys} keys that are no sorted sets, {passed.members} members of others")
 

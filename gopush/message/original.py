@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, NamedTuple
 
 from gopush.model import MID_STEP, Head, snap
+
+NAMED_KEYS = 3
+"""Of keys whose messages have to stay behind."""
 
 
 class OldMessage(NamedTuple):
@@ -42,11 +45,23 @@ class KeyState(NamedTuple):
 
 @dataclass
 class Passed:
-    """What stays behind, so far: messages of later, members and keys that are none of gopush-cluster's."""
+    """What stays behind, so far: messages of later, members and keys that are none of gopush-cluster's, and its
+    messages that gopush cannot have, `of` the first few keys, and perhaps of `others`.
+    """
 
     later: int = 0
     members: int = 0
     keys: int = 0
+    refused: int = 0
+    of: list[bytes] = field(default_factory=list)
+    others: bool = False
+
+    def refuse(self, key: bytes, count: int) -> None:
+        """Count messages of a key that gopush cannot have."""
+        self.refused += count
+        if count and key not in self.of:
+            self.others = len(self.of) == NAMED_KEYS
+            self.of += [] if self.others else [key]
 
 
 def mark(expires: float, body: bytes) -> bytes:
@@ -93,6 +108,8 @@ def _refuse(constant: str) -> None:
 _DECODER: Any = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
 _SPACE = re.compile(r"[ \t\n\r]*")
 _EXPIRE = re.compile(r"[0-9]{1,18}")
+_WRITTEN = re.compile(rb'\{"msg":.+,"expire":([0-9]{1,18})\}', re.DOTALL)
+"""As gopush-cluster writes every member."""
 
 
 def old_message(score: bytes, member: bytes) -> OldMessage | None:
@@ -104,6 +121,14 @@ def old_message(score: bytes, member: bytes) -> OldMessage | None:
         return OldMessage(int(float(score)), int(found["expire"]), found["msg"].encode())
     except (ValueError, KeyError, RecursionError, OverflowError):
         return None
+
+
+def expiry(member: bytes) -> int | None:
+    """When a member ends that only gopush-cluster can have written, whatever its text is (old_message() may refuse
+    it); else None.
+    """
+    match = _WRITTEN.fullmatch(member)
+    return int(match[1]) if match else None
 
 
 def _properties(text: str) -> dict[str, str]:

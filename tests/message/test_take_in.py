@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,14 +146,57 @@ def test_all_servers_are_read_whatever_the_ring_says(
         node.kill()
 
 
+UNFIT = {
+    "too long": (b"k" * 256, "1", f"'{'k' * 40}'..."),
+    "GBK": ("\u9891\u9053".encode("gbk"), "1", r"'\xc6\xb5\xb5\xc0'"),
+    "tab": (b"a\tb", "1", r"'a\tb'"),
+    "text in GBK": (b"text", '"\u4e2d"', "'text'"),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_messages_that_gopush_cannot_have_are_counted_and_named(
+    old: Old, redis: RedisServer, capfd: pytest.CaptureFixture[str], unfit: str
+) -> None:
+    key, text, shown = UNFIT[unfit]
+    target = Target(f"redis:node1:1 {redis.source}", {})
+    now = time.time()
+    at = mid_at(now - 60)
+    old.keep("good", "1", at)
+    for number, expire in enumerate((600, 601, -1)):  # one has ended
+        member = b'{"msg":%b,"expire":%d}' % (text.encode("gbk"), now + expire)
+        old.call("ZADD", key, str(at + 16 * number), member)
+    old.call("ZADD", "other set", "7", "of somebody else")
+    assert take_in(target, f"{now:.6f}", old) == 3
+    captured = capfd.readouterr()
+    assert f"gopush: 2 messages were not moved, and never can be (keys: {shown}): a key of gopush is" in captured.err
+    assert "of 1 messages of 1 keys 1 moved in " in captured.out
+    assert time.strftime("; 0 are of later, not before %Y-%m-%dT%H:%M:%SZ", time.gmtime(now)) in captured.out
+    assert "0 keys that are no sorted sets, 1 members of others" in captured.out
+    assert redis.call("EXISTS", "gopush:h:good") == 1
+
+
+def test_of_many_keys_that_gopush_cannot_have_a_few_are_named(
+    old: Old, redis: RedisServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(100):
+        old.keep(f"\t{number}", "1", mid_at(time.time() - 60))
+    assert take_in(Target(f"redis:node1:1 {redis.source}", {}), time.time(), old) == 3
+    said = capfd.readouterr().err
+    assert re.search(r"gopush: 100 messages were not .*\(keys: ('\\t\d+', ){3}\.\.\.\): ", said), said
+
+
 @pytest.mark.parametrize(
     ("source", "before", "status", "complaint"),
     [
         ("cluster-redis:node1:1 HERE", [], 3, "--before: goes with --from cluster-redis"),
         ("sqlite:none", ["--before", "16"], 3, "--before: goes with --from cluster-redis"),
-        ("cluster-redis:node1:1 HERE", ["--before", "2100-01-01"], 3, "is still to come"),
+        ("cluster-redis:node1:1 HERE", ["--before", "2100-01-01T00:00:00+01:00"], 3, "is still to come"),
         ("cluster-redis:node1:1 HERE", ["--before", "99999999999"], 3, "is still to come"),
         ("cluster-redis:node1:1 HERE", ["--before", "soon"], 2, "'soon' is no time (try 2026-11-26T12:00:00Z"),
+        ("cluster-redis:node1:1 HERE", ["--before", "9999-12-31T23:00:00-12:00"], 2, "is no time (try 2026-11-26T12"),
+        ("cluster-redis:node1:1 HERE", ["--before", "2025-11-26 12:00"], 2, "no time zone (try 2025-11-26T12:00:00Z"),
+        ("cluster-redis:node1:1 HERE", ["--before", "2025-11-26"], 2, "'2025-11-26' names no time zone (try 2025-"),
         ("cluster-redis:node1:1 HERE#word", ["--before", "16"], 3, "gopush: Redis node1: "),
         ("cluster-redis:node1:1 tcp@127.0.0.1:1", ["--before", "16"], 1, "cannot be reached at 127.0.0.1:1"),
         ("cluster-redis:127.0.0.1:1", ["--before", "16"], 1, "cannot be reached at 127.0.0.1:1"),

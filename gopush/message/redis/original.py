@@ -10,7 +10,7 @@ from twisted.internet.endpoints import connectProtocol
 from txredisapi import RedisError, ResponseError
 
 from gopush.errors import StartError, UnavailableError
-from gopush.message.original import OldLog, Passed, old_message
+from gopush.message.original import OldLog, OldMessage, Passed, expiry, old_message
 from gopush.message.redis.connection import RedisConnection, endpoint_of, log_in
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
@@ -20,6 +20,14 @@ from gopush.net.tls import ClientTls
 SCAN_KEYS = 500
 READ_KEYS = 50
 """Sorted sets that are read at once."""
+
+
+def _may_name(key: bytes) -> bool:
+    """Whether gopush can have such a key."""
+    try:
+        return is_key(key.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 class OriginalRedis:
@@ -84,16 +92,24 @@ class OriginalRedis:
             if answer is None:
                 self.passed.keys += 1
                 continue
-            found = [old_message(score, member) for member, score in zip(answer[::2], answer[1::2], strict=True)]
-            name = key.decode("utf-8", "replace")
-            if not is_key(name) or name.encode() != key:
-                found = [None] * len(found)
-            live = [message for message in found if message is not None and message.expires > now]
-            self.passed.members += found.count(None)
-            self.passed.later += sum(message.mid >= before for message in live)
-            if old := [message for message in live if message.mid < before]:
-                logs.append(OldLog(name, old))
+            found = list(zip(answer[1::2], answer[::2], strict=True))
+            if old := self._messages(key, found, before, now):
+                logs.append(OldLog(key.decode(), old))
         return logs
+
+    def _messages(self, key: bytes, found: Sequence[tuple[bytes, bytes]], before: int, now: float) -> list[OldMessage]:
+        """What of these scores and members is to be moved; counts the others."""
+        messages = [old_message(score, member) for score, member in found]
+        strange = [member for message, (_, member) in zip(messages, found, strict=True) if message is None]
+        ends = [end for end in map(expiry, strange) if end is not None]
+        live = [message for message in messages if message is not None and message.expires > now]
+        self.passed.members += len(strange) - len(ends)
+        self.passed.refuse(key, sum(end > now for end in ends))
+        if not _may_name(key):
+            self.passed.refuse(key, len(live))
+            return []
+        self.passed.later += sum(message.mid >= before for message in live)
+        return [message for message in live if message.mid < before]
 
     def _set(self, connection: RedisConnection, key: bytes) -> Any:
         asked = connection.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
