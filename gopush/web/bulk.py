@@ -54,7 +54,7 @@ class BulkCall:
         self._lines = lines
         self._results: deque[_Result] = deque()
         self._waiting_bytes = 0
-        self._ended = False
+        self._ended = self._leaving = False
         self._lost = False
         self._scheduled = False
         self._paused = False
@@ -72,6 +72,11 @@ class BulkCall:
 
     def drained(self) -> None:
         """See Receiver."""
+        self._go_on()
+
+    def leaving(self) -> None:
+        """See Receiver. Half a line is none: the client sends again what has no answer."""
+        self._leaving = True
         self._go_on()
 
     def lost(self) -> None:
@@ -95,7 +100,7 @@ class BulkCall:
         if requests:
             self._publisher.push(requests, partial(self._settle, results))
         self._set_paused(line is not None and not self._lost)
-        if self._ended and line is None and not self._results:
+        if (self._ended or self._leaving) and line is None and not self._results:
             self._answer.finish()
 
     def _has_room(self) -> bool:

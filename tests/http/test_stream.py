@@ -41,6 +41,9 @@ class Upper:
     def drained(self) -> None:
         self.events.append("drained")
 
+    def leaving(self) -> None:
+        self.answer.finish()
+
     def lost(self) -> None:
         self.events.append("lost")
 

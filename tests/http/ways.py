@@ -60,6 +60,10 @@ class Upper:
     def drained(self) -> None:
         """See Receiver."""
 
+    def leaving(self) -> None:
+        """See Receiver."""
+        self._answer.finish()
+
     def lost(self) -> None:
         """See Receiver."""
 

@@ -199,6 +199,28 @@ def test_a_client_that_goes_away_stops_the_taking_of_lines(world: World) -> None
     assert len(world.messages.logs["a"]) == 10
 
 
+def test_a_process_that_ends_answers_the_lines_that_came_and_closes(world: World) -> None:
+    """It did not read on, and waited for the rest until the connection was idle for too long."""
+    line = b'{"k":"a","m":1,"expire":60}\n'
+    world.comets.hold = True
+    with Client(world.admin.port) as client:
+        client.send(HEAD + chunk(line * 10 + b'{"k":"a","m":2,'))
+        until = time.monotonic() + PATIENCE
+        while len(world.comets.held) < 10:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        began = time.monotonic()
+        world.in_reactor(lambda: bool(world.admin.factory.stop()))
+        client.send(chunk(line))  # nobody reads that
+        world.in_reactor(world.comets.answer_all)
+        client._until(b"\r\n\r\n")
+        answers = b"".join(iter(client._chunk, b""))
+        assert answers.count(b'{"ret":0,"mid":') == len(answers.splitlines()) == 10
+        assert time.monotonic() - began < 2
+        assert client.closed()
+    assert len(world.messages.logs["a"]) == 10
+
+
 def test_lines_however_they_are_cut() -> None:
     data = b"one\n\ntwo\nthree is too long\nfour\nlast"
     for size in range(1, len(data) + 1):

@@ -90,6 +90,8 @@ class BoundedChannel(HTTPChannel):
                 at = at or len(data)
             self._line_end = data[at - 1 : at]
             super().rawDataReceived(data[start:at])
+            if getattr(decoder, "state", "") == "BODY" and not self.deaf:
+                self.requests[-1].expect(decoder.length)
         if self.line_mode:
             self.inbox = data[at:] + self.inbox
 
@@ -135,7 +137,7 @@ class BoundedChannel(HTTPChannel):
         self.forget()
         for exchange in self.requests:
             exchange.connectionLost(None)
-        if linger and not (self.half_closed or self.site.stopping):
+        if linger and not self.half_closed:
             self.leave_at = self.site.clock.seconds() + self.site.idle
             self.expire_in(LINGER_SECONDS)
             self.transport.resumeProducing()

@@ -7,7 +7,6 @@ new starts and nothing more is read. docs/architecture.md lists what is touched 
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -169,13 +168,9 @@ class HttpChannel(BoundedChannel):
             self.put_off()
         before, self._half_end = self._half_end, data[-1:] if data.endswith(b"\r") else b""
         super().dataReceived(data)  # type: ignore[no-untyped-call]
-        if self.deaf or not self._fed:
+        if self.deaf or not (self._fed and self.line_mode):
             return
-        decoder: Any = self._transferDecoder
-        if not self.line_mode:
-            if getattr(decoder, "state", "") == "BODY":
-                self.requests[-1].expect(decoder.length)
-        elif b"\n" in (before + data).rpartition(b"\r\n")[2]:
+        if b"\n" in (before + data).rpartition(b"\r\n")[2]:
             self._respondToBadRequestAndDisconnect()  # no CR can come before it any more
 
     # Answering.
@@ -276,6 +271,8 @@ class HttpChannel(BoundedChannel):
         """The site takes no more requests."""
         if self.deaf and not self.closing:
             self.loseConnection()
+        for exchange in list(self.requests):
+            exchange.leaving()
         self._pump()
 
     # What twisted.web does differently here.

@@ -170,6 +170,11 @@ class Exchange(Owed, server.Request):
         if self.receiver is not None:
             self._tell(self.receiver.drained)
 
+    def leaving(self) -> None:
+        """The site takes no more."""
+        if self.receiver is not None and not self._ended:
+            self._tell(self.receiver.leaving)
+
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone, or nothing more comes of it."""
         self._body = b""

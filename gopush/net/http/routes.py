@@ -72,6 +72,9 @@ class Receiver(Protocol):
     def drained(self) -> None:
         """The client has read what was written."""
 
+    def leaving(self) -> None:
+        """This process ends: nothing more of the body comes. Answer what is there, and finish."""
+
     def lost(self) -> None:
         """The connection is gone; whatever is still written goes nowhere."""
 
