@@ -26,7 +26,7 @@ from gopush.config import reload as files
 from gopush.config.reload import lasting
 from gopush.config.schema import adopt, load
 from gopush.daemon.logs import Lines, reopen
-from gopush.daemon.start import DaemonOptions
+from gopush.daemon.start import DaemonOptions, console
 from gopush.errors import SettingsError
 from gopush.stats.histogram import Histogram
 
@@ -120,6 +120,11 @@ class DaemonService(MultiService):
             twisted=twisted_version,
         )
         super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        """All ports are bound."""
+        console.let_go()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """Stop all, and say so."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
@@ -34,10 +34,25 @@ class _Console:
 
     has_log = False
 
-    @staticmethod
-    def tell(line: str) -> None:
+    def __init__(self) -> None:
+        self._kept: IO[str] | None = None
+
+    def keep(self) -> None:
+        """Keep the way to the operator, which a daemon gives up before it binds: twistd passes on only a hundred
+        bytes of what stops it then."""
+        with suppress(AttributeError, OSError, ValueError):  # there may be no stderr
+            self._kept = os.fdopen(os.dup(sys.__stderr__.fileno()), "w")  # type: ignore[union-attr]
+
+    def let_go(self) -> None:
+        """The process has started: who waits for the end of its output waits no longer."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def tell(self, line: str) -> None:
         """Say it to the operator: once twistd logs, sys.stderr is part of the log."""
-        print(line, file=sys.__stderr__, flush=True)
+        with suppress(OSError):
+            print(line, file=self._kept or sys.__stderr__, flush=True)
 
 
 console = _Console()
@@ -88,6 +103,8 @@ class DaemonOptions(Options):
     def postOptions(self) -> None:
         """Read the settings and say to twistd which user to become."""
         twistd: Any = self.parent or {}
+        if not twistd.get("nodaemon"):
+            console.keep()
         console.has_log = bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "-")
         path = None if self["config"] is None else Path(self["config"])
         with start_errors():

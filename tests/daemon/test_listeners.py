@@ -327,6 +327,7 @@ def test_a_daemon_that_cannot_start_says_so_too(twistd: Any, taken_port: int, tm
     ended = twistd(f"tcp.bind = localhost:{taken_port}", how=())
     assert ended.returncode == 1
     assert f"[base] tcp.bind: tcp:{taken_port}:" in ended.stderr
+    assert ": address already in use\n" in ended.stderr
     # The daemon's parent ends as soon as it knows; the daemon itself takes its file away a moment later.
     deadline = time.monotonic() + 30
     while (tmp_path / "role.pid").exists():

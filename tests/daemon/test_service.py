@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -112,3 +113,22 @@ def test_a_start_that_fails_is_one_line_on_stderr_beside_a_log_on_stdout(directo
     assert ended.stderr.startswith("[base] tcp.bind: ")
     assert json.loads(ended.stdout.splitlines()[0])["message"].startswith("gopush ")
     assert all(json.loads(line)["node"] == "embedded" for line in ended.stdout.splitlines())
+
+
+def test_a_daemon_whose_port_is_in_use_says_so_in_one_whole_line(directory: Path) -> None:
+    """And one that starts lets go of the terminal."""
+    node = Node("gopush", "gopush", directory, {})
+    ini = directory / "gopush.ini"
+    command = [sys.executable, "-c", TWISTD, "--pidfile=gopush.pid", "--logfile=daemon.log", "gopush", "-c", str(ini)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+
+    with socket.create_server(("127.0.0.1", node.ports["tcp"])):
+        ended = start()
+    assert ended.returncode == 1
+    line = rf"^\[base\] tcp\.bind: tcp:{node.ports['tcp']}:.*: address already in use$"
+    assert re.search(line, ended.stderr, re.MULTILINE), ended.stderr
+    assert (start().returncode, (directory / "gopush.pid").exists()) == (0, True)
+    os.kill(int((directory / "gopush.pid").read_text()), signal.SIGTERM)
