@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 import uuid
@@ -27,6 +28,7 @@ from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsErro
 FAILED = 1
 REFUSED = 3
 RETRY_SECONDS = 0.5
+_OPTION = re.compile("--[a-z][a-z-]{1,24}")
 EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
 __all__ = ("ROLES", "main")
 
@@ -60,7 +62,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
                 sys.stdout.flush()  # what --version and --help have printed
             raise
     if unknown:
-        parser.error("unknown arguments")  # do not show them: one may be a token whose option is misspelt
+        names = [name for name in (word.partition("=")[0] for word in unknown) if _OPTION.fullmatch(name)]
+        parser.error(f"unknown arguments {' '.join(names)}".strip())  # no others: one may be a token
     for name, value in vars(asked).items():
         if isinstance(value, str) and name != "json" and not options.is_text(value):
             parser.error(f"{name}: is not UTF-8")

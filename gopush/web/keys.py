@@ -38,7 +38,8 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 _UNAUTHORIZED = Response(
     401,
     TEXT,
-    b"Unauthorized: this call wants an API key, in the header Authorization: Bearer KEY, or X-Api-Key: KEY\n",
+    b"Unauthorized: this call wants an API key that is known here, in the header Authorization: Bearer KEY, "
+    b"or X-Api-Key: KEY\n",
     (("WWW-Authenticate", 'Bearer realm="gopush"'),),
 )
 _FORBIDDEN = plain(403)

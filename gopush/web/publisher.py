@@ -44,7 +44,7 @@ NO_KEY = _own(RET_PARAMETER, "k has an item that is no key: a key has 1 to 255 b
 _WHY = {
     RET_NO_NODE: "no comet is known",
     RET_PARAMETER: "a comet refused it",
-    RET_INTERNAL: "no comet stored it in time: try again, with the same id where it has one",
+    RET_INTERNAL: "it was not stored in time (/health says whether the store is away): try again, with the same id",
 }
 
 
