@@ -81,7 +81,9 @@ def _name(family: Metric) -> str:
 
 def _row(family: Metric) -> str:
     labels = ", ".join(f"`{label}`" for label in getattr(family, "_labelnames", ()))
-    return f"| `{_name(family)}` | {family.type} | {labels} | {family.documentation} |\n"
+    # The words of prometheus_client differ from version to version.
+    meaning = "As prometheus_client counts." if family.name.startswith("python_") else family.documentation
+    return f"| `{_name(family)}` | {family.type} | {labels} | {meaning} |\n"
 
 
 def _values(prefix: str) -> Iterator[str]:
