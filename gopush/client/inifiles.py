@@ -102,6 +102,26 @@ def _could_start(role: str, settings: Any) -> None:
             raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: this is not a valid host name")
     node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
     resolve_name(node).make_node(SelectReactor(), settings)
+    if role != "web":
+        _check_own_name(settings)
+
+
+def _check_own_name(settings: Any) -> None:
+    """Others call this process by its advertised address, and look for that in its certificate."""
+    from gopush.daemon.listeners import advertised
+    from gopush.net.certificates import names
+
+    bind = settings.called_at if hasattr(settings, "called_at") else settings.rpc_bind
+    if not settings.rpc.tls_certificate or not bind:
+        return
+    certificate = Path(settings.rpc.tls_certificate)
+    for address in advertised("rpc", bind, settings.rpc_advertise):
+        host = address.rpartition(":")[0].strip("[]")
+        if not names(certificate.read_bytes(), host):
+            raise SettingsError(
+                f"[rpc] tls.cert: {certificate}: is not for {host}, which others call this process by "
+                f"([base] rpc.advertise): make one with that name or address (subjectAltName)"
+            )
 
 
 def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:

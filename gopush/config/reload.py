@@ -18,6 +18,9 @@ LOOK_SECONDS = 1.0
 """How often the files are looked at, at most."""
 
 T = TypeVar("T")
+Stamp = tuple[int, int, int] | None
+"""What tells a file from an earlier one of its name; None: it is not there."""
+Changes = list[tuple[Path, Stamp]]
 
 log = Logger()
 
@@ -32,7 +35,8 @@ class ReloadingFile(Generic[T]):
     def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
         self._paths = tuple(paths)
         self._read = read
-        self._seen = self._look()
+        self._seen = self._good = self._look()
+        """As the files were when they were read last, and when that last went well."""
         self._looked = time.monotonic()
         self._value = self._read_now()
         _all.add(self)
@@ -47,14 +51,28 @@ class ReloadingFile(Generic[T]):
         return self._value
 
     def reload(self) -> None:
-        """Read now, changed or not."""
-        self._seen = self._look()
+        """Read now, changed or not. The log has one line for each file that has changed, however many parts of the
+        process read it, and one for what is wrong."""
+        before, self._seen = self._seen, self._look()
         try:
             self._value = self._read_now()
         except SettingsError as wrong:
-            log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
-        else:
-            log.info("read anew: {paths}", paths=", ".join(map(str, self._paths)))
+            self._tell(str(wrong), self._changes(before))
+            return
+        for path, stamp in self._changes(self._good):
+            if _announced.get(path) != stamp:
+                _announced[path] = stamp
+                log.info("read anew: {path}", path=str(path))
+        self._good = self._seen
+
+    def _tell(self, wrong: str, changes: Changes) -> None:
+        file = wrong.partition(": ")[0]
+        if _refused.get(file) != changes:
+            _refused[file] = changes
+            log.error("{wrong}; gopush keeps what it read before", wrong=wrong)
+
+    def _changes(self, before: Sequence[Stamp]) -> Changes:
+        return [(path, now) for path, now, then in zip(self._paths, self._seen, before, strict=True) if now != then]
 
     def _read_now(self) -> T:
         try:
@@ -65,12 +83,13 @@ class ReloadingFile(Generic[T]):
             ]  # the rest is a key that somebody wrote in the place of its file
             raise SettingsError(f"{name}: cannot be read: {wrong.strerror}") from None
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
+    def _look(self) -> list[Stamp]:
         return [_stamp(path) for path in self._paths]
 
 
 def reload() -> None:
-    """Read all watched files of this process anew: what SIGHUP asks for."""
+    """Read all watched files of this process anew: what SIGHUP asks for. What is still wrong is said again."""
+    _refused.clear()
     for file in list(_all):
         file.reload()
 
@@ -85,7 +104,7 @@ def lasting(path: str | Path) -> Path:
     return absolute
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> Stamp:
     try:
         found = path.stat()
     except OSError:
@@ -94,3 +113,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 _all: WeakSet[ReloadingFile[Any]] = WeakSet()
+_announced: dict[Path, Stamp] = {}
+"""What the log has said of files that were read anew."""
+_refused: dict[str, Changes] = {}
+"""With which changes a file was refused last."""

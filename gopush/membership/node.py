@@ -220,7 +220,7 @@ class Reachability:
             self._silent = True
             log.error(
                 "nobody answers at the address that this process advertises, {where}: {reason}; other nodes cannot "
-                "send it messages (check [base] rpc.advertise, rpc.bind and the firewall)",
+                "send it messages (check [base] rpc.advertise, rpc.bind, [rpc] tls.cert and the firewall)",
                 where=self._where,
                 reason=failure.getErrorMessage(),
             )

@@ -35,6 +35,7 @@ from zope.interface import implementer
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import BACKLOG
 from gopush.errors import SettingsError
+from gopush.net.certificates import note
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; those of 1.3 are all good."""
@@ -79,8 +80,9 @@ class ServerTls:
             if self._clients:
                 context.load_verify_locations(str(self._clients))
                 context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _as_openssl_says)
-        except SSL.Error:
-            raise SettingsError(f"{self._certificate}: makes no TLS server with {self._key}") from None
+        except SSL.Error as wrong:
+            raise _no_pair("server", self._certificate, self._key, wrong) from None
+        note(self._certificate, self._certificate.read_bytes())
         return context
 
 
@@ -124,9 +126,12 @@ class ClientTls:
         _check_phrase(key)
         pem = key.read_bytes() + b"\n" + certificate.read_bytes()
         try:
-            return roots, PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
-        except Exception:
-            raise SettingsError(f"{certificate}: makes no TLS client with {key}") from None
+            own: Any = PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
+            own.options().getContext()  # where the two do not fit, say so now
+        except Exception as wrong:
+            raise _no_pair("client", certificate, key, wrong) from None
+        note(certificate, certificate.read_bytes())
+        return roots, own
 
 
 @implementer(IStreamClientEndpoint)
@@ -230,6 +235,19 @@ def _words(description: str) -> Mapping[str, str]:
     if not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
         raise ValueError(f"ssl: takes {', '.join(sorted(_NAMES))}, and needs port and privateKey")
     return found
+
+
+def _no_pair(what: str, certificate: Path, key: Path, wrong: Exception) -> SettingsError:
+    """Why these files are of no use."""
+    if not _PEM.search(certificate.read_bytes()):
+        why = f"{certificate} holds no certificate in PEM"
+    elif b"PRIVATE KEY-----" not in key.read_bytes():
+        why = f"{key} holds no private key in PEM"
+    elif "match" in str(wrong):  # OpenSSL says mismatch, Twisted that they do not match
+        why = "the certificate does not belong to the private key"
+    else:
+        why = "OpenSSL cannot use them"
+    return SettingsError(f"{certificate}: makes no TLS {what}{'' if key == certificate else f' with {key}'}: {why}")
 
 
 def _check_phrase(path: Path) -> None:

@@ -28,7 +28,7 @@ from gopush.net.transport import QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
-from gopush.rpc.logins import Logins, is_refusal
+from gopush.rpc.logins import Logins, is_refusal, why
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
 
@@ -207,7 +207,7 @@ class Remote:
 
     def unreachable(self, failure: Failure) -> None:
         """An attempt to connect or to log in has failed."""
-        reason = _reason(failure)
+        reason = why(failure, self.address)
         self._refused = is_refusal(failure)
         if self._why != "stopped":
             if self._refused:
@@ -266,7 +266,7 @@ class Remote:
     def _failed(
         self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int, began: float
     ) -> NoReturn:
-        reason = _reason(failure)
+        reason = why(failure, self.address)
         if failure.check(CancelledError, TimeoutError):
             reason = self._given_up(root, heard, self._reactor.seconds() - began)
         raise UnavailableError(f"{self.info.id}: {name}: {reason}")
@@ -282,12 +282,6 @@ class Remote:
             self._root = None
             root.broker.refuse(f"gave {reason}")
         return reason
-
-
-def _reason(failure: Failure) -> str:
-    if failure.check(pb.PBConnectionLost, pb.DeadReferenceError):
-        return "connection lost"
-    return failure.getErrorMessage() or str(failure.type)
 
 
 def caller_tls(settings: RpcSettings) -> ClientTls | None:

@@ -14,6 +14,7 @@ from twisted.spread import pb
 
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock
+from gopush.net.tls import handshake_failure
 from gopush.stats.summary import Complaints
 
 _WRONG_NAME = "service_identity.exceptions.VerificationError", "service_identity.exceptions.CertificateError"
@@ -28,6 +29,18 @@ class Applicant(Protocol):
 def is_refusal(failure: Failure) -> bool:
     """Whether an attempt to log in reached somebody, and one side does not trust the other: waiting mends nothing."""
     return failure.check(pb.Error, SSL.Error, *_WRONG_NAME) is not None
+
+
+def why(failure: Failure, address: str) -> str:
+    """Why a call to `address`, or an attempt to log in there, failed; for people."""
+    if failure.check(pb.PBConnectionLost, pb.DeadReferenceError):
+        return "connection lost"
+    if isinstance(failure.value, SSL.Error):
+        return f"the TLS handshake failed: {handshake_failure(failure.value)}"
+    if failure.check(*_WRONG_NAME):
+        host = address.rpartition(":")[0]
+        return f"the certificate there ([rpc] tls.cert) is not for {host}, the name or address that it advertises"
+    return failure.getErrorMessage() or str(failure.type)
 
 
 class Logins:

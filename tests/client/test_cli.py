@@ -17,6 +17,7 @@ from gopush.__main__ import main as command
 from gopush.client import cli
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
+from tests.servers.authority import Authority
 
 ETC = Path(__file__).resolve().parents[2] / "etc"
 
@@ -243,6 +244,33 @@ def test_check_refuses_what_the_start_refuses(
     reported = capfd.readouterr().err
     assert reported.startswith(f"gopush: {path}: ")
     assert complaint in reported
+
+
+@pytest.mark.parametrize("role", ["comet", "message", "gopush"])
+def test_check_compares_the_names_of_the_certificate_with_the_advertised_address(
+    role: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Others look for that in it: with another name nobody could call this process."""
+    authority = Authority(tmp_path)
+    path = tmp_path / f"{role}.ini"
+
+    def check(advertised: str, *names: str) -> str:
+        issued = authority.issue("own", *names)
+        path.write_text(
+            f"[base]\nrpc.bind = 0.0.0.0:7000\nrpc.advertise = {advertised}:7000\n"
+            f"[zookeeper]\naddr = 127.0.0.1:2181\n[storage]\ntype = redis\n"
+            f"[rpc]\ntls.ca = {authority.path}\ntls.cert = {issued.certificate}\ntls.key = {issued.key}\n"
+        )
+        if role == "comet":
+            path.write_text(path.read_text().replace("[storage]\ntype = redis\n", ""))
+        cli.main(["check", "-c", str(path)])
+        return capfd.readouterr().err
+
+    assert check("10.0.0.2", "node1.example.org", "10.0.0.2") == ""
+    assert check("node1.example.org", "node1.example.org") == ""
+    for advertised, named in (("10.0.0.2", "10.0.0.3"), ("node1.example.org", "node2.example.org")):
+        said = check(advertised, named)
+        assert said.startswith(f"gopush: {path}: [rpc] tls.cert: {tmp_path / 'own.crt'}: is not for {advertised}, ")
 
 
 def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

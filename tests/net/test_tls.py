@@ -35,7 +35,7 @@ from gopush.net.eager import EagerReactor
 from gopush.net.http.request import plain
 from gopush.net.http.routes import always
 from gopush.net.http.site import Site
-from gopush.net.tls import ServerTls
+from gopush.net.tls import ClientTls, ServerTls
 from gopush.stats.resource import Statistics
 from gopush.web.settings import HttpSettings
 from tests.clients import eventually, opening
@@ -372,3 +372,19 @@ def test_a_new_key_with_a_pass_phrase_leaves_the_old_pair(own: Issued) -> None:
         tls._file.reload()
     assert tls._file.value is before
     assert "pass phrase" in str(logged[-1]["wrong"])
+
+
+def test_files_that_make_no_pair_are_refused_in_words(tmp_path: Path, authority: Authority, own: Issued) -> None:
+    other = authority.issue("other")
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.certificate.read_bytes() + other.key.read_bytes())
+    reason = "the certificate does not belong to the private key"
+    for make in (lambda *pair: ServerTls(*pair), lambda *pair: ClientTls("", *pair)):
+        with pytest.raises(SettingsError, match=f"^{own.certificate}: makes no TLS [a-z]+ with {other.key}: {reason}$"):
+            make(str(own.certificate), str(other.key))
+        with pytest.raises(SettingsError, match=f"^{both}: makes no TLS [a-z]+: {reason}$"):
+            make(str(both), str(both))
+        with pytest.raises(SettingsError, match=f": {own.key} holds no certificate in PEM$"):
+            make(str(own.key), str(own.key))
+        with pytest.raises(SettingsError, match=f": {own.certificate} holds no private key in PEM$"):
+            make(str(own.certificate), str(own.certificate))

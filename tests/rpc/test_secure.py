@@ -117,12 +117,15 @@ def test_callers_turn_away_from_a_strange_server(
         assert not reach(serve(settings(authority, issued)), own)
 
 
-def test_what_fails_in_tls_fails_at_once(serve: Serve, reach: Callable[..., bool], authority: Authority) -> None:
+def test_what_fails_in_tls_fails_at_once(
+    serve: Serve, reach: Callable[..., bool], authority: Authority, logged: Logged
+) -> None:
     """Not only after the time that a call may take, so that another peer is asked."""
     port = serve(settings(authority, authority.issue("elsewhere", "elsewhere.example.org")))
     start = time.monotonic()
     assert not reach(port, settings(authority, authority.issue("caller")))
     assert time.monotonic() - start < 8
+    assert logged.lines("cannot be reached: the certificate there ([rpc] tls.cert) is not for 127.0.0.1")
 
 
 def test_new_certificates_are_taken_by_both_sides(

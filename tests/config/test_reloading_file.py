@@ -1,0 +1,87 @@
+"""What is read from files that change: the log says it once for a file, and only where it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import formatEvent, globalLogPublisher
+
+from gopush.config import reload as files
+from gopush.config.reload import ReloadingFile
+from gopush.errors import SettingsError
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Iterator[list[str]]:
+    """What is logged of files of this test."""
+    found: list[str] = []
+
+    def observe(event: Any) -> None:
+        line = formatEvent(event)
+        if event.get("log_namespace") == "gopush.config.reload" and f"{tmp_path}/" in line:
+            found.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    yield found
+    globalLogPublisher.removeObserver(observer)
+
+
+class Pair:
+    """A certificate and its key, as far as this goes: both hold the same words. Several parts of a process read it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.certificate, self.key, self.authority = (directory / name for name in ("cert", "key", "ca"))
+        self.write("first")
+        self.authority.write_text("ca")
+        paths = [self.certificate, self.key]
+        self.readers = [ReloadingFile(paths, self._read), ReloadingFile([self.authority, *paths], self._read)]
+
+    def write(self, words: str, key: str = "") -> None:
+        for path, content in ((self.certificate, words), (self.key, key or words)):
+            path.with_suffix(".new").write_text(content)
+            path.with_suffix(".new").rename(path)
+
+    def _read(self) -> str:
+        if self.certificate.read_text() != self.key.read_text():
+            raise SettingsError(f"{self.certificate}: does not fit")
+        return self.certificate.read_text()
+
+    def values(self) -> list[str]:
+        return [reader.value for reader in self.readers]
+
+
+def test_one_line_for_each_file_that_has_changed(tmp_path: Path, lines: list[str]) -> None:
+    pair = Pair(tmp_path)
+    files.reload()
+    assert lines == []
+    pair.write("second")
+    files.reload()
+    assert lines == [f"read anew: {pair.certificate}", f"read anew: {pair.key}"]
+    files.reload()
+    assert len(lines) == 2
+    assert pair.values() == ["second"] * 2
+
+
+def test_what_is_wrong_is_one_line_and_one_more_where_somebody_asks_again(tmp_path: Path, lines: list[str]) -> None:
+    pair = Pair(tmp_path)
+    pair.write("second", "another")
+    files.reload()
+    wrong = f"{pair.certificate}: does not fit; gopush keeps what it read before"
+    assert lines == [wrong]
+    files.reload()
+    assert lines == [wrong] * 2
+    assert pair.values() == ["first"] * 2
+
+
+def test_a_certificate_that_came_before_its_key_is_named_once_both_are_there(tmp_path: Path, lines: list[str]) -> None:
+    pair = Pair(tmp_path)
+    pair.write("second", "first")
+    files.reload()
+    pair.key.write_text("second, and then some")
+    pair.certificate.write_text("second, and then some")
+    files.reload()
+    assert lines[1:] == [f"read anew: {pair.certificate}", f"read anew: {pair.key}"]
