@@ -80,13 +80,14 @@ class Metrics:
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
-        return {"/metrics": {"GET": Route(self._metrics)}}
+        return {"/metrics": {"GET": Route(self.response)}}
 
     def collect(self) -> list[Metric]:
         """All families as they are now."""
         return list(self._registry.collect())
 
-    def _metrics(self, _: Request) -> Response:
+    def response(self, _: Request) -> Response:
+        """What Prometheus gets."""
         return Response(200, TEXT, generate_latest(self._registry))
 
 

@@ -29,10 +29,11 @@ from gopush.config.schema import SECRETS
 from gopush.daemon.listeners import Listeners
 from gopush.daemon.service import collector
 from gopush.errors import UnavailableError
+from gopush.net.certificates import expiries
 from gopush.net.clock import Clock, within
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request, Response, plain
-from gopush.net.http.routes import Route, Routes
+from gopush.net.http.routes import Handler, Route, Routes
 from gopush.net.http.site import Site
 from gopush.stats.prometheus import Metrics
 from gopush.stats.summary import complained
@@ -74,7 +75,15 @@ class Statistics:
 
     def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: Site) -> Listeners:
         """The port itself, told to include the HTTP interfaces `http`. Raises SettingsError."""
-        factory = Site({**self.routes(), **health.routes()}, reactor, IDLE_SECONDS)
+        self.metrics.gauge("ready", "1 while this process can do its work, as /health says", lambda: health.ready)
+        self.metrics.gauges(
+            "certificate_expiry_timestamp_seconds",
+            "when the certificate that this process uses ends, in seconds since 1970",
+            "file",
+            lambda: expiries,
+        )
+        metrics = Route(health.before(self.metrics.response))
+        factory = Site({**self.routes(), **health.routes(), "/metrics": {"GET": metrics}}, reactor, IDLE_SECONDS)
         sites = http | {"stat": factory}
         counters = {name: interface.counters for name, interface in sites.items()}
         self.metrics.counters("http", counters, "port")
@@ -164,6 +173,15 @@ class Health:
         self._answer: Response | None = None
         self._until = float("-inf")
         self._asking: list[Deferred[Response]] = []
+
+    @property
+    def ready(self) -> bool:
+        """As the last check found."""
+        return self._answer is not None and self._answer.status == 200
+
+    def before(self, handler: Callable[[Request], Response]) -> Handler:
+        """The handler, called once it is known whether the process is ready."""
+        return lambda request: maybeDeferred(self._health, request).addCallback(lambda _: handler(request))
 
     def routes(self) -> Routes:
         """The route that every port for people and machines of the house has."""

@@ -31,6 +31,7 @@ from gopush.config import reload as files
 from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError
 from gopush.message.store import StoreSettings
+from gopush.net.certificates import expiries
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import plain
 from gopush.net.http.routes import always
@@ -388,3 +389,18 @@ def test_files_that_make_no_pair_are_refused_in_words(tmp_path: Path, authority:
             make(str(own.key), str(own.key))
         with pytest.raises(SettingsError, match=f": {own.certificate} holds no private key in PEM$"):
             make(str(own.certificate), str(own.certificate))
+
+
+def test_it_is_known_when_the_certificates_in_use_end(tmp_path: Path, authority: Authority, own: Issued) -> None:
+    """Those in use: a file that is wrong changes nothing."""
+    server = ServerTls(str(own.certificate), str(own.key))
+    client = ClientTls("", str(own.certificate), str(own.key))
+    soon = expiries[str(own.certificate)]
+    assert 0 < soon - time.time() <= 86400 + 60
+    authority.issue("server", expired=True)
+    files.reload()
+    assert expiries[str(own.certificate)] < time.time()
+    own.certificate.write_text("an accident")
+    files.reload()
+    assert expiries[str(own.certificate)] < time.time()
+    del server, client

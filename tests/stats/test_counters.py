@@ -31,11 +31,12 @@ from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token, mid_at
 from gopush.net.eager import EagerReactor
-from gopush.net.http.request import Request
+from gopush.net.http.request import Request, plain
 from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
 from gopush.net.proxy_protocol import ProxyFactory
+from gopush.net.tls import ServerTls
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.settings import RpcSettings
@@ -56,6 +57,7 @@ from tests.http.conftest import Serve, serve
 from tests.http.test_channel import poll, routes
 from tests.message.subject import START, FakeTime
 from tests.servers import free_port
+from tests.servers.authority import Authority
 from tests.web.conftest import MakeWorld, make_world
 from tests.web.whole import Whole
 
@@ -394,11 +396,22 @@ class Lost(StaticCoordination):
     connected = True
 
 
-def process_moves() -> Moves:
+def process_moves(tmp_path: Path) -> Moves:
     """What all processes show."""
-    moves = Moves("gopush_view_", "gopush_coordinator_", "gopush_gc_", "gopush_rpc_")
+    moves = Moves(
+        "gopush_view_", "gopush_coordinator_", "gopush_gc_", "gopush_rpc_", "gopush_ready", "gopush_certificate_"
+    )
     coordination, clock = Lost(), StillClock()
-    with moves.watch(lambda statistics: show_view(coordination, clock, statistics)):
+    health = Health(clock, lambda: succeed(None))
+
+    def show(statistics: Statistics) -> None:
+        show_view(coordination, clock, statistics)
+        statistics.port(MemoryReactorClock(), (), health)  # type: ignore[no-untyped-call]
+
+    with moves.watch(show):
+        result(health.before(lambda _: plain(200))(Request(b"GET", b"/metrics")))  # type: ignore[arg-type]
+        issued = Authority(tmp_path).issue("node")
+        ServerTls(str(issued.certificate), str(issued.key))
         coordination.register_comet(NodeInfo("node1", 0, ("c1:1",)))
         coordination.register_message(NodeInfo("", 0, ("m1:1",)))
         coordination.connected = False
@@ -420,7 +433,7 @@ def test_every_number_of_every_role_moves(
         "web": web_moves(make_world, in_reactor, tmp_path),
         "http": http_moves(serve),
         "lane": batcher_moves(),
-        "process": process_moves(),
+        "process": process_moves(tmp_path),
     }
     assert {name: part.stood_still for name, part in parts.items() if part.stood_still} == {}
     moved = set().union(*(part.moved for part in parts.values()))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.testing import MemoryReactorClock
 
 from gopush.errors import UnavailableError
 from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route
-from gopush.stats.resource import CHECK_SECONDS, Health
+from gopush.stats.resource import CHECK_SECONDS, Health, Statistics
 from tests.comet.harness import Clock, result
+
+
+@dataclass
+class StatSettings:
+    """None."""
+
 
 READY = {"alive": True, "ready": True}
 
@@ -23,7 +32,8 @@ class World:
         self.clock = Clock()
         self.checks = 0
         self.outcome: Deferred[None] | None = succeed(None)
-        route = Health(self.clock, self._check).routes()["/health"]["GET"]
+        self.health = Health(self.clock, self._check)
+        route = self.health.routes()["/health"]["GET"]
         assert isinstance(route, Route)
         self._handler: Any = route.handler
 
@@ -76,3 +86,23 @@ def test_however_many_ask_one_check_a_second_is_made() -> None:
     world.clock.advance(CHECK_SECONDS)
     assert world.ask() == [(200, READY)]
     assert world.checks == 2
+
+
+def test_metrics_tell_whether_the_process_is_ready_from_the_first_time_on() -> None:
+    world = World()
+    statistics = Statistics(StatSettings())
+    statistics.port(MemoryReactorClock(), (), world.health)  # type: ignore[no-untyped-call]
+    handler = world.health.before(statistics.metrics.response)
+
+    def ready() -> bytes:
+        (response,) = result(handler(Request(b"GET", b"/metrics")))  # type: ignore[arg-type]
+        (line,) = re.findall(rb"^gopush_ready .*$", response.body, re.MULTILINE)
+        return bytes(line)
+
+    assert ready() == b"gopush_ready 1.0"
+    world.outcome = fail(UnavailableError("Redis is away"))
+    world.clock.advance(CHECK_SECONDS)
+    assert ready() == b"gopush_ready 0.0"
+    world.outcome = succeed(None)
+    world.clock.advance(CHECK_SECONDS)
+    assert ready() == b"gopush_ready 1.0"
