@@ -17,6 +17,7 @@ _SIZE = re.compile(r"([0-9]+)\s*([kmg]?)b?", re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h)", re.IGNORECASE)
 _SOURCE = re.compile(r"(tcp|unix)@([^#\s]+)(?:#(.*))?")
 _ANY = re.compile(r"(?:0\.0\.0\.0)?:([0-9]+)")
+_ASSIGNED = re.compile(r"[a-z._]+=", re.IGNORECASE)
 _NAME = re.compile(r"[a-z.]{1,24}")
 _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]):[0-9]+")
 
@@ -102,7 +103,6 @@ RULES = {
     "base admin.bind": Rule("base admin.bind", _binds),
     "base addr": Rule("base http.bind", _binds),
     "base adminaddr": Rule("base admin.bind", _binds),
-    "base node.weight": Rule("node weight"),
     "channel proto": Rule("base proto"),
     "channel sndbuf.size": Rule("tcp sndbuf.size", _size),
     "channel rcvbuf.size": Rule("tcp rcvbuf.size", _size),
@@ -125,8 +125,13 @@ RULES = {
 }
 """By section and name. One of another section, or of a role that lacks it, counts as unknown."""
 
-PATHS = {"comet": "zookeeper comet.path", "message": "zookeeper message.path"}
-"""What `[zookeeper] path` is, which some versions have."""
+WEIGHTS = {"comet": "base weight", "message": "node weight"}
+BY_ROLE = {
+    "base node.weight": WEIGHTS,
+    "zookeeper weight": WEIGHTS,
+    "zookeeper path": {"comet": "zookeeper comet.path", "message": "zookeeper message.path"},
+}
+"""Where an option goes that two roles have in different places. Not all versions have all of them."""
 
 GONE = {
     "pidfile": "twistd has --pidfile",
@@ -152,57 +157,80 @@ MYSQL = "gopush keeps messages in Redis, HBase, SQLite or memory, which let them
 ROLES = ("comet", "message", "web")
 
 
+def is_ini(text: str) -> bool:
+    """Whether a line is name = value, as in gopush's own files; those of gopush-cluster have a blank alone."""
+    return any(line.value.startswith("=") or _ASSIGNED.match(line.name) for line in _lines(text))
+
+
 def convert(text: str, role: str, options: Sequence[Option]) -> str:
     """The ini file of a `role`, one of ROLES, which has these options; comments say what it cannot take over."""
-    known = {f"{opt.section} {opt.name}": opt for opt in options}
-    taken: dict[str, str] = {}
-    left: list[str] = []
+    found = _Conversion(role, options)
     sources: list[str] = []
     for line in _lines(text):
         if line.section == "redis.source" and role == "message":
             sources.append(_source(line))
         else:
-            _take(line, role, known, taken, left)
+            found.take(line)
     if sources:
-        _put("redis source", ", ".join(sources), "[redis.source]", known, taken, left)
+        found.put("redis source", ", ".join(sources), "[redis.source]")
+    taken = found.taken
     lines = ["# What gopush convert made of a file of gopush-cluster. All options there are: gopush ini " + role]
-    lines += [f"# To do: {thing}" for thing in _to_do(role, taken)]
-    lines += [f"# Not taken over: {thing}" for thing in left]
+    lines += [f"# To do: {thing}" for thing in (*found.to_do(), *_to_do(role, taken))]
+    lines += [f"# Not taken over: {thing}" for thing in found.left]
     for section in dict.fromkeys(opt.section for opt in options):
-        found = [opt.name for opt in options if opt.section == section and f"{section} {opt.name}" in taken]
-        lines += ["", f"[{section}]"] if found else []
-        lines += [f"{name} = {taken[f'{section} {name}']}" for name in found]
+        names = [opt.name for opt in options if opt.section == section and f"{section} {opt.name}" in taken]
+        lines += ["", f"[{section}]"] if names else []
+        lines += [f"{name} = {taken[f'{section} {name}']}" for name in names]
     return "\n".join(lines) + "\n"
 
 
-def _take(line: Line, role: str, known: dict[str, Option], taken: dict[str, str], left: list[str]) -> None:
-    """Put one option into `taken`, or the reason why not into `left`."""
-    place = f"{line.section} {line.name}"
-    rule = Rule(PATHS[role]) if place == "zookeeper path" and role in PATHS else RULES.get(place)
-    if line.section.partition(".")[0] == "mysql" or (place == "storage type" and line.value == "mysql"):
-        left.append(f"{line.where}: {MYSQL}")
-    elif rule is not None and rule.to in known:
-        if rule.usual and line.value == rule.usual:
-            left.append(f"{line.where} = {line.value}: {rule.why}")
-            return
+class _Conversion:
+    """What becomes of a file: what is `taken`, by "section name", and what is `left`, with the reason."""
+
+    def __init__(self, role: str, options: Sequence[Option]) -> None:
+        self.taken: dict[str, str] = {}
+        self.left: list[str] = []
+        self._role = role
+        self._known = {f"{opt.section} {opt.name}": opt for opt in options}
+        self._missed: set[str] = set()
+
+    def take(self, line: Line) -> None:
+        """Take an option over, or not."""
+        place = f"{line.section} {line.name}"
+        rule = Rule(BY_ROLE[place][self._role]) if self._role in BY_ROLE.get(place, {}) else RULES.get(place)
+        if line.section.partition(".")[0] == "mysql" or (place == "storage type" and line.value == "mysql"):
+            self._miss(place, f"{line.where}: {MYSQL}")
+        elif rule is None or rule.to not in self._known:
+            self.left.append(f"{line.where}: {GONE.get(line.name, 'gopush has no such option')}")
+        elif rule.usual and line.value == rule.usual:
+            self.left.append(f"{line.where} = {line.value}: {rule.why}")
+        else:
+            try:
+                value = rule.write(line.value)
+            except ValueError as wrong:
+                self._miss(rule.to, f"{line.where}: {shown(line.value)} {wrong}")
+            else:
+                self.put(rule.to, value, line.where)
+
+    def put(self, place: str, value: str, where: str) -> None:
+        """Take a value over if gopush can read it."""
         try:
-            value = rule.write(line.value)
+            self._known[place].parse(value)
         except ValueError as wrong:
-            left.append(f"{line.where}: {shown(line.value)} {wrong}")
-            return
-        _put(rule.to, value, line.where, known, taken, left)
-    else:
-        left.append(f"{line.where}: {GONE.get(line.name, 'gopush has no such option')}")
+            found = "a server" if place == "redis source" else shown(value)
+            self._miss(place, f"{where}: {found} {wrong}")
+        else:
+            self.taken[place] = value
 
+    def _miss(self, place: str, why: str) -> None:
+        self.left.append(why)
+        self._missed.add(place)
 
-def _put(place: str, value: str, where: str, known: dict[str, Option], taken: dict[str, str], left: list[str]) -> None:
-    try:
-        known[place].parse(value)
-    except ValueError as wrong:
-        found = "a server" if place == "redis source" else shown(value)
-        left.append(f"{where}: {found} {wrong}")
-    else:
-        taken[place] = value
+    def to_do(self) -> Iterator[str]:
+        """What the file sets and nothing was taken for: gopush would go by a default that nobody chose."""
+        for place, opt in self._known.items():
+            if place in self._missed and place not in self.taken:
+                yield f"set [{opt.section}] {opt.name}, until then it is {opt.default or 'empty'} (see below)"
 
 
 def _source(line: Line) -> str:
@@ -235,5 +263,11 @@ def _to_do(role: str, taken: dict[str, str]) -> Iterator[str]:
     servers = taken.get("zookeeper addr", "")
     if any(not _LOOPBACK.fullmatch(server) for server in servers.split(",") if server):
         yield "set [zookeeper] user and secret, or trusted = yes where only the cluster reaches ZooKeeper"
+    if role == "message" and taken.get("storage type", "redis") == "redis":
+        whose = "it names" if "redis source" in taken else "its default may be"
+        yield (
+            f"set [redis] source to a Redis of gopush's own: {whose} the old cluster's (both can use one if they must: "
+            "what gopush keeps begins with [redis] prefix)"
+        )
     if role != "web" or servers:
         yield "while the old cluster runs, give gopush [zookeeper] comet.path and message.path of its own, and ports"

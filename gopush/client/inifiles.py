@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -73,11 +73,7 @@ def _address(value: str) -> str:
 
 
 def _check(asked: argparse.Namespace) -> None:
-    role = asked.role or next((role for role in ROLES if asked.config.name.startswith(role)), None)
-    if role is None and not asked.config.exists():
-        raise SettingsError(f"{asked.config}: cannot be read: there is no such file")
-    if role is None:
-        raise SettingsError(f"{asked.config}: its name does not say which role it is for; use --role")
+    role = asked.role or _role(asked.config, ROLES)
     settings = load(_settings(role), asked.config)
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
@@ -149,16 +145,29 @@ def _ini(asked: argparse.Namespace) -> None:
 
 
 def _convert(asked: argparse.Namespace) -> None:
-    role = asked.role or next((role for role in convert.ROLES if asked.file.name.startswith(role)), None)
-    if role is None:
-        raise SettingsError(f"{asked.file}: its name does not say which role it is for; use --role")
-    try:
-        text = asked.file.read_text("utf-8-sig")
-    except OSError as wrong:
-        raise SettingsError(f"{asked.file}: cannot be read: {wrong.strerror}") from None
-    except UnicodeDecodeError as wrong:
-        raise SettingsError(f"{asked.file}: is not UTF-8 at byte {wrong.start}") from None
+    text = _read(asked.file)
+    if convert.is_ini(text):
+        raise SettingsError(f"{asked.file}: this is a gopush ini file already (gopush check says whether it is good)")
+    role = asked.role or _role(asked.file, convert.ROLES)
     write(convert.convert(text, role, options(_settings(role))), end="")
+
+
+def _role(path: Path, roles: Iterable[str]) -> str:
+    """The role that a file's name begins with. Raises SettingsError, also where there is no such file."""
+    role = next((role for role in roles if path.name.startswith(role)), None)
+    if role is None:
+        _read(path)
+        raise SettingsError(f"{path}: its name does not say which role it is for; use --role")
+    return role
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as wrong:
+        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
 
 
 def _settings(role: str) -> type[Any]:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gopush.client import cli
-from gopush.client.convert import ROLES, RULES, convert
+from gopush.client.convert import BY_ROLE, ROLES, RULES, convert
 from gopush.client.inifiles import _settings
-from gopush.config.schema import load, options
+from gopush.config.schema import load, options, render
 from gopush.message.redis.settings import Source
 
 COMET = """\
@@ -133,6 +133,47 @@ def test_a_web_nodes_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "# To do: set [admin] keys" in comments
 
 
+@pytest.mark.parametrize("role", ["comet", "message"])
+@pytest.mark.parametrize("option", ["[zookeeper]\nweight", "[base]\nnode.weight"])
+def test_a_weight_wherever_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str, option: str
+) -> None:
+    found, comments = converted(tmp_path, role, f"{option} 3\n", capsys)
+    assert found.weight == 3
+    assert "Not taken over" not in comments
+
+
+def test_what_gopush_would_go_by_a_default_for_is_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "[base]\nrpc.bind *:24068\nstat.bind *:1\nstat.bind :24072\n[storage]\ntype mysql\n[zookeeper]\ntimeout 30\n"
+    _, comments = converted(tmp_path, "message", text, capsys)
+    assert "# To do: set [base] rpc.bind, until then it is localhost:8070 (see below)\n" in comments
+    assert "# Not taken over: [base] rpc.bind: '*:24068' holds '*:24068', which is no Twisted endpoint" in comments
+    assert "# To do: set [storage] type, until then it is redis (see below)\n" in comments
+    assert "# To do: set [zookeeper] timeout, until then it is 30s (see below)\n" in comments
+    assert "# To do: set [base] stat.bind" not in comments, "a later line was taken"
+    assert "# To do: set [redis] source to a Redis of gopush's own: its default may be the old cluster's" in comments
+    _, comments = converted(tmp_path, "message", MESSAGE, capsys)
+    assert "# To do: set [redis] source to a Redis of gopush's own: it names the old cluster's" in comments
+
+
+def test_an_ini_file_is_none_of_gopush_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("comet.ini", render(_settings("comet"))), ("node1.ini", "; mine\n[base]\nuser=nobody\n")):
+        (tmp_path / name).write_text(text)
+        assert cli.main(["convert", str(tmp_path / name)]) == cli.REFUSED
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"{name}: this is a gopush ini file already" in err
+
+
+@pytest.mark.parametrize("command", [["convert"], ["check", "-c"]])
+def test_a_file_that_is_missing_is_said_to_be_missing_whatever_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    for path, why in ((tmp_path / "nothing", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert cli.main([*command, str(path)]) == cli.REFUSED
+        assert capsys.readouterr().err == f"gopush: {path}: cannot be read: {why}\n"
+
+
 def test_whose_it_is_and_that_it_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "mine.conf"
     mine.write_text("[base]\nnode.weight 2\n")
@@ -144,7 +185,7 @@ def test_whose_it_is_and_that_it_is_there(tmp_path: Path, capsys: pytest.Capture
     assert "cannot be read: No such file" in capsys.readouterr().err
 
 
-_NAMES = st.sampled_from(sorted(RULES)).map(lambda name: name.split()) | st.tuples(st.text(), st.text())
+_NAMES = st.sampled_from(sorted({*RULES, *BY_ROLE})).map(lambda name: name.split()) | st.tuples(st.text(), st.text())
 _VALUES = st.sampled_from(["1", "yes", "30s", ":1", "tcp@h:1#p", "a,b", '"', "[x]", "= ;"]) | st.text(max_size=30)
 
 
