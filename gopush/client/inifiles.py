@@ -13,7 +13,7 @@ from typing import Any
 from gopush.client import convert
 from gopush.client import migrate as move
 from gopush.client.options import positive
-from gopush.client.output import write
+from gopush.client.output import tell, write
 from gopush.config.schema import Option, load, options, render
 from gopush.config.values import addresses, impossible
 from gopush.errors import SettingsError, StartError
@@ -78,20 +78,31 @@ def _check(asked: argparse.Namespace) -> None:
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
+        warning = _check_user(settings) if settings.user and os.geteuid() == 0 else ""
         _could_start(role, settings)
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
     write(f"{asked.config}: good for {role}")
+    if warning:
+        tell(f"{asked.config}: {warning}")
+
+
+def _check_user(settings: Any) -> str:
+    """A warning where `[base] user` cannot read gopush, else "". No error: a process that systemd starts as another
+    user never becomes this one. Raises SettingsError where there is no such user.
+    """
+    from gopush.daemon.start import find_user, is_default, unfit_user
+
+    pending = find_user(settings.user)
+    unfit = unfit_user(settings.user, pending.pw_uid, pending.pw_gid)
+    outcome = "root cannot start it" if is_default(settings) else "root may not be able to start it"
+    return f"{unfit}: {outcome}" if unfit else ""
 
 
 def _could_start(role: str, settings: Any) -> None:
     """Make all that a process of the role is made of, as its start does; bind and start nothing."""
     from twisted.internet.selectreactor import SelectReactor
 
-    from gopush.daemon.start import find_user
-
-    if settings.user and os.geteuid() == 0:
-        find_user(settings.user)
     for opt, named in _addresses(settings):
         host = named.rpartition(":")[0]
         if not host.startswith("[") and impossible(host):

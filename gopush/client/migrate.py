@@ -26,9 +26,11 @@ CALL_SECONDS = 30.0
 
 SHOWN_KEY_BYTES = 40
 ORIGINAL = "cluster-redis"
+MESSAGE = "gopush.message.settings:MessageSettings"
 EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _ADDRESS = re.compile(r"[^\s@,]+:[0-9]{1,5}(#\S+)?")
+_STORAGE = re.compile(rb"^\s*\[storage\]", re.MULTILINE)
 _MID = re.compile(r"[0-9]{16,18}")
 
 
@@ -169,13 +171,25 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
         raise SettingsError(
             "--to: is neither redis:SOURCE nor the ini file of gopush or of a message node, nor hbase:HOST:PORT"
         )
-    named = "gopush.message.settings:MessageSettings" if path.name.startswith("message") else EMBEDDED
-    settings = load(resolve_name(named), path)
+    is_message = path.name.startswith("message")
+    if not is_message and not _names_store(path):
+        raise SettingsError(
+            f"{path}: has no store ([storage]): name a message node's file (message.ini), or that of a process that is "
+            "all of gopush, with redis or hbase"
+        )
+    settings = load(resolve_name(MESSAGE if is_message else EMBEDDED), path)
     makers = {"redis": _into_redis, "hbase": _into_hbase}
     if settings.storage not in makers:
         raise SettingsError(f"{path}: [storage] type: {settings.storage} is no store to move to (set redis or hbase)")
     store = dataclasses.replace(getattr(settings, settings.storage), timeout=CALL_SECONDS)
     return makers[settings.storage](store, settings.store.head_life)
+
+
+def _names_store(path: Path) -> bool:
+    try:
+        return _STORAGE.search(path.read_bytes()) is not None
+    except OSError as wrong:
+        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
 
 
 def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:

@@ -127,11 +127,16 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
             twistd["uid"] = pending.pw_uid
         if twistd["gid"] is None:
             twistd["gid"] = pending.pw_gid
-        if unreadable := _unreadable(twistd["uid"], twistd["gid"]):
-            unfit = f"{where}: [base] user: {settings.user!r} cannot read {unreadable}, as it must (empty: stay root)"
-            if settings.user == type(settings)().user:
-                raise SettingsError(unfit)
-            log.warn("{unfit}", unfit=unfit)  # an operator who names a user may know better
+        unfit = unfit_user(settings.user, twistd["uid"], twistd["gid"])
+        if unfit and is_default(settings):
+            raise SettingsError(f"{where}: {unfit}")
+        if unfit:
+            log.warn("{where}: {unfit}", where=where, unfit=unfit)  # an operator who names a user may know better
+
+
+def is_default(settings: Any) -> bool:
+    """Whether the user is the one that nobody named."""
+    return bool(settings.user == type(settings)().user)
 
 
 def find_user(user: str) -> pwd.struct_passwd:
@@ -142,8 +147,10 @@ def find_user(user: str) -> pwd.struct_passwd:
         raise SettingsError(f"[base] user: {user!r} is no user of this system (empty: stay root)") from None
 
 
-def _unreadable(uid: int, gid: int) -> str | None:
-    """A part of the library that a user cannot read: imports would fail once the process has become that user."""
+def unfit_user(user: str, uid: int, gid: int) -> str | None:
+    """What is wrong with a user that cannot read a part of the library: imports would fail once the process has become
+    that user. None: it can. Only root may ask.
+    """
     parts = [str(module.__file__) for module in (os, twisted, gopush)]
     child = os.fork()
     if child == 0:
@@ -156,4 +163,6 @@ def _unreadable(uid: int, gid: int) -> str | None:
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return parts[status] if 0 <= status < len(parts) else None
+    if not 0 <= status < len(parts):
+        return None
+    return f"[base] user: {user!r} cannot read {parts[status]}, as it must (empty: stay root)"

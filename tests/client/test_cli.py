@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -257,7 +258,7 @@ def test_check_compares_the_names_of_the_certificate_with_the_advertised_address
     def check(advertised: str, *names: str) -> str:
         issued = authority.issue("own", *names)
         path.write_text(
-            f"[base]\nrpc.bind = 0.0.0.0:7000\nrpc.advertise = {advertised}:7000\n"
+            f"[base]\nuser =\nrpc.bind = 0.0.0.0:7000\nrpc.advertise = {advertised}:7000\n"
             f"[zookeeper]\naddr = 127.0.0.1:2181\n[storage]\ntype = redis\n"
             f"[rpc]\ntls.ca = {authority.path}\ntls.cert = {issued.certificate}\ntls.key = {issued.key}\n"
         )
@@ -271,6 +272,31 @@ def test_check_compares_the_names_of_the_certificate_with_the_advertised_address
     for advertised, named in (("10.0.0.2", "10.0.0.3"), ("node1.example.org", "node2.example.org")):
         said = check(advertised, named)
         assert said.startswith(f"gopush: {path}: [rpc] tls.cert: {tmp_path / 'own.crt'}: is not for {advertised}, ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_check_warns_root_of_a_user_that_cannot_read_gopush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not more: who starts it as another user is not concerned."""
+    locked = tmp_path / "locked"
+    locked.mkdir(0o700)
+    (locked / "gopush.py").touch()
+    monkeypatch.setattr(gopush, "__file__", str(locked / "gopush.py"))
+    path = tmp_path / "message.ini"
+    for content, warning in (
+        ("", r"'nobody' cannot read /.+, as it must \(empty: stay root\): root cannot start it\n"),
+        ("user = daemon\n", r"'daemon' cannot read /.+: root may not be able to start it\n"),
+        ("user =\n", None),
+    ):
+        path.write_text(f"[base]\n{content}")
+        assert cli.main(["check", "-c", str(path)]) == 0
+        out, err = capfd.readouterr()
+        assert out == f"{path}: good for message\n"
+        if warning:
+            assert re.fullmatch(f"gopush: {re.escape(str(path))}: \\[base\\] user: {warning}", err), err
+        else:
+            assert err == ""
 
 
 def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

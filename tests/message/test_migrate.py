@@ -188,6 +188,17 @@ def test_without_a_table_nothing_moves(
     assert complaint in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["comet.ini", "web.ini", "node1.ini"])
+def test_an_ini_file_without_a_store_is_none_to_move_to(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    ini = tmp_path / name
+    ini.write_text("[base]\nrpc.bind = localhost:6970\n[zookeeper]\naddr = localhost:2181\n")
+    assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", str(ini)]) == 3
+    assert f"{name}: has no store ([storage]): name a message node's file" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("storage", "complaint"), [("sqlite", "is no store to move to (set redis or hbase)"), ("redis", "")]
 )
