@@ -45,6 +45,10 @@ class Record:
         self.lost = inf  # when the store lost it
         self.reused = False  # its mid is not above all that the store has lost: the clock is behind, the floor was too
 
+    def expired(self, time: StoreTime) -> float:
+        """The world's time when it first has expired: from then on it may be gone, whatever the clock does."""
+        return time.reaches(self.expires, self.time)
+
 
 class First:
     """The first append under an id."""
@@ -203,10 +207,10 @@ class StoreTime:
         """Put the clock forward, or back where `seconds` is negative."""
         self._steps.append((time, self._steps[-1][1] + seconds))
 
-    def reaches(self, moment: float) -> float:
-        """The world's time when the store's clock first shows `moment`."""
+    def reaches(self, moment: float, since: float = 0.0) -> float:
+        """The world's time when the store's clock first shows `moment`, `since` then."""
         ends = [start for start, _ in self._steps[1:]] + [inf]
         for (start, offset), end in zip(self._steps, ends, strict=True):
-            if moment - offset < end:
-                return max(moment - offset, start)
+            if since < end and moment - offset < end:
+                return max(moment - offset, start, since)
         return inf

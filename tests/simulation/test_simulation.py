@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.broken import BREAKS
+from tests.simulation.history import StoreTime
 from tests.simulation.many import run_many, run_one
 from tests.simulation.plan import ALONE, MIXED
+from tests.simulation.process import EPOCH
 from tests.simulation.run import run
 
 SCHEDULES = 400
@@ -49,3 +51,15 @@ def test_a_broken_rule_is_noticed(rule: str) -> None:
 def test_a_seed_replays_exactly_also_in_another_process() -> None:
     elsewhere = [(outcome.digest, outcome.received) for outcome in run_many(range(40))]
     assert elsewhere == [((outcome := run(seed)).digest, outcome.received) for seed in range(40)]
+
+
+def test_what_has_expired_may_be_gone_though_the_clock_is_put_back() -> None:
+    """In the middle of this seed the store drops what has expired; then its clock steps back before that."""
+    assert run(162179, MIXED).violations == []
+    time = StoreTime()
+    time.step(10.0, -3.0)
+    assert time.reaches(EPOCH + 9.0) == 9.0
+    assert time.reaches(EPOCH + 9.0, 9.5) == 9.5
+    assert time.reaches(EPOCH + 9.0, 10.0) == 12.0
+    assert time.reaches(EPOCH + 8.0, 10.5) == 11.0
+    assert time.reaches(EPOCH + 8.0, 11.5) == 11.5
