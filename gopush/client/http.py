@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
@@ -19,6 +19,7 @@ from gopush.errors import (
     RET_NO_NODE,
     RET_OK,
     RET_PARAMETER,
+    GopushError,
     NoNodeError,
     ParameterError,
     UnavailableError,
@@ -84,7 +85,10 @@ def administer(
     except NoNodeError:
         if "node" not in query:
             raise
-        raise NoNodeError(f"{query['node']} is not registered") from None
+        there = "\n"
+        with suppress(GopushError):
+            there += f"registered are: {', '.join(sorted({node['node'] for node in nodes(admin, api_key, context)}))}"
+        raise NoNodeError(f"{query['node']} is not registered{there.rstrip()}") from None
 
 
 def ask(

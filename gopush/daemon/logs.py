@@ -82,6 +82,8 @@ class Lines:
 
 def _level(event: LogEvent) -> Any:
     level = event.get("log_level") or LogLevel.info
+    if level is LogLevel.critical and "log_failure" not in event and "failure" not in event and not _is_ours(event):
+        return LogLevel.warn  # twistd's "Removing stale pidfile": twisted.python.log knows no other level for it
     return level if _is_ours(event) or level > LogLevel.info else LogLevel.debug
 
 

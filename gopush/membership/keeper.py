@@ -50,12 +50,13 @@ class ViewKeeper:
         if view is None:
             return
         before, self.view = self.view, view
-        log.info(
-            "view: {comets} comets, {messages} message nodes ({changes})",
-            comets=len(view.comets),
-            messages=len(view.messages),
-            changes=view.changes(before),
-        )
+        if changes := view.changes(before):
+            log.info(
+                "view: {comets} comets, {messages} message nodes ({changes})",
+                comets=len(view.comets),
+                messages=len(view.messages),
+                changes=changes,
+            )
         for watcher in self._watchers:
             try:
                 watcher(view)

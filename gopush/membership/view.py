@@ -87,13 +87,28 @@ class View:
         return any(info.id == id for info in (*self.comets, *self.messages))
 
     def changes(self, before: View) -> str:
-        """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070"."""
+        """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070", "node2
+        drains". Empty where only the other half of a process, which is a comet and a message node, has followed.
+        """
         old = {info.place: info for info in (*before.comets, *before.messages)}
         new = {info.place: info for info in (*self.comets, *self.messages)}
         came = [f"+{info.id}" for place, info in new.items() if place not in old]
-        changed = [f"~{info.id}" for place, info in new.items() if old.get(place, info) != info]
+        changed = [
+            self._change(old[place], info, before) for place, info in new.items() if old.get(place, info) != info
+        ]
         gone = [f"-{info.id}" for place, info in old.items() if place not in new]
-        return " ".join(dict.fromkeys([*came, *changed, *gone]))  # a comet and message node is named once
+        said = dict.fromkeys([*came, *filter(None, changed), *gone])  # a comet and message node is named once
+        return ", ".join(said) if any(" " in word for word in said) else " ".join(said)
+
+    def _change(self, old: NodeInfo, new: NodeInfo, before: View) -> str:
+        if old != new._replace(draining=old.draining):
+            return f"~{new.id}"
+        others = [info for info in (*before.comets, *before.messages) if info.id == new.id and info.place != new.place]
+        if any(info.draining == new.draining for info in others):
+            return ""
+        nodes = [info.node for info in self.comets if info.id == new.id]
+        name = nodes[0] if nodes and [info.node for info in self.comets].count(nodes[0]) == 1 else new.id
+        return f"{name} drains" if new.draining else f"{name} drains no more"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and (self.comets, self.messages) == (other.comets, other.messages)

@@ -145,3 +145,11 @@ def test_old_and_new_ways_of_logging_give_lines(heard: list[Any]) -> None:
     assert others[-1] == "\tbuiltins.ValueError: old"
     assert parsed(new)["message"] == "it broke"
     assert "ValueError: new" in parsed(new)["traceback"]
+
+
+def test_what_twistd_does_about_a_left_pid_file_is_no_catastrophe(heard: list[Any]) -> None:
+    """Its log knows an error or nothing; with a traceback it stays one."""
+    old_log.msg("Removing stale pidfile /run/gopush.pid", isError=True)
+    line = text(heard[-1])
+    assert line is not None
+    assert line.endswith("[comet node1 log_legacy#warn] Removing stale pidfile /run/gopush.pid\n")

@@ -218,3 +218,5 @@ def test_the_shell_has_it_all(cluster: Cluster, capfd: pytest.CaptureFixture[str
     out, err = capfd.readouterr()
     assert out == "0\n"
     assert err.splitlines()[0] == "gopush: node3 is not registered"
+    assert err.splitlines()[1].startswith("registered are: ")
+    assert "node1, node2" in err.splitlines()[1]

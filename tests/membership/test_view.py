@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from gopush.membership.view import StaticCoordination, View
@@ -78,6 +80,23 @@ def test_what_changed_is_reported_in_few_words() -> None:
     after = View([comet("a", 1), comet("b", 2, weight=2), comet("d", 4)], [message])
     assert after.changes(before) == "+d-4:6970 ~b-2:6970 -c-3:6970"
     assert after.changes(after) == ""
+
+
+def test_a_drain_is_reported_in_words_and_once_for_a_process() -> None:
+    """A member registers twice, and its comet drains first; of two processes of a node the address tells which."""
+    member = comet("b", 2)
+    views = [
+        View([comet("a", 1), member._replace(draining=first)], [member._replace(node=member.id, draining=second)])
+        for first, second in ((False, False), (True, False), (True, True), (False, True), (False, False))
+    ]
+    changes = [after.changes(before) for before, after in pairwise(views)]
+    assert changes == ["b drains", "", "b drains no more", ""]
+    twins = [comet("a", 1), comet("a", 2)]
+    assert View([twins[0]._replace(draining=True), twins[1]]).changes(View(twins)) == "a-1:6970 drains"
+    gone = View([member._replace(draining=True)]).changes(View([member, comet("c", 3)]))
+    assert gone == "b drains, -c-3:6970"
+    message = NodeInfo("", 0, ("m:1",))
+    assert View([], [message._replace(draining=True)]).changes(View([], [message])) == "m:1 drains"
 
 
 def test_announcing_changes_how_a_process_is_seen() -> None:
