@@ -213,6 +213,11 @@ def test_what_is_no_http_is_refused(data: bytes) -> None:
     assert refused(data)[0] == 400
 
 
+def test_lines_that_end_in_a_line_feed_alone_end_no_handshake() -> None:
+    """protocol.md, section 2: the 5 seconds go on."""
+    assert read(opening("/sub").replace(b"\r\n", b"\n")) is None
+
+
 def test_a_handshake_is_bounded() -> None:
     """No handshake holds more than a few KB, whether it ends or not."""
     room = MAX_HEAD_BYTES - len(opening("/sub", X=""))

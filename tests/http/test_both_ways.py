@@ -123,12 +123,13 @@ def test_the_short_cut_is_taken() -> None:
     "bad",
     [
         b"GET /echo HTTP/1.1\nHost: h\n\n",
+        b"GET /echo HTTP/1.1\r\nHost: h\nX: a\r\n\r\n",
         b"GET /echo HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
         b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: t\n\nGET /echo HTTP/1.1\r\n",
     ],
 )
 def test_what_old_parsers_take_is_refused(bad: bytes) -> None:
-    """A bare line feed and a folded field: two readers may disagree about what they mean."""
+    """protocol.md, section 4: a bare line feed, and a folded field: two readers may disagree about what they mean."""
     found, over = Ways(short=True).answers([bad + b"\r\n"])
     assert found.startswith(b"HTTP/1.1 400 ")
     assert over

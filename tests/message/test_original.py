@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gopush.message.original import KeyState, OldMessage, mark, old_message, placed
-from gopush.model import MID_STEP, Head, snap
+from gopush.model import MID_STEP, Head, mid_at, snap
 
 NOTHING = KeyState(Head(0, 0), [])
 
@@ -75,6 +75,18 @@ def there(messages: Sequence[OldMessage], *own: int, trimmed: int = 0) -> KeySta
 def test_scores_are_snapped_and_ascend_where_they_collide() -> None:
     found = placed(log((1600, b"a"), (1602, b"b"), (1606, b"c"), (1700, b"d")), NOTHING)
     assert [(one.mid, one.body) for one in found] == [(1600, b"a"), (1616, b"b"), (1632, b"c"), (1696, b"d")]
+
+
+@pytest.mark.parametrize(("second", "again"), [(1_450_000_000, {7}), (1_700_000_000, {7}), (1_810_000_000, {6, 7})])
+def test_a_device_goes_on_with_its_mid_and_misses_none(second: int, again: set[int]) -> None:
+    """docs/migration.md: Redis's double rounds too; which mids bring the device its last message once more."""
+    found = set()
+    for mid in range(mid_at(second), mid_at(second) + 64):
+        moved = old_message(b"%.17g" % float(mid), b'{"msg":1,"expire":9}')
+        assert moved is not None
+        assert snap(moved.mid) >= snap(mid), "a lower one: the device would miss what is between"
+        found |= {mid % MID_STEP} if snap(moved.mid) > snap(mid) else set()
+    assert found == again
 
 
 def test_all_comes_before_what_gopush_was_pushed_itself() -> None:

@@ -121,7 +121,9 @@ def test_the_largest_cursor_is_taken(world: World) -> None:
     assert world.messages.reads == [("x", 2**63 - 16)]
 
 
-@pytest.mark.parametrize("cursor", ["", "-1", "+1", "1.0", "0x1", " 1", "1_0", "\u0661", str(2**63), "9" * 5000, "a"])
+@pytest.mark.parametrize(
+    "cursor", ["", "-1", "+0", "+1", "1.0", "0x1", " 1", "1_0", "\u0661", str(2**63), "9" * 5000, "a"]
+)
 def test_m_is_a_decimal_int64_from_0_else_65534(world: World, cursor: str) -> None:
     """protocol.md, section 4: `m` is a decimal int64 from 0, else 65534."""
     assert world.get("/1/msg/get", k="x", m=cursor).body == PARAMETER
@@ -261,6 +263,16 @@ def test_an_idle_connection_is_closed_after_10_s_on_both_ports(make_world: MakeW
             server.advance(9)
             assert client.silent(0.2)
             server.advance(2.5)
+            assert client.closed()
+
+
+@pytest.mark.parametrize("fields", ["Host: localhost\r\nX: a\n", "Host: localhost\n", "X: a\nHost: localhost\r\n"])
+def test_a_line_feed_without_its_cr_is_400_on_both_ports(world: World, fields: str) -> None:
+    """protocol.md, section 4."""
+    for server in (world.public, world.admin):
+        with Client(server.port) as client:
+            client.send(f"GET /1/time/get HTTP/1.1\r\n{fields}\r\n".encode())
+            assert client.answer().status == 400
             assert client.closed()
 
 
