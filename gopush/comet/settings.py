@@ -45,7 +45,7 @@ class SubscriberSettings:
         "",
         listeners,
         "where web nodes of other processes subscribe; empty: at tcp.bind, or where that has TLS, haproxy: or an "
-        "address.max, at a free port beside rpc.bind",
+        "address.max, at a free port beside rpc.bind, another one at each start",
     )
     feed_advertise: tuple[str, ...] = option(
         "base", "feed.advertise", "", addresses, "the address of feed.bind for web nodes, host:port; empty: as bound"
