@@ -228,7 +228,7 @@ class Receivers:
         except AssertionError:
             counts = {name: len(messages) for name, messages in self.got().items()}
             live, said = self._page.driver.execute_script("return [live, said]")
-            console = [line["message"] for line in self._page.driver.get_log("browser")][-8:]
+            console = self._page.complaints()[-8:]
             raise AssertionError(f"{when}: not all have {count}: {counts}; {live}; {said}; {console}") from None
 
 
