@@ -22,18 +22,6 @@ hypothesis.settings.register_profile("gopush", deadline=None)
 hypothesis.settings.load_profile("gopush")
 
 
-HBASE = ("test_hbase", "test_migrate", "test_store", "test_store_machine", "test_take_in")
-"""The files whose tests want an HBase: it takes half a minute of a processor to start, so they share one."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file goes to one worker of pytest-xdist (`--dist loadgroup`), and all files with HBase, first, to one."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("hbase" if item.path.stem in HBASE else item.nodeid.partition("::")[0]))
-    items.sort(key=lambda item: item.path.stem not in HBASE)
-
-
 @pytest.fixture(scope="session")
 def reactor_thread() -> Iterator[threading.Thread]:
     started = threading.Event()

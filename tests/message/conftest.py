@@ -37,17 +37,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     unshare = ["unshare", "--map-root-user", "--mount"]
     disk: Any = pyfuncitem.funcargs["disk"]
     own = f"--basetemp={disk.parent / 'own'}"
-    command = [
-        *unshare,
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        own,
-        pyfuncitem.nodeid.partition("@")[0],
-    ]
+    command = [*unshare, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", own, pyfuncitem.nodeid]
     ended = subprocess.run(command, cwd=pyfuncitem.config.rootpath, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, f"needs root, or user namespaces:\n{ended.stdout}{ended.stderr}"
     return True
