@@ -130,14 +130,13 @@ class Remote:
         reactor: Any,
         info: NodeInfo,
         settings: RpcSettings,
-        patience: float,
-        timeout: float | None,
+        timeout: float | None = None,
         logins: Logins | None = None,
     ) -> None:
         self.info = info
         self._reactor = reactor
         self._timeout = timeout
-        self._patience = timeout or patience
+        self._patience = timeout or self.patience(settings)
         self._root: pb.RemoteReference | None = None
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
@@ -155,6 +154,11 @@ class Remote:
         for name in self.calls:
             setattr(self, METHODS.get(name, name), partial(self._call, name))
         self._connection.startService()
+
+    @staticmethod
+    def patience(settings: RpcSettings) -> float:
+        """How many seconds a connection may be silent while a call is out."""
+        raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{type(self).__name__} has no call {name}")

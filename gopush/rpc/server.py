@@ -17,7 +17,6 @@ from twisted.spread import pb
 from zope.interface import implementer
 
 from gopush.errors import StartError
-from gopush.model import NodeInfo
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls, TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
@@ -25,7 +24,6 @@ from gopush.rpc.broker import LOGIN_SECONDS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.login import Door
-from gopush.rpc.logins import Logins
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
@@ -97,15 +95,10 @@ class RemoteComet(Remote):
 
     calls = COMET_CALLS
 
-    def __init__(
-        self,
-        reactor: Any,
-        info: NodeInfo,
-        settings: RpcSettings,
-        timeout: float | None = None,
-        logins: Logins | None = None,
-    ) -> None:
-        super().__init__(reactor, info, settings, settings.attempt_timeout, timeout, logins)
+    @staticmethod
+    def patience(settings: RpcSettings) -> float:
+        """See Remote."""
+        return settings.attempt_timeout
 
 
 class RemoteMessage(Remote):
@@ -113,15 +106,10 @@ class RemoteMessage(Remote):
 
     calls = MESSAGE_CALLS
 
-    def __init__(
-        self,
-        reactor: Any,
-        info: NodeInfo,
-        settings: RpcSettings,
-        timeout: float | None = None,
-        logins: Logins | None = None,
-    ) -> None:
-        super().__init__(reactor, info, settings, settings.call_timeout, timeout, logins)
+    @staticmethod
+    def patience(settings: RpcSettings) -> float:
+        """See Remote."""
+        return settings.call_timeout
 
 
 def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
