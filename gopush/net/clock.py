@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -176,6 +177,36 @@ class Expiry(Generic[TimedT]):
                 self._failed(Failure())  # type: ignore[no-untyped-call]
         if self._wheel.late and not (self._going_on is not None and self._going_on.active()):
             self._going_on = self._clock.callLater(0, self.look)
+
+
+class TurnLimit:
+    """Lets `most` pieces of work be done in each turn of the reactor, whoever they are for; the rest waits its turn.
+
+    What one client may have done at once is bounded by its own limits; a crowd of them in the same turn is not.
+    """
+
+    def __init__(self, clock: Clock, most: int) -> None:
+        self._clock = clock
+        self._most = self._left = most
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._turning = False
+
+    def take(self, again: Callable[[], object]) -> bool:
+        """Whether a piece may be done now; if not, `again` is called in a later turn, to take it then."""
+        if not self._turning:
+            self._turning = True
+            self._clock.callLater(0, self._turn)
+        if self._left:
+            self._left -= 1
+            return True
+        self._waiting.append(again)
+        return False
+
+    def _turn(self) -> None:
+        self._turning = False
+        self._left = self._most
+        while self._waiting and self._left:
+            self._waiting.popleft()()
 
 
 class Deadlines(Expiry[TimedT]):

@@ -284,6 +284,7 @@ def test_a_good_request_before_a_malformed_one_is_answered_first(server: Server)
         (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n\r\n", (414, 431)),
         (b"GET /" + b"a" * 1_000_000, (400, 414, 431)),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", (431,)),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", (431,)),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 17_000 + b"\r\n\r\n", (431,)),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 1_000_000, (400, 431)),
         (b"GET / HTTP/1.1\r\n" + b"y" * 1_000_000, (400, 431)),
@@ -307,6 +308,12 @@ def test_heads_are_bounded(serve: Serve, sent: bytes, statuses: tuple[int, ...])
             server.advance(4)
         assert client.closed()
         assert server.factory.counters.refused[status] == 1
+
+
+def test_a_hundred_fields_are_taken(server: Server) -> None:
+    with Client(server.port) as client:
+        client.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 99 + b"\r\n")
+        assert client.answer().status == 200
 
 
 def test_a_head_in_pieces_is_bounded_too(server: Server) -> None:

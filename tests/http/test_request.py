@@ -28,6 +28,9 @@ from gopush.net.http.site import Site
         (b"", ""),
         (b"K=1", ""),
         (b"bad=%ff&x%ff=%zz&k=1", "1"),
+        (b"a%26k=1&k=2&x%26=+", "2"),
+        (b"%%2626k=1&%26%26&&k=2", "2"),
+        (b"%26&" * 1000 + b"k=%61", "a"),
     ],
 )
 def test_form_encoding(encoded: bytes, value: str) -> None:

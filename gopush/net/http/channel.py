@@ -25,7 +25,6 @@ MAX_TOGETHER = 64
 
 _NO_HEAD = HeadScanner()
 _MAX_HELD_BYTES = 64 << 10
-_SLOW_IN_A_TURN = 16
 _PIECE = 4 << 10
 
 
@@ -112,17 +111,15 @@ class HttpChannel(BoundedChannel):
         if self._pumping:
             return
         self._pumping = True
-        slow = 0
         while self.inbox and not self._blocked():
             if not self._fed:
                 size = len(self.inbox)
                 self.inbox = self._short_cut(self.inbox)
                 if len(self.inbox) < size:
                     continue
-                slow += 1
-                if slow > _SLOW_IN_A_TURN:
-                    self._schedule()
-                    break
+            if self.line_mode and not self.site.heads.take(self._go_on):
+                self._scheduled = True
+                break
             self._feed()
         self._pumping = False
         self._settle()

@@ -15,7 +15,7 @@ from gopush.net.http.request import Request
 from gopush.net.http.routes import Route
 
 HEAD_LIMIT = 16 << 10
-MAX_FIELDS = 500
+MAX_FIELDS = 100
 
 _ASCII = bytes(range(128)).decode()
 # Possessive: whatever a stranger sends is looked at once.

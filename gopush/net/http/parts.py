@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, TurnLimit
 from gopush.net.http.head import HeadScanner, RequestReader
 from gopush.net.http.held import Held
 from gopush.net.http.request import Renderer, Request, Response
@@ -21,6 +21,7 @@ class HttpSite(Protocol):
     counters: HttpCounters
     renderer: Renderer
     reader: RequestReader
+    heads: TurnLimit
     wheel: Any
     stopping: bool
 

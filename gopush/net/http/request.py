@@ -22,11 +22,13 @@ class Form:
     def __init__(self, encoded: bytes) -> None:
         text = encoded.decode("latin-1")
         self._escaped = "%" in text or "+" in text or not text.isascii()
+        pairs = [pair.partition("=") for pair in text.split("&")]
+        names = [name for name, _, _ in pairs]
+        if self._escaped:  # all at once: strangers send thousands; no name that anybody asks for has an ampersand
+            joined = "&".join(names).replace("%26", "%00")
+            names = _plain(joined).decode("utf-8", "surrogateescape").split("&")
         self._values: dict[str, str] = {}
-        for pair in text.split("&"):
-            name, _, value = pair.partition("=")
-            if self._escaped:
-                name = _plain(name).decode("utf-8", "surrogateescape")
+        for name, (_, _, value) in zip(names, pairs, strict=True):
             self._values.setdefault(name, value)
 
     def has(self, name: str) -> bool:

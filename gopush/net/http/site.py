@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web import server
 from twisted.web.resource import Resource
 
-from gopush.net.clock import Clock, Expiry
+from gopush.net.clock import Clock, Expiry, TurnLimit
 from gopush.net.http.bounds import BoundedChannel
 from gopush.net.http.channel import HttpChannel
 from gopush.net.http.exchange import Exchange
@@ -22,6 +22,9 @@ from gopush.net.http.parts import HttpCounters
 from gopush.net.http.request import CrossOrigin, Renderer, explained, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.timers import Wheel
+
+HEADS_IN_A_TURN = 16
+"""Heads, or pieces of 4 KiB of one, that twisted.web reads in a turn: the worst takes a millisecond."""
 
 log = Logger()
 
@@ -93,6 +96,7 @@ class Site(server.Site):
                 if isinstance(route, Route)
             }
         )
+        self.heads = TurnLimit(clock, HEADS_IN_A_TURN)
         self.wheel: Wheel[BoundedChannel] = Wheel(clock.seconds())
         self._expiry = Expiry(self.wheel, self._expired, clock)
         self._ticking = False

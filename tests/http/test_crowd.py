@@ -1,0 +1,77 @@
+"""Many connections whose heads come in the same turn of the reactor, none of them for the short cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.testing import StringTransport
+
+from gopush.net.http.request import Response
+from gopush.net.http.routes import Route
+from gopush.net.http.site import HEADS_IN_A_TURN, Site
+from tests.comet.harness import Clock
+
+CROWD = 50
+
+
+class _Crowd:
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self._site = Site({"/echo": {"GET": Route(lambda _: Response(200, "", b""))}}, self.clock, 10, lambda: 0.0)
+        self.members = [self.connect() for _ in range(CROWD)]
+
+    def connect(self) -> tuple[Any, Any]:
+        channel: Any = self._site.buildProtocol(None)  # type: ignore[no-untyped-call]
+        transport: Any = _Transport()  # type: ignore[no-untyped-call]
+        channel.makeConnection(transport)
+        return channel, transport
+
+    def answered(self) -> list[int]:
+        return [number for number, (_, transport) in enumerate(self.members) if transport.value()]
+
+    def send(self, data: bytes) -> None:
+        for channel, _ in self.members:
+            channel.dataReceived(data)
+
+
+class _Transport(StringTransport):
+    def setTcpNoDelay(self, _: bool) -> None: ...
+
+
+@pytest.fixture
+def crowd() -> _Crowd:
+    return _Crowd()
+
+
+def test_a_few_heads_are_read_in_each_turn_in_the_order_of_their_coming(crowd: _Crowd) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\n\r\n")
+    turns = 1
+    while len(crowd.answered()) < CROWD:
+        assert crowd.answered() == list(range(turns * HEADS_IN_A_TURN))
+        crowd.clock.advance(0)
+        turns += 1
+    assert turns == 1 + CROWD // HEADS_IN_A_TURN
+
+
+def test_large_heads_take_more_turns(crowd: _Crowd) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 11_000))
+    assert crowd.answered() == list(range(HEADS_IN_A_TURN // 3))
+    for _ in range(CROWD):
+        crowd.clock.advance(0)
+    assert len(crowd.answered()) == CROWD
+
+
+def test_simple_requests_do_not_wait_behind_them(crowd: _Crowd) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 11_000))
+    channel, transport = crowd.connect()
+    channel.dataReceived(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert transport.value().startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_leaves_while_it_waits_holds_up_nobody(crowd: _Crowd) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\n\r\n")
+    for channel, _ in crowd.members[HEADS_IN_A_TURN:-1]:
+        channel.connectionLost(None)
+    crowd.clock.advance(0)
+    assert crowd.answered() == [*range(HEADS_IN_A_TURN), CROWD - 1]
