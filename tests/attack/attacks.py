@@ -47,7 +47,7 @@ async def _connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrite
 
 
 async def _closed(reader: asyncio.StreamReader, end: float) -> None:
-    with suppress(asyncio.TimeoutError):
+    with suppress(asyncio.TimeoutError, ConnectionError):  # a reset is an end, too
         while await asyncio.wait_for(reader.read(65536), max(0.01, end - time.monotonic())):
             pass
 
