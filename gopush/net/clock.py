@@ -180,7 +180,7 @@ class Expiry(Generic[TimedT]):
 
 
 class TurnLimit:
-    """Lets `most` pieces of work be done in each turn of the reactor, whoever they are for; the rest waits its turn.
+    """Lets work that costs about `most` be done in each turn of the reactor, for whomever; the rest waits.
 
     What one client may have done at once is bounded by its own limits; a crowd of them in the same turn is not.
     """
@@ -191,13 +191,13 @@ class TurnLimit:
         self._waiting: deque[Callable[[], object]] = deque()
         self._turning = False
 
-    def take(self, again: Callable[[], object]) -> bool:
-        """Whether a piece may be done now; if not, `again` is called in a later turn, to take it then."""
+    def take(self, cost: int, again: Callable[[], object]) -> bool:
+        """Whether a piece of work may be done now; if not, `again` is called in a later turn, to take it then."""
         if not self._turning:
             self._turning = True
             self._clock.callLater(0, self._turn)
-        if self._left:
-            self._left -= 1
+        if self._left > 0:
+            self._left -= cost
             return True
         self._waiting.append(again)
         return False
@@ -205,7 +205,7 @@ class TurnLimit:
     def _turn(self) -> None:
         self._turning = False
         self._left = self._most
-        while self._waiting and self._left:
+        while self._waiting and self._left > 0:
             self._waiting.popleft()()
 
 

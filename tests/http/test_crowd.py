@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Route
-from gopush.net.http.site import HEADS_IN_A_TURN, Site
+from gopush.net.http.site import Site
 from tests.comet.harness import Clock
 
 CROWD = 50
@@ -45,24 +45,30 @@ def crowd() -> _Crowd:
 
 
 def test_a_few_heads_are_read_in_each_turn_in_the_order_of_their_coming(crowd: _Crowd) -> None:
-    crowd.send(b"GET /echo HTTP/1.0\r\n\r\n")
+    crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 3000))
     turns = 1
     while len(crowd.answered()) < CROWD:
-        assert crowd.answered() == list(range(turns * HEADS_IN_A_TURN))
+        assert crowd.answered() == list(range(turns * 17))
         crowd.clock.advance(0)
         turns += 1
-    assert turns == 1 + CROWD // HEADS_IN_A_TURN
+    assert turns == 1 + CROWD // 17
 
 
 def test_large_heads_take_more_turns(crowd: _Crowd) -> None:
     crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 11_000))
-    assert crowd.answered() == list(range(HEADS_IN_A_TURN // 3))
+    assert crowd.answered() == list(range(4))
     for _ in range(CROWD):
         crowd.clock.advance(0)
     assert len(crowd.answered()) == CROWD
 
 
-def test_simple_requests_do_not_wait_behind_them(crowd: _Crowd) -> None:
+@pytest.mark.parametrize("behind", [b"", b"x" * 9000])
+def test_small_heads_are_read_at_once_whatever_follows_them(crowd: _Crowd, behind: bytes) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\n\r\n" + behind)
+    assert len(crowd.answered()) == CROWD
+
+
+def test_simple_requests_do_not_wait_behind_others(crowd: _Crowd) -> None:
     crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 11_000))
     channel, transport = crowd.connect()
     channel.dataReceived(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -70,8 +76,8 @@ def test_simple_requests_do_not_wait_behind_them(crowd: _Crowd) -> None:
 
 
 def test_who_leaves_while_it_waits_holds_up_nobody(crowd: _Crowd) -> None:
-    crowd.send(b"GET /echo HTTP/1.0\r\n\r\n")
-    for channel, _ in crowd.members[HEADS_IN_A_TURN:-1]:
+    crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 3000))
+    for channel, _ in crowd.members[17:-1]:
         channel.connectionLost(None)
     crowd.clock.advance(0)
-    assert crowd.answered() == [*range(HEADS_IN_A_TURN), CROWD - 1]
+    assert crowd.answered() == [*range(17), CROWD - 1]

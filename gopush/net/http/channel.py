@@ -26,6 +26,7 @@ MAX_TOGETHER = 64
 _NO_HEAD = HeadScanner()
 _MAX_HELD_BYTES = 64 << 10
 _PIECE = 4 << 10
+_ANY_HEAD = 1 << 10
 
 
 @implementer(IHalfCloseableProtocol)
@@ -117,7 +118,7 @@ class HttpChannel(BoundedChannel):
                 self.inbox = self._short_cut(self.inbox)
                 if len(self.inbox) < size:
                     continue
-            if self.line_mode and not self.site.heads.take(self._go_on):
+            if self.line_mode and not self.site.heads.take(self._head_cost(), self._go_on):
                 self._scheduled = True
                 break
             self._feed()
@@ -154,6 +155,11 @@ class HttpChannel(BoundedChannel):
             done = not (self.inbox and self.stalled)
         if done:
             self.leave(linger=False)
+
+    def _head_cost(self) -> int:
+        """Of the next piece of a head: about its bytes, and what any costs. A body behind it costs little."""
+        end = self.inbox.find(b"\r\n\r\n", 0, _PIECE)
+        return _ANY_HEAD + (end if end >= 0 else min(len(self.inbox), _PIECE))
 
     def _feed(self) -> None:
         """Hand on to twisted.web; a head in pieces, for it cuts off a line by copying what follows."""

@@ -22,14 +22,12 @@ class Form:
     def __init__(self, encoded: bytes) -> None:
         text = encoded.decode("latin-1")
         self._escaped = "%" in text or "+" in text or not text.isascii()
-        pairs = [pair.partition("=") for pair in text.split("&")]
-        names = [name for name, _, _ in pairs]
-        if self._escaped:  # all at once: strangers send thousands; no name that anybody asks for has an ampersand
-            joined = "&".join(names).replace("%26", "%00")
-            names = _plain(joined).decode("utf-8", "surrogateescape").split("&")
         self._values: dict[str, str] = {}
-        for name, (_, _, value) in zip(names, pairs, strict=True):
+        for pair in text.split("&"):
+            name, _, value = pair.partition("=")
             self._values.setdefault(name, value)
+        if self._escaped:
+            self._values = _with_plain_names(self._values)
 
     def has(self, name: str) -> bool:
         """Whether a name is there at all."""
@@ -50,6 +48,15 @@ class Form:
     def text(self, name: str) -> str:
         """As get(), and an absent value is an empty one."""
         return self.get(name) or ""
+
+
+def _with_plain_names(values: dict[str, str]) -> dict[str, str]:
+    """All names at once, because strangers send thousands. No name that anybody asks for has an ampersand."""
+    joined = "&".join(values).replace("%26", "%00")
+    plain: dict[str, str] = {}
+    for name, value in zip(_plain(joined).decode("utf-8", "surrogateescape").split("&"), values.values(), strict=True):
+        plain.setdefault(name, value)
+    return plain
 
 
 def _plain(encoded: str) -> bytes:

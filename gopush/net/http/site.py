@@ -23,8 +23,8 @@ from gopush.net.http.request import CrossOrigin, Renderer, explained, plain
 from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.timers import Wheel
 
-HEADS_IN_A_TURN = 16
-"""Heads, or pieces of 4 KiB of one, that twisted.web reads in a turn: the worst takes a millisecond."""
+HEAD_BYTES_IN_A_TURN = 64 << 10
+"""Of heads that twisted.web reads, 1 KiB being added to each: that takes some 10 ms, whatever strangers send."""
 
 log = Logger()
 
@@ -96,7 +96,7 @@ class Site(server.Site):
                 if isinstance(route, Route)
             }
         )
-        self.heads = TurnLimit(clock, HEADS_IN_A_TURN)
+        self.heads = TurnLimit(clock, HEAD_BYTES_IN_A_TURN)
         self.wheel: Wheel[BoundedChannel] = Wheel(clock.seconds())
         self._expiry = Expiry(self.wheel, self._expired, clock)
         self._ticking = False
