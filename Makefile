@@ -7,6 +7,8 @@ PIP = $(BIN)/pip install --disable-pip-version-check
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.ready-tools
 .DEFAULT_GOAL := help
+# Python keeps what it has compiled, whatever the environment says: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 # $(call debian,TEST,PACKAGES): where the shell command TEST fails, root installs the packages; others are told to.
 define debian
@@ -78,7 +80,7 @@ test: $(TOOLS) ## all tests, on servers of their own
 	$(call debian,which mvn java,maven default-jre-headless)
 	$(call debian,which node php,nodejs php-cli)
 	$(call debian,command -v promtool,--no-install-recommends prometheus)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(TOOLS) ## ruff: style and common mistakes
 	@$(BIN)/ruff format --check .
