@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from gopush.model import Append, Appended, Forward, Head, Message, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
-from gopush.rpc.codec import CHUNK_BYTES, COMET_CALLS, MESSAGE_CALLS, VERSION, BatchError, CallFormat, pack, unpack
+from gopush.rpc.codec import (
+    CHUNK_BYTES,
+    COMET_CALLS,
+    MESSAGE_CALLS,
+    VERSION,
+    BatchError,
+    CallFormat,
+    Packer,
+    pack,
+    unpack,
+)
 
 texts = st.text(max_size=20)
 blobs = st.binary(max_size=50)
@@ -165,6 +175,29 @@ def test_a_lying_length_claims_no_memory() -> None:
 def test_what_cannot_be_packed_is_named(value: object) -> None:
     with pytest.raises(BatchError, match="cannot be packed"):
         pack(value)
+
+
+def test_a_batch_after_one_that_cannot_be_packed_is_whole() -> None:
+    with pytest.raises(BatchError):
+        pack((1, b"x" * 1000, object()))
+    assert pack((2,)) == [msgpack.packb((VERSION, (2,)))]
+
+
+def test_small_values_share_a_buffer_and_no_large_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, whole = [], msgpack.Packer
+
+    def make(**options: Any) -> Any:
+        made.append(options)
+        return whole(**options)
+
+    monkeypatch.setattr(msgpack, "Packer", make)
+    packer = Packer(use_bin_type=False)
+    for _ in range(100):
+        assert packer.pack([b"a"]) == b"\x91\xa1a"
+    assert len(made) == 1
+    packer.pack(b"x" * (CHUNK_BYTES + 1))
+    assert packer.pack([b"a"]) == b"\x91\xa1a"
+    assert made == [{"use_bin_type": False}] * 2
 
 
 def test_too_much_for_one_batch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import msgpack
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -30,6 +29,7 @@ from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
 from gopush.net.transport import QuietClientService
+from gopush.rpc.codec import Packer
 
 RETRY_SECONDS = 0.5
 """How long to leave a server alone that was lost again at once, or that refused."""
@@ -99,6 +99,7 @@ class RedisLink(Factory):
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
         endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
+        self._packer = Packer(use_bin_type=False)
         self._pinging = repeating(lambda: Deferred.fromCoroutine(self._ping_idle()), reactor)
         self._watching: LoopingCall | None = None
         if isinstance(endpoint, MasterEndpoint):
@@ -131,7 +132,7 @@ class RedisLink(Factory):
         """
         if self._ready is None and not self._hoping:
             return self._not_ready()
-        packed = msgpack.packb(arguments, use_bin_type=False)
+        packed = self._packer.pack(arguments)
         return ensureDeferred(self._run(script, packed, replicas, again)).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
