@@ -203,7 +203,9 @@ class TurnLimit:
         return False
 
     def _turn(self) -> None:
-        self._turning = False
+        self._turning = bool(self._waiting)
+        if self._turning:  # also where one of the calls fails
+            self._clock.callLater(0, self._turn)
         self._left = self._most
         while self._waiting and self._left > 0:
             self._waiting.popleft()()

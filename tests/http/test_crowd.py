@@ -81,3 +81,13 @@ def test_who_leaves_while_it_waits_holds_up_nobody(crowd: _Crowd) -> None:
         channel.connectionLost(None)
     crowd.clock.advance(0)
     assert crowd.answered() == [*range(17), CROWD - 1]
+
+
+def test_an_error_of_one_is_not_the_others(crowd: _Crowd) -> None:
+    crowd.send(b"GET /echo HTTP/1.0\r\nX: %b\r\n\r\n" % (b"x" * 3000))
+    crowd.members[17][0].inbox = 1  # a mistake of ours
+    with pytest.raises(TypeError):
+        crowd.clock.advance(0)
+    crowd.clock.advance(0)
+    crowd.clock.advance(0)
+    assert crowd.answered() == [number for number in range(CROWD) if number != 17]
