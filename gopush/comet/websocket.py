@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from gopush.comet import codec, handshake
 from gopush.comet.codec import Subscribe
-from gopush.comet.handshake import HandshakeError, Opening
+from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.tcp import behind, keep_alive, tune
@@ -103,8 +103,9 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
             return
         if opening is None:
             return
-        proxies = self._comet.settings.connections.proxies
-        if proxies and not self._belongs_to_client(opening, proxies):
+        peer = wire.peer_host(self.transport)
+        client = forwarded.client(opening.fields, peer, self._comet.settings.connections.proxies)
+        if client != peer and not wire.belong(self.transport, client):
             self._turn_away(HandshakeError(HTTPStatus.TOO_MANY_REQUESTS))
             return
         self.data = opening.rest
@@ -166,11 +167,6 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def behind(self) -> SendLag | None:
         """See Wire."""
         return behind(self.kind, self.transport)
-
-    def _belongs_to_client(self, opening: Opening, proxies: tuple[str, ...]) -> bool:
-        peer = wire.peer_host(self.transport)
-        client = forwarded.client(opening.fields, peer, proxies)
-        return client == peer or wire.belong(self.transport, client)
 
     def _turn_away(self, refused: HandshakeError) -> None:
         self.send(refused.answer)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.testing import StringTransport
 
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
 from tests.comet.harness import Clock
+from tests.http.ways import Transport
 
 CROWD = 50
 
@@ -23,7 +23,7 @@ class _Crowd:
 
     def connect(self) -> tuple[Any, Any]:
         channel: Any = self._site.buildProtocol(None)  # type: ignore[no-untyped-call]
-        transport: Any = _Transport()  # type: ignore[no-untyped-call]
+        transport: Any = Transport()  # type: ignore[no-untyped-call]
         channel.makeConnection(transport)
         return channel, transport
 
@@ -33,10 +33,6 @@ class _Crowd:
     def send(self, data: bytes) -> None:
         for channel, _ in self.members:
             channel.dataReceived(data)
-
-
-class _Transport(StringTransport):
-    def setTcpNoDelay(self, _: bool) -> None: ...
 
 
 @pytest.fixture

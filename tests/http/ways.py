@@ -90,7 +90,7 @@ class Ways:
 
     def answers(self, pieces: Sequence[bytes]) -> tuple[bytes, bool]:
         """What a connection answers to these segments, and whether it is over then."""
-        transport: Any = _Transport()  # type: ignore[no-untyped-call]
+        transport: Any = Transport()  # type: ignore[no-untyped-call]
         channel: Any = self.site.buildProtocol(None)  # type: ignore[no-untyped-call]
         channel.makeConnection(transport)
         for piece in pieces:
@@ -150,7 +150,7 @@ def _fails(request: Request) -> Response:
     raise RuntimeError("a handler's mistake")
 
 
-class _Transport(StringTransport):
+class Transport(StringTransport):
     disconnected = False
 
     def setTcpNoDelay(self, _: bool) -> None: ...

@@ -24,7 +24,7 @@ from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.timers import Wheel
 
 HEAD_BYTES_IN_A_TURN = 64 << 10
-"""Of heads that twisted.web reads, 1 KiB being added to each: that takes some 10 ms, whatever strangers send."""
+"""Of heads that twisted.web reads, 1 KiB being added to each piece of 4 KiB: 4 ms of large ones, 20 of small fields."""
 
 log = Logger()
 
