@@ -44,7 +44,9 @@ class Wheel(Generic[T]):
     def add(self, item: T) -> None:
         """Watch an item from now on, or place it anew after its deadline was brought forward."""
         self.discard(item)
-        self._index(item)
+        ahead = min(max(item.deadline - self._second, 1), _SLOTS - 1)
+        item.slot = (self._second + ceil(ahead)) % _SLOTS
+        self._slots[item.slot].add(item)
 
     def discard(self, item: T) -> None:
         """Watch an item no longer; nothing happens where it is not watched."""
@@ -74,10 +76,5 @@ class Wheel(Generic[T]):
             if item.deadline <= now:
                 expired.append(item)
             else:
-                self._index(item)
+                self.add(item)
         return expired
-
-    def _index(self, item: T) -> None:
-        ahead = min(max(item.deadline - self._second, 1), _SLOTS - 1)
-        item.slot = (self._second + ceil(ahead)) % _SLOTS
-        self._slots[item.slot].add(item)

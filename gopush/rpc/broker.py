@@ -30,6 +30,7 @@ HANG_UP_SECONDS = 4.0
 
 log = Logger()
 
+_BYTES = frozenset((bytes,))
 _SPOKEN = frozenset((b"version", b"message", b"answer", b"error", b"decref", b"call"))
 
 
@@ -143,6 +144,28 @@ class Broker(pb.Broker):
         if expression[0] == b"message" and self.localObjectForID(expression[2]) is None:
             raise ViolationError("a call of nothing")
         super().expressionReceived(expression)
+
+    def serialize(
+        self, object: Any, perspective: Any = None, method: Any = None, args: Any = None, kw: Any = None
+    ) -> Any:
+        """See pb.Broker. Chunks (codec.py), which each call and answer carries, and no keywords become the same without
+        a jellier of their own.
+        """
+        if type(object) is dict and not object:
+            return [b"dictionary"]
+        alone = type(object) is tuple and len(object) == 1
+        chunks = object[0] if alone else object
+        if type(chunks) is list and _BYTES.issuperset(map(type, chunks)):
+            return [b"tuple", [b"list", *chunks]] if alone else [b"list", *chunks]
+        return super().serialize(object, perspective, method, args, kw)
+
+    def unserialize(self, sexp: Any, perspective: Any = None) -> Any:
+        """See pb.Broker, and serialize()."""
+        alone = type(sexp) is list and len(sexp) == 2 and sexp[0] == b"tuple"
+        inner = sexp[1] if alone else sexp
+        if type(inner) is list and inner[:1] == [b"list"] and _BYTES.issuperset(map(type, inner)):
+            return (inner[1:],) if alone else inner[1:]
+        return super().unserialize(sexp, perspective)
 
     @property
     def amid(self) -> bool:

@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.spread import pb
-from twisted.spread.banana import encode
+from twisted.spread.banana import decode, encode
+from twisted.spread.jelly import InsecureJelly
 
 from gopush.model import Head, Message, NodeInfo, Page, Read
+from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import pack
 from gopush.rpc.server import RemoteMessage, serve_message
 from gopush.rpc.settings import RpcSettings
@@ -164,6 +166,51 @@ def test_a_call_that_cannot_be_made_is_answered_in_one_line(served: Served, logg
     assert len(logged.lines()) == 1
     assert logged.tracebacks() == []
     served.run(served.peer.ping)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ([b"batch"],),
+        ([b"in", b"chunks"],),
+        [b"answer"],
+        [],
+        ([],),
+        (),
+        {},
+        None,
+        ("name", 5),
+        [1],
+        ([b"a", 1],),
+        [[b"a"]],
+    ],
+    ids=repr,
+)
+def test_the_short_way_through_pb_gives_what_the_long_way_gives(value: Any) -> None:
+    short, long = Broker(), pb.Broker()  # type: ignore[no-untyped-call]
+    expected = long.serialize(value)  # type: ignore[no-untyped-call]
+    assert short.serialize(value) == expected
+    read = short.unserialize(decode(expression(expected)))  # type: ignore[no-untyped-call]
+    assert (type(read), read) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [[b"tuple", [b"tuple", b"a"]], [b"list", [b"list", b"a"]], [b"tuple", b"list"], [b"None"], b"list", 7],
+    ids=repr,
+)
+def test_what_only_looks_like_a_batch_goes_the_long_way(received: Any) -> None:
+    assert Broker().unserialize(received) == pb.Broker().unserialize(received)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "received", [[], [b"lis", b"os"], [b"module", b"os"], [b"tuple", [b"module", b"os"]]], ids=repr
+)
+def test_what_is_forbidden_stays_so(received: Any) -> None:
+    broker = Broker()  # type: ignore[no-untyped-call]
+    broker.security = security()
+    with pytest.raises((IndexError, InsecureJelly)):
+        broker.unserialize(received)
 
 
 def test_a_stranger_has_but_a_few_bytes(in_reactor: InReactor, logged: Logged) -> None:
