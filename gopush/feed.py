@@ -1,18 +1,42 @@
 """Subscriptions without a connection of one's own to a comet: web makes them, for event streams and long polling.
 
-A comet of this process gives a feed (comet/feed.py), and so does another one, which web reaches as a device does
-(web/feed.py). Pure.
+A comet of this process gives a feed (comet/feed.py), and so does another one, which web calls (web/feed.py,
+comet/remote_feed.py). Pure.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gopush.model import Format, NodeInfo, Subscribe
+from gopush.model import Format, Message, NodeInfo, Subscribe
 
 Write = Callable[[bytes], int]
+
+VERSION = "1"
+"""Of a subscription: any has it get the pushed JSON as it is (protocol.md, section 2)."""
+
+ENDED, READ_ALL = b"", b"?"
+"""What an item may hold beside messages and replies, framed as for a TCP client: the subscriptions are over; their
+process is to say when their clients have read all that came before."""
+
+
+class FeedRequest(NamedTuple):
+    """A subscription that another process wants; `number`: what it calls it."""
+
+    number: int
+    key: str
+    token: str
+    mid: int | None
+
+
+class FeedItem(NamedTuple):
+    """What comes for the subscriptions with these numbers."""
+
+    numbers: tuple[int, ...]
+    data: bytes
+
 
 _MID = re.compile(rb'"mid":([0-9]+),"gid":0\}\s*\Z')
 _TAIL_BYTES = 64
@@ -45,10 +69,6 @@ class Reader(Protocol):
         """Fires when little waits for its client, or that is gone."""
 
     @property
-    def stalled(self) -> bool:
-        """Whether so much waits for its client that no more should be read for it; go_on() follows."""
-
-    @property
     def peer(self) -> str:
         """Its client's address."""
 
@@ -61,9 +81,6 @@ class Subscription(Protocol):
 
     def close(self) -> None:
         """End: the reader is not called any more."""
-
-    def go_on(self) -> None:
-        """The reader's client has read what waited for it."""
 
 
 class Feed(Protocol):
@@ -78,3 +95,24 @@ def last_mid(messages: bytes) -> int:
     there is none."""
     found = _MID.search(messages, max(0, len(messages) - _TAIL_BYTES))
     return int(found[1]) if found else 0
+
+
+_HEAD, _TAIL = b'{"msg":', b',"mid":'
+
+
+def framed(data: bytes) -> list[Message | bytes]:
+    """What an item holds: messages, and replies with their line's end. Raises ValueError for anything else."""
+    found: list[Message | bytes] = []
+    at = 0
+    while at < len(data):
+        line = data.index(b"\n", at) + 1
+        if data[at : at + 1] != b"$":
+            found.append(data[at:line])
+            at = line
+            continue
+        at = line + int(data[at + 1 : line - 2]) + 2
+        body, tail, mid = data[line : at - 2].rpartition(_TAIL)
+        if not tail or not body.startswith(_HEAD) or data[at - 2 : at] != b"\r\n":
+            raise ValueError("no message")
+        found.append(Message(int(mid.partition(b",")[0]), body[len(_HEAD) :]))
+    return found

@@ -211,7 +211,6 @@ class NodeInfo(NamedTuple):
     standbys. Addresses are "host:port". `stores` are the names and weights of the Redis servers behind a message node,
     so that its callers can keep a batcher for each; `store` tells the data there, or in a store of its own, from all
     others, and is empty while it is not known. `draining`: it leaves soon, or rests: others take its share.
-    `feed`: where web nodes subscribe, if not at `tcp`.
     """
 
     node: str
@@ -223,7 +222,6 @@ class NodeInfo(NamedTuple):
     stores: tuple[tuple[str, int], ...] = ()
     draining: bool = False
     store: str = ""
-    feed: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -37,7 +37,6 @@ PURE = (
         "gopush.web.params",
         "gopush.web.calls",
         "gopush.web.schemas",
-        "gopush.web.device",
     ),
 )
 """No I/O and no clock: they import neither Twisted nor time, and time comes in as an argument."""

@@ -15,8 +15,6 @@ import gopush
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
 from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
-from gopush.model import Subscribe
-from gopush.web.device import request
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
@@ -46,7 +44,11 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
 
 def subscribe(key: str, heartbeat: int, token: str, cursor: int | None = None) -> bytes:
     """The request of a device; without a cursor it gets what is new."""
-    return request(Subscribe(key, heartbeat, token, gopush.__version__, cursor))
+    words = ["sub", key, str(heartbeat), token, gopush.__version__]
+    if cursor is not None:
+        words.append(str(cursor))
+    arguments = [word.encode() for word in words]
+    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in arguments)
 
 
 def mid_of(message: bytes) -> int:

@@ -60,9 +60,6 @@ class LocalSubscription:
             self._reader = None
             self._feed.comet.closed(self._session)
 
-    def go_on(self) -> None:
-        """See Subscription: the session waits itself."""
-
     # --- what the session calls ---
 
     def send(self, data: bytes) -> int:

@@ -10,10 +10,9 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gopush.comet import feed_port
 from gopush.comet.counters import SSE
-from gopush.comet.feed_port import Called, FeedPort
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
+from gopush.comet.remote_feed import RemoteFeed
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
@@ -21,7 +20,7 @@ from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
 from gopush.daemon.start import DaemonOptions, give_up, start_errors
 from gopush.errors import StartError, UnavailableError
-from gopush.membership.node import LocalNode, Reachability
+from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
 from gopush.net.clock import quiet, steady
@@ -55,8 +54,7 @@ log = Logger()
 
 
 class ClientPorts(MultiService):
-    """Where clients connect; equal nodes have them too. `own_origins`: of pages that this process has itself;
-    `called`: where other processes call it, if there are any."""
+    """Where clients connect; equal nodes have them too. `own_origins`: of pages that this process has itself."""
 
     def __init__(
         self,
@@ -65,7 +63,6 @@ class ClientPorts(MultiService):
         settings: SubscriberSettings,
         shared: Shared | None = None,
         own_origins: Collection[str] = (),
-        called: Called | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         eager = EagerReactor(
@@ -79,16 +76,7 @@ class ClientPorts(MultiService):
 
             factory = SubscriberFactory(comet, reactor, own_origins)
             self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
-        self._feed: FeedPort | None = None
-        if called is not None and feed_port.wanted(settings):
-            self._feed = FeedPort(eager, reactor, comet, settings, called)
-            self._listen(self._feed)
         PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
-
-    @property
-    def feed(self) -> tuple[str, ...]:
-        """See NodeInfo; once they listen."""
-        return () if self._feed is None else self._feed.addresses
 
     def _listen(self, listeners: Listeners) -> None:
         listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -129,12 +117,15 @@ class CometNode(MultiService):
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
-        called = Called(settings.rpc_bind, self._info.id, settings.rpc)
-        self._ports = ClientPorts(reactor, self.comet, settings, called=called)
-        for port in (self._ports, self.statistics.port(reactor, settings.stat_bind, health)):
+        for port in (
+            ClientPorts(reactor, self.comet, settings),
+            self.statistics.port(reactor, settings.stat_bind, health),
+        ):
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
-        served = serve_comet(reactor, self._node, secret, self._info.rpc, legacy=legacy)
+        served = serve_comet(
+            reactor, Together(self._node, RemoteFeed(self.comet, reactor)), secret, self._info.rpc, legacy=legacy
+        )
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -143,7 +134,6 @@ class CometNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
-        self._node.info = self._info = self._info._replace(feed=self._ports.feed)
         self._coordination.register_comet(self._info).addErrback(self._unregistered)
         self._reachability.start()
 

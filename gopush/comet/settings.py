@@ -39,17 +39,6 @@ class SubscriberSettings:
         addresses,
         "the address that look-ups give to WebSocket clients; empty: as bound",
     )
-    feed_bind: tuple[str, ...] = option(
-        "base",
-        "feed.bind",
-        "",
-        listeners,
-        "where web nodes of other processes subscribe; empty: at tcp.bind, or where that has TLS, haproxy: or an "
-        "address.max, at a free port beside rpc.bind, another one at each start",
-    )
-    feed_advertise: tuple[str, ...] = option(
-        "base", "feed.advertise", "", addresses, "the address of feed.bind for web nodes, host:port; empty: as bound"
-    )
     sndbuf: int = option(
         "tcp",
         "sndbuf.size",

@@ -19,7 +19,6 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.config.values import BACKLOG
 from gopush.daemon.start import CannotStartError, console, give_up
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
@@ -171,16 +170,6 @@ def _address(name: str, endpoint: str) -> str | None:
     if host in WILDCARDS or port in ("", "0"):
         raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def beside(bind: Sequence[str]) -> tuple[str, ...]:
-    """An endpoint on a free port of the interface of the first of these that is TCP; none where none is."""
-    for endpoint in bind:
-        kind, plain, named = _words(endpoint)
-        if kind in ("tcp", "tcp6") and not endpoint.startswith("haproxy:"):
-            interface = named.get("interface", plain[1] if len(plain) > 1 else "").replace(":", "\\:")
-            return (f"{kind}:0:interface={interface}:backlog={BACKLOG}",)
-    return ()
 
 
 def _words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:

@@ -17,10 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.comet.feed import LocalFeed
-from gopush.comet.feed_port import Called
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
+from gopush.comet.remote_feed import RemoteFeed as FeedOfOthers
 from gopush.comet.service import Comet
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
@@ -43,11 +43,10 @@ from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
-from gopush.rpc.client import caller_tls
 from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
-from gopush.web.feed import RemoteFeed
+from gopush.web.feed import remote_feed
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web
 from gopush.web.service import Web
@@ -105,6 +104,7 @@ class EmbeddedNode(MultiService):
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
         shared = Shared()
+        self._remote_feed = remote_feed(reactor, rpc, logins)
         web = self._web = Web(
             reactor,
             coordination,
@@ -113,7 +113,7 @@ class EmbeddedNode(MultiService):
             settings.http,
             rpc.push_deadline,
             stat_bind=subscribers.stat_bind,
-            feeds=(LocalFeed(self._comet, reactor), RemoteFeed(reactor, shared, caller_tls(rpc))),
+            feeds=(LocalFeed(self._comet, reactor), self._remote_feed),
         )
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
@@ -123,10 +123,8 @@ class EmbeddedNode(MultiService):
         show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
-        called = Called(settings.rpc_bind, info.id, rpc) if settings.called_at else None
-        self._ports = ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own, called)
         ports = (
-            self._ports,
+            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
             self._http,
         )
@@ -139,7 +137,7 @@ class EmbeddedNode(MultiService):
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
         # The message node answers what both have: a ping asks whether this process reaches the store.
-        both = Together(self._message_node, self._comet_node)
+        both = Together(self._message_node, self._comet_node, FeedOfOthers(self._comet, reactor))
         served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
         calls = secured(served, settings.rpc_bind, rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -167,7 +165,6 @@ class EmbeddedNode(MultiService):
             await opened  # whose data are there must be known before others, or this comet, use it
         # Else the ports are open already, and calls must wait for the store, not fail.
         await self._registration.register()
-        self._comet_node.info = self._comet_node.info._replace(feed=self._ports.feed)
         await self._coordination.register_comet(self._comet_node.info)
         await opened
         if self._reachability is not None:
@@ -182,6 +179,7 @@ class EmbeddedNode(MultiService):
             self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._housekeeping.stop()
+        self._remote_feed.stop()
         self._comets.stop()
         self._messages.stop()
         await self._message.stop()

@@ -16,8 +16,6 @@ _SEQUENCE = re.compile(r"\d{10}")
 def comet_data(info: NodeInfo) -> bytes:
     """The content of a comet process's znode."""
     data: dict[str, Any] = {"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight}
-    if info.feed:
-        data["feed"] = info.feed
     return _json(data | _state(info))
 
 
@@ -45,7 +43,6 @@ def read_comet(node: str, name: str, data: bytes) -> NodeInfo:
         _addresses(fields, "ws"),
         _weight(fields.get("weight", 1)),
         draining=fields.get("draining") is True,
-        feed=_addresses(fields, "feed"),
     )
 
 

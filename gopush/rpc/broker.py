@@ -268,6 +268,8 @@ class Calls(Reachable):
                 "call", "{call} from {peer} {reason}", call=name, peer=broker.peer, reason=wrong
             )
             raise pb.Error(f"the batch {wrong}") from None
+        if call.of_caller:
+            values.insert(0, broker)
         made: Deferred[Any] = maybeDeferred(getattr(self._service, METHODS.get(name, name)), *values)
         return made.addCallback(pack).addErrback(self._failed, name)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 
 from gopush.errors import GopushError
+from gopush.feed import FeedItem, FeedRequest
 from gopush.model import Append, Appended, Forward, Head, Message, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 
@@ -86,10 +87,12 @@ ReadValue = Callable[[Any], T]
 
 
 class CallFormat(NamedTuple):
-    """How one call is read: each of its arguments, and its answer."""
+    """How one call is read: each of its arguments, and its answer. `of_caller`: the service is told by which connection
+    it comes."""
 
     arguments: tuple[ReadValue[Any], ...]
     answer: ReadValue[Any]
+    of_caller: bool = False
 
     def read_arguments(self, values: Any) -> list[Any]:
         """The reader of all arguments; those that a newer caller adds at the end are dropped."""
@@ -163,6 +166,8 @@ _backup = record(Backup, str, int, int, str)
 _kind = record(tuple, str, int)
 _outer_append = record(Append, tuple, int)
 _outer_page = record(Page, tuple, tuple, bool)
+_feed_request = record(FeedRequest, int, str, str, (int, type(None)))
+_outer_feed_item = record(FeedItem, tuple, bytes)
 
 
 def _read(row: Any) -> Read:
@@ -188,6 +193,16 @@ def _presence(row: Any) -> Presence:
 def _page(row: Any) -> Page:
     outer = _outer_page(row)
     return Page([_message(message) for message in outer.messages], _head(outer.head), outer.more)
+
+
+_INTEGERS = frozenset((int,))
+
+
+def _feed_item(row: Any) -> FeedItem:
+    item = _outer_feed_item(row)
+    if not _INTEGERS.issuperset(map(type, item.numbers)):
+        raise BatchError("holds something that is no number of a subscription")
+    return item
 
 
 NODE_CALLS: Mapping[str, CallFormat] = {
@@ -220,6 +235,8 @@ COMET_CALLS: Mapping[str, CallFormat] = {
     "presence": CallFormat((many(_text),), many(_presence)),
     "slowest": CallFormat((_number,), many(_slow_consumer)),
     "keys": CallFormat((_text, _number), many(_busy_key)),
+    "feed": CallFormat((many(_feed_request), many(_number), many(_number)), _none, of_caller=True),
+    "feed_next": CallFormat((), many(_feed_item), of_caller=True),
 }
 
 METHODS: Mapping[str, str] = {"notice": "forward"}

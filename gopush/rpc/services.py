@@ -11,6 +11,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from gopush.feed import FeedItem, FeedRequest
 from gopush.model import Append, Appended, Forward, Head, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 
@@ -98,3 +99,15 @@ class CometService(Protocol):
 
     def ping(self) -> Deferred[None]:
         """Answer, where a message node answers this comet: else it can have nothing stored."""
+
+
+class FeedService(Protocol):
+    """A comet, as the event streams and waiting reads of another process see it. Both calls are about the connection by
+    which they come: what it has subscribed ends with it."""
+
+    def feed(self, wanted: Sequence[FeedRequest], closed: Sequence[int], read: Sequence[int]) -> Deferred[None]:
+        """Subscribe; end subscriptions; say whose clients have read all that came before a READ_ALL."""
+
+    def feed_next(self) -> Deferred[list[FeedItem]]:
+        """What comes next for the subscriptions, in order; nothing, if nothing has come for some seconds. To be called
+        again and again, once at a time: while that is out, what comes waits, bounded."""

@@ -1,270 +1,237 @@
-"""Subscriptions at the comets of other processes: web connects as a device does, to the TCP port or to one that is for
-web nodes alone (NodeInfo.feed).
+"""Subscriptions at the comets of other processes: all of this process at one comet go over one connection of calls
+(comet/remote_feed.py has the other end), and what comes for many of them comes once.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Protocol, cast
 
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.feed import Reader
-from gopush.model import GAP, HEARTBEAT, Format, Message, NodeInfo, Subscribe
-from gopush.net.clock import Clock, Deadlines
-from gopush.net.limits import Shared
-from gopush.net.timers import NO_SLOT, Wheel
-from gopush.net.tls import ClientTls
-from gopush.web import device
-from gopush.web.connections import CONNECT_SECONDS, Connections
-from gopush.web.device import WrongTalkError
+from gopush.feed import ENDED, READ_ALL, FeedItem, FeedRequest, Reader, framed
+from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
+from gopush.net.clock import Clock
+from gopush.rpc.logins import Logins
+from gopush.rpc.server import RemoteComet
+from gopush.rpc.services import FeedService
+from gopush.rpc.settings import RpcSettings
+from gopush.web.feed_writer import FeedWriter, RemoteSubscription
 
-HEARTBEAT_SECONDS = 30
-ANSWER_SECONDS = 10.0
-"""How long a comet may take to answer a heartbeat, or the request."""
-AT_ONCE_SECONDS = 1.0
-"""A peer that closes so soon, without a reply, is no comet, or something stands before it."""
-MOST_SEEN = 256
-MOST_SEEN_BYTES = 1 << 20
+TIMEOUT_SECONDS = 10.0
+"""A comet that has nothing to say says so earlier (comet/remote_feed.py)."""
+
+IDLE_SECONDS = 30.0
+"""How long a connection without subscriptions is kept."""
+
+MOST_TOLD = 1000
+MOST_PENDING = 50_000
+"""Messages for one client each that may wait for their turn; while they are more, no more are asked for."""
+log = Logger()
+
+
+class FeedPeer(FeedService, Protocol):
+    """A comet, as one connection reaches it."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether calls are sent at once."""
+
+    def stop(self) -> Deferred[None]:
+        """Close the connection."""
 
 
 class RemoteFeed:
-    """See Feed. `shared`: its connections are files of this process, too; `tls`: as processes call each other."""
+    """See Feed. `connect`: gives a comet whose calls fail after TIMEOUT_SECONDS."""
 
-    def __init__(self, reactor: Any, shared: Shared, tls: ClientTls | None = None) -> None:
-        self.connections = Connections(reactor, tls)
-        self.shared = shared
-        self.clock: Clock = reactor
-        self.wheel: Wheel[RemoteSubscription] = Wheel(self.clock.seconds())
-        self._deadlines = Deadlines(self.wheel, RemoteSubscription.due, lambda: self._open, self.clock)
-        self.seen: dict[tuple[Format, bytes], tuple[bytes, int]] = {}
-        """What came last, as it looks in a format, and the last mid: the same comes to many."""
-        self._seen_bytes = 0
-        self._open = 0
-        self._tries = 0
+    def __init__(self, clock: Clock, connect: Callable[[NodeInfo], FeedPeer]) -> None:
+        self.clock = clock
+        self.connect = connect
+        self.links: dict[str, _Link] = {}
+        self._useless: set[str] = set()
 
-    def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription | None:
-        """See Feed. A comet with several addresses is tried at one after the other."""
-        addresses = owner.feed or owner.tcp
-        if not addresses:
-            return None
-        self._tries += 1
-        address = addresses[self._tries % len(addresses)]
-        return RemoteSubscription(self, address, bool(owner.feed), request, format, reader)
+    def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription:
+        """See Feed."""
+        link = self.links.get(owner.id)
+        if link is None:
+            link = self.links[owner.id] = _Link(self, owner)
+        return RemoteSubscription(link, request, format, reader)
 
-    def opened(self, subscription: RemoteSubscription) -> None:
-        """One more connection is made."""
-        self.shared.open += 1
-        self._open += 1
-        self._deadlines.watch()
+    def refused(self, comet: str, reason: str) -> None:
+        """A comet that is there has refused a call: one of an older release, say."""
+        if comet not in self._useless:
+            self._useless.add(comet)
+            log.warn(
+                "event streams and waiting reads cannot subscribe at the comet {comet}: {reason}",
+                comet=comet,
+                reason=reason,
+            )
 
-    def closed(self, subscription: RemoteSubscription) -> None:
-        """It is over."""
-        self.shared.open -= 1
-        self._open -= 1
-        self.wheel.discard(subscription)
+    def answered(self, comet: str) -> None:
+        """It has answered."""
+        if comet in self._useless:
+            self._useless.discard(comet)
+            log.info("event streams and waiting reads can subscribe again at the comet {comet}", comet=comet)
 
-    def remember(self, format: Format, data: bytes, frames: bytes, mid: int) -> None:
-        """What came, whole, looks so."""
-        size = len(data) + len(frames)
-        if size > MOST_SEEN_BYTES // 4:
-            return
-        if len(self.seen) >= MOST_SEEN or self._seen_bytes + size > MOST_SEEN_BYTES:
-            self.seen.clear()
-            self._seen_bytes = 0
-        self.seen[format, data] = frames, mid
-        self._seen_bytes += size
+    def stop(self) -> None:
+        """Let go of all comets."""
+        for link in list(self.links.values()):
+            link.stop()
 
 
-class RemoteSubscription(Protocol):
-    """See Subscription; it is the factory of its one connection, and its protocol."""
+def remote_feed(reactor: Any, settings: RpcSettings, logins: Logins) -> RemoteFeed:
+    """Of a process with these settings for calls."""
 
-    __slots__ = (
-        "_accepted",
-        "_asked",
-        "_buffer",
-        "_feed",
-        "_format",
-        "_own_port",
-        "_reader",
-        "_reply",
-        "_request",
-        "_since",
-        "address",
-        "connected",
-        "deadline",
-        "slot",
-        "transport",
-    )
-    noisy = False
+    def connect(owner: NodeInfo) -> FeedPeer:
+        return cast(FeedPeer, RemoteComet(reactor, owner, settings, TIMEOUT_SECONDS, logins))
 
-    def __init__(
-        self, feed: RemoteFeed, address: str, own_port: bool, request: Subscribe, format: Format, reader: Reader
-    ) -> None:
-        """`own_port`: whether that port is for web nodes alone."""
+    return RemoteFeed(reactor, connect)
+
+
+class _Link:
+    """The connection to one comet, and the subscriptions there by number."""
+
+    def __init__(self, feed: RemoteFeed, owner: NodeInfo) -> None:
         self._feed = feed
-        self.address = address
-        self._own_port = own_port
-        self._request: Subscribe | None = request
-        self._format = format
-        self._reader: Reader | None = reader
-        self._buffer: bytearray | None = None
-        self._reply = b""
-        self._accepted = False
-        self._asked = True
-        self._since = 0.0
-        self.transport: Any = None
-        self.connected = 0
-        self.slot = NO_SLOT
-        self.deadline = 0.0
+        self._id = owner.id
+        self._comet = feed.connect(owner)
+        self._numbers = count(1)
+        self._subscriptions: dict[int, RemoteSubscription] = {}
+        self._wanted: deque[FeedRequest] = deque()
+        self._closed: deque[int] = deque()
+        self._read: deque[int] = deque()
+        self._telling: Any = None
+        self._taking = False
+        self._attempt = 0
+        """Goes up where a call fails: what the calls before it come to does not count then."""
+        self._writer = FeedWriter(feed.clock, self._take_next, self._end)
+        self._idle: Any = None
 
-    def start(self) -> None:
-        """See Subscription."""
-        self._feed.opened(self)
-        self._feed.connections.connect(self, self._own_port)
+    # --- what the subscriptions call ---
 
-    @property
-    def wanted(self) -> bool:
-        """Whether it was not closed."""
-        return self._reader is not None
+    def add(self, subscription: RemoteSubscription, request: Subscribe) -> None:
+        """Subscribe."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        number = subscription.number = next(self._numbers)
+        self._subscriptions[number] = subscription
+        self._wanted.append(FeedRequest(number, request.key, request.token, request.mid))
+        self._tell_later()
 
-    def connecting(self) -> None:
-        """See Connecting."""
-        self._since = self._feed.clock.seconds()
-        self.deadline = self._since + CONNECT_SECONDS + ANSWER_SECONDS
-        self._feed.wheel.add(self)
+    def remove(self, subscription: RemoteSubscription) -> None:
+        """Nobody reads it any more."""
+        if self._subscriptions.pop(subscription.number, None) is not None:
+            self._closed.append(subscription.number)
+            self._tell_later()
+            self._rest()
 
-    def forgotten(self) -> None:
-        """See Connecting."""
-        self._feed.closed(self)
+    # --- what the comet is told ---
 
-    def close(self) -> None:
-        """See Subscription."""
-        self._reader = None
-        self._break_off()
+    def _tell_later(self) -> None:
+        if self._telling is None:
+            self._telling = self._feed.clock.callLater(0, self._tell)
 
-    def go_on(self) -> None:
-        """See Subscription."""
-        if self.transport is not None:
-            self.transport.resumeProducing()
+    def _tell(self) -> None:
+        self._telling = None
+        wanted = [request for request in _take(self._wanted) if request.number in self._subscriptions]
+        closed, read = _take(self._closed), _take(self._read)
+        if wanted or closed or read:
+            told = self._comet.feed(wanted, closed, read)
+            told.addErrback(self._failed, self._attempt)
+        if self._wanted or self._closed or self._read:
+            self._tell_later()
+        self._take_next()
 
-    def due(self) -> None:
-        """The time for a heartbeat, or for its answer, has come."""
-        if self._asked:
-            self._break_off()
+    # --- what the comet says ---
+
+    def _take_next(self) -> None:
+        if self._taking or self._writer.pending > MOST_PENDING or not self._subscriptions:
             return
-        self._asked = True
-        self.deadline = self._feed.clock.seconds() + ANSWER_SECONDS
-        self._feed.wheel.add(self)
-        self.transport.write(b"h")
+        self._taking = True
+        coming = self._comet.feed_next()
+        coming.addCallback(self._take, self._attempt).addErrback(self._failed, self._attempt)
 
-    # --- what Twisted calls ---
-
-    def doStart(self) -> None:
-        """See IProtocolFactory."""
-
-    def doStop(self) -> None:
-        """See IProtocolFactory."""
-
-    def startedConnecting(self, connector: Any) -> None:
-        """See ClientFactory."""
-
-    def buildProtocol(self, _address: Any) -> RemoteSubscription:
-        """See IProtocolFactory."""
-        return self
-
-    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        """See ClientFactory."""
-        self._feed.connections.made(self.address)
-        self._over(reason, reached=False)
-
-    def clientConnectionLost(self, connector: Any, reason: Failure) -> None:
-        """See ClientFactory: connectionLost() has done it."""
-
-    def connectionMade(self) -> None:
-        """See Protocol."""
-        self._feed.connections.made(self.address)
-        request, self._request = self._request, None
-        if self._reader is None or request is None:
-            self._break_off()
+    def _take(self, items: Sequence[FeedItem], attempt: int) -> None:
+        if attempt != self._attempt:
             return
-        self.transport.setTcpNoDelay(True)
-        self.transport.write(device.request(request._replace(heartbeat=HEARTBEAT_SECONDS, version=device.VERSION)))
+        self._taking = False
+        self._feed.answered(self._id)
+        for numbers, data in items:
+            found = (self._subscriptions.get(number) for number in numbers)
+            self._sort([subscription for subscription in found if subscription is not None], data)
+        self._writer.go_on()
+        self._take_next()
 
-    def dataReceived(self, data: bytes) -> None:
-        """See Protocol. What has come to another reader just before is not read again."""
-        reader = self._reader
-        if reader is None:
+    def _sort(self, subscriptions: Sequence[RemoteSubscription], data: bytes) -> None:
+        """Put messages to what is pending; what is no message is obeyed once the messages before it are written."""
+        found = () if data in (ENDED, READ_ALL) else framed(data)
+        if found and all(isinstance(item, Message) or item == GAP for item in found):
+            self._writer.put(subscriptions, found)
             return
-        if self._buffer is None:
-            known = self._feed.seen.get((self._format, data))
-            if known is not None:
-                frames, reader.cursor = known
-                if reader.write(frames) and reader.stalled:
-                    self.transport.pauseProducing()
-                return
-        self._take(reader, data)
+        for subscription in subscriptions:
+            self._writer.write(subscription)
+            for item in found:
+                if isinstance(item, bytes) and item != GAP:
+                    subscription.replied(item)
+                else:
+                    self._writer.put([subscription], [item])
+            if data == ENDED:
+                self._subscriptions.pop(subscription.number, None)
+                subscription.over(reached=True)
+            elif data == READ_ALL:
+                Deferred.fromCoroutine(self._until_read(subscription))
+        if data == ENDED:
+            self._rest()
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """See Protocol."""
-        self._over(reason, reached=True)
+    def _end(self, subscription: RemoteSubscription) -> None:
+        self.remove(subscription)
+        subscription.over(reached=True)
 
-    def _take(self, reader: Reader, data: bytes) -> None:
-        """Pass messages on together, and act on each reply in its place."""
-        buffer = self._buffer or bytearray()
-        whole = not buffer
-        buffer += data
-        try:
-            found = device.take(buffer)
-        except WrongTalkError:
-            self._break_off()
-            return
-        self._buffer = buffer or None
-        frames: list[bytes] = []
-        mid = 0
-        for item in found:
-            if isinstance(item, Message):
-                frames.append(self._format.message(item))
-                mid = item.mid
-            elif item == GAP:
-                frames.append(self._format.reply(GAP))
-            else:
-                self._replied(reader, item)
-        if not frames or self._reader is None:
-            return
-        together = b"".join(frames)
-        if whole and not buffer and mid and all(isinstance(item, Message) for item in found):
-            self._feed.remember(self._format, data, together, mid)
-        if mid:
-            reader.cursor = mid
-        if reader.write(together) and reader.stalled:
-            self.transport.pauseProducing()
+    async def _until_read(self, subscription: RemoteSubscription) -> None:
+        if subscription.reader is not None:
+            await subscription.reader.until_drained()
+        if subscription.reader is not None:
+            self._read.append(subscription.number)
+            self._tell_later()
 
-    def _replied(self, reader: Reader, reply: bytes) -> None:
-        if not self._accepted:
-            self._feed.connections.useful(self.address)
-        if reply != HEARTBEAT:
-            self._reply = reply
-            return
-        self._asked = False
-        self.deadline = self._feed.clock.seconds() + HEARTBEAT_SECONDS
-        if not self._accepted:
-            self._accepted = True
-            reader.accepted()
+    # --- the connection ---
 
-    def _break_off(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()
+    def _failed(self, failure: Failure, attempt: int) -> None:
+        """The comet does not answer: whoever subscribes there looks for another one."""
+        if attempt != self._attempt:
+            return
+        self._attempt += 1
+        self._taking = False
+        if self._comet.connected:
+            self._feed.refused(self._id, failure.getErrorMessage())
+            self.stop()  # the comet may still have what is forgotten here
+        for waiting in (self._wanted, self._closed, self._read):
+            waiting.clear()
+        over, self._subscriptions = self._subscriptions, {}
+        for subscription in over.values():
+            subscription.over(reached=False)
+        self._rest()
 
-    def _over(self, reason: Failure, reached: bool) -> None:
-        self._feed.closed(self)
-        reader, self._reader = self._reader, None
-        self.transport = self._buffer = None
-        if reader is None:
-            return
-        if self._reply:
-            reader.refused(self._reply)
-            return
-        if not self._accepted and not (reached and self._feed.clock.seconds() - self._since > AT_ONCE_SECONDS):
-            self._feed.connections.useless(self.address, reason.getErrorMessage())
-        reader.ended(reached)
+    def _rest(self) -> None:
+        if not self._subscriptions and self._idle is None and self._feed.links.get(self._id) is self:
+            self._idle = self._feed.clock.callLater(IDLE_SECONDS, self.stop)
+
+    def stop(self) -> None:
+        """Close the connection."""
+        self._attempt += 1
+        self._writer.stop()
+        for timer in (self._telling, self._idle):
+            if timer is not None and timer.active():
+                timer.cancel()
+        if self._feed.links.get(self._id) is self:
+            del self._feed.links[self._id]
+        self._comet.stop()
+
+
+def _take(waiting: deque[Any]) -> list[Any]:
+    return [waiting.popleft() for _ in range(min(MOST_TOLD, len(waiting)))]

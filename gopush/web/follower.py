@@ -81,11 +81,6 @@ class Follower:
         raise NotImplementedError
 
     @property
-    def stalled(self) -> bool:
-        """See Reader."""
-        raise NotImplementedError
-
-    @property
     def peer(self) -> str:
         """See Reader."""
         raise NotImplementedError
@@ -116,11 +111,6 @@ class Follower:
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
-
-    def drained(self) -> None:
-        """See Watcher: the client has read what waited for it."""
-        if self._subscription is not None:
-            self._subscription.go_on()
 
     def pause(self, reason: str) -> None:
         """Try again after a while, if it is to be tried."""

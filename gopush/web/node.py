@@ -26,7 +26,7 @@ from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
-from gopush.web.feed import RemoteFeed
+from gopush.web.feed import remote_feed
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 
@@ -114,15 +114,14 @@ class WebNode(MultiService):
     def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         rpc = settings.rpc
-        tls = caller_tls(rpc)  # report now what is wrong with its files
+        caller_tls(rpc)  # report now what is wrong with its files
         self._coordination = coordination
         logins = Logins(reactor)
         self._messages = Messages(
             reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc, logins=logins), rpc
         )
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
-        shared = Shared()
-        feeds = (RemoteFeed(reactor, shared, tls),)
+        self._feed = remote_feed(reactor, rpc, logins)
         web = Web(
             reactor,
             coordination,
@@ -131,9 +130,9 @@ class WebNode(MultiService):
             settings,
             rpc.push_deadline,
             stat_bind=settings.stat_bind,
-            feeds=feeds,
+            feeds=(self._feed,),
         )
-        HttpPorts(reactor, web, settings, coordination, shared).setServiceParent(self)  # type: ignore[no-untyped-call]
+        HttpPorts(reactor, web, settings, coordination).setServiceParent(self)  # type: ignore[no-untyped-call]
         self.statistics = Statistics(settings)
         show(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
@@ -152,6 +151,7 @@ class WebNode(MultiService):
 
     async def _stop(self) -> None:
         await super().stopService()  # type: ignore[no-untyped-call]
+        self._feed.stop()
         self._comets.stop()
         self._messages.stop()
         await self._coordination.stop()

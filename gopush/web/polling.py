@@ -178,11 +178,6 @@ class Poll(Follower):
         return succeed(None)
 
     @property
-    def stalled(self) -> bool:
-        """See Reader."""
-        return False
-
-    @property
     def peer(self) -> str:
         """See Reader."""
         return ""

@@ -198,16 +198,14 @@ class EventStream(Follower):
         return self._answer.until_drained()
 
     @property
-    def stalled(self) -> bool:
-        """See Reader."""
-        return self._answer.stalled
-
-    @property
     def peer(self) -> str:
         """See Reader."""
         return self._answer.peer
 
     # --- Watcher ---
+
+    def drained(self) -> None:
+        """See Watcher: whoever waits for that has until_drained()."""
 
     def hung_up(self) -> None:
         """See Watcher."""

@@ -87,10 +87,3 @@ def test_draining_is_only_written_where_it_is_so() -> None:
     comet, message = COMET._replace(draining=True), MESSAGE._replace(draining=True)
     assert read_comet("node1", "0000000003", comet_data(comet)) == comet
     assert read_message("0000000004", message_data(message)) == message
-
-
-def test_where_web_nodes_subscribe_is_only_written_where_that_is_apart() -> None:
-    assert b"feed" not in comet_data(COMET)
-    comet = COMET._replace(feed=("h:6971",))
-    assert comet_data(comet).endswith(b',"weight":2,"feed":["h:6971"]}')
-    assert read_comet("node1", "0000000003", comet_data(comet)) == comet
