@@ -838,6 +838,7 @@ static void wait_for_deliveries(void)
     ns_t since = now();
     while ((delivered < due || resting_count < publishers) && now() - since < lag_seconds * (ns_t)SECOND) {
         turn(20);
+        heartbeat();
         if (delivered + requests != before) {
             before = delivered + requests;
             since = now();

@@ -15,11 +15,16 @@ from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, TurnLimit
 from gopush.net.limits import ConnectionLimiter
 
 ACCEPTS_IN_A_TURN = 32
 """In a storm of connections: those that are open get their turn in between, the others stay in the accept queue."""
+
+LEFTOVERS_IN_A_TURN = 16
+MOST_LEFTOVERS = 256
+"""How often in a turn what still comes after the last word is read, of all clients together, to be thrown away, and how
+many may wait for that: of a crowd that was refused and sends on the rest is cut off."""
 
 NO_FILES_SECONDS = 0.1
 CALM_SECONDS = 5.0
@@ -32,6 +37,7 @@ class Port:
     """What accepting adds to a port of Twisted's, which comes behind it among the bases."""
 
     disconnects: DisconnectQueue
+    leftovers: TurnLimit
     accepted: list[Any]
     limiter: ConnectionLimiter | None = None
     _held = False
@@ -78,6 +84,7 @@ class Port:
         self.limiter = limiter
         self.accepted = []
         self.disconnects = DisconnectQueue(self.reactor)
+        self.leftovers = TurnLimit(self.reactor, LEFTOVERS_IN_A_TURN)
         self._no_files = NoFiles(self.reactor)
         self._logger = Logger("gopush.net.accept", observer=self._no_files)  # what Twisted's doRead says goes there
         self.startListening()
@@ -193,7 +200,7 @@ class NoFiles:
         self._heard, self._closed = None, 0
 
 
-DISCONNECTS_IN_A_TURN = 32
+DISCONNECTS_IN_A_TURN = 16
 
 
 class Disconnecting(Protocol):

@@ -191,6 +191,11 @@ class TurnLimit:
         self._waiting: deque[Callable[[], object]] = deque()
         self._turning = False
 
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait."""
+        return len(self._waiting)
+
     def take(self, cost: int, again: Callable[[], object]) -> bool:
         """Whether a piece of work may be done now; if not, `again` is called in a later turn, to take it then."""
         if not self._turning:

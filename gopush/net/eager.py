@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv6Address
-from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -66,6 +66,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
     logstr = repstr = "gopush"
     server: Any
     _ended: Any = None
+    _finishing = False
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         # As tcp.Server does, but for two strings that cost 200 bytes a connection and serve only its logs.
@@ -84,7 +85,9 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         server.accepted.append(self)
 
     def doRead(self) -> None:
-        """See IReadDescriptor. The end is put off a little (gopush.net.accept)."""
+        """See IReadDescriptor. The end is put off a little, and what follows the last word (gopush.net.accept)."""
+        if self._finishing and not self._read_leftover():
+            return
         ended = super().doRead()
         if ended is None:
             return
@@ -92,6 +95,30 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         if self._ended is None:  # else the protocol has resumed reading meanwhile
             self._ended = ended
             self.server.disconnects.add(self)
+
+    def _read_leftover(self) -> bool:
+        """Whether what follows the last word may be read in this turn."""
+        leftovers = self.server.leftovers
+        cut_off = leftovers.waiting >= accept.MOST_LEFTOVERS
+        if not cut_off and leftovers.take(1, self._read_on):
+            return True
+        self.stopReading()  # type: ignore[no-untyped-call]
+        if cut_off and self._ended is None:
+            self._ended = CONNECTION_LOST
+            if self.limiter is not None:
+                self.limiter.counters.cut_off_leftovers += 1
+            self.server.disconnects.add(self)
+        return False
+
+    def _read_on(self) -> None:
+        if self.connected and self._ended is None:
+            self.startReading()  # type: ignore[no-untyped-call]
+            self.doRead()
+
+    def loseWriteConnection(self) -> None:
+        """See IHalfCloseableDescriptor: the last word is said; who reads on throws it away."""
+        self._finishing = True
+        super().loseWriteConnection()  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         """Do what the reactor does at once where doRead() says so: a client that sends no more may read on, a broken

@@ -65,6 +65,7 @@ class LimiterCounters(Protocol):
     accept_waits: int
     refused_address: int
     refused_proxy: int
+    cut_off_leftovers: int
 
 
 class Shared:
