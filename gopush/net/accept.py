@@ -200,7 +200,7 @@ class NoFiles:
         self._heard, self._closed = None, 0
 
 
-DISCONNECTS_IN_A_TURN = 16
+DISCONNECTS_IN_A_TURN = 32
 
 
 class Disconnecting(Protocol):

@@ -133,6 +133,10 @@ class ConnectionLimiter:
             self._timed = True
             self._clock.callLater(WAIT_SECONDS, self._go_on)
 
+    def cut_off(self) -> None:
+        """A client of a crowd that sends on after the last word is not read any more."""
+        self.counters.cut_off_leftovers += 1
+
     def admits(self, address: str) -> bool:
         """Whether one more connection may come from there: a proxy may have any number, because its clients count
         instead.

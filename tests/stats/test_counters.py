@@ -223,9 +223,10 @@ class Comet:
 
 
 def meet_the_limit(counters: Any) -> None:
-    """Somebody waits, and an address has too many connections."""
+    """Somebody waits, somebody sends on after the last word, and an address has too many connections."""
     limiter = ConnectionLimiter(StillClock(), ConnectionSettings(most_of_address=1), 1000, counters)
     limiter.wait(lambda: None)
+    limiter.cut_off()
     limiter.opened("10.0.0.1")
     assert not limiter.admits("10.0.0.1")
     proxied = ProxyFactory(EagerReactor(StillClock(), limiter), None)
