@@ -20,7 +20,7 @@ CLOSED = Family("dropped_connections", "subscribers' connections that the comet 
 PUSHES = Family("pushes", "pushes that reached this comet", "result")
 
 
-SSE = "sse: event streams and long polls, unless their web node connects to the port of TCP clients"
+SSE = "sse: event streams and long polls"
 
 
 def _by_transport() -> dict[str, int]:

@@ -254,8 +254,7 @@ class _Subscription:
     def send(self, data: bytes) -> int:
         """See Wire: the process tells nobody how far its client is behind, but closes it itself."""
         if not self._outbox.put(self.number, data):
-            self._outbox.feed.comet.counters.slow_closed += 1
-            self._session.abort()
+            self._no_room()
         return 0
 
     def finish(self) -> None:
@@ -271,9 +270,14 @@ class _Subscription:
         """See Wire."""
         drained: Deferred[None] = Deferred()
         self._reading.append(drained)
-        self._outbox.put(self.number, READ_ALL)
+        if not self._outbox.put(self.number, READ_ALL):
+            self._no_room()
         return drained
 
     def behind(self) -> SendLag | None:
         """See Wire."""
         return None
+
+    def _no_room(self) -> None:
+        self._outbox.feed.comet.counters.slow_closed += 1
+        self._session.abort()

@@ -32,6 +32,9 @@ from gopush.rpc.logins import Logins, is_refusal, why
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
 
+LONG = ("read", "feed_next")
+"""Calls whose answers may be so long that they take their time."""
+
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0
 
@@ -263,7 +266,7 @@ class Remote:
             self._waiting.append(made)
             made.addCallback(lambda root: root.callRemote(name, chunks))
         if self._timeout is not None:
-            within(self._timeout, made, self._reactor, self.receiving if name == "read" else None)
+            within(self._timeout, made, self._reactor, self.receiving if name in LONG else None)
         made.addCallback(unpack, self.calls[name].answer)
         return made.addErrback(self._failed, name, root, heard, began)
 

@@ -302,6 +302,23 @@ def test_what_waits_for_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     assert [client.heard for client in clients] == [["accepted"]] * 2
 
 
+def test_who_resumes_where_there_is_no_room_is_ended_and_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far()
+    for _ in range(4):
+        far.world.pushed(b'"%b"' % (b"x" * 400_000))
+    client, _ = far.subscribe()
+    far.world.turns()
+    far.peer.silent = True
+    far.world.wait(remote_feed.LOOK_SECONDS + 1)
+    for most in (100_000, 900_000):  # no room for the first page, and none behind it
+        monkeypatch.setattr(remote_feed, "MOST_WAITING_BYTES", most)
+        far.subscribe(mid=0)
+        far.world.turns()
+        assert far.subscribers() == 1
+    assert far.world.comet.counters.slow_closed == 2
+    assert client.heard == ["accepted"]
+
+
 def test_a_client_that_does_not_read_is_given_up_and_the_others_go_on() -> None:
     far = Far()
     slow, other = far.clients(2)
