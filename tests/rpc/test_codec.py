@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gopush.feed import FeedItem, FeedRequest
 from gopush.model import Append, Appended, Forward, Head, Message, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import Backup, BusyKey, Presence, SlowConsumer, Status
 from gopush.rpc.codec import (
@@ -68,6 +69,11 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
         [texts, numbers],
         st.lists(st.builds(BusyKey, texts, numbers, st.floats(allow_nan=False) | numbers)),
     ),
+    "feed": (
+        [st.lists(st.builds(FeedRequest, numbers, texts, texts, mids | nothing)), *[st.lists(numbers)] * 2],
+        nothing,
+    ),
+    "feed_next": ([], st.lists(st.builds(FeedItem, st.lists(numbers).map(tuple), blobs))),
     "identity": ([], texts),
     "ping": ([], nothing),
     "status": ([], st.builds(Status, texts, numbers, *[numbers | nothing] * 3)),
@@ -149,6 +155,14 @@ def test_an_unknown_version_is_named() -> None:
 def test_malformed_batches_are_refused(chunks: object) -> None:
     with pytest.raises(BatchError):
         unpack(chunks, COMET_CALLS["push"].read_arguments)
+
+
+@pytest.mark.parametrize(
+    "row", [((), b"", 1)[:1], (("1",), b""), ((1, None), b""), ((1.0,), b""), ((1,), "text"), (1, b"")]
+)
+def test_numbers_of_subscriptions_are_numbers(row: Any) -> None:
+    with pytest.raises(BatchError):
+        unpack(pack([row]), COMET_CALLS["feed_next"].answer)
 
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(CALLS)))
