@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from gopush.comet.counters import SSE
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
-from gopush.comet.remote_feed import RemoteFeed
+from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
@@ -125,7 +125,7 @@ class CometNode(MultiService):
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
         secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
         served = serve_comet(
-            reactor, Together(self._node, RemoteFeed(self.comet, reactor)), secret, self._info.rpc, legacy=legacy
+            reactor, Together(self._node, FeedServer(self.comet, reactor)), secret, self._info.rpc, legacy=legacy
         )
         calls = secured(served, settings.rpc_bind, settings.rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]

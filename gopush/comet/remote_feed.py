@@ -40,7 +40,7 @@ MOST_MISSED = 2
 """A process that takes nothing is cut off after so many looks."""
 
 
-class Caller(Protocol):
+class FeedCaller(Protocol):
     """The connection by which another process calls."""
 
     def notifyOnDisconnect(self, notifier: Callable[[], object]) -> None:
@@ -50,16 +50,16 @@ class Caller(Protocol):
         """Cut it, with one line for the operator."""
 
 
-class RemoteFeed:
+class FeedServer:
     """Implements FeedService."""
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self.comet = comet
         self.clock = clock
-        self._outboxes: dict[Caller, _Outbox] = {}
+        self._outboxes: dict[FeedCaller, _Outbox] = {}
 
     def feed(
-        self, caller: Caller, wanted: Sequence[FeedRequest], closed: Sequence[int], read: Sequence[int]
+        self, caller: FeedCaller, wanted: Sequence[FeedRequest], closed: Sequence[int], read: Sequence[int]
     ) -> Deferred[None]:
         """See FeedService."""
         outbox = self._outbox(caller)
@@ -68,25 +68,25 @@ class RemoteFeed:
         outbox.open(wanted)
         return succeed(None)
 
-    def feed_next(self, caller: Caller) -> Deferred[list[FeedItem]]:
+    def feed_next(self, caller: FeedCaller) -> Deferred[list[FeedItem]]:
         """See FeedService."""
         return self._outbox(caller).take()
 
-    def _outbox(self, caller: Caller) -> _Outbox:
+    def _outbox(self, caller: FeedCaller) -> _Outbox:
         outbox = self._outboxes.get(caller)
         if outbox is None:
             outbox = self._outboxes[caller] = _Outbox(self, caller)
             caller.notifyOnDisconnect(partial(self._lost, caller))
         return outbox
 
-    def _lost(self, caller: Caller) -> None:
+    def _lost(self, caller: FeedCaller) -> None:
         self._outboxes.pop(caller).lose()
 
 
 class _Outbox:
     """What waits for one process, and its subscriptions by number."""
 
-    def __init__(self, feed: RemoteFeed, caller: Caller) -> None:
+    def __init__(self, feed: FeedServer, caller: FeedCaller) -> None:
         self.feed = feed
         self._caller = caller
         self._subscriptions: dict[int, _Subscription] = {}

@@ -20,7 +20,7 @@ from gopush.comet.feed import LocalFeed
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
-from gopush.comet.remote_feed import RemoteFeed as FeedOfOthers
+from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
@@ -137,7 +137,7 @@ class EmbeddedNode(MultiService):
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
         # The message node answers what both have: a ping asks whether this process reaches the store.
-        both = Together(self._message_node, self._comet_node, FeedOfOthers(self._comet, reactor))
+        both = Together(self._message_node, self._comet_node, FeedServer(self._comet, reactor))
         served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
         calls = secured(served, settings.rpc_bind, rpc)
         Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
 """How long a connection without subscriptions is kept."""
 
-MOST_TOLD = 1000
+MOST_IN_A_CALL = 1000
 MOST_PENDING = 50_000
 """Messages for one client each that may wait for their turn; while they are more, no more are asked for."""
 log = Logger()
@@ -104,7 +104,7 @@ class _Link:
         self._wanted: deque[FeedRequest] = deque()
         self._closed: deque[int] = deque()
         self._read: deque[int] = deque()
-        self._telling: Any = None
+        self._sending: Any = None
         self._taking = False
         self._attempt = 0
         """Goes up where a call fails: what the calls before it come to does not count then."""
@@ -121,30 +121,30 @@ class _Link:
         number = subscription.number = next(self._numbers)
         self._subscriptions[number] = subscription
         self._wanted.append(FeedRequest(number, request.key, request.token, request.mid))
-        self._tell_later()
+        self._send_later()
 
     def remove(self, subscription: RemoteSubscription) -> None:
         """Nobody reads it any more."""
         if self._subscriptions.pop(subscription.number, None) is not None:
             self._closed.append(subscription.number)
-            self._tell_later()
+            self._send_later()
             self._rest()
 
-    # --- what the comet is told ---
+    # --- what the comet hears ---
 
-    def _tell_later(self) -> None:
-        if self._telling is None:
-            self._telling = self._feed.clock.callLater(0, self._tell)
+    def _send_later(self) -> None:
+        if self._sending is None:
+            self._sending = self._feed.clock.callLater(0, self._send)
 
-    def _tell(self) -> None:
-        self._telling = None
+    def _send(self) -> None:
+        self._sending = None
         wanted = [request for request in _take(self._wanted) if request.number in self._subscriptions]
         closed, read = _take(self._closed), _take(self._read)
         if wanted or closed or read:
-            told = self._comet.feed(wanted, closed, read)
-            told.addErrback(self._failed, self._attempt)
+            sent = self._comet.feed(wanted, closed, read)
+            sent.addErrback(self._failed, self._attempt)
         if self._wanted or self._closed or self._read:
-            self._tell_later()
+            self._send_later()
         self._take_next()
 
     # --- what the comet says ---
@@ -197,7 +197,7 @@ class _Link:
             await subscription.reader.until_drained()
         if subscription.reader is not None:
             self._read.append(subscription.number)
-            self._tell_later()
+            self._send_later()
 
     # --- the connection ---
 
@@ -225,7 +225,7 @@ class _Link:
         """Close the connection."""
         self._attempt += 1
         self._writer.stop()
-        for timer in (self._telling, self._idle):
+        for timer in (self._sending, self._idle):
             if timer is not None and timer.active():
                 timer.cancel()
         if self._feed.links.get(self._id) is self:
@@ -234,4 +234,4 @@ class _Link:
 
 
 def _take(waiting: deque[Any]) -> list[Any]:
-    return [waiting.popleft() for _ in range(min(MOST_TOLD, len(waiting)))]
+    return [waiting.popleft() for _ in range(min(MOST_IN_A_CALL, len(waiting)))]

@@ -21,11 +21,11 @@ OWNER = NodeInfo("node-c1", 0, ("c1",))
 
 
 class Peer:
-    """The connection to a comet: what goes over it is packed as on the wire. It is a Caller at the other end."""
+    """The connection to a comet: what goes over it is packed as on the wire. It is a FeedCaller at the other end."""
 
     connected = True
 
-    def __init__(self, comet: remote_feed.RemoteFeed) -> None:
+    def __init__(self, comet: remote_feed.FeedServer) -> None:
         self.comet = comet
         self.items: list[FeedItem] = []
         self.taken = 0
@@ -60,7 +60,7 @@ class Peer:
         self.lose()
         return succeed(None)
 
-    # --- Caller ---
+    # --- FeedCaller ---
 
     def notifyOnDisconnect(self, notifier: Callable[[], object]) -> None:
         self._lost.append(notifier)
@@ -134,7 +134,7 @@ class Far:
 
     def __init__(self, **settings: Any) -> None:
         self.world = World(**{"max_subscribers": 1000, **settings})
-        self.comet = remote_feed.RemoteFeed(self.world.comet, self.world.clock)
+        self.comet = remote_feed.FeedServer(self.world.comet, self.world.clock)
         self.peers: list[Peer] = []
         self.older = False
         self.feed = feed.RemoteFeed(self.world.clock, self._connect)
@@ -212,7 +212,7 @@ def test_who_waits_for_its_turn_gets_what_came_meanwhile_with_one_write(monkeypa
     assert len(clients[-1].writes) < 4
 
 
-def test_a_refusal_is_told() -> None:
+def test_a_refusal_is_passed_on() -> None:
     far = Far(max_subscribers=1)
     first, _ = far.subscribe()
     second, _ = far.subscribe()
