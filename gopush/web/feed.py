@@ -31,6 +31,7 @@ IDLE_SECONDS = 30.0
 MOST_IN_A_CALL = 1000
 MOST_PENDING = 50_000
 """Messages for one client each that may wait for their turn; while they are more, no more are asked for."""
+
 log = Logger()
 
 

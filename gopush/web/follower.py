@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from gopush.feed import Feed, Subscription, Write
+from gopush.feed import VERSION, Feed, Subscription, Write
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE, Format, Subscribe
 from gopush.net.clock import Clock
@@ -95,7 +95,7 @@ class Follower:
         if owner is None:
             self.pause("no comet")
             return
-        request = Subscribe(self.key, 0, self.token, "1", self.mid())
+        request = Subscribe(self.key, 0, self.token, VERSION, self.mid())
         for feed in followers.feeds:
             self._subscription = feed.open(owner, request, self.format, self)
             if self._subscription is not None:
