@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -54,7 +55,7 @@ def haproxy(sections: str, *ports: int) -> Balancer:
 
 
 def nginx(http: str, beside: str, *ports: int) -> Balancer:
-    """nginx: what its block `http` holds, and what stands beside that."""
+    """nginx: what its block `http` holds, and what stands beside that. It keeps as little as HAProxy does."""
     paths = " ".join(f"{part}_temp_path {part};" for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     lines = [
         f"load_module {STREAM};",
@@ -63,7 +64,8 @@ def nginx(http: str, beside: str, *ports: int) -> Balancer:
         beside,
     ]
     directory = os.path.join(os.curdir, "")
-    return Balancer(["nginx", "-e", "stderr", "-p", directory, "-c", "conf"], "\n".join(lines) + "\n", ports)
+    configuration = re.sub(r"(\blisten [^;]+);", r"\1 sndbuf=4096;", "\n".join(lines) + "\n")
+    return Balancer(["nginx", "-e", "stderr", "-p", directory, "-c", "conf"], configuration, ports)
 
 
 STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
