@@ -6,7 +6,6 @@ Pure. WebSocket clients give the same arguments in their query (section 2).
 from __future__ import annotations
 
 import re
-from operator import le
 
 from gopush.errors import ParameterError
 from gopush.model import (
@@ -45,6 +44,7 @@ ARGUMENT_BYTES = (8, 255, MAX_NUMBER_BYTES, MAX_TOKEN_BYTES, 64, MAX_NUMBER_BYTE
 _LEAST_ARGUMENTS = 3
 MAX_LINE_BYTES = MAX_TOKEN_BYTES + 1
 _LENGTH = re.compile(rb"(?:\$(?:([0-9]{1,5})\r?)?)?")  # or its beginning
+_LENGTHS = [b"$%d" % length for length in range(MAX_TOKEN_BYTES + 1)]
 _COUNTS = {b"*%d\r\n" % count: count for count in range(_LEAST_ARGUMENTS, len(ARGUMENT_BYTES) + 1)}
 
 
@@ -89,12 +89,13 @@ def whole(data: bytes) -> tuple[list[bytes], bytes] | None:
     if count is None:
         return None
     *parts, rest = data[4:].split(b"\r\n", 2 * count)
+    if len(parts) != 2 * count or data.count(b"\n", 0, len(data) - len(rest)) != 2 * count + 1:
+        return None
     arguments = parts[1::2]
-    if parts[::2] != [b"$%d" % len(argument) for argument in arguments] or len(arguments) != count:
-        return None
-    if data.count(b"\n", 0, len(data) - len(rest)) != 2 * count + 1:
-        return None
-    return (arguments, rest) if all(map(le, map(len, arguments), ARGUMENT_BYTES)) else None
+    for line, argument, most in zip(parts[::2], arguments, ARGUMENT_BYTES, strict=False):
+        if len(argument) > most or line != _LENGTHS[len(argument)]:
+            return None
+    return arguments, rest
 
 
 def parse_subscribe(arguments: list[bytes]) -> Subscribe:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -111,10 +112,8 @@ class Delivery:
 
     def sweep(self, channels: Iterable[Channel]) -> None:
         """Compare channels with the heads of their logs, and catch up where the head is ahead."""
-        for channel in channels:
-            if channel.cursor is not None and not channel.reading:
-                head = maybeDeferred(self._messages.head, channel.key)
-                head.addCallbacks(self._compare, _ignore, callbackArgs=(channel,))
+        left = [channel for channel in channels if channel.cursor is not None and not channel.reading]
+        self._messages.heads([channel.key for channel in left], partial(self._compare, left))
 
     def _advance_touched(self) -> None:
         for channel in list(islice(self._touched, SLICE_CHANNELS)):
@@ -171,10 +170,15 @@ class Delivery:
         if channel.subscribers:
             self.catch_up(channel)
 
-    def _compare(self, head: Head, channel: Channel) -> None:
-        if channel.cursor is not None and head.last > channel.cursor and channel.subscribers:
-            channel.offer(head.last, 0, None)
-            self.advance(channel)
+    def _compare(
+        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head] | UnavailableError
+    ) -> None:
+        if isinstance(heads, UnavailableError):
+            return  # another sweep follows
+        for channel, head in zip(map(channels.__getitem__, indexes), heads, strict=True):
+            if channel.cursor is not None and head.last > channel.cursor and channel.subscribers:
+                channel.offer(head.last, 0, None)
+                self.advance(channel)
 
     def _bound(self, channel: Channel) -> None:
         """Too much waits for a read that does not come: close the subscribers, which resume elsewhere or later."""
@@ -279,7 +283,3 @@ def _count(counters: CometCounters, messages: int, sessions: list[Session], fram
         counters.sent_bytes += len(data) * len(sessions)
     else:
         counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)
-
-
-def _ignore(_: Failure) -> None:
-    """A sweep that could not read is followed by another one."""

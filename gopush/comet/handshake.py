@@ -22,7 +22,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TEXT = rb"[\t -~\x80-\xff]*"
 # The original took raw UTF-8 in a query, so it passes.
 _HEAD = re.compile(
-    rb"(?P<method>%b) (?P<target>[!-~\x80-\xff]+) HTTP/(?P<version>\d\.\d)\r\n(?P<fields>(?:%b:%b\r\n)*)\r\n"
+    rb"(%b) ([!-~\x80-\xff]+) HTTP/(\d\.\d)\r\n((?:%b:%b\r\n)*)\r\n"  # method, target, version, fields
     % (_TOKEN, _TOKEN, _TEXT)
 )
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
@@ -60,17 +60,20 @@ def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) 
     if end < 4:
         return None
     head = _HEAD.fullmatch(data, 0, end)
-    if head is None or b"#" in head["target"]:
+    if head is None:
         raise HandshakeError(HTTPStatus.BAD_REQUEST)
-    authority = _AUTHORITY.match(head["target"])
-    path, _, query = head["target"][authority.end() if authority else 0 :].partition(b"?")
-    if unquote_to_bytes(path) != PATH:
+    method, target, version, lines = head.groups()
+    if b"#" in target:
+        raise HandshakeError(HTTPStatus.BAD_REQUEST)
+    authority = _AUTHORITY.match(target)
+    path, _, query = target[authority.end() if authority else 0 :].partition(b"?")
+    if path != PATH and unquote_to_bytes(path) != PATH:
         raise HandshakeError(HTTPStatus.NOT_FOUND)
-    if head["method"] != b"GET":
+    if method != b"GET":
         raise HandshakeError(HTTPStatus.METHOD_NOT_ALLOWED, b"Allow: GET")
-    if head["version"] != b"1.1":
+    if version != b"1.1":
         raise HandshakeError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
-    fields = _fields(head["fields"])
+    fields = _fields(lines)
     origin = fields.get(b"origin")
     site = "" if origin is None else origin.decode("latin-1").lower()
     if origins and origin is not None and site not in origins and site not in own:
@@ -80,10 +83,14 @@ def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) 
 
 def _fields(lines: bytes) -> dict[bytes, bytes]:
     """Header fields: names in lower case, the values of a repeated name joined, so that none of them passes alone."""
-    fields: dict[bytes, list[bytes]] = {}
-    for name, value in _FIELD.findall(lines):
-        fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
-    return {name: b", ".join(values) for name, values in fields.items()}
+    found = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(lines)]
+    fields = dict(found)
+    if len(fields) == len(found):
+        return fields
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in found:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(each) for name, each in values.items()}
 
 
 def _answer(fields: dict[bytes, bytes]) -> bytes:

@@ -8,12 +8,12 @@ backlog, answers to the heartbeats that came meanwhile, what is live.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha256
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gopush.auth import SignedTokens, is_signed
 from gopush.comet import codec
@@ -54,6 +54,7 @@ class Recovery:
         self._messages = messages
         self._delivery = delivery
         self._beginning: set[Channel] = set()
+        self._headless: list[Channel] = []  # those that ask for their first cursor at the end of the turn
         self._patient: deque[tuple[float, Session, Channel]] = deque()
 
     def check_token(self, session: Session) -> Deferred[bytes | None]:
@@ -88,18 +89,39 @@ class Recovery:
             self._find_head(channel)
 
     def _find_head(self, channel: Channel) -> None:
-        if not channel.subscribers:
-            self._beginning.discard(channel)
+        """At the end of the turn, together with the others that begin until then."""
+        if not self._headless:
+            self._clock.callLater(0, self._find_heads)
+        self._headless.append(channel)
+
+    def _find_heads(self) -> None:
+        channels, self._headless = self._headless, []
+        left = [channel for channel in channels if channel.subscribers]
+        self._beginning.difference_update(set(channels).difference(left))
+        self._messages.heads([channel.key for channel in left], partial(self._heads_answered, left))
+
+    def _heads_answered(
+        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head] | UnavailableError
+    ) -> None:
+        asked = [channels[index] for index in indexes]
+        if isinstance(heads, UnavailableError):
+            self._clock.callLater(RETRY_SECONDS, self._find_again, asked)
             return
-        head = self._messages.head(channel.key)
-        head.addCallbacks(self._head_found, self._head_not_found, callbackArgs=(channel,), errbackArgs=(channel,))
-        head.addErrback(lambda failure: log.failure("a channel failed to take the last mid of its key", failure))
+        for channel, head in zip(asked, heads, strict=True):
+            try:
+                self._head_found(head, channel)
+            except Exception:
+                self._guard.caught("taking the last mid of a key")
+
+    def _find_again(self, channels: list[Channel]) -> None:
+        for channel in channels:
+            self._find_head(channel)
 
     def _head_found(self, head: Head, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
         if self._delivery.unkept.settled(channel.key, settled.callback):
             settled.addCallback(lambda _: self._take_cursor(head, channel))
-            settled.addErrback(lambda failure: log.failure("a channel failed to take the last mid of its key", failure))
+            settled.addErrback(lambda failure: self._guard.caught("taking the last mid of a key", (), failure))
         else:
             self._take_cursor(head, channel)
 
@@ -110,10 +132,6 @@ class Recovery:
         for session in [session for session in channel.recovering if not session.resumes]:
             self._let_in(session, channel)
         self._delivery.advance(channel)
-
-    def _head_not_found(self, failure: Failure, channel: Channel) -> None:
-        failure.trap(UnavailableError)  # type: ignore[no-untyped-call]
-        self._clock.callLater(RETRY_SECONDS, self._find_head, channel)
 
     def _wait_patiently(self, session: Session, channel: Channel) -> None:
         """Let the session in after a while at the latest; one timer serves all that wait."""

@@ -58,7 +58,8 @@ class TcpSubscriber(LineReceiver):
                 self._subscribe(found[0])
                 data = found[1]
         if self._request is None:
-            self.rawDataReceived(data)
+            if data:
+                self.rawDataReceived(data)
             return
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         rest = self.clearLineBuffer()  # type: ignore[no-untyped-call]
@@ -155,11 +156,11 @@ def behind(kind: str, transport: Any) -> SendLag | None:
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:
     """Set the options of a client's socket."""
+    handle = wire.handle(transport)
     with suppress(OSError):  # the client may be gone already; a UNIX socket has no such options
-        transport.setTcpNoDelay(True)
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if settings.keepalive:
-            transport.setTcpKeepAlive(True)
-        handle = wire.handle(transport)
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if settings.sndbuf:
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.sndbuf)
         if settings.rcvbuf:

@@ -7,7 +7,7 @@ which every connection begins is the class's.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -92,8 +92,9 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
 
     def processHandshake(self) -> None:
         """The handshake or a part of it is in `data`. A wrong parameter gets its reply as a message."""
+        connections = self._comet.settings.connections
         try:
-            opening = handshake.read(self.data, self._comet.settings.connections.origins, self.factory.own_origins)
+            opening = handshake.read(self.data, connections.origins, self.factory.own_origins)
         except HandshakeError as refused:
             if refused.status is HTTPStatus.FORBIDDEN:
                 self._comet.counters.refused_origin += 1
@@ -103,9 +104,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
             return
         if opening is None:
             return
-        peer = wire.peer_host(self.transport)
-        client = forwarded.client(opening.fields, peer, self._comet.settings.connections.proxies)
-        if client != peer and not wire.belong(self.transport, client):
+        if connections.proxies and not self._belong(opening.fields, connections.proxies):
             self._turn_away(HandshakeError(HTTPStatus.TOO_MANY_REQUESTS))
             return
         self.data = opening.rest
@@ -167,6 +166,12 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def behind(self) -> SendLag | None:
         """See Wire."""
         return behind(self.kind, self.transport)
+
+    def _belong(self, fields: Mapping[bytes, bytes], proxies: tuple[str, ...]) -> bool:
+        """The connection is that of the client that a proxy names; whether it may have one more."""
+        peer = wire.peer_host(self.transport)
+        client = forwarded.client(fields, peer, proxies)
+        return client == peer or wire.belong(self.transport, client)
 
     def _turn_away(self, refused: HandshakeError) -> None:
         self.send(refused.answer)

@@ -83,12 +83,7 @@ class Messages:
         once for those that went together.
         """
         keys = [append.push.key for append in appends]
-        pending = PendingCalls(keys, appends, _size, self._clock.seconds() + self._attempt, answered)
-        if self._shards.ring is None:
-            self._peers.send(self._append, pending)
-            return
-        for shard, mine in self._shards.spread(keys).items():
-            self._peers.send(self._append, pending if len(mine) == len(keys) else pending.part(mine), shard)
+        self._send(self._append, PendingCalls(keys, appends, _size, self._until(), answered))
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
@@ -116,6 +111,11 @@ class Messages:
     def head(self, key: str) -> Deferred[Head]:
         """Where the key's log ends."""
         return self._peers.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+
+    def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
+        """Where the logs of these keys end; `answered` is called as in append(), with Heads, if there are any keys."""
+        if keys:
+            self._send(self._heads, PendingCalls(keys, keys, _overhead, self._until(), answered))
 
     def delete(self, key: str) -> Deferred[None]:
         """Delete the key's kept messages."""
@@ -162,6 +162,13 @@ class Messages:
         """Let go of all nodes; what waits fails."""
         self._peers.stop()
 
+    def _send(self, call: BatchCall[MessagePeer], pending: PendingCalls) -> None:
+        if self._shards.ring is None:
+            self._peers.send(call, pending)
+            return
+        for shard, mine in self._shards.spread(pending.keys).items():
+            self._peers.send(call, pending if len(mine) == len(pending.keys) else pending.part(mine), shard)
+
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
         return self._peers.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
 
@@ -187,6 +194,10 @@ class Messages:
 
 def _size(append: Append) -> int:
     return OVERHEAD_BYTES + len(append.push.body)
+
+
+def _overhead(_: object) -> int:
+    return OVERHEAD_BYTES
 
 
 def _ping(node: NodeService) -> Deferred[Any]:

@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import pytest
 
+from gopush.comet.channel import Channel
 from gopush.comet.codec import Subscribe
 from gopush.comet.session import REPLAY_MESSAGES, State
 from gopush.membership.view import View
@@ -43,6 +44,30 @@ def test_the_first_subscriber_is_answered_once_the_channel_has_a_cursor() -> Non
     world.node.release()
     world.turns()
     assert wire.out == H
+
+
+def test_channels_that_begin_in_one_turn_ask_for_their_cursors_together() -> None:
+    world = World()
+    joined = [world.subscribe(key=f"k{number}", turns=0) for number in range(5)]
+    world.turns()
+    assert [wire.out for _, wire in joined] == [H] * 5
+    assert [items for name, items in world.node.calls if name == "heads"] == [[f"k{number}" for number in range(5)]]
+
+
+def test_one_channel_that_fails_to_begin_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    begin = Channel.begin
+
+    def failing(channel: Channel, cursor: int) -> None:
+        if channel.key == "k1":
+            raise RuntimeError("broken")
+        begin(channel, cursor)
+
+    monkeypatch.setattr(Channel, "begin", failing)
+    joined = [world.subscribe(key=f"k{number}", turns=0) for number in range(3)]
+    world.turns()
+    assert [wire.out for _, wire in joined] == [H, b"", H]
+    assert world.comet.counters.errors == 1
 
 
 def test_a_plain_subscriber_gets_nothing_of_before() -> None:

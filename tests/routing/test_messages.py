@@ -13,9 +13,10 @@ from gopush.hashing import best
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
-from gopush.model import Append, Appended, Head, NodeInfo, Push, Token, TokenState
+from gopush.model import Append, Head, NodeInfo, Push, Token, TokenState
 from gopush.routing.messages import PAGE_MESSAGES, Messages
 from gopush.routing.peer import Here
+from gopush.routing.pending import OnAnswers
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, FaultyService, result
 
@@ -45,14 +46,14 @@ class World:
 
     def append_all(self, keys: Sequence[str], body: bytes = b"1", floor: int = 0) -> list[list[Any]]:
         """One append for each key; for each of them what it was answered."""
-        fired: list[list[Any]] = [[] for _ in keys]
-
-        def answered(indexes: Sequence[int], answers: Sequence[Appended] | UnavailableError) -> None:
-            each: Sequence[Any] = [answers] * len(indexes) if isinstance(answers, UnavailableError) else answers
-            for index, answer in zip(indexes, each, strict=True):
-                fired[index].append(answer)
-
+        fired, answered = _answers(len(keys))
         self.messages.append([Append(Push(key, body, 60, "", 0, EPOCH + 1000), floor) for key in keys], answered)
+        return fired
+
+    def heads(self, keys: Sequence[str]) -> list[list[Any]]:
+        """The head of each key; for each of them what it was answered."""
+        fired, answered = _answers(len(keys))
+        self.messages.heads(keys, answered)
         return fired
 
     def wait(self, seconds: float = 0) -> None:
@@ -60,6 +61,18 @@ class World:
             while self.clock.due:
                 self.clock.advance(0)
             self.clock.advance(1 / 16 if seconds else 0)
+
+
+def _answers(count: int) -> tuple[list[list[Any]], OnAnswers]:
+    """Where the answers to so many items go, and what takes them there."""
+    fired: list[list[Any]] = [[] for _ in range(count)]
+
+    def answered(indexes: Sequence[int], answers: Sequence[Any] | UnavailableError) -> None:
+        each: Sequence[Any] = [answers] * len(indexes) if isinstance(answers, UnavailableError) else answers
+        for index, answer in zip(indexes, each, strict=True):
+            fired[index].append(answer)
+
+    return fired, answered
 
 
 def test_every_call_reaches_the_store() -> None:
@@ -107,6 +120,42 @@ def test_calls_of_one_turn_travel_together() -> None:
         ("heads", 5),
         ("read", 5),
     ]
+
+
+def test_heads_of_many_keys_travel_together_and_come_with_their_places() -> None:
+    world = World("m1", "m2", stores=(("s1", 1), ("s2", 1)))
+    keys = [f"key-{i}" for i in range(100)]
+    mids = world.append_all(keys)
+    world.wait()
+    answers = world.heads([*keys, "none"])
+    world.wait()
+    assert answers == [[Head(answer.mid, 0)] for (answer,) in mids] + [[Head(0, 0)]]
+    asked = [items for node in world.nodes.values() for name, items in node.calls if name == "heads"]
+    assert len(asked) == 4, "one batch for each node and store"
+    assert sorted(key for items in asked for key in items) == sorted([*keys, "none"])
+
+
+def test_heads_of_a_node_that_fails_are_asked_of_the_others() -> None:
+    world = World("m1", "m2")
+    world.nodes["m1"].mode = "silent"
+    answers = world.heads([f"key-{i}" for i in range(20)])
+    world.wait(2)
+    assert answers == [[Head(0, 0)]] * 20
+
+
+def test_heads_fail_where_no_node_answers() -> None:
+    world = World("m1")
+    world.nodes["m1"].mode = "down"
+    answers = world.heads(["a", "b"])
+    world.wait(5)
+    assert [[type(answer) for answer in each] for each in answers] == [[UnavailableError]] * 2
+
+
+def test_no_keys_have_no_heads() -> None:
+    world = World("m1")
+    assert world.heads([]) == []
+    world.wait()
+    assert world.nodes["m1"].calls == []
 
 
 def test_a_page_is_asked_for_in_its_usual_size() -> None:
