@@ -79,7 +79,7 @@ class Messages:
     def append(self, appends: Sequence[Append], answered: OnAnswers) -> None:
         """Sequence pushes, and keep those that are to be kept (delivery rules 1, 2, 6 and 7).
 
-        `answered` is called with places in `appends` and as many Appended, or an UnavailableError for all of these:
+        `answered` is called with indexes of `appends` and as many Appended, or an UnavailableError for all of these:
         once for those that went together.
         """
         keys = [append.push.key for append in appends]

@@ -19,7 +19,7 @@ class PendingCalls:
     """Calls that go through a batcher together: `items`, one for each of `keys`; `size_of` one, in bytes.
 
     They are worth nothing after `until` (reactor seconds); `tried` are the peers that failed them. `peer` has them, or
-    will have them. `answered` is called once, with the `places` that the items have for whoever called, and with their
+    will have them. `answered` is called once, with the `indexes` that the items have for whoever called, and with their
     answers or the UnavailableError that stands for all of them.
     """
 

@@ -122,7 +122,7 @@ def test_calls_of_one_turn_travel_together() -> None:
     ]
 
 
-def test_heads_of_many_keys_travel_together_and_come_with_their_places() -> None:
+def test_heads_of_many_keys_travel_together_and_come_back_together() -> None:
     world = World("m1", "m2", stores=(("s1", 1), ("s2", 1)))
     keys = [f"key-{i}" for i in range(100)]
     mids = world.append_all(keys)
