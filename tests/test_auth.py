@@ -122,6 +122,7 @@ def test_the_key_is_changed_without_a_restart(tmp_path: Path) -> None:
         ("EdDSA", public(RSA_KEY)),
         ("EdDSA", public(generate_ec(SECP256R1()))),
     ],
+    ids=("short", "no PEM", "Ed25519", "1024 bits", "RSA", "P-256"),
 )
 def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algorithm: str, content: bytes) -> None:
     path = tmp_path / "key"
