@@ -56,6 +56,8 @@ _STEADY = {"subscribers": 1000, "keys": 1000, "publishers": 20, "rate": 200, "ex
 _WAITING = {"subscribers": 10_000, "keys": 10_000, "publishers": 20, "rate": 200, "expire": 600, "seconds": 10}
 
 MEASUREMENTS = (
+    _fan_out("fan-out, window 1, TCP 1,000", 1000, 300, {**_WINDOW, "window": 1}),
+    _fan_out("fan-out, window 1, WebSocket 1,000", 1000, 300, {**_WINDOW, "window": 1}, "websocket"),
     _fan_out("fan-out, window 8, TCP 1,000", 1000, 300, _WINDOW),
     _fan_out("fan-out, window 8, WebSocket 1,000", 1000, 300, _WINDOW, "websocket"),
     _fan_out("fan-out, window 8, TCP 10,000", 10_000, 30, _WINDOW),
@@ -105,6 +107,7 @@ MEASUREMENTS = (
         {**_STEADY, "seconds": 10},
         beside={"subscribers": 10_000, "keys": 10_000, "prefix": "idle"},
     ),
+    Measurement("latency at 200 pushes/s, embedded", EMBEDDED, P99, {**_STEADY, "seconds": 10}),
     Measurement("latency at 200 pushes/s", CLUSTER, P99, {**_STEADY, "seconds": 10}),
     Measurement(
         "latency at 200 pushes/s, 10,000 idle",

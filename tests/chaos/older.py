@@ -40,5 +40,6 @@ def unpack(root: Path) -> None:
             f"(git fetch --unshallow): {archive.stderr.decode().strip()}"
         )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(root, filter="data")
+        files.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 of Debian 12 has none
+        files.extractall(root)
     compileall.compile_dir(root, quiet=1)  # once, and not by each of the processes that start together

@@ -36,11 +36,16 @@ GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
 
 
 class _Sent:
-    """A write whose outcome is unknown: the head that its own should follow, and the answers that it should give."""
+    """A write that may have been done: the head that its own should follow, and the answers that it should give.
 
-    def __init__(self, old: bytes | None, answers: list[Appended]) -> None:
+    `refused`: HBase said that the head was another one. It was ours where the Thrift server, which had no answer in
+    time, sent the write once more by itself.
+    """
+
+    def __init__(self, old: bytes | None, answers: list[Appended], refused: bool) -> None:
         self.old = old
         self.answers = answers
+        self.refused = refused
 
 
 class RowAppend:
@@ -117,17 +122,20 @@ class RowAppend:
         except NotSentError:
             raise
         except UnavailableError:
-            self._sent[stamp] = _Sent(old, decision.answers)
+            self._sent[stamp] = _Sent(old, decision.answers, refused=False)
             raise
         if not written:
+            self._sent[stamp] = _Sent(old, decision.answers, refused=True)
             return None
         self._counters.trimmed += decision.trimmed
         self._counters.expired += decision.expired
         return decision.answers
 
     def _decide(self, cells: Cells, stamp: bytes) -> Decision:
-        """Where an earlier write may be in the log, under a later one, what has no id is not tried again."""
-        lost = any(sent.old != cells.get(HEAD) for sent in self._sent.values())
+        """Where an earlier write may be in the log, under a later one, what has no id is not tried again; but for one
+        that was refused, which hardly ever is: other nodes' writes would refuse it for good.
+        """
+        lost = any(sent.old != cells.get(HEAD) for sent in self._sent.values() if not sent.refused)
         tried = [index for index, append in enumerate(self._appends) if append.push.id or not lost]
         decision = decide(
             row_head(cells.get(HEAD)),
@@ -171,7 +179,7 @@ class RowAppend:
         old = cells.get(HEAD)
         if (stored := self._stored(old)) is not None:
             return stored
-        if any(sent.old == old for sent in self._sent.values()):
+        if any(sent.old == old for sent in self._sent.values() if not sent.refused):
             puts = fenced(row_head(old), self._now(), os.urandom(STAMP_BYTES))
             if not await self._client.check(self._row, puts, old, until):
                 return None

@@ -5,6 +5,7 @@ silent one is given up, and a server that will not do is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from typing import Any, Protocol
@@ -38,6 +39,20 @@ class Owner(Protocol):
 
 class UnfitError(Exception):
     """A server that can never do, with the reason."""
+
+
+PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
+"""Kinds of errors with which another message node may fare better, so they become UnavailableError."""
+
+_IN_SCRIPT = re.compile(r"ERR Error running script [^\n]*?: -([A-Z]+) ")
+"""How a Redis before 7 says that a call in a script was refused."""
+
+
+def error_kind(error: BaseException) -> str:
+    """The word that a server's error begins with: READONLY."""
+    text = str(error)
+    found = _IN_SCRIPT.match(text)
+    return found[1] if found else text.partition(" ")[0]
 
 
 class RedisConnection(RedisProtocol):  # type: ignore[misc]
@@ -112,7 +127,7 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
         try:
             await connection.execute_command("AUTH", password)
         except ResponseError as also:
-            raise (refused if str(refused).startswith("WRONGPASS") else also) from None
+            raise (refused if error_kind(refused) == "WRONGPASS" else also) from None
 
 
 async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> None:

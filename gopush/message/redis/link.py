@@ -16,12 +16,14 @@ from txredisapi import RedisError, ResponseError
 
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
+    PASSING,
     Attempts,
     MasterEndpoint,
     RedisConnection,
     Script,
     UnfitError,
     endpoint_of,
+    error_kind,
     prepare,
 )
 from gopush.message.redis.settings import Source
@@ -45,9 +47,6 @@ MOST_TRIES = 3
 """How often a call is sent that meets a server that has become a replica, or, where that does no harm, is lost."""
 
 LOST = "the connection was lost"
-
-# With these another message node may fare better, so they become UnavailableError; all others, RedisRefusedError.
-_PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
 
 
 class RedisRefusedError(UnavailableError):
@@ -158,11 +157,11 @@ class RedisLink(Factory):
                     raise
             except ResponseError as refused:
                 # It certainly stored nothing. Its address may lead to another server by now.
-                if str(refused).startswith("NOSCRIPT") and command[0] == "EVALSHA":
+                if error_kind(refused) == "NOSCRIPT" and command[0] == "EVALSHA":
                     command = ("EVAL", script.text, 0, packed)
                     tries += 1
                     continue
-                if str(refused).startswith("READONLY"):
+                if error_kind(refused) == "READONLY":
                     self._leave(connection)
                     if tries:
                         continue
@@ -197,10 +196,10 @@ class RedisLink(Factory):
         error = failure.value
         if not isinstance(error, RedisError):
             return failure
-        if isinstance(error, ResponseError) and not str(error).startswith(_PASSING):
+        if isinstance(error, ResponseError) and error_kind(error) not in PASSING:
             raise RedisRefusedError(str(error)) from None
-        lost = isinstance(error, LostConnectionError)
-        raise UnavailableError(self._trouble or (LOST if lost else str(error))) from None
+        reason = LOST if isinstance(error, LostConnectionError) else str(error)
+        raise UnavailableError(self._trouble or reason) from None
 
     async def _ping_idle(self) -> None:
         connection = self._ready
@@ -262,8 +261,8 @@ class RedisLink(Factory):
         if isinstance(error, LostConnectionError):
             self._hopeless(self._trouble or LOST)
             return
-        refused = isinstance(error, (ResponseError, UnfitError)) and not str(error).startswith(_PASSING)
-        self._hopeless(str(error), refused=refused)
+        unfit = isinstance(error, (ResponseError, UnfitError))
+        self._hopeless(str(error), refused=unfit and error_kind(error) not in PASSING)
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:
