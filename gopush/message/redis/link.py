@@ -261,8 +261,8 @@ class RedisLink(Factory):
         if isinstance(error, LostConnectionError):
             self._hopeless(self._trouble or LOST)
             return
-        unfit = isinstance(error, (ResponseError, UnfitError))
-        self._hopeless(str(error), refused=unfit and error_kind(error) not in PASSING)
+        refused = isinstance(error, (ResponseError, UnfitError)) and error_kind(error) not in PASSING
+        self._hopeless(str(error), refused=refused)
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:
