@@ -97,7 +97,7 @@ class Recovery:
     def _find_heads(self) -> None:
         channels, self._headless = self._headless, []
         left = [channel for channel in channels if channel.subscribers]
-        self._beginning.difference_update(set(channels).difference(left))
+        self._beginning.difference_update(channel for channel in channels if not channel.subscribers)
         self._messages.heads([channel.key for channel in left], partial(self._heads_answered, left))
 
     def _heads_answered(
