@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 
 from gopush.errors import ParameterError
 
+_PHRASES = {413: "Request Entity Too Large", 414: "Request-URI Too Long"}
+"""The words for a status that Python 3.13 has changed: a client may look for them."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -168,7 +170,11 @@ class CrossOrigin(Protocol):
 
 def plain(status: int, *headers: tuple[str, str]) -> Response:
     """A response that only names its status."""
-    return Response(status, TEXT, HTTPStatus(status).phrase.encode() + b"\n", headers)
+    return Response(status, TEXT, _phrase(status) + b"\n", headers)
+
+
+def _phrase(status: int) -> bytes:
+    return (_PHRASES.get(status) or HTTPStatus(status).phrase).encode()
 
 
 def explained(response: Response, request: Request, why: str) -> Response:
@@ -243,7 +249,7 @@ class Renderer:
             fields.append(("Content-Type", content_type))
         if connection:
             fields.append(("Connection", connection.decode("ascii")))
-        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() + _lines(fields)
+        start = b"HTTP/1.1 %d %b\r\n%b" % (status, _phrase(status), _lines(fields))
         self._starts[status, content_type, connection] = start
         return start
 
