@@ -7,7 +7,7 @@ A *mid* is an int64 in units of 100 ns since the epoch, a multiple of 16, strict
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
@@ -188,6 +188,10 @@ class Pushed(NamedTuple):
 
     ret: int
     mid: int
+
+
+OnPushed = Callable[[Sequence[int], Sequence[Pushed]], object]
+"""Hears of pushes that were answered together: their indexes, for whoever pushed, and their answers."""
 
 
 class TokenState(NamedTuple):

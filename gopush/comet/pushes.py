@@ -160,7 +160,8 @@ class Pushes:
             self._unanswered.answered(batch)
 
     def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
-        batch.answer(indexes, [Pushed(ret, mid) for ret, mid, _, _ in results])
+        rets, mids, _, _ = zip(*results, strict=True)
+        batch.answer(indexes, list(map(Pushed, rets, mids)))
         stored: list[str] = []
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:

@@ -132,14 +132,13 @@ class StoreService:
         self.under_way -= 1
         if answers and all(answer is UNAVAILABLE for answer in answers):
             raise UnavailableError("the store cannot be reached from this message node")
-        for index, answer in enumerate(answers):
-            if answer.ret != RET_OK:
-                self.counters.refused += 1
-                self._look_at_deadline(appends[index].push.deadline, answer)
-            elif answer.repeat:
-                self.counters.repeats += 1
-            else:
-                self.counters.saves += 1
+        refused = [index for index, answer in enumerate(answers) if answer.ret != RET_OK]
+        for index in refused:
+            self._look_at_deadline(appends[index].push.deadline, answers[index])
+        repeats = sum(answer.repeat for answer in answers)
+        self.counters.refused += len(refused)
+        self.counters.repeats += repeats
+        self.counters.saves += len(answers) - len(refused) - repeats
         return answers
 
     def _look_at_deadline(self, deadline: float, answer: Appended) -> None:

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
-from gopush.model import Forward, NodeInfo, Push, Pushed
+from gopush.model import Forward, NodeInfo, OnPushed, Push, Pushed
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.peer import BatchCall, Peer
@@ -75,10 +75,11 @@ class Comets:
         """Whether a call has no answer yet."""
         return self._peers.busy
 
-    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+    def push(self, pushes: Sequence[Push], answered: OnPushed) -> None:
         """Push through the owners, else through any others, until the deadline, which is one for all.
 
-        `answered` is called once for each of them with its place. Never fails: see Pushed.ret.
+        `answered` hears of each of them once: the indexes of those that went together, and their answers. Never fails:
+        see Pushed.ret.
         """
         until = self._clock.seconds() + pushes[0].deadline - self._now()
         keys = [push.key for push in pushes]
@@ -151,16 +152,13 @@ class Comets:
 
     def _pushed(
         self,
-        answered: Callable[[int, Pushed], object],
+        answered: OnPushed,
         indexes: Sequence[int],
         results: Sequence[Pushed] | UnavailableError,
     ) -> None:
         if isinstance(results, UnavailableError):
-            for index in indexes:
-                answered(index, Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0))
-            return
-        for index, pushed in zip(indexes, results, strict=True):
-            answered(index, pushed)
+            results = [Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0)] * len(indexes)
+        answered(indexes, results)
 
     def _adopt(self, view: View) -> None:
         self._peers.update(view.comets)

@@ -19,12 +19,12 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one; what a clock that was set back makes less than nothing counts as nothing."""
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count one, or several; what a clock that was set back makes less than nothing counts as nothing."""
         if value < 0:
             value = 0.0
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
 
     def shown(self) -> dict[str, float | None]:
         """How many there were, their sum, and the bounds that half and 99% of them keep (None: beyond all bounds)."""

@@ -96,7 +96,8 @@ class BulkCall:
                 requests.append(self._publish_request(line))
                 results.append(result)
             except FailedError as failed:
-                self._give(result, failed.ret, str(failed))
+                result.line = self._line(failed.ret, str(failed))
+                self._flush_soon()
         if requests:
             self._publisher.push(requests, partial(self._settle, results))
         self._set_paused(line is not None and not self._lost)
@@ -133,21 +134,21 @@ class BulkCall:
         take(self._request, 1)
         return PublishRequest(key, found["m"].of(text).encode(), expire, push_id)
 
-    def _settle(self, results: Sequence[_Result], index: int, pushed: Pushed) -> None:
-        result = results[index]
-        if pushed.ret != RET_OK:
-            self._give(result, pushed.ret, why_not(pushed))
-            return
-        result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid
-        self._flush_soon(result)
+    def _settle(self, results: Sequence[_Result], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        for index, pushed in zip(indexes, answers, strict=True):
+            result = results[index]
+            if pushed.ret == RET_OK:
+                result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid
+            else:
+                result.line = self._line(pushed.ret, why_not(pushed))
+        self._flush_soon()
 
-    def _give(self, result: _Result, ret: int, why: str) -> None:
-        """It was not pushed."""
-        result.line = b'{"ret":%d%b}\n' % (ret, because(why if self._wants_why else ""))
-        self._flush_soon(result)
+    def _line(self, ret: int, why: str) -> bytes:
+        """The answer to what was not pushed."""
+        return b'{"ret":%d%b}\n' % (ret, because(why if self._wants_why else ""))
 
-    def _flush_soon(self, result: _Result) -> None:
-        if not self._scheduled and result is self._results[0]:
+    def _flush_soon(self) -> None:
+        if not self._scheduled and self._results[0].line:
             self._scheduled = True
             self._call_soon(self._flush)
 

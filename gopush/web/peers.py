@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import Head, Page, Push, Pushed, Token, TokenState
+from gopush.model import Head, OnPushed, Page, Push, Token, TokenState
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.rpc.services import NodeService
 from gopush.stats.counting import Family, counter, labelled
@@ -52,10 +52,9 @@ class KeyLogs(AllNodes, Protocol):
 class AllComets(AllNodes, Protocol):
     """All comets."""
 
-    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
-        """Have messages of one deadline stored and delivered; `answered` is called once for each, with its place.
-
-        Never fails: see Pushed.ret.
+    def push(self, pushes: Sequence[Push], answered: OnPushed) -> None:
+        """Have messages of one deadline stored and delivered; `answered` hears of each once, perhaps of all together:
+        the indexes of some, and their answers. Never fails: see Pushed.ret.
         """
 
     def close(self, key: str) -> Deferred[int]:

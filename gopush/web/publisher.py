@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 from math import ceil
+from operator import attrgetter
 from secrets import token_urlsafe
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
-from gopush.model import Push, Pushed, is_key
+from gopush.model import OnPushed, Push, Pushed, is_key
 from gopush.stats.histogram import Histogram
 from gopush.web import params
 from gopush.web.peers import AllComets, WebCounters
@@ -22,8 +23,6 @@ from gopush.web.settings import HttpSettings
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 8 << 20
-
-OnPushed = Callable[[int, Pushed], object]
 
 
 class OwnAnswer(Pushed):
@@ -54,6 +53,7 @@ def why_not(pushed: Pushed) -> str:
 
 
 log = Logger()
+_RET = attrgetter("ret")
 
 
 class PublishRequest(NamedTuple):
@@ -93,17 +93,17 @@ class Publisher:
         self._own_ids = OwnIds()
 
     def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
-        """Push, in order; `answered` is called once for each request, with its place. Never fails.
+        """Push, in order; `answered` hears of each request once, perhaps of all together. Never fails.
 
         Without a publisher's id a push has one of our own, which only tells our own repeats apart.
         """
-        indexes: Sequence[int] = range(len(requests))
         if self._settings.key_rate:
             indexes = self._within_rates(requests, answered)
             requests = [requests[index] for index in indexes]
+            answered = partial(_led_back, indexes, answered)
         if requests:
             now = self._now()
-            self._comets.push(self._made(requests, now), partial(self._answered, now, indexes, answered))
+            self._comets.push(self._made(requests, now), partial(self._answered, now, answered))
 
     def push_soon(self, request: PublishRequest, answered: Callable[[Pushed], object]) -> None:
         """Push at the end of this turn, together with what else comes in it."""
@@ -119,7 +119,7 @@ class Publisher:
         `take` is asked before each group of keys whether so many more pushes are allowed.
         """
         at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(self, names, partial(PublishRequest, body=body, expire=expire, id=push_id), take, at_once)
+        many = _Many(self, names, body, expire, push_id, take, at_once)
         many.go_on()
         return many.done
 
@@ -159,7 +159,7 @@ class Publisher:
             else:
                 self._counters.limited_pushes += 1
                 self.count(RET_INTERNAL)
-                answered(index, KEY_RATE)
+                answered((index,), (KEY_RATE,))
         return indexes
 
     def _within_rate(self, key: str) -> bool:
@@ -170,18 +170,27 @@ class Publisher:
         self._in_second[key] += 1
         return self._in_second[key] <= self._settings.key_rate
 
-    def _answered(self, since: float, indexes: Sequence[int], answered: OnPushed, index: int, pushed: Pushed) -> None:
-        self.latency.observe(self._now() - since)
-        self._counters.pushes[pushed.ret] += 1
-        answered(indexes[index], pushed)
+    def _answered(self, since: float, answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        self.latency.observe(self._now() - since, len(answers))
+        for ret, number in Counter(map(_RET, answers)).items():
+            self._counters.pushes[ret] += number
+        answered(indexes, answers)
 
 
-def _tell(all_answered: Sequence[Callable[[Pushed], object]], index: int, pushed: Pushed) -> None:
+def _led_back(requested: Sequence[int], answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+    """The requests were some of the caller's, at the indexes `requested`."""
+    answered([requested[index] for index in indexes], answers)
+
+
+def _tell(
+    all_answered: Sequence[Callable[[Pushed], object]], indexes: Sequence[int], answers: Sequence[Pushed]
+) -> None:
     """These callers have nothing to do with each other: where one fails, the others still get their answers."""
-    try:
-        all_answered[index](pushed)
-    except Exception:
-        log.failure("callback failed")
+    for index, pushed in zip(indexes, answers, strict=True):
+        try:
+            all_answered[index](pushed)
+        except Exception:
+            log.failure("callback failed")
 
 
 class _Many:
@@ -191,14 +200,18 @@ class _Many:
         self,
         publisher: Publisher,
         names: Sequence[str],
-        request: Callable[[str], PublishRequest],
+        body: bytes,
+        expire: int,
+        push_id: str | None,
         take: Callable[[int], bool],
         at_once: int,
     ) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
         self._publisher = publisher
         self._names = names
-        self._publish_request = request
+        self._body = body
+        self._expire = expire
+        self._push_id = push_id
         self._take = take
         self._at_once = at_once
         self._group = max(1, at_once // 2)
@@ -232,14 +245,17 @@ class _Many:
                 self._answers[index] = NO_KEY
         if indexes and self._take(len(indexes)):
             self._waiting += len(indexes)
+            body, expire, push_id = self._body, self._expire, self._push_id
             self._publisher.push(
-                [self._publish_request(self._names[index]) for index in indexes], partial(self._answered, indexes)
+                [PublishRequest(self._names[index], body, expire, push_id) for index in indexes],
+                partial(self._answered, indexes),
             )
 
-    def _answered(self, indexes: Sequence[int], index: int, pushed: Pushed) -> None:
-        self._answers[indexes[index]] = pushed
-        self._waiting -= 1
-        if not self._going and (not self._waiting or self._waiting + self._group == self._at_once):
+    def _answered(self, pushed: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        for index, answer in zip(indexes, answers, strict=True):
+            self._answers[pushed[index]] = answer
+        self._waiting -= len(answers)
+        if not self._going and (not self._waiting or self._waiting + self._group <= self._at_once):
             self.go_on()
 
 

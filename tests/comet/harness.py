@@ -264,7 +264,7 @@ class World:
         """A publisher's push; the list gets its answer."""
         push = Push(key, body, expire, id or f"own-{next(self._ids)}", 60, self.now() + self.rpc.push_deadline)
         answers: list[Pushed] = []
-        self.comets.push([push], lambda _, pushed: answers.append(pushed))
+        self.comets.push([push], lambda _, pushed: answers.extend(pushed))
         self.turns(turns)
         return answers
 

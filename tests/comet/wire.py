@@ -55,7 +55,7 @@ class CometServer:
 
     def _push(self, push: Push) -> Deferred[Pushed]:
         answer: Deferred[Pushed] = Deferred()
-        self._comets.push([push], lambda _, pushed: answer.callback(pushed))
+        self._comets.push([push], lambda _, pushed: answer.callback(*pushed))
         return answer
 
     def fail_push(self, key: str) -> None:

@@ -110,7 +110,7 @@ class World:
     def push(self, deadline: float = 4, body: bytes = b"1") -> list[Pushed]:
         push = Push(self.key, body, 60, "id", 60, self.now() + deadline)
         answer: list[Any] = []
-        self.client.push([push], lambda _, pushed: answer.append(pushed))
+        self.client.push([push], lambda _, pushed: answer.extend(pushed))
         return answer
 
     def wait(self, seconds: float = 0) -> None:
@@ -261,7 +261,7 @@ def test_a_line_that_was_refused_does_not_come_after_a_later_one_of_its_key() ->
     world.comets["c1"].rets = [RET_INTERNAL, RET_OK, RET_INTERNAL]
     pushes = [Push(world.key, b"%d" % line, 60, f"id{line}", 60, world.now() + 4) for line in range(3)]
     answers: dict[int, Pushed] = {}
-    world.client.push(pushes, answers.__setitem__)
+    world.client.push(pushes, lambda indexes, pushed: answers.update(zip(indexes, pushed, strict=True)))
     world.wait(1)
     assert [answers[line].ret for line in range(3)] == [RET_INTERNAL, RET_OK, RET_OK]
     assert stored == [b"1", b"2"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -55,11 +56,18 @@ class Bulk:
         for line in group:
             line.sent = self._world.clock.now
         requests = [PublishRequest(line.key, line.body, line.expire, line.id) for line in group]
-        self._web.publisher.push(requests, lambda index, pushed: self._answered(first + index, pushed, answered))
+        self._web.publisher.push(requests, partial(self._answered, first, answered))
 
-    def _answered(self, index: int, pushed: Pushed, answered: Callable[[Pushed, Attempt], object]) -> None:
-        self._answers[index] = pushed
-        answered(pushed, self._lines[index])
+    def _answered(
+        self,
+        first: int,
+        answered: Callable[[Pushed, Attempt], object],
+        indexes: Sequence[int],
+        answers: Sequence[Pushed],
+    ) -> None:
+        for index, pushed in zip(indexes, answers, strict=True):
+            self._answers[first + index] = pushed
+            answered(pushed, self._lines[first + index])
         if len(self._answers) == len(self._lines):
             self._check()
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 
 from gopush.errors import RET_NO_NODE, UnavailableError
-from gopush.model import Head, Message, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
+from gopush.model import Head, Message, OnPushed, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
 from gopush.reports import BusyKey, Presence, SlowConsumer, Status
 from gopush.rpc.services import NodeService
 
@@ -105,6 +105,10 @@ class FakeMessages(FakeNodes):
         return succeed(TokenState(bool(kept), any(token.digest == digest for token in kept)))
 
 
+def _answer_one(answered: OnPushed, index: int, pushed: Pushed) -> None:
+    answered([index], [pushed])
+
+
 class FakeComets(FakeNodes):
     """Appends at once, or `later` when the test says so; `refuse` gives the ret of keys that fail."""
 
@@ -124,10 +128,10 @@ class FakeComets(FakeNodes):
         self.most_held = 0
         self._first: dict[tuple[str, str], Pushed] = {}
 
-    def push(self, pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+    def push(self, pushes: Sequence[Push], answered: OnPushed) -> None:
         for index, push in enumerate(pushes):
             self.pushes.append(push)
-            self.held.append((push, partial(answered, index)))
+            self.held.append((push, partial(_answer_one, answered, index)))
         self.most_held = max(self.most_held, len(self.held))
         if not self.hold:
             self.answer_all()

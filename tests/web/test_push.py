@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from gopush.model import Push, Pushed
+from gopush.model import OnPushed, Push
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data
 from tests.web.fakes import NOW
@@ -297,7 +297,7 @@ def test_many_keys_go_in_several_turns(make_world: MakeWorld) -> None:
     asked: list[int] = []
     soon = publisher.soon
 
-    def tracked(pushes: Sequence[Push], answered: Callable[[int, Pushed], object]) -> None:
+    def tracked(pushes: Sequence[Push], answered: OnPushed) -> None:
         turns.append(len(pushes))
         push(pushes, answered)
 
