@@ -47,6 +47,8 @@ class Delivery:
         self._guard = guard
         self._touched: dict[Channel, None] = {}
         self._failed: set[Channel] = set()
+        self._message: Message | None = None  # the last one that went out alone
+        self._frames: dict[Format, bytes] = {}
         self._ahead: dict[Channel, list[Deferred[None]]] = {}  # what waits for the next step of these
 
     def touch(self, channel: Channel) -> None:
@@ -129,9 +131,17 @@ class Delivery:
         if len(sessions) > SLICE_SUBSCRIBERS:
             Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance, self._guard).run()
             return
-        frames: dict[Format, bytes] = {}
+        frames = self._frames_of(messages)
         _serve(sessions, messages, frames, gap, self._guard)
         _count(self._counters, len(messages), sessions, frames)
+
+    def _frames_of(self, messages: list[Message]) -> dict[Format, bytes]:
+        """How they look in each format, if known: the keys of a push get the same message, which is framed once."""
+        if len(messages) != 1:
+            return {}
+        if messages[0] != self._message:
+            self._message, self._frames = messages[0], {}
+        return self._frames
 
     def _read(self, page: Page, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()

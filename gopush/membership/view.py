@@ -23,7 +23,7 @@ class View:
     A ring that prepare() did not give is made when it is asked for.
     """
 
-    __slots__ = ("_active", "_owners", "_ring", "_shards", "comets", "messages")
+    __slots__ = ("_active", "_alone", "_owners", "_ring", "_shards", "comets", "messages")
 
     def __init__(self, comets: Iterable[NodeInfo] = (), messages: Iterable[NodeInfo] = ()) -> None:
         self.comets = tuple(sorted(comets, key=lambda info: (info.node, info.sequence)))
@@ -33,6 +33,7 @@ class View:
         for info in self.comets:
             if not info.draining:
                 self._active.setdefault(info.node, info)
+        self._alone = next(iter(self._active.values())) if len(self._active) == 1 else None
         self._ring: HashRing | None = None
         self._shards: HashRing | None = None
 
@@ -68,6 +69,8 @@ class View:
 
     def owner(self, key: str) -> NodeInfo | None:
         """The active comet that holds the key's subscribers."""
+        if self._alone is not None:
+            return self._alone
         try:
             return self._owners[key]
         except KeyError:

@@ -35,7 +35,7 @@ class Router(Generic[S]):
         A key stays where its last ordered call went until that is answered.
         """
         held = self._held.get(call)
-        if not held and len(pending.keys) == 1:
+        if not held and (len(pending.keys) == 1 or len(self._live) == 1):
             key = pending.keys[0]
             pending.peer = self._first.get(key) or self.best(key)
             return (pending,)

@@ -175,6 +175,29 @@ class Script:
         self.sha = hashlib.sha1(self.text).hexdigest()
 
 
+class ScriptCall:
+    """A script on its way to a server, to be sent `tries` times at most; `again`: it does no harm twice; `known`: the
+    server is taken to have the script; `replicas`: so many are to have what it writes.
+    """
+
+    __slots__ = ("_packed", "_script", "again", "known", "replicas", "tries")
+
+    def __init__(self, script: Script, packed: bytes, replicas: int, again: bool, tries: int) -> None:
+        self._script = script
+        self._packed = packed
+        self.replicas = replicas
+        self.again = again
+        self.tries = tries
+        self.known = True
+
+    @property
+    def command(self) -> tuple[str, str | bytes, int, bytes]:
+        """What Redis is sent."""
+        if self.known:
+            return "EVALSHA", self._script.sha, 0, self._packed
+        return "EVAL", self._script.text, 0, self._packed
+
+
 Address = tuple[str, int]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IAddress
@@ -21,6 +21,7 @@ from gopush.message.redis.connection import (
     MasterEndpoint,
     RedisConnection,
     Script,
+    ScriptCall,
     UnfitError,
     endpoint_of,
     error_kind,
@@ -131,8 +132,8 @@ class RedisLink(Factory):
         """
         if self._ready is None and not self._hoping:
             return self._not_ready()
-        packed = self._packer.pack(arguments)
-        return ensureDeferred(self._run(script, packed, replicas, again)).addErrback(self._failed)
+        call = ScriptCall(script, self._packer.pack(arguments), replicas, again, MOST_TRIES)
+        return self._try(call).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
         """A round trip. Fails with UnavailableError."""
@@ -144,52 +145,50 @@ class RedisLink(Factory):
     def _not_ready(self) -> Deferred[Any]:
         return fail(UnavailableError(self._trouble or "not connected yet"))
 
-    async def _run(self, script: Script, packed: bytes, replicas: int, again: bool) -> bytes:
-        command: tuple[Any, ...] = ("EVALSHA", script.sha, 0, packed)
-        tries = MOST_TRIES
-        while True:
-            tries -= 1
-            connection = self._ready or await self._soon()
-            try:
-                return await self._send(connection, command, replicas)
-            except LostConnectionError:
-                if not (again and tries) or connection is self._ready:
-                    raise
-            except ResponseError as refused:
-                # It certainly stored nothing. Its address may lead to another server by now.
-                if error_kind(refused) == "NOSCRIPT" and command[0] == "EVALSHA":
-                    command = ("EVAL", script.text, 0, packed)
-                    tries += 1
-                    continue
-                if error_kind(refused) == "READONLY":
-                    self._leave(connection)
-                    if tries:
-                        continue
-                raise
+    def _try(self, call: ScriptCall) -> Deferred[bytes]:
+        connection = self._ready
+        if connection is not None:
+            call.tries -= 1
+            return self._send(connection, call).addErrback(self._tried, call, connection)
+        if not self._hoping:
+            return self._not_ready()
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting.addCallback(lambda _: self._try(call))
 
-    async def _soon(self) -> RedisConnection:
-        if self._hoping:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
-        if self._ready is None:
-            raise UnavailableError(self._trouble or "not connected yet")
-        return self._ready
+    def _tried(self, failure: Failure, call: ScriptCall, connection: RedisConnection) -> Any:
+        """Try again where that may help and does no harm."""
+        if failure.check(LostConnectionError):  # type: ignore[no-untyped-call]
+            if call.again and call.tries and connection is not self._ready:
+                return self._try(call)
+        elif failure.check(ResponseError):  # type: ignore[no-untyped-call]
+            # It certainly stored nothing. Its address may lead to another server by now.
+            kind = error_kind(cast(ResponseError, failure.value))
+            if kind == "NOSCRIPT" and call.known:
+                call.known = False
+                call.tries += 1
+                return self._try(call)
+            if kind == "READONLY":
+                self._leave(connection)
+                if call.tries:
+                    return self._try(call)
+        return failure
 
-    async def _send(self, connection: RedisConnection, command: tuple[Any, ...], replicas: int) -> bytes:
-        answering: Deferred[bytes] = connection.execute_command(*command)
-        if not replicas:
-            return await answering
+    def _send(self, connection: RedisConnection, call: ScriptCall) -> Deferred[bytes]:
+        answering: Deferred[bytes] = connection.execute_command(*call.command)
+        return Deferred.fromCoroutine(self._replicated(answering, connection, call)) if call.replicas else answering
+
+    async def _replicated(self, answering: Deferred[bytes], connection: RedisConnection, call: ScriptCall) -> bytes:
         # WAIT is about what this connection wrote last, so it goes right behind. It gets half of the time that an
         # answer may take, so that missing replicas are not taken for a missing server.
-        waiting: Deferred[int] = connection.execute_command("WAIT", replicas, int(self._timeout * 500))
+        waiting: Deferred[int] = connection.execute_command("WAIT", call.replicas, int(self._timeout * 500))
         waiting.addErrback(lambda failure: failure.value)
         answer = await answering
         reached = await waiting
         if isinstance(reached, Exception):
             raise reached
-        if reached < replicas:
-            raise UnreplicatedError(f"only {reached} of {replicas} replicas confirmed it in time")
+        if reached < call.replicas:
+            raise UnreplicatedError(f"only {reached} of {call.replicas} replicas confirmed it in time")
         return answer
 
     def _failed(self, failure: Failure) -> Any:
