@@ -99,8 +99,13 @@ class Channel:
         if self.cursor is not None and mid <= self.cursor:
             return
         self._head = max(self._head, mid)
-        if body is not None:
+        if body is None:
+            return
+        if self._pending:
             self._insert(mid, previous, body)
+        else:
+            self._pending.append((mid, previous, body))
+            self._pending_bytes = len(body)
 
     def take(self) -> list[Message]:
         """The messages that all live subscribers get next; the cursor moves to the last of them."""

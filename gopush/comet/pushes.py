@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -27,7 +27,7 @@ REMEMBERED = 16
 
 
 WINDOW_SECONDS = 30.0
-MOST_COUNTED = 4096
+MOST_COUNTED = 16_384
 """Keys whose pushes are counted. Where there are more, the rarer half is forgotten, and the others count less."""
 
 
@@ -39,18 +39,16 @@ class PushRates:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock.seconds()
-        self._counts: dict[str, int] = {}
-        self._before: dict[str, int] = {}
+        self._counts = Counter[str]()
+        self._before = Counter[str]()
         self._seconds_before = 0.0
 
     def count(self, keys: Iterable[str]) -> None:
         """Each of these was pushed to once."""
         if self._clock.seconds() - self._began >= WINDOW_SECONDS:
             self._turn()
-        counts = self._counts
-        for key in keys:
-            counts[key] = counts.get(key, 0) + 1
-        if len(counts) > MOST_COUNTED:
+        self._counts.update(keys)
+        if len(self._counts) > MOST_COUNTED:
             self._forget_rarest()
 
     def rates(self) -> dict[str, float]:
@@ -60,12 +58,11 @@ class PushRates:
             self._turn()
             elapsed = 0.0
         seconds = max(1.0, elapsed + self._seconds_before)
-        sums = self._before | {key: count + self._before.get(key, 0) for key, count in self._counts.items()}
-        return {key: count / seconds for key, count in sums.items()}
+        return {key: count / seconds for key, count in (self._before + self._counts).items()}
 
     def _turn(self) -> None:
         elapsed = self._clock.seconds() - self._began
-        self._before, self._counts = self._counts, {}
+        self._before, self._counts = self._counts, Counter()
         self._seconds_before = elapsed
         self._began += elapsed
 
@@ -73,7 +70,7 @@ class PushRates:
         """What it takes away here it has counted before: in the long run a push costs a few steps."""
         counts = self._counts
         least = sorted(counts.values(), reverse=True)[MOST_COUNTED // 2]
-        self._counts = {key: count - least for key, count in counts.items() if count > least}
+        self._counts = Counter({key: count - least for key, count in counts.items() if count > least})
 
 
 class StoreTime:

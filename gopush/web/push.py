@@ -104,6 +104,8 @@ def _take(request: Request, pushes: int) -> bool:
 
 
 def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) -> bytes:
+    if not with_mids and all(answer.ret == RET_OK for answer in answers):
+        return b""
     pushed = dict(zip(names, answers, strict=True))
     failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
     data = _multiple_data(pushed, failed, with_mids=with_mids)
