@@ -270,15 +270,16 @@ def _serve(
     sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool, guard: Guard
 ) -> None:
     """Send the messages to these; `frames` keeps how they look in each format."""
-    count = len(messages)
+    count, format, data = len(messages), None, b""
     for session in sessions:
         try:
-            data = frames.get(session.format)
-            if data is None:
-                data = frames[session.format] = b"".join(map(session.format.message, messages))
+            if session.format is not format:  # nearly always all have the same
+                data = frames.get(session.format) or b"".join(map(session.format.message, messages))
+                format = session.format
+                frames[format] = data
             if gap and session.resumes:
-                data = session.format.reply(codec.GAP) + data
-            if data:
+                session.deliver(session.format.reply(codec.GAP) + data, count)
+            elif data:
                 session.deliver(data, count)
         except Exception:
             guard.caught("delivering to a subscriber", (session,))
