@@ -13,7 +13,7 @@ import gopush
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Routes, always
 from gopush.web.calls import CALLS
-from gopush.web.schemas import BYTES, JSON, STRING, Call, Parameter
+from gopush.web.schemas import BYTES, JSON, LINES, SCRIPT, STRING, Call, Parameter
 
 PATH = "/openapi.json"
 _SERVERS = (
@@ -102,9 +102,11 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _responses(call: Call) -> dict[str, Any]:
     if call.body is not None and call.body.content_type == BYTES:
-        done = _content("lines, in the order of the lines of the request", BYTES, call.body.schema)
+        done = _content("lines, in the order of the lines of the request", LINES, call.body.schema)
     else:
         done = _content("see ret", JSON, _answer(call))
+        if any(parameter.name in ("cb", "callback") for parameter in call.parameters):
+            done["content"][SCRIPT] = {"schema": STRING}
     refusals = {**_STATUSES, **(_OF_ADMIN if call.admin else {})}
     texts = {str(status): _content(what, "text/plain", STRING) for status, what in sorted(refusals.items())}
     return {"200": done, **texts}

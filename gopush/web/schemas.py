@@ -79,6 +79,8 @@ MANY = made_of("m k", m={"type": "string", "description": "the message: JSON as 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BYTES = "application/octet-stream"
+LINES = "application/x-ndjson"
+SCRIPT = "application/javascript"
 
 
 MAX_EXPIRE = 2**32 - 1
