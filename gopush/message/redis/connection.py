@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -175,27 +176,17 @@ class Script:
         self.sha = hashlib.sha1(self.text).hexdigest()
 
 
+@dataclass(slots=True)
 class ScriptCall:
-    """A script on its way to a server, to be sent `tries` times at most; `again`: it does no harm twice; `known`: the
-    server is taken to have the script; `replicas`: so many are to have what it writes.
+    """A `command` that runs a script, to be sent `tries` times at most; `again`: it does no harm twice; `replicas`: so
+    many are to have what it writes.
     """
 
-    __slots__ = ("_packed", "_script", "again", "known", "replicas", "tries")
-
-    def __init__(self, script: Script, packed: bytes, replicas: int, again: bool, tries: int) -> None:
-        self._script = script
-        self._packed = packed
-        self.replicas = replicas
-        self.again = again
-        self.tries = tries
-        self.known = True
-
-    @property
-    def command(self) -> tuple[str, str | bytes, int, bytes]:
-        """What Redis is sent."""
-        if self.known:
-            return "EVALSHA", self._script.sha, 0, self._packed
-        return "EVAL", self._script.text, 0, self._packed
+    script: Script
+    command: tuple[Any, ...]
+    replicas: int
+    again: bool
+    tries: int
 
 
 Address = tuple[str, int]

@@ -132,7 +132,8 @@ class RedisLink(Factory):
         """
         if self._ready is None and not self._hoping:
             return self._not_ready()
-        call = ScriptCall(script, self._packer.pack(arguments), replicas, again, MOST_TRIES)
+        command = ("EVALSHA", script.sha, 0, self._packer.pack(arguments))
+        call = ScriptCall(script, command, replicas, again, MOST_TRIES)
         return self._try(call).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
@@ -164,8 +165,8 @@ class RedisLink(Factory):
         elif failure.check(ResponseError):  # type: ignore[no-untyped-call]
             # It certainly stored nothing. Its address may lead to another server by now.
             kind = error_kind(cast(ResponseError, failure.value))
-            if kind == "NOSCRIPT" and call.known:
-                call.known = False
+            if kind == "NOSCRIPT" and call.command[0] == "EVALSHA":
+                call.command = ("EVAL", call.script.text, *call.command[2:])
                 call.tries += 1
                 return self._try(call)
             if kind == "READONLY":
