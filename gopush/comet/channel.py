@@ -99,13 +99,8 @@ class Channel:
         if self.cursor is not None and mid <= self.cursor:
             return
         self._head = max(self._head, mid)
-        if body is None:
-            return
-        if self._pending:
+        if body is not None:
             self._insert(mid, previous, body)
-        else:
-            self._pending.append((mid, previous, body))
-            self._pending_bytes = len(body)
 
     def take(self) -> list[Message]:
         """The messages that all live subscribers get next; the cursor moves to the last of them."""

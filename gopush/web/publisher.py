@@ -251,9 +251,9 @@ class _Many:
                 partial(self._answered, indexes),
             )
 
-    def _answered(self, pushed: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+    def _answered(self, group: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, answer in zip(indexes, answers, strict=True):
-            self._answers[pushed[index]] = answer
+            self._answers[group[index]] = answer
         self._waiting -= len(answers)
         if not self._going and (not self._waiting or self._waiting + self._group <= self._at_once):
             self.go_on()
