@@ -150,7 +150,7 @@ def _file(observer: Any) -> LogFile | None:
     return out if isinstance(out, LogFile) else None
 
 
-THRESHOLDS = 2000, 10, 2
+THRESHOLDS = 10000, 2, 1
 PAUSE_SECONDS = 0.005
 
 
