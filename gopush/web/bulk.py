@@ -14,8 +14,9 @@ from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
-from gopush.web import params
+from gopush.web import lines
 from gopush.web.keys import OUTSIDE, covers, may_push, take
+from gopush.web.lines import LineSplitter
 from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
 from gopush.web.responses import FailedError, because
 
@@ -44,14 +45,14 @@ class BulkCall:
     """One bulk call: a Receiver."""
 
     def __init__(
-        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, lines: LineSplitter, request: Request
+        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, splitter: LineSplitter, request: Request
     ) -> None:
         self._request = request
         self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
         self._call_soon = call_soon
-        self._lines = lines
+        self._lines = splitter
         self._results: deque[_Result] = deque()
         self._waiting_bytes = 0
         self._ended = self._leaving = False
@@ -88,7 +89,8 @@ class BulkCall:
         requests: list[PublishRequest] = []
         results: list[_Result] = []
         line: bytes | None = b""
-        while not self._lost and self._has_room() and (line := self._lines.next()) is not None:
+        takes = not (self._lost or self._answer.stalled)
+        while takes and self._has_room() and (line := self._lines.next()) is not None:
             result = _Result(len(line))
             self._results.append(result)
             self._waiting_bytes += len(line)
@@ -105,7 +107,7 @@ class BulkCall:
             self._answer.finish()
 
     def _has_room(self) -> bool:
-        return len(self._results) < MAX_WAITING and self._waiting_bytes < MAX_WAITING_BYTES and not self._answer.stalled
+        return len(self._results) < MAX_WAITING and self._waiting_bytes < MAX_WAITING_BYTES
 
     def _set_paused(self, paused: bool) -> None:
         if paused != self._paused:
@@ -117,22 +119,17 @@ class BulkCall:
         try:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
-            text = params.decode(line, "the line")
-            found = params.properties(text, "the line")
-            if missing := {"k", "m", "expire"} - found.keys():
-                raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
-            key = params.valid_key(found["k"].value, "k")
+            key, body, expire, push_id = lines.read(line)
             if not covers(self._request, key):
                 raise ParameterError(OUTSIDE)
-            expire = self._publisher.expire(found["expire"].of(text))
-            push_id = params.push_id(found["id"].value) if "id" in found else None
+            seconds = self._publisher.expire(expire)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
         if not may_push(self._request):
             raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
         take(self._request, 1)
-        return PublishRequest(key, found["m"].of(text).encode(), expire, push_id)
+        return PublishRequest(key, body, seconds, push_id)
 
     def _settle(self, results: Sequence[_Result], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, pushed in zip(indexes, answers, strict=True):
@@ -173,51 +170,3 @@ class _Result:
     def __init__(self, size: int) -> None:
         self.line = b""
         self.size = size
-
-
-class LineSplitter:
-    """Cuts what is fed into lines; of a line that is too long only the fact is kept."""
-
-    __slots__ = ("_at", "_buffer", "_ended", "_searched", "_skips", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._buffer = bytearray()
-        self._at = 0
-        self._searched = 0
-        self._skips = False
-        self._ended = False
-
-    def feed(self, piece: bytes) -> None:
-        """Add a piece."""
-        del self._buffer[: self._at]
-        self._searched -= self._at
-        self._at = 0
-        self._buffer += piece
-
-    def end(self) -> None:
-        """Nothing more comes: what is left is a line, too."""
-        self._ended = True
-
-    def next(self) -> bytes | None:
-        """The next line without its end, None where none is complete. A line that is too long is given as b""."""
-        found = self._buffer.find(b"\n", max(self._at, self._searched))
-        if found < 0:
-            return self._unfinished()
-        line = b"" if self._skips or found - self._at > self.limit else bytes(self._buffer[self._at : found])
-        self._skips = False
-        self._at = self._searched = found + 1
-        return line
-
-    def _unfinished(self) -> bytes | None:
-        length = len(self._buffer) - self._at
-        self._searched = len(self._buffer)
-        if length > self.limit:
-            self._skips = True
-            self._at += length
-        if not self._ended or not (length or self._skips):
-            return None
-        line = b"" if self._skips else bytes(self._buffer[self._at :])
-        self._skips = False
-        self._at = len(self._buffer)
-        return line

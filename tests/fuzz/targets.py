@@ -26,7 +26,7 @@ from gopush.config.schema import load, render
 from gopush.errors import ParameterError, SettingsError
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, BatchError, pack, unpack
 from gopush.web import params
-from gopush.web.bulk import LineSplitter
+from gopush.web.lines import LineSplitter
 from gopush.web.push import _envelope
 from tests.clients import frame, opening, request
 from tests.comet.harness import World

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gopush.web.bulk import LineSplitter
+from gopush.web.lines import LineSplitter
 from gopush.web.publisher import MAX_WAITING
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World

@@ -1,0 +1,107 @@
+"""The lines of a bulk call: cut out of what comes in, and read. Pure.
+
+Each is an object `{"k":<key>,"m":<any JSON value>,"expire":<seconds>,"id":<optional>}`, its members in any order
+(protocol.md, section 5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import NamedTuple
+
+from gopush.errors import ParameterError
+from gopush.web import params
+
+
+class BulkLine(NamedTuple):
+    """What a line says: `body` is the message's JSON, byte for byte, `expire` as written; `id` None: there is none."""
+
+    key: str
+    body: bytes
+    expire: str
+    id: str | None
+
+
+_COLON, _COMMA = (rf"[ \t\n\r]*{mark}[ \t\n\r]*" for mark in ":,")
+_TEXT = r'"([^"\\\x00-\x1f]*)"'
+_PROPERTY = rf'"(?:k"{_COLON}{_TEXT}|expire"{_COLON}(0|[1-9][0-9]*)|id"{_COLON}{_TEXT})'
+_before_message = re.compile(rf'[ \t\n\r]*\{{[ \t\n\r]*(?:{_PROPERTY}{_COMMA})*"m"{_COLON}')
+_behind_message = re.compile(rf"(?:{_COMMA}{_PROPERTY})*[ \t\n\r]*\}}[ \t\n\r]*")
+
+
+def read(line: bytes) -> BulkLine:
+    """What a line says. Raises ParameterError."""
+    text = params.decode(line, "the line")
+    return _look(text) or _scan(text)
+
+
+def _look(text: str) -> BulkLine | None:
+    """What most lines say, which have only our members, and no escapes in key and id; None of any other."""
+    before = _before_message.match(text)
+    if before is None:
+        return None
+    start, end = before.end(), params.end_of_value(text, before.end())
+    behind = _behind_message.fullmatch(text, end) if end else None
+    if behind is None:
+        return None
+    key, expire, push_id = before.groups()
+    if behind.lastindex:  # of a repeated name the last one counts
+        pairs = zip(before.groups(), behind.groups(), strict=True)
+        key, expire, push_id = (first if last is None else last for first, last in pairs)
+    if key is None or expire is None:
+        return None
+    params.valid_key(key, "k")
+    return BulkLine(key, text[start:end].encode(), expire, None if push_id is None else params.push_id(push_id))
+
+
+def _scan(text: str) -> BulkLine:
+    found = params.properties(text, "the line")
+    if missing := {"k", "m", "expire"} - found.keys():
+        raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
+    key = params.valid_key(found["k"].value, "k")
+    push_id = params.push_id(found["id"].value) if "id" in found else None
+    return BulkLine(key, found["m"].of(text).encode(), found["expire"].of(text), push_id)
+
+
+class LineSplitter:
+    """Cuts what is fed into lines; of a line that is too long only the fact is kept."""
+
+    __slots__ = ("_buffer", "_lines", "_skips", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lines: deque[bytes] = deque()
+        self._buffer = bytearray()  # of the line that is not complete yet
+        self._skips = False
+
+    def feed(self, piece: bytes) -> None:
+        """Add a piece."""
+        first, *others = piece.split(b"\n")
+        self._extend(first)
+        if others:
+            self._complete()
+            last = others.pop()
+            self._lines += [line if len(line) <= self.limit else b"" for line in others]
+            self._extend(last)
+
+    def end(self) -> None:
+        """Nothing more comes: what is left is a line, too."""
+        if self._buffer or self._skips:
+            self._complete()
+
+    def next(self) -> bytes | None:
+        """The next line without its end, None where none is complete. A line that is too long is given as b""."""
+        return self._lines.popleft() if self._lines else None
+
+    def _extend(self, part: bytes) -> None:
+        self._skips = self._skips or len(self._buffer) + len(part) > self.limit
+        if self._skips:
+            self._buffer.clear()
+        else:
+            self._buffer += part
+
+    def _complete(self) -> None:
+        self._lines.append(bytes(self._buffer))
+        self._buffer.clear()
+        self._skips = False
