@@ -70,6 +70,11 @@ class Channel:
         return self.cursor is not None and self._head > self.cursor
 
     @property
+    def unsettled(self) -> bool:
+        """Whether something waits, or is missing."""
+        return bool(self._pending) or self.cursor is None or self._head > self.cursor
+
+    @property
     def waiting_bytes(self) -> int:
         """The bodies of the messages that cannot be delivered yet."""
         return self._pending_bytes
@@ -98,7 +103,8 @@ class Channel:
         """A message was appended; without its body it has to be read."""
         if self.cursor is not None and mid <= self.cursor:
             return
-        self._head = max(self._head, mid)
+        if mid > self._head:
+            self._head = mid
         if body is not None:
             self._insert(mid, previous, body)
 

@@ -62,7 +62,8 @@ class Delivery:
         cursor = channel.cursor
         try:
             self._advance(channel)
-            self._failed.discard(channel)
+            if self._failed:
+                self._failed.discard(channel)
         except Exception:
             # It is not known whether all got what the cursor has passed, nor whether another try would work.
             hopeless = channel.cursor != cursor or channel in self._failed
@@ -85,9 +86,9 @@ class Delivery:
             messages = channel.take()
             if messages or channel.gap:
                 self._begin(channel, messages)
-        if channel.behind and not channel.reading and not channel.busy:
-            self.catch_up(channel)
-        if channel.waiting_messages:
+        if channel.unsettled:
+            if channel.behind and not channel.reading and not channel.busy:
+                self.catch_up(channel)
             self._bound(channel)
         if self._ahead:
             self.moved(channel)

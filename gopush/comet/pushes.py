@@ -14,7 +14,7 @@ from gopush.comet.delivery import Delivery
 from gopush.comet.session import Limits
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.membership.view import Coordination
-from gopush.model import MAX_FORWARD_HOPS, MIDS_PER_SECOND, Append, Appended, Forward, Push, Pushed, mid_at
+from gopush.model import MAX_FORWARD_HOPS, MIDS_PER_SECOND, Append, Appended, Forward, Push, Pushed, mid_at, records
 from gopush.net.clock import Clock
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
@@ -134,7 +134,7 @@ class Pushes:
         self._unanswered.sent(batch, pushes)
         channels = map(self.channels.get, [push.key for push in pushes])
         floors = [0 if channel is None else channel.floor for channel in channels]
-        self._messages.append(list(map(Append, pushes, floors)), partial(self._appended, batch))
+        self._messages.append(records(Append, pushes, floors), partial(self._appended, batch))
         return batch.done
 
     def forward(self, forwards: Sequence[Forward]) -> Deferred[None]:
@@ -158,15 +158,15 @@ class Pushes:
 
     def _offer_all(self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended]) -> None:
         rets, mids, _, _ = zip(*results, strict=True)
-        batch.answer(indexes, list(map(Pushed, rets, mids)))
+        batch.answer(indexes, records(Pushed, rets, mids))
         stored: list[str] = []
+        offer, hops = self._offer, 0 if self._coordination.view.alone(self.name) else MAX_FORWARD_HOPS
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
-                push = batch.pushes[index]
-                stored.append(push.key)
+                key, body, expire, *_ = batch.pushes[index]
+                stored.append(key)
                 # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
-                body = None if repeat and push.expire else push.body
-                self._offer(push.key, mid, previous, body, MAX_FORWARD_HOPS)
+                offer(key, mid, previous, None if repeat and expire else body, hops)
         if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
             self._store_time.gave(mid)
         self._rates.count(stored)

@@ -67,6 +67,10 @@ class View:
             self._shards = HashRing(dict(self.stores))
         return self._shards
 
+    def alone(self, id: str) -> bool:
+        """Whether the process of this id is the one comet on the ring, and so owns all keys."""
+        return self._alone is not None and self._alone.id == id
+
     def owner(self, key: str) -> NodeInfo | None:
         """The active comet that holds the key's subscribers."""
         if self._alone is not None:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Forward, NodeInfo, OnPushed, Push, Pushed
@@ -28,6 +29,8 @@ from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
 OVERHEAD_BYTES = 64
+_REFUSED = attrgetter("ret")
+"""It is not RET_OK: that comet could not have it stored, and perhaps another one reaches a message node."""
 PRESENCE_KEYS = 1000
 """Keys that a comet is asked for at once: some milliseconds, in which it does nothing else."""
 
@@ -53,7 +56,7 @@ class Comets:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._push = BatchCall[CometPeer](
-            lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_is_refused
+            lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_REFUSED
         )
         self._forward = BatchCall[CometPeer](_forward, settings.call_timeout, moves=False)
         self._close = BatchCall[CometPeer](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
@@ -83,7 +86,7 @@ class Comets:
         """
         until = self._clock.seconds() + pushes[0].deadline - self._now()
         keys = [push.key for push in pushes]
-        self._peers.send(self._push, PendingCalls(keys, pushes, _size, until, partial(self._pushed, answered)))
+        self._peers.send(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
 
     def forward(self, name: str, forward: Forward) -> None:
         """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
@@ -182,13 +185,8 @@ def _counts(keys: Sequence[str], node: CometPeer) -> Deferred[list[Presence]]:
     return node.subscribers(keys).addCallback(lambda counts: list(map(Presence, counts)))
 
 
-def _size(push: Push) -> int:
-    return OVERHEAD_BYTES + len(push.body)
-
-
-def _is_refused(pushed: Pushed) -> bool:
-    """It could not have it stored; perhaps another comet reaches a message node."""
-    return pushed.ret != RET_OK
+def _sizes(pushes: Sequence[Push]) -> list[int]:
+    return [OVERHEAD_BYTES + len(push.body) for push in pushes]
 
 
 def _forward(node: CometPeer, forwards: list[Forward]) -> Deferred[list[None]]:

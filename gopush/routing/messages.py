@@ -82,8 +82,8 @@ class Messages:
         `answered` is called with indexes of `appends` and as many Appended, or an UnavailableError for all of these:
         once for those that went together.
         """
-        keys = [append.push.key for append in appends]
-        self._send(self._append, PendingCalls(keys, appends, _size, self._until(), answered))
+        keys = [push.key for push, _ in appends]
+        self._send(self._append, PendingCalls(keys, appends, _sizes, self._until(), answered))
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
@@ -115,7 +115,7 @@ class Messages:
     def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
         """Where the logs of these keys end; `answered` is called as in append(), with Heads, if there are any keys."""
         if keys:
-            self._send(self._heads, PendingCalls(keys, keys, _overhead, self._until(), answered))
+            self._send(self._heads, PendingCalls(keys, keys, _overheads, self._until(), answered))
 
     def delete(self, key: str) -> Deferred[None]:
         """Delete the key's kept messages."""
@@ -192,12 +192,12 @@ class Messages:
             self._shards = Shards(view.stores, view.shards)
 
 
-def _size(append: Append) -> int:
-    return OVERHEAD_BYTES + len(append.push.body)
+def _sizes(appends: Sequence[Append]) -> list[int]:
+    return [OVERHEAD_BYTES + len(push.body) for push, _ in appends]
 
 
-def _overhead(_: object) -> int:
-    return OVERHEAD_BYTES
+def _overheads(keys: Sequence[str]) -> list[int]:
+    return [OVERHEAD_BYTES] * len(keys)
 
 
 def _ping(node: NodeService) -> Deferred[Any]:

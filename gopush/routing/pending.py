@@ -16,7 +16,7 @@ OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object
 
 
 class PendingCalls:
-    """Calls that go through a batcher together: `items`, one for each of `keys`; `size_of` one, in bytes.
+    """Calls that go through a batcher together: `items`, one for each of `keys`; `sizes` of them, in bytes.
 
     They are worth nothing after `until` (reactor seconds); `tried` are the peers that failed them. `peer` has them, or
     will have them. `answered` is called once, with the `indexes` that the items have for whoever called, and with their
@@ -33,7 +33,7 @@ class PendingCalls:
         "keys",
         "peer",
         "size",
-        "size_of",
+        "sizes",
         "tried",
         "until",
     )
@@ -42,15 +42,15 @@ class PendingCalls:
         self,
         keys: Sequence[str],
         items: Sequence[Any],
-        size_of: Callable[[Any], int],
+        sizes: Callable[[Sequence[Any]], Sequence[int]],
         until: float,
         answered: OnAnswers,
         indexes: Sequence[int] | None = None,
     ) -> None:
         self.keys = keys
         self.items = items
-        self.size_of = size_of
-        self.size: int = sum(map(size_of, items))
+        self.sizes = sizes
+        self.size = sum(sizes(items))
         self.until = until
         self.indexes = range(len(items)) if indexes is None else indexes
         self.tried: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class PendingCalls:
         keys = [self.keys[index] for index in at]
         items = [self.items[index] for index in at]
         indexes = [self.indexes[index] for index in at]
-        part = PendingCalls(keys, items, self.size_of, self.until, self._answered, indexes)
+        part = PendingCalls(keys, items, self.sizes, self.until, self._answered, indexes)
         part.tried = self.tried
         part.peer = self.peer
         return part
@@ -74,7 +74,7 @@ class PendingCalls:
         """As pieces of at most `most` calls and `most_bytes`, where one call alone does not have more."""
         pieces: list[list[int]] = []
         room = 0
-        for at, size in enumerate(map(self.size_of, self.items)):
+        for at, size in enumerate(self.sizes(self.items)):
             if not pieces or len(pieces[-1]) == most or size > room:
                 pieces.append([])
                 room = most_bytes

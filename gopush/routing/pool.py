@@ -96,7 +96,7 @@ class Peers(Generic[S]):
     ) -> Deferred[Any]:
         """Have one item answered, as by send(), together with what else is called in this turn."""
         done: Deferred[Any] = Deferred()
-        pending = PendingCalls((key,), (item,), lambda _: size, until, partial(_fire, done))
+        pending = PendingCalls((key,), (item,), lambda _: (size,), until, partial(_fire, done))
         for whole in self._router.spread(call, pending):
             self._route(call, batcher, whole)
         return done
@@ -120,7 +120,7 @@ class Peers(Generic[S]):
             return fail(UnavailableError(f"{name} is gone"))
         done: Deferred[Any] = Deferred()
         until = self._clock.seconds() + call.timeout
-        pending = PendingCalls(("",), (item,), lambda _: size, until, partial(_fire, done))
+        pending = PendingCalls(("",), (item,), lambda _: (size,), until, partial(_fire, done))
         pending.peer = peer
         self._route(call, "", pending)
         return done

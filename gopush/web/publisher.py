@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from math import ceil
 from operator import attrgetter
 from secrets import token_urlsafe
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
-from gopush.model import OnPushed, Push, Pushed, is_key
+from gopush.model import OnPushed, Push, Pushed, are_keys, is_key, records
 from gopush.stats.histogram import Histogram
 from gopush.web import params
 from gopush.web.peers import AllComets, WebCounters
@@ -140,15 +140,13 @@ class Publisher:
         self.push([request for request, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
 
     def _made(self, requests: Sequence[PublishRequest], now: float) -> list[Push]:
-        deadline, own_id = now + self._deadline, self._own_ids.take
+        keys, bodies, expires, given = zip(*requests, strict=True)
         # Our own attempts bear the id too: a store whose clock is behind takes them for longer than the deadline.
         dedupe = ceil(max(self._settings.dedupe, 2 * self._deadline))
-        return [
-            Push(key, body, expire, own_id(key), 0, deadline)
-            if push_id is None
-            else Push(key, body, expire, push_id, dedupe, deadline)
-            for key, body, expire, push_id in requests
-        ]
+        own_id = self._own_ids.take
+        ids = [own_id(key) if push_id is None else push_id for key, push_id in zip(keys, given, strict=True)]
+        dedupes = [0 if push_id is None else dedupe for push_id in given]
+        return records(Push, keys, bodies, expires, ids, dedupes, repeat(now + self._deadline))
 
     def _within_rates(self, requests: Sequence[PublishRequest], answered: OnPushed) -> list[int]:
         """The indexes of the requests within their key's rate; answers the others."""
@@ -237,19 +235,17 @@ class _Many:
     def _push(self, group: range) -> None:
         """Push to the keys of a group; answers here what is no key, or beyond the caller's limit."""
         self._next = group.stop
-        indexes = []
-        for index in group:
-            if is_key(self._names[index]):
-                indexes.append(index)
-            else:
+        keys: Sequence[str] = self._names[group.start : group.stop]
+        indexes: Sequence[int] = group
+        if not are_keys(keys):
+            indexes = [index for index in group if is_key(self._names[index])]
+            keys = [self._names[index] for index in indexes]
+            for index in set(group).difference(indexes):
                 self._answers[index] = NO_KEY
-        if indexes and self._take(len(indexes)):
-            self._waiting += len(indexes)
-            body, expire, push_id = self._body, self._expire, self._push_id
-            self._publisher.push(
-                [PublishRequest(self._names[index], body, expire, push_id) for index in indexes],
-                partial(self._answered, indexes),
-            )
+        if keys and self._take(len(keys)):
+            self._waiting += len(keys)
+            requests = records(PublishRequest, keys, repeat(self._body), repeat(self._expire), repeat(self._push_id))
+            self._publisher.push(requests, partial(self._answered, indexes))
 
     def _answered(self, group: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, answer in zip(indexes, answers, strict=True):
@@ -266,6 +262,8 @@ MOST_KEYS = 50
 class OwnIds:
     """Ids that no other process gives. A push is known by its key and its id, so pushes to different keys share one."""
 
+    __slots__ = ("_id", "_keys", "_prefix", "_serials")
+
     def __init__(self) -> None:
         self._prefix = token_urlsafe(9)
         self._serials = count()
@@ -274,8 +272,9 @@ class OwnIds:
 
     def take(self, key: str) -> str:
         """An id that was not given for this key before."""
-        if not 0 < len(self._keys) < MOST_KEYS or key in self._keys:
+        taken = self._keys
+        if not 0 < len(taken) < MOST_KEYS or key in taken:
             self._id = f"{self._prefix}{next(self._serials)}"
-            self._keys.clear()
-        self._keys.add(key)
+            taken.clear()
+        taken.add(key)
         return self._id

@@ -26,7 +26,7 @@ def pending(items: list[Any], answered: Callable[[Any], object], size: int = 1, 
         for answer in [answers] if isinstance(answers, UnavailableError) else answers:
             answered(answer)
 
-    return PendingCalls(["k"] * len(items), items, lambda _: size, until, each)
+    return PendingCalls(["k"] * len(items), items, lambda some: [size] * len(some), until, each)
 
 
 class World:

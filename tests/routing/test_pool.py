@@ -70,7 +70,10 @@ class World:
             for index, answer in zip(indexes, each, strict=True):
                 fired[index].append(answer)
 
-        self.peers.send(self.ordered, PendingCalls(keys, items, lambda _: size, self.clock.seconds() + life, answered))
+        self.peers.send(
+            self.ordered,
+            PendingCalls(keys, items, lambda some: [size] * len(some), self.clock.seconds() + life, answered),
+        )
         return fired
 
     def wait(self, seconds: float = 0.0, step: float = 1 / 16) -> None:

@@ -20,7 +20,7 @@ from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
 from gopush.net.clock import within
 from gopush.net.tls import ClientTls
 
@@ -124,7 +124,7 @@ class RedisServer:
         now = next(values)
         self.numbers.counters.trimmed += next(values)
         self.numbers.counters.expired += next(values)
-        answers = list(map(Appended, values, values, values, values))
+        answers = records(Appended, values, values, values, values)
         if wait:
             self._replication.saw("writes", now)
             self._replication.reached(now, len(answers))
