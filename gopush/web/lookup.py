@@ -50,8 +50,9 @@ class Lookup:
     def _addresses(self, request: Request, key_name: str, proto_name: str) -> tuple[str, ...]:
         """Where the key's comet takes clients of this protocol: at least one address."""
         self._counters.lookups += 1
-        key = params.key(request.query, key_name)
-        proto = request.query.text(proto_name)
+        query = request.query
+        key = params.key(query, key_name)
+        proto = query.text(proto_name)
         if proto not in TRANSPORTS:
             raise ParameterError(f"{proto_name} is neither 1 (WebSocket) nor 2 (TCP) {params.found(proto)}")
         owner = self._coordination.view.owner(key)

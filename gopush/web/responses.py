@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -81,18 +82,18 @@ def api(work: Work) -> Handler:
 def callback_api(form: ApiForm, work: Work) -> Handler:
     """As api(), for the public API: the answer may be wanted in a callback."""
 
+    bare = partial(_javascript, form, "")
+
     def handle(request: Request) -> Answered:
-        callback = ""
         try:
-            named = request.query.text(form.callback)
-            if named and not _CALLBACK.match(named):
+            callback = request.query.get(form.callback)
+            if callback and not _CALLBACK.match(callback):
                 raise ParameterError(
                     f"{form.callback} is not the name of a JavaScript function of at most 64 characters"
                 )
-            callback = named
         except ParameterError as wrong:
-            return _javascript(form, "", RET_PARAMETER, b"", reason(wrong, request))
-        return _answer(request, work, lambda ret, data, why="": _javascript(form, callback, ret, data, why))
+            return bare(RET_PARAMETER, b"", reason(wrong, request))
+        return _answer(request, work, partial(_javascript, form, callback) if callback else bare)
 
     return handle
 

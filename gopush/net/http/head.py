@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote_from_bytes
 
 from gopush.net.http.request import Request
@@ -105,6 +106,19 @@ _ELSEWHERE = frozenset((b"connection", b"upgrade", b"expect", b"transfer-encodin
 _LENGTH = re.compile(rb"[0-9]{1,9}")
 
 
+@lru_cache(maxsize=256)
+def _fields(lines: bytes) -> Mapping[bytes, bytes] | None:
+    """Names in lower case and values; None where that is not simple. A client sends the same ones again and again."""
+    fields: dict[bytes, bytes] = {}
+    for line in lines.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        if name in fields or name in _ELSEWHERE:
+            return None
+        fields[name] = value.strip(b" \t")
+    return fields
+
+
 Found = tuple[Request, Route, int]
 """A request with its body, its route, and where it ends in what was looked at."""
 
@@ -124,13 +138,9 @@ class RequestReader:
         route = self._routes.get(known)
         if route is None:
             return None
-        fields: dict[bytes, bytes] = {}
-        for line in lines.split(b"\r\n")[:-1]:
-            name, _, value = line.partition(b":")
-            name = name.lower()
-            if name in fields or name in _ELSEWHERE:
-                return None
-            fields[name] = value.strip(b" \t")
+        fields = _fields(lines)
+        if fields is None:
+            return None
         start = end = head.end()
         length = fields.get(b"content-length")
         if length is not None:

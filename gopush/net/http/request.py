@@ -24,12 +24,12 @@ class Form:
     def __init__(self, encoded: bytes) -> None:
         text = encoded.decode("latin-1")
         self._escaped = "%" in text or "+" in text or not text.isascii()
-        self._values: dict[str, str] = {}
+        values: dict[str, str] = {}
         for pair in text.split("&"):
             name, _, value = pair.partition("=")
-            self._values.setdefault(name, value)
-        if self._escaped:
-            self._values = _with_plain_names(self._values)
+            if name not in values:
+                values[name] = value
+        self._values = _with_plain_names(values) if self._escaped else values
 
     def has(self, name: str) -> bool:
         """Whether a name is there at all."""
