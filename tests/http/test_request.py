@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from gopush.errors import ParameterError
+from gopush.net.http import head
 from gopush.net.http.request import Form, Renderer, Request, Response, plain
 from gopush.net.http.routes import AnyRoute, Route
 from gopush.net.http.site import Site
@@ -85,3 +86,12 @@ def test_routes() -> None:
         unknown = find(path, b"GET")
         assert isinstance(unknown, Route)
         assert unknown.handler(Request(b"GET", path)) == plain(404)
+
+
+def test_the_fields_of_few_heads_are_remembered_and_those_of_each_request_are_its_own() -> None:
+    reader = head.RequestReader({b"GET /": Route(lambda _: plain(200))})
+    for number in (*range(1000), *range(1000)):
+        found = reader.read(b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % number, 0, "")
+        assert found is not None
+        assert found[0].headers == {b"host": b"a", b"x": b"%d" % number}
+    assert head._fields.cache_info().currsize <= 256

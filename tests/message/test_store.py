@@ -107,6 +107,22 @@ def test_the_newest_are_kept_and_trimming_is_reported(kind: str, open_store: Ope
     assert subject.head() == Head(mids[7], mids[4])
 
 
+def test_keys_that_take_turns_in_a_batch_are_kept_as_if_each_came_alone(kind: str, open_store: OpenStore) -> None:
+    subject = open_store(kind, store=3)
+    keys = 2 * "abacabbaacabdab"
+    expires = 2 * [600, 0, 600, 600, 900, 600, 600, 0, 600, 600, 600, 600, 0, 600, 600]
+    appends = [subject.item(keys[n], b"%d" % n, expire=expires[n]) for n in range(30)]
+    answers = subject.append(*appends[:15]) + subject.append(*appends[15:])
+    for key in "abcd":
+        mine = [n for n in range(30) if keys[n] == key]
+        mids = [0, *(answers[n].mid for n in mine)]
+        assert [answers[n].previous for n in mine] == mids[:-1]
+        assert mids == sorted(set(mids))
+        kept = [n for n in mine if expires[n]]
+        assert subject.bodies(key) == [b"%d" % n for n in kept[-3:]]
+        assert subject.head(key) == Head(mids[-1], max((answers[n].mid for n in kept[:-3]), default=0))
+
+
 def test_what_expired_makes_room_first_and_is_no_trimming(kind: str, open_store: OpenStore) -> None:
     subject = open_store(kind, store=3)
     subject.push(body=b"stays")

@@ -2,7 +2,7 @@
 -- key, id, floor, deadline, expire, dedupe, body. Gives the server's clock, how many messages were trimmed and how many
 -- expired ones were dropped, then for each append: ret, mid, previous, repeat.
 --
--- First everything is sequenced, then each touched log is settled once, however often the batch appends to it.
+-- One log is open at a time, and settled when the next one is opened: a batch has a key once, or many times in a row.
 -- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
 local store, head_life = args[2], args[3]
 
@@ -14,20 +14,20 @@ local clock_mid = ((micros - below) / 8 * 5 + math.floor(below * 5 / 8)) * 16
 -- How much longer than now needed messages and head may stay, so that their expiry is not set anew at every append.
 local SLACK = 60
 
-local logs = {}
+-- The log that is open: what its head says, and what became of it. A table for each log would cost as much as a call.
+local log_key, log_last, log_trimmed, log_soonest, log_ends, log_largest
+local log_stored, log_count, log_renewed, log_added
 local trimmed, expired = 0, 0
 
 local function open(key)
   local packed = call('GET', head_name(key))
-  local log = {
-    stored = 0, count = 0, renewed = false, last = 0, trimmed = 0, soonest = math.huge, ends = 0, largest = 0, added = 0
-  }
+  log_key, log_stored, log_count, log_renewed, log_added = key, 0, 0, false, 0
   if packed then
-    log.last, log.trimmed, log.soonest, log.ends = struct.unpack('>dddd', packed)
-    log.largest = largest_of(packed)
+    log_last, log_trimmed, log_soonest, log_ends = struct.unpack('>dddd', packed)
+    log_largest = largest_of(packed)
+  else
+    log_last, log_trimmed, log_soonest, log_ends, log_largest = 0, 0, math.huge, 0, 0
   end
-  logs[key] = log
-  return log
 end
 
 -- Numbers become text at a price, so those that come again and again do it once.
@@ -42,20 +42,20 @@ local function text(number)
   return found
 end
 
-local function sequence(log, key, floor, expire, body)
-  local previous = log.last
+local function sequence(floor, expire, body)
+  local previous = log_last
   local mid = math.max(previous + 16, floor + 16, clock_mid)
   local expires = now + expire
-  log.last = mid
-  if expires > log.ends then
-    log.ends = math.ceil(expires) + SLACK
-    log.renewed = true
+  log_last = mid
+  if expires > log_ends then
+    log_ends = math.ceil(expires) + SLACK
+    log_renewed = true
   end
   if expire > 0 then
-    log.count = call('RPUSH', messages_name(key), struct.pack('>dd', mid, expires) .. body)
-    log.soonest = math.min(log.soonest, expires)
-    log.stored = log.stored + 1
-    log.added = math.max(log.added, #body)
+    log_count = call('RPUSH', messages_name(log_key), struct.pack('>dd', mid, expires) .. body)
+    log_soonest = math.min(log_soonest, expires)
+    log_stored = log_stored + 1
+    log_added = math.max(log_added, #body)
   end
   return mid, previous
 end
@@ -122,9 +122,9 @@ end
 local MOST_LOOKED_AT, MOST_BYTES = 256, 33554432
 
 -- Gives how many expired ones it dropped. Mostly those are the first ones of the list.
-local function drop_expired(name, log)
-  local most = math.max(1, math.min(MOST_LOOKED_AT, math.floor(MOST_BYTES / math.max(log.largest, 1))))
-  if log.largest == math.huge then
+local function drop_expired(name)
+  local most = math.max(1, math.min(MOST_LOOKED_AT, math.floor(MOST_BYTES / math.max(log_largest, 1))))
+  if log_largest == math.huge then
     most = 32
   end
   local members, live, leading = call('LRANGE', name, 0, most - 1), {}, 0
@@ -138,8 +138,8 @@ local function drop_expired(name, log)
       leading = leading + 1
     end
   end
-  if #members == log.count then
-    log.soonest = soonest
+  if #members == log_count then
+    log_soonest = soonest
   end
   if #live + leading == #members then
     call('LTRIM', name, leading, -1)
@@ -150,43 +150,43 @@ local function drop_expired(name, log)
       newest_first[#newest_first + 1] = live[at]
     end
     call('LPUSH', name, unpack(newest_first))
-    log.renewed = true
+    log_renewed = true
   end
   return #members - #live
 end
 
 -- The expired ones are looked for only when there are too many and one of them must have expired.
-local function trim(name, log, excess)
-  if log.soonest <= now then
-    local dropped = drop_expired(name, log)
+local function trim(name, excess)
+  if log_soonest <= now then
+    local dropped = drop_expired(name)
     expired = expired + dropped
     excess = excess - dropped
   end
   if excess > 0 then
-    log.trimmed = struct.unpack('>d', call('LINDEX', name, excess - 1))
+    log_trimmed = struct.unpack('>d', call('LINDEX', name, excess - 1))
     call('LTRIM', name, excess, -1)
     trimmed = trimmed + excess
   end
 end
 
-local function settle(key, log)
-  local name = messages_name(key)
-  if log.stored > 0 then
+local function settle()
+  local name, fresh = messages_name(log_key), false
+  if log_stored > 0 then
     -- A list that holds no more than this batch's messages was just made, and knows of no expiry.
-    log.fresh = log.count == log.stored
-    log.largest = log.fresh and log.added or math.max(log.largest, log.added)
-    if log.count > store then
-      trim(name, log, log.count - store)
+    fresh = log_count == log_stored
+    log_largest = fresh and log_added or math.max(log_largest, log_added)
+    if log_count > store then
+      trim(name, log_count - store)
     end
   end
-  if log.renewed or log.fresh then
-    call('EXPIREAT', name, text(log.ends))
+  if log_renewed or fresh then
+    call('EXPIREAT', name, text(log_ends))
   end
-  local packed = struct.pack('>ddddd', log.last, log.trimmed, log.soonest, log.ends, log.largest)
-  if log.renewed then
-    call('SET', head_name(key), packed, 'EX', text(math.ceil(log.ends - now) + head_life))
+  local packed = struct.pack('>ddddd', log_last, log_trimmed, log_soonest, log_ends, log_largest)
+  if log_renewed then
+    call('SET', head_name(log_key), packed, 'EX', text(math.ceil(log_ends - now) + head_life))
   else
-    call('SET', head_name(key), packed, 'KEEPTTL')
+    call('SET', head_name(log_key), packed, 'KEEPTTL')
   end
 end
 
@@ -206,7 +206,13 @@ for at = 4, #args, 7 do
   elseif now > deadline then
     ret = 65535
   else
-    mid, previous = sequence(logs[key] or open(key), key, floor, expire, body)
+    if log_key ~= key then
+      if log_key then
+        settle()
+      end
+      open(key)
+    end
+    mid, previous = sequence(floor, expire, body)
     if own then
       remember(own, key, deadline, mid, previous)
     elseif id_name then
@@ -216,8 +222,8 @@ for at = 4, #args, 7 do
   answers[n + 1], answers[n + 2], answers[n + 3], answers[n + 4] = ret, mid, previous, first and true or false
   n = n + 4
 end
-for key, log in pairs(logs) do
-  settle(key, log)
+if log_key then
+  settle()
 end
 for _, own in pairs(own_ids) do
   settle_own(own)
