@@ -89,13 +89,15 @@ class BulkCall:
         requests: list[PublishRequest] = []
         results: list[_Result] = []
         line: bytes | None = b""
-        takes = not (self._lost or self._answer.stalled)
-        while takes and self._has_room() and (line := self._lines.next()) is not None:
+        room = 0 if self._lost or self._answer.stalled else MAX_WAITING - len(self._results)
+        expires: dict[str, int] = {}  # mostly all lines have the same one
+        while room > 0 and self._waiting_bytes < MAX_WAITING_BYTES and (line := self._lines.next()) is not None:
+            room -= 1
             result = _Result(len(line))
             self._results.append(result)
             self._waiting_bytes += len(line)
             try:
-                requests.append(self._publish_request(line))
+                requests.append(self._publish_request(line, expires))
                 results.append(result)
             except FailedError as failed:
                 result.line = self._line(failed.ret, str(failed))
@@ -106,23 +108,22 @@ class BulkCall:
         if (self._ended or self._leaving) and line is None and not self._results:
             self._answer.finish()
 
-    def _has_room(self) -> bool:
-        return len(self._results) < MAX_WAITING and self._waiting_bytes < MAX_WAITING_BYTES
-
     def _set_paused(self, paused: bool) -> None:
         if paused != self._paused:
             self._paused = paused
             (self._answer.pause if paused else self._answer.resume)()
 
-    def _publish_request(self, line: bytes) -> PublishRequest:
-        """What a line wants. Raises FailedError."""
+    def _publish_request(self, line: bytes, expires: dict[str, int]) -> PublishRequest:
+        """What a line wants; `expires`: what was read already. Raises FailedError."""
         try:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
             key, body, expire, push_id = lines.read(line)
             if not covers(self._request, key):
                 raise ParameterError(OUTSIDE)
-            seconds = self._publisher.expire(expire)
+            seconds = expires.get(expire)
+            if seconds is None:
+                seconds = expires[expire] = self._publisher.expire(expire)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
