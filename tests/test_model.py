@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.model import MAX_CURSOR, MAX_INT64, MID_STEP, NodeInfo, is_key, is_plain, mid_at, next_mid, snap
+from gopush.model import (
+    MAX_CURSOR,
+    MAX_INT64,
+    MID_STEP,
+    Message,
+    NodeInfo,
+    are_keys,
+    is_key,
+    is_plain,
+    mid_at,
+    next_mid,
+    records,
+    snap,
+)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 YEAR_2426 = 14_390_000_000
@@ -83,6 +96,24 @@ def test_keys(key: str) -> None:
 )
 def test_what_is_no_key(key: str) -> None:
     assert not is_key(key)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["", "k", "a\u00fc", "\ud800", "\udc00", "\x00", "\u2028", "\xad", "k" * 63, "\U0001f600" * 63, "k" * 256]
+        )
+        | st.text(max_size=70)
+    )
+)
+def test_many_keys_are_looked_at_together_as_one_by_one(texts: list[str]) -> None:
+    assert are_keys(texts) == all(map(is_key, texts))
+
+
+def test_records_are_what_their_type_makes_of_each() -> None:
+    found = records(Message, range(3), [b"a", b"b", b"c", b"more"])
+    assert found == [Message(0, b"a"), Message(1, b"b"), Message(2, b"c")]
+    assert [type(one) for one in found] == [Message] * 3
 
 
 @given(st.text())
