@@ -21,7 +21,8 @@ def debian(session: nox.Session) -> None:
     """Debian 12's own versions; from the registry only what it does not have."""
     session.log(f"needs: apt-get install {DEBIAN_PACKAGES}")
     session.install(
-        "pytest", "pytest-xdist", "hypothesis", "selenium", "axe-core-python", "six", "quickjs", "thriftpy2"
+        *("pytest", "pytest-xdist", "hypothesis", "selenium", "axe-core-python", "six", "quickjs", "thriftpy2"),
+        "httptools",  # of the older release that a test upgrades from
     )
     session.install("--no-deps", "txredisapi")
     # Debian calls its kazoo 2.8.0.dev0, which is less than 2.8 to pip.
