@@ -90,14 +90,13 @@ class BulkCall:
         results: list[_Result] = []
         line: bytes | None = b""
         room = 0 if self._lost or self._answer.stalled else MAX_WAITING - len(self._results)
-        expires: dict[str, int] = {}  # mostly all lines have the same one
         while room > 0 and self._waiting_bytes < MAX_WAITING_BYTES and (line := self._lines.next()) is not None:
             room -= 1
             result = _Result(len(line))
             self._results.append(result)
             self._waiting_bytes += len(line)
             try:
-                requests.append(self._publish_request(line, expires))
+                requests.append(self._publish_request(line))
                 results.append(result)
             except FailedError as failed:
                 result.line = self._line(failed.ret, str(failed))
@@ -113,17 +112,15 @@ class BulkCall:
             self._paused = paused
             (self._answer.pause if paused else self._answer.resume)()
 
-    def _publish_request(self, line: bytes, expires: dict[str, int]) -> PublishRequest:
-        """What a line wants; `expires`: what was read already. Raises FailedError."""
+    def _publish_request(self, line: bytes) -> PublishRequest:
+        """What a line wants. Raises FailedError."""
         try:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
             key, body, expire, push_id = lines.read(line)
             if not covers(self._request, key):
                 raise ParameterError(OUTSIDE)
-            seconds = expires.get(expire)
-            if seconds is None:
-                seconds = expires[expire] = self._publisher.expire(expire)
+            seconds = self._publisher.expire(expire)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None

@@ -2,7 +2,7 @@
 -- key, id, floor, deadline, expire, dedupe, body. Gives the server's clock, how many messages were trimmed and how many
 -- expired ones were dropped, then for each append: ret, mid, previous, repeat.
 --
--- One log is open at a time, and settled when the next one is opened: a batch has a key once, or many times in a row.
+-- One log is open at a time, and settled when the next one is opened: mostly a batch has a key once, or in a row.
 -- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
 local store, head_life = args[2], args[3]
 
@@ -172,7 +172,7 @@ end
 local function settle()
   local name, fresh = messages_name(log_key), false
   if log_stored > 0 then
-    -- A list that holds no more than this batch's messages was just made, and knows of no expiry.
+    -- A list that holds no more than came since it was opened was just made, and knows of no expiry.
     fresh = log_count == log_stored
     log_largest = fresh and log_added or math.max(log_largest, log_added)
     if log_count > store then
