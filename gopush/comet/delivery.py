@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import islice
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from gopush.comet import codec
 from gopush.comet.channel import Channel, Unanswered, Unkept
 from gopush.comet.counters import CometCounters, Guard
+from gopush.comet.rounds import Round
 from gopush.comet.session import Limits, Session
 from gopush.errors import UnavailableError
 from gopush.model import Format, Head, Message, Page
 from gopush.net.clock import Clock
 from gopush.routing.messages import Messages
 
-SLICE_SUBSCRIBERS = 64
-"""In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""
 SLICE_CHANNELS = 64
-"""In one turn, likewise: the next batch is read, and on its way to the store, while this one is delivered."""
+"""In one turn of the reactor: the next batch is read, and on its way to the store, while this one is delivered."""
 RETRY_SECONDS = 0.5
 
 
@@ -128,20 +126,32 @@ class Delivery:
     def _begin(self, channel: Channel, messages: list[Message]) -> None:
         """A round: at once where one slice is all, as for most keys."""
         sessions = list(channel.live)
-        gap, channel.gap = channel.gap, False
-        if len(sessions) > SLICE_SUBSCRIBERS:
-            Round(self._clock, self._counters, channel, sessions, messages, gap, self.advance, self._guard).run()
+        if len(sessions) == len(messages) == 1 and not channel.gap:
+            self._deliver_one(sessions[0], messages[0])
             return
-        frames = self._frames_of(messages)
-        _serve(sessions, messages, frames, gap, self._guard)
-        _count(self._counters, len(messages), sessions, frames)
+        gap, channel.gap = channel.gap, False
+        frames = self._frames_of(messages[0]) if len(messages) == 1 else {}
+        Round(self._clock, self._counters, channel, sessions, messages, frames, gap, self.advance, self._guard).run()
 
-    def _frames_of(self, messages: list[Message]) -> dict[Format, bytes]:
-        """How they look in each format, if known: the keys of a push get the same message, which is framed once."""
-        if len(messages) != 1:
-            return {}
-        if messages[0] != self._message:
-            self._message, self._frames = messages[0], {}
+    def _deliver_one(self, session: Session, message: Message) -> None:
+        """A round of one message to the only subscriber, as most are."""
+        frames = self._frames_of(message)
+        frame = frames.get(session.format)
+        try:
+            if frame is None:
+                frame = frames[session.format] = session.format.message(message)
+            session.deliver(frame, 1)
+        except Exception:
+            self._guard.caught("delivering to a subscriber", (session,))
+        counters = self._counters
+        counters.rounds += 1
+        counters.deliveries += 1
+        counters.sent_bytes += len(frame or b"")
+
+    def _frames_of(self, message: Message) -> dict[Format, bytes]:
+        """How it looks in each format, if known: the keys of a push get the same message, which is framed once."""
+        if message != self._message:
+            self._message, self._frames = message, {}
         return self._frames
 
     def _read(self, page: Page, channel: Channel) -> None:
@@ -203,95 +213,3 @@ class Delivery:
 
     def _all(self, channel: Channel) -> list[Session]:
         return [*channel.live, *channel.recovering]
-
-
-class Round:
-    """Messages on their way to all subscribers that were live when it began, in slices: other work has its turn between
-    them.
-    """
-
-    __slots__ = (
-        "_advance",
-        "_at",
-        "_channel",
-        "_clock",
-        "_counters",
-        "_frames",
-        "_gap",
-        "_guard",
-        "_messages",
-        "_sessions",
-    )
-
-    def __init__(
-        self,
-        clock: Clock,
-        counters: CometCounters,
-        channel: Channel,
-        sessions: list[Session],
-        messages: list[Message],
-        gap: bool,
-        advance: Callable[[Channel], None],
-        guard: Guard,
-    ) -> None:
-        self._guard = guard
-        self._clock = clock
-        self._counters = counters
-        self._channel = channel
-        self._messages = messages
-        self._advance = advance
-        self._gap = gap
-        self._sessions = sessions
-        self._frames: dict[Format, bytes] = {}
-        self._at = 0
-
-    def run(self) -> None:
-        """Serve the first slice, and the others in turns of their own."""
-        end = self._at + SLICE_SUBSCRIBERS
-        _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap, self._guard)
-        self._at = end
-        if self._at < len(self._sessions):
-            self._channel.busy = True
-            self._clock.callLater(0, self._go_on)
-        else:
-            _count(self._counters, len(self._messages), self._sessions, self._frames)
-
-    def _go_on(self) -> None:
-        try:
-            self.run()
-        except Exception:
-            self._guard.caught("a round of delivery", self._sessions[self._at :])
-            self._at = len(self._sessions)
-        if self._at >= len(self._sessions):
-            self._channel.busy = False
-            self._advance(self._channel)
-
-
-def _serve(
-    sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool, guard: Guard
-) -> None:
-    """Send the messages to these; `frames` keeps how they look in each format."""
-    count, format, data = len(messages), None, b""
-    for session in sessions:
-        try:
-            if session.format is not format:  # nearly always all have the same
-                data = frames.get(session.format) or b"".join(map(session.format.message, messages))
-                format = session.format
-                frames[format] = data
-            if gap and session.resumes:
-                session.deliver(session.format.reply(codec.GAP) + data, count)
-            elif data:
-                session.deliver(data, count)
-        except Exception:
-            guard.caught("delivering to a subscriber", (session,))
-
-
-def _count(counters: CometCounters, messages: int, sessions: list[Session], frames: dict[Format, bytes]) -> None:
-    """A round is over; nearly always all have the same frames."""
-    counters.rounds += 1
-    counters.deliveries += messages * len(sessions)
-    if len(frames) == 1:
-        (data,) = frames.values()
-        counters.sent_bytes += len(data) * len(sessions)
-    else:
-        counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)

@@ -130,9 +130,9 @@ class Pushes:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
         if not pushes:
             return succeed([])
-        batch = _PushBatch(pushes, self._unkept.sent(pushes))
+        channels = list(map(self.channels.get, [push.key for push in pushes]))
+        batch = _PushBatch(pushes, channels, self._unkept.sent(pushes))
         self._unanswered.sent(batch, pushes)
-        channels = map(self.channels.get, [push.key for push in pushes])
         floors = [0 if channel is None else channel.floor for channel in channels]
         self._messages.append(records(Append, pushes, floors), partial(self._appended, batch))
         return batch.done
@@ -141,7 +141,7 @@ class Pushes:
         """See CometService."""
         self.counters.notices_received += len(forwards)
         for forward in forwards:
-            self._offer(*forward)
+            self._offer(self.channels.get(forward.key), *forward)
         return succeed(None)
 
     def _appended(
@@ -163,10 +163,13 @@ class Pushes:
         offer, hops = self._offer, 0 if self._coordination.view.alone(self.name) else MAX_FORWARD_HOPS
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
-                key, body, expire, *_ = batch.pushes[index]
+                push, channel = batch.pushes[index], batch.channels[index]
+                key = push.key
                 stored.append(key)
+                if channel is None or not channel.live:  # else it still is the key's channel
+                    channel = self.channels.get(key)
                 # A repeat may carry another body than the first push: what was stored then is read, if it was kept.
-                offer(key, mid, previous, None if repeat and expire else body, hops)
+                offer(channel, key, mid, previous, None if repeat and push.expire else push.body, hops)
         if ret == RET_OK and not repeat:  # of the last one: more would tell nothing new
             self._store_time.gave(mid)
         self._rates.count(stored)
@@ -196,9 +199,8 @@ class Pushes:
         channels = map(self.channels.get, keys)
         self.delivery.sweep([channel for channel in channels if channel is not None])
 
-    def _offer(self, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
+    def _offer(self, channel: Channel | None, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
         """Deliver to subscribers here; forward to the owner where that is another comet (the fields of a Forward)."""
-        channel = self.channels.get(key)
         try:
             if channel is not None:
                 channel.offer(mid, previous, body)
@@ -214,12 +216,13 @@ class Pushes:
 
 
 class _PushBatch:
-    """Gathers the answers to a call's pushes, in their order."""
+    """Gathers the answers to a call's pushes, in their order; `channels`: those that their keys had when they came."""
 
-    __slots__ = ("_answers", "_left", "call", "done", "pushes")
+    __slots__ = ("_answers", "_left", "call", "channels", "done", "pushes")
 
-    def __init__(self, pushes: Sequence[Push], call: int) -> None:
+    def __init__(self, pushes: Sequence[Push], channels: Sequence[Channel | None], call: int) -> None:
         self.call = call
+        self.channels = channels
         self.done: Deferred[list[Pushed]] = Deferred()
         self.pushes = pushes
         self._answers = [Pushed(RET_INTERNAL, 0)] * len(pushes)

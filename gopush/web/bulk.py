@@ -15,7 +15,7 @@ from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import lines
-from gopush.web.keys import OUTSIDE, covers, may_push, take
+from gopush.web.keys import OUTSIDE
 from gopush.web.lines import LineSplitter
 from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
 from gopush.web.responses import FailedError, because
@@ -47,14 +47,14 @@ class BulkCall:
     def __init__(
         self, publisher: Publisher, answer: Answer, call_soon: CallSoon, splitter: LineSplitter, request: Request
     ) -> None:
-        self._request = request
+        self._caller = request.caller
         self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
         self._call_soon = call_soon
         self._lines = splitter
-        self._results: deque[_Result] = deque()
-        self._waiting_bytes = 0
+        self._groups: deque[_Group] = deque()
+        self._waiting = self._waiting_bytes = 0  # lines that were taken, whose answer is not written
         self._ended = self._leaving = False
         self._lost = False
         self._scheduled = False
@@ -86,26 +86,34 @@ class BulkCall:
 
     def _go_on(self) -> None:
         """Take lines while there is room for what they make, and push what they want together."""
-        requests: list[PublishRequest] = []
-        results: list[_Result] = []
+        sizes, answers = list[int](), list[bytes]()
+        requests, asking = list[PublishRequest](), list[int]()
         line: bytes | None = b""
-        room = 0 if self._lost or self._answer.stalled else MAX_WAITING - len(self._results)
-        while room > 0 and self._waiting_bytes < MAX_WAITING_BYTES and (line := self._lines.next()) is not None:
-            room -= 1
-            result = _Result(len(line))
-            self._results.append(result)
+        room = 0 if self._lost or self._answer.stalled else MAX_WAITING - self._waiting
+        while (
+            len(sizes) < room and self._waiting_bytes < MAX_WAITING_BYTES and (line := self._lines.next()) is not None
+        ):
             self._waiting_bytes += len(line)
+            sizes.append(len(line))
             try:
                 requests.append(self._publish_request(line))
-                results.append(result)
+                asking.append(len(answers))
+                answers.append(b"")
             except FailedError as failed:
-                result.line = self._line(failed.ret, str(failed))
-                self._flush_soon()
-        if requests:
-            self._publisher.push(requests, partial(self._settle, results))
+                answers.append(self._line(failed.ret, str(failed)))
+        if sizes:
+            self._push(_Group(sizes, answers, len(requests)), requests, asking)
         self._set_paused(line is not None and not self._lost)
-        if (self._ended or self._leaving) and line is None and not self._results:
+        if (self._ended or self._leaving) and line is None and not self._groups:
             self._answer.finish()
+
+    def _push(self, group: _Group, requests: Sequence[PublishRequest], asking: Sequence[int]) -> None:
+        """Push what lines of the group want: those of the indexes `asking`; the others have their answers."""
+        self._waiting += len(group.sizes)
+        self._groups.append(group)
+        self._flush_soon()
+        if requests:
+            self._publisher.push(requests, partial(self._settle, group, asking))
 
     def _set_paused(self, paused: bool) -> None:
         if paused != self._paused:
@@ -118,24 +126,24 @@ class BulkCall:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
             key, body, expire, push_id = lines.read(line)
-            if not covers(self._request, key):
+            if self._caller is not None and not self._caller.covers(key):
                 raise ParameterError(OUTSIDE)
             seconds = self._publisher.expire(expire)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
-        if not may_push(self._request):
-            raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
-        take(self._request, 1)
+        if self._caller is not None:
+            if not self._caller.may_push:
+                raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
+            self._caller.take(1)
         return PublishRequest(key, body, seconds, push_id)
 
-    def _settle(self, results: Sequence[_Result], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
-        for index, pushed in zip(indexes, answers, strict=True):
-            result = results[index]
-            if pushed.ret == RET_OK:
-                result.line = b'{"ret":0,"mid":%d}\n' % pushed.mid
-            else:
-                result.line = self._line(pushed.ret, why_not(pushed))
+    def _settle(self, group: _Group, asking: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
+        written = group.answers
+        for index, (ret, mid), pushed in zip(indexes, answers, answers, strict=True):
+            ok = ret == RET_OK
+            written[asking[index]] = b'{"ret":0,"mid":%d}\n' % mid if ok else self._line(ret, why_not(pushed))
+        group.missing -= len(answers)
         self._flush_soon()
 
     def _line(self, ret: int, why: str) -> bytes:
@@ -143,28 +151,49 @@ class BulkCall:
         return b'{"ret":%d%b}\n' % (ret, because(why if self._wants_why else ""))
 
     def _flush_soon(self) -> None:
-        if not self._scheduled and self._results[0].line:
+        if not self._scheduled and self._groups[0].ready:
             self._scheduled = True
             self._call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Write the results whose turn it is, all in one piece."""
+        """Write the answers whose turn it is, all in one piece."""
         self._scheduled = False
-        ready = []
-        while self._results and self._results[0].line:
-            result = self._results.popleft()
-            self._waiting_bytes -= result.size
-            ready.append(result.line)
+        ready: list[bytes] = []
+        while self._groups and (group := self._groups[0]).ready:
+            answers, size = group.take()
+            ready += answers
+            self._waiting_bytes -= size
+            if group.taken:
+                self._groups.popleft()
+        self._waiting -= len(ready)
         if not self._lost:
             self._answer.write(b"".join(ready))
             self._go_on()
 
 
-class _Result:
-    """The answer to a line of `size` bytes, once it is there."""
+class _Group:
+    """Lines that were taken together: their `sizes` in bytes, and their `answers`, b"" for each that is `missing`."""
 
-    __slots__ = ("line", "size")
+    __slots__ = ("_at", "answers", "missing", "sizes")
 
-    def __init__(self, size: int) -> None:
-        self.line = b""
-        self.size = size
+    def __init__(self, sizes: Sequence[int], answers: list[bytes], missing: int) -> None:
+        self.sizes = sizes
+        self.answers = answers
+        self.missing = missing
+        self._at = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next answer is there."""
+        return self.answers[self._at] != b""
+
+    @property
+    def taken(self) -> bool:
+        """Whether all answers were taken."""
+        return self._at == len(self.answers)
+
+    def take(self) -> tuple[list[bytes], int]:
+        """The answers up to the first that is missing, and the sizes of their lines summed up."""
+        start = self._at
+        self._at = self.answers.index(b"", start) if self.missing else len(self.answers)
+        return self.answers[start : self._at], sum(self.sizes[start : self._at])

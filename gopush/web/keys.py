@@ -117,6 +117,10 @@ class Caller:
             key = ""
         return "" if key.startswith(self.prefix) else OUTSIDE
 
+    def covers(self, key: str) -> bool:
+        """Whether it may name this key of a channel."""
+        return key.startswith(self.prefix)
+
     def take(self, pushes: int) -> None:
         """So many messages were pushed."""
         self._left -= pushes if self.limit is not None else 0
@@ -237,14 +241,9 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
 OUTSIDE = "this API key is for keys with another prefix"
 
 
-def covers(request: Request, key: str) -> bool:
-    """Whether the caller may name this key."""
-    return request.caller is None or not request.caller.prefix or key.startswith(request.caller.prefix)
-
-
 def check_keys(request: Request, keys: Iterable[str]) -> None:
     """Raise ForbiddenError where one of them is not the caller's to name."""
-    if not all(covers(request, key) for key in keys):
+    if request.caller is not None and not all(map(request.caller.covers, keys)):
         raise ForbiddenError(OUTSIDE)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gopush.comet.delivery import RETRY_SECONDS, SLICE_SUBSCRIBERS
+from gopush.comet.delivery import RETRY_SECONDS
+from gopush.comet.rounds import SLICE_SUBSCRIBERS
 from gopush.membership.view import View
 from gopush.model import TCP_OLD, TCP_RAW, Append, Format, Forward, Message, NodeInfo, Push, old_json
 from tests.comet.harness import Wire, World, frame, result
@@ -69,6 +70,21 @@ def test_a_message_that_is_never_kept_is_delivered_to_who_is_connected() -> None
     assert wire.out == H + frame(kept, b"1") + frame(never, b"2") + frame(last, b"3")
     _, later = world.subscribe(mid=0)
     assert later.out == H + frame(kept, b"1") + frame(last, b"3")
+
+
+def test_a_push_that_is_under_way_finds_who_has_come_meanwhile() -> None:
+    """Its key had another channel when it came, and none for a while."""
+    world = World()
+    session, _ = world.subscribe()
+    world.node.hold = ("append",)
+    answers = world.push(b"1", expire=0)
+    session.abort()
+    world.turns()
+    assert not world.comet.channels
+    _, wire = world.subscribe()
+    world.node.release()
+    world.turns()
+    assert wire.out == H + frame(answers[0].mid, b"1")
 
 
 # --- slices ---

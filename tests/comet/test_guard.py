@@ -9,7 +9,7 @@ import pytest
 from twisted.logger import LogLevel, globalLogPublisher
 
 from gopush.comet.channel import Channel
-from gopush.comet.delivery import SLICE_SUBSCRIBERS
+from gopush.comet.rounds import SLICE_SUBSCRIBERS
 from gopush.model import TCP_RAW, Format
 from tests.comet.harness import Wire, World, frame
 from tests.comet.test_delivery import append

@@ -9,9 +9,9 @@ from unittest.mock import patch
 
 from gopush.comet.channel import Channel, Unkept
 from gopush.comet.codec import Subscribe
-from gopush.comet.delivery import Round
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
+from gopush.comet.rounds import Round
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
 from gopush.comet.slow_consumers import CutOff

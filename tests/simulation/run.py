@@ -39,7 +39,7 @@ def run(seed: int, equals: str = "") -> Outcome:
     world = World(plan.draw(random, equals), random)
     steps = plan.script(random, world.plan)
     with ExitStack() as stack:
-        stack.enter_context(patch("gopush.comet.delivery.SLICE_SUBSCRIBERS", world.plan.slice))
+        stack.enter_context(patch("gopush.comet.rounds.SLICE_SUBSCRIBERS", world.plan.slice))
         stack.enter_context(patch("gopush.comet.session.REPLAY_MESSAGES", world.plan.replay))
         stack.enter_context(_errors_are_violations(world))
         try:

@@ -6,12 +6,17 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 import pytest
 
+from gopush.model import OnPushed, Pushed
+from gopush.net.http.request import Request
+from gopush.web.bulk import BulkCall
 from gopush.web.lines import LineSplitter
-from gopush.web.publisher import MAX_WAITING
+from gopush.web.publisher import MAX_WAITING, PublishRequest
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World
 from tests.web.fakes import NOW
@@ -118,6 +123,66 @@ def test_results_come_while_lines_still_come(world: World) -> None:
             assert json.loads(client._chunk())["ret"] == 0
         client.send(chunk(b""))
         assert client._chunk() == b""
+
+
+class Turns:
+    """The ends of a bulk call, worked by hand: what its pushes wait for, its answers, and its next turns."""
+
+    stalled = False
+
+    def __init__(self) -> None:
+        self.under_way: list[tuple[OnPushed, int, str]] = []
+        self.later: list[Callable[[], None]] = []
+        self.out = b""
+        self.finished = False
+
+    def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
+        self.under_way += [(answered, index, request.key) for index, request in enumerate(requests)]
+
+    def expire(self, text: str) -> int:
+        return int(text)
+
+    def count(self, ret: int) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def finish(self) -> None:
+        assert not self.finished
+        self.finished = True
+
+    def pause(self) -> None:
+        pass
+
+    resume = pause
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_answers_keep_the_order_of_their_lines_however_they_come(seed: int) -> None:
+    random, turns = Random(seed), Turns()
+    call = BulkCall(turns, turns, turns.later.append, LineSplitter(1000), Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
+    good = [random.random() < 0.8 for _ in range(200)]
+    lines = [b'{"k":"%d","m":1,"expire":1}\n' % line if ok else b"x\n" for line, ok in enumerate(good)]
+    left = list(lines)
+    while not turns.finished:
+        what = random.randrange(3)
+        if what == 0 and left:
+            call.received(b"".join(left[: (pieces := random.randrange(1, 30))]))
+            del left[:pieces]
+            if not left:
+                call.ended()
+        elif what == 1 and turns.under_way:
+            answered, index, key = turns.under_way.pop(random.randrange(len(turns.under_way)))
+            answered([index], [Pushed(65535 if int(key) % 7 == 0 else 0, 16 * int(key))])
+        elif what == 2 and turns.later:
+            turns.later.pop(0)()
+    assert [json.loads(line) for line in turns.out.splitlines()] == [
+        {"ret": 65534} if not ok else {"ret": 65535} if line % 7 == 0 else {"ret": 0, "mid": 16 * line}
+        for line, ok in enumerate(good)
+    ]
+    assert not call._groups
+    assert call._waiting == call._waiting_bytes == 0
 
 
 def test_a_bounded_number_of_pushes_is_under_way(world: World) -> None:

@@ -1,0 +1,108 @@
+"""A round of delivery: the same messages to all subscribers of a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gopush.comet import codec
+from gopush.comet.channel import Channel
+from gopush.comet.counters import CometCounters, Guard
+from gopush.comet.session import Session
+from gopush.model import Format, Message
+from gopush.net.clock import Clock
+
+SLICE_SUBSCRIBERS = 64
+"""In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""
+
+
+class Round:
+    """Messages on their way to all subscribers that were live when it began, in slices: other work has its turn between
+    them. `frames`: how the messages look in each format, as far as that is known.
+    """
+
+    __slots__ = (
+        "_advance",
+        "_at",
+        "_channel",
+        "_clock",
+        "_counters",
+        "_frames",
+        "_gap",
+        "_guard",
+        "_messages",
+        "_sessions",
+    )
+
+    def __init__(
+        self,
+        clock: Clock,
+        counters: CometCounters,
+        channel: Channel,
+        sessions: list[Session],
+        messages: list[Message],
+        frames: dict[Format, bytes],
+        gap: bool,
+        advance: Callable[[Channel], None],
+        guard: Guard,
+    ) -> None:
+        self._guard = guard
+        self._clock = clock
+        self._counters = counters
+        self._channel = channel
+        self._messages = messages
+        self._advance = advance
+        self._gap = gap
+        self._sessions = sessions
+        self._frames = frames
+        self._at = 0
+
+    def run(self) -> None:
+        """Serve the first slice, and the others in turns of their own."""
+        end = self._at + SLICE_SUBSCRIBERS
+        _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap, self._guard)
+        self._at = end
+        if self._at < len(self._sessions):
+            self._channel.busy = True
+            self._clock.callLater(0, self._go_on)
+        else:
+            _count(self._counters, len(self._messages), self._sessions, self._frames)
+
+    def _go_on(self) -> None:
+        try:
+            self.run()
+        except Exception:
+            self._guard.caught("a round of delivery", self._sessions[self._at :])
+            self._at = len(self._sessions)
+        if self._at >= len(self._sessions):
+            self._channel.busy = False
+            self._advance(self._channel)
+
+
+def _serve(
+    sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool, guard: Guard
+) -> None:
+    """Send the messages to these; `frames` keeps how they look in each format."""
+    count, format, data = len(messages), None, b""
+    for session in sessions:
+        try:
+            if session.format is not format:  # nearly always all have the same
+                data = frames.get(session.format) or b"".join(map(session.format.message, messages))
+                format = session.format
+                frames[format] = data
+            if gap and session.resumes:
+                session.deliver(session.format.reply(codec.GAP) + data, count)
+            elif data:
+                session.deliver(data, count)
+        except Exception:
+            guard.caught("delivering to a subscriber", (session,))
+
+
+def _count(counters: CometCounters, messages: int, sessions: list[Session], frames: dict[Format, bytes]) -> None:
+    """A round is over; nearly always all have the same frames."""
+    counters.rounds += 1
+    counters.deliveries += messages * len(sessions)
+    if len(frames) == 1:
+        (data,) = frames.values()
+        counters.sent_bytes += len(data) * len(sessions)
+    else:
+        counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)
