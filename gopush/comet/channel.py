@@ -113,15 +113,16 @@ class Channel:
         if self.cursor is None:
             return []
         cursor, pending = self.cursor, self._pending
+        proven = self._proven
         messages = []
         for mid, previous, body in pending:
-            if previous > cursor and previous > self._proven:
+            if previous > cursor and previous > proven:
                 break
             messages.append(Message(mid, body))
             self._pending_bytes -= len(body)
             cursor = mid
         del pending[: len(messages)]
-        self.cursor = max(cursor, self._proven)
+        self.cursor = cursor if cursor > proven else proven
         if self._replay is not None:
             if self.gap:
                 # A subscriber that joins reads the log again, and hears of the gap itself.

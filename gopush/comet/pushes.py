@@ -233,8 +233,11 @@ class _PushBatch:
         return not self._left
 
     def answer(self, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
-        for index, answer in zip(indexes, answers, strict=True):
-            self._answers[index] = answer
+        if indexes == range(len(self.pushes)):  # all of them, in their order
+            self._answers = list(answers)
+        else:
+            for index, answer in zip(indexes, answers, strict=True):
+                self._answers[index] = answer
         self._left -= len(indexes)
         if not self._left:
             self.done.callback(self._answers)
