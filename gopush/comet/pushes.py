@@ -47,8 +47,10 @@ class PushRates:
         """Each of these was pushed to once."""
         if self._clock.seconds() - self._began >= WINDOW_SECONDS:
             self._turn()
-        self._counts.update(keys)
-        if len(self._counts) > MOST_COUNTED:
+        counts = self._counts
+        for key in keys:  # Counter.update() looks first whether it is given a mapping: too much for one key
+            counts[key] = counts.get(key, 0) + 1
+        if len(counts) > MOST_COUNTED:
             self._forget_rarest()
 
     def rates(self) -> dict[str, float]:

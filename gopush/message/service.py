@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ PURGE_SECONDS = 1.0
 T = TypeVar("T")
 
 log = Logger()
+_REPEAT = attrgetter("repeat")
 
 
 class StoreService:
@@ -130,12 +132,12 @@ class StoreService:
 
     def _appended(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
         self.under_way -= 1
-        if answers and all(answer is UNAVAILABLE for answer in answers):
-            raise UnavailableError("the store cannot be reached from this message node")
         refused = [index for index, answer in enumerate(answers) if answer.ret != RET_OK]
+        if refused and all(answer is UNAVAILABLE for answer in answers):
+            raise UnavailableError("the store cannot be reached from this message node")
         for index in refused:
             self._look_at_deadline(appends[index].push.deadline, answers[index])
-        repeats = sum(answer.repeat for answer in answers)
+        repeats = sum(map(_REPEAT, answers))
         self.counters.refused += len(refused)
         self.counters.repeats += repeats
         self.counters.saves += len(answers) - len(refused) - repeats

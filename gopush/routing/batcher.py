@@ -233,7 +233,7 @@ class Batcher:
         self._answers.append((batch, answers))
         if self._handing_over:
             self._moved(self._take_waiting())
-        else:
+        elif self._waiting:
             self._send_batch()
         if not self._handling:
             self._handling = True

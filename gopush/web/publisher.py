@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, repeat
 from math import ceil
-from operator import attrgetter
 from secrets import token_urlsafe
 from typing import NamedTuple
 
@@ -53,7 +52,6 @@ def why_not(pushed: Pushed) -> str:
 
 
 log = Logger()
-_RET = attrgetter("ret")
 
 
 class PublishRequest(NamedTuple):
@@ -137,7 +135,8 @@ class Publisher:
 
     def _push_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
-        self.push([request for request, _ in gathered], partial(_tell, [answered for _, answered in gathered]))
+        requests, all_answered = zip(*gathered, strict=True)
+        self.push(requests, partial(_tell, all_answered))
 
     def _made(self, requests: Sequence[PublishRequest], now: float) -> list[Push]:
         keys, bodies, expires, given = zip(*requests, strict=True)
@@ -170,8 +169,8 @@ class Publisher:
 
     def _answered(self, since: float, answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         self.latency.observe(self._now() - since, len(answers))
-        for ret, number in Counter(map(_RET, answers)).items():
-            self._counters.pushes[ret] += number
+        for answer in answers:
+            self._counters.pushes[answer.ret] += 1
         answered(indexes, answers)
 
 

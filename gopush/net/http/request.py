@@ -13,6 +13,8 @@ from gopush.errors import ParameterError
 
 _PHRASES = {413: "Request Entity Too Large", 414: "Request-URI Too Long"}
 """The words for a status that Python 3.13 has changed: a client may look for them."""
+_NO_CONTENT = HTTPStatus.NO_CONTENT
+"""A name of its own: Python 3.11 calls a function for each look at a member of an enumeration."""
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -228,7 +230,7 @@ class Renderer:
         if self._sharing is not None and b"origin" in request.headers:
             headers += self._sharing.fields(request)
         fields = _lines(headers) if headers else b""
-        if status == HTTPStatus.NO_CONTENT:
+        if status == _NO_CONTENT:
             return b"%b%b\r\n" % (start, fields)
         sent = b"" if request.method == b"HEAD" else body
         return b"%bContent-Length: %d\r\n%b\r\n%b" % (start, len(body), fields, sent)
@@ -245,7 +247,7 @@ class Renderer:
 
     def _start(self, status: int, content_type: str, connection: bytes) -> bytes:
         fields = [("Date", self._date)]
-        if status != HTTPStatus.NO_CONTENT:
+        if status != _NO_CONTENT:
             fields.append(("Content-Type", content_type))
         if connection:
             fields.append(("Connection", connection.decode("ascii")))
