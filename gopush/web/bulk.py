@@ -139,10 +139,10 @@ class BulkCall:
         return PublishRequest(key, body, seconds, push_id)
 
     def _settle(self, group: _Group, asking: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
-        written = group.answers
-        for index, (ret, mid), pushed in zip(indexes, answers, answers, strict=True):
-            ok = ret == RET_OK
-            written[asking[index]] = b'{"ret":0,"mid":%d}\n' % mid if ok else self._line(ret, why_not(pushed))
+        for index, pushed in zip(indexes, answers, strict=True):
+            ret, mid = pushed
+            line = b'{"ret":0,"mid":%d}\n' % mid if ret == RET_OK else self._line(ret, why_not(pushed))
+            group.answers[asking[index]] = line
         group.missing -= len(answers)
         self._flush_soon()
 
