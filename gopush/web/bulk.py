@@ -132,10 +132,8 @@ class BulkCall:
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
-        if self._caller is not None:
-            if not self._caller.may_push:
-                raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
-            self._caller.take(1)
+        if self._caller is not None and not self._caller.try_take(1):
+            raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
         return PublishRequest(key, body, seconds, push_id)
 
     def _settle(self, group: _Group, asking: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:

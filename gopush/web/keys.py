@@ -125,6 +125,13 @@ class Caller:
         """So many messages were pushed."""
         self._left -= pushes if self.limit is not None else 0
 
+    def try_take(self, pushes: int) -> bool:
+        """take(), within a call that is under way, where the limit allows any."""
+        allowed = self.may_push
+        if allowed:
+            self.take(pushes)
+        return allowed
+
 
 class ApiKeys:
     """The keys of a file, which is read anew when it changes. Raises SettingsError where it can't be used at first."""
@@ -245,17 +252,6 @@ def check_keys(request: Request, keys: Iterable[str]) -> None:
     """Raise ForbiddenError where one of them is not the caller's to name."""
     if request.caller is not None and not all(map(request.caller.covers, keys)):
         raise ForbiddenError(OUTSIDE)
-
-
-def take(request: Request, pushes: int) -> None:
-    """Put so many pushes to the account of the caller."""
-    if request.caller is not None:
-        request.caller.take(pushes)
-
-
-def may_push(request: Request) -> bool:
-    """Whether the caller's limit allows one more push, within a call that is under way."""
-    return request.caller is None or request.caller.may_push
 
 
 def _given(headers: Mapping[bytes, bytes]) -> bytes:

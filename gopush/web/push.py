@@ -12,7 +12,7 @@ from gopush.model import Pushed, json_string
 from gopush.net.http.request import Form, Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.keys import check_keys, may_push, take
+from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, PublishRequest, why_not
 from gopush.web.responses import OK, FailedError, answer, api, failure
@@ -96,11 +96,8 @@ def _wants_mid(request: Request) -> bool:
 
 
 def _take(request: Request, pushes: int) -> bool:
-    """Put so many pushes to the account of the caller, if its limit allows any."""
-    allowed = may_push(request)
-    if allowed:
-        take(request, pushes)
-    return allowed
+    """Whether the caller, if any, may push so many more."""
+    return request.caller is None or bool(request.caller.try_take(pushes))
 
 
 def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) -> bytes:
