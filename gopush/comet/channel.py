@@ -62,7 +62,8 @@ class Channel:
     @property
     def floor(self) -> int:
         """The next message must come above it: subscribers have got, or say that they have, all up to here."""
-        return max(self.cursor or 0, self.claimed)
+        cursor, claimed = self.cursor or 0, self.claimed
+        return cursor if cursor > claimed else claimed
 
     @property
     def behind(self) -> bool:

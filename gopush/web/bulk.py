@@ -17,8 +17,10 @@ from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import lines
 from gopush.web.keys import OUTSIDE
 from gopush.web.lines import LineSplitter
-from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, PublishRequest, why_not
+from gopush.web.params import PublishRequest
+from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, why_not
 from gopush.web.responses import FailedError, because
+from gopush.web.settings import HttpSettings
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
@@ -26,26 +28,33 @@ CallSoon = Callable[[Callable[[], None]], object]
 
 
 class Bulk:
-    """The bulk calls. `later` calls a function in the reactor's next turn; `max_line` in bytes."""
+    """The bulk calls. `call_soon` calls a function in the reactor's next turn."""
 
-    def __init__(self, publisher: Publisher, call_soon: CallSoon, max_line: int) -> None:
+    def __init__(self, publisher: Publisher, call_soon: CallSoon, settings: HttpSettings) -> None:
         self._publisher = publisher
         self._call_soon = call_soon
-        self._max_line = max_line
+        self._settings = settings
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
-        return BulkCall(self._publisher, answer, self._call_soon, LineSplitter(self._max_line), request)
+        splitter = LineSplitter(self._settings.body)
+        return BulkCall(self._publisher, answer, self._call_soon, splitter, self._settings.max_expire, request)
 
 
 class BulkCall:
-    """One bulk call: a Receiver."""
+    """One bulk call: a Receiver. `most_expire` in seconds."""
 
     def __init__(
-        self, publisher: Publisher, answer: Answer, call_soon: CallSoon, splitter: LineSplitter, request: Request
+        self,
+        publisher: Publisher,
+        answer: Answer,
+        call_soon: CallSoon,
+        splitter: LineSplitter,
+        most_expire: int,
+        request: Request,
     ) -> None:
         self._caller = request.caller
         self._wants_why = request.wants_why
@@ -53,6 +62,7 @@ class BulkCall:
         self._answer = answer
         self._call_soon = call_soon
         self._lines = splitter
+        self._most_expire = most_expire
         self._groups: deque[_Group] = deque()
         self._waiting = self._waiting_bytes = 0  # lines that were taken, whose answer is not written
         self._ended = self._leaving = False
@@ -86,30 +96,29 @@ class BulkCall:
 
     def _go_on(self) -> None:
         """Take lines while there is room for what they make, and push what they want together."""
-        sizes, answers = list[int](), list[bytes]()
+        if self._lost:
+            return
+        room = 0 if self._answer.stalled else MAX_WAITING - self._waiting
+        if taken := self._lines.take(room, MAX_WAITING_BYTES - self._waiting_bytes):
+            self._push(taken)
+        self._set_paused(self._lines.waiting)
+        if (self._ended or self._leaving) and not self._lines.waiting and not self._groups:
+            self._answer.finish()
+
+    def _push(self, taken: Sequence[bytes]) -> None:
+        """Push what lines want; those that cannot be pushed have their answers at once."""
+        answers = list[bytes]()
         requests, asking = list[PublishRequest](), list[int]()
-        line: bytes | None = b""
-        room = 0 if self._lost or self._answer.stalled else MAX_WAITING - self._waiting
-        while (
-            len(sizes) < room and self._waiting_bytes < MAX_WAITING_BYTES and (line := self._lines.next()) is not None
-        ):
-            self._waiting_bytes += len(line)
-            sizes.append(len(line))
+        for line in taken:
             try:
                 requests.append(self._publish_request(line))
                 asking.append(len(answers))
                 answers.append(b"")
             except FailedError as failed:
                 answers.append(self._line(failed.ret, str(failed)))
-        if sizes:
-            self._push(_Group(sizes, answers, len(requests)), requests, asking)
-        self._set_paused(line is not None and not self._lost)
-        if (self._ended or self._leaving) and line is None and not self._groups:
-            self._answer.finish()
-
-    def _push(self, group: _Group, requests: Sequence[PublishRequest], asking: Sequence[int]) -> None:
-        """Push what lines of the group want: those of the indexes `asking`; the others have their answers."""
-        self._waiting += len(group.sizes)
+        group = _Group(list(map(len, taken)), answers, len(requests))
+        self._waiting += len(taken)
+        self._waiting_bytes += sum(group.sizes)
         self._groups.append(group)
         self._flush_soon()
         if requests:
@@ -125,16 +134,15 @@ class BulkCall:
         try:
             if not line:
                 raise ParameterError(f"the line is empty, or longer than {self._lines.limit} bytes")
-            key, body, expire, push_id = lines.read(line)
-            if self._caller is not None and not self._caller.covers(key):
+            request = lines.read(line, self._most_expire)
+            if self._caller is not None and not self._caller.covers(request.key):
                 raise ParameterError(OUTSIDE)
-            seconds = self._publisher.expire(expire)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
         if self._caller is not None and not self._caller.try_take(1):
             raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
-        return PublishRequest(key, body, seconds, push_id)
+        return request
 
     def _settle(self, group: _Group, asking: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, pushed in zip(indexes, answers, strict=True):

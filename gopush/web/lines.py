@@ -8,20 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import NamedTuple
 
 from gopush.errors import ParameterError
 from gopush.web import params
-
-
-class BulkLine(NamedTuple):
-    """What a line says: `body` is the message's JSON, byte for byte, `expire` as written; `id` None: there is none."""
-
-    key: str
-    body: bytes
-    expire: str
-    id: str | None
-
+from gopush.web.params import PublishRequest
 
 _COLON, _COMMA = (rf"[ \t\n\r]*{mark}[ \t\n\r]*" for mark in ":,")
 _TEXT = r'"([^"\\\x00-\x1f]*)"'
@@ -30,13 +20,13 @@ _before_message = re.compile(rf'[ \t\n\r]*\{{[ \t\n\r]*(?:{_PROPERTY}{_COMMA})*"
 _behind_message = re.compile(rf"(?:{_COMMA}{_PROPERTY})*[ \t\n\r]*\}}[ \t\n\r]*")
 
 
-def read(line: bytes) -> BulkLine:
-    """What a line says. Raises ParameterError."""
+def read(line: bytes, most_expire: int) -> PublishRequest:
+    """What a line wants, kept for `most_expire` seconds at most. Raises ParameterError."""
     text = params.decode(line, "the line")
-    return _look(text) or _scan(text)
+    return _look(text, most_expire) or _scan(text, most_expire)
 
 
-def _look(text: str) -> BulkLine | None:
+def _look(text: str, most_expire: int) -> PublishRequest | None:
     """What most lines say, which have only our members, and no escapes in key and id; None of any other."""
     before = _before_message.match(text)
     if before is None:
@@ -52,16 +42,18 @@ def _look(text: str) -> BulkLine | None:
     if key is None or expire is None:
         return None
     params.valid_key(key, "k")
-    return BulkLine(key, text[start:end].encode(), expire, None if push_id is None else params.push_id(push_id))
+    seconds = params.decimal(expire, most_expire, "expire")
+    return PublishRequest(key, text[start:end].encode(), seconds, None if push_id is None else params.push_id(push_id))
 
 
-def _scan(text: str) -> BulkLine:
+def _scan(text: str, most_expire: int) -> PublishRequest:
     found = params.properties(text, "the line")
     if missing := {"k", "m", "expire"} - found.keys():
         raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
     key = params.valid_key(found["k"].value, "k")
     push_id = params.push_id(found["id"].value) if "id" in found else None
-    return BulkLine(key, found["m"].of(text).encode(), found["expire"].of(text), push_id)
+    seconds = params.decimal(found["expire"].of(text), most_expire, "expire")
+    return PublishRequest(key, found["m"].of(text).encode(), seconds, push_id)
 
 
 class LineSplitter:
@@ -90,9 +82,22 @@ class LineSplitter:
         if self._buffer or self._skips:
             self._complete()
 
-    def next(self) -> bytes | None:
-        """The next line without its end, None where none is complete. A line that is too long is given as b""."""
-        return self._lines.popleft() if self._lines else None
+    @property
+    def waiting(self) -> bool:
+        """Whether a complete line waits."""
+        return bool(self._lines)
+
+    def take(self, most: int, most_bytes: int) -> list[bytes]:
+        """The next lines without their ends: at most so many, and none behind so many bytes. One that is too long is
+        given as b"".
+        """
+        taken: list[bytes] = []
+        lines = self._lines
+        while lines and len(taken) < most and most_bytes > 0:
+            line = lines.popleft()
+            most_bytes -= len(line)
+            taken.append(line)
+        return taken
 
     def _extend(self, part: bytes) -> None:
         self._skips = self._skips or len(self._buffer) + len(part) > self.limit

@@ -18,6 +18,18 @@ from gopush.errors import ParameterError
 from gopush.model import MAX_ID_BYTES, MAX_INT64, MAX_KEY_BYTES, is_key, is_plain
 from gopush.net.http.request import Form
 
+
+class PublishRequest(NamedTuple):
+    """What a publisher wants: `body` is the message's JSON, byte for byte; `expire` in seconds; `id` None: there is
+    none.
+    """
+
+    key: str
+    body: bytes
+    expire: int
+    id: str | None
+
+
 _DIGITS = len(str(MAX_INT64))
 _SHOWN = 40
 """How many characters of a wrong value its sender gets back."""

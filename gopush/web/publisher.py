@@ -8,7 +8,6 @@ from functools import partial
 from itertools import count, repeat
 from math import ceil
 from secrets import token_urlsafe
-from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,7 +15,7 @@ from twisted.logger import Logger
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.model import OnPushed, Push, Pushed, are_keys, is_key, records
 from gopush.stats.histogram import Histogram
-from gopush.web import params
+from gopush.web.params import PublishRequest
 from gopush.web.peers import AllComets, WebCounters
 from gopush.web.settings import HttpSettings
 
@@ -52,15 +51,6 @@ def why_not(pushed: Pushed) -> str:
 
 
 log = Logger()
-
-
-class PublishRequest(NamedTuple):
-    """What a publisher wants: `expire` in seconds; `id` None: there is none."""
-
-    key: str
-    body: bytes
-    expire: int
-    id: str | None
 
 
 class Publisher:
@@ -125,10 +115,6 @@ class Publisher:
         """Call in the reactor's next turn."""
         self._call_soon(call)
 
-    def expire(self, text: str) -> int:
-        """The seconds to keep a message, from what the caller wrote. Raises ParameterError."""
-        return params.decimal(text, self._settings.max_expire, "expire")
-
     def count(self, ret: int) -> None:
         """Count a push that was answered `ret`."""
         self._counters.pushes[ret] += 1
@@ -169,8 +155,9 @@ class Publisher:
 
     def _answered(self, since: float, answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         self.latency.observe(self._now() - since, len(answers))
+        pushes = self._counters.pushes
         for answer in answers:
-            self._counters.pushes[answer.ret] += 1
+            pushes[answer.ret] += 1
         answered(indexes, answers)
 
 

@@ -13,8 +13,9 @@ from gopush.net.http.request import Form, Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
 from gopush.web.keys import check_keys
+from gopush.web.params import PublishRequest
 from gopush.web.peers import AllComets, KeyLogs
-from gopush.web.publisher import Publisher, PublishRequest, why_not
+from gopush.web.publisher import Publisher, why_not
 from gopush.web.responses import OK, FailedError, answer, api, failure
 from gopush.web.settings import HttpSettings
 
@@ -63,7 +64,7 @@ class Admin:
         return promise
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
-        expire = self._publisher.expire(request.query.text("expire"))
+        expire = params.decimal(request.query.text("expire"), self._settings.max_expire, "expire")
         message, names = _envelope(request.body, self._settings.multi_keys)
         if len(message) > self._settings.body:
             raise ParameterError(f"m has {len(message)} bytes, and a message at most {self._settings.body}")

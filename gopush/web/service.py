@@ -79,7 +79,7 @@ class Web:
         admin = {
             **openapi.routes(),
             **Admin(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, call_soon, settings.body).routes(),
+            **Bulk(publisher, call_soon, settings).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),

@@ -138,7 +138,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
     lines = LineSplitter(4096)
     for piece in pieces(data, cuts):
         lines.feed(piece)
-        while (line := lines.next()) is not None:
+        for line in lines.take(len(data) + 1, len(data) + 1):
             assert len(line) <= 4096
             with contextlib.suppress(ParameterError):
                 params.properties(params.decode(line))

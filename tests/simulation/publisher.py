@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.model import Pushed
-from gopush.web.publisher import PublishRequest
+from gopush.web.params import PublishRequest
 from tests.simulation.history import Record
 from tests.simulation.process import RPC, WebProcess
 

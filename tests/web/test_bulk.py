@@ -16,7 +16,8 @@ from gopush.model import OnPushed, Pushed
 from gopush.net.http.request import Request
 from gopush.web.bulk import BulkCall
 from gopush.web.lines import LineSplitter
-from gopush.web.publisher import MAX_WAITING, PublishRequest
+from gopush.web.params import PublishRequest
+from gopush.web.publisher import MAX_WAITING
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World
 from tests.web.fakes import NOW
@@ -139,9 +140,6 @@ class Turns:
     def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
         self.under_way += [(answered, index, request.key) for index, request in enumerate(requests)]
 
-    def expire(self, text: str) -> int:
-        return int(text)
-
     def count(self, ret: int) -> None:
         pass
 
@@ -161,7 +159,7 @@ class Turns:
 @pytest.mark.parametrize("seed", range(50))
 def test_answers_keep_the_order_of_their_lines_however_they_come(seed: int) -> None:
     random, turns = Random(seed), Turns()
-    call = BulkCall(turns, turns, turns.later.append, LineSplitter(1000), Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
+    call = BulkCall(turns, turns, turns.later.append, LineSplitter(1000), 600, Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
     good = [random.random() < 0.8 for _ in range(200)]
     lines = [b'{"k":"%d","m":1,"expire":1}\n' % line if ok else b"x\n" for line, ok in enumerate(good)]
     left = list(lines)
@@ -289,24 +287,32 @@ def test_a_process_that_ends_answers_the_lines_that_came_and_closes(world: World
 def test_lines_however_they_are_cut() -> None:
     data = b"one\n\ntwo\nthree is too long\nfour\nlast"
     for size in range(1, len(data) + 1):
-        lines, found = LineSplitter(5), []
+        lines, found = LineSplitter(5), list[bytes]()
         for at in range(0, len(data), size):
             lines.feed(data[at : at + size])
-            while (line := lines.next()) is not None:
-                found.append(line)
+            found += lines.take(10, 100)
         lines.end()
-        while (line := lines.next()) is not None:
-            found.append(line)
+        assert lines.waiting
+        found += lines.take(10, 100)
         assert found == [b"one", b"", b"two", b"", b"four", b"last"]
-        assert lines.next() is None
+        assert not lines.waiting
+
+
+def test_no_more_lines_are_taken_than_there_is_room_for() -> None:
+    lines = LineSplitter(5)
+    lines.feed(b"one\ntwo\n\nfour\n")
+    assert lines.take(0, 100) == lines.take(1, 0) == []
+    assert lines.take(1, 100) == [b"one"]
+    assert lines.take(10, 3) == [b"two"]
+    assert lines.take(2, 100) == [b"", b"four"]
+    assert lines.take(2, 100) == []
 
 
 def test_a_long_line_is_not_kept() -> None:
     lines = LineSplitter(100)
     for _ in range(1000):
         lines.feed(b"x" * 1000)
-        assert lines.next() is None
+        assert not lines.waiting
         assert len(lines._buffer) <= 2000
     lines.end()
-    assert lines.next() == b""
-    assert lines.next() is None
+    assert lines.take(10, 100) == [b""]

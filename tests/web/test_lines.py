@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gopush.errors import ParameterError
 from gopush.web import lines
-from gopush.web.lines import BulkLine
+from gopush.web.params import PublishRequest
 
 BLANKS = st.text(" \t\r\n", max_size=2)
 NAMES = st.sampled_from(["k", "m", "expire", "id", "other", "\\u006b", ""])
@@ -44,7 +44,7 @@ def texts(draw: st.DrawFn) -> str:
 def said(read: Any, text: str) -> object:
     """What a way to read says, or that it refuses."""
     try:
-        return read(text)
+        return read(text, 600)
     except ParameterError:
         return ParameterError
 
@@ -66,4 +66,4 @@ def test_common_lines_need_no_more_than_a_look(order: tuple[str, ...], separator
     values = {"k": "\u00fc", "m": {"a": [1, "\u00fc"]}, "expire": 600, "id": "i"}
     text = json.dumps({name: values[name] for name in order}, ensure_ascii=False, separators=separators)
     body = json.dumps(values["m"], ensure_ascii=False, separators=separators).encode()
-    assert lines._look(text) == BulkLine("\u00fc", body, "600", "i")
+    assert lines._look(text, 600) == PublishRequest("\u00fc", body, 600, "i")

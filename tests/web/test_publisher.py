@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gopush.model import Pushed
+from gopush.web.params import PublishRequest
 from gopush.web.peers import WebCounters
-from gopush.web.publisher import Publisher, PublishRequest
+from gopush.web.publisher import Publisher
 from gopush.web.settings import HttpSettings
 from tests.web.fakes import NOW, FakeComets, FakeMessages
 
