@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
@@ -39,8 +39,8 @@ class PushRates:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._began = clock.seconds()
-        self._counts = Counter[str]()
-        self._before = Counter[str]()
+        self._counts = defaultdict[str, int](int)  # a Counter takes twice as long to count one
+        self._before: Mapping[str, int] = {}
         self._seconds_before = 0.0
 
     def count(self, keys: Iterable[str]) -> None:
@@ -48,8 +48,8 @@ class PushRates:
         if self._clock.seconds() - self._began >= WINDOW_SECONDS:
             self._turn()
         counts = self._counts
-        for key in keys:  # Counter.update() looks first whether it is given a mapping: too much for one key
-            counts[key] = counts.get(key, 0) + 1
+        for key in keys:
+            counts[key] += 1
         if len(counts) > MOST_COUNTED:
             self._forget_rarest()
 
@@ -60,11 +60,11 @@ class PushRates:
             self._turn()
             elapsed = 0.0
         seconds = max(1.0, elapsed + self._seconds_before)
-        return {key: count / seconds for key, count in (self._before + self._counts).items()}
+        return {key: count / seconds for key, count in (Counter(self._before) + Counter(self._counts)).items()}
 
     def _turn(self) -> None:
         elapsed = self._clock.seconds() - self._began
-        self._before, self._counts = self._counts, Counter()
+        self._before, self._counts = self._counts, defaultdict(int)
         self._seconds_before = elapsed
         self._began += elapsed
 
@@ -72,7 +72,7 @@ class PushRates:
         """What it takes away here it has counted before: in the long run a push costs a few steps."""
         counts = self._counts
         least = sorted(counts.values(), reverse=True)[MOST_COUNTED // 2]
-        self._counts = Counter({key: count - least for key, count in counts.items() if count > least})
+        self._counts = defaultdict(int, {key: count - least for key, count in counts.items() if count > least})
 
 
 class StoreTime:
@@ -163,9 +163,10 @@ class Pushes:
         batch.answer(indexes, records(Pushed, rets, mids))
         stored: list[str] = []
         offer, hops = self._offer, 0 if self._coordination.view.alone(self.name) else MAX_FORWARD_HOPS
+        pushes, channels = batch.pushes, batch.channels
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
-                push, channel = batch.pushes[index], batch.channels[index]
+                push, channel = pushes[index], channels[index]
                 key = push.key
                 stored.append(key)
                 if channel is None or not channel.live:  # else it still is the key's channel

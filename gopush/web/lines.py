@@ -13,11 +13,13 @@ from gopush.errors import ParameterError
 from gopush.web import params
 from gopush.web.params import PublishRequest
 
-_COLON, _COMMA = (rf"[ \t\n\r]*{mark}[ \t\n\r]*" for mark in ":,")
-_TEXT = r'"([^"\\\x00-\x1f]*)"'
-_PROPERTY = rf'"(?:k"{_COLON}{_TEXT}|expire"{_COLON}(0|[1-9][0-9]*)|id"{_COLON}{_TEXT})'
-_before_message = re.compile(rf'[ \t\n\r]*\{{[ \t\n\r]*(?:{_PROPERTY}{_COMMA})*"m"{_COLON}')
-_behind_message = re.compile(rf"(?:{_COMMA}{_PROPERTY})*[ \t\n\r]*\}}[ \t\n\r]*")
+# What is taken of a class of characters is never given back (*+): nothing that may follow is of the same class.
+_BLANKS = r"[ \t\n\r]*+"
+_COLON, _COMMA = (f"{_BLANKS}{mark}{_BLANKS}" for mark in ":,")
+_TEXT = r'"([^"\\\x00-\x1f]*+)"'
+_PROPERTY = rf'"(?:k"{_COLON}{_TEXT}|expire"{_COLON}(0|[1-9][0-9]*+)|id"{_COLON}{_TEXT})'
+_before_message = re.compile(rf'{_BLANKS}\{{{_BLANKS}(?:{_PROPERTY}{_COMMA})*"m"{_COLON}')
+_behind_message = re.compile(rf"(?:{_COMMA}{_PROPERTY})*{_BLANKS}\}}{_BLANKS}")
 
 
 def read(line: bytes, most_expire: int) -> PublishRequest:
@@ -31,7 +33,8 @@ def _look(text: str, most_expire: int) -> PublishRequest | None:
     before = _before_message.match(text)
     if before is None:
         return None
-    start, end = before.end(), params.end_of_value(text, before.end())
+    start = before.end()
+    end = params.end_of_value(text, start)
     behind = _behind_message.fullmatch(text, end) if end else None
     if behind is None:
         return None

@@ -168,7 +168,7 @@ def properties(text: str, name: str = "the body") -> dict[str, Property]:
 def end_of_value(text: str, at: int) -> int:
     """Where the JSON value that begins at `at` ends; 0 where there is none, or one that is nested deeply."""
     try:
-        return int(_scan(text, at)[1])
+        return _scan(text, at)[1]
     except (RecursionError, ValueError, StopIteration):
         return 0
 
