@@ -18,8 +18,8 @@ from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors
-from gopush.errors import StartError, UnavailableError
+from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
@@ -135,7 +135,7 @@ class CometNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
-        self._coordination.register_comet(self._info).addErrback(self._unregistered)
+        self._coordination.register_comet(self._info).addErrback(start_failed, self._reactor)
         self._reachability.start()
 
     def stopService(self) -> Deferred[None]:
@@ -163,9 +163,6 @@ class CometNode(MultiService):
             raise UnavailableError("this comet is not registered")
         self._reachability.check()
         await self._messages.ping()
-
-    def _unregistered(self, failure: Any) -> None:
-        give_up(self._reactor, StartError(failure.getErrorMessage()))
 
 
 def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
 
 import gopush
@@ -80,6 +81,15 @@ def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
     atexit.register(os._exit, 1)
     with suppress(ReactorNotRunning):
         reactor.stop()
+
+
+def start_failed(failure: Failure, reactor: Any) -> None:
+    """End a process whose start failed while its reactor runs; with a traceback in the log where that is an error of
+    ours: nobody else would hear of it, and the process would stay, of no use.
+    """
+    if not failure.check(StartError):  # type: ignore[no-untyped-call]
+        log.failure("the start failed", failure)
+    give_up(reactor, StartError(failure.getErrorMessage()))
 
 
 class DaemonOptions(Options):

@@ -14,7 +14,6 @@ from typing import Any, cast
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gopush.comet.feed import LocalFeed
 from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
@@ -24,9 +23,9 @@ from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors
+from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
 from gopush.embedded.settings import EmbeddedSettings
-from gopush.errors import StartError, UnavailableError
+from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination, StaticCoordination
 from gopush.message.node import LEAVE_SECONDS, LINGER_SECONDS
@@ -153,7 +152,7 @@ class EmbeddedNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
-        Deferred.fromCoroutine(self._register()).addErrback(self._failed)
+        Deferred.fromCoroutine(self._register()).addErrback(start_failed, self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Hand over to the others, answer what is under way, then close the store."""
@@ -206,10 +205,6 @@ class EmbeddedNode(MultiService):
         if self._reachability is not None:
             self._reachability.check()
         await self._messages.ping()
-
-    def _failed(self, failure: Failure) -> None:
-        failure.trap(StartError)  # type: ignore[no-untyped-call]
-        give_up(self._reactor, StartError(failure.getErrorMessage()))
 
 
 class Options(DaemonOptions):

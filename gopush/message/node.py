@@ -9,12 +9,11 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors
-from gopush.errors import StartError, UnavailableError
+from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, LoginProbe, Reachability
 from gopush.membership.view import Coordination
 from gopush.message.registration import StoreRegistration
@@ -75,7 +74,7 @@ class MessageNode(MultiService):
     def startService(self) -> None:
         """Open the store and listen, then tell the others."""
         super().startService()  # type: ignore[no-untyped-call]
-        Deferred.fromCoroutine(self._register()).addErrback(self._failed)
+        Deferred.fromCoroutine(self._register()).addErrback(start_failed, self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Tell the others, serve on until nobody calls any more, and only then stop."""
@@ -102,10 +101,6 @@ class MessageNode(MultiService):
             raise UnavailableError("this message node is not registered")
         self._reachability.check()
         await self._message.ping()
-
-    def _failed(self, failure: Failure) -> None:
-        failure.trap(StartError)  # type: ignore[no-untyped-call]
-        give_up(self._reactor, StartError(failure.getErrorMessage()))
 
 
 def show(message: StoreService, statistics: Statistics) -> None:

@@ -20,13 +20,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
+from twisted.python.failure import Failure
 
 from gopush.daemon.listeners import Listeners, advertised
-from gopush.daemon.start import CannotStartError
-from gopush.errors import SettingsError
+from gopush.daemon.start import CannotStartError, start_failed
+from gopush.errors import SettingsError, StartError
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import raise_file_limit
 from tests.conftest import InReactor
+from tests.fixtures import Logged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -160,6 +162,20 @@ def test_a_late_refusal_after_the_end_is_nobodys_business(monkeypatch: pytest.Mo
     service.startService()
     service.stopService()
     assert late.stopped == 0
+
+
+@pytest.mark.parametrize("wrong", [StartError("the stores differ"), RuntimeError("a fault of ours")])
+def test_a_start_that_fails_later_ends_the_process_whatever_it_was(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], logged: Logged, wrong: Exception
+) -> None:
+    """Else it would stay, and serve nobody."""
+    at_exit: list[Any] = []
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
+    late = LateReactor()
+    start_failed(Failure(wrong), late)  # type: ignore[no-untyped-call]
+    assert capfd.readouterr().err == f"{wrong}\n"
+    assert (late.stopped, at_exit) == (1, [(os._exit, 1)])
+    assert bool(logged.lines("the start failed")) == isinstance(wrong, RuntimeError)
 
 
 def test_as_many_files_as_the_system_grants() -> None:

@@ -7,6 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +98,40 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(in_reactor: Any, tmp_
         assert str(refused.value).startswith(f"{path}: ")
         assert words in str(refused.value)
         assert "\n" not in str(refused.value)
+
+
+def _without_tables(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
+
+
+def _with_a_broken_page(path: Path, table: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [table]).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_without_tables, "no such table"),
+        (partial(_with_a_broken_page, table="ids"), "malformed"),
+    ],
+)
+def test_what_is_found_broken_after_it_was_opened_is_refused_in_one_line(
+    in_reactor: Any, tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    path = tmp_path / "x.sqlite"
+    if words == "malformed":
+        open_sqlite(in_reactor, path).close()
+    damage(path)
+    with pytest.raises(StartError, match=words) as refused:
+        open_sqlite(in_reactor, path)
+    assert str(refused.value).startswith(f"{path}: cannot be opened: ")
+    with closing(sqlite3.connect(path, timeout=0)) as connection:  # it is let go of
+        connection.execute("BEGIN IMMEDIATE")
 
 
 @pytest.mark.parametrize("version", range(len(UPGRADES)))

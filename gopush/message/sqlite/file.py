@@ -76,17 +76,25 @@ def open_file(path: str) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as wrong:
         raise _refused(path, wrong) from None
-    try:
+    with opening(path, connection):
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         _upgrade(path, connection)
-    except sqlite3.Error as wrong:
-        connection.close()
-        raise _refused(path, wrong) from None
-    except StartError:
-        connection.close()
-        raise
     return connection
+
+
+@contextmanager
+def opening(path: str, connection: sqlite3.Connection) -> Iterator[None]:
+    """What fails in the block closes the database, and is a StartError: it will fail the next time, too."""
+    try:
+        yield
+    except Exception as wrong:
+        connection.close()
+        if isinstance(wrong, sqlite3.Error):
+            raise _refused(path, wrong) from None
+        if isinstance(wrong, OSError | UnavailableError):
+            raise StartError(f"{path}: cannot be opened: {wrong}") from None
+        raise
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
 from gopush.message.sqlite.backup import Backups
-from gopush.message.sqlite.file import DatabaseFiles, identity, open_file
+from gopush.message.sqlite.file import DatabaseFiles, identity, open_file, opening
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
@@ -55,9 +55,10 @@ class SqliteStore:
 
     def _open(self) -> None:
         connection = open_file(self._path)
-        self.identity = f"{identity(connection):08x}"
-        index = DatabaseFiles(self._path, connection)
-        self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
+        with opening(self._path, connection):
+            self.identity = f"{identity(connection):08x}"
+            index = DatabaseFiles(self._path, connection)
+            self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
 
     def stop(self) -> Deferred[None]:
         """See Store."""
