@@ -174,6 +174,21 @@ def test_what_replicas_have_is_reported_without_asking_them_each_time(connect: C
         assert _calls(master) - before < 10
 
 
+def test_a_batch_that_wrote_nothing_does_not_tell_what_replicas_have(connect: Connect) -> None:
+    """WAIT after it is about nothing, or about what was written long before."""
+    with RedisServer() as master, RedisServer(f"replicaof 127.0.0.1 {master.port}"):
+        eventually(lambda: b"state=online" in master.call("INFO", "replication"))
+        subject = connect(master, wait=1, timeout=2)
+        eventually(lambda: subject.push(id="a").ret == RET_OK)
+        (server,) = subject.store._servers.values()
+        known = server._replication.until
+        time.sleep(0.01)
+        assert subject.push(id="late", deadline=1.0).ret == RET_INTERNAL
+        assert server._replication.until == known > 0
+        assert subject.push(id="a").repeat
+        assert server._replication.until > known
+
+
 def _calls(server: RedisServer) -> int:
     stats = server.call("INFO", "commandstats").decode()
     (line,) = [line for line in stats.splitlines() if line.startswith("cmdstat_wait:")]

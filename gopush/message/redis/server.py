@@ -127,11 +127,12 @@ class RedisServer:
         answers = records(Appended, values, values, values, values)
         if wait:
             self._replication.saw("writes", now)
-            self._replication.reached(now, len(answers))
-        if self._troubles.now:
-            self._troubles.end("replicas")
-            if any(answer.ret == RET_OK and not answer.repeat for answer in answers):  # a repeat needs no memory
-                self._troubles.end("appends", calm=True)
+            if any(answer.ret == RET_OK for answer in answers):  # else nothing was written that WAIT was about
+                self._replication.reached(now, len(answers))
+                self._troubles.end("replicas")
+        # A repeat needs no memory.
+        if self._troubles.now and any(answer.ret == RET_OK and not answer.repeat for answer in answers):
+            self._troubles.end("appends", calm=True)
         return answers
 
     def _not_appended(self, failure: Failure, count: int) -> list[Appended]:
