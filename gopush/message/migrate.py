@@ -105,7 +105,7 @@ async def _pass(path: Path, target: Target, tell: Tell) -> bool:
     began = time.monotonic()
     with opened(path) as (connection, at_rest):
         now = time.time()
-        moved = await _move(target, logs(connection, now), now, tell)
+        moved = await _move(target, logs(connection, now, at_rest), now, tell)
     state = "at rest: this was the last pass" if at_rest else "in use: stop it, and make a last pass"
     tell(f"{moved} moved in {time.monotonic() - began:.1f} s; {path} is {state}")
     return at_rest

@@ -46,6 +46,17 @@ class KeptLog(NamedTuple):
     tokens: Sequence[Token]
 
 
+def pushed_here(mids: Iterable[int], log: KeptLog) -> set[int]:
+    """Those of the mids of a log here that stay when `log` takes its place: somebody has pushed them here.
+
+    They came after the last one that `log` gave; or after its oldest one without being in it, which cannot have lost
+    them: msg/del takes all of a log. What is older, and no longer in `log`, was moved and is gone there.
+    """
+    moved = {mid for mid, _, _ in log.messages}
+    oldest = min(moved, default=log.last)
+    return {mid for mid in mids if mid > oldest and mid not in moved}
+
+
 class First(NamedTuple):
     """What is remembered of an id, `until` seconds since the epoch: the answer to its first append."""
 

@@ -30,7 +30,7 @@ from gopush.message.hbase.row import (
     token_ends,
     token_put,
 )
-from gopush.message.rules import KeptLog
+from gopush.message.rules import KeptLog, pushed_here
 from gopush.model import MID_STEP, Append, Push, mid_at
 
 NOW = 1_700_000_000.0
@@ -154,12 +154,14 @@ def test_an_error_of_hbase_tells_no_key() -> None:
 
 
 MOST = 6
+BASE = mid_at(NOW) - 1600
 
 
-def taken_over(cells: Cells, log: KeptLog, replaced: int, interrupted: bool = False) -> Cells:
+def taken_over(cells: Cells, log: KeptLog, interrupted: bool = False, inserted: bool = False) -> Cells:
     """The row after a log was taken over, or after its bodies alone were written."""
     old = row_head(cells.get(HEAD))
-    new, slots = merged(old, log, replaced, MOST, NOW, b"abcdefgh")
+    mids = {record.mid for record in old.records} if old else set()
+    new, slots = merged(old, log, mids if inserted else pushed_here(mids, log), MOST, NOW, b"abcdefgh")
     puts = [*slot_puts(new, slots, NOW), *([] if interrupted else [head_put(new, NOW)])]
     return {**cells, **{cell: value for put in puts for cell, value in put.cells.items()}}
 
@@ -180,32 +182,42 @@ def test_a_log_is_taken_over_once_however_often_and_what_came_after_it_stays(
     base = mid_at(NOW) - MID_STEP * (source + 100 * behind % 3)
     log = kept(*((base + MID_STEP * number, b"moved %d" % number) for number in range(source)), last=base)
     if interrupted:
-        half = taken_over(cells, log, log.last, interrupted=True)
+        half = taken_over(cells, log, interrupted=True)
         if before:
             assert head(half) == head(cells)
             assert bodies(half) == bodies(cells)
         cells = half
     own = [record for record in head(cells).records if record.mid > log.last] if before else []
-    after_it = taken_over(cells, log, log.last)
+    after_it = taken_over(cells, log)
     found = head(after_it)
     assert found.last == max(log.last, head(cells).last if before else 0)
     mids = [record.mid for record in found.records]
     assert mids == sorted(set(mids))
     assert mids == [*(mid for mid, _, _ in log.messages), *(record.mid for record in own)][-MOST:]
     assert None not in bodies(after_it)
-    again = taken_over(after_it, log, log.last)
+    again = taken_over(after_it, log)
     assert head(again)[1:5] == found[1:5]
     assert bodies(again) == bodies(after_it)
+
+
+def test_what_was_pushed_here_between_two_passes_stays() -> None:
+    cells = taken_over({}, kept((BASE, b"a")))
+    cells = taken_over(
+        {**cells, **taken_over(cells, kept((BASE + 32, b"own")), inserted=True)}, kept((BASE, b"a"), (BASE + 64, b"b"))
+    )
+    assert bodies(cells) == [b"a", b"own", b"b"]
+    assert bodies(taken_over(cells, kept((BASE, b"a"), (BASE + 64, b"b")))) == [b"a", b"own", b"b"]
+    assert bodies(taken_over(cells, kept((BASE + 80, b"c")))) == [b"c"], "msg/del took what was before"
 
 
 def test_what_is_inserted_keeps_all_that_is_there() -> None:
     cells = written({}, push(b"own"), most=MOST)
     mid = head(cells).last
     old = kept((mid - 64, b"a"), (mid - 32, b"b"))
-    cells = taken_over(cells, old, 0)
+    cells = taken_over(cells, old, inserted=True)
     assert bodies(cells) == [b"a", b"b", b"own"]
     assert head(cells).last == mid
     cells = written(cells, *(push(b"%d" % number) for number in range(4)), most=MOST)
     assert bodies(cells) == [b"b", b"own", b"0", b"1", b"2", b"3"]
     assert head(cells).trimmed == mid - 64
-    assert bodies(taken_over(cells, old, 0))[0] == b"b", "what was trimmed stays away"
+    assert bodies(taken_over(cells, old, inserted=True))[0] == b"b", "what was trimmed stays away"

@@ -143,6 +143,52 @@ def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
         moved.kill()
 
 
+def test_a_token_that_was_revoked_before_the_last_pass_is_not_moved(
+    tmp_path: Path, source: Node, target: Target
+) -> None:
+    admin = source.address("admin")
+    _, made = http(admin, "POST", "/1/admin/token", key="guarded", expire="600")
+    http(admin, "POST", "/1/admin/token", key="guarded", expire="600")
+    assert migrate(tmp_path, target) == 1
+    _, revoked = http(admin, "DELETE", "/1/admin/token", key="guarded", token=made["data"]["token"])
+    assert revoked["ret"] == 0
+    left = tokens_of(source, "guarded")
+    assert len(left) == 1
+    source.stop()
+    assert migrate(tmp_path, target) == 0
+    moved = started(tmp_path, target)
+    try:
+        assert tokens_of(moved, "guarded") == left
+    finally:
+        moved.kill()
+
+
+def test_what_was_pushed_there_between_two_passes_stays(tmp_path: Path, source: Node, target: Target) -> None:
+    """Although nobody should, before the last pass."""
+    push(source, "k", "first")
+    push(source, "gone", "deleted")
+    assert migrate(tmp_path, target) == 1
+    early = started(tmp_path, target)
+    try:
+        acknowledged = push(early, "k", "there")
+    finally:
+        early.kill()
+    push(source, "k", "last")
+    http(source.address("admin"), "POST", "/1/admin/msg/del", body=b"key=gone")
+    push(source, "gone", "new")
+    source.stop()
+    for _ in range(2):
+        assert migrate(tmp_path, target) == 0
+        moved = started(tmp_path, target)
+        try:
+            found = kept(moved, "k")
+            assert [body for _, body in found] == ["first", "there", "last"]
+            assert found[1][0] == acknowledged
+            assert [body for _, body in kept(moved, "gone")] == ["new"]
+        finally:
+            moved.kill()
+
+
 @pytest.mark.parametrize(
     ("source", "to", "complaint"),
     [

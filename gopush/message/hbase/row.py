@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from hashlib import sha1
 from itertools import count
 from operator import itemgetter
@@ -165,21 +165,21 @@ def decide(
 
 
 def merged(
-    head: RowHead | None, log: KeptLog, replaced: int, most: int, now: float, stamp: bytes
+    head: RowHead | None, log: KeptLog, stays: Container[int], most: int, now: float, stamp: bytes
 ) -> tuple[RowHead, Slots]:
-    """A log with what another store keeps of it, in the place of all up to the mid `replaced`; and the slots to write,
-    none of which the old head names. No head goes back.
+    """A log with what another store keeps of it, in the place of all whose mids are not in `stays`; and the slots to
+    write, none of which the old head names. No head goes back.
     """
     old = head if head and now < head.ends else RowHead(stamp, *_NOTHING[:3], 0.0, ())
     trimmed = max(log.trimmed, old.trimmed)
-    stay = [record for record in old.records if record.mid > replaced]
+    stay = [record for record in old.records if record.mid in stays]
     new = [message for message in log.messages if message[0] > trimmed]
     both: list[Record | _New] = [*stay, *new]
     survivors, cut, _, _ = _trim(sorted(both, key=itemgetter(0)), (), most, now)
     written, slots = _index(survivors, head.records if head else ())
     ends = max(log.ends, old.ends)
-    stays = max(ends, head.stays if head else 0)
-    return RowHead(stamp, max(log.last, old.last), max(trimmed, cut), ends, stays, tuple(written)), slots
+    until = max(ends, head.stays if head else 0)
+    return RowHead(stamp, max(log.last, old.last), max(trimmed, cut), ends, until, tuple(written)), slots
 
 
 def slot_puts(head: RowHead, slots: Slots, now: float) -> list[Put]:

@@ -35,7 +35,7 @@ from gopush.message.hbase.row import (
 )
 from gopush.message.hbase.settings import MOST_MESSAGES, HBaseSettings
 from gopush.message.original import KeyState, OldLog, mark, placed
-from gopush.message.rules import First, KeptLog
+from gopush.message.rules import First, KeptLog, pushed_here
 from gopush.message.store import unwrap
 from gopush.model import Token
 
@@ -109,7 +109,8 @@ class HBaseTakeOver:
         old = (await self._cells(row, [HEAD])).get(HEAD)
         head, now = row_head(old), time.time()
         ends = max([log.ends, *(expires + self._head_life for _, expires, _ in log.messages)])
-        new, slots = merged(head, log._replace(ends=ends), log.last, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
+        stays = pushed_here(_mids(head), log)
+        new, slots = merged(head, log._replace(ends=ends), stays, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
         if not log.ids and head is not None and _content(head, now) == _content(new, now):
             return False
         firsts = {id: First(mid, previous, end) for id, mid, previous, end in log.ids}
@@ -128,7 +129,7 @@ class HBaseTakeOver:
             return 0
         ends = max(message.expires for message in new) + self._head_life
         kept = KeptLog(log.key, new[-1].mid, 0, ends, new, (), ())
-        written, slots = merged(head, kept, 0, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
+        written, slots = merged(head, kept, _mids(head), MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
         return len(new) if await self._write(row, old, written, slots, {}, now) else None
 
     async def _state(self, row: bytes, head: RowHead | None, now: float) -> KeyState:
@@ -181,6 +182,10 @@ class HBaseTakeOver:
 
     def _until(self) -> float:
         return float(self._reactor.seconds() + self._settings.timeout)
+
+
+def _mids(head: RowHead | None) -> set[int]:
+    return {record.mid for record in head.records} if head else set()
 
 
 def _content(head: RowHead, now: float) -> tuple[Any, ...]:

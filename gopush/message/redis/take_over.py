@@ -16,7 +16,7 @@ from gopush.message.original import KeyState, OldLog, placed
 from gopush.message.redis.connection import Script
 from gopush.message.redis.link import LinkWatcher, RedisLink
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog
+from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here
 from gopush.model import Head
 from gopush.net.tls import ClientTls
 
@@ -28,7 +28,9 @@ CALL_PARTS = 500
 
 _MESSAGE = struct.Struct(">dd")
 _TAKEN = struct.Struct(">ddd")
-_TAKE_OVER, _LOOK, _MARKS, _TOKENS = (Script(f"{name}.lua") for name in ("take_over", "taken", "marks", "tokens"))
+_SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _TOKENS = tuple(
+    Script(f"{name}.lua") for name in ("take_over", "taken", "mids", "marks", "tokens")
+)
 
 
 L = TypeVar("L", KeptLog, OldLog)
@@ -45,6 +47,7 @@ class _Part(NamedTuple):
     ends: int
     messages: Sequence[tuple[int, float, bytes]]
     ids: Sequence[tuple[str, int, int, float]] = ()
+    stays: Sequence[int] = ()
 
     @property
     def size(self) -> int:
@@ -62,14 +65,14 @@ class _Part(NamedTuple):
             yield part._replace(messages=head)
             if not rest:
                 return
-            part = part._replace(seen=-1 if part.seen < 0 else max(part.seen, part.last), replaced=0, ids=())
+            part = part._replace(seen=-1 if part.seen < 0 else max(part.seen, part.last), replaced=0, ids=(), stays=())
 
     def packed(self, now: float) -> list[Any]:
         members = [_MESSAGE.pack(mid, expires) + body for mid, expires, body in self.messages]
         ids: list[Any] = []
         for id, mid, previous, until in self.ids:
             ids += (id, _MESSAGE.pack(mid, previous), max(1, math.ceil(until - now)))
-        return [*self[:6], len(members), len(self.ids), *members, *ids]
+        return [*self[:6], len(members), len(self.ids), len(self.stays), *members, *ids, *self.stays]
 
 
 class RedisTakeOver:
@@ -90,7 +93,7 @@ class RedisTakeOver:
                 reactor,
                 source,
                 settings.timeout,
-                (_TAKE_OVER, _LOOK, _MARKS, _TOKENS),
+                _SCRIPTS,
                 LinkWatcher(lambda _: None),
                 tls if source.tls else None,
                 settings.sentinel_password,
@@ -114,12 +117,18 @@ class RedisTakeOver:
         """Take these over, but for those that are there already; gives those that were not."""
         missing = [log for log, there in zip(logs, await self._there(logs), strict=True) if not there]
         for name, mine in self._spread(missing).items():
-            await self._send(self._links[name], [_part(log) for log in mine if log.last], now)
+            heads = [log for log in mine if log.last]
+            here = await self._mids(self._links[name], heads)
+            await self._send(self._links[name], list(map(_part, heads, here)), now)
             for log in mine:
                 for token in log.tokens:
                     create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
                     await self._links[name].run(_TOKENS, create)
         return missing
+
+    async def _mids(self, link: RedisLink, logs: Sequence[KeptLog]) -> list[Sequence[int]]:
+        answer = await link.run(_MIDS, [self._settings.prefix, *(log.key for log in logs)])
+        return [list(map(int, mids)) for mids in msgpack.unpackb(answer)]
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
         """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
@@ -190,7 +199,8 @@ class RedisTakeOver:
         return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
 
 
-def _part(log: KeptLog) -> _Part:
+def _part(log: KeptLog, here: Sequence[int]) -> _Part:
     last = max((expires for _, expires, _ in log.messages), default=log.ends)
     ends = math.ceil(last) + (SLACK_SECONDS if log.messages else 0)
-    return _Part(log.key, -1, log.last, log.last, log.trimmed, ends, log.messages, log.ids)
+    stays = sorted(mid for mid in pushed_here(here, log) if mid <= log.last)
+    return _Part(log.key, -1, log.last, log.last, log.trimmed, ends, log.messages, log.ids, stays)

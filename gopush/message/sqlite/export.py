@@ -95,6 +95,7 @@ def _copy(path: Path, directory: Path) -> Path:
     for _ in range(COPIES):
         with _said(path):
             before = _head(log)
+            copy.with_name("copy-wal").unlink(missing_ok=True)  # of the try before: its pages are older
             shutil.copyfile(path, copy)
             if log.exists():
                 shutil.copyfile(log, copy.with_name("copy-wal"))
@@ -111,15 +112,16 @@ def _head(log: Path) -> bytes:
         return b""
 
 
-def logs(connection: sqlite3.Connection, now: float) -> Iterator[KeptLog]:
-    """All keys, with what has not expired."""
+def logs(connection: sqlite3.Connection, now: float, at_rest: bool) -> Iterator[KeptLog]:
+    """All keys, with what has not expired. Tokens only of a database at rest: in another they may be revoked yet."""
     ids = defaultdict(list)
     for key, *rest in connection.execute(
         "SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY seq", [now]
     ):
         ids[key].append(tuple(rest))
     tokens: defaultdict[str, list[Token]] = defaultdict(list)
-    for key, digest, expires in connection.execute("SELECT key, digest, expires FROM tokens WHERE expires > ?", [now]):
+    live = "SELECT key, digest, expires FROM tokens WHERE expires > ? AND ?"
+    for key, digest, expires in connection.execute(live, [now, at_rest]):
         tokens[key].append(Token(digest, expires))
     for log, key, last, trimmed, ends in connection.execute(
         "SELECT id, key, last, trimmed, ends FROM logs ORDER BY id"

@@ -1,7 +1,8 @@
 -- Takes messages over from another store, however often; a head never goes back. Arguments: prefix, seconds a head
 -- outlives its messages; then for each log key; the last mid that it must have here, or -1; up to which mid its messages
--- here are replaced (0: none); last, trimmed, end, how many messages and ids; the messages (members of m:<key>, ascending), the ids
--- (id, value, seconds to live). Gives a byte for each: whether it was as it must be.
+-- here are replaced (0: none); last, trimmed, end, how many messages, ids and mids; the messages (members of m:<key>, ascending),
+-- the ids (id, value, seconds to live), the mids of those that stay, although they would be replaced. Gives a byte for each log:
+-- whether it was as it must be.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end
@@ -9,14 +10,15 @@ local function text(number) return string.format('%.0f', number) end
 local function mid_of(member) return (struct.unpack('>d', member)) end
 
 -- What is here and stays, before the new ones and among them; nil where all of it stays and comes before them.
-local function staying(name, replaced, first)
+local function staying(name, replaced, first, stays)
   local tail = call('LINDEX', name, -1)
   if not tail or (replaced == 0 and (not first or mid_of(tail) < first)) then
     return nil
   end
   local found = {}
   for _, member in ipairs(call('LRANGE', name, 0, -1)) do
-    if mid_of(member) > replaced then
+    local mid = mid_of(member)
+    if mid > replaced or stays[mid] then
       found[#found + 1] = member
     end
   end
@@ -25,7 +27,7 @@ end
 
 local function in_order(one, other) return mid_of(one) < mid_of(other) end
 
-local function take(key, head, replaced, last, trimmed, ends, new)
+local function take(key, head, replaced, last, trimmed, ends, new, stays)
   local name = messages_name(key)
   local soonest, largest = math.huge, 0
   if head then
@@ -39,7 +41,7 @@ local function take(key, head, replaced, last, trimmed, ends, new)
       members[#members + 1] = member
     end
   end
-  local stay = staying(name, replaced, members[1] and mid_of(members[1]))
+  local stay = staying(name, replaced, members[1] and mid_of(members[1]), stays)
   if stay then
     local mixed = stay[1] and members[1] and mid_of(stay[1]) < mid_of(members[#members])
     for _, member in ipairs(stay) do
@@ -70,22 +72,27 @@ end
 local answers = {}
 local at = 3
 while at <= #args do
-  local key, seen, replaced, last, trimmed, ends, count, ids = unpack(args, at, at + 7)
-  at = at + 8
+  local key, seen, replaced, last, trimmed, ends, count, ids, mids = unpack(args, at, at + 8)
+  at = at + 9
   local members = {}
   for i = 0, count - 1 do
     members[#members + 1] = args[at + i]
   end
   at = at + count
+  local stays = {}
+  for i = at + 3 * ids, at + 3 * ids + mids - 1 do
+    stays[args[i]] = true
+  end
   local head = call('GET', head_name(key))
   local is_seen = seen < 0 or seen == (head and mid_of(head) or 0)
   answers[#answers + 1] = is_seen and '1' or '0'
   if is_seen then
-    take(key, head, replaced, last, trimmed, ends, members)
+    take(key, head, replaced, last, trimmed, ends, members, stays)
   end
   for _ = 1, ids do
     call('SET', prefix .. 'i:' .. key .. '\0' .. args[at], args[at + 1], 'EX', text(args[at + 2]))
     at = at + 3
   end
+  at = at + mids
 end
 return table.concat(answers)
