@@ -54,6 +54,7 @@ class Batcher:
         "_refused",
         "_scheduled",
         "_send",
+        "_sending",
         "_sent",
         "_sent_back",
         "_settings",
@@ -94,6 +95,7 @@ class Batcher:
         self._bytes = 0
         self._sent: list[PendingCalls] = []
         self._scheduled = False
+        self._sending = False
         self._handling = False
         self._call: Deferred[list[Any]] | None = None
         self._overdue = 0.0
@@ -128,8 +130,8 @@ class Batcher:
         self._bytes += pending.size
         if self._sent or self._scheduled:
             return
-        if gathered and not self._handling:
-            self._send_batch()
+        if gathered and not self._handling and not self._sending:
+            self._send_batches()
         else:
             self._scheduled = True
             self._clock.callLater(0, self._turn_ended)
@@ -159,12 +161,19 @@ class Batcher:
     def _turn_ended(self) -> None:
         self._scheduled = False
         if not self._sent:
-            self._send_batch()
+            self._send_batches()
 
-    def _send_batch(self) -> None:
-        batch = self._gather()
-        if not batch:
-            return
+    def _send_batches(self) -> None:
+        """A peer in this process may answer at once: then the next batch goes from here, not from within its answer:
+        there may be thousands. What is put meanwhile goes at the end of the turn.
+        """
+        self._sending = True
+        while not self._sent and not self._scheduled and (batch := self._gather()):
+            self._send_batch(batch)
+        self._sending = False
+        self._handle_answers()
+
+    def _send_batch(self, batch: list[PendingCalls]) -> None:
         self._sent = batch
         items = [item for pending in batch for item in pending.items]
         self._numbers.sizes.observe(len(items))
@@ -233,18 +242,22 @@ class Batcher:
         self._answers.append((batch, answers))
         if self._handing_over:
             self._moved(self._take_waiting())
-        elif self._waiting:
-            self._send_batch()
-        if not self._handling:
-            self._handling = True
-            while self._answers:
-                batch, answers = self._answers.popleft()
-                at = 0
-                for pending in batch:
-                    end = at + len(pending.items)
-                    pending.answer(answers[at:end])
-                    at = end
-            self._handling = False
+        elif self._waiting and not self._sending:
+            self._send_batches()
+        self._handle_answers()
+
+    def _handle_answers(self) -> None:
+        if self._handling or self._sending:
+            return
+        self._handling = True
+        while self._answers:
+            batch, answers = self._answers.popleft()
+            at = 0
+            for pending in batch:
+                end = at + len(pending.items)
+                pending.answer(answers[at:end])
+                at = end
+        self._handling = False
 
     def _send_back(
         self, batch: list[PendingCalls], answers: list[Any], refused: Callable[[Any], bool]

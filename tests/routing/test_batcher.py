@@ -105,6 +105,28 @@ def test_answers_are_handled_in_the_order_of_the_calls_though_later_ones_come_at
     assert world.node.batches == [[0, 1], [2, 3], [4, 5]]
 
 
+def test_batches_that_are_answered_at_once_may_be_thousands() -> None:
+    world = World(batch_messages=1)
+    order: list[int] = []
+    for i in range(5000):
+        world.batcher.put(pending([i], lambda answer: order.append(answer[1])))
+    world.turn()
+    assert order == list(range(5000))
+
+
+def test_what_failed_and_is_called_again_at_once_waits_for_the_next_turn() -> None:
+    world = World("down")
+    given_up = world.given_up
+
+    def call_again(pendings: list[PendingCalls]) -> None:
+        given_up.append([0])
+        world.batcher.put(pending([0], lambda _: None), gathered=True)
+
+    world.batcher._gave_up = call_again
+    world.batcher.put(pending([0], lambda _: None), gathered=True)
+    assert len(given_up) == 1
+
+
 def test_what_is_put_while_answers_are_handled_goes_in_a_batch_of_its_own() -> None:
     world = World()
     again: list[list[Any]] = []
