@@ -66,7 +66,8 @@ class Housekeeping:
         self._sweep()
 
     def _timed_out(self, session: Session) -> None:
-        self._comet.counters.timed_out += 1
+        # Who had the last word and did not close was counted by what that word said.
+        self._comet.counters.timed_out += session.state is not State.CLOSING
         self._comet.counters.handshake_timed_out += session.state is State.WAITING
         try:
             session.abort()

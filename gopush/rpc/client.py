@@ -122,7 +122,7 @@ class Remote:
 
     A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
     when its caller gives it up. A call that was not sent by then never is: one that waits for a connection is dropped,
-    and a connection on which nothing came back meanwhile, for `patience` seconds at least, is cut. `timeout`: seconds
+    and a connection is cut on which nothing came back for `patience` seconds, though calls were out. `timeout`: seconds
     after which a call gives itself up, where no batcher does that.
     """
 
@@ -141,6 +141,7 @@ class Remote:
         self._timeout = timeout
         self._patience = timeout or self.patience(settings)
         self._root: pb.RemoteReference | None = None
+        self._heard, self._asked = -1, 0.0  # what it had sent when the oldest call went out that nothing came after
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
@@ -206,7 +207,7 @@ class Remote:
         if self._why == "stopped":
             return
         log.info("{peer} reached", peer=str(self))
-        self._root, self._why, self._refused = root, "", False
+        self._root, self._why, self._refused, self._heard = root, "", False, -1
         self._logins.admitted(self)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -251,13 +252,14 @@ class Remote:
 
     def _call(self, name: str, *arguments: Any) -> Deferred[Any]:
         """Make a call of codec.py."""
+        root, began = self._root, self._reactor.seconds()
         try:
             chunks = pack(arguments)
         except BatchError as wrong:
             return fail(UnavailableError(f"{self.info.id}: {name}: the batch {wrong}"))
-        root, heard, began = self._root, -1, self._reactor.seconds()
         if root is not None:
-            heard = root.broker.received
+            if self._heard != root.broker.received:
+                self._heard, self._asked = root.broker.received, began
             made: Deferred[Any] = root.callRemote(name, chunks)
         elif self._why:
             return fail(UnavailableError(f"{self.info.id}: {name}: {self._why}"))
@@ -268,24 +270,24 @@ class Remote:
         if self._timeout is not None:
             within(self._timeout, made, self._reactor, self.receiving if name in LONG else None)
         made.addCallback(unpack, self.calls[name].answer)
-        return made.addErrback(self._failed, name, root, heard, began)
+        return made.addErrback(self._failed, name, root, began)
 
-    def _failed(
-        self, failure: Failure, name: str, root: pb.RemoteReference | None, heard: int, began: float
-    ) -> NoReturn:
+    def _failed(self, failure: Failure, name: str, root: pb.RemoteReference | None, began: float) -> NoReturn:
         reason = why(failure, self.address)
         if failure.check(CancelledError, TimeoutError):
-            reason = self._given_up(root, heard, self._reactor.seconds() - began)
+            reason = self._given_up(root, began)
         raise UnavailableError(f"{self.info.id}: {name}: {reason}")
 
-    def _given_up(self, root: pb.RemoteReference | None, heard: int, seconds: float) -> str:
-        """A call has no answer after so many seconds: is it the peer's fault?"""
-        if seconds < self._patience:
-            return f"given up by the caller after {seconds:.1f} s"
+    def _given_up(self, root: pb.RemoteReference | None, began: float) -> str:
+        """A call has no answer: is it the peer's fault? It may be one of many that are given up after a short time."""
+        silent = root is not None and root is self._root and root.broker.received == self._heard
+        now = self._reactor.seconds()
+        if now - (self._asked if silent else began) < self._patience:
+            return f"given up by the caller after {now - began:.1f} s"
         reason = f"no answer within {self._patience:g} s"
         if root is None and self._root is None:
             self.unreachable(Failure(UnavailableError(reason)))
-        elif root is not None and root is self._root and root.broker.received == heard:
+        elif root is not None and silent:
             self._root = None
             root.broker.refuse(f"gave {reason}")
         return reason

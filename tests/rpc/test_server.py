@@ -362,6 +362,29 @@ def test_a_peer_that_falls_silent_is_cut_and_met_again(network: Network, in_reac
     assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
 
 
+def test_a_silent_peer_is_cut_though_each_call_is_given_up_sooner(
+    network: Network, in_reactor: InReactor, logged: Logged
+) -> None:
+    """As after a firewall has forgotten the connection: a new one would work."""
+    service = OneMessage()
+    service.answer = Deferred
+    remote = network.message(network.message_node(service), timeout=0.5)
+    eventually(lambda: remote.connected)
+
+    def call() -> Deferred[Any]:
+        append: Deferred[Any] = remote.append([Append(PUSH, 0)])
+        reactor.callLater(0.2, append.cancel)
+        return append
+
+    for words in ("given up by the caller after 0.2 s", "given up", "no answer"):
+        with pytest.raises(UnavailableError, match=words):
+            in_reactor(call)
+    eventually(lambda: logged.lines("connection closed"))
+    service.answer = None
+    eventually(lambda: remote.connected)
+    assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
+
+
 def test_a_peer_that_answers_others_is_not_cut(network: Network, in_reactor: InReactor, logged: Logged) -> None:
     service = OneMessage()
     service.answer = Deferred
