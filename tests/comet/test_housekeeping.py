@@ -72,6 +72,7 @@ def test_who_does_not_go_after_the_last_word_is_closed_after_5_s() -> None:
     assert not wire.aborted
     world.wait(2)
     assert wire.aborted
+    assert world.comet.counters.timed_out == 0, "it is no silent one"
 
 
 def test_a_connection_that_is_gone_is_not_tracked() -> None:
