@@ -25,6 +25,8 @@ MAX_ELEMENTS = 64 + MAX_BATCH_BYTES // CHUNK_BYTES
 MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
+MOST_STRANGERS = 100
+"""Connections to one port without a login: each takes a file, of those that are kept for all but clients."""
 HANG_UP_SECONDS = 4.0
 """How long a caller that was refused, or refuses, keeps the connection: then it tries again."""
 
@@ -74,6 +76,8 @@ class Broker(pb.Broker):
             self.transport.setTcpKeepAlive(True)
         if self.isClient or not self.trusted:
             self._login_deadline = self.factory.reactor.callLater(LOGIN_SECONDS, self._too_late)
+        if not self.trusted:
+            self.factory.came(self)
         super().connectionMade()
 
     def _too_late(self) -> None:
@@ -82,6 +86,8 @@ class Broker(pb.Broker):
 
     def settled(self) -> None:
         """The login is over: whole batches may come."""
+        if not self.trusted:
+            self.factory.strangers.pop(self, None)
         self.trusted = True
         if self._login_deadline is not None:
             self._login_deadline.cancel()

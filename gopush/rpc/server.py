@@ -20,7 +20,7 @@ from gopush.errors import StartError
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls, TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
-from gopush.rpc.broker import LOGIN_SECONDS, Broker, Calls, security
+from gopush.rpc.broker import LOGIN_SECONDS, MOST_STRANGERS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
 from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.login import Door
@@ -64,6 +64,15 @@ class ServerFactory(pb.PBServerFactory):
         super().__init__(_Root(calls, secret, addresses, legacy), security=security())
         self.reactor = reactor
         self.complaints = Complaints(reactor)
+        self.strangers: dict[Broker, None] = {}  # who has not logged in, the oldest first
+
+    def came(self, stranger: Broker) -> None:
+        """One more. A crowd of them costs its oldest the connection: who knows the secret needs no time."""
+        self.strangers[stranger] = None
+        if len(self.strangers) > MOST_STRANGERS:
+            oldest = next(iter(self.strangers))
+            del self.strangers[oldest]
+            oldest.refuse(f"is one of more than {MOST_STRANGERS} who have not logged in")
 
     def stopFactory(self) -> None:
         """Nobody can call any more."""

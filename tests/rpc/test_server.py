@@ -294,6 +294,24 @@ def test_a_stranger_who_does_not_log_in_is_cut(
     assert complained.complaints["connection"] == before + 1
 
 
+def test_a_crowd_of_strangers_keeps_nobody_out(
+    network: Network, in_reactor: InReactor, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """Nor does it take the files of others: the oldest goes."""
+    monkeypatch.setattr("gopush.rpc.server.MOST_STRANGERS", 10)
+    port = network.message_node(OneMessage(), "secret of the test")
+    strangers = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(15)]
+    assert all(closed_by_peer(stranger) for stranger in strangers[:5])
+    remote = network.message(port, secret="secret of the test")
+    eventually(lambda: remote.connected)
+    in_reactor(remote.ping)
+    strangers[14].settimeout(0.1)
+    assert not closed_by_peer(strangers[14])
+    assert logged.lines("is one of more than 10 who have not logged in")
+    for stranger in strangers:
+        stranger.close()
+
+
 def test_without_a_secret_a_caller_may_be_silent(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gopush.rpc.broker.LOGIN_SECONDS", 0.05)
     remote = network.message(network.message_node(OneMessage()))
