@@ -141,6 +141,7 @@ class BulkCall:
             self._publisher.count(RET_PARAMETER)
             raise FailedError(RET_PARAMETER, why=str(wrong)) from None
         if self._caller is not None and not self._caller.try_take(1):
+            self._publisher.count_limited(1)
             raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
         return request
 

@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 2.0
 SUMMARIZED = {
     "wrong_keys": "calls refused with a wrong API key",
     "outside_scope": "calls refused because their API key is for other calls, or for keys of another prefix",
-    "limited_keys": "calls refused because their API key had used up its limit",
+    "limited_keys": "calls and pushes refused because their API key had used up its limit",
     "limited_pushes": "pushes refused because their key had used up its pushes for the second ([push] key.rate)",
     "foreign_origins": "calls refused from pages of other web sites",
     "proxied_calls": "calls refused because a proxy passed them to the admin port, which has no keys ([admin] keys)",

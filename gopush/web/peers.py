@@ -104,7 +104,10 @@ class WebCounters:
     refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
     accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
     cut_off_leftovers: int = counter("connections cut off: a crowd that had had its last answer sent on and on")
-    limited_keys: int = CALLS.of("api_key_rate", "its API key has used up its limit")
+    limited_keys: int = CALLS.of(
+        "api_key_rate",
+        "its API key has used up its limit; so have keys of a multiple push and lines of a bulk one",
+    )
     streams_opened: int = counter("event streams that clients asked for")
     streams_closed: int = counter("event streams that have ended")
     streams_resumed: int = counter("times that an event stream subscribed again at a comet")

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.model import OnPushed, Push, Pushed, are_keys, is_key, records
+from gopush.net.clock import Clock
 from gopush.stats.histogram import Histogram
 from gopush.web.params import PublishRequest
 from gopush.web.peers import AllComets, WebCounters
@@ -56,7 +57,7 @@ log = Logger()
 class Publisher:
     """Pushes for all admin calls.
 
-    `deadline`: seconds that a push may take; `now`: seconds since the epoch; `later` calls in the reactor's next turn.
+    `deadline`: seconds that a push may take; `now`: seconds since the epoch.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class Publisher:
         settings: HttpSettings,
         deadline: float,
         now: Callable[[], float],
-        call_soon: Callable[[Callable[[], None]], object],
+        clock: Clock,
         counters: WebCounters,
     ) -> None:
         self.latency = Histogram()
         self._comets = comets
         self._deadline = deadline
         self._now = now
-        self._call_soon = call_soon
+        self._clock = clock
         self._gathered: list[tuple[PublishRequest, Callable[[Pushed], object]]] = []
         self._counters = counters
         self._settings = settings
@@ -85,18 +86,19 @@ class Publisher:
 
         Without a publisher's id a push has one of our own, which only tells our own repeats apart.
         """
+        if self._gathered:  # these came before
+            self._push_gathered()
         if self._settings.key_rate:
             indexes = self._within_rates(requests, answered)
             requests = [requests[index] for index in indexes]
             answered = partial(_led_back, indexes, answered)
         if requests:
-            now = self._now()
-            self._comets.push(self._made(requests, now), partial(self._answered, now, answered))
+            self._comets.push(self._made(requests), partial(self._answered, self._clock.seconds(), answered))
 
     def push_soon(self, request: PublishRequest, answered: Callable[[Pushed], object]) -> None:
         """Push at the end of this turn, together with what else comes in it."""
         if not self._gathered:
-            self._call_soon(self._push_gathered)
+            self.soon(self._push_gathered)
         self._gathered.append((request, answered))
 
     def push_to(
@@ -113,25 +115,31 @@ class Publisher:
 
     def soon(self, call: Callable[[], None]) -> None:
         """Call in the reactor's next turn."""
-        self._call_soon(call)
+        self._clock.callLater(0, call)
 
     def count(self, ret: int) -> None:
         """Count a push that was answered `ret`."""
         self._counters.pushes[ret] += 1
 
+    def count_limited(self, pushes: int) -> None:
+        """Count pushes that were answered CALLER_LIMIT."""
+        self._counters.limited_keys += pushes
+        self._counters.pushes[RET_INTERNAL] += pushes
+
     def _push_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
-        requests, all_answered = zip(*gathered, strict=True)
-        self.push(requests, partial(_tell, all_answered))
+        if gathered:
+            requests, all_answered = zip(*gathered, strict=True)
+            self.push(requests, partial(_tell, all_answered))
 
-    def _made(self, requests: Sequence[PublishRequest], now: float) -> list[Push]:
+    def _made(self, requests: Sequence[PublishRequest]) -> list[Push]:
         keys, bodies, expires, given = zip(*requests, strict=True)
         # Our own attempts bear the id too: a store whose clock is behind takes them for longer than the deadline.
         dedupe = ceil(max(self._settings.dedupe, 2 * self._deadline))
         own_id = self._own_ids.take
         ids = [own_id(key) if push_id is None else push_id for key, push_id in zip(keys, given, strict=True)]
         dedupes = [0 if push_id is None else dedupe for push_id in given]
-        return records(Push, keys, bodies, expires, ids, dedupes, repeat(now + self._deadline))
+        return records(Push, keys, bodies, expires, ids, dedupes, repeat(self._now() + self._deadline))
 
     def _within_rates(self, requests: Sequence[PublishRequest], answered: OnPushed) -> list[int]:
         """The indexes of the requests within their key's rate; answers the others."""
@@ -154,7 +162,7 @@ class Publisher:
         return self._in_second[key] <= self._settings.key_rate
 
     def _answered(self, since: float, answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
-        self.latency.observe(self._now() - since, len(answers))
+        self.latency.observe(self._clock.seconds() - since, len(answers))
         pushes = self._counters.pushes
         for answer in answers:
             pushes[answer.ret] += 1
@@ -228,10 +236,15 @@ class _Many:
             keys = [self._names[index] for index in indexes]
             for index in set(group).difference(indexes):
                 self._answers[index] = NO_KEY
-        if keys and self._take(len(keys)):
+                self._publisher.count(NO_KEY.ret)
+        if not keys:
+            return
+        if self._take(len(keys)):
             self._waiting += len(keys)
             requests = records(PublishRequest, keys, repeat(self._body), repeat(self._expire), repeat(self._push_id))
             self._publisher.push(requests, partial(self._answered, indexes))
+        else:
+            self._publisher.count_limited(len(keys))
 
     def _answered(self, group: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
         for index, answer in zip(indexes, answers, strict=True):

@@ -58,8 +58,7 @@ class Web:
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
-        call_soon = partial(clock.callLater, 0)
-        self.publisher = publisher = Publisher(comets, settings, push_deadline, now, call_soon, self.counters)
+        self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
         self.latency = publisher.latency
         followers = Followers(clock, coordination, feeds, random)
         self.room: Callable[[], bool] = lambda: True
@@ -79,7 +78,7 @@ class Web:
         admin = {
             **openapi.routes(),
             **Admin(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, call_soon, settings).routes(),
+            **Bulk(publisher, partial(clock.callLater, 0), settings).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),

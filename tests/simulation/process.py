@@ -175,8 +175,7 @@ class WebProcess(Process):
 
     def serve_http(self) -> None:
         """Take pushes and fetches."""
-        later = partial(self.clock.callLater, 0)
-        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, later, WebCounters())
+        self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, self.clock, WebCounters())
         self.offline = Offline(self.messages, lambda: False, WebCounters())
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:

@@ -171,6 +171,15 @@ def test_a_limit_counts_while_a_call_goes_on(make_world: MakeWorld, tmp_path: Pa
     answer = world.post("/1/admin/push/mprivate", json.dumps({"m": "1", "k": names}), bearer(key), expire="0")
     assert json.loads(answer.body)["data"]["fk"] == names[500:]
     assert len(world.comets.pushes) == 500
+    assert world.web.counters.limited_keys == world.web.counters.pushes[65535] == 400
+
+
+def test_lines_beyond_the_limit_are_counted(make_world: MakeWorld, tmp_path: Path) -> None:
+    key, line = make("slow")
+    world = make_world(LeapingClock(), api_keys=str(write(tmp_path / "keys", f"{line}:2")))
+    world.post("/1/admin/push/bulk", b'{"k":"a","m":1,"expire":0}\n' * 5, bearer(key))
+    assert len(world.comets.pushes) == 2
+    assert world.web.counters.limited_keys == world.web.counters.pushes[65535] == 3
 
 
 def test_who_stays_in_the_file_keeps_what_it_has_taken(tmp_path: Path) -> None:

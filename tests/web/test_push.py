@@ -156,6 +156,7 @@ def test_failed_keys_are_named(world: World) -> None:
     bad = "x" * 256
     answer = world.post(MANY, json.dumps({"m": "1", "k": ["k1", bad, "a\nb", "k3"]}), expire="600")
     assert data(answer) == {"fk": [bad, "a\nb"]}
+    assert world.web.counters.pushes[65534] == 2
 
 
 @pytest.mark.parametrize(("rets", "ret"), [((1001,), 1001), ((65535,), 65535), ((1001, 65535), 65535)])
