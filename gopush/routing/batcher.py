@@ -134,7 +134,7 @@ class Batcher:
             self._send_batches()
         else:
             self._scheduled = True
-            self._clock.callLater(0, self._turn_ended)
+            self._clock.callLater(0, self._send_batches)
 
     def give_up(self) -> None:
         """Hand over all that has no answer; an answer that comes late is ignored."""
@@ -158,31 +158,37 @@ class Batcher:
         self._handing_over = False
         return pendings
 
-    def _turn_ended(self) -> None:
-        self._scheduled = False
-        if not self._sent:
-            self._send_batches()
-
     def _send_batches(self) -> None:
         """A peer in this process may answer at once: then the next batch goes from here, not from within its answer:
         there may be thousands. What is put meanwhile goes at the end of the turn.
         """
-        self._sending = True
-        while not self._sent and not self._scheduled and (batch := self._gather()):
-            self._send_batch(batch)
+        self._scheduled, self._sending = False, True
+        while self._waiting and not self._sent and not self._scheduled:
+            if not (batch := self._gather()):
+                break
+            self._sent = batch
+            items = [item for pending in batch for item in pending.items]
+            self._numbers.sizes.observe(len(items))
+            self._waits = 0
+            self._overdue = self._clock.seconds() + self._timeout
+            call = self._call = maybeDeferred(self._send, items)
+            call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
+            if self._watch is None and self._sent:
+                self._watch = self._clock.callLater(self._timeout, self._look)
         self._sending = False
-        self._handle_answers()
+        if not self._handling:
+            self._handle_answers()
 
-    def _send_batch(self, batch: list[PendingCalls]) -> None:
-        self._sent = batch
-        items = [item for pending in batch for item in pending.items]
-        self._numbers.sizes.observe(len(items))
-        self._waits = 0
-        self._overdue = self._clock.seconds() + self._timeout
-        call = self._call = maybeDeferred(self._send, items)
-        call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
-        if self._watch is None and self._sent:
-            self._watch = self._clock.callLater(self._timeout, self._look)
+    def _handle_answers(self) -> None:
+        self._handling = True
+        while self._answers:
+            batch, answers = self._answers.popleft()
+            at = 0
+            for pending in batch:
+                end = at + len(pending.items)
+                pending.answer(answers[at:end])
+                at = end
+        self._handling = False
 
     def _look(self, last: bool = False) -> None:
         """One timer for all batches: whether the one under way is overdue, after a last look (clock.LastLook)."""
@@ -238,26 +244,12 @@ class Batcher:
             self._scheduled = True  # a caller that hears of it may call again, and waits
             batch, answers = self._send_back(batch, answers, self._refused)
             self._scheduled = False
-        # The next batch goes out first, so that the peer works while the answers are handled here, in order.
         self._answers.append((batch, answers))
         if self._handing_over:
             self._moved(self._take_waiting())
-        elif self._waiting and not self._sending:
+        if not self._sending:
+            # The next batch goes out first, so that the peer works while the answers are handled here, in order.
             self._send_batches()
-        self._handle_answers()
-
-    def _handle_answers(self) -> None:
-        if self._handling or self._sending:
-            return
-        self._handling = True
-        while self._answers:
-            batch, answers = self._answers.popleft()
-            at = 0
-            for pending in batch:
-                end = at + len(pending.items)
-                pending.answer(answers[at:end])
-                at = end
-        self._handling = False
 
     def _send_back(
         self, batch: list[PendingCalls], answers: list[Any], refused: Callable[[Any], bool]
