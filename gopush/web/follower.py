@@ -87,6 +87,11 @@ class Follower:
 
     # --- the way to the key ---
 
+    @property
+    def subscribed(self) -> bool:
+        """Whether a comet has accepted it: one that is on its way to a comet misses what is stored meanwhile."""
+        return self._subscription is not None and self._since > 0
+
     def follow(self) -> None:
         """Subscribe where the key is now."""
         followers = self._followers

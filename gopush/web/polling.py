@@ -1,8 +1,9 @@
 """Long polling: `GET /1/msg/get` with `wait` (protocol.md, section 10).
 
 A waiting read subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: so it misses
-nothing, and does not ask the store again and again. At a new comet it does the same anew. One that waited in vain stays
-subscribed for a moment: a client that comes back with the same cursor goes on waiting there.
+nothing, and does not ask the store again and again. At a new comet it does the same anew: only what was read since it
+is subscribed there goes together with what comes. One that waited in vain stays subscribed for a moment: a client that
+comes back with the same cursor goes on waiting there.
 """
 
 from __future__ import annotations
@@ -136,13 +137,12 @@ class Poll(Follower):
             coming.callback(found)  # a Failure counts as one
 
     def due(self) -> None:
-        """It has waited for long enough."""
-        if self._reading:
-            self.deadline += 1  # a read takes no longer than its own time-out
-            self._polls.wheel.add(self)
-        elif self._subscription is not None and self._reads:
+        """It has waited for long enough: a read that is under way, or is needed, is its last."""
+        if self.subscribed and not self._reading:
             self.answer([], park=True)
-        else:
+            return
+        self.leave()
+        if not self._reading:
             self._read()
 
     # --- Follower ---
@@ -189,11 +189,13 @@ class Poll(Follower):
         self._reads += 1
         self._came, self._came_bytes = [], 0
         read: Deferred[Any] = maybeDeferred(self._polls.messages.read, self.key, self._after)
-        read.addCallbacks(self._found, self._failed, callbackArgs=(self._reads,))
+        number = (self._reads,)
+        read.addCallbacks(self._found, self._failed, callbackArgs=number, errbackArgs=number)
 
     def _found(self, page: Page, number: int) -> None:
-        if self._coming is None:
+        if self._in_vain(number):
             return
+        self._reading = False
         came = self._came_after()
         if page.more and page.messages:
             self.answer(page)
@@ -201,23 +203,28 @@ class Poll(Follower):
             lines = {message.mid: raw_json(message) for message in page.messages}
             lines.update((last_mid(line), line) for line in came)
             self.answer([lines[mid] for mid in sorted(lines)])
-        elif number == self._reads:
+        else:
             self._nothing_yet(came)
 
     def _nothing_yet(self, came: list[bytes]) -> None:
         """The log has nothing after the cursor."""
-        self._reading = False
         if came:
             self.answer(came)
         elif self._came_bytes > MAX_CAME_BYTES:
             self._read()
         elif self._polls.followers.clock.seconds() >= self.deadline:
-            self.answer([], park=self._subscription is not None)
+            self.answer([], park=self.subscribed)
         else:
             self._came_bytes = 0
 
-    def _failed(self, failure: Failure) -> None:
-        self.answer(failure)
+    def _failed(self, failure: Failure, number: int) -> None:
+        if not self._in_vain(number):
+            self.answer(failure)
+
+    def _in_vain(self, number: int) -> bool:
+        """Whether nobody waits for this read any more. Where it has subscribed anew since, messages may have come
+        unseen after what this read found, before those that come now."""
+        return self._coming is None or number != self._reads
 
     def _take(self, data: bytes) -> int:
         """Messages have come, in the order of their mids and without a hole since it subscribed."""
