@@ -2,8 +2,9 @@
 
 A waiting read subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: so it misses
 nothing, and does not ask the store again and again. At a new comet it does the same anew: only what was read since it
-is subscribed there goes together with what comes. One that waited in vain stays subscribed for a moment: a client that
-comes back with the same cursor goes on waiting there.
+is subscribed there goes together with what comes. One that cannot subscribe at once reads all the same, and once more
+at its end. One that waited in vain stays subscribed for a moment: a client that comes back with the same cursor goes on
+waiting there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from gopush.web.follower import Follower, Followers
 from gopush.web.peers import KeyLogs, WebCounters
 
 MAX_WAIT_SECONDS = 60
+PATIENCE_SECONDS = 1.0
+"""How long it waits for a comet before it reads what is there already; a frozen one is given up after ten."""
 PARKED_SECONDS = 3.0
 MAX_PARKED = 20_000
 MAX_CAME_BYTES = 1 << 20
@@ -64,6 +67,8 @@ class Polls:
         coming = poll.wait(0 if self.leaving else seconds)
         if parked is None and not self.leaving and self._room():
             poll.follow()
+        else:
+            poll.read_first()
         return coming
 
     def stop(self) -> None:
@@ -102,7 +107,10 @@ class Polls:
 class Poll(Follower):
     """One that waits, or has waited. `deadline`: of the wheel."""
 
-    __slots__ = ("_after", "_came", "_came_bytes", "_coming", "_polls", "_reading", "_reads", "deadline", "slot")
+    __slots__ = (
+        *("_after", "_came", "_came_bytes", "_coming", "_end", "_polls", "_reading", "_reads"),
+        *("deadline", "slot"),
+    )
 
     def __init__(self, polls: Polls, key: str, token: str, after: int) -> None:
         super().__init__(polls.followers, key, token, LINES)
@@ -114,7 +122,7 @@ class Poll(Follower):
         self._coming: Deferred[Found] | None = None
         self._reading = False
         self._reads = 0
-        self.deadline = 0.0
+        self._end = self.deadline = 0.0
         self.slot = NO_SLOT
 
     @property
@@ -125,9 +133,16 @@ class Poll(Follower):
     def wait(self, seconds: int) -> Deferred[Found]:
         """See Polls."""
         coming = self._coming = Deferred[Found](lambda _: self.answer([]))
-        self.deadline = self._polls.followers.clock.seconds() + seconds
+        now = self._polls.followers.clock.seconds()
+        self._end = now + seconds
+        self.deadline = min(now + PATIENCE_SECONDS, self._end)
         self._polls.wheel.add(self)
         return coming
+
+    def read_first(self) -> None:
+        """Read what is there, unless that was done: nobody knows how long there is no way to its comet."""
+        if not self._reads:
+            self._read()
 
     def answer(self, found: Found | Failure, park: bool = False) -> None:
         """This is it."""
@@ -137,13 +152,18 @@ class Poll(Follower):
             coming.callback(found)  # a Failure counts as one
 
     def due(self) -> None:
-        """It has waited for long enough: a read that is under way, or is needed, is its last."""
-        if self.subscribed and not self._reading:
+        """It has waited for long enough: for its comet, or altogether. Then a read that is under way, or is needed, is
+        its last."""
+        if not self._late:
+            self.deadline = self._end
+            self._polls.wheel.add(self)
+            self.read_first()
+        elif self.subscribed and not self._reading:
             self.answer([], park=True)
-            return
-        self.leave()
-        if not self._reading:
-            self._read()
+        else:
+            self.leave()
+            if not self._reading:
+                self._read()
 
     # --- Follower ---
 
@@ -167,6 +187,8 @@ class Poll(Follower):
         """See Follower."""
         if self._coming is None:
             self._polls.drop(self)
+        else:
+            self.read_first()
         return self._coming is not None
 
     def waiting(self) -> tuple[int, float] | None:
@@ -183,6 +205,10 @@ class Poll(Follower):
         return ""
 
     # --- the log, and what comes ---
+
+    @property
+    def _late(self) -> bool:
+        return self._polls.followers.clock.seconds() >= self._end
 
     def _read(self) -> None:
         self._reading = True
@@ -212,14 +238,17 @@ class Poll(Follower):
             self.answer(came)
         elif self._came_bytes > MAX_CAME_BYTES:
             self._read()
-        elif self._polls.followers.clock.seconds() >= self.deadline:
+        elif self._late:
             self.answer([], park=self.subscribed)
         else:
             self._came_bytes = 0
 
     def _failed(self, failure: Failure, number: int) -> None:
-        if not self._in_vain(number):
-            self.answer(failure)
+        if self._in_vain(number):
+            return
+        self._reading = False
+        if self.subscribed or self._late:
+            self.answer(failure)  # else it reads again as soon as it is subscribed, or at its end
 
     def _in_vain(self, number: int) -> bool:
         """Whether nobody waits for this read any more. Where it has subscribed anew since, messages may have come

@@ -14,11 +14,12 @@ from twisted.internet.task import Clock
 from gopush.errors import UnavailableError
 from gopush.feed import Reader, last_mid
 from gopush.membership.view import StaticCoordination, View
-from gopush.model import REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
+from gopush.model import REFUSE_LIMIT, REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
 from gopush.web import polling
 from gopush.web.follower import Followers
 from gopush.web.peers import WebCounters
 from gopush.web.polling import LINES, Polls
+from tests.web.fakes import FakeMessages
 
 OWNER = NodeInfo("node-c1", 0, ("c1",))
 
@@ -55,7 +56,8 @@ class World:
         self.ways: list[Way] = []
         self.room = True
         self._reads: list[tuple[Deferred[Page], Page]] = []
-        followers = Followers(self.clock, StaticCoordination(View([OWNER])), [self], lambda: 1.0)
+        self.coordination = StaticCoordination(View([OWNER]))
+        followers = Followers(self.clock, self.coordination, [self], lambda: 1.0)
         messages: Any = self
         self.polls = Polls(followers, messages, WebCounters(), lambda: self.room)
 
@@ -254,3 +256,98 @@ def test_who_comes_back_waits_where_it_was(world: World) -> None:
     assert (len(world.ways), world.reading) == (1, 0)
     world.store(16, live=True)
     assert answers == [[16]]
+
+
+@pytest.mark.parametrize("refusal", [b"", REFUSE_NODE, REFUSE_LIMIT])
+def test_what_is_there_does_not_wait_for_a_comet_that_cannot_be_reached(world: World, refusal: bytes) -> None:
+    """It is read once, however often the comet cannot be reached, and once more at the end."""
+    answers = world.wait(20)
+    world.store(16)
+    world.move(refusal)
+    world.answer_read()
+    assert answers == [[16]]
+    assert world.live == []
+    answers = world.wait(20)
+    world.log.clear()
+    for _ in range(10):
+        world.move(refusal)
+        world.pass_seconds(1)
+    assert world.reading == 1
+    world.answer_read()
+    world.store(32)
+    world.pass_seconds(10)
+    world.answer_read()
+    assert answers == [[32]]
+
+
+def test_what_is_there_does_not_wait_where_no_comet_is_known(world: World) -> None:
+    world.coordination.view = View()
+    world.store(16)
+    answers = world.wait()
+    world.answer_read()
+    assert (answers, world.ways, world.polls.followers.paused) == ([[16]], [], {})
+
+
+def test_a_store_that_answers_within_the_call(world: World) -> None:
+    """Who has its answer already is not followed."""
+    world.polls.messages = messages = FakeMessages()
+    mid = messages.append("k", b"1")
+    world.coordination.view = View()
+    assert (world.wait(), world.polls.followers.paused) == ([[mid]], {})
+
+
+def test_what_is_there_does_not_wait_for_a_comet_that_says_nothing(world: World) -> None:
+    """A frozen one, say. A subscription that it accepts after all goes on."""
+    answers = world.wait()
+    world.pass_seconds(2)
+    world.answer_read()
+    assert answers == []
+    world.accept()
+    world.answer_read()
+    world.pass_seconds(5)
+    assert (answers, world.reading) == ([], 0)
+    world.store(16, live=True)
+    assert answers == [[16]]
+
+
+def test_what_is_there_does_not_wait_for_room(world: World) -> None:
+    world.room = False
+    world.store(16)
+    answers = world.wait()
+    world.answer_read()
+    assert answers == [[16]]
+    world.log.clear()
+    answers = world.wait(3)
+    world.answer_read()
+    world.store(32)
+    world.pass_seconds(3)
+    world.answer_read()
+    assert answers == [[32]]
+    assert world.ways == []
+
+
+def test_who_comes_while_web_leaves_is_answered_at_once(world: World) -> None:
+    world.store(16)
+    world.polls.stop()
+    answers = world.wait()
+    world.answer_read()
+    assert answers == [[16]]
+    world.log.clear()
+    answers = world.wait()
+    world.answer_read()
+    assert (answers, world.ways) == ([[]], [])
+
+
+def test_a_store_and_a_comet_that_are_away(world: World) -> None:
+    """It waits for either; at the end the store counts."""
+    answers = world.wait(3)
+    world.move()
+    world.fail_read()
+    assert answers == []
+    world.pass_seconds(3)
+    world.fail_read()
+    assert answers == [UnavailableError]
+    answers = world.wait(3)
+    world.accept()
+    world.fail_read()
+    assert answers == [UnavailableError]
