@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.auth import SignedTokens, is_signed
 from gopush.errors import ParameterError
 from gopush.model import Message, Page, json_string, old_json, raw_json, snap
-from gopush.net.http.held import cancelled
+from gopush.net.http.held import WaitingClient
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answered, Route, Routes
 from gopush.web import params
@@ -37,7 +38,6 @@ class Offline:
         self._messages = messages
         self._auth = auth
         self._counters = counters
-        self._answer = callback_api(NEW, self._new)
 
     def routes(self) -> Routes:
         """The routes of the public port."""
@@ -48,17 +48,21 @@ class Offline:
 
     def _get(self, request: Request) -> Answered:
         """A client that leaves waits no more."""
-        answered = self._answer(request)
-        return cancelled(answered) if request.query.has("wait") and isinstance(answered, Deferred) else answered
+        client = WaitingClient()
+        answered = callback_api(NEW, partial(self._new, client))(request)
+        if request.query.has("wait") and isinstance(answered, Deferred):
+            return client.answered(answered)
+        return answered
 
-    def _new(self, request: Request) -> Deferred[Data]:
+    def _new(self, client: WaitingClient, request: Request) -> Deferred[Data]:
         query = request.query
         key, cursor, token = params.key(query, "k"), params.cursor(query, "m"), query.text("t")
         wait = params.decimal(query.get("wait") or "0", MAX_WAIT_SECONDS, "wait")
-        if not wait or self._polls is None or request.method == b"HEAD":
+        polls = self._polls
+        if not wait or polls is None or request.method == b"HEAD":
             return self._read(key, cursor, token, _NEW)
         self._counters.reads += 1
-        return self._wait(self._polls, key, snap(cursor), token, wait)
+        return self._wait(key, token, lambda: client.until_left(polls.wait(key, token, snap(cursor), wait)))
 
     def _old(self, request: Request) -> Deferred[Data]:
         """`pmid` was the cursor of public messages, which were never there: any value will do."""
@@ -69,12 +73,9 @@ class Offline:
         self._counters.reads += 1
         return Deferred.fromCoroutine(self.read(key, snap(cursor), token, form))
 
-    def _wait(self, polls: Polls, key: str, cursor: int, token: str, seconds: int) -> Deferred[Data]:
-        def wait(_: None) -> Deferred[Found]:
-            return polls.wait(key, token, cursor, seconds)
-
+    def _wait(self, key: str, token: str, wait: Callable[[], Deferred[Found]]) -> Deferred[Data]:
         checked = Deferred.fromCoroutine(self._check(key, token)) if self._auth() else succeed(None)
-        return checked.addCallback(wait).addCallback(self._found, key)
+        return checked.addCallback(lambda _: wait()).addCallback(self._found, key)
 
     def _found(self, found: Found, key: str) -> Data:
         if isinstance(found, Page):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, fail
 
 from gopush.errors import UnavailableError
 from tests.event_source import wait_for
+from tests.fixtures import Logged
 from tests.http.client import Client
 from tests.web.whole import MakeWhole, Whole, make_whole, whole
 
@@ -198,6 +200,62 @@ def test_who_leaves_waits_no_more(whole: Whole, key: str) -> None:
     subscribed(whole, key, 0)
     counters = whole.counters()
     wait_for(lambda: counters.polls_opened == counters.polls_closed)
+
+
+class Delayed:
+    """A call of the store whose answers come when the test says so."""
+
+    def __init__(self, whole: Whole, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self._in_reactor = whole.in_reactor
+        self._coming: list[Deferred[Any]] = []
+        call: Callable[..., Deferred[Any]] = getattr(whole.node._messages, name)
+
+        def late(*args: Any) -> Deferred[Any]:
+            self._coming.append(Deferred())
+            return self._coming[-1].addCallback(lambda _: call(*args))
+
+        monkeypatch.setattr(whole.node._messages, name, late)
+
+    def called(self) -> None:
+        wait_for(lambda: len(self._coming) == 1)
+
+    def answer(self) -> None:
+        self._in_reactor(self._coming.pop().callback, None)
+
+
+@pytest.mark.parametrize(("call", "wait"), [("read", 0), ("check_token", 0), ("check_token", 30)])
+@pytest.mark.parametrize("good", [True, False])
+def test_who_leaves_breaks_nothing_off(
+    make_whole: MakeWhole, key: str, monkeypatch: pytest.MonkeyPatch, logged: Logged, call: str, wait: int, good: bool
+) -> None:
+    """A client that has ended its side gets its answer, and nobody hears of one that is gone."""
+    whole = make_whole({"auth": call == "check_token"})
+    mid = whole.push(key, b"1")
+    token = whole.token(key) if good else "wrong"
+    request = f"GET {target(key, 0, wait, f'&t={token}')} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    delayed = Delayed(whole, monkeypatch, call)
+    with Client(whole.ports["http"]) as client:
+        client.send(request)
+        delayed.called()
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.silent()
+        delayed.answer()
+        answer = json.loads(client.answer().body)
+    if call == "check_token" and not good:
+        assert answer == {"ret": 65534}
+    elif wait:
+        assert answer == {"ret": 0}
+    else:
+        assert answer == {"ret": 0, "data": {"msgs": [{"msg": 1, "mid": mid, "gid": 0}]}}
+    with Client(whole.ports["http"]) as client:
+        client.send(request)
+        delayed.called()
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: not whole.node._web.public.channels)
+    delayed.answer()
+    subscribed(whole, key, 0)
+    assert (logged.lines(), logged.tracebacks()) == ([], [])
+    assert whole.counters().polls_opened == whole.counters().polls_closed
 
 
 def test_leaving(make_whole: MakeWhole, key: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.net import transport as wire
 from gopush.net.http.request import AnyResponse, Streamed, chunk
+
+T = TypeVar("T")
 
 
 class HeldAnswer(Protocol):
@@ -66,34 +68,45 @@ class Held(NamedTuple):
     begin: Callable[[HeldAnswer], Watcher]
 
 
-def cancelled(coming: Deferred[Any]) -> Held:
-    """An answer that is cancelled where the client leaves; what `coming` then fires with goes to a client that still
-    reads.
+class WaitingClient:
+    """Who waits for an answer, until it leaves; a Watcher. Only the waiting ends then: all else that the answer needs
+    goes on, for a client that has only ended its side of the connection gets it.
     """
 
-    def begin(answer: HeldAnswer) -> Watcher:
-        coming.addCallback(answer.give)
-        return _Canceller(coming)
+    __slots__ = ("_coming", "_left")
 
-    return Held(begin)
+    def __init__(self) -> None:
+        self._left = False
+        self._coming: Deferred[Any] | None = None
 
+    def answered(self, coming: Deferred[Any]) -> Held:
+        """Its answer."""
 
-class _Canceller:
-    """Watches for a Deferred."""
+        def begin(answer: HeldAnswer) -> Watcher:
+            coming.addCallback(answer.give)
+            return self
 
-    def __init__(self, coming: Deferred[Any]) -> None:
+        return Held(begin)
+
+    def until_left(self, coming: Deferred[T]) -> Deferred[T]:
+        """This is cancelled as soon as the client leaves, or has left."""
         self._coming = coming
+        if self._left:
+            coming.cancel()
+        return coming
 
     def hung_up(self) -> None:
         """See Watcher."""
-        self._coming.cancel()
+        self._left = True
+        if self._coming is not None:
+            self._coming.cancel()
 
     def drained(self) -> None:
         """See Watcher."""
 
     def lost(self) -> None:
         """See Watcher."""
-        self._coming.cancel()
+        self.hung_up()
 
 
 class ConnectionAnswer:
