@@ -206,7 +206,8 @@ def interpreted(function: Callable[[], object]) -> int:
         return trace
 
     before, collects = sys.gettrace(), gc.isenabled()
-    gc.disable()  # others have it call functions of theirs, which would count, and end the trace where the stack is full
+    # Others have it call functions of theirs: these would count, and end the trace where the stack is full.
+    gc.disable()
     sys.settrace(trace)
     try:
         function()
