@@ -10,6 +10,7 @@ from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPullProducer
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -95,7 +96,8 @@ def abort(transport: Any) -> None:
         return
     if transport is not bottom:
         transport.loseConnection()  # says goodbye in TLS, and would wait for the client's
-    bottom.loseConnection()
+    bottom.stopReading()
+    bottom.reactor.callLater(0, bottom.connectionLost, connectionDone)  # loseConnection() waits for room in the kernel
 
 
 def handle(transport: Any) -> Any:

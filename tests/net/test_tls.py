@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from gopush.comet.settings import SubscriberSettings
@@ -404,3 +405,65 @@ def test_it_is_known_when_the_certificates_in_use_end(tmp_path: Path, authority:
     files.reload()
     assert expiries[str(own.certificate)] < time.time()
     del server, client
+
+
+def go_on(site: Site, seconds: float, in_reactor: InReactor) -> None:
+    """Let time pass at a site with a clock of its own."""
+    clock: Any = site.clock
+    for _ in range(int(seconds * 2)):
+        in_reactor(clock.advance, 0.5)
+
+
+@pytest.fixture
+def timed_site(in_reactor: InReactor) -> Site:
+    clock = Clock()
+    return in_reactor(lambda: Site({"/": {"GET": always(plain(200))}}, clock, 10, clock.seconds))  # type: ignore[no-any-return]
+
+
+SAYS = [
+    b"",
+    b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    b"garbage\r\n\r\n",
+    b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("says", SAYS, ids=["idle", "its last request", "malformed", "refused"])
+def test_an_http_client_that_never_says_goodbye_is_closed_in_time(
+    timed_site: Site, listen: Open, authority: Authority, own: Issued, in_reactor: InReactor, says: bytes
+) -> None:
+    """protocol.md, section 4: "An idle connection is closed after 10 s"; those that are over have no longer."""
+    port = listen(timed_site, own)
+    with connect(port, client(authority.path)) as silent:
+        silent.sendall(says)
+        assert not says or silent.recv(9) == b"HTTP/1.1 "
+        eventually(lambda: len(timed_site.channels) == 1)
+        go_on(timed_site, 6 if says else 13.5, in_reactor)
+        eventually(lambda: not timed_site.channels)
+
+
+def test_a_site_stops_though_a_client_never_says_goodbye(
+    timed_site: Site, listen: Open, authority: Authority, own: Issued, in_reactor: InReactor
+) -> None:
+    """One such connection held up SIGTERM for ever."""
+    port = listen(timed_site, own)
+    with connect(port, client(authority.path)) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert silent.recv(9) == b"HTTP/1.1 "
+        stopped: list[object] = []
+        in_reactor(lambda: timed_site.stop().addCallback(stopped.append) and None)
+        go_on(timed_site, 3.5, in_reactor)
+        eventually(lambda: len(stopped) == 1)
+
+
+@pytest.mark.parametrize("question", [subscription("no", "such", "command"), b"GET / HTTP/1.1\r\n\r\n"])
+def test_a_subscriber_that_never_says_goodbye_is_closed_in_time(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued, in_reactor: InReactor, question: bytes
+) -> None:
+    factory: Any = SubscriberFactory if question.startswith(b"GET") else TcpFactory
+    port = listen(factory(comet.comet, comet.clock), own)
+    with connect(port, client(authority.path)) as silent:
+        silent.sendall(question)
+        assert silent.recv(1)
+        in_reactor(comet.leap, 6)  # behind the turn in which the answer went out
+        eventually(lambda: comet.comet.counters.connections_removed == 1)

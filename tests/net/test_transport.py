@@ -7,6 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,27 @@ def test_abort_waits_for_nobody(connect: Connect) -> None:
     pair.fill()
     pair.do(wire.abort, pair.transport)
     assert pair.server.lost.wait(PATIENCE)
+
+
+@both
+@pytest.mark.parametrize("finished", [False, True])
+def test_abort_does_not_wait_for_room_in_the_kernel(connect: Connect, finished: bool) -> None:
+    """Its buffers are full of what the client does not read, and nothing waits in this process: the kernel keeps it."""
+    pair = connect()
+
+    def fill() -> bytes:
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:
+                sent += pair.transport.socket.send(b"0123456789" * 10_000)
+        return b"0123456789" * (sent // 10) + b"0123456789"[: sent % 10]
+
+    sent = pair.do(fill)
+    if finished:
+        pair.do(wire.finish, pair.transport)
+    pair.do(wire.abort, pair.transport)
+    assert pair.server.lost.wait(PATIENCE)
+    assert len(pair.rest()) == len(sent)
 
 
 @both

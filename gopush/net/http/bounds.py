@@ -154,9 +154,10 @@ class BoundedChannel(HTTPChannel):
         self.clearLineBuffer()  # type: ignore[no-untyped-call]
 
     def loseConnection(self) -> None:
-        """Close once everything is sent."""
+        """Close once everything is sent; over TLS the client says goodbye, too, but has no longer than others."""
         self.deaf = self.closing = True
         self.inbox = b""
+        self.expire_in(LINGER_SECONDS)
         super().loseConnection()  # type: ignore[no-untyped-call]
 
     def abort(self) -> None:
@@ -197,10 +198,13 @@ class BoundedChannel(HTTPChannel):
             self._look(behind[0])
             return
         self._unread = 0
-        if not (self.owed or self.paused or self.closing):
+        if self.closing:
+            wire.abort(self.transport)
+        elif self.owed or self.paused:
+            self.expire_in(self.site.idle)
+        else:
             self.site.counters.idle_closed += not self.deaf
             self.leave(linger=False)
-        self.expire_in(self.site.idle)
 
     def _look(self, unsent: int) -> None:
         now = self.site.clock.seconds()
