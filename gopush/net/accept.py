@@ -226,6 +226,9 @@ class DisconnectQueue:
     def _go_on(self) -> None:
         for connection in list(islice(self._waiting, DISCONNECTS_IN_A_TURN)):
             self._waiting.popleft()
-            connection.end()
+            try:
+                connection.end()
+            except Exception:  # neither the other connections nor the port are to suffer from that
+                log.failure("the end of a connection failed")
         if self._waiting:
             self._reactor.callLater(0, self._go_on)
