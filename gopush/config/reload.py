@@ -59,6 +59,10 @@ class ReloadingFile(Generic[T]):
         except SettingsError as wrong:
             self._tell(str(wrong), self._changes(before))
             return
+        except Exception:  # neither a new connection nor the other files are to suffer from that
+            paths = ", ".join(map(str, self._paths))
+            log.failure("{paths} cannot be read anew; gopush keeps what it read before", paths=paths)
+            return
         for path, stamp in self._changes(self._good):
             if _announced.get(path) != stamp:
                 _announced[path] = stamp

@@ -139,7 +139,9 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
             self.doRead()
         except Exception:
             log.failure("reading the first bytes of a connection failed; gopush closes it")
-            self.connectionLost(Failure())  # type: ignore[no-untyped-call]
+            self.stopReading()  # type: ignore[no-untyped-call]
+            self._ended = CONNECTION_LOST
+            self.server.disconnects.add(self)
 
     def connectionLost(self, reason: Failure) -> None:
         """See IProtocol: the connection is gone."""

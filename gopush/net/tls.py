@@ -78,11 +78,13 @@ class ServerTls:
             context.use_privatekey_file(str(self._key))
             context.check_privatekey()
             if self._clients:
-                context.load_verify_locations(str(self._clients))
+                _load_authorities(context, self._clients)
                 context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _as_openssl_says)
-        except SSL.Error as wrong:
+            note(self._certificate, self._certificate.read_bytes())
+        except (SettingsError, OSError):
+            raise
+        except Exception as wrong:  # each release of the library has its own
             raise _no_pair("server", self._certificate, self._key, wrong) from None
-        note(self._certificate, self._certificate.read_bytes())
         return context
 
 
@@ -128,9 +130,9 @@ class ClientTls:
         try:
             own: Any = PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
             own.options().getContext()  # where the two do not fit, say so now
+            note(certificate, certificate.read_bytes())
         except Exception as wrong:
             raise _no_pair("client", certificate, key, wrong) from None
-        note(certificate, certificate.read_bytes())
         return roots, own
 
 
@@ -265,14 +267,25 @@ def _check_phrase(path: Path) -> None:
 
 
 def _certificates(path: Path) -> list[Any]:
-    """The certificates in a file. Raises SettingsError where there is none."""
-    try:
-        found = [Certificate.loadPEM(pem) for pem in _PEM.findall(path.read_bytes())]
-    except SSL.Error:
-        found = []
+    """The certificates in a file. Raises SettingsError where there is none, or one that OpenSSL cannot read."""
+    found = _PEM.findall(path.read_bytes())
     if not found:
         raise SettingsError(f"{path}: holds no certificate in PEM")
-    return found
+    try:
+        return [Certificate.loadPEM(pem) for pem in found]
+    except Exception:  # each release of the library has its own
+        raise _unreadable(path) from None
+
+
+def _load_authorities(context: Any, path: Path) -> None:
+    try:
+        context.load_verify_locations(str(path))
+    except SSL.Error:
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> SettingsError:
+    return SettingsError(f"{path}: holds no certificate that OpenSSL can read")
 
 
 def _roots(path: Path) -> Any:

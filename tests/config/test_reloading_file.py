@@ -12,6 +12,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from gopush.config import reload as files
 from gopush.config.reload import ReloadingFile
 from gopush.errors import SettingsError
+from tests.fixtures import Logged
 
 
 @pytest.fixture
@@ -85,3 +86,26 @@ def test_a_certificate_that_came_before_its_key_is_named_once_both_are_there(tmp
     pair.certificate.write_text("second, and then some")
     files.reload()
     assert lines[1:] == [f"read anew: {pair.certificate}", f"read anew: {pair.key}"]
+
+
+def test_a_mistake_in_reading_one_leaves_its_value_and_the_other_files(
+    tmp_path: Path, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_badly() -> str:
+        if paths[0].read_text() == "bad":
+            raise RuntimeError("a mistake")
+        return paths[0].read_text()
+
+    paths = [tmp_path / "bad", tmp_path / "good"]
+    for path in paths:
+        path.write_text("first")
+    readers = [ReloadingFile(paths[:1], read_badly), ReloadingFile(paths[1:], paths[1].read_text)]
+    monkeypatch.setattr(files, "_all", readers)
+    paths[0].write_text("bad")
+    paths[1].write_text("second")
+    files.reload()
+    assert [reader.value for reader in readers] == ["first", "second"]
+    assert len(logged.tracebacks()) == 1
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    paths[0].write_text("good now")
+    assert readers[0].value == "good now"

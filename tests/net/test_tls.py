@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import socket
 import ssl
 import subprocess
@@ -467,3 +468,54 @@ def test_a_subscriber_that_never_says_goodbye_is_closed_in_time(
         assert silent.recv(1)
         in_reactor(comet.leap, 6)  # behind the turn in which the answer went out
         eventually(lambda: comet.comet.counters.connections_removed == 1)
+
+
+BAD = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("which", ["certificate", "chain", "clients", "authorities", "own"])
+def test_a_certificate_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, own: Issued, which: str) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text(BAD)
+    pair = str(own.certificate), str(own.key)
+    makes: dict[str, Callable[[], object]] = {
+        "certificate": lambda: ServerTls(str(bad), pair[1]),
+        "chain": lambda: ServerTls(*pair, chain=str(bad)),
+        "clients": lambda: ServerTls(*pair, clients=str(bad)),
+        "authorities": lambda: ClientTls(str(bad)),
+        "own": lambda: ClientTls("", str(bad), pair[1]),
+    }
+    with pytest.raises(SettingsError, match=f"^{bad}: [^\n]*$"):
+        makes[which]()
+
+
+def test_a_certificate_without_a_date_is_no_certificate(own: Issued, tmp_path: Path) -> None:
+    """OpenSSL reads it, and pyOpenSSL cannot say when it ends."""
+    der = ssl.PEM_cert_to_DER_cert(own.certificate.read_text())
+    own.certificate.write_text(ssl.DER_cert_to_PEM_cert(re.sub(rb"\d{12}Z", b"99999999999x9", der)))
+    for make in (lambda *pair: ServerTls(*pair), lambda *pair: ClientTls("", *pair)):
+        with pytest.raises(SettingsError, match="makes no TLS"):
+            make(str(own.certificate), str(own.key))
+
+
+def test_a_bad_certificate_in_a_chain_leaves_what_was_read_and_the_port(
+    listen: Open,
+    authority: Authority,
+    own: Issued,
+    in_reactor: InReactor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next connection took the port along, for ever."""
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(authority.path.read_bytes())
+    port = listen(in_reactor(web), own, f":extraCertChain={chain}")
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    chain.write_text(BAD)
+    with capturedLogs() as logged:
+        for _ in range(3):
+            with connect(port, client(authority.path)) as caller:
+                caller.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+                assert rest(caller).startswith(b"HTTP/1.1 200")
+    said = [str(event["wrong"]) for event in logged if "wrong" in event]
+    assert said == [f"{chain}: holds no certificate that OpenSSL can read"]

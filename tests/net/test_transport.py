@@ -389,6 +389,26 @@ class Clumsy(Protocol):
             raise ValueError
 
 
+class Broken(Clumsy):
+    """Its end fails, too."""
+
+    def connectionLost(self, reason: Any = None) -> None:
+        raise RuntimeError
+
+
+def test_a_connection_that_fails_in_every_way_does_not_take_its_port_along(in_reactor: InReactor) -> None:
+    factory = Factory.forProtocol(Broken)
+    port = in_reactor(EagerReactor(reactor).listenTCP, 0, factory, 50, "127.0.0.1")
+    for first in (b"bad", b"good"):
+        in_reactor(port.stopReading)
+        with socket.create_connection(("127.0.0.1", port.getHost().port), PATIENCE) as client:
+            client.sendall(first)
+            in_reactor(port.startReading)
+            assert client.recv(100) == b"read " + first
+            assert first == b"good" or client.recv(100) == b""
+    in_reactor(port.stopListening)
+
+
 def test_what_is_there_when_it_is_accepted_is_read_at_once_and_an_error_ends_that_one_alone(
     in_reactor: InReactor,
 ) -> None:
