@@ -34,12 +34,15 @@ log = Logger()
 
 
 class Port:
-    """What accepting adds to a port of Twisted's, which comes behind it among the bases."""
+    """What accepting adds to a port of Twisted's, which comes behind it among the bases. `nameless`: what connects
+    there counts as no address.
+    """
 
     disconnects: DisconnectQueue
     leftovers: TurnLimit
     accepted: list[Any]
     limiter: ConnectionLimiter | None = None
+    nameless = False
     _held = False
     _full = False
 
@@ -97,6 +100,17 @@ class Accepted:
     limiter: ConnectionLimiter | None = None
     _client: Any = None
 
+    def connectionLost(self: Any, reason: Failure) -> None:
+        """See IProtocol. It may come again: where a connection is aborted whose end waits already."""
+        if not self.connected:
+            return
+        try:
+            super().connectionLost(reason)  # type: ignore[misc]
+        finally:
+            if self.limiter is not None:
+                self._release()
+                self.limiter.closed("" if self.server.nameless else self.client[0])
+
     def getPeer(self) -> Any:
         """See ITransport: the client's address."""
         return self._client or super().getPeer()  # type: ignore[misc]
@@ -116,7 +130,7 @@ class Accepted:
 
 
 class _UnixServer(Accepted, unix.Server):
-    """A connection to a UNIX socket: all of them come from no address."""
+    """A connection to a UNIX socket."""
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any) -> None:
         super().__init__(sock, protocol, client, server, sessionno, reactor)  # type: ignore[no-untyped-call]
@@ -124,18 +138,12 @@ class _UnixServer(Accepted, unix.Server):
         if self.limiter is not None:
             self.limiter.opened("")
 
-    def connectionLost(self, reason: Failure) -> None:
-        """See IProtocol."""
-        super().connectionLost(reason)
-        if self.limiter is not None:
-            self._release()
-            self.limiter.closed("")
-
 
 class UnixPort(Port, unix.Port):
     """A UNIX socket that accepts so."""
 
     transport = _UnixServer
+    nameless = True
 
 
 def remove_left_over(path: str) -> None:

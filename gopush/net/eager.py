@@ -143,14 +143,6 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
             self._ended = CONNECTION_LOST
             self.server.disconnects.add(self)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """See IProtocol: the connection is gone."""
-        super().connectionLost(reason)
-        if self.limiter is not None:
-            self._release()
-            address: Any = self.client
-            self.limiter.closed(address[0])
-
 
 class _EagerClient(Eager, tcp.Client):
     """A connection that was made from here."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from gopush.comet.counters import CometCounters
 from gopush.comet.settings import SubscriberSettings
@@ -91,6 +96,54 @@ def test_an_ipv6_address_counts_as_its_network_of_64_bits() -> None:
         found.closed(address)
     assert found.open == 0
     assert not found._addresses
+
+
+class Plain(Protocol):
+    """Its end may fail."""
+
+    transport: Any
+
+    def __init__(self, made: list[Plain], fails: bool) -> None:
+        self._fails = fails
+        made.append(self)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if self._fails:
+            raise RuntimeError
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_connection_that_is_lost_twice_or_fails_as_it_is_lost_is_counted_once(
+    in_reactor: Any, tmp_path: Path, kind: str, fails: bool
+) -> None:
+    """It was counted as lost twice where it was aborted while its end waited, and not at all where its end failed."""
+    made: list[Plain] = []
+    found = ConnectionLimiter(reactor, ConnectionSettings(most_of_address=3), FILES, CometCounters())
+    eager, factory = EagerReactor(reactor, found), Factory.forProtocol(lambda: Plain(made, fails))
+    path: Any = str(tmp_path / "socket")
+    if kind == "unix":
+        port = in_reactor(eager.listenUNIX, path, factory)
+    else:
+        port = in_reactor(lambda: eager.listenTCP(0, factory, interface="127.0.0.1"))
+        path = ("127.0.0.1", port.getHost().port)
+
+    def lose() -> None:
+        transport = made[-1].transport
+        if not fails:
+            transport.abortConnection()
+        transport.connectionLost(Failure(CONNECTION_LOST))  # type: ignore[no-untyped-call]
+
+    for _ in range(5):
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as client:
+            client.connect(path)
+            eventually(lambda: found.open == 1)
+            with suppress(RuntimeError):
+                in_reactor(lose)
+            assert client.recv(1) == b""
+            in_reactor(lambda: None)
+            assert (found.open, dict(found._addresses)) == (0, {})
+    in_reactor(port.stopListening)
 
 
 Ports = Callable[..., tuple[int, ConnectionLimiter, CometServer]]
