@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -58,8 +59,8 @@ class SignedTokens:
             return secret
         try:
             key = load_pem_public_key(data)
-        except ValueError:
-            raise SettingsError(f"{self._path}: holds no public key in PEM") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise SettingsError(f"{self._path}: holds no public key in PEM that gopush can read") from None
         wanted = RSAPublicKey if self._algorithm == "RS256" else Ed25519PublicKey
         if not isinstance(key, wanted) or (isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS):
             raise SettingsError(

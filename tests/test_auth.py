@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from twisted.logger import capturedLogs
 
 from gopush.auth import MAX_BYTES, SignedTokens, is_signed, signed_tokens
 from gopush.config import reload as files
@@ -28,6 +29,19 @@ HS256_HEAD = b'{"alg":"HS256","typ":"JWT"}'
 SECRET = "0123456789abcdef0123456789abcdef"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 ED_KEY = Ed25519PrivateKey.generate()
+UNKNOWN_CURVES = [
+    b"""-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoEcz1UBgi0DQgAEnmOxyrItqdqWyEHfWUX3yi+chKMB
+Yt5v6SpW7tz2VrqxJapoHHyHitQ72NTdEO6lQdoAZjIR6YXF+UlSU+JBTw==
+-----END PUBLIC KEY-----
+""",
+    b"""-----BEGIN PUBLIC KEY-----
+MDIwEAYHKoZIzj0CAQYFK4EEAAYDHgAEt25CcP8Swo4d0GI9c1K3bpR9Ju/G3b0C
+PhhHMg==
+-----END PUBLIC KEY-----
+""",
+]
+"""SM2 and secp112r1: OpenSSL has made them, and cryptography knows none of them."""
 SIGNERS: dict[str, Any] = {"HS256": SECRET, "RS256": RSA_KEY, "EdDSA": ED_KEY}
 
 
@@ -129,6 +143,20 @@ def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algor
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=str(path)):
         signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
+
+
+@pytest.mark.parametrize("content", UNKNOWN_CURVES)
+def test_a_key_of_a_kind_that_nobody_reads_stops_the_start_and_no_reload(tmp_path: Path, content: bytes) -> None:
+    tokens = known(tmp_path, "EdDSA")
+    path = tmp_path / "EdDSA"
+    path.write_bytes(content)
+    with capturedLogs() as logged:
+        files.reload()
+    lines = [str(event.get("wrong")) for event in logged]
+    assert len([line for line in lines if line.startswith(f"{path}: holds no public key")]) == 1
+    assert tokens.allow(sign("EdDSA", claims()), "Terry-Mao")
+    with pytest.raises(SettingsError, match=f"^{path}: holds no public key [^\n]*$"):
+        signed_tokens(TokenSettings(algorithm="EdDSA", key_file=str(path)))
 
 
 def test_a_secret_in_the_place_of_its_file_is_not_shown() -> None:
