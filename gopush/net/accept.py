@@ -85,6 +85,7 @@ class Port:
     def listen(self: Any, limiter: ConnectionLimiter | None) -> Any:
         """Begin."""
         self.limiter = limiter
+        self.nameless = self.nameless or getattr(self.factory, "unlimited", False)  # behind a balancer
         self.accepted = []
         self.disconnects = DisconnectQueue(self.reactor)
         self.leftovers = TurnLimit(self.reactor, LEFTOVERS_IN_A_TURN)

@@ -81,7 +81,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         self.connected = 1
         self.limiter = server.limiter
         if self.limiter is not None:
-            self.limiter.opened(client[0])
+            self.limiter.opened("" if server.nameless else client[0])
         server.accepted.append(self)
 
     def doRead(self) -> None:

@@ -123,6 +123,20 @@ def test_each_client_has_its_connections(door: Callable[..., Door], header: Call
     assert not found.limiter._addresses
 
 
+def test_a_client_on_the_balancers_own_machine_has_its_connections(door: Callable[..., Door]) -> None:
+    """Those of the balancer itself counted as that client's."""
+    found = door(most_of_address=2)
+    with ExitStack() as stack:
+        for address in [*(f"203.0.113.{number}" for number in range(5)), "127.0.0.1", "127.0.0.1"]:
+            client = stack.enter_context(found.connect(v1(address) + SUBSCRIBE))
+            assert client.recv(4) == b"+h\r\n", address
+        with found.connect(v1("127.0.0.1") + SUBSCRIBE) as more:
+            assert end(more) == b""
+        assert found.counters.refused_address == 1
+    eventually(lambda: found.limiter.open == 0)
+    assert not found.limiter._addresses
+
+
 @pytest.mark.parametrize("header", UNKNOWN)
 def test_a_connection_of_the_balancer_itself_is_served(door: Callable[..., Door], header: bytes) -> None:
     found = door(most_of_address=1)
