@@ -27,18 +27,27 @@ WAIT_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """Section [connections]: of each process's client ports."""
+    """Section [connections]: of a comet's client ports together, and apart from them of the public port of web: nobody
+    waits for a look-up because the subscribers are as many as they may be.
+    """
 
     most: int = option(
-        "connections", "max", "0", count(), "connections in all; more wait; 0: as many as open files allow", live=True
+        "connections",
+        "max",
+        "0",
+        count(),
+        "connections of subscribers, and as many to the public port; more wait; 0: as many as open files allow",
+        live=True,
     )
-    rate: int = option("connections", "rate", "20000", count(1), "new connections per second; more wait", live=True)
+    rate: int = option(
+        "connections", "rate", "20000", count(1), "new connections per second of either; more wait", live=True
+    )
     most_of_address: int = option(
         "connections",
         "address.max",
         "0",
         count(),
-        "connections from one address (IPv6: one /64); gopush closes more; 0: any number",
+        "connections of either from one address (IPv6: one /64); gopush closes more; 0: any number",
         live=True,
     )
     origins: tuple[str, ...] = option(
