@@ -37,6 +37,8 @@
       if (liveSince) return;
       liveSince = Date.now();
       renewed = followed = blocked = false;
+      // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
+      if (mid === "0") mid = "15";
       call(onState, "live", "");
     };
 

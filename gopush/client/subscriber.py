@@ -15,10 +15,13 @@ import gopush
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
 from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
+from gopush.model import MID_STEP
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
 LONGEST_WAIT_SECONDS = 3600.0
+LEAST_CURSOR = MID_STEP - 1
+"""Below every mid, and a comet rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap."""
 REFUSALS = {
     b"-a": "the token is missing or not good (-a)",
     b"-c": "nobody created this key (-c)",
@@ -130,6 +133,7 @@ class Subscriber:
                     self._judge(frame, address)
                     if frame == b"+h" and not subscribed:
                         subscribed = True
+                        self.cursor = self.cursor or LEAST_CURSOR
                         self.tell(f"subscribed to {self.key} at {address}")
                     yield frame
         except ssl.SSLCertVerificationError as wrong:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from gopush import event_stream
 from gopush.event_stream import COMMENT, event_format, opening, refusal
-from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
+from gopush.model import MID_STEP, REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
 from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import Request, Response, Streamed, chunk, plain
@@ -160,6 +160,8 @@ class EventStream(Follower):
     def joined(self) -> None:
         """See Follower."""
         if not self._begun:
+            # It is in the log now, also where it asked for all of it: who comes back with 0 would hear of no gap.
+            self._mid = self.cursor = max(self.cursor, MID_STEP)
             self._begin(limit=False)
             self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
             self._streams.wheel.add(self)
@@ -217,7 +219,7 @@ class EventStream(Follower):
         self._streams.closed(self)
 
     def _found(self, head: Head) -> None:
-        self._from(head.last)
+        self._from(max(head.last, MID_STEP))
 
     def _unknown(self, _: Failure) -> None:
         if self in self._streams.streams:

@@ -158,6 +158,17 @@ def test_a_closed_connection_is_resumed_after_the_last_message(comet: FakeComet,
     assert comet.said == [sub(0), sub(16), sub(16), sub(16), sub(16)]
 
 
+@pytest.mark.parametrize("cursor", [None, 0])
+def test_who_was_subscribed_before_its_first_message_hears_of_a_gap(
+    comet: FakeComet, device: Subscriber, cursor: int | None
+) -> None:
+    """protocol.md, section 10: from 0 on there is none; 15 is below every mid, and gopush rounds it to 16."""
+    device.cursor = cursor
+    comet.serve(says(), says(b"+h\r\n"), says(b"+h\r\n", framed(message(16))))
+    assert next(device.messages()) == message(16)
+    assert comet.said == [sub(0), sub(0), sub(15)]
+
+
 def test_once_means_one_connection(comet: FakeComet, device: Subscriber) -> None:
     comet.serve(says(b"+h\r\n", framed(message(16))))
     received = device.messages(follow=False)

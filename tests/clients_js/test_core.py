@@ -108,6 +108,35 @@ def test_since(world: World, since: str, mid: str) -> None:
     assert len(world.get("calls")) == 1
 
 
+@pytest.mark.parametrize("options", ["{}", "{ since: 0 }"])
+def test_who_was_subscribed_before_its_first_message_hears_of_a_gap(world: World, options: str) -> None:
+    """From 0 on there is none; 15 is below every mid, and gopush rounds it to 16."""
+    world.subscribe(options)
+    assert world.query()["mid"] == ["0"]
+    world.say("+h\r\n")
+    world.end()
+    world.after(1)
+    assert world.query()["mid"] == ["15"]
+    world.say("+h\r\n")
+    world.say("+g\r\n")
+    world.say(message(16))
+    assert world.heard()[-2:] == ["gap", "16 1 1"]
+
+
+def test_a_stream_cut_before_its_first_message_hears_of_a_gap_too(world: World) -> None:
+    world.subscribe("{ transport: 'sse', since: 0 }")
+    world.say("retry: 1000\nid: 0\n\n", "streams")
+    world.end("streams")
+    world.after(2)
+    assert world.get("calls") == [f"/sub?key=k%261&ver=1&mid={mid}&heartbeat=30" for mid in (0, 15)]
+
+
+def test_who_was_never_subscribed_asks_for_all_once_more(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("-n\r\n")
+    assert world.query()["mid"] == ["0"]
+
+
 def test_a_moved_key_is_followed_at_once_but_not_round_and_round(world: World) -> None:
     world.subscribe("{ since: 0 }")
     world.say("-n\r\n")

@@ -102,6 +102,13 @@ def publisher(node: Node) -> Iterator[Publisher]:
         yield made
 
 
+def close(node: Node, key: str) -> None:
+    """End the key's one connection."""
+    with socket.create_connection(("127.0.0.1", node.ports["admin"])) as admin:
+        admin.sendall(b"POST /1/admin/key/close?key=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key.encode())
+        assert b'"closed":1' in admin.recv(4096)
+
+
 def through(ways: list[Receiver], publisher: Publisher, key: str, disturb: Callable[[], object]) -> None:
     """All receive all that is pushed before, while and after something happens: once, and in order."""
     for number in range(5):
@@ -159,11 +166,37 @@ def test_who_is_cut_before_its_first_message_misses_nothing(node: Node, publishe
 
     with Receiver(way, Subscriber(f"http://{node.address('http')}", key, on_state=hold)) as receiver:
         eventually(lambda: states.live == 1)
-        with socket.create_connection(("127.0.0.1", node.ports["admin"])) as admin:
-            admin.sendall(b"POST /1/admin/key/close?key=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % key.encode())
-            assert b'"closed":1' in admin.recv(4096)
+        close(node, key)
         eventually(lambda: states.live == 2 and back.is_set())
         eventually(lambda: receiver.numbers == [1])
+
+
+def test_who_is_cut_before_its_first_message_hears_of_a_gap() -> None:
+    with embedded({"storage": {"store": "20"}}) as system, Publisher(system.admins[0]) as publisher:
+        (node,) = system.webs
+        for way in WAYS:
+            for since in (None, 0):
+                hears_of_a_gap(node, publisher, f"gap-{way}-{since}", way, since)
+
+
+def hears_of_a_gap(node: Node, publisher: Publisher, key: str, way: str, since: int | None) -> None:
+    states = States()
+
+    def hold(state: str, why: str) -> None:
+        """Between two connections more is pushed than the key keeps."""
+        if state == "away":
+            list(publisher.push_stream((key, {"n": number}) for number in range(30)))
+        states.add(state, why)
+
+    def gap() -> None:
+        states.add("gap", "")
+
+    subscriber = Subscriber(f"http://{node.address('http')}", key, since=since, on_gap=gap, on_state=hold)
+    with Receiver(way, subscriber) as receiver:
+        eventually(lambda: states.live == 1)
+        close(node, key)
+        eventually(lambda: receiver.numbers == list(range(10, 30)))
+    assert states == ["connecting", "live", "away", "connecting", "live", "gap"]
 
 
 def test_since_gives_what_is_kept_behind_a_mid(node: Node, publisher: Publisher) -> None:

@@ -115,6 +115,15 @@ def test_what_is_new_begins_behind_what_is_kept_before_the_first_connection() ->
     assert [cursor(request) for request in comet.requests] == [b"96", b"96"]
 
 
+@pytest.mark.parametrize("since", [None, 0])
+def test_who_was_subscribed_before_its_first_message_hears_of_a_gap(since: int | None) -> None:
+    """From 0 on there is none; 15 is below every mid, and gopush rounds it to 16."""
+    comet = Comet(b"", b"+h\r\n", b"", b"+h\r\n+g\r\n" + bulk(16), b"")
+    comet.subscribe(since)
+    assert [cursor(request) for request in comet.requests] == [b"0", b"0", b"15", b"16"]
+    assert (comet.given, comet.gaps) == ([16], 1)
+
+
 def test_a_moved_key_is_followed_at_once_but_not_round_and_round() -> None:
     comet = Comet(b"-n\r\n", b"-n\r\n", b"+h\r\n", b"-n\r\n", b"+h\r\n")
     comet.subscribe(since=0)

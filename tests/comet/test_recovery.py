@@ -189,9 +189,11 @@ def test_a_resume_from_the_last_mid_gives_nothing() -> None:
     assert world.subscribe(mid=mid)[1].out == H
 
 
-def test_a_resume_on_a_key_that_was_never_written() -> None:
+@pytest.mark.parametrize("mid", [0, MID_STEP])
+def test_a_resume_on_a_key_that_was_never_written(mid: int) -> None:
+    """MID_STEP: of one that was subscribed before the first message."""
     world = World()
-    _, wire = world.subscribe(mid=0)
+    _, wire = world.subscribe(mid=mid)
     assert wire.out == H
     mid = world.pushed(b"1")
     assert wire.out == H + frame(mid, b"1")
@@ -229,6 +231,13 @@ def test_a_gap_is_reported_where_messages_after_the_mid_were_trimmed(seen: int, 
     _, wire = world.subscribe(mid=mids[seen])
     left = [frame(mid, b"%d" % i) for i, mid in enumerate(mids) if i > max(seen, 2)]
     assert wire.out == H + (b"+g\r\n" if gap else b"") + b"".join(left)
+
+
+def test_a_gap_is_reported_to_who_was_there_before_the_first_message() -> None:
+    world = World(store=2)
+    mids = [world.pushed(b"%d" % i) for i in range(5)]
+    _, wire = world.subscribe(mid=MID_STEP)
+    assert wire.out == H + b"+g\r\n" + frame(mids[3], b"3") + frame(mids[4], b"4")
 
 
 @pytest.mark.parametrize("mid", [0, -16])

@@ -98,6 +98,42 @@ def test_a_gap_is_reported(make_whole: MakeWhole, key: str) -> None:
         assert [next(events) for _ in range(20)] == [message(mids[at], at) for at in range(5, 25)]
 
 
+@pytest.mark.parametrize("more", ["", "&mid=0"])
+def test_who_is_cut_before_its_first_message_hears_of_a_gap(whole: Whole, key: str, more: str) -> None:
+    """The id it goes on from is never 0, which would mean all that is kept."""
+    with whole.stream(key, more) as stream:
+        seen = stream.began().parser.last_id
+    mids = [whole.push(key, b"%d" % number) for number in range(25)]  # 20 are kept
+    with whole.stream(key, more, fields=f"Last-Event-ID: {seen}\r\n") as stream:
+        events = stream.events()
+        assert next(events) == Event("gap", "{}", seen)
+        assert next(events) == message(mids[5], 5)
+
+
+@pytest.mark.parametrize("more", ["", "&mid=0"])
+def test_a_stream_that_web_resumes_before_its_first_message_hears_of_a_gap(
+    whole: Whole, key: str, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gopush.web.follower.FIRST_PAUSE_SECONDS", 3.0)
+    with whole.stream(key, more) as stream:
+        stream.began()
+        whole.in_reactor(whole.comet.close, [key])
+        mids = [whole.push(key, b"%d" % number) for number in range(25)]  # 20 are kept
+        events = stream.events()
+        assert next(events).type == "gap"
+        assert next(events) == message(mids[5], 5)
+
+
+def test_who_finds_no_comet_at_a_key_without_messages_hears_of_a_gap(make_whole: MakeWhole, key: str) -> None:
+    whole = make_whole()
+    with whole.stream(f"{key}-first") as stream:
+        stream.began()
+    whole.in_reactor(setattr, whole.comet, "owns", lambda _: False)
+    with whole.stream(key) as stream:
+        assert reason(stream) == "comet away"
+        assert stream.parser.last_id == "16"
+
+
 @pytest.mark.parametrize(
     "query",
     [

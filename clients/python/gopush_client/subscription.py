@@ -168,6 +168,7 @@ class Subscription:
             if self._live_since is None:
                 self._live_since = self.clock()
                 self._renewed = self._followed = False
+                self.cursor = self.cursor or wire.LEAST_CURSOR
                 self.on_state("live", "")
         elif frame == b"+g":
             self.on_gap()

@@ -15,6 +15,10 @@ from gopush_client.version import __version__
 RET_OK = 0
 RET_PARAMETER = 65534
 LARGEST_KEY_BYTES = 255
+LEAST_CURSOR = 15
+"""Of a subscriber that has seen no message yet: below every mid, and gopush rounds it to 16. Who comes back with 0 asks
+for what is kept, and hears of no gap."""
+
 LONGEST_REASON = 300
 TRANSIENT = (408, 425, 429)
 """States below 500 that may be others the next time."""
