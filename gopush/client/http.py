@@ -6,6 +6,7 @@ What fails raises ParameterError where trying again is pointless, else NoNodeErr
 from __future__ import annotations
 
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ LONGEST_REASON = 300
 TCP = "2"
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
+_BRACKET = re.compile(r'(?:[^"\[\]{}]|"(?:[^"\\]|\\.)*+")*+([\[\]{}])')
+"""The next one that is not within a string, and what is before it."""
 
 
 def look_up(web: str, key: str, context: ssl.SSLContext | None = None) -> str:
@@ -45,7 +48,7 @@ def history(web: str, key: str, after: int, token: str = "", context: ssl.SSLCon
     text = _call(web, "GET", "/1/msg/get", query, context=context)
     start = text.find('"msgs":[')
     with _understood(web):
-        return [] if start < 0 else _elements(text, start + len('"msgs":['))
+        return [] if start < 0 else _objects(text, start + len('"msgs":['))
 
 
 def push(
@@ -123,14 +126,32 @@ def untrusted(address: str, wrong: ssl.SSLCertVerificationError) -> str:
     return f"{address} is not trusted: {_readable(wrong.verify_message)} (--cacert FILE names its CA)"
 
 
-def _elements(text: str, position: int) -> list[bytes]:
-    """The elements, as they are written, of the JSON array that begins before `position`."""
+def _objects(text: str, position: int) -> list[bytes]:
+    """The objects, as they are written, of the JSON array that begins before `position`, however deeply they nest."""
     found = []
     while text[position] != "]":
-        _, end = DECODER.raw_decode(text, position)
+        end = _end(text, position)
         found.append(text[position:end].encode())
         position = end + (text[end] == ",")
     return found
+
+
+def _end(text: str, position: int) -> int:
+    """Where the object or array that begins here ends."""
+    depth = 0
+    while bracket := _BRACKET.match(text, position):
+        position = bracket.end()
+        depth += 1 if bracket[1] in "[{" else -1
+        if depth <= 0:
+            return position
+    raise ValueError("it does not end")
+
+
+def _ret(answer: str) -> tuple[int, str]:
+    """`ret` and `why`, which stand before the data: that may be nested more deeply than Python decodes."""
+    head, data, _ = answer.partition(',"data":')
+    said = DECODER.decode(head + "}" if data else head)
+    return int(said["ret"]), _readable(str(said.get("why", "")))
 
 
 def _call(
@@ -157,8 +178,7 @@ def _call(
             refused = ParameterError if response.status < 500 else UnavailableError
             raise refused(f"{address} answered {response.status} {response.reason}{_hint(response.status, answer)}")
         with _understood(address):
-            said = DECODER.decode(answer)
-            _raise_for(address, int(said["ret"]), _readable(str(said.get("why", ""))))
+            _raise_for(address, *_ret(answer))
     except ssl.SSLCertVerificationError as wrong:
         raise ParameterError(untrusted(address, wrong)) from None
     except ssl.SSLError as wrong:

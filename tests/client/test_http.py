@@ -73,6 +73,25 @@ def test_reads_offline_messages_digit_for_digit(web: FakeWeb) -> None:
     assert web.asked == [("GET", "/1/msg/get", {"k": "k", "m": "15", "t": "t"}, b"")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 50_000 + b"]" * 50_000, b'{"]}":["\\"}"],"a":' * 5_000 + b"{}" + b"}" * 5_000],
+    ids=["lists", "objects"],
+)
+def test_reads_offline_messages_however_deeply_they_nest(web: FakeWeb, body: bytes) -> None:
+    """protocol.md, section 3: what the server took is no error of its reader's."""
+    messages = [b'{"msg":%b,"mid":16,"gid":0}' % each for each in (b"1", body, b'"["')]
+    web.answer = b'{"ret":0,"data":{"msgs":[%b]}}' % b",".join(messages)
+    assert history(web.address, "k", 0) == messages
+
+
+@pytest.mark.parametrize("rest", [b"", b"1]}}", b'{"msg":[1,"mid":16,"gid":0}]}}', b'{"msg":"1]}}'])
+def test_what_is_no_list_of_messages_is_an_error(web: FakeWeb, rest: bytes) -> None:
+    web.answer = b'{"ret":0,"data":{"msgs":[' + rest
+    with pytest.raises(UnavailableError, match="did not answer as gopush does"):
+        history(web.address, "k", 0)
+
+
 def test_no_offline_messages(web: FakeWeb) -> None:
     """protocol.md, section 4: no `data` when there are none."""
     assert history(web.address, "k", 0) == []

@@ -129,3 +129,9 @@ def test_lines_past_the_deadline_are_unknown() -> None:
     web = Web(Answer(401, b"Unauthorized"))
     with pytest.raises(RefusedError, match="401"):
         web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+
+
+def test_lines_of_what_is_not_gopush_are_repeated_however_they_nest() -> None:
+    web = Web(b"[" * 100_000, b'{"ret":0,"mid":16}\n')
+    (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+    assert (result.mid, len(web.calls)) == (16, 2)

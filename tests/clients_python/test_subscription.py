@@ -107,6 +107,15 @@ def test_frames_may_be_cut_anywhere_and_text_is_kept() -> None:
     assert (given.value.mid, given.value.text) == (160, text)
 
 
+def test_what_python_cannot_hold_is_a_value_error_and_ends_nothing() -> None:
+    comet = Comet(b"+h\r\n" + bulk(16, "[" * 50_000 + "]" * 50_000) + bulk(32, "1" * 5000) + bulk(48))
+    comet.subscribe(since=0)
+    assert comet.given == [16, 32, 48]
+    for given in comet.walk.of(Give)[:2]:
+        with pytest.raises(ValueError, match=r"deeply|digits"):
+            _ = given.value.data
+
+
 def test_what_is_new_begins_behind_what_is_kept_before_the_first_connection() -> None:
     kept = b'{"ret":0,"data":{"msgs":[{"msg":{"mid":5},"mid":16,"gid":0},{"msg":1,"mid":96,"gid":0}]}}'
     comet = Comet(b"+h\r\n", b"", b"+h\r\n" + bulk(112), kept=kept)

@@ -56,6 +56,21 @@ def test_two_terminals_of_the_readme(node: Node, shell: Shell) -> None:
     assert '{"msg":{"hello": "world"},' in shell.run(history)
 
 
+def test_a_deeply_nested_message_is_shown_and_keeps_nobody_out(node: Node, shell: Shell) -> None:
+    """Python's decoder stops at a depth that gopush takes."""
+    deep = "[" * 1500 + "]" * 1500
+    shell.run(f"gopush push deep '{deep}'")
+    assert f'{{"msg":{deep},' in shell.run("gopush history deep")
+    log = shell.directory / "said"
+    with shell.start("exec gopush sub deep", log) as subscribed:
+        try:
+            eventually(lambda: "subscribed to deep" in log.read_text())
+            shell.run("gopush push deep 1")
+            eventually(lambda: '{"msg":1,' in log.read_text())
+        finally:
+            subscribed.terminate()
+
+
 def test_the_calls_of_the_http_api(node: Node, shell: Shell) -> None:
     command, answer = blocks("docs/http-api.md", "console")[0].splitlines()
     assert shell.run(here(command, node)) == answer

@@ -37,8 +37,13 @@ class Message:
 
     @property
     def data(self) -> Any:
-        """What the JSON means in Python. Raises ValueError where Python cannot hold it (a number of 5000 digits)."""
-        return json.loads(self.text)
+        """What the JSON means in Python. Raises ValueError where Python cannot hold it: a number of 5000 digits, a list
+        in a thousand others.
+        """
+        try:
+            return json.loads(self.text)
+        except RecursionError:
+            raise ValueError("nested more deeply than Python decodes") from None
 
 
 class Url(NamedTuple):
