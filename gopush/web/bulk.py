@@ -7,7 +7,7 @@ same order: `{"ret":0,"mid":…}`, or the `ret` alone. A bad line fails alone.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
@@ -24,15 +24,12 @@ from gopush.web.settings import HttpSettings
 
 CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 
-CallSoon = Callable[[Callable[[], None]], object]
-
 
 class Bulk:
-    """The bulk calls. `call_soon` calls a function in the reactor's next turn."""
+    """The bulk calls."""
 
-    def __init__(self, publisher: Publisher, call_soon: CallSoon, settings: HttpSettings) -> None:
+    def __init__(self, publisher: Publisher, settings: HttpSettings) -> None:
         self._publisher = publisher
-        self._call_soon = call_soon
         self._settings = settings
 
     def routes(self) -> Routes:
@@ -41,26 +38,19 @@ class Bulk:
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
         splitter = LineSplitter(self._settings.body)
-        return BulkCall(self._publisher, answer, self._call_soon, splitter, self._settings.max_expire, request)
+        return BulkCall(self._publisher, answer, splitter, self._settings.max_expire, request)
 
 
 class BulkCall:
     """One bulk call: a Receiver. `most_expire` in seconds."""
 
     def __init__(
-        self,
-        publisher: Publisher,
-        answer: Answer,
-        call_soon: CallSoon,
-        splitter: LineSplitter,
-        most_expire: int,
-        request: Request,
+        self, publisher: Publisher, answer: Answer, splitter: LineSplitter, most_expire: int, request: Request
     ) -> None:
         self._caller = request.caller
         self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
-        self._call_soon = call_soon
         self._lines = splitter
         self._most_expire = most_expire
         self._groups: deque[_Group] = deque()
@@ -160,7 +150,7 @@ class BulkCall:
     def _flush_soon(self) -> None:
         if not self._scheduled and self._groups[0].ready:
             self._scheduled = True
-            self._call_soon(self._flush)
+            self._publisher.soon(self._flush)
 
     def _flush(self) -> None:
         """Write the answers whose turn it is, all in one piece."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from random import random
 
@@ -78,7 +77,7 @@ class Web:
         admin = {
             **openapi.routes(),
             **Admin(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, partial(clock.callLater, 0), settings).routes(),
+            **Bulk(publisher, settings).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),

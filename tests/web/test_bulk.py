@@ -143,6 +143,9 @@ class Turns:
     def count(self, ret: int) -> None:
         pass
 
+    def soon(self, call: Callable[[], None]) -> None:
+        self.later.append(call)
+
     def write(self, data: bytes) -> None:
         self.out += data
 
@@ -159,7 +162,7 @@ class Turns:
 @pytest.mark.parametrize("seed", range(50))
 def test_answers_keep_the_order_of_their_lines_however_they_come(seed: int) -> None:
     random, turns = Random(seed), Turns()
-    call = BulkCall(turns, turns, turns.later.append, LineSplitter(1000), 600, Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
+    call = BulkCall(turns, turns, LineSplitter(1000), 600, Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
     good = [random.random() < 0.8 for _ in range(200)]
     lines = [b'{"k":"%d","m":1,"expire":1}\n' % line if ok else b"x\n" for line, ok in enumerate(good)]
     left = list(lines)
