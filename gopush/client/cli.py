@@ -107,7 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     pusher.add_argument("--id", default="", help="gopush does not push a repeat with the same id again")
     pusher.add_argument(
-        "--wait", type=options.seconds, default=0, metavar="SECONDS", help="for how long to try again (default: 0)"
+        "--wait",
+        type=options.seconds,
+        default=0,
+        metavar="SECONDS",
+        help="for how long to try again (default: 0): as one message, up to [push] dedupe (60)",
     )
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
     pusher.set_defaults(run=_push)

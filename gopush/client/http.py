@@ -28,6 +28,8 @@ from gopush.errors import (
 
 TIMEOUT_SECONDS = 10
 LONGEST_REASON = 300
+TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+"""States below 500 that may be others the next time."""
 TCP = "2"
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -175,7 +177,8 @@ def _call(
         finally:
             connection.close()
         if response.status != 200:
-            refused = ParameterError if response.status < 500 else UnavailableError
+            transient = response.status >= 500 or response.status in TRANSIENT
+            refused = UnavailableError if transient else ParameterError
             raise refused(f"{address} answered {response.status} {response.reason}{_hint(response.status, answer)}")
         with _understood(address):
             _raise_for(address, *_ret(answer))

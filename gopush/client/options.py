@@ -51,9 +51,11 @@ def add_comet_tls(command: argparse.ArgumentParser) -> None:
 
 def _add_address(command: argparse.ArgumentParser, name: str, what: str, several: bool = False) -> None:
     port = _PORTS[name]
+    read = partial(addresses if several else address, port=port)
+    command.set_defaults(**{f"read_{name}": read})
     command.add_argument(
         f"--{name}",
-        type=partial(addresses if several else address, port=port),
+        type=read,
         metavar="ADDRESS" + ",..." * several,
         help=f"{what}: host:port or a URL (default: GOPUSH_{name.upper()}, else localhost:{port})"
         + "; of several, one that answers" * several,
@@ -73,7 +75,8 @@ def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
         if getattr(asked, name, "") is None:
             variable = f"GOPUSH_{name.upper()}"
             try:
-                setattr(asked, name, address(os.environ.get(variable) or f"localhost:{port}", port))
+                given = os.environ.get(variable) or f"localhost:{port}"
+                setattr(asked, name, getattr(asked, f"read_{name}")(given))
             except argparse.ArgumentTypeError as wrong:
                 error(f"{variable}: {wrong}")
 

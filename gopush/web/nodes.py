@@ -243,8 +243,8 @@ class Insight:
         view = self._coordination.view
         owner = view.owner(key)
         shown: dict[str, Any] = {"owner": None if owner is None else owner.id, "ws": [] if owner is None else owner.ws}
-        messages, more = await self._kept(key)
-        shown["messages"] = [{"mid": message.mid, "size": len(message.body)} for message in messages]
+        kept, more = await self._kept(key)
+        shown["messages"] = [{"mid": mid, "size": size} for mid, size in kept]
         shown["more"] = more
         tokens = await self._messages.tokens(key)
         counts = await self._comets.subscribers(key)
@@ -253,15 +253,15 @@ class Insight:
         ]
         return b'%b,"tokens":[%b]}' % (_json(shown)[:-1], listing(tokens))
 
-    async def _kept(self, key: str) -> tuple[list[Message], bool]:
-        """The oldest messages that are kept, and whether there are more."""
-        messages: list[Message] = []
+    async def _kept(self, key: str) -> tuple[list[tuple[int, int]], bool]:
+        """Mids and sizes of the oldest messages that are kept, and whether there are more. Bodies stay for a page."""
+        kept: list[tuple[int, int]] = []
         more = True
-        while more and len(messages) < MAX_SHOWN:
-            page = await self._messages.read(key, messages[-1].mid if messages else 0)
-            messages += page.messages
+        while more and len(kept) < MAX_SHOWN:
+            page = await self._messages.read(key, kept[-1][0] if kept else 0)
+            kept += [(message.mid, len(message.body)) for message in page.messages]
             more = page.more and bool(page.messages)
-        return messages[:MAX_SHOWN], more or len(messages) > MAX_SHOWN
+        return kept[:MAX_SHOWN], more or len(kept) > MAX_SHOWN
 
 
 def _found(messages: Sequence[Message], mid: int) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.endpoints import serverFromString
 
 from gopush.client.address import address
-from gopush.client.cli import main
+from gopush.client.cli import _parse, main
 from gopush.web.keys import make
 from tests.conftest import InReactor, reactor
 from tests.servers.authority import Authority
@@ -183,6 +183,8 @@ def test_the_environment_says_what_the_command_line_does_not(
     monkeypatch.setenv("GOPUSH_ADMIN", f"http://127.0.0.1:{world.admin.port}")
     monkeypatch.setenv("GOPUSH_WEB", f"127.0.0.1:{world.public.port}")
     assert main(["history", "k"]) == 0
+    monkeypatch.setenv("GOPUSH_WEB", f"127.0.0.1:1,127.0.0.1:{world.public.port}")
+    assert _parse(["sub", "k"]).web == f"127.0.0.1:1,127.0.0.1:{world.public.port}"
     assert main(["nodes"]) == 3
     assert "401 Unauthorized" in capfd.readouterr().err
     monkeypatch.setenv("GOPUSH_API_KEY_FILE", str(tmp_path / "key"))

@@ -117,6 +117,8 @@ def test_pushes_as_a_service(web: FakeWeb) -> None:
         (200, b'{"ret":65535}', UnavailableError),
         (403, b"", ParameterError),
         (404, b"", ParameterError),
+        (429, b"", UnavailableError),
+        (408, b"", UnavailableError),
         (503, b"", UnavailableError),
         (200, b"<html>", UnavailableError),
         (200, b"[]", UnavailableError),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,16 @@ def test_the_shipped_file_shows_every_option_with_its_default(name: str, setting
         section = content.split(f"\n[{opt.section}]\n")[1].split("\n[")[0]
         live = " (SIGHUP)" if opt.live else ""
         assert section.count(f"\n# {opt.help}{live}\n{opt.name} ={' ' if opt.default else ''}{opt.default}\n") == 1
+
+
+@shipped
+def test_the_operators_page_names_what_is_live(name: str, settings: type[Any]) -> None:
+    page = (ETC.parent / "docs" / "operations.md").read_text("utf-8")
+    table = page.split("## Changing settings")[1].split("The rest needs a restart")[0]
+    for opt in options(settings):
+        of_section = "".join(part for part in re.split(r"[|;]", table) if f"`[{opt.section}]" in part)
+        named = f"`{opt.name}`" in of_section or f"] {opt.name}`" in of_section or f"[{opt.section}] …" in of_section
+        assert named == opt.live, opt.name
 
 
 @shipped

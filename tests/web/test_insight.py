@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 
 import gopush
 from gopush.errors import RET_INTERNAL, RET_PARAMETER
 from gopush.membership.view import View
-from gopush.model import Message, Token
+from gopush.model import Head, Message, Page, Token
 from gopush.reports import BusyKey, SlowConsumer
 from gopush.stats.histogram import Histogram
 from gopush.web.keys import make
@@ -30,6 +32,22 @@ def test_a_key_is_shown_without_bodies_and_tokens(world: World) -> None:
         "subscribers": [{"node": "node1", "rpc": ["10.0.0.1:6970"], "count": 1}],
         "tokens": [{"digest": "ab" * 32, "expires": 1_700_000_100}],
     }
+
+
+def test_bodies_are_not_held_for_their_sizes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(key: str, after: int, limit: int = 256) -> Deferred[Page]:
+        mid = after + 16
+        return succeed(Page([Message(mid, b"1" * (1 << 20))], Head(16 * 60, 0), mid < 16 * 60))
+
+    monkeypatch.setattr(world.messages, "read", read)
+    tracemalloc.start()
+    try:
+        shown = data(world.call_admin("GET", "/1/admin/key", key="k"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(shown["messages"]) == 60
+    assert peak < 8 << 20
 
 
 def test_one_message_is_shown_as_it_was_pushed(world: World) -> None:
