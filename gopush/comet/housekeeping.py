@@ -18,6 +18,12 @@ from gopush.net.clock import Clock, Expiry, repeating
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
+FROZEN_SECONDS = 2.0
+"""A process that has done nothing for so long may have lost its session, and pushes have gone elsewhere."""
+
+SETTLED_SECONDS = 3.0
+"""How long after its session is back others may still take a comet for gone."""
+
 SWEPT_PER_SECOND = 10_000
 SESSION_SECONDS = 30.0
 LOOKED_AT = 1000
@@ -45,6 +51,8 @@ class Housekeeping:
         self.leaving = False
         """Whether all subscribers are to move, whoever has their keys."""
         self._walk: Iterator[Channel] = iter(())
+        self._walk_began = self._walked_from = self._settled_at = float("-inf")
+        self._ticked = clock.seconds()
         self._looking: Any = None
         self._expiry = Expiry(comet.wheel, self._timed_out, clock)
         self._ticking = repeating(self._look_around, clock)
@@ -75,16 +83,22 @@ class Housekeeping:
             self._comet.guard.caught("closing a silent subscriber")
 
     def _sweep(self) -> None:
-        """Go on with the slow walk over the channels; a quick one while this comet cannot hear of new owners, or of
-        messages.
+        """Go on with the slow walk over the channels, the newest first: the walk before did not meet them. It is quick
+        while this comet cannot hear of new owners, or of messages, and until a whole one was made after that.
         """
-        blind = not self._coordination.connected or (self.reachability is not None and self.reachability.lost)
-        interval = BLIND_SWEEP_SECONDS if blind else self._comet.settings.sweep
+        now = self._clock.seconds()
+        frozen, self._ticked = now - self._ticked > FROZEN_SECONDS, now
+        unheard = self.reachability is not None and self.reachability.lost
+        if frozen or unheard or not self._coordination.connected:
+            self._settled_at = now + SETTLED_SECONDS
+        quick = self._walked_from < self._settled_at
+        interval = BLIND_SWEEP_SECONDS if quick else self._comet.settings.sweep
         share = int(len(self._comet.channels) * TICK_SECONDS / interval) + 1
         due = list(islice(self._walk, min(share, int(SWEPT_PER_SECOND * TICK_SECONDS))))
         self._comet.delivery.sweep(due)
         if not due:
-            self._walk = iter(list(self._comet.channels.values()))
+            self._walk = iter(list(reversed(self._comet.channels.values())))
+            self._walked_from, self._walk_began = self._walk_began, now
 
     def _cut_off_changed(self) -> None:
         if self._comet.cut_off.holds:

@@ -123,6 +123,44 @@ def test_without_zookeeper_every_channel_is_compared_every_2_s(monkeypatch: pyte
     assert [wire.out for wire in wires] == [H + frame(forward.mid, b"1") for forward in forwards]
 
 
+def missed(world: World, wires: list[Wire], seconds: float) -> int:
+    """Others append to the keys of these wires; how many have not got it after so long."""
+    forwards = [append(world, b"1", key=f"k{i}") for i in range(len(wires))]
+    world.wait(seconds, TICK_SECONDS)
+    return sum(not wire.out.endswith(frame(f.mid, b"1")) for wire, f in zip(wires, forwards, strict=True))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_channel_is_compared_soon_after_the_comet_was_away(frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others took it for gone, and still may for a moment: what they appended meanwhile was told to nobody here."""
+    world = World()
+    world.housekeeping()
+    wires = [world.subscribe(key=f"k{i}")[1] for i in range(200)]
+    world.wait(3, TICK_SECONDS)
+    if frozen:
+        world.clock.advance(10)
+    else:
+        monkeypatch.setattr(world.coordination, "connected", False)
+        world.wait(1, TICK_SECONDS)
+        monkeypatch.setattr(world.coordination, "connected", True)
+    world.wait(0.5, TICK_SECONDS)
+    assert missed(world, wires, 7.5) == 0
+    assert missed(world, wires, 7.5) > 100, "it is a slow walk again"
+
+
+def test_a_new_channel_is_compared_within_one_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the walk under way began before it was there."""
+    world = World()
+    world.housekeeping()
+    old = [world.subscribe(key=f"old{i}")[1] for i in range(200)]
+    world.wait(1.5, TICK_SECONDS)
+    wires = [world.subscribe(key=f"k{i}")[1] for i in range(10)]
+    for session in [session for channel in world.comet.channels.values() for session in channel.live]:
+        session.deadline += 1000
+    assert missed(world, wires, 31.5) == 0
+    assert not any(wire.closed for wire in old)
+
+
 def test_no_more_than_10_000_channels_are_compared_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.housekeeping()
