@@ -203,13 +203,17 @@ class Pushes:
         self.delivery.sweep([channel for channel in channels if channel is not None])
 
     def _offer(self, channel: Channel | None, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
-        """Deliver to subscribers here; forward to the owner where that is another comet (the fields of a Forward)."""
+        """Deliver to subscribers here; forward to the owner where that is another comet, or may be (the fields of a
+        Forward).
+        """
         try:
             if channel is not None:
                 channel.offer(mid, previous, body)
                 self.delivery.touch(channel)
             if hops:
                 owner = self._coordination.view.owner(key)
+                if owner is not None and owner.id == self.name and not self._coordination.connected:
+                    owner = self._comets.beside(self.name, key)  # it may know of a new owner
                 if owner is not None and owner.id != self.name:
                     self.counters.notices_sent += 1
                     self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1))

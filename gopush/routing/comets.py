@@ -93,6 +93,14 @@ class Comets:
         sent = self._peers.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
         sent.addErrback(lambda _: self._forwards.keep(name, forward))
 
+    def beside(self, name: str, key: str) -> NodeInfo | None:
+        """Another comet than `name`, the same one for a key, and one that answers if there is any."""
+        others = {id: peer for id, peer in self._peers.live.items() if id != name}
+        others = {id: peer for id, peer in others.items() if peer.healthy} or others
+        if not others:
+            return None
+        return others[best(key, [(id, peer.info.weight) for id, peer in others.items()])].info
+
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
         answers = [self._peers.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self._peers.live]

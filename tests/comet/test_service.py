@@ -202,6 +202,38 @@ def test_a_forward_is_passed_on_at_most_once() -> None:
     assert sorted(forwards[0].hops for _, forwards in reported) == [0, 1]
 
 
+def test_an_owner_without_zookeeper_tells_another_comet_which_tells_the_new_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its session may have ended long ago, and its subscribers be elsewhere."""
+    world = World("c1", "c2", "c3")
+    key = owned_by(world, "c1")
+    view, stale = world.coordination.view, type(world.coordination)
+    world.comet_named("c1")._coordination = stale(view)
+    monkeypatch.setattr(world.comet_named("c1")._coordination, "connected", False)
+    without = View([info for info in view.comets if info.id != "c1"], view.messages)
+    for name in ("c2", "c3"):
+        world.comet_named(name)._coordination = stale(without)
+    new = next(info for info in without.comets if info == without.owner(key))
+    other = next(info.id for info in without.comets if info != new)
+    monkeypatch.setattr(world.comets, "beside", lambda *_: next(info for info in view.comets if info.id == other))
+    _, wire = world.subscribe(key=key, comet=world.comet_named(new.id))
+    world.comet_named("c1").push([push(world, key=key)])
+    world.turns()
+    assert b'"msg":1' in wire.out
+
+
+def test_the_comet_beside_is_one_that_answers() -> None:
+    world = World("c1", "c2", "c3")
+    found = {world.comets.beside("c1", f"k{number}") for number in range(50)}
+    assert {info.id for info in found if info} == {"c2", "c3"}
+    world.comets._peers.live["c2"].healthy = False
+    assert world.comets.beside("c1", "k") == world.comets._peers.live["c3"].info
+    world.comets._peers.live["c3"].healthy = False
+    assert world.comets.beside("c1", "k") is not None
+    assert World("c1").comets.beside("c1", "k") is None
+
+
 def test_the_owner_passes_nothing_on() -> None:
     world = World("c1", "c2")
     key = owned_by(world, "c1")
