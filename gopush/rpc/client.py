@@ -32,9 +32,6 @@ from gopush.rpc.logins import Logins, is_refusal, why
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
 
-LONG = ("read", "feed_next")
-"""Calls whose answers may be so long that they take their time."""
-
 CONNECT_SECONDS = 5.0
 STOP_SECONDS = 1.0
 
@@ -140,6 +137,8 @@ class Remote:
         self._reactor = reactor
         self._timeout = timeout
         self._patience = timeout or self.patience(settings)
+        self.connections = 0
+        """How many there were: what the peer keeps for a connection ends with it."""
         self._root: pb.RemoteReference | None = None
         self._heard, self._asked = -1, 0.0  # what it had sent when the oldest call went out that nothing came after
         self._waiting: list[Deferred[Any]] = []
@@ -208,6 +207,7 @@ class Remote:
             return
         log.info("{peer} reached", peer=str(self))
         self._root, self._why, self._refused, self._heard = root, "", False, -1
+        self.connections += 1
         self._logins.admitted(self)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
@@ -268,7 +268,7 @@ class Remote:
             self._waiting.append(made)
             made.addCallback(lambda root: root.callRemote(name, chunks))
         if self._timeout is not None:
-            within(self._timeout, made, self._reactor, self.receiving if name in LONG else None)
+            within(self._timeout, made, self._reactor, self.receiving if self.calls[name].long else None)
         made.addCallback(unpack, self.calls[name].answer)
         return made.addErrback(self._failed, name, root, began)
 

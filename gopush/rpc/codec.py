@@ -88,11 +88,13 @@ ReadValue = Callable[[Any], T]
 
 class CallFormat(NamedTuple):
     """How one call is read: each of its arguments, and its answer. `of_caller`: the service is told by which connection
-    it comes."""
+    it comes. `long`: the answer may be so long that it takes its time.
+    """
 
     arguments: tuple[ReadValue[Any], ...]
     answer: ReadValue[Any]
     of_caller: bool = False
+    long: bool = False
 
     def read_arguments(self, values: Any) -> list[Any]:
         """The reader of all arguments; those that a newer caller adds at the end are dropped."""
@@ -216,7 +218,7 @@ NODE_CALLS: Mapping[str, CallFormat] = {
 MESSAGE_CALLS: Mapping[str, CallFormat] = {
     **NODE_CALLS,
     "append": CallFormat((many(_append),), many(_appended)),
-    "read": CallFormat((many(_read),), many(_page)),
+    "read": CallFormat((many(_read),), many(_page), long=True),
     "heads": CallFormat((many(_text),), many(_head)),
     "delete": CallFormat((_text,), _none),
     "create_token": CallFormat((_text, _token), _none),
@@ -236,7 +238,7 @@ COMET_CALLS: Mapping[str, CallFormat] = {
     "slowest": CallFormat((_number,), many(_slow_consumer)),
     "keys": CallFormat((_text, _number), many(_busy_key)),
     "feed": CallFormat((many(_feed_request), many(_number), many(_number)), _none, of_caller=True),
-    "feed_next": CallFormat((), many(_feed_item), of_caller=True),
+    "feed_next": CallFormat((), many(_feed_item), of_caller=True, long=True),
 }
 
 METHODS: Mapping[str, str] = {"notice": "forward"}

@@ -38,6 +38,9 @@ log = Logger()
 class FeedPeer(FeedService, Protocol):
     """A comet, as one connection reaches it."""
 
+    connections: int
+    """How many there were."""
+
     @property
     def connected(self) -> bool:
         """Whether calls are sent at once."""
@@ -107,6 +110,8 @@ class _Link:
         self._read: deque[int] = deque()
         self._sending: Any = None
         self._taking = False
+        self._connection = 0
+        """The one over which the comet has answered last: it has the subscriptions."""
         self._attempt = 0
         """Goes up where a call fails: what the calls before it come to does not count then."""
         self._writer = FeedWriter(feed.clock, self._take_next, self._end)
@@ -139,6 +144,9 @@ class _Link:
 
     def _send(self) -> None:
         self._sending = None
+        if self._gone:
+            self._end_all()
+            return
         wanted = [request for request in _take(self._wanted) if request.number in self._subscriptions]
         closed, read = _take(self._closed), _take(self._read)
         if wanted or closed or read:
@@ -153,6 +161,9 @@ class _Link:
     def _take_next(self) -> None:
         if self._taking or self._writer.pending > MOST_PENDING or not self._subscriptions:
             return
+        if self._gone:
+            self._end_all()
+            return
         self._taking = True
         coming = self._comet.feed_next()
         coming.addCallback(self._take, self._attempt).addErrback(self._failed, self._attempt)
@@ -161,6 +172,7 @@ class _Link:
         if attempt != self._attempt:
             return
         self._taking = False
+        self._connection = self._comet.connections
         self._feed.answered(self._id)
         for numbers, data in items:
             found = (self._subscriptions.get(number) for number in numbers)
@@ -202,15 +214,25 @@ class _Link:
 
     # --- the connection ---
 
+    @property
+    def _gone(self) -> bool:
+        """Whether that connection was lost while no call was out, which would have failed."""
+        comet, known = self._comet, self._connection
+        return known != 0 and not (comet.connected and comet.connections == known)
+
     def _failed(self, failure: Failure, attempt: int) -> None:
         """The comet does not answer: whoever subscribes there looks for another one."""
         if attempt != self._attempt:
             return
-        self._attempt += 1
-        self._taking = False
         if self._comet.connected:
             self._feed.refused(self._id, failure.getErrorMessage())
             self.stop()  # the comet may still have what is forgotten here
+        self._end_all()
+
+    def _end_all(self) -> None:
+        self._attempt += 1
+        self._taking = False
+        self._connection = 0
         for waiting in (self._wanted, self._closed, self._read):
             waiting.clear()
         over, self._subscriptions = self._subscriptions, {}

@@ -24,6 +24,7 @@ class Peer:
     """The connection to a comet: what goes over it is packed as on the wire. It is a FeedCaller at the other end."""
 
     connected = True
+    connections = 1
 
     def __init__(self, comet: remote_feed.FeedServer) -> None:
         self.comet = comet
@@ -178,6 +179,29 @@ def test_a_message_for_many_travels_once_and_reaches_each() -> None:
     assert [client.cursor for client in clients] == [mid] * 3
     assert far.subscribers() == 3
     assert far.world.comet.counters.open_connections()["sse"] == 3
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("noticed_by", ["the next look", "a new reader"])
+def test_a_connection_that_is_lost_while_no_call_is_out_is_noticed(
+    noticed_by: str, back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too much waits for its clients to ask for more; the comet has forgotten them meanwhile."""
+    far = Far()
+    clients = far.clients(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(feed, "MOST_PENDING", -1)
+        far.world.pushed(b"1")
+        far.peer.lose()
+        far.peer.connected = back
+        far.peer.connections += back
+    assert [client.heard for client in clients] == [["accepted"]] * 3
+    if noticed_by == "a new reader":
+        clients.append(far.subscribe()[0])
+        far.world.turns()
+    else:
+        far.feed.links["c1"]._take_next()
+    assert [client.heard[-1] for client in clients] == [False] * len(clients)
 
 
 def test_what_was_kept_comes_first_page_by_page_as_the_client_reads() -> None:
