@@ -145,11 +145,13 @@ class EventStream(Follower):
         self.leave()
         self._streams.closed(self)
         self._streams.counters.streams_refused += 1
+        # In one piece: who reads an opening by itself takes the stream for a live one.
+        before = b""
         if not self._begun:
-            self._begin(limit)
+            before = self._begin(limit)
         elif limit:
-            self.write(self._framed(opening(self._streams.retry_ms(limit), None)))
-        self._answer.finish(self._framed(refusal(reason)))
+            before = opening(self._streams.retry_ms(limit), None)
+        self._answer.finish(self._framed(before + refusal(reason)))
 
     # --- Follower ---
 
@@ -162,7 +164,7 @@ class EventStream(Follower):
         if not self._begun:
             # It is in the log now, also where it asked for all of it: who comes back with 0 would hear of no gap.
             self._mid = self.cursor = max(self.cursor, MID_STEP)
-            self._begin(limit=False)
+            self.write(self._framed(self._begin(limit=False)))
             self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
             self._streams.wheel.add(self)
         else:
@@ -230,10 +232,11 @@ class EventStream(Follower):
             self._mid = self.cursor = mid
             self.follow()
 
-    def _begin(self, limit: bool) -> None:
+    def _begin(self, limit: bool) -> bytes:
+        """Begin the answer; gives what it opens with."""
         self._begun = True
         self._answer.begin(_HEAD)
-        self.write(self._framed(opening(self._streams.retry_ms(limit), self._mid)))
+        return opening(self._streams.retry_ms(limit), self._mid)
 
     def _framed(self, piece: bytes) -> bytes:
         return chunk(piece) if self._answer.in_chunks else piece

@@ -215,6 +215,15 @@ def test_no_comet(make_whole: MakeWhole, key: str) -> None:
         assert 1000 <= (stream.parser.retry_ms or 0) <= 3000
 
 
+def test_a_refused_stream_is_one_piece(make_whole: MakeWhole, key: str) -> None:
+    """Who reads its opening by itself would take it for a live one."""
+    whole = make_whole(max_subscribers=1)
+    with whole.stream(key).began(), whole.stream(key) as second:
+        piece = second.piece()
+        assert piece.startswith(b"retry: ")
+        assert piece.endswith(b'\n\nevent: refused\ndata: {"reason":"limit"}\n\n')
+
+
 @pytest.mark.parametrize("more", ["", "&mid=0"])
 def test_a_store_that_is_away(make_whole: MakeWhole, key: str, more: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from twisted.internet.defer import fail
