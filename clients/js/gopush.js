@@ -10,17 +10,16 @@
 (root => {
   "use strict";
   const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000;
-  const STATUS = { 400: "-p", 401: "-a", 403: "-c" };
+  const NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" };
   const nothing = () => {};
   const form = query => Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
   /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
   const isAfter = (mid, other) => mid.length > other.length || (mid.length === other.length && mid > other);
 
   function subscribe(url, key, options = {}) {
-    const { onMessage = nothing, onGap = nothing, onState = nothing, heartbeat = 30, transport } = options;
+    const { onMessage = nothing, onGap = nothing, onState = nothing, since = null, heartbeat = 30, transport } = options;
     const base = url.replace(/\/+$/, ""), beatMs = heartbeat * 1000;
-    const known = options.since === undefined || options.since === null ? null : String(options.since);
-    let mid = known, token = typeof options.token === "function" ? null : options.token || "";
+    let mid = since === null ? null : String(since), token = typeof options.token === "function" ? null : options.token || "";
     let closed = false, liveSince = 0, renewed = false, followed = false, blocked = false, retryMs = 0;
     let stop = nothing, probe = nothing, hurry = nothing;
 
@@ -34,7 +33,7 @@
     };
 
     const live = () => {
-      if (liveSince) return;
+      if (closed || liveSince) return;
       liveSince = Date.now();
       renewed = followed = blocked = false;
       // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
@@ -61,29 +60,50 @@
       return "";
     };
 
-    const failed = (reply, why) => Object.assign(new Error(why), { reply });
-
-    /** Ask web; gives the text of its answer. */
-    const ask = async (path, query) => {
-      const abort = new AbortController(), timer = setTimeout(() => abort.abort(), PATIENCE_MS);
+    /** Fetch, and give the text piece by piece, as long as each comes in time. */
+    async function* pieces(path, query, ms) {
+      const abort = new AbortController(), decoder = new TextDecoder();
       stop = () => abort.abort();
+      let doom = setTimeout(stop, ms);
       try {
-        const answer = await fetch(`${base}${path}?${form({ k: key, why: 1, ...query })}`, { signal: abort.signal, cache: "no-store" });
-        return await answer.text();
+        const answer = await fetch(`${base}${path}?${query}`, { signal: abort.signal, cache: "no-store" });
+        if (path === "/sub" && !/^text\/event-stream/i.test(answer.headers.get("content-type"))) {
+          throw { reply: NO_STREAM[answer.status] || "HTTP " + answer.status };
+        }
+        const reader = answer.body.getReader();
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) return;
+          clearTimeout(doom);
+          doom = setTimeout(stop, ms);
+          yield decoder.decode(value, { stream: true });
+        }
       } finally {
-        clearTimeout(timer);
+        clearTimeout(doom);
+        abort.abort();
       }
+    }
+
+    /** Ask web; gives what it answers, as text. */
+    const ask = async (path, query) => {
+      let text = "";
+      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), PATIENCE_MS)) text += piece;
+      return text;
+    };
+
+    const check = ({ ret, why }, reply) => {
+      if (ret !== 0) throw { reply: ret === 65534 ? reply : "", message: why || "ret " + ret };
     };
 
     /** Where the key's WebSocket is, and where what is new begins. */
     const prepare = async () => {
       const found = JSON.parse(await ask("/1/server/get", { p: 1 }));
       blocked = found.ret !== 0;
-      if (blocked) throw failed(found.ret === 65534 ? "-p" : "", found.why || "ret " + found.ret);
+      check(found, "-p");
       if (mid === null) {
         const kept = await ask("/1/msg/get", { m: 0, ...(token ? { t: token } : {}) });
-        const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept), { ret, why } = last ? { ret: 0 } : JSON.parse(kept);
-        if (ret) throw failed(ret === 65534 ? "-a" : "", why || "ret " + ret);
+        const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
+        if (!last) check(JSON.parse(kept), "-a");
         mid = last ? last[1] : "0";
       }
       return found.data.server;
@@ -130,47 +150,33 @@
 
     /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
     const stream = async () => {
-      const abort = new AbortController(), decoder = new TextDecoder();
-      let doom = 0, buffer = "", event = {};
-      const expect = () => {
-        clearTimeout(doom);
-        doom = setTimeout(stop, beatMs + PATIENCE_MS);
-      };
-      stop = () => abort.abort();
-      expect();
-      try {
-        const answer = await fetch(`${base}/sub?${query({ heartbeat })}`, { signal: abort.signal, cache: "no-store" });
-        if (answer.status !== 200) return STATUS[answer.status] || "HTTP " + answer.status;
-        const reader = answer.body.getReader();
-        for (;;) {
-          const { done, value } = await reader.read();
-          if (done) return "";
-          expect();
-          const lines = (buffer + decoder.decode(value, { stream: true })).split(/\r\n|\n|\r(?!$)/);
-          buffer = lines.pop();
-          if (!lines.includes("event: refused")) live();
-          for (const line of lines) {
-            const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
-            if (line) {
-              if (name === "data") event.data = "data" in event ? event.data + "\n" + text : text;
-              else if (name === "event") event.type = text;
-              else if (name === "retry" && /^\d+$/.test(text)) retryMs = Number(text);
-              else if (name === "id" && /^\d+$/.test(text)) event.id = text;
-              continue;
+      let buffer = "", event = {};
+      for await (const piece of pieces("/sub", query({ heartbeat }), beatMs + PATIENCE_MS)) {
+        const lines = (buffer + piece).split(/\r\n|\n|\r(?!$)/);
+        buffer = lines.pop();
+        if (!lines.includes("event: refused")) live();
+        for (const line of lines) {
+          if (closed) return "";
+          const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
+          if (line) {
+            if (name === "data") event.data = "data" in event ? event.data + "\n" + text : text;
+            else if (name === "event") event.type = text;
+            else if (/^\d+$/.test(text)) {
+              if (name === "retry") retryMs = Number(text);
+              else if (name === "id") event.id = text;
             }
-            const { type = "message", data, id } = event;
-            if (data) {
-              if (type === "refused") return JSON.parse(data).reason;
-              if (type === "gap") call(onGap);
-              else if (type === "message") take(data);
-            } else if (id && (mid === null || isAfter(id, mid))) mid = id;
-            event = {};
+            continue;
           }
+          const { type = "message", data, id } = event;
+          if (data) {
+            if (type === "refused") return JSON.parse(data).reason;
+            if (type === "gap") call(onGap);
+            else if (type === "message") take(data);
+          } else if (id && (mid === null || isAfter(id, mid))) mid = id;
+          event = {};
         }
-      } finally {
-        clearTimeout(doom);
-        abort.abort();
       }
+      return "";
     };
 
     const pause = ms => new Promise(done => {
@@ -194,7 +200,7 @@
           if (!closed) reply = await (streams ? stream() : socket());
         } catch (wrong) {
           reply = wrong.reply || "";
-          why = wrong.message || String(wrong);
+          why = wrong.message || reply || String(wrong);
         }
         stop = probe = nothing;
         if (closed) return;
@@ -212,7 +218,7 @@
         // Where no WebSocket comes through, a stream may.
         if (!transport && reply[0] !== "-") streams = byStream || blocked;
         call(onState, "away", why);
-        if (atOnce) continue;
+        if (atOnce || closed) continue;
         const least = reply === "-l" ? FULL_MS * (0.75 + Math.random() / 2) : retryMs;
         await pause(Math.max(bound * (0.5 + Math.random() / 2), least));
         bound = Math.min(2 * bound, LONGEST_MS);
@@ -221,7 +227,7 @@
 
     /** The network is back, or somebody looks: now is the time to see what is alive. */
     const wake = () => {
-      if (root.document && root.document.visibilityState === "hidden") return;
+      if (root.document?.visibilityState === "hidden") return;
       hurry();
       probe();
     };
@@ -229,7 +235,7 @@
     const leave = () => stop();
     const listen = what => {
       if (root.addEventListener) [["online", wake], ["pageshow", wake], ["pagehide", leave]].forEach(pair => root[what](...pair));
-      if (root.document) root.document[what]("visibilitychange", wake);
+      root.document?.[what]("visibilitychange", wake);
     };
 
     function close(why = "") {

@@ -302,6 +302,33 @@ def test_closing_ends_it(world: World) -> None:
     assert world.get("Object.keys(listeners)") == []
 
 
+def test_who_closes_while_it_is_away_leaves_nothing_behind(world: World) -> None:
+    world.subscribe("{ since: 0, onState: state => { if (state === 'away') mine.close(); } }")
+    world.end()
+    assert world.get("timers") == []
+
+
+def test_a_log_that_takes_long_is_read_as_long_as_it_comes(world: World) -> None:
+    world.run("web['/1/msg/get'] = 'slow'")
+    world.subscribe("{ transport: 'ws' }")
+    world.say('{"ret":0,"data":{"msgs":[', "streams")
+    for number in range(1, 4):
+        world.after(9)
+        world.say(message(16 * number) + ("]}}" if number == 3 else ","), "streams")
+    world.end("streams")
+    assert world.query()["mid"] == ["48"]
+    assert world.heard() == ["connecting"]
+
+
+def test_a_log_that_stops_is_asked_for_again(world: World) -> None:
+    world.run("web['/1/msg/get'] = 'slow'")
+    world.subscribe("{ transport: 'ws' }")
+    world.say('{"ret":0,"data":{"msgs":[', "streams")
+    world.after(11)
+    assert world.run("streams[0].aborted")
+    assert world.run("streams.length") == 2
+
+
 # --- server-sent events ---
 
 
@@ -363,6 +390,26 @@ def test_a_stream_cut_before_its_first_message_goes_on_behind_its_first_id(world
     world.end("streams")
     world.after(2)
     assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=160&heartbeat=30"
+
+
+def test_after_the_end_nothing_comes_though_it_is_there(world: World) -> None:
+    world.subscribe("{ transport: 'sse', onMessage: ({ mid }) => { heard.push(mid); mine.close(); } }")
+    world.say("retry: 1000\nid: 16\n\n", "streams")
+    world.say(f"data: {message(32)}\n\ndata: {message(48)}\n\nevent: gap\ndata: {{}}\n\nid: 64\n\n", "streams")
+    assert world.heard() == ["connecting", "live", "32", "closed"]
+    assert world.run("mine.mid") == "32"
+    assert world.run("streams[0].aborted")
+    assert world.get("timers") == []
+
+
+def test_what_answers_in_its_place_is_no_stream(world: World) -> None:
+    """As the page of a hotel's network does, with 200."""
+    world.run("web.type = 'text/html'")
+    world.subscribe("{ transport: 'sse' }")
+    world.say("<html>", "streams")
+    world.after(0)
+    assert world.heard() == ["connecting", "away no stream"]
+    assert world.run("streams[0].aborted")
 
 
 def test_a_silent_stream_is_left(world: World) -> None:

@@ -1,7 +1,7 @@
 // What gopush.js finds around it, made by hand: a clock that is moved, a web and comets that say what a test says.
 let now = 1000000, timers = [], number = 0;
 const calls = [], sockets = [], streams = [], heard = [], listeners = {};
-const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', status: 200 };
+const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', status: 200, type: "text/event-stream" };
 
 Date.now = () => now;
 Math.random = () => 0.5;
@@ -60,17 +60,20 @@ class Stream {
 globalThis.fetch = (url, { signal }) => {
   calls.push(url.replace("http://web", ""));
   const path = url.replace("http://web", "").split("?")[0];
-  if (path === "/sub") {
-    const stream = new Stream();
-    streams.push(stream);
-    signal.stop = () => {
-      stream.aborted = true;
-      if (stream.next) stream.next.failed(new Error("aborted"));
-    };
-    return Promise.resolve({ status: web.status, body: stream });
-  }
   if (web[path] === null) return Promise.reject(new TypeError("failed to fetch"));
-  return Promise.resolve({ status: 200, text: () => Promise.resolve(web[path]) });
+  const stream = new Stream();
+  if (path === "/sub" || web[path] === "slow") {
+    streams.push(stream);
+  } else {
+    stream.say(web[path]);
+    stream.end();
+  }
+  signal.stop = () => {
+    stream.aborted = true;
+    if (stream.next) stream.next.failed(new Error("aborted"));
+  };
+  const status = path === "/sub" ? web.status : 200, type = status === 200 ? web.type : "text/plain";
+  return Promise.resolve({ status, headers: { get: () => type }, body: stream });
 };
 
 globalThis.WebSocket = class {
