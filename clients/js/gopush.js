@@ -12,7 +12,14 @@
   const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000;
   const NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" };
   const nothing = () => {};
-  const form = query => Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+  /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
+  const form = query => {
+    try {
+      return Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+    } catch ({ message }) {
+      throw { reply: "-p", message };
+    }
+  };
   /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
   const isAfter = (mid, other) => mid.length > other.length || (mid.length === other.length && mid > other);
 
@@ -169,7 +176,7 @@
           }
           const { type = "message", data, id } = event;
           if (data) {
-            if (type === "refused") return JSON.parse(data).reason;
+            if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
             else if (type === "message") take(data);
           } else if (id && (mid === null || isAfter(id, mid))) mid = id;
@@ -199,8 +206,8 @@
           if (token === null) token = String((await options.token(refusal)) || "");
           if (!closed) reply = await (streams ? stream() : socket());
         } catch (wrong) {
-          reply = wrong.reply || "";
-          why = wrong.message || reply || String(wrong);
+          reply = wrong?.reply || "";
+          why = String(wrong?.message || reply || wrong);
         }
         stop = probe = nothing;
         if (closed) return;

@@ -176,6 +176,29 @@ def test_a_token_that_cannot_be_fetched_is_asked_for_again(world: World) -> None
     assert world.query()["token"] == ["t"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"), [("", "undefined"), ("null", "null"), ("{ reply: 5 }", "5"), ("'no service'", "no service")]
+)
+def test_a_token_may_be_refused_with_anything(world: World, wrong: str, why: str) -> None:
+    world.run("let tokens = 0")
+    world.subscribe(f"{{ since: 0, token: () => tokens++ ? 't' : Promise.reject({wrong}) }}")
+    assert world.heard() == ["connecting", f"away {why}"]
+    world.after(1)
+    assert world.query()["token"] == ["t"]
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+@pytest.mark.parametrize("options", ["key: 'a\\ud800'", "token: '\\ud800'"])
+def test_half_a_surrogate_pair_is_not_tried_again(world: World, options: str, transport: str) -> None:
+    """It cannot be written as UTF-8, now or later."""
+    world.subscribe(f"{{ {options}, since: 0, transport: '{transport}' }}")
+    world.after(100)
+    connecting, closed = world.heard()
+    assert connecting == "connecting"
+    assert closed.startswith("closed ")
+    assert world.get("timers") == []
+
+
 @pytest.mark.parametrize("reply", ["-p", "-a", "-c"])
 def test_what_must_not_be_repeated_is_not(world: World, reply: str) -> None:
     world.subscribe("{ since: 0, token: 'fixed' }")
@@ -410,6 +433,14 @@ def test_what_answers_in_its_place_is_no_stream(world: World) -> None:
     world.after(0)
     assert world.heard() == ["connecting", "away no stream"]
     assert world.run("streams[0].aborted")
+
+
+def test_a_refusal_without_a_reason_ends_nothing(world: World) -> None:
+    world.subscribe("{ transport: 'sse' }")
+    world.say("event: refused\ndata: {}\n\n", "streams")
+    assert world.heard() == ["connecting", "away undefined"]
+    world.after(2)
+    assert world.run("streams.length") == 2
 
 
 def test_a_silent_stream_is_left(world: World) -> None:

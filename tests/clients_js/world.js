@@ -97,7 +97,7 @@ globalThis.addEventListener = document.addEventListener;
 globalThis.removeEventListener = document.removeEventListener;
 
 function subscribe(options) {
-  return gopush.subscribe("http://web/", "k&1", {
+  return gopush.subscribe("http://web/", options.key || "k&1", {
     onMessage: message => heard.push(message.mid + " " + message.text + " " + JSON.stringify(message.msg)),
     onGap: () => heard.push("gap"),
     onState: (state, why) => heard.push(state + (why && " " + why)),
