@@ -9,7 +9,7 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000;
+  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000, MOST_MS = 2e9;
   const NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" };
   const nothing = () => {};
   /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
@@ -25,9 +25,9 @@
 
   function subscribe(url, key, options = {}) {
     const { onMessage = nothing, onGap = nothing, onState = nothing, since = null, heartbeat = 30, transport } = options;
-    const base = url.replace(/\/+$/, ""), beatMs = heartbeat * 1000;
+    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1000, MOST_MS);
     let mid = since === null ? null : String(since), token = typeof options.token === "function" ? null : options.token || "";
-    let closed = false, liveSince = 0, renewed = false, followed = false, blocked = false, retryMs = 0;
+    let closed = false, liveSince = NaN, renewed = false, followed = false, blocked = false, retryMs = 0;
     let stop = nothing, probe = nothing, hurry = nothing;
 
     /** What the user does wrong is reported where such things are, and ends nothing here. */
@@ -40,8 +40,9 @@
     };
 
     const live = () => {
-      if (closed || liveSince) return;
-      liveSince = Date.now();
+      // NaN where it is not live: no comparison holds.
+      if (closed || liveSince >= 0) return;
+      liveSince = performance.now();
       renewed = followed = blocked = false;
       // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
       if (mid === "0") mid = "15";
@@ -187,7 +188,7 @@
     };
 
     const pause = ms => new Promise(done => {
-      const timer = setTimeout(done, ms);
+      const timer = setTimeout(done, Math.min(ms, MOST_MS));
       hurry = () => {
         clearTimeout(timer);
         done();
@@ -199,7 +200,8 @@
       let bound = FIRST_MS, streams = byStream, refusal = "";
       while (!closed) {
         call(onState, "connecting", "");
-        liveSince = retryMs = 0;
+        liveSince = NaN;
+        retryMs = 0;
         blocked = false;
         let reply = "", why = "";
         try {
@@ -221,7 +223,7 @@
           refusal = reply;
         }
         if (reply === "-n") followed = true;
-        if (liveSince && Date.now() - liveSince > STEADY_MS) bound = FIRST_MS;
+        if (performance.now() - liveSince > STEADY_MS) bound = FIRST_MS;
         // Where no WebSocket comes through, a stream may.
         if (!transport && reply[0] !== "-") streams = byStream || blocked;
         call(onState, "away", why);

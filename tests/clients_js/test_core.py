@@ -293,6 +293,34 @@ def test_who_was_there_for_some_seconds_is_back_at_once_however_often_that_was_s
         assert world.run("sockets.length") == kills + 1
 
 
+def test_a_wall_clock_that_is_set_changes_no_wait(world: World) -> None:
+    """What counts how long it was there may begin at 0."""
+    world.run("now = 0")
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    for kills in range(1, 8):
+        world.say("+h\r\n")
+        world.say("+h\r\n")
+        world.run("Date.now = () => -now")
+        world.after(4)
+        world.end()
+        world.after(1)
+        assert world.run("sockets.length") == kills + 1
+    assert world.heard().count("live") == 7
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_heartbeat_longer_than_timers_can_be(world: World, transport: str) -> None:
+    where = {"ws": "sockets", "sse": "streams"}[transport]
+    world.subscribe(f"{{ since: 0, transport: '{transport}', heartbeat: 3000000 }}")
+    world.say({"ws": "+h\r\n", "sse": "retry: 9999999999\nid: 0\n\n"}[transport], where)
+    world.after(86400)
+    assert world.heard() == ["connecting", "live"]
+    assert world.run("sockets.every(socket => !socket.sent.length)")
+    world.end(where)
+    world.after(0.2)
+    assert world.run(f"{where}.length") == 1
+
+
 @pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_a_page_that_is_left_keeps_no_connection_and_has_one_when_it_is_back(world: World, transport: str) -> None:
     where = {"ws": "sockets", "sse": "streams"}[transport]

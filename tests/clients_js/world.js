@@ -4,8 +4,10 @@ const calls = [], sockets = [], streams = [], heard = [], listeners = {};
 const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', status: 200, type: "text/event-stream" };
 
 Date.now = () => now;
+globalThis.performance = { now: () => now };
 Math.random = () => 0.5;
 globalThis.setTimeout = (callback, ms = 0, ...values) => {
+  if (ms > 0x7fffffff) ms = 1; // as the HTML standard has it
   timers.push({ id: ++number, at: now + ms, callback, values });
   return number;
 };
