@@ -230,6 +230,22 @@ def test_a_message_pushed_in_the_page_arrives_in_the_page(page: Browser, node: N
     assert page.complaints() == []
 
 
+def test_watching_that_is_stopped_before_it_began_does_not_begin(page: Browser, node: Node) -> None:
+    page.open(admin(node))
+    page.write("#key", "twice")
+    page.driver.execute_script("at('watch').click(); at('watch').click()")
+    page.wait_for("#watching", "nothing")
+    assert page.text("#watch") == "Watch"
+    page.click("#watch")
+    page.until(lambda: page.text("#watching") == "twice", "nobody is subscribed")
+    page.click(PUSH)
+    page.until(lambda: page.texts(ARRIVED), "the message does not arrive")
+    page.click(SHOW)
+    page.wait_for("#subscribers", "embedded (embedded): 1")
+    assert len(page.texts(ARRIVED)) == 1
+    assert page.complaints() == []
+
+
 def test_a_keys_messages_and_tokens_are_shown_and_taken_away(page: Browser, node: Node) -> None:
     page.open(admin(node))
     page.write("#key", "kept")

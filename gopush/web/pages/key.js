@@ -129,7 +129,7 @@ at("push").onsubmit = event => {
 
 // --- watching: this page as a subscriber ---
 
-/** The subscription; whether it ever was live, why it was lost since, and why it is away. */
+/** The subscription, or what stands for one that is about to begin; whether it ever was live, why it was lost since, and why it is away. */
 let watching = null, lived = false, lost = "", reason = "";
 
 function stopWatching(text, good = true) {
@@ -168,7 +168,9 @@ at("watch").onclick = async () => {
   lost = reason = "";
   at("watch").textContent = "Stop watching";
   showKey(key);
-  watching = gopush.subscribe(await PUBLIC, key, {
+  const begun = watching = { close: () => {} }, url = await PUBLIC;
+  if (watching !== begun) return undefined;
+  watching = gopush.subscribe(url, key, {
     onMessage: showMessage,
     onState: (state, why) => { if (state !== "closed" || watching !== null) showState(key, state, why); },
     token: refusal => tokenFor(key, refusal),
