@@ -55,7 +55,7 @@ def cluster(world: World) -> World:
 
 
 def row(name: str) -> str:
-    return f'tr[data-id="comet {name}:6970"]'
+    return f'tr[data-id^="comet "][data-id*=" {name}:6970"]'
 
 
 def test_nodes_are_shown_as_they_are(page: Browser, cluster: World) -> None:
@@ -69,6 +69,23 @@ def test_nodes_are_shown_as_they_are(page: Browser, cluster: World) -> None:
     assert "active, silent" in third
     cluster.in_reactor(cluster.coordination.adopt, View(COMETS[:1], ()))
     page.until(lambda: len(page.texts("#nodes tbody tr")) == 1, "who is gone is still shown")
+    assert page.complaints() == []
+
+
+def test_a_process_that_is_another_node_at_its_address_is_shown_as_that(page: Browser, cluster: World) -> None:
+    page.open(f"http://127.0.0.1:{cluster.admin.port}/")
+    page.wait_for("#nodes", "tcp c1:6969")
+    for renamed, shown in (
+        (COMETS[0]._replace(node="node9"), "comet node9"),
+        (COMETS[0]._replace(node="node9", tcp=("c1:7969",)), "tcp c1:7969"),
+    ):
+        cluster.in_reactor(cluster.coordination.adopt, View((renamed, *COMETS[1:]), ()))
+        page.wait_for("#nodes", shown)
+        assert len(page.texts("#nodes tbody tr")) == 3
+    page.write(f"{row('c1')} input", "7")
+    page.click(f"{row('c1')} .weigh")
+    page.wait_for("#nodes-answer", "weight node9: done")
+    assert cluster.comets.nodes["c1:6970"].reported == [7]
     assert page.complaints() == []
 
 

@@ -67,7 +67,7 @@ function processes(nodes) {
   return [...found.values()];
 }
 
-/** A row is made once and then kept up to date: a weight that is being typed stays. */
+/** A row is made once for a name and addresses, and then kept up to date: a weight that is being typed stays. */
 class Row {
   constructor(node) {
     this.row = document.createElement("tr");
@@ -95,7 +95,7 @@ class Row {
     this.row.children[2].className = "buttons";
   }
 
-  static id(node) { return `${node.role} ${node.rpc[0]}`; }
+  static id({ role, node, rpc, tcp, ws }) { return [role, node, ...rpc, ...tcp, ...ws].join(" "); }
 
   tell(what, node, more = {}) {
     return act("nodes-answer", `${what} ${node}: done`, async () => {
