@@ -1,12 +1,13 @@
-"""The Kotlin of docs/mobile.md is compiled, receives, reads on after a restart of gopush, and hears of gaps."""
+"""The Kotlin of docs/mobile.md is compiled, receives, reads on after a restart of gopush, hears of gaps, and ends."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.request import urlopen
@@ -22,8 +23,20 @@ from tests.servers import maven
 
 (KOTLIN,) = blocks("docs/mobile.md", "kotlin")
 MAIN = """
+lateinit var subscription: Subscription
+
 fun main(args: Array<String>) {
-    Subscription(args[0], "k", args[1].toLong(), { "" }, ::Socket) { mid, json -> println("$mid $json") }.run()
+    subscription = Subscription(args[0], "k", args[1].toLong(), { "" }, ::Socket) { mid, json ->
+        println("$mid $json")
+        if ("the end" in json) subscription.close()
+    }
+    thread(isDaemon = true) {
+        if (readLine() != null) {
+            subscription.close()
+            println("closed")
+        }
+    }
+    subscription.run()
 }
 """
 
@@ -50,15 +63,48 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @contextmanager
-def receiving(client: list[str], node: Node) -> Iterator[IO[str]]:
-    """What it prints."""
-    run = [*client, f"http://{node.address('http')}", "0"]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as process:
+def running(client: list[str], address: str) -> Iterator[tuple[IO[str], IO[str]]]:
+    """What it prints; and where a line closes it."""
+    run = [*client, f"http://{address}", "0"]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
+            assert process.stdin
             assert process.stdout
-            yield process.stdout
+            yield process.stdout, process.stdin
         finally:
             process.kill()
+
+
+@contextmanager
+def receiving(client: list[str], node: Node) -> Iterator[IO[str]]:
+    """What it prints."""
+    with running(client, node.address("http")) as (lines, _):
+        yield lines
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    """A server that says what a test says."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        yield server
+
+
+def address(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def look_up(asked: socket.socket, comet: socket.socket) -> None:
+    """Answer it."""
+    asked.recv(4096)
+    body = f'{{"ret":0,"data":{{"server":"{address(comet)}"}}}}'
+    asked.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+
+
+def messages(*bodies: str) -> bytes:
+    """What a comet says to a subscriber that has seen nothing."""
+    bulks = [f'{{"msg":"{body}","mid":{16 * number},"gid":0}}' for number, body in enumerate(bodies, 1)]
+    return ("+h\r\n" + "".join(f"${len(bulk)}\r\n{bulk}\r\n" for bulk in bulks)).encode()
 
 
 def test_kotlin_receives_and_reads_on_after_a_restart(client: list[str]) -> None:
@@ -82,6 +128,41 @@ def test_kotlin_hears_of_a_gap_before_its_first_message(client: list[str]) -> No
             mids = [pushed.mid for pushed in publisher.push_stream(("k", number) for number in range(30))]
             assert "trimmed" in lines.readline()
             assert lines.readline().startswith(f"{mids[10]} ")
+
+
+def test_kotlin_asks_again_where_nobody_answers_its_look_up(client: list[str]) -> None:
+    with listening() as web, running(client, address(web)):
+        first, _ = web.accept()
+        second, _ = web.accept()
+        first.close()
+        second.close()
+
+
+def test_kotlin_gives_nothing_where_it_is_closed_during_its_look_up(client: list[str]) -> None:
+    with listening() as web, listening() as comet, running(client, address(web)) as (lines, orders):
+        asked, _ = web.accept()
+        orders.write("close\n")
+        orders.flush()
+        assert lines.readline() == "closed\n"
+        look_up(asked, comet)
+        asked.close()
+        subscribed, _ = comet.accept()
+        with subscribed, suppress(OSError):
+            subscribed.sendall(messages("late"))
+            assert lines.readline() == ""
+
+
+def test_kotlin_gives_nothing_behind_its_end(client: list[str]) -> None:
+    """Though it has come with the message that ended it."""
+    with listening() as web, listening() as comet, running(client, address(web)) as (lines, _):
+        asked, _ = web.accept()
+        look_up(asked, comet)
+        asked.close()
+        subscribed, _ = comet.accept()
+        with subscribed:
+            subscribed.sendall(messages("the end", "late"))
+            assert "the end" in lines.readline()
+            assert lines.readline() == ""
 
 
 def close(node: Node) -> bytes:
