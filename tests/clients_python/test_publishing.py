@@ -125,10 +125,28 @@ def test_lines_past_the_deadline_are_unknown() -> None:
     (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", b'{\r\n"a":1}', 60, "i"))]))
     assert (result.mid, result.ret, result.id) == (None, 65535, "i")
     assert "away" in result.why
-    assert web.calls[0].body == b'{"k": "k", "expire": 60, "id": "i","m":{"a":1}}\n'
+    assert web.calls[0].body == b'{"k": "k", "expire": 60, "id": "i","m":{\t\t"a":1}}\n'
     web = Web(Answer(401, b"Unauthorized"))
     with pytest.raises(RefusedError, match="401"):
         web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b'1,"k":"other"', b'1 , "m":2', b"1}", b'{"a":"}"}}', b'1}\n{"k":"other","m":1', b'"\\\\","m":2', b'""],'],
+)
+def test_bytes_that_are_more_than_one_value_are_no_other_properties_of_their_line(message: bytes) -> None:
+    with pytest.raises(ValueError, match="not JSON"):
+        line(Push("k", message))
+
+
+@pytest.mark.parametrize(
+    "text", ['"},\\"],"', '{"a":[1,{"b":"\\\\"}],"c":2}', " [] ", "1" * 5000, "[" * 50_000 + "]" * 50_000]
+)
+def test_bytes_that_are_one_value_are_sent_as_they_are(text: str) -> None:
+    assert (
+        line(Push("k", text.encode(), 60, "i")).data == b'{"k": "k", "expire": 60, "id": "i","m":%b}\n' % text.encode()
+    )
 
 
 def test_lines_of_what_is_not_gopush_are_repeated_however_they_nest() -> None:

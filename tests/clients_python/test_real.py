@@ -290,6 +290,15 @@ def test_lines_are_stored_once_and_in_order(node: Node, publisher: Publisher) ->
     assert [message.mid for message in messages] == [pushed.mid for pushed in answered[3::7]]
 
 
+def test_line_breaks_within_bytes_part_what_they_part_in_a_single_push(publisher: Publisher) -> None:
+    messages = [b"1\n2", b"1\r2", b"tr\nue", b'"a\nb"', b'{"a":\r\n1}']
+    answered = list(publisher.push_stream(("breaks", message) for message in messages))
+    assert [pushed.ret for pushed in answered] == [65534, 65534, 65534, 65534, 0]
+    for message in messages[:-1]:
+        with pytest.raises(RefusedError):
+            publisher.push("breaks", message)
+
+
 def test_the_same_calls_in_asyncio(node: Node) -> None:
     async def push() -> None:
         async with AsyncPublisher(f"http://{node.address('admin')}") as publisher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ MOST_BYTES = 1 << 20
 RET_INTERNAL = 65535
 
 Done = TypeVar("Done")
+
+_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
+_ONE_LINE = bytes.maketrans(b"\r\n", b"\t\t")
+"""A tab is a blank between tokens, and as wrong within a text as a line break is."""
 
 
 class Push(NamedTuple):
@@ -66,9 +71,21 @@ def line(push: Push) -> Line:
     id = push.id or uuid.uuid4().hex
     body = encode(push.message)
     if isinstance(push.message, bytes):
-        body = body.translate(None, b"\r\n")  # between tokens alone: text holds them escaped
+        _check_closed(body)
+        body = body.translate(_ONE_LINE)
     head = json.dumps({"k": wire.check_key(push.key), "expire": push.expire, "id": id})
     return Line(push, id, head[:-1].encode() + b',"m":' + body + b"}\n")
+
+
+def _check_closed(body: bytes) -> None:
+    """Raise ValueError where gopush could read what stands behind a value as other properties of its line. The rest it
+    checks itself: it takes values nested more deeply than Python decodes.
+    """
+    depth = 0
+    for mark in _MARK.finditer(body):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark[0], 0)
+        if depth < 0 or (not depth and mark[0] == b","):
+            raise ValueError("the message is not JSON: more stands behind its end")
 
 
 @dataclass(frozen=True)
