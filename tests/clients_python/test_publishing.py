@@ -136,8 +136,9 @@ def test_lines_past_the_deadline_are_unknown() -> None:
     [b'1,"k":"other"', b'1 , "m":2', b"1}", b'{"a":"}"}}', b'1}\n{"k":"other","m":1', b'"\\\\","m":2', b'""],'],
 )
 def test_bytes_that_are_more_than_one_value_are_no_other_properties_of_their_line(message: bytes) -> None:
-    with pytest.raises(ValueError, match="not JSON"):
-        line(Push("k", message))
+    made = line(Push("k", message))
+    assert made.data == b""
+    assert "not JSON" in made.why
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,45 @@ def test_bytes_that_are_one_value_are_sent_as_they_are(text: str) -> None:
     assert (
         line(Push("k", text.encode(), 60, "i")).data == b'{"k": "k", "expire": 60, "id": "i","m":%b}\n' % text.encode()
     )
+
+
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth):
+        made = [made]
+    return made
+
+
+BAD: list[tuple[Any, ...]] = [
+    ("", 1),
+    (None, 1),
+    (b"k", 1),
+    ("k", {1}),
+    ("k", float("nan")),
+    ("k", "\ud800"),
+    ("k", nested(100_000)),
+    ("k", b"1,2"),
+    ("k", 1, b"60"),
+    ("k", 1, 60, b"id"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+def test_a_line_that_cannot_be_sent_is_refused_alone_and_in_its_place(bad: tuple[Any, ...]) -> None:
+    web = Web(b'{"ret":65535}\n{"ret":0,"mid":32}\n', b'{"ret":0,"mid":16}\n')
+    results = web.walk.run(web.publishing.push_lines([line(Push(*push)) for push in (("a", 1), bad, ("b", 2))]))
+    assert [(result.mid, result.ret) for result in results] == [(16, 0), (None, 65534), (32, 0)]
+    assert results[1].push[: len(bad)] == bad
+    assert results[1].why
+    assert [len(call.body.splitlines()) for call in web.calls] == [2, 1]
+
+
+def test_lines_that_cannot_be_sent_need_no_call() -> None:
+    web = Web(Answer(401, b"Unauthorized"))
+    (result,) = web.walk.run(web.publishing.push_lines([line(Push("", 1, 60, "i"))]))
+    assert (result.push, result.id, result.mid, result.ret) == (Push("", 1, 60, "i"), "i", None, 65534)
+    assert "a key has 1 to 255 bytes" in result.why
+    assert web.calls == []
 
 
 def test_lines_of_what_is_not_gopush_are_repeated_however_they_nest() -> None:

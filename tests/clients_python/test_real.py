@@ -280,20 +280,21 @@ def test_a_push_whose_answer_was_lost_is_stored_once(node: Node, way: str) -> No
 def test_lines_are_stored_once_and_in_order(node: Node, publisher: Publisher) -> None:
     keys = [f"line-{number % 7}" for number in range(1200)]
     pushes = [Push(key, {"n": number}) for number, key in enumerate(keys)]
-    answered = list(publisher.push_stream([*pushes[:600], ("line-x", b"{"), *pushes[600:]]))
-    assert [pushed.push.key for pushed in answered] == [*keys[:600], "line-x", *keys[600:]]
-    refused = answered.pop(600)
-    assert (refused.mid, refused.ret) == (None, 65534)
-    assert "JSON" in refused.why
+    answered = list(publisher.push_stream([*pushes[:600], ("line-x", b"{"), ("line-y", {1}), *pushes[600:]]))
+    assert [pushed.push.key for pushed in answered] == [*keys[:600], "line-x", "line-y", *keys[600:]]
+    for _ in range(2):
+        refused = answered.pop(600)
+        assert (refused.mid, refused.ret) == (None, 65534)
+        assert "JSON" in refused.why
     messages = kept(node, "line-3")
     assert [message.data["n"] for message in messages] == list(range(3, 1200, 7))
     assert [message.mid for message in messages] == [pushed.mid for pushed in answered[3::7]]
 
 
-def test_line_breaks_within_bytes_part_what_they_part_in_a_single_push(publisher: Publisher) -> None:
-    messages = [b"1\n2", b"1\r2", b"tr\nue", b'"a\nb"', b'{"a":\r\n1}']
+def test_bytes_in_a_stream_are_taken_and_refused_as_in_a_single_push(publisher: Publisher) -> None:
+    messages = [b"1\n2", b"1\r2", b"tr\nue", b'"a\nb"', b'1,"k":"other"', b'{"a":\r\n1}']
     answered = list(publisher.push_stream(("breaks", message) for message in messages))
-    assert [pushed.ret for pushed in answered] == [65534, 65534, 65534, 65534, 0]
+    assert [pushed.ret for pushed in answered] == [65534, 65534, 65534, 65534, 65534, 0]
     for message in messages[:-1]:
         with pytest.raises(RefusedError):
             publisher.push("breaks", message)

@@ -52,29 +52,38 @@ class Pushed(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A Push as it is sent."""
+    """A Push as it is sent. `why`: it cannot be, and nothing else is."""
 
     push: Push
     id: str
     data: bytes
+    why: str = ""
 
 
 def encode(message: Any) -> bytes:
-    """The JSON of a message; bytes are JSON already. Raises ValueError or TypeError."""
+    """The JSON of a message; bytes are JSON already. Raises ValueError, TypeError or RecursionError."""
     if isinstance(message, bytes):
         return message
     return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def line(push: Push) -> Line:
-    """How it is sent. Raises ValueError or TypeError."""
+    """How it is sent."""
     id = push.id or uuid.uuid4().hex
+    try:
+        return Line(push, id, _data(push, id))
+    except (ValueError, TypeError, RecursionError) as wrong:
+        return Line(push, id, b"", str(wrong) or type(wrong).__name__)
+
+
+def _data(push: Push, id: str) -> bytes:
+    """Raises ValueError, TypeError or RecursionError."""
     body = encode(push.message)
     if isinstance(push.message, bytes):
         _check_closed(body)
         body = body.translate(_ONE_LINE)
     head = json.dumps({"k": wire.check_key(push.key), "expire": push.expire, "id": id})
-    return Line(push, id, head[:-1].encode() + b',"m":' + body + b"}\n")
+    return head[:-1].encode() + b',"m":' + body + b"}\n"
 
 
 def _check_closed(body: bytes) -> None:
@@ -134,7 +143,11 @@ class Publishing:
 
     def push_lines(self, lines: Sequence[Line]) -> Steps[list[Pushed]]:
         """Push what has room in one call; gives what became of each. Raises RefusedError where no line is looked at."""
-        results: dict[int, Pushed] = {}
+        results = {
+            number: Pushed(each.push, each.id, None, wire.RET_PARAMETER, each.why)
+            for number, each in enumerate(lines)
+            if each.why
+        }
 
         def attempt() -> Steps[None]:
             left = [number for number in range(len(lines)) if number not in results]
@@ -152,7 +165,8 @@ class Publishing:
 
         why = ""
         try:
-            yield from self._repeat(attempt, "")
+            if len(results) < len(lines):
+                yield from self._repeat(attempt, "")
         except UnavailableError as wrong:
             why = str(wrong)
         return [

@@ -81,7 +81,9 @@ def host_port(host: str, port: int) -> str:
 
 
 def check_key(key: str) -> str:
-    """The key, if it can be one. Raises ValueError."""
+    """The key, if it can be one. Raises ValueError or TypeError."""
+    if not isinstance(key, str):
+        raise TypeError("a key is a string")
     if not 0 < len(key.encode()) <= LARGEST_KEY_BYTES or _CONTROL.search(key):
         raise ValueError(f"a key has 1 to {LARGEST_KEY_BYTES} bytes and no control characters")
     return key
