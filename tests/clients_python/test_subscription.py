@@ -168,6 +168,13 @@ def test_a_refused_token_is_fetched_anew_once(reply: bytes) -> None:
         comet.subscribe(since=0, token="fixed")
 
 
+def test_a_function_that_has_no_token_shows_none() -> None:
+    comet = Comet(b"+h\r\n")
+    comet.subscribe(token=lambda: None)
+    assert comet.requests[0].split(b"\r\n")[7:9] == [b"$0", b""]
+    assert [call.path for call in comet.walk.of(Call)][1] == "/1/msg/get?k=k&m=0"
+
+
 def test_what_is_wrong_is_not_repeated() -> None:
     with pytest.raises(RefusedError, match="-p"):
         Comet(b"-p\r\n").subscribe(since=0)

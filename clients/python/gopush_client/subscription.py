@@ -51,8 +51,8 @@ class _TokenError(RefusedError):
 class Subscription:
     """One subscriber. `cursor`: the mid of the last message; None: begin with what is new.
 
-    `token`: it, or a function that fetches one. `on_gap`: messages were trimmed away unread; `on_state` hears
-    "connecting", "live" or "away", and why.
+    `token`: it, or a function that fetches one (None: there is none). `on_gap`: messages were trimmed away unread;
+    `on_state` hears "connecting", "live" or "away", and why.
     """
 
     url: wire.Url
@@ -114,7 +114,7 @@ class Subscription:
         if not callable(self.token):
             return self.token
         if self._fetched is None:
-            self._fetched = str((yield Ask(self.token)))
+            self._fetched = str((yield Ask(self.token)) or "")
         return self._fetched
 
     def _call(self, name: str, **query: object) -> Steps[wire.Answer]:
