@@ -12,7 +12,7 @@ from contextlib import suppress
 from http.client import HTTPException, parse_headers
 from typing import Any
 
-from gopush_client.blocking import IDLE_SECONDS
+from gopush_client.blocking import IDLE_SECONDS, no_name
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
 from gopush_client.wire import Answer, host_port
 
@@ -36,7 +36,10 @@ class _Connection:
 
 
 async def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> _Connection:
-    return _Connection(*await asyncio.open_connection(host, port, ssl=tls, limit=LARGEST_HEAD))
+    try:
+        return _Connection(*await asyncio.open_connection(host, port, ssl=tls, limit=LARGEST_HEAD))
+    except UnicodeError as wrong:
+        raise no_name(host, wrong) from None
 
 
 class Connections:

@@ -18,6 +18,11 @@ IDLE_SECONDS = 5.0
 """After so long gopush may be about to close a connection that nobody uses (10 s)."""
 
 
+def no_name(host: str, wrong: UnicodeError) -> OSError:
+    """What to raise where no resolver can know a name, as one with two dots in a row."""
+    return ConnectionError(f"{host!r} is no name of a host: {wrong}")
+
+
 class Connections:
     """Connections of HTTP that wait for the next call; any thread may take one. `context`: of TLS."""
 
@@ -132,7 +137,10 @@ class Driver:
         return None
 
     def _open(self, step: Open) -> None:
-        made = socket.create_connection((step.host, step.port), step.seconds)
+        try:
+            made = socket.create_connection((step.host, step.port), step.seconds)
+        except UnicodeError as wrong:
+            raise no_name(step.host, wrong) from None
         if step.tls:
             try:
                 made = (self._context or ssl.create_default_context()).wrap_socket(made, server_hostname=step.host)
