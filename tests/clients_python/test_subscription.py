@@ -220,7 +220,14 @@ def test_gaps_are_reported() -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n", b"$x\r\n", b"x" * 40, b"$2\r\n{}\r\n"]
+    "said",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n",
+        b"$x\r\n",
+        b"x" * 40,
+        b"$2\r\n{}\r\n",
+        b'$5024\r\n{"msg":1,"mid":%b,"gid":0}\r\n' % (b"9" * 5000),
+    ],
 )
 def test_what_is_no_comet_is_left(said: bytes) -> None:
     comet = Comet(said, b"+h\r\n")
@@ -230,7 +237,8 @@ def test_what_is_no_comet_is_left(said: bytes) -> None:
 
 
 def test_no_comet_and_a_failing_web_are_waited_for() -> None:
-    answers: list[Any] = [OSError("refused"), Answer(503, b"no"), Answer(200, b'{"ret":1001}'), Answer(200, b"<html>")]
+    said = (b'{"ret":1001}', b"<html>", b'{"ret":1e400}')
+    answers: list[Any] = [OSError("refused"), Answer(503, b"no"), *(Answer(200, body) for body in said)]
     comet = Comet(b"+h\r\n")
     walk_answer = comet.walk._answer
 
@@ -244,7 +252,7 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
 
     comet.walk._answer = failing
     comet.subscribe(since=0)
-    assert len(comet.pauses) == 4
+    assert len(comet.pauses) == 5
     assert comet.states[-1] == "live"
 
 

@@ -200,5 +200,5 @@ def _result(line: Line, said: bytes) -> Pushed:
         if found["ret"] == wire.RET_OK:
             return Pushed(line.push, line.id, int(found["mid"]))
         return Pushed(line.push, line.id, None, int(found["ret"]), str(found.get("why", "")))
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return Pushed(line.push, line.id, None, RET_INTERNAL)

@@ -23,8 +23,8 @@ LONGEST_REASON = 300
 TRANSIENT = (408, 425, 429)
 """States below 500 that may be others the next time."""
 
-_MESSAGE = re.compile(rb'\{"msg":(.*),"mid":([0-9]+),"gid":([01])\}', re.DOTALL)
-_LAST_MID = re.compile(rb'"mid":([0-9]+),"gid":[01]\}\]\}\}\Z')
+_MESSAGE = re.compile(rb'\{"msg":(.*),"mid":([0-9]{1,19}),"gid":([01])\}', re.DOTALL)
+_LAST_MID = re.compile(rb'"mid":([0-9]{1,19}),"gid":[01]\}\]\}\}\Z')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -105,7 +105,7 @@ def data(answer: Answer) -> dict[str, Any]:
         ret, found, why = int(said["ret"]), said.get("data", {}), str(said.get("why", ""))
         if not isinstance(found, dict):
             raise TypeError
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UnavailableError("what answers is not gopush") from None
     if ret != RET_OK:
         raise (RefusedError if ret == RET_PARAMETER else UnavailableError)(f"{_readable(why) or 'refused'} ({ret})")
