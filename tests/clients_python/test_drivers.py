@@ -3,14 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from gopush_client import asynchronous, blocking
-from gopush_client.steps import Open, Step, Steps
+from gopush_client.steps import Call, Open, Step, Steps
+from gopush_client.wire import url
 
 WAYS = ("threads", "asyncio")
+BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
+
+
+@contextmanager
+def serving(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A port whose first connection is served in a thread, until it is lost."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run() -> None:
+            with suppress(OSError):
+                accepted, _ = listener.accept()
+                with accepted:
+                    serve(accepted)
+
+        serving = threading.Thread(target=run, daemon=True)
+        serving.start()
+        yield listener.getsockname()[1]
+        serving.join(30)
+        assert not serving.is_alive()
+
+
+def dripping(start: bytes, pause: float) -> Callable[[socket.socket], None]:
+    """Says the start, and for 20 s one byte after the other."""
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(1 << 16)
+        accepted.sendall(start)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            accepted.sendall(b"1")
+            time.sleep(pause)
+
+    return serve
+
+
+def listening(accepted: socket.socket) -> None:
+    """Says nothing, until the other side has ended."""
+    while accepted.recv(1 << 16):
+        pass
+
+
+def call(port: int, scheme: str = "http", seconds: float = 20, keep: bool = False) -> Call:
+    return Call(url(f"{scheme}://127.0.0.1:{port}"), "GET", "/", b"", {}, seconds, keep)
 
 
 def take(way: str, step: Step) -> Any:
@@ -29,3 +78,30 @@ def take(way: str, step: Step) -> Any:
 def test_a_name_that_no_resolver_can_know_is_as_one_that_none_knows(way: str, host: str) -> None:
     with pytest.raises(OSError, match="is no name of a host"):
         take(way, Open(host, 6969, False, 10))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("start", "pause"), [(b"HTTP/1.1 200 OK\r\nX: ", 0.1), (BODY, 0.1), (BODY, 0)])
+def test_a_call_ends_in_time_however_its_answer_drips(way: str, start: bytes, pause: float) -> None:
+    before = time.monotonic()
+    with serving(dripping(start, pause)) as port, pytest.raises(TimeoutError):
+        take(way, call(port, seconds=0.5))
+    assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize("way", ["http", "https", "open"])
+def test_stop_ends_what_a_thread_is_waiting_for(way: str) -> None:
+    """Whoever answers nothing, to a call or to the handshake of TLS."""
+    driver = blocking.Driver(blocking.Connections(None))
+
+    def serve(accepted: socket.socket) -> None:
+        threading.Timer(0.2, driver.stop).start()
+        listening(accepted)
+
+    def steps() -> Steps[None]:
+        yield Open("127.0.0.1", port, True, 20) if way == "open" else call(port, way)
+
+    before = time.monotonic()
+    with serving(serve) as port:
+        assert list(driver.drive(steps())) == []
+    assert time.monotonic() - before < 10

@@ -14,7 +14,7 @@ from typing import Any
 
 from gopush_client.blocking import IDLE_SECONDS, no_name
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
-from gopush_client.wire import Answer, host_port
+from gopush_client.wire import Answer
 
 LARGEST_HEAD = 1 << 16
 
@@ -55,7 +55,7 @@ class Connections:
             async with asyncio.timeout(call.seconds):
                 connection = await self._take(call)
                 try:
-                    await connection.send(_request(call))
+                    await connection.send(call.request())
                     answer, keeps = await _read_answer(connection.reader)
                 except BaseException:
                     connection.close()
@@ -175,16 +175,6 @@ class Driver:
         closing, self._connection = self._connection, None
         if closing is not None:
             closing.close()
-
-
-def _request(call: Call) -> bytes:
-    headers = {"Host": host_port(call.url.host, call.url.port), "Content-Length": str(len(call.body)), **call.headers}
-    if not call.keep:
-        headers["Connection"] = "close"
-    if call.method == "GET":
-        del headers["Content-Length"]
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"{call.method} {call.url.base}{call.path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + call.body
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:

@@ -6,9 +6,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException, HTTPResponse
+from io import BufferedReader, RawIOBase
 from typing import Any
 
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
@@ -23,30 +24,60 @@ def no_name(host: str, wrong: UnicodeError) -> OSError:
     return ConnectionError(f"{host!r} is no name of a host: {wrong}")
 
 
+Hold = Callable[[socket.socket], None]
+"""Is told which socket a step uses, as soon as there is one: who stops it shuts that down."""
+
+
+class _Incoming(RawIOBase):
+    """What a socket receives within some time in all, however many pieces it comes in; in the place of a socket for
+    HTTPResponse.
+    """
+
+    def __init__(self, connected: socket.socket, end: float) -> None:
+        self._connected = connected
+        self._end = end
+
+    def makefile(self, _mode: str) -> BufferedReader:
+        """See socket."""
+        return BufferedReader(self)
+
+    def readable(self) -> bool:
+        """See RawIOBase."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See RawIOBase. Raises OSError."""
+        self._connected.settimeout(_left(self._end))
+        return self._connected.recv_into(buffer)
+
+
 class Connections:
     """Connections of HTTP that wait for the next call; any thread may take one. `context`: of TLS."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
-        self._idle: list[tuple[HTTPConnection, float]] = []
+        self._idle: list[tuple[socket.socket, float]] = []
 
-    def call(self, call: Call) -> Answer:
+    def call(self, call: Call, hold: Hold) -> Answer:
         """Raises OSError."""
-        connection = self._take(call) if call.keep else self._new(call)
+        end = time.monotonic() + call.seconds
+        connected = self._take(call, hold)
         try:
-            connection.request(call.method, call.url.base + call.path, call.body or None, call.headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, response.read())
+            connected.settimeout(_left(end))
+            connected.sendall(call.request())
+            with HTTPResponse(_Incoming(connected, end), method=call.method) as response:  # type: ignore[arg-type]
+                response.begin()
+                answer = Answer(response.status, response.read())
         except (HTTPException, ValueError) as wrong:
-            connection.close()
+            connected.close()
             raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None
         except BaseException:
-            connection.close()
+            connected.close()
             raise
         if call.keep and not response.will_close:
-            self._idle.append((connection, time.monotonic()))
+            self._idle.append((connected, time.monotonic()))
         else:
-            connection.close()
+            connected.close()
         return answer
 
     def close(self) -> None:
@@ -54,20 +85,44 @@ class Connections:
         while self._idle:
             self._idle.pop()[0].close()
 
-    def _take(self, call: Call) -> HTTPConnection:
+    def _take(self, call: Call, hold: Hold) -> socket.socket:
         with suppress(IndexError):  # other threads take them, too
-            while self._idle:
-                connection, since = self._idle.pop()
-                if time.monotonic() - since < IDLE_SECONDS and connection.sock is not None:
-                    connection.sock.settimeout(call.seconds)
-                    return connection
-                connection.close()
-        return self._new(call)
+            while call.keep and self._idle:
+                connected, since = self._idle.pop()
+                if time.monotonic() - since < IDLE_SECONDS:
+                    hold(connected)
+                    return connected
+                connected.close()
+        tls = (self._context or ssl.create_default_context()) if call.url.tls else None
+        return _connect(call.url.host, call.url.port, tls, call.seconds, hold)
 
-    def _new(self, call: Call) -> HTTPConnection:
-        if call.url.tls:
-            return HTTPSConnection(call.url.host, call.url.port, timeout=call.seconds, context=self._context)
-        return HTTPConnection(call.url.host, call.url.port, timeout=call.seconds)
+
+def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float, hold: Hold) -> socket.socket:
+    """Raises OSError."""
+    end = time.monotonic() + seconds
+    try:
+        made = socket.create_connection((host, port), seconds)
+    except UnicodeError as wrong:
+        raise no_name(host, wrong) from None
+    hold(made)
+    if tls is not None:
+        try:
+            made.settimeout(_left(end))
+            made = tls.wrap_socket(made, server_hostname=host, do_handshake_on_connect=False)
+            hold(made)
+            made.do_handshake()
+        except BaseException:
+            made.close()
+            raise
+    return made
+
+
+def _left(end: float) -> float:
+    """How many seconds there are. Raises TimeoutError where there are none, also for who need not wait."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 class Driver:
@@ -77,6 +132,8 @@ class Driver:
         self._connections = connections
         self._context = context
         self._socket: socket.socket | None = None
+        self._held: socket.socket | None = None
+        """That of the step which is being taken."""
         self._stopped = threading.Event()
 
     def run(self, steps: Steps[Any]) -> Any:
@@ -106,6 +163,8 @@ class Driver:
                     result = self._take(step)
                 except OSError as failed:
                     wrong = failed
+                finally:
+                    self._held = None
         finally:
             steps.close()
             self._close()
@@ -113,19 +172,21 @@ class Driver:
     def stop(self) -> None:
         """End it, also what it is waiting for."""
         self._stopped.set()
-        if (connected := self._socket) is not None:
-            with suppress(OSError):  # of the socket below TLS: nobody waits for anything any more
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        for connected in (self._socket, self._held):
+            if connected is not None:
+                with suppress(OSError):  # of the socket below TLS: nobody waits for anything any more
+                    socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
     def _take(self, step: Step) -> Any:
         if isinstance(step, Receive):
             return self._receive(step.seconds)
         if isinstance(step, Call):
-            return self._connections.call(step)
+            return self._connections.call(step, self._hold)
         if isinstance(step, Pause):
             self._stopped.wait(step.seconds)
         elif isinstance(step, Open):
-            self._open(step)
+            tls = (self._context or ssl.create_default_context()) if step.tls else None
+            self._socket = _connect(step.host, step.port, tls, step.seconds, self._hold)
         elif isinstance(step, Send):
             connected = self._connected()
             connected.settimeout(step.seconds)
@@ -136,18 +197,8 @@ class Driver:
             return step.function()
         return None
 
-    def _open(self, step: Open) -> None:
-        try:
-            made = socket.create_connection((step.host, step.port), step.seconds)
-        except UnicodeError as wrong:
-            raise no_name(step.host, wrong) from None
-        if step.tls:
-            try:
-                made = (self._context or ssl.create_default_context()).wrap_socket(made, server_hostname=step.host)
-            except BaseException:
-                made.close()
-                raise
-        self._socket = made
+    def _hold(self, connected: socket.socket) -> None:
+        self._held = connected
         if self._stopped.is_set():
             self.stop()
 

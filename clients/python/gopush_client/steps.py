@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
-from gopush_client.wire import Url
+from gopush_client.wire import Url, host_port
 
 Made = TypeVar("Made")
 
@@ -24,6 +24,14 @@ class Call(NamedTuple):
     headers: dict[str, str]
     seconds: float
     keep: bool = False
+
+    def request(self) -> bytes:
+        """As it is sent. Raises ValueError."""
+        size = {"Content-Length": str(len(self.body))} if self.method != "GET" else {}
+        end = {} if self.keep else {"Connection": "close"}
+        headers = {"Host": host_port(self.url.host, self.url.port), **size, **self.headers, **end}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{self.method} {self.url.base}{self.path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + self.body
 
 
 class Open(NamedTuple):
