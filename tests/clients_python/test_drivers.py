@@ -89,19 +89,32 @@ def test_a_call_ends_in_time_however_its_answer_drips(way: str, start: bytes, pa
     assert time.monotonic() - before < 10
 
 
-@pytest.mark.parametrize("way", ["http", "https", "open"])
-def test_stop_ends_what_a_thread_is_waiting_for(way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("what", ["http", "https", "open"])
+def test_stop_ends_what_is_waited_for(way: str, what: str) -> None:
     """Whoever answers nothing, to a call or to the handshake of TLS."""
-    driver = blocking.Driver(blocking.Connections(None))
+    stop: Callable[[], object]
 
     def serve(accepted: socket.socket) -> None:
-        threading.Timer(0.2, driver.stop).start()
+        threading.Timer(0.2, stop).start()
         listening(accepted)
 
     def steps() -> Steps[None]:
-        yield Open("127.0.0.1", port, True, 20) if way == "open" else call(port, way)
+        yield Open("127.0.0.1", port, True, 20) if what == "open" else call(port, what)
+
+    async def drive() -> list[Any]:
+        nonlocal stop
+        driver = asynchronous.Driver(asynchronous.Connections(None))
+        loop = asyncio.get_running_loop()
+        stop = lambda: loop.call_soon_threadsafe(driver.stop)  # noqa: E731
+        return [given async for given in driver.drive(steps())]
 
     before = time.monotonic()
     with serving(serve) as port:
-        assert list(driver.drive(steps())) == []
+        if way == "asyncio":
+            assert asyncio.run(drive()) == []
+        else:
+            driver = blocking.Driver(blocking.Connections(None))
+            stop = driver.stop
+            assert list(driver.drive(steps())) == []
     assert time.monotonic() - before < 10

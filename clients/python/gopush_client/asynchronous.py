@@ -91,6 +91,7 @@ class Driver:
         self._connections = connections
         self._context = context
         self._connection: _Connection | None = None
+        self._taking: asyncio.Timeout | None = None
         self._stopped = asyncio.Event()
 
     async def run(self, steps: Steps[Any]) -> Any:
@@ -137,9 +138,20 @@ class Driver:
     def stop(self) -> None:
         """End it, also what it is waiting for."""
         self._stopped.set()
+        taking, self._taking = self._taking, None
+        if taking is not None:
+            taking.reschedule(0)
         self._close()
 
     async def _take(self, step: Step) -> Any:
+        """Raises OSError, also where it is stopped meanwhile."""
+        try:
+            async with asyncio.timeout(None) as self._taking:
+                return await self._result(step)
+        finally:
+            self._taking = None
+
+    async def _result(self, step: Step) -> Any:
         if isinstance(step, Receive):
             return await self._receive(step.seconds)
         if isinstance(step, Call):
