@@ -58,8 +58,8 @@ def listening(accepted: socket.socket) -> None:
         pass
 
 
-def call(port: int, scheme: str = "http", seconds: float = 20, keep: bool = False) -> Call:
-    return Call(url(f"{scheme}://127.0.0.1:{port}"), "GET", "/", b"", {}, seconds, keep)
+def call(port: int, scheme: str = "http", seconds: float = 20, long: bool = False) -> Call:
+    return Call(url(f"{scheme}://127.0.0.1:{port}"), "GET", "/", b"", {}, seconds, long=long)
 
 
 def take(way: str, step: Step) -> Any:
@@ -87,6 +87,54 @@ def test_a_call_ends_in_time_however_its_answer_drips(way: str, start: bytes, pa
     with serving(dripping(start, pause)) as port, pytest.raises(TimeoutError):
         take(way, call(port, seconds=0.5))
     assert time.monotonic() - before < 10
+
+
+def slowly(framing: str) -> Callable[[socket.socket], None]:
+    """An answer of 10 KiB in a second."""
+    piece = b"1" * 1024
+    head, frame, end = {
+        "length": (b"Content-Length: 10240", piece, b""),
+        "chunked": (b"Transfer-Encoding: chunked", b"400\r\n%b\r\n" % piece, b"0\r\n\r\n"),
+        "close": (b"Connection: close", piece, b""),
+    }[framing]
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(1 << 16)
+        accepted.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % head)
+        for _ in range(10):
+            time.sleep(0.1)
+            accepted.sendall(frame)
+        accepted.sendall(end)
+
+    return serve
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+def test_a_long_answer_may_take_the_time_it_needs(way: str, framing: str) -> None:
+    with serving(slowly(framing)) as port:
+        assert take(way, call(port, seconds=0.5, long=True)).body == b"1" * 10240
+    with serving(slowly(framing)) as port, pytest.raises(TimeoutError):
+        take(way, call(port, seconds=0.5))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_long_answer_that_drips_ends_in_time_all_the_same(way: str) -> None:
+    before = time.monotonic()
+    with serving(dripping(BODY, 0.1)) as port, pytest.raises(TimeoutError):
+        take(way, call(port, seconds=0.5, long=True))
+    assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", [b"Content-Length: 5\r\n\r\n1234", b"Transfer-Encoding: chunked\r\n\r\n5\r\n1234"])
+def test_an_answer_that_was_cut_off_is_none(way: str, body: bytes) -> None:
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(1 << 16)
+        accepted.sendall(b"HTTP/1.1 200 OK\r\n" + body)
+
+    with serving(serve) as port, pytest.raises(ConnectionError):
+        take(way, call(port))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -122,6 +122,7 @@ def test_what_is_new_begins_behind_what_is_kept_before_the_first_connection() ->
     comet.subscribe()
     assert comet.given == [112]
     assert [cursor(request) for request in comet.requests] == [b"96", b"96"]
+    assert [call.path for call in comet.walk.of(Call) if call.long] == ["/1/msg/get?k=k&m=0"]
 
 
 @pytest.mark.parametrize("since", [None, 0])

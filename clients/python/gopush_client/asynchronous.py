@@ -7,7 +7,7 @@ import inspect
 import io
 import ssl
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from http.client import HTTPException, parse_headers
 from typing import Any
@@ -16,7 +16,7 @@ from gopush_client.blocking import IDLE_SECONDS, no_name
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
 from gopush_client.wire import Answer
 
-LARGEST_HEAD = 1 << 16
+LARGEST_HEAD = LARGEST_PIECE = 1 << 16
 
 
 class _Connection:
@@ -52,11 +52,16 @@ class Connections:
     async def call(self, call: Call) -> Answer:
         """Raises OSError."""
         try:
-            async with asyncio.timeout(call.seconds):
+            async with asyncio.timeout(call.seconds) as bound:
+
+                def came(size: int) -> None:
+                    if call.long and (end := bound.when()):
+                        bound.reschedule(end + call.more(size))
+
                 connection = await self._take(call)
                 try:
                     await connection.send(call.request())
-                    answer, keeps = await _read_answer(connection.reader)
+                    answer, keeps = await _read_answer(connection.reader, came)
                 except BaseException:
                     connection.close()
                     raise
@@ -189,8 +194,8 @@ class Driver:
             closing.close()
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
-    """An answer, and whether the connection may be used again."""
+async def _read_answer(reader: asyncio.StreamReader, came: Callable[[int], None]) -> tuple[Answer, bool]:
+    """An answer, and whether the connection may be used again; `came` hears how much of it has come."""
     start, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
     version, status = start.split(b" ", 2)[:2]
     headers = parse_headers(io.BytesIO(fields))
@@ -198,13 +203,27 @@ async def _read_answer(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
     if (headers.get("Transfer-Encoding") or "").lower() == "chunked":
         parts = []
         while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            parts.append(await reader.readexactly(size))
+            parts.append(await _read(reader, size, came))
             await reader.readexactly(2)
         while await reader.readuntil(b"\r\n") != b"\r\n":
             pass
         body = b"".join(parts)
     elif (length := headers.get("Content-Length")) is not None:
-        body = await reader.readexactly(int(length))
+        body = await _read(reader, int(length), came)
     else:
-        body, keeps = await reader.read(), False
+        body, keeps = await _read(reader, None, came), False
     return Answer(int(status), body), keeps
+
+
+async def _read(reader: asyncio.StreamReader, size: int | None, came: Callable[[int], None]) -> bytes:
+    """So many bytes, or all there are. Raises EOFError."""
+    body = bytearray()
+    while len(body) != size:
+        piece = await reader.read(LARGEST_PIECE if size is None else min(size - len(body), LARGEST_PIECE))
+        if not piece and size is None:
+            break
+        if not piece:
+            raise EOFError("the answer was cut off")
+        body += piece
+        came(len(piece))
+    return bytes(body)

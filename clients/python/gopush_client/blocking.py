@@ -29,12 +29,13 @@ Hold = Callable[[socket.socket], None]
 
 
 class _Incoming(RawIOBase):
-    """What a socket receives within some time in all, however many pieces it comes in; in the place of a socket for
+    """What a socket receives until the end of a call, however many pieces it comes in; in the place of a socket for
     HTTPResponse.
     """
 
-    def __init__(self, connected: socket.socket, end: float) -> None:
+    def __init__(self, connected: socket.socket, call: Call, end: float) -> None:
         self._connected = connected
+        self._call = call
         self._end = end
 
     def makefile(self, _mode: str) -> BufferedReader:
@@ -48,7 +49,9 @@ class _Incoming(RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """See RawIOBase. Raises OSError."""
         self._connected.settimeout(_left(self._end))
-        return self._connected.recv_into(buffer)
+        size = self._connected.recv_into(buffer)
+        self._end += self._call.more(size)
+        return size
 
 
 class Connections:
@@ -65,7 +68,7 @@ class Connections:
         try:
             connected.settimeout(_left(end))
             connected.sendall(call.request())
-            with HTTPResponse(_Incoming(connected, end), method=call.method) as response:  # type: ignore[arg-type]
+            with HTTPResponse(_Incoming(connected, call, end), method=call.method) as response:  # type: ignore[arg-type]
                 response.begin()
                 answer = Answer(response.status, response.read())
         except (HTTPException, ValueError) as wrong:

@@ -13,9 +13,14 @@ from gopush_client.wire import Url, host_port
 
 Made = TypeVar("Made")
 
+LEAST_BYTES = 1 << 10
+"""What a long answer has to bring in a second."""
+
 
 class Call(NamedTuple):
-    """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow."""
+    """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow.
+    `long`: the answer may be, and has a second more for each LEAST_BYTES that have come.
+    """
 
     url: Url
     method: str
@@ -24,6 +29,11 @@ class Call(NamedTuple):
     headers: dict[str, str]
     seconds: float
     keep: bool = False
+    long: bool = False
+
+    def more(self, size: int) -> float:
+        """How many seconds more there are, now that so many bytes have come."""
+        return size / LEAST_BYTES if self.long else 0.0
 
     def request(self) -> bytes:
         """As it is sent. Raises ValueError."""

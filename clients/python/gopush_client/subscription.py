@@ -117,9 +117,9 @@ class Subscription:
             self._fetched = str((yield Ask(self.token)) or "")
         return self._fetched
 
-    def _call(self, name: str, **query: object) -> Steps[wire.Answer]:
+    def _call(self, name: str, long: bool = False, **query: object) -> Steps[wire.Answer]:
         target = wire.path(name, {"k": self.key, **query})
-        answer: wire.Answer = yield Call(self.url, "GET", target, b"", {"Prefer": "why"}, CALL_SECONDS)
+        answer: wire.Answer = yield Call(self.url, "GET", target, b"", {"Prefer": "why"}, CALL_SECONDS, long=long)
         return answer
 
     def _look_up(self) -> Steps[tuple[str, int]]:
@@ -131,7 +131,7 @@ class Subscription:
 
     def _last_kept(self, token: str) -> Steps[int]:
         """Where what is new begins; asked for before the first connection, which may end before a message comes."""
-        answer = yield from self._call("/1/msg/get", m=0, **({"t": token} if token else {}))
+        answer = yield from self._call("/1/msg/get", long=True, m=0, **({"t": token} if token else {}))
         try:
             return wire.last_kept(answer)
         except RefusedError as wrong:
