@@ -140,7 +140,7 @@ class Remote:
         self.connections = 0
         """How many there were: what the peer keeps for a connection ends with it."""
         self._root: pb.RemoteReference | None = None
-        self._heard, self._asked = -1, 0.0  # what it had sent when the oldest call went out that nothing came after
+        self._received, self._asked = -1, 0.0  # as the oldest call went out after which nothing came
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
@@ -206,7 +206,7 @@ class Remote:
         if self._why == "stopped":
             return
         log.info("{peer} reached", peer=str(self))
-        self._root, self._why, self._refused, self._heard = root, "", False, -1
+        self._root, self._why, self._refused, self._received = root, "", False, -1
         self.connections += 1
         self._logins.admitted(self)
         waiting, self._waiting = self._waiting, []
@@ -258,8 +258,8 @@ class Remote:
         except BatchError as wrong:
             return fail(UnavailableError(f"{self.info.id}: {name}: the batch {wrong}"))
         if root is not None:
-            if self._heard != root.broker.received:
-                self._heard, self._asked = root.broker.received, began
+            if self._received != root.broker.received:
+                self._received, self._asked = root.broker.received, began
             made: Deferred[Any] = root.callRemote(name, chunks)
         elif self._why:
             return fail(UnavailableError(f"{self.info.id}: {name}: {self._why}"))
@@ -280,7 +280,7 @@ class Remote:
 
     def _given_up(self, root: pb.RemoteReference | None, began: float) -> str:
         """A call has no answer: is it the peer's fault? It may be one of many that are given up after a short time."""
-        silent = root is not None and root is self._root and root.broker.received == self._heard
+        silent = root is not None and root is self._root and root.broker.received == self._received
         now = self._reactor.seconds()
         if now - (self._asked if silent else began) < self._patience:
             return f"given up by the caller after {now - began:.1f} s"

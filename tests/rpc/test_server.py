@@ -366,6 +366,13 @@ def test_a_call_that_its_caller_cancels_is_not_sent_either(network: Network, in_
     assert service.asked == ["afterwards"]
 
 
+def cut_and_met_again(service: OneMessage, remote: RemoteMessage, in_reactor: InReactor, logged: Logged) -> None:
+    eventually(lambda: logged.lines("connection closed"))
+    service.answer = None
+    eventually(lambda: remote.connected)
+    assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
+
+
 def test_a_peer_that_falls_silent_is_cut_and_met_again(network: Network, in_reactor: InReactor, logged: Logged) -> None:
     """What waits for it, in this process or on the way, must not reach it when it wakes."""
     service = OneMessage()
@@ -374,10 +381,7 @@ def test_a_peer_that_falls_silent_is_cut_and_met_again(network: Network, in_reac
     eventually(lambda: remote.connected)
     with pytest.raises(UnavailableError, match="no answer"):
         in_reactor(remote.append, [Append(PUSH, 0)])
-    eventually(lambda: logged.lines("connection closed"))
-    service.answer = None
-    eventually(lambda: remote.connected)
-    assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
+    cut_and_met_again(service, remote, in_reactor, logged)
 
 
 def test_a_silent_peer_is_cut_though_each_call_is_given_up_sooner(
@@ -396,16 +400,15 @@ def test_a_silent_peer_is_cut_though_each_call_is_given_up_sooner(
 
     with pytest.raises(UnavailableError, match="given up by the caller after 0"):
         in_reactor(call)
-    reason = "given up"
-    while "given up" in reason:
+    reasons = []
+    for _ in range(6):
         with pytest.raises(UnavailableError) as given_up:
             in_reactor(call)
-        reason = str(given_up.value)
-    assert reason.endswith("no answer within 2 s")
-    eventually(lambda: logged.lines("connection closed"))
-    service.answer = None
-    eventually(lambda: remote.connected)
-    assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
+        reasons.append(str(given_up.value))
+        if "given up" not in reasons[-1]:
+            break
+    assert reasons[-1].endswith("no answer within 2 s")
+    cut_and_met_again(service, remote, in_reactor, logged)
 
 
 def test_a_peer_that_answers_others_is_not_cut(network: Network, in_reactor: InReactor, logged: Logged) -> None:
