@@ -45,6 +45,28 @@ def test_messages_of_one_turn_go_out_in_one_send() -> None:
     assert world.comet.counters.rounds == 1
 
 
+def test_what_waits_for_a_step_may_deliver_the_next_message_which_comes_after() -> None:
+    world = World()
+    _, wire = world.subscribe()
+    _, other = world.subscribe(key="other")
+    delivery, channel = world.comet.delivery, world.comet.channels["k"]
+    mids: list[int] = []
+
+    def deliver_next(_: None) -> None:
+        # A second subscriber has caught up: the next round is none of one message to the only subscriber.
+        channel.settle(next(iter(world.comet.channels["other"].live)))
+        following = append(world, b"2")
+        mids.append(following.mid)
+        channel.offer(following.mid, following.previous, following.body)
+        delivery.advance(channel)
+
+    first = append(world, b"1")
+    delivery.next_step(channel).addCallback(deliver_next)
+    world.turns()
+    assert wire.out == H + frame(first.mid, b"1") + frame(mids[0], b"2")
+    assert other.out == H + frame(mids[0], b"2")
+
+
 def test_a_message_is_framed_once_per_format() -> None:
     framed: list[bytes] = []
 

@@ -59,6 +59,19 @@ def test_the_other_subscribers_and_channels_are_served(failures: list[Any]) -> N
     assert [type(failure) for failure in failures] == [Mistake]
 
 
+def test_the_only_subscriber_of_a_key_fails_alone(failures: list[Any]) -> None:
+    """The frames of one turn go out together."""
+    world = World()
+    wires = [world.subscribe(key=key)[1] for key in "abc"]
+    break_wire(wires[1])
+    answers = [world.push(b"1", key=key, turns=0) for key in "abc"]
+    world.turns()
+    assert wires[1].aborted
+    assert [wires[at].out for at in (0, 2)] == [H + frame(answers[at][0].mid, b"1") for at in (0, 2)]
+    assert [type(failure) for failure in failures] == [Mistake]
+    assert world.comet.counters.deliveries == 3
+
+
 @pytest.mark.parametrize("broken", [0, SLICE_SUBSCRIBERS + 1])
 def test_a_round_in_slices_goes_on(broken: int, failures: list[Any]) -> None:
     world = World(max_subscribers=1000)
