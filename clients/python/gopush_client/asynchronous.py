@@ -13,7 +13,7 @@ from http.client import HTTPException, parse_headers
 from typing import Any
 
 from gopush_client.blocking import IDLE_SECONDS, no_name
-from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
+from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given
 from gopush_client.wire import Answer
 
 LARGEST_HEAD = LARGEST_PIECE = 1 << 16
@@ -101,22 +101,8 @@ class Driver:
 
     async def run(self, steps: Steps[Any]) -> Any:
         """What the generator returns, in the end."""
-        result: Any = None
-        wrong: OSError | None = None
-        try:
-            while True:
-                try:
-                    step = steps.throw(wrong) if wrong is not None else steps.send(result)
-                except StopIteration as end:
-                    return end.value
-                result = wrong = None
-                try:
-                    result = await self._take(step)
-                except OSError as failed:
-                    wrong = failed
-        finally:
-            steps.close()
-            self._close()
+        (result,) = [each async for each in self.drive(given(steps))]
+        return result
 
     async def drive(self, steps: Steps[None]) -> AsyncGenerator[Any, None]:
         """What the generator gives."""

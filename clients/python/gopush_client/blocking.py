@@ -6,13 +6,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any
 
-from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps
+from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given
 from gopush_client.wire import Answer
 
 IDLE_SECONDS = 5.0
@@ -141,14 +141,10 @@ class Driver:
 
     def run(self, steps: Steps[Any]) -> Any:
         """What the generator returns, in the end."""
-        driving = self.drive(steps)
-        while True:
-            try:
-                next(driving)
-            except StopIteration as end:
-                return end.value
+        (result,) = self.drive(given(steps))
+        return result
 
-    def drive(self, steps: Generator[Step, Any, Any]) -> Generator[Any, None, Any]:
+    def drive(self, steps: Steps[None]) -> Iterator[Any]:
         """What the generator gives."""
         result: Any = None
         wrong: OSError | None = None
@@ -156,8 +152,8 @@ class Driver:
             while not self._stopped.is_set():
                 try:
                     step = steps.throw(wrong) if wrong is not None else steps.send(result)
-                except StopIteration as end:
-                    return end.value
+                except StopIteration:
+                    return
                 result = wrong = None
                 if isinstance(step, Give):
                     yield step.value

@@ -92,6 +92,11 @@ Step = Call | Open | Send | Receive | Close | Pause | Ask | Give
 Steps = Generator[Step, Any, Made]
 
 
+def given(steps: Steps[Made]) -> Steps[None]:
+    """These steps, which give what they return as the last thing."""
+    yield Give((yield from steps))
+
+
 class Backoff:
     """How long to wait: a random time whose bound doubles, so that not all come back at once."""
 
