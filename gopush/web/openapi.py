@@ -12,7 +12,7 @@ from typing import Any
 import gopush
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Routes, always
-from gopush.web.calls import CALLS
+from gopush.web.calls import ADMIN, CALLS
 from gopush.web.schemas import BYTES, JSON, LINES, SCRIPT, STRING, Call, Parameter
 
 PATH = "/openapi.json"
@@ -47,7 +47,7 @@ def document() -> dict[str, Any]:
     """All of it."""
     paths: dict[str, Any] = {}
     for call in CALLS:
-        item = paths.setdefault(call.path, {"servers": [_SERVERS[call.admin]]})
+        item = paths.setdefault(call.path, {"servers": [_SERVERS[call in ADMIN]]})
         item[call.method.lower()] = _operation(call)
     paths["/health"] = {"servers": list(_SERVERS), "get": _health()}
     return {
@@ -86,9 +86,9 @@ def routes() -> Routes:
 
 def _operation(call: Call) -> dict[str, Any]:
     parameters = [_parameter(parameter) for parameter in (*call.parameters, _WHY)]
-    found = {"operationId": call.id, "summary": call.what, "tags": ["admin" if call.admin else "public"]}
+    found = {"operationId": call.id, "summary": call.what, "tags": ["admin" if call in ADMIN else "public"]}
     operation: dict[str, Any] = {**found, "parameters": parameters, "responses": _responses(call)}
-    if call.admin:
+    if call in ADMIN:
         operation["security"] = _SECURITY
     if call.body is not None:
         operation["requestBody"] = {"required": True, "content": {call.body.content_type: {"schema": call.body.schema}}}
@@ -107,7 +107,7 @@ def _responses(call: Call) -> dict[str, Any]:
         done = _content("see ret", JSON, _answer(call))
         if any(parameter.name in ("cb", "callback") for parameter in call.parameters):
             done["content"][SCRIPT] = {"schema": STRING}
-    refusals = {**_STATUSES, **(_OF_ADMIN if call.admin else {})}
+    refusals = {**_STATUSES, **(_OF_ADMIN if call in ADMIN else {})}
     texts = {str(status): _content(what, "text/plain", STRING) for status, what in sorted(refusals.items())}
     return {"200": done, **texts}
 

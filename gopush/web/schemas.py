@@ -103,7 +103,7 @@ class Body(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A call. `id`: its name for tools; `admin`: it is the admin port's; `data`: of its answer, None where it has none.
+    """A call. `id`: its name for tools; `data`: of its answer, None where it has none.
 
     `scope` and `named` are what it wants of an API key (keys.KeyUse): "push" or "admin"; "query", "body" or "".
     """
@@ -112,7 +112,6 @@ class Call(NamedTuple):
     path: str
     id: str
     what: str
-    admin: bool
     parameters: tuple[Parameter, ...] = ()
     data: Schema | None = None
     body: Body | None = None
