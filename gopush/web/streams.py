@@ -208,9 +208,6 @@ class EventStream(Follower):
 
     # --- Watcher ---
 
-    def drained(self) -> None:
-        """See Watcher: whoever waits for that has until_drained()."""
-
     def hung_up(self) -> None:
         """See Watcher."""
         self._over_and_out()

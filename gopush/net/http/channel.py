@@ -101,8 +101,6 @@ class HttpChannel(BoundedChannel):
         drain.callback(None)
         for exchange in self.requests:
             exchange.drained()
-        if self.watcher is not None:
-            self.watcher.drained()
         self._pump()
 
     # The way of what comes.

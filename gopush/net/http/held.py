@@ -24,10 +24,6 @@ class HeldAnswer(Protocol):
     def peer(self) -> str:
         """The client's address, "host:port"."""
 
-    @property
-    def stalled(self) -> bool:
-        """Whether much waits for the client; Watcher.drained() is called when it has read."""
-
     def give(self, response: AnyResponse) -> None:
         """This is the whole answer."""
 
@@ -52,9 +48,6 @@ class Watcher(Protocol):
 
     def hung_up(self) -> None:
         """The client sends no more; browsers that leave say no more than that."""
-
-    def drained(self) -> None:
-        """The client has read what waited for it."""
 
     def lost(self) -> None:
         """The connection is gone; whatever is still written goes nowhere."""
@@ -101,9 +94,6 @@ class WaitingClient:
         if self._coming is not None:
             self._coming.cancel()
 
-    def drained(self) -> None:
-        """See Watcher."""
-
     def lost(self) -> None:
         """See Watcher."""
         self.hung_up()
@@ -126,11 +116,6 @@ class ConnectionAnswer:
     def peer(self) -> str:
         """See HeldAnswer."""
         return self._proxied or wire.peer(self._channel.transport)
-
-    @property
-    def stalled(self) -> bool:
-        """See HeldAnswer."""
-        return bool(self._channel.stalled)
 
     def give(self, response: AnyResponse) -> None:
         """See HeldAnswer."""
