@@ -17,7 +17,7 @@ from gopush.net import transport as wire
 from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
-from gopush.net.http.held import ENDLESS, ConnectionAnswer, Held
+from gopush.net.http.held import ENDLESS, Held, HeldAnswer
 from gopush.net.http.request import Streamed
 
 MAX_TOGETHER = 64
@@ -246,7 +246,7 @@ class HttpChannel(BoundedChannel):
 
     def hold(self, owed: Owed, held: Held) -> None:
         """See HttpConnection."""
-        answer = ConnectionAnswer(self, owed)
+        answer = HeldAnswer(self, owed)
         watcher = held.begin(answer)
         if not answer.over:
             self.watcher = watcher

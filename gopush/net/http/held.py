@@ -13,36 +13,6 @@ from gopush.net.http.request import AnyResponse, Streamed, chunk
 T = TypeVar("T")
 
 
-class HeldAnswer(Protocol):
-    """Where such an answer is written. `in_chunks`: each piece of a stream has to be one of HTTP's chunks."""
-
-    in_chunks: bool
-    send: Callable[[bytes], int]
-    """Sends a piece of a stream; gives how many bytes wait for the client then."""
-
-    @property
-    def peer(self) -> str:
-        """The client's address, "host:port"."""
-
-    def give(self, response: AnyResponse) -> None:
-        """This is the whole answer."""
-
-    def begin(self, head: Streamed) -> None:
-        """Begin a stream; it is ended by finish() or abort(), or with the connection."""
-
-    def finish(self, piece: bytes) -> None:
-        """Send the last piece of the stream, and close."""
-
-    def abort(self) -> None:
-        """Close at once."""
-
-    def waiting(self) -> tuple[int, float] | None:
-        """How many bytes wait for the client, and for how many seconds some have; None: none do."""
-
-    def until_drained(self) -> Awaitable[None]:
-        """Fires when the client has read what waited, where it is stalled, or the connection is lost."""
-
-
 class Watcher(Protocol):
     """What hears of the connection until the answer is complete."""
 
@@ -99,8 +69,11 @@ class WaitingClient:
         self.hung_up()
 
 
-class ConnectionAnswer:
-    """A HeldAnswer of an HttpChannel, in the place of what it owes. `over`: it is complete."""
+class HeldAnswer:
+    """Where such an answer is written, in the place of what an HttpChannel owes. `in_chunks`: each piece of a stream
+    has to be one of HTTP's chunks. `send` sends one, and gives how many bytes wait for the client then. `over`: the
+    answer is complete.
+    """
 
     __slots__ = ("_channel", "_owed", "_proxied", "in_chunks", "over", "send")
 
@@ -114,17 +87,17 @@ class ConnectionAnswer:
 
     @property
     def peer(self) -> str:
-        """See HeldAnswer."""
+        """The client's address, "host:port"."""
         return self._proxied or wire.peer(self._channel.transport)
 
     def give(self, response: AnyResponse) -> None:
-        """See HeldAnswer."""
+        """This is the whole answer."""
         owed = self._close()
         if owed is not None:
             owed.give(response)
 
     def begin(self, head: Streamed) -> None:
-        """See HeldAnswer."""
+        """Begin a stream; it is ended by finish() or abort(), or with the connection."""
         owed, self._owed = self._owed, None
         assert owed is not None
         if not self._channel.deaf:
@@ -132,23 +105,23 @@ class ConnectionAnswer:
             self._channel.stream(owed, head)
 
     def finish(self, piece: bytes) -> None:
-        """See HeldAnswer."""
+        """Send the last piece of the stream, and close."""
         self._close()
         if not self._channel.deaf:
             self.send(piece + chunk(b"") if self.in_chunks else piece)
             self._channel.leave(linger=False)
 
     def abort(self) -> None:
-        """See HeldAnswer."""
+        """Close at once."""
         self._close()
         self._channel.abort()
 
     def waiting(self) -> tuple[int, float] | None:
-        """See HeldAnswer."""
+        """How many bytes wait for the client, and for how many seconds some have; None: none do."""
         return wire.lag(self._channel.transport)
 
     def until_drained(self) -> Awaitable[None]:
-        """See HeldAnswer."""
+        """Fires when the client has read what waited, where it is stalled, or the connection is lost."""
         drained: Awaitable[None] = self._channel.drain if self._channel.stalled else succeed(None)
         return drained
 
