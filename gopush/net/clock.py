@@ -47,40 +47,42 @@ class LastLook:
 
     A process that was frozen and wakes finds its time-outs due before it has looked at its sockets: without this look
     it would give up calls that were answered long ago, and connections that are sound.
+
+    `going_on`: while it says so, what is due gets as long again, MOST_WAITS times at most.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.seconds = clock.seconds
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
-        """See Clock; what is given can be cancelled, and asked whether it is active()."""
-        return _LateCall(self._clock, delay, partial(callable, *args, **kwargs))
-
-
-class _Patience:
-    """A LastLook whose calls wait as long again, MOST_WAITS times at most, while `going_on` says so."""
-
-    def __init__(self, clock: Clock, going_on: Callable[[], bool]) -> None:
+    def __init__(self, clock: Clock, going_on: Callable[[], bool] | None = None) -> None:
         self._clock = clock
         self._going_on = going_on
         self.seconds = clock.seconds
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
-        """See LastLook."""
-        return _PatientCall(self._clock, delay, partial(callable, *args, **kwargs), self._going_on)
+        """See Clock; what is given can be cancelled, and asked whether it is active()."""
+        return _LateCall(self._clock, delay, partial(callable, *args, **kwargs), self._going_on)
 
 
 class _LateCall:
-    __slots__ = ("_call", "_clock", "_timer")
+    __slots__ = ("_call", "_clock", "_delay", "_going_on", "_timer", "_waits")
 
-    def __init__(self, clock: Clock, delay: float, call: Callable[[], object]) -> None:
+    def __init__(
+        self, clock: Clock, delay: float, call: Callable[[], object], going_on: Callable[[], bool] | None
+    ) -> None:
         self._clock = clock
+        self._delay = delay
         self._call = call
+        self._going_on = going_on
+        self._waits = 0
         self._timer = clock.callLater(delay, self._due)
 
     def _due(self) -> None:
-        self._timer = self._clock.callLater(0, self._call)
+        self._timer = self._clock.callLater(0, self._look)
+
+    def _look(self) -> None:
+        if self._going_on is not None and self._waits < MOST_WAITS and self._going_on():
+            self._waits += 1
+            self._timer = self._clock.callLater(self._delay, self._due)
+        else:
+            self._call()
 
     def active(self) -> bool:
         return bool(self._timer.active())
@@ -89,32 +91,12 @@ class _LateCall:
         self._timer.cancel()
 
 
-class _PatientCall(_LateCall):
-    __slots__ = ("_delay", "_going_on", "_waits")
-
-    def __init__(self, clock: Clock, delay: float, call: Callable[[], object], going_on: Callable[[], bool]) -> None:
-        super().__init__(clock, delay, call)
-        self._delay = delay
-        self._going_on = going_on
-        self._waits = 0
-
-    def _due(self) -> None:
-        self._timer = self._clock.callLater(0, self._looked)
-
-    def _looked(self) -> None:
-        if self._waits < MOST_WAITS and self._going_on():
-            self._waits += 1
-            self._timer = self._clock.callLater(self._delay, self._due)
-        else:
-            self._call()
-
-
 def within(seconds: float, call: Deferred[T], clock: Clock, going_on: Callable[[], bool] | None = None) -> Deferred[T]:
     """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook.
 
-    `going_on`: whether its answer is on its way just now; then it gets as long again, MOST_WAITS times at most.
+    `going_on`: whether its answer is on its way just now (see LastLook).
     """
-    reactor_time: Any = LastLook(clock) if going_on is None else _Patience(clock, going_on)
+    reactor_time: Any = LastLook(clock, going_on)
     return call.addTimeout(seconds, reactor_time)
 
 
