@@ -131,18 +131,10 @@ def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
     for endpoint in endpoints:
         if endpoint.startswith("ssl:"):
             raise StartError(f"[base] rpc.bind: {endpoint}: write tcp:, and set [rpc] tls.ca, tls.cert and tls.key")
-    return within_tls(calls, settings, getattr(calls, "reactor", None))
-
-
-def within_tls(factory: Any, settings: RpcSettings, clock: Any) -> Any:
-    """The factory to listen with where other processes connect: within TLS where the settings have it.
-
-    Raises SettingsError for files that are no good.
-    """
     if caller_tls(settings) is None:
-        return factory
+        return calls
     tls: Any = ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities)
-    return _CallTlsFactory(tls, factory, clock)
+    return _CallTlsFactory(tls, False, calls)
 
 
 class _CallTls(TlsProtocol):
@@ -154,7 +146,7 @@ class _CallTls(TlsProtocol):
 
     def makeConnection(self, transport: Any) -> None:
         """See IProtocol."""
-        self._deadline = self.factory.clock.callLater(LOGIN_SECONDS, self._look)
+        self._deadline = self.factory.wrappedFactory.reactor.callLater(LOGIN_SECONDS, self._look)
         super().makeConnection(transport)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
@@ -174,13 +166,9 @@ class _CallTls(TlsProtocol):
 
     def _complain(self, reason: str) -> None:
         host = self.transport.getPeer().host
-        self.factory.complaints.warn("connection", "{peer} {reason}", host, peer=peer(self.transport), reason=reason)
+        complaints = self.factory.wrappedFactory.complaints
+        complaints.warn("connection", "{peer} {reason}", host, peer=peer(self.transport), reason=reason)
 
 
 class _CallTlsFactory(TlsFactory):
     protocol = _CallTls
-
-    def __init__(self, tls: Any, factory: Any, clock: Any) -> None:
-        super().__init__(tls, False, factory)
-        self.clock = clock
-        self.complaints = getattr(factory, "complaints", None) or Complaints(clock)
