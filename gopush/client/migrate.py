@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -195,7 +194,7 @@ def _names_store(path: Path) -> bool:
 def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:
     from gopush.message.redis.take_over import RedisTakeOver
 
-    return partial(_make, RedisTakeOver, settings, head_life)
+    return lambda reactor: RedisTakeOver(reactor, settings, head_life)
 
 
 def _into_hbase(settings: Any, head_life: float) -> Callable[[Any], Target]:
@@ -205,8 +204,4 @@ def _into_hbase(settings: Any, head_life: float) -> Callable[[Any], Target]:
         raise SettingsError(
             f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
         ) from None
-    return partial(_make, HBaseTakeOver, settings, head_life)
-
-
-def _make(kind: Callable[..., Target], settings: Any, head_life: float, reactor: Any) -> Target:
-    return kind(reactor, settings, head_life)
+    return lambda reactor: HBaseTakeOver(reactor, settings, head_life)
