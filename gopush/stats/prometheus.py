@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -39,8 +39,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        for collector in (_ProcessNumbers(), _Build()):
-            self._registry.register(collector)
+        self._registry.register(_ProcessNumbers())
+        self._show(_build)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
@@ -54,17 +54,13 @@ class Metrics:
 
     def gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Show what `read` gives at the moment as gopush_<name>."""
-        self._registry.register(_Gauge(name, meaning, (), lambda: {(): read()}))
+        self._show(lambda: _gauge(name, meaning, (), {(): read()}))
 
     def gauges(
         self, name: str, meaning: str, label: str, read: Callable[[], Mapping[str, float]], was: str = ""
     ) -> None:
         """Show what `read` gives, by the values of a label. `was`: a name that it had, without a label."""
-
-        def by_values() -> dict[tuple[str, ...], float]:
-            return {(value,): number for value, number in read().items()}
-
-        self._registry.register(_Gauge(name, meaning, (label,), by_values))
+        self._show(lambda: _gauge(name, meaning, (label,), {(value,): number for value, number in read().items()}))
         if was:
             self.gauge(was, _replaced(f"gopush_{name}"), lambda: sum(read().values()))
 
@@ -74,9 +70,12 @@ class Metrics:
 
     def histograms(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled, was: str = "") -> None:
         """Show distributions as gopush_<name>, by the values of their labels."""
-        self._registry.register(_Histograms(name, meaning, labels, counted))
+        self._show(lambda: _histogram(name, meaning, labels, counted))
         if was:
-            self._registry.register(_Histograms(was, _replaced(f"gopush_{name}"), labels, counted))
+            self._show(lambda: _histogram(was, _replaced(f"gopush_{name}"), labels, counted))
+
+    def _show(self, read: Callable[[], Metric]) -> None:
+        self._registry.register(_Family(read))
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
@@ -134,37 +133,30 @@ class _Counters:
         return family
 
 
-class _Gauge:
-    def __init__(
-        self, name: str, meaning: str, labels: tuple[str, ...], read: Callable[[], Mapping[tuple[str, ...], float]]
-    ) -> None:
-        self._name = f"gopush_{name}"
-        self._meaning = _sentence(meaning)
-        self._labels = labels
+class _Family:
+    """One metric, as `read` gives it whenever somebody asks."""
+
+    def __init__(self, read: Callable[[], Metric]) -> None:
         self._read = read
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """See prometheus_client.registry.Collector."""
-        family = GaugeMetricFamily(self._name, self._meaning, labels=self._labels)
-        for values, number in self._read().items():
-            family.add_metric(values, number)
-        yield family
+        yield self._read()
 
 
-class _Histograms:
-    def __init__(self, name: str, meaning: str, labels: tuple[str, ...], counted: Labelled) -> None:
-        self._name = f"gopush_{name}"
-        self._meaning = _sentence(meaning)
-        self._labels = labels
-        self._counted = counted
+def _gauge(name: str, meaning: str, labels: Sequence[str], numbers: Mapping[tuple[str, ...], float]) -> Metric:
+    family = GaugeMetricFamily(f"gopush_{name}", _sentence(meaning), labels=labels)
+    for values, number in numbers.items():
+        family.add_metric(values, number)
+    return family
 
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """See prometheus_client.registry.Collector."""
-        family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
-        for values, counted in self._counted.items():
-            buckets = list(zip([*map(str, counted.bounds), "+Inf"], accumulate(counted.counts), strict=True))
-            family.add_metric(values, buckets, counted.total)
-        yield family
+
+def _histogram(name: str, meaning: str, labels: Sequence[str], counted: Labelled) -> Metric:
+    family = HistogramMetricFamily(f"gopush_{name}", _sentence(meaning), labels=labels)
+    for values, histogram in counted.items():
+        buckets = list(zip([*map(str, histogram.bounds), "+Inf"], accumulate(histogram.counts), strict=True))
+        family.add_metric(values, buckets, histogram.total)
+    return family
 
 
 class _ProcessNumbers:
@@ -183,12 +175,6 @@ class _ProcessNumbers:
             yield old
 
 
-class _Build:
-    def collect(self) -> Iterator[InfoMetricFamily]:
-        """See prometheus_client.registry.Collector."""
-        versions = {
-            "version": gopush.__version__,
-            "python": platform.python_version(),
-            "twisted": twisted.__version__,
-        }
-        yield InfoMetricFamily("gopush_build", "The versions of gopush, Python and Twisted, which run here.", versions)
+def _build() -> Metric:
+    versions = {"version": gopush.__version__, "python": platform.python_version(), "twisted": twisted.__version__}
+    return InfoMetricFamily("gopush_build", "The versions of gopush, Python and Twisted, which run here.", versions)
