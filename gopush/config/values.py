@@ -121,6 +121,12 @@ def addresses(value: str) -> tuple[str, ...]:
     return found
 
 
+def host_port(address: str) -> tuple[str, int]:
+    """The host and the port of one of addresses(); an IPv6 address without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def impossible(host: str) -> bool:
     """Whether no resolver can know such a name: a label is empty or too long, or all of it is."""
     labels = host.removesuffix(".").split(".")

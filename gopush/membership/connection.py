@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.config.reload import lasting
+from gopush.config.values import host_port
 from gopush.errors import SettingsError
 from gopush.rpc.settings import ZooKeeperSettings
 
@@ -34,7 +35,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
 
     def __init__(self, settings: ZooKeeperSettings) -> None:
         super().__init__()
-        self._servers = [_split(address) for address in settings.hosts]
+        self._servers = [host_port(address) for address in settings.hosts]
         self._tls = _Tls(settings) if settings.tls else None
         self.wrong = ""
         """Why the last attempt failed."""
@@ -94,11 +95,6 @@ class _Tls:
 def _no_phrase() -> NoReturn:
     """OpenSSL would ask for it on the terminal, and everything would wait."""
     raise OSError("the key has a pass phrase, which gopush cannot ask for: remove it")
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _reason(wrong: BaseException) -> str:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 from zope.interface import implementer
 
+from gopush.config.values import host_port
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import within
@@ -101,9 +102,8 @@ class _InOrder:
 
     def _connect(self, address: str, factory: Any) -> Deferred[Any]:
         self.address = address
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        endpoint = HostnameEndpoint(self._reactor, host, int(port), timeout=CONNECT_SECONDS)
+        host, port = host_port(address)
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_SECONDS)
         return endpoint.connect(factory) if self._tls is None else self._tls.connect(endpoint, host, factory)
 
     def _next(self, failure: Failure, address: str, factory: Any) -> Any:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 
+from gopush.config.values import host_port
 from gopush.errors import UnavailableError
 from gopush.message.hbase.codec import FAMILIES, HBaseError, get_multiple, locations, region_starts, reply, request
 from gopush.net.clock import LastLook
@@ -79,9 +80,8 @@ class ThriftLink(Factory):
         self._decided: Deferred[str | None] | None = None
         self._connection: _Connection | None = None
         self._trouble: str | None = None
-        name, _, port = address.rpartition(":")
-        host = name.strip("[]")
-        endpoint = reached(HostnameEndpoint(EagerReactor(reactor), host, int(port), timeout=PROBE_SECONDS), host, tls)
+        host, port = host_port(address)
+        endpoint = reached(HostnameEndpoint(EagerReactor(reactor), host, port, timeout=PROBE_SECONDS), host, tls)
         factory: Any = self
         self._service = QuietClientService(endpoint, factory, RETRIES, reactor)
 

@@ -6,6 +6,7 @@ import socket
 import struct
 from typing import Any
 
+from gopush.config.values import host_port
 from gopush.errors import ParameterError, UnavailableError
 from gopush.message.hbase.codec import (
     FAMILIES,
@@ -30,9 +31,8 @@ def create(address: str, table: str, regions: int) -> str:
 
     Raises ParameterError where it never will, UnavailableError where it does not now.
     """
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS) as connection:
+        with socket.create_connection(host_port(address), timeout=SECONDS) as connection:
             return _create(connection, table, regions)
     except HBaseError as refused:
         raise UnavailableError(f"HBase at {address}: {refused}") from None

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from txredisapi import RedisError, RedisProtocol, ResponseError
 from zope.interface import implementer
 
+from gopush.config.values import host_port
 from gopush.errors import UnavailableError
 from gopush.message.redis.settings import Source
 from gopush.net.clock import within
@@ -206,7 +207,7 @@ class MasterEndpoint:
         self._name = source.master
         self._timeout = timeout
         self._tls = tls
-        self._sentinels = [_address(sentinel) for sentinel in source.sentinels]
+        self._sentinels = [host_port(sentinel) for sentinel in source.sentinels]
         self._master: Address | None = None
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -283,8 +284,3 @@ def endpoint_of(reactor: Any, source: Source, timeout: float, tls: ClientTls | N
     if source.path:
         return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
     return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)
-
-
-def _address(text: str) -> Address:
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)
