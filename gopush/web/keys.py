@@ -26,7 +26,7 @@ from gopush.net.http.request import TEXT, Request, Response, explained, plain
 from gopush.net.http.routes import Answered, AnyRoute, Handler, Refuse, Route, Routes
 from gopush.web.calls import ADMIN
 from gopush.web.peers import WebCounters
-from gopush.web.responses import ForbiddenError
+from gopush.web.responses import FORBIDDEN, ForbiddenError
 
 MAX_KEYS = 1000
 _LINE = re.compile(
@@ -42,7 +42,6 @@ _UNAUTHORIZED = Response(
     b"or X-Api-Key: KEY\n",
     (("WWW-Authenticate", 'Bearer realm="gopush"'),),
 )
-_FORBIDDEN = plain(403)
 _TOO_MANY = plain(429, ("Retry-After", "1"))
 
 
@@ -222,7 +221,7 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
         request.caller = caller
         if why := caller.why_not(use, request):
             counters.outside_scope += 1
-            return explained(_FORBIDDEN, request, why)
+            return explained(FORBIDDEN, request, why)
         if not caller.may_push:
             counters.limited_keys += 1
             return explained(_TOO_MANY, request, f"this API key may push {caller.limit} times a second")

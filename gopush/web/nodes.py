@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from heapq import nlargest
 from itertools import chain
 from typing import Any, NamedTuple, cast
@@ -22,7 +22,7 @@ from gopush.stats.histogram import Histogram
 from gopush.web import params
 from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets, AllNodes, KeyLogs, WebCounters
-from gopush.web.responses import FailedError, api
+from gopush.web.responses import FailedError, api, compact
 from gopush.web.tokens import listing
 
 _UNKNOWN = Status("", 0, None, None)
@@ -63,7 +63,7 @@ class Cluster:
         processes = self._processes(view)
         asked = [_status(process) for process in processes]
         return gatherResults(asked).addCallback(
-            lambda found: _data(_shown(view, process, status) for process, status in zip(processes, found, strict=True))
+            lambda found: compact({"nodes": list(map(partial(_shown, view), processes, found))})
         )
 
     def _set_weight(self, request: Request) -> Deferred[bytes]:
@@ -117,7 +117,7 @@ def _backed_up(backup: Backup) -> bytes:
         raise ParameterError(backup.why)
     if backup.state == "failed":
         raise FailedError(RET_INTERNAL, why=backup.why)  # an UnavailableError would not say why
-    return _json({"state": backup.state, "copied": backup.copied, "size": backup.size})
+    return compact({"state": backup.state, "copied": backup.copied, "size": backup.size})
 
 
 def _stays(process: _Process, named: Iterable[_Process]) -> bool:
@@ -152,10 +152,6 @@ def _shown(view: View, process: _Process, status: Status) -> dict[str, Any]:
     load = status if process.role == "comet" else _UNKNOWN  # not twice, of a process that is both
     shown |= {"connections": load.connections, "channels": load.channels, "deliveries": load.deliveries}
     return shown | {"age": status.age if answers else None, "version": status.version if answers else None}
-
-
-def _data(shown: Iterable[dict[str, Any]]) -> bytes:
-    return json.dumps({"nodes": list(shown)}, separators=(",", ":")).encode()
 
 
 MAX_SHOWN = 1000
@@ -196,7 +192,7 @@ class Insight:
         shown = {"pushes": self._counters.pushes, "lookups": self._counters.lookups, "reads": self._counters.reads}
         took = {"bounds": latency.bounds, "counts": latency.counts, "total": round(latency.total, 6)}
         here = {"version": gopush.__version__, "cluster": self._coordination.cluster}
-        return _json({**here, **shown, "push_seconds": took})
+        return compact({**here, **shown, "push_seconds": took})
 
     def _slow_consumers(self, _request: Request) -> Deferred[bytes]:
         nodes = {comet.id: comet.node for comet in self._coordination.view.comets}
@@ -207,7 +203,7 @@ class Insight:
                 for name, several in found.items()
                 for slow in several or ()
             ]
-            return _json({"slowest": nlargest(MAX_SLOW_CONSUMERS, every, key=lambda slow: slow["bytes"])})
+            return compact({"slowest": nlargest(MAX_SLOW_CONSUMERS, every, key=lambda slow: slow["bytes"])})
 
         return self._comets.slowest(MAX_SLOW_CONSUMERS).addCallback(merge)
 
@@ -229,7 +225,7 @@ class Insight:
             {**busy._asdict(), "node": owner and owner.node, "rpc": owner and owner.id}
             for busy, owner in zip(busiest, owners, strict=True)
         ]
-        return _json({"keys": shown, "silent": [name for name, keys in found.items() if keys is None]})
+        return compact({"keys": shown, "silent": [name for name, keys in found.items() if keys is None]})
 
     def _message(self, request: Request) -> Deferred[bytes]:
         key, mid = params.key(request.query, "key"), snap(params.cursor(request.query, "mid"))
@@ -251,7 +247,7 @@ class Insight:
         shown["subscribers"] = [
             {"node": comet.node, "rpc": comet.rpc, "count": counts.get(comet.id)} for comet in view.comets
         ]
-        return b'%b,"tokens":[%b]}' % (_json(shown)[:-1], listing(tokens))
+        return b'%b,"tokens":[%b]}' % (compact(shown)[:-1], listing(tokens))
 
     async def _kept(self, key: str) -> tuple[list[tuple[int, int]], bool]:
         """Mids and sizes of the oldest messages that are kept, and whether there are more. Bodies stay for a page."""
@@ -268,7 +264,3 @@ def _found(messages: Sequence[Message], mid: int) -> bytes:
     if not messages or messages[0].mid != mid:
         raise ParameterError(f"mid: no message {mid} of this key is kept (any more)")
     return raw_json(messages[0])
-
-
-def _json(shown: dict[str, Any]) -> bytes:
-    return json.dumps(shown, separators=(",", ":")).encode()

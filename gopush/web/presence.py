@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from gopush.reports import Presence
 from gopush.web import params
 from gopush.web.keys import check_keys
 from gopush.web.peers import AllComets
-from gopush.web.responses import api
+from gopush.web.responses import api, compact
 
 MAX_KEYS = 10_000
 
@@ -46,7 +45,7 @@ class PresenceApi:
         return self._comets.presence(keys).addCallback(self._data)
 
     def _data(self, found: Mapping[str, Presence | None]) -> bytes:
-        return json.dumps({"presence": list(self._shown(found))}, separators=(",", ":")).encode()
+        return compact({"presence": list(self._shown(found))})
 
     def _shown(self, found: Mapping[str, Presence | None]) -> Iterator[dict[str, Any]]:
         now = int(self._now())

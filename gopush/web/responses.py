@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -162,6 +163,11 @@ def failure(error: Exception, request: Request) -> Response:
 def because(why: str) -> bytes:
     """What an answer says after its `ret`."""
     return b',"why":%b' % json_string(why) if why else b""
+
+
+def compact(data: object) -> bytes:
+    """Data as JSON without blanks."""
+    return json.dumps(data, separators=(",", ":")).encode()
 
 
 def _javascript(form: ApiForm, callback: str, ret: int, data: Data, why: str = "") -> AnyResponse:
