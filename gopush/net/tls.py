@@ -102,11 +102,6 @@ class ClientTls:
         self._options: dict[str, Any] = {}
         """By host: OpenSSL's context costs more than a connection."""
 
-    def connect(self, endpoint: Any, host: str, factory: Any) -> Deferred[Any]:
-        """Connect to an endpoint where `host` is, by its certificate."""
-        connecting: Deferred[Any] = endpoint.connect(self.around(factory, host))
-        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
-
     def around(self, factory: Any, host: str) -> TlsFactory:
         """The factory to connect with to `host`, for that of the connections within TLS."""
         files = self._file.value
@@ -145,11 +140,12 @@ class _SecuredEndpoint:
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
-        return self._tls.connect(self._endpoint, self._host, factory)
+        connecting: Deferred[Any] = self._endpoint.connect(self._tls.around(factory, self._host))
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
-    """The endpoint of a client, with TLS to `host` over it where that is wanted."""
+    """The endpoint of a client, with TLS over it where that is wanted, to `host`, by its certificate."""
     return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
 
 

@@ -24,7 +24,7 @@ from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
-from gopush.net.tls import ClientTls
+from gopush.net.tls import ClientTls, reached
 from gopush.net.transport import QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
@@ -95,16 +95,16 @@ class _InOrder:
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
         first, *others = self._addresses
-        connecting = self._connect(first, factory)
+        connecting: Deferred[Any] = self._connect(first, factory)
         for other in others:
             connecting.addErrback(self._next, other, factory)
         return connecting.addErrback(self._all_failed)
 
-    def _connect(self, address: str, factory: Any) -> Deferred[Any]:
+    def _connect(self, address: str, factory: Any) -> Any:
         self.address = address
         host, port = host_port(address)
-        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_SECONDS)
-        return endpoint.connect(factory) if self._tls is None else self._tls.connect(endpoint, host, factory)
+        endpoint = reached(HostnameEndpoint(self._reactor, host, port, timeout=CONNECT_SECONDS), host, self._tls)
+        return endpoint.connect(factory)
 
     def _next(self, failure: Failure, address: str, factory: Any) -> Any:
         return failure if failure.check(CancelledError) else self._connect(address, factory)
