@@ -9,9 +9,10 @@ from twisted.application.internet import ClientService
 from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPullProducer
+from twisted.internet.interfaces import IPullProducer, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net.accept import Accepted
@@ -129,6 +130,24 @@ def _bottom(transport: Any) -> Any:
     while not isinstance(transport, FileDescriptor) and hasattr(transport, "transport"):
         transport = transport.transport
     return transport
+
+
+@implementer(IStreamClientEndpoint)
+class Attempts:
+    """An endpoint; `failed` hears of its failures."""
+
+    def __init__(self, endpoint: Any, failed: Callable[[Failure], object]) -> None:
+        self._endpoint = endpoint
+        self._failed = failed
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """See IStreamClientEndpoint."""
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._hear)
+
+    def _hear(self, failure: Failure) -> Failure:
+        self._failed(failure)
+        return failure
 
 
 class QuietClientService(ClientService):

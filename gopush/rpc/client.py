@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
-from gopush.net.transport import QuietClientService
+from gopush.net.transport import Attempts, QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
@@ -83,14 +83,11 @@ class _ClientFactory(pb.PBClientFactory):
 class _InOrder:
     """Connects to the first address that answers; `address` is that of the last attempt."""
 
-    def __init__(
-        self, reactor: Any, addresses: Sequence[str], tls: ClientTls | None, failed: Callable[[Failure], None]
-    ) -> None:
+    def __init__(self, reactor: Any, addresses: Sequence[str], tls: ClientTls | None) -> None:
         self.address = ""
         self._reactor = reactor
         self._addresses = addresses
         self._tls = tls
-        self._failed = failed
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """See IStreamClientEndpoint."""
@@ -98,7 +95,7 @@ class _InOrder:
         connecting: Deferred[Any] = self._connect(first, factory)
         for other in others:
             connecting.addErrback(self._next, other, factory)
-        return connecting.addErrback(self._all_failed)
+        return connecting
 
     def _connect(self, address: str, factory: Any) -> Any:
         self.address = address
@@ -108,10 +105,6 @@ class _InOrder:
 
     def _next(self, failure: Failure, address: str, factory: Any) -> Any:
         return failure if failure.check(CancelledError) else self._connect(address, factory)
-
-    def _all_failed(self, failure: Failure) -> Failure:
-        self._failed(failure)
-        return failure
 
 
 class Remote:
@@ -144,12 +137,12 @@ class Remote:
         self._waiting: list[Deferred[Any]] = []
         self._why = ""
         """Why the peer can't be reached; empty while there is hope."""
-        self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings), self.unreachable)
+        self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings))
         self._logins = logins or Logins(reactor)
         self._alone = logins is None
         self._refused = False
         self._connection = QuietClientService(
-            self._way,
+            Attempts(self._way, self.unreachable),
             _ClientFactory(reactor, self, settings, self._logins.complaints),
             backoffPolicy(settings.retry / 10, settings.retry, jitter=lambda: 0.0),
             reactor,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Protocol
@@ -257,24 +257,6 @@ class MasterEndpoint:
 
     def _endpoint(self, address: Address) -> Any:
         return reached(HostnameEndpoint(self._reactor, *address, timeout=self._timeout), address[0], self._tls)
-
-
-@implementer(IStreamClientEndpoint)
-class Attempts:
-    """An endpoint; `failed` hears of its failures."""
-
-    def __init__(self, endpoint: Any, failed: Callable[[Failure], object]) -> None:
-        self._endpoint = endpoint
-        self._failed = failed
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        """See IStreamClientEndpoint."""
-        connecting: Deferred[Any] = self._endpoint.connect(factory)
-        return connecting.addErrback(self._hear)
-
-    def _hear(self, failure: Failure) -> Failure:
-        self._failed(failure)
-        return failure
 
 
 def endpoint_of(reactor: Any, source: Source, timeout: float, tls: ClientTls | None, sentinel_password: str) -> Any:

@@ -17,7 +17,6 @@ from txredisapi import RedisError, ResponseError
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
     PASSING,
-    Attempts,
     MasterEndpoint,
     RedisConnection,
     Script,
@@ -31,7 +30,7 @@ from gopush.message.redis.settings import Source
 from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
-from gopush.net.transport import QuietClientService
+from gopush.net.transport import Attempts, QuietClientService
 from gopush.rpc.codec import Packer
 
 RETRY_SECONDS = 0.5
