@@ -166,15 +166,14 @@ Job = tuple["Deferred[Any]", Callable[..., Any], tuple[Any, ...]]
 class Worker:
     """Runs jobs in its thread and gives their results in the reactor's. It never keeps the process from ending."""
 
-    def __init__(self, reactor: Any, name: str) -> None:
+    def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._name = name
 
     def start(self) -> None:
         """Begin to work."""
         # The thread is made here, not earlier: it would not outlive twistd's fork into the background.
-        Thread(target=self._work, name=self._name, daemon=True).start()
+        Thread(target=self._work, name="zookeeper", daemon=True).start()
 
     def stop(self) -> None:
         """End, once the jobs given so far are done; waits for nothing."""

@@ -63,7 +63,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._proven = False
         self._proof_missed = False
         self._read_all_at = 0.0
-        self._worker = Worker(reactor, "zookeeper")
+        self._worker = Worker(reactor)
         self._session = ZooKeeperSession(
             settings,
             lambda up: reactor.callFromThread(self._state_changed, up),

@@ -70,7 +70,7 @@ class Admin:
             raise ParameterError(f"m has {len(message)} bytes, and a message at most {self._settings.body}")
         check_keys(request, names)
         pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
-        return pushing.addCallback(partial(_multiple, names, _wants_mid(request)))
+        return pushing.addCallback(partial(_multiple, names, request.query.get("mid") == "1"))
 
     def _clean(self, request: Request) -> Deferred[bytes]:
         key = params.key(Form(request.body), "key")
@@ -90,10 +90,6 @@ def _push_id(request: Request) -> str | None:
     if found is None and (header := request.headers.get(b"idempotency-key")) is not None:
         found = header.decode("utf-8", "surrogateescape")
     return None if found is None else params.push_id(found)
-
-
-def _wants_mid(request: Request) -> bool:
-    return request.query.text("mid") == "1"
 
 
 def _take(request: Request, pushes: int) -> bool:
