@@ -151,14 +151,18 @@ class Expiry(Generic[TimedT]):
         self._going_on: Any = None
 
     def look(self) -> None:
-        """To be called once a second."""
+        """To be called once a second. What is due waits one turn more (see LastLook)."""
+        if self._going_on is None or not self._going_on.active():
+            self._going_on = self._clock.callLater(0, self._expire)
+
+    def _expire(self) -> None:
         for item in self._wheel.advance(self._clock.seconds(), EXPIRED_IN_A_TURN):
             try:
                 self._due(item)
             except Exception:
                 self._failed(Failure())  # type: ignore[no-untyped-call]
-        if self._wheel.late and not (self._going_on is not None and self._going_on.active()):
-            self._going_on = self._clock.callLater(0, self.look)
+        if self._wheel.late:
+            self._going_on = self._clock.callLater(0, self._expire)
 
 
 class TurnLimit:

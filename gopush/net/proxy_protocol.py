@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from gopush.net import forwarded
 from gopush.net import transport as wire
+from gopush.net.clock import LastLook
 from gopush.net.limits import ConnectionLimiter
 
 HEADER_SECONDS = 5.0
@@ -99,7 +100,7 @@ class _HeaderReader(Protocol):
 
     def connectionMade(self) -> None:
         """See Protocol."""
-        self._late = self._factory.reactor.callLater(HEADER_SECONDS, self._refuse)
+        self._late = LastLook(self._factory.reactor).callLater(HEADER_SECONDS, self._refuse)
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol."""

@@ -130,6 +130,22 @@ def test_deadlines_are_looked_after_by_one_loop_and_a_mistake_at_one_is_not_the_
     assert not clock.getDelayedCalls()
 
 
+def test_whose_deadline_is_put_off_in_the_turn_of_the_look_is_not_due() -> None:
+    """A process that was frozen finds deadlines over before it has read its sockets."""
+    clock = Clock()
+    wheel: Wheel[Item] = Wheel(clock.seconds())
+    met: list[Item] = []
+    expiry = Expiry(wheel, met.append, clock)
+    silent, heard = (Item(clock.seconds() + 1) for _ in range(2))
+    wheel.add(silent)
+    wheel.add(heard)
+    clock.advance(8)
+    expiry.look()
+    heard.deadline = clock.seconds() + 1
+    clock.advance(0)
+    assert met == [silent]
+
+
 def test_many_deadlines_at_once_do_not_hold_up_a_turn(logged: Logged) -> None:
     clock = Clock()
     wheel: Wheel[Item] = Wheel(clock.seconds())
@@ -139,8 +155,11 @@ def test_many_deadlines_at_once_do_not_hold_up_a_turn(logged: Logged) -> None:
         wheel.add(item)
     clock.advance(1)
     expiry.look()
+    assert not met  # what has come meanwhile is read first
+    clock.advance(0)
     assert len(met) == EXPIRED_IN_A_TURN
     expiry.look()  # the next second comes before all are done
+    clock.advance(0)
     assert len(met) == 2 * EXPIRED_IN_A_TURN
     assert len(clock.getDelayedCalls()) == 1
     clock.advance(0)
