@@ -82,17 +82,17 @@ MOST_LOOKS = 500
 DEAF_SECONDS = 10.0
 LEAST_BYTES = 4096
 """What a client has to read of it in that time, or all that is left."""
-LEAST_LOOKS = 3
-"""After this process stood still, a client has had its time only once it was looked at so often."""
+STOOD_STILL_SECONDS = 1.0
+"""Where a look comes so late after the one before, nobody could show that they read: their time begins anew, once."""
 
 
 @dataclass(slots=True)
 class _Left:
-    """Bytes that waited when the client had last read enough, and how often was looked since then."""
+    """Bytes that waited when the client had last read enough, and whether its time has begun anew since then."""
 
     size: int
     since: float
-    looks: int = 0
+    anew: bool = False
 
 
 class Unread:
@@ -103,34 +103,40 @@ class Unread:
         self._clock = clock
         self.counters = counters
         self._tracked: dict[Session, _Left] = {}
+        self._looked = 0.0
 
     def watch(self, session: Session) -> None:
         """The session was sent a part of its backlog."""
         size = session.unread
         if not size:
             return
+        now = self._clock.seconds()
         if not self._tracked:
+            self._looked = now
             self._clock.callLater(LOOK_SECONDS, self._look)
-        self._tracked[session] = _Left(size, self._clock.seconds())
+        self._tracked[session] = _Left(size, now)
 
     def _look(self) -> None:
+        now, before = self._clock.seconds(), self._looked
+        self._looked = now
+        if now - before > STOOD_STILL_SECONDS:
+            for left in self._tracked.values():
+                left.since, left.anew = left.since if left.anew else now, True
         for session in list(islice(self._tracked, MOST_LOOKS)):
             left = self._tracked.pop(session)
             try:
-                if self._goes_on(session, left):
+                if self._goes_on(session, left, now):
                     self._tracked[session] = left
             except Exception:
                 self._guard.caught("looking after a backlog", (session,))
         if self._tracked:
             self._clock.callLater(LOOK_SECONDS, self._look)
 
-    def _goes_on(self, session: Session, left: _Left) -> bool:
+    def _goes_on(self, session: Session, left: _Left, now: float) -> bool:
         size = 0 if session.state is State.CLOSING else session.unread
-        now = self._clock.seconds()
-        left.looks += 1
         if size <= left.size - LEAST_BYTES:
-            left.size, left.since, left.looks = size, now, 0
-        elif size and now - left.since >= DEAF_SECONDS and left.looks >= LEAST_LOOKS:
+            left.size, left.since, left.anew = size, now, False
+        elif size and now - left.since >= DEAF_SECONDS:
             self.counters.deaf_closed += 1
             session.abort()
             return False

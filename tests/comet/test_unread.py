@@ -125,6 +125,24 @@ def test_nobody_is_closed_because_this_process_stood_still() -> None:
     assert world.comet.counters.deaf_closed == 0
 
 
+def test_a_slow_reader_has_its_time_after_this_process_stood_still() -> None:
+    """Looks before that tell nothing: nobody could show that they read."""
+    world = World(store=100)
+    for _ in range(20):
+        world.pushed(b'"%b"' % (b"x" * 2000))
+    _, wire = world.subscribe(mid=0, reads=False)
+    world.wait(2, 0.5)
+    world.clock.advance(DEAF_SECONDS + 2)
+    world.turns()
+    for _ in range(4):
+        world.wait(DEAF_SECONDS / 2, 0.5)
+        wire.out, wire.waiting = wire.out + wire.waiting[:LEAST_BYTES], wire.waiting[LEAST_BYTES:]
+    assert not wire.closed
+    world.wait(DEAF_SECONDS + 1, 0.5)
+    assert wire.aborted
+    assert world.comet.counters.deaf_closed == 1
+
+
 def test_all_are_looked_after_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gopush.comet.slow_consumers.MOST_LOOKS", 3)
     world = World(max_subscribers=1000)
