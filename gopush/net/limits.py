@@ -143,7 +143,8 @@ class ConnectionLimiter:
             self._clock.callLater(WAIT_SECONDS, self._go_on)
 
     def cut_off(self) -> None:
-        """A client of a crowd that sends on after the last word is not read any more."""
+        """A client is not read any more: of a crowd that sends on after the last word, or one that wants answers of
+        TLS itself and reads none."""
         self.counters.cut_off_leftovers += 1
 
     def admits(self, address: str) -> bool:

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.internet.protocol import connectionDone
 from twisted.internet.ssl import (
     Certificate,
     PrivateCertificate,
@@ -29,13 +28,13 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import BACKLOG
 from gopush.errors import SettingsError
 from gopush.net.certificates import note
+from gopush.net.tls_protocol import TlsFactory
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; those of 1.3 are all good."""
@@ -147,54 +146,6 @@ class _SecuredEndpoint:
 def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
     """The endpoint of a client, with TLS over it where that is wanted, to `host`, by its certificate."""
     return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
-
-
-class TlsProtocol(TLSMemoryBIOProtocol):
-    """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves."""
-
-    def makeConnection(self, transport: Any) -> None:
-        """See IProtocol. What is small must not wait for Nagle, the handshake included."""
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        super().makeConnection(transport)  # type: ignore[no-untyped-call]
-
-    def _tlsShutdownFinished(self, reason: Any) -> None:
-        """Twisted has an error of OpenSSL in a frame of the error's own traceback: that cycle would hold all of the
-        connection until a collection, and for ever where that freezes (gopush/daemon/service.py)."""
-        if reason is not None:
-            reason.value.__traceback__ = reason.tb = None
-        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
-
-    def connectionLost(self, reason: Any = connectionDone) -> None:
-        """See IProtocol. A protocol that produces for itself would hold this, and this the protocol."""
-        super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self._producer = None
-
-
-class TlsFactory(TLSMemoryBIOFactory):
-    """TLS around the connections of another factory."""
-
-    protocol = TlsProtocol
-    noisy = False
-
-
-_REASONS = {
-    "peer did not return a certificate": "it gives no certificate",
-    "certificate verify failed": "its certificate is not of the CA that it has to be of, or is not valid now",
-    "wrong version number": "it speaks no TLS",
-    "http request": "it speaks no TLS",
-    "alert unknown ca": "it does not know the CA of this side's certificate",
-    "alert bad certificate": "it does not accept this side's certificate",
-    "alert certificate": "it does not accept this side's certificate",
-    "alert handshake failure": "it does not accept this side's certificate",
-}
-"""What OpenSSL says of a handshake, and what that means."""
-
-
-def handshake_failure(wrong: SSL.Error) -> str:
-    """Why a handshake failed, for people."""
-    said = next((str(error[-1]) for error in reversed(wrong.args[0] if wrong.args else ()) if error[-1]), "")
-    return next((reason for words, reason in _REASONS.items() if words in said), said or "the TLS handshake failed")
 
 
 def server_factory(tls: ServerTls, factory: Any) -> TlsFactory:

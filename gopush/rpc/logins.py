@@ -14,7 +14,7 @@ from twisted.spread import pb
 
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock
-from gopush.net.tls import handshake_failure
+from gopush.net.tls_protocol import handshake_failure
 from gopush.stats.summary import Complaints
 
 _WRONG_NAME = "service_identity.exceptions.VerificationError", "service_identity.exceptions.CertificateError"

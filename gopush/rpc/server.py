@@ -18,7 +18,8 @@ from zope.interface import implementer
 
 from gopush.errors import StartError
 from gopush.net.exposure import refuse_open_doors
-from gopush.net.tls import ServerTls, TlsFactory, TlsProtocol, handshake_failure
+from gopush.net.tls import ServerTls
+from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
 from gopush.rpc.broker import LOGIN_SECONDS, MOST_STRANGERS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls

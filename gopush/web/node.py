@@ -44,7 +44,7 @@ SUMMARIZED = {
     "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
     "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
     "accept_waits": "times that new clients had to wait ([connections] max and rate)",
-    "cut_off_leftovers": "connections cut off: a crowd that had had its last answer sent on and on",
+    "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
 }
 
 

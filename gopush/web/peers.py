@@ -103,7 +103,7 @@ class WebCounters:
     refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
     refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
     accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
-    cut_off_leftovers: int = counter("connections cut off: a crowd that had had its last answer sent on and on")
+    cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     limited_keys: int = CALLS.of(
         "api_key_rate",
         "its API key has used up its limit; so have keys of a multiple push and lines of a bulk one",

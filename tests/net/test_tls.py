@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import os
 import pty
 import re
@@ -317,6 +319,35 @@ def test_a_long_backlog_is_paged_at_the_speed_of_the_reader(
             body = b'{"msg":%b,"mid":%d,"gid":0}' % (text, mid)
             expected += b"$%d\r\n%b\r\n" % (len(body), body)
         assert read(device, len(expected)) == expected
+
+
+def new_keys(connection: socket.socket, times: int) -> int:
+    """Shake hands in TLS 1.3 and ask for new keys so often, as Python's ssl cannot; how often that went out."""
+    openssl = ctypes.CDLL(_ssl.__file__)
+    made: Any = None
+    for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+        make = getattr(openssl, name)
+        make.restype = ctypes.c_void_p
+        made = ctypes.c_void_p(make() if made is None else make(made))
+    session = made
+    assert openssl.SSL_set_fd(session, connection.fileno()) == 1
+    assert openssl.SSL_connect(session) == 1
+    sent = 0
+    while sent < times and openssl.SSL_key_update(session, 1) == 1 and openssl.SSL_do_handshake(session) == 1:
+        sent += 1
+    return sent
+
+
+def test_who_asks_for_new_keys_and_never_reads_is_cut_off(
+    comet: CometServer, listen: Open, own: Issued, key: str
+) -> None:
+    """OpenSSL answers by itself; nothing else counts what waits then."""
+    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    with socket.socket() as attacker:
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            attacker.setsockopt(socket.SOL_SOCKET, buffer, 4096)
+        attacker.connect(("127.0.0.1", port))
+        assert new_keys(attacker, 200_000) < 200_000
 
 
 @pytest.mark.parametrize(

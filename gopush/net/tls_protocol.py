@@ -1,0 +1,86 @@
+"""TLS on a connection, as our protocols speak it, and why a handshake failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+
+from gopush.net import transport as wire
+from gopush.net.eager import waiting
+
+MAX_UNREAD_ANSWER_BYTES = 64 << 10
+"""What OpenSSL may have answered by itself while the other side does not read: key updates ask for that."""
+
+
+class TlsProtocol(TLSMemoryBIOProtocol):
+    """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves."""
+
+    _wrote = False
+    _unread_answer_bytes = 0
+
+    def makeConnection(self, transport: Any) -> None:
+        """See IProtocol. What is small must not wait for Nagle, the handshake included."""
+        if hasattr(transport, "setTcpNoDelay"):
+            transport.setTcpNoDelay(True)
+        super().makeConnection(transport)  # type: ignore[no-untyped-call]
+
+    def dataReceived(self, data: bytes) -> None:
+        """See IProtocol. Who asks for answers of OpenSSL's own, and reads none, is cut off."""
+        before, self._wrote = waiting(self.transport), False
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        after = waiting(self.transport)
+        if not after:
+            self._unread_answer_bytes = 0
+        elif not self._wrote:  # else what waits may be the protocol's own, which bounds that
+            self._unread_answer_bytes += max(0, after - before)
+            if self._unread_answer_bytes > MAX_UNREAD_ANSWER_BYTES:
+                self._unread_answer_bytes = 0
+                if (limiter := wire.limiter(self)) is not None:
+                    limiter.cut_off()
+                self.abortConnection()  # type: ignore[no-untyped-call]
+
+    def write(self, data: bytes) -> None:
+        """See ITransport."""
+        self._wrote = True
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def _tlsShutdownFinished(self, reason: Any) -> None:
+        """Twisted has an error of OpenSSL in a frame of the error's own traceback: that cycle would hold all of the
+        connection until a collection, and for ever where that freezes (gopush/daemon/service.py)."""
+        if reason is not None:
+            reason.value.__traceback__ = reason.tb = None
+        super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        """See IProtocol. A protocol that produces for itself would hold this, and this the protocol."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self._producer = None
+
+
+class TlsFactory(TLSMemoryBIOFactory):
+    """TLS around the connections of another factory."""
+
+    protocol = TlsProtocol
+    noisy = False
+
+
+_REASONS = {
+    "peer did not return a certificate": "it gives no certificate",
+    "certificate verify failed": "its certificate is not of the CA that it has to be of, or is not valid now",
+    "wrong version number": "it speaks no TLS",
+    "http request": "it speaks no TLS",
+    "alert unknown ca": "it does not know the CA of this side's certificate",
+    "alert bad certificate": "it does not accept this side's certificate",
+    "alert certificate": "it does not accept this side's certificate",
+    "alert handshake failure": "it does not accept this side's certificate",
+}
+"""What OpenSSL says of a handshake, and what that means."""
+
+
+def handshake_failure(wrong: SSL.Error) -> str:
+    """Why a handshake failed, for people."""
+    said = next((str(error[-1]) for error in reversed(wrong.args[0] if wrong.args else ()) if error[-1]), "")
+    return next((reason for words, reason in _REASONS.items() if words in said), said or "the TLS handshake failed")
