@@ -103,7 +103,7 @@ class EmbeddedNode(MultiService):
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
         shared = Shared()
-        self._remote_feed = remote_feed(reactor, rpc, logins)
+        self._remote_feed = remote_feed(reactor, coordination, rpc, logins)
         web = self._web = Web(
             reactor,
             coordination,

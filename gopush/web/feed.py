@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import count, islice
+from math import ceil
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
@@ -14,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.feed import ENDED, READ_ALL, FeedItem, FeedRequest, Reader, framed
+from gopush.membership.view import Coordination, View
 from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
 from gopush.net.clock import Clock
 from gopush.rpc.logins import Logins
@@ -27,6 +29,10 @@ TIMEOUT_SECONDS = 10.0
 
 IDLE_SECONDS = 30.0
 """How long a connection without subscriptions is kept."""
+
+LEAVE_SECONDS = 1.0
+LEAVE_STEPS = 20
+"""How subscriptions leave a comet that is gone: not all at once."""
 
 MOST_IN_A_CALL = 1000
 MOST_PENDING = 50_000
@@ -52,11 +58,13 @@ class FeedPeer(FeedService, Protocol):
 class RemoteFeed:
     """See Feed. `connect`: gives a comet whose calls fail after TIMEOUT_SECONDS."""
 
-    def __init__(self, clock: Clock, connect: Callable[[NodeInfo], FeedPeer]) -> None:
+    def __init__(self, clock: Clock, coordination: Coordination, connect: Callable[[NodeInfo], FeedPeer]) -> None:
         self.clock = clock
         self.connect = connect
         self.links: dict[str, _Link] = {}
+        self._coordination = coordination
         self._useless: set[str] = set()
+        coordination.watch(self._view_changed)
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription:
         """See Feed."""
@@ -81,19 +89,28 @@ class RemoteFeed:
             self._useless.discard(comet)
             log.info("event streams and waiting reads can subscribe again at the comet {comet}", comet=comet)
 
+    def gone(self, comet: str) -> bool:
+        """Whether others have all its keys. One that is there sends subscribers away itself as their keys move."""
+        return all(info.id != comet for info in self._coordination.view.comets)
+
     def stop(self) -> None:
         """Let go of all comets."""
         for link in list(self.links.values()):
             link.stop()
 
+    def _view_changed(self, _: View) -> None:
+        for comet, link in self.links.items():
+            if self.gone(comet):
+                link.leave()
 
-def remote_feed(reactor: Any, settings: RpcSettings, logins: Logins) -> RemoteFeed:
+
+def remote_feed(reactor: Any, coordination: Coordination, settings: RpcSettings, logins: Logins) -> RemoteFeed:
     """Of a process with these settings for calls."""
 
     def connect(owner: NodeInfo) -> FeedPeer:
         return cast(FeedPeer, RemoteComet(reactor, owner, settings, TIMEOUT_SECONDS, logins))
 
-    return RemoteFeed(reactor, connect)
+    return RemoteFeed(reactor, coordination, connect)
 
 
 class _Link:
@@ -116,6 +133,7 @@ class _Link:
         """Goes up where a call fails: what the calls before it come to does not count then."""
         self._writer = FeedWriter(feed.clock, self._take_next, self._end)
         self._idle: Any = None
+        self._leaving: Any = None
 
     # --- what the subscriptions call ---
 
@@ -201,9 +219,9 @@ class _Link:
         if data == ENDED:
             self._rest()
 
-    def _end(self, subscription: RemoteSubscription) -> None:
+    def _end(self, subscription: RemoteSubscription, reached: bool = True) -> None:
         self.remove(subscription)
-        subscription.over(reached=True)
+        subscription.over(reached)
 
     async def _until_read(self, subscription: RemoteSubscription) -> None:
         if subscription.reader is not None:
@@ -219,6 +237,26 @@ class _Link:
         """Whether that connection was lost while no call was out, which would have failed."""
         comet, known = self._comet, self._connection
         return known != 0 and not (comet.connected and comet.connections == known)
+
+    def leave(self) -> None:
+        """Its comet is gone, and may be frozen: whoever subscribes there looks for another one."""
+        if self._leaving is None:
+            self._leave_later(LEAVE_STEPS)
+
+    def _leave_later(self, steps: int) -> None:
+        self._leaving = self._feed.clock.callLater(LEAVE_SECONDS / LEAVE_STEPS, self._leave_some, steps)
+
+    def _leave_some(self, steps: int) -> None:
+        self._leaving = None
+        if not self._feed.gone(self._id):
+            return
+        share = ceil(len(self._subscriptions) / steps)
+        for subscription in list(islice(self._subscriptions.values(), share)):
+            self._end(subscription, reached=False)
+        if self._subscriptions:
+            self._leave_later(steps - 1)
+        else:
+            self.stop()
 
     def _failed(self, failure: Failure, attempt: int) -> None:
         """The comet does not answer: whoever subscribes there looks for another one."""
@@ -248,7 +286,7 @@ class _Link:
         """Close the connection."""
         self._attempt += 1
         self._writer.stop()
-        for timer in (self._sending, self._idle):
+        for timer in (self._sending, self._idle, self._leaving):
             if timer is not None and timer.active():
                 timer.cancel()
         if self._feed.links.get(self._id) is self:

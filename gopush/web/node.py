@@ -122,7 +122,7 @@ class WebNode(MultiService):
             reactor, coordination, lambda info: RemoteMessage(reactor, info, rpc, logins=logins), rpc
         )
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
-        self._feed = remote_feed(reactor, rpc, logins)
+        self._feed = remote_feed(reactor, coordination, rpc, logins)
         web = Web(
             reactor,
             coordination,

@@ -25,7 +25,8 @@ from gopush.web.peers import KeyLogs, WebCounters
 
 MAX_WAIT_SECONDS = 60
 PATIENCE_SECONDS = 1.0
-"""How long it waits for a comet before it reads what is there already; a frozen one is given up after ten."""
+"""How long it waits for a comet before it reads what is there already; a frozen one is given up once others have
+its keys, or after ten."""
 PARKED_SECONDS = 3.0
 MAX_PARKED = 20_000
 MAX_CAME_BYTES = 1 << 20

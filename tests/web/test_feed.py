@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from gopush.comet import remote_feed
 from gopush.errors import UnavailableError
 from gopush.feed import ENDED, FeedItem, FeedRequest, Write
+from gopush.membership.view import View
 from gopush.model import TCP_RAW, Format, NodeInfo, Subscribe
 from gopush.rpc.codec import COMET_CALLS, pack, unpack
 from gopush.web import feed, feed_writer
@@ -31,6 +32,7 @@ class Peer:
         self.items: list[FeedItem] = []
         self.taken = 0
         self.silent = False
+        self.frozen = False
         self.older = False
         self.refused: list[str] = []
         self.stopped = False
@@ -42,11 +44,13 @@ class Peer:
     def feed(self, wanted: Sequence[FeedRequest], closed: Sequence[int], read: Sequence[int]) -> Deferred[None]:
         if self.older:
             return fail(UnavailableError("its call 'feed' cannot be read"))
+        if self.frozen:
+            return Deferred()
         values = unpack(pack((wanted, closed, read)), COMET_CALLS["feed"].read_arguments)
         return self.comet.feed(self, *values)
 
     def feed_next(self) -> Deferred[list[FeedItem]]:
-        if self.silent or self.older:
+        if self.silent or self.frozen or self.older:
             return Deferred()
         self.taken += 1
         coming: Deferred[Any] = self.comet.feed_next(self)
@@ -138,7 +142,7 @@ class Far:
         self.comet = remote_feed.FeedServer(self.world.comet, self.world.clock)
         self.peers: list[Peer] = []
         self.older = False
-        self.feed = feed.RemoteFeed(self.world.clock, self._connect)
+        self.feed = feed.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
 
     def _connect(self, owner: NodeInfo) -> Peer:
         peer = Peer(self.comet)
@@ -288,6 +292,47 @@ def test_a_broken_connection_ends_the_subscriptions_at_both_ends() -> None:
     assert [client.heard for client in clients] == [["accepted", False]] * 100
     assert far.subscribers() == 0
     assert far.world.comet.counters.open_connections()["sse"] == 0
+
+
+def only(far: Far, *names: str) -> None:
+    """All see these comets, and no others."""
+    view = far.world.coordination.view
+    far.world.coordination.adopt(View([info for info in view.comets if info.id in names], view.messages))
+
+
+def test_readers_leave_a_frozen_comet_once_others_have_its_keys_spread_over_a_second() -> None:
+    far = Far()
+    clients = far.clients(90)
+    far.world.add_comet("c2")
+    far.world.wait(5)
+    assert [client.heard for client in clients] == [["accepted"]] * 90
+    far.peer.frozen = True
+    clients += [far.subscribe()[0] for _ in range(10)]
+    only(far, "c2")
+    only(far, "c2")
+    ended: list[int] = []
+    for _ in range(feed.LEAVE_STEPS):
+        far.world.wait(feed.LEAVE_SECONDS / feed.LEAVE_STEPS)
+        ended.append(sum(client.heard[-1:] == [False] for client in clients))
+    assert ended == list(range(5, 101, 5))
+    assert all(client.heard.count(False) == 1 for client in clients)
+    assert far.peer.stopped
+    assert not far.feed.links
+
+
+def test_readers_stay_at_a_comet_that_comes_back_while_they_leave() -> None:
+    far = Far()
+    clients = far.clients(100)
+    far.world.add_comet("c2")
+    back = far.world.coordination.view
+    only(far, "c2")
+    far.world.wait(feed.LEAVE_SECONDS / 2)
+    far.world.coordination.adopt(back)
+    far.world.wait(5)
+    assert sum(client.heard == ["accepted"] for client in clients) == far.subscribers() == 50
+    only(far, "c2")
+    far.world.wait(feed.LEAVE_SECONDS)
+    assert [client.heard for client in clients] == [["accepted", False]] * 100
 
 
 def test_a_process_that_takes_nothing_is_cut_off() -> None:
