@@ -32,19 +32,20 @@ class BusyKeys:
         self._channels = channels
         self._rates = rates
         self._asking: dict[str, list[Deferred[list[BusyKey]]]] = {}
+        self._walking = False
 
     def find(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
         """Keys that begin so, those with most pushes first, then those with most connections; at most MOST."""
-        idle = not self._asking
         if prefix not in self._asking and len(self._asking) >= MOST_PREFIXES:
             return fail(UnavailableError("too many calls ask for the busiest keys at once"))
         asked: Deferred[list[BusyKey]] = Deferred()
         self._asking.setdefault(prefix, []).append(asked)
-        if idle:
+        if not self._walking:
             Deferred.fromCoroutine(self._answer_all())
         return asked.addCallback(lambda found: found[: max(0, most)])
 
     async def _answer_all(self) -> None:
+        self._walking = True
         while self._asking:
             prefix = next(iter(self._asking))
             outcome: list[BusyKey] | Failure
@@ -53,7 +54,8 @@ class BusyKeys:
             except Exception:
                 outcome = Failure()  # type: ignore[no-untyped-call]
             for asked in self._asking.pop(prefix):
-                asked.callback(cast(Any, outcome))  # a Failure counts as one
+                asked.callback(cast(Any, outcome))  # a Failure counts as one; who asked may ask again
+        self._walking = False
 
     async def _walk(self, prefix: str) -> list[BusyKey]:
         rates = self._rates()

@@ -87,6 +87,32 @@ def test_all_who_ask_for_the_same_share_a_walk_of_a_turn_for_each_slice(monkeypa
     assert found(world, most=3) == answers[0][:3]
 
 
+def test_who_asks_again_on_an_answer_begins_no_second_walk() -> None:
+    """As pipelined calls do."""
+    world, walks = World(), list[int]()
+    world.subscribe(key="k")
+    answers: list[list[BusyKey]] = []
+
+    def rates() -> dict[str, float]:
+        walks.append(len(answers))
+        return {}
+
+    keys = busy_keys.BusyKeys(world.clock, world.comet.channels, rates)
+
+    def ask(left: int) -> None:
+        if left:
+            keys.find("", 5).addCallback(answers.append).addCallback(lambda _: ask(left - 1))
+
+    for _ in range(3):
+        ask(4)
+    world.turns()
+    assert answers == [[BusyKey("k", 1, 0.0)]] * 12
+    assert walks == [0, 3, 6, 9]
+    ask(1)
+    world.turns()
+    assert len(answers) == 13
+
+
 def test_who_asks_for_one_prefix_too_many_has_no_answer() -> None:
     world = World()
     world.subscribe(key="k")
