@@ -31,6 +31,7 @@ class PublishRequest(NamedTuple):
 
 
 _DIGITS = len(str(MAX_INT64))
+HALF_PAIR = "holds half of a surrogate pair, which is no text"
 _SHOWN = 40
 """How many characters of a wrong value its sender gets back."""
 
@@ -59,7 +60,10 @@ def why_no_key(value: object) -> str:
         return "is missing: it names the key"
     if not isinstance(value, str):
         return "is not a string, as a key is"
-    size = len(value.encode("utf-8", "replace"))
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return HALF_PAIR
     if size > MAX_KEY_BYTES:
         return f"has {size} bytes, and a key at most {MAX_KEY_BYTES}"
     return "holds a control character, which no key does"

@@ -129,7 +129,7 @@ def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
     try:
         message, _ = text.encode(), "".join(keys).encode()
     except UnicodeEncodeError:
-        raise ParameterError("m or k holds half of a surrogate pair, which is no text") from None
+        raise ParameterError(f"m or k {params.HALF_PAIR}") from None
     params.check_json(message, "m")
     return message, keys
 

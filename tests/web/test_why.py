@@ -21,6 +21,7 @@ SECRET = "hunter2-hunter2"
 EXPIRE = "expire is not a whole number from 0 to 4294967295"
 PUSH = "/1/admin/push/private"
 MANY = "/1/admin/push/mprivate"
+HALF_PAIR = "holds half of a surrogate pair, which is no text"
 
 ADMIN = (
     ("POST", f"{PUSH}?key=k", b"1", f"{EXPIRE} (it is missing)"),
@@ -47,6 +48,9 @@ ADMIN = (
     ("POST", f"{MANY}?expire=0", b'{"m":"{","k":"a"}', "m is not JSON (at character 0)"),
     ("POST", f"{MANY}?expire=0", b'{"m":"1"}', 'k names no keys: "k1,k2", or a list of strings'),
     ("POST", f"{MANY}?expire=0", b'{"m":"1","k":["\\u0001"]}', "k has an item that is no key"),
+    ("POST", f"{MANY}?expire=0", b'{"m":"1","k":["\\ud800"]}', f"m or k {HALF_PAIR}"),
+    ("POST", f"{MANY}?expire=0", b'{"m":"\\ud800","k":"a"}', f"m or k {HALF_PAIR}"),
+    ("POST", "/1/admin/presence", b'{"k":["\\ud800"]}', f"one of k {HALF_PAIR}"),
     ("POST", "/1/admin/msg/del", b"", "key is missing: it names the key"),
     ("POST", "/1/admin/token?key=k&life=x", b"", "life is not a whole number from 0 to 4294967295 (found: 'x')"),
     ("DELETE", "/1/admin/token?key=k", b"", "token is missing, and digest is not 64 hexadecimal digits"),
@@ -161,10 +165,11 @@ def test_what_is_away_is_named_without_its_place(world: World) -> None:
 
 def test_a_line_of_a_bulk_call_says_why(world: World) -> None:
     lines = b'{"k":"a","m":1,"expire":0}\n{"m":1}\n\n{"k":"a","m":1,"expire":"soon"}\n{"k":1,"m":1,"expire":0}\n[\n'
+    lines += b'{"k":"a\\udc00b","m":1,"expire":0}\n'
     port = world.admin.port
     plain = ask(port, "POST", "/1/admin/push/bulk", lines).body.splitlines()
     said = [json.loads(line) for line in ask(port, "POST", "/1/admin/push/bulk?why=1", lines).body.splitlines()]
-    assert plain[1:] == [b'{"ret":65534}'] * 5
+    assert plain[1:] == [b'{"ret":65534}'] * 6
     assert said[0]["ret"] == 0
     assert [one["why"] for one in said[1:]] == [
         "the line lacks expire, k",
@@ -172,6 +177,7 @@ def test_a_line_of_a_bulk_call_says_why(world: World) -> None:
         f"{EXPIRE} (found: '\"soon\"')",
         "k is not a string, as a key is",
         "the line is not a JSON object",
+        f"k {HALF_PAIR}",
     ]
 
 
