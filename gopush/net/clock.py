@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from math import floor
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -217,6 +218,7 @@ class Deadlines(Expiry[TimedT]):
         """There are items now."""
         if not self._loop.running:
             self._loop.start(1.0, now=False)
+            self._loop.starttime = floor(self._clock.seconds())  # from then on it looks as a slot of the wheel comes up
 
     def look(self) -> None:
         """See Expiry."""

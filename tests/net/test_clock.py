@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, TimeoutError, fail
 
 import gopush
@@ -144,6 +145,31 @@ def test_whose_deadline_is_put_off_in_the_turn_of_the_look_is_not_due() -> None:
     heard.deadline = clock.seconds() + 1
     clock.advance(0)
     assert met == [silent]
+
+
+@pytest.mark.parametrize("eighth", range(8))
+def test_a_deadline_is_met_less_than_a_second_late_whenever_the_first_item_came(eighth: int) -> None:
+    clock = Clock()
+    clock.advance(1000 + eighth / 8)
+    wheel: Wheel[Item] = Wheel(clock.seconds())
+    late: list[float] = []
+    waiting: set[Item] = set()
+
+    def due(item: Item) -> None:
+        waiting.discard(item)
+        late.append(clock.seconds() - item.deadline)
+
+    deadlines = Deadlines(wheel, due, lambda: waiting, clock)
+    for seconds in (1, 2, 5):
+        item = Item(clock.seconds() + seconds)
+        wheel.add(item)
+        waiting.add(item)
+        deadlines.watch()
+    for _ in range(8 * 7):
+        clock.advance(1 / 8)
+        clock.advance(0)  # what is due waits one turn more
+    assert len(late) == 3
+    assert all(0 <= each < 1 for each in late)
 
 
 def test_many_deadlines_at_once_do_not_hold_up_a_turn(logged: Logged) -> None:
