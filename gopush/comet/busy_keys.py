@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.comet.channel import Channel
+from gopush.comet.counters import CometCounters
 from gopush.errors import UnavailableError
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey
@@ -21,21 +22,31 @@ MOST_PREFIXES = 16
 """How many prefixes callers may ask for at a time; a call for one more fails."""
 SLICE_KEYS = 250
 """How many keys are looked at in one turn of the reactor: a millisecond, on the average."""
+WALK_SECONDS = 0.4
+"""For all prefixes that wait together. Who asks meanwhile has an answer in twice that; callers wait for a second."""
 
 
 class BusyKeys:
     """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so."""
 
-    def __init__(self, clock: Clock, channels: Mapping[str, Channel], rates: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        counters: CometCounters,
+        channels: Mapping[str, Channel],
+        rates: Callable[[], Mapping[str, float]],
+    ) -> None:
         """`rates`: pushes a second of keys that get pushes, with or without subscribers."""
         self._clock = clock
+        self._counters = counters
         self._channels = channels
         self._rates = rates
         self._asking: dict[str, list[Deferred[list[BusyKey]]]] = {}
         self._walking = False
 
     def find(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
-        """Keys that begin so, those with most pushes first, then those with most connections; at most MOST."""
+        """Keys that begin so, as many as can be looked at in time: those with most pushes first, then those with most
+        connections; at most MOST."""
         if prefix not in self._asking and len(self._asking) >= MOST_PREFIXES:
             return fail(UnavailableError("too many calls ask for the busiest keys at once"))
         asked: Deferred[list[BusyKey]] = Deferred()
@@ -46,25 +57,37 @@ class BusyKeys:
 
     async def _answer_all(self) -> None:
         self._walking = True
-        while self._asking:
-            prefix = next(iter(self._asking))
-            outcome: list[BusyKey] | Failure
-            try:
-                outcome = await self._walk(prefix)
-            except Exception:
-                outcome = Failure()  # type: ignore[no-untyped-call]
-            for asked in self._asking.pop(prefix):
-                asked.callback(cast(Any, outcome))  # a Failure counts as one; who asked may ask again
+        while together := list(self._asking):
+            for prefix in together:
+                outcome: list[BusyKey] | Failure
+                try:
+                    outcome = await self._walk(prefix, WALK_SECONDS / len(together))
+                except Exception:
+                    outcome = Failure()  # type: ignore[no-untyped-call]
+                for asked in self._asking.pop(prefix):
+                    asked.callback(cast(Any, outcome))  # a Failure counts as one; who asked may ask again
         self._walking = False
 
-    async def _walk(self, prefix: str) -> list[BusyKey]:
+    async def _walk(self, prefix: str, seconds: float) -> list[BusyKey]:
+        until = self._clock.seconds() + seconds
         rates = self._rates()
-        keys = iter([*self._channels, *(key for key in rates if key not in self._channels)])
+        keys = chain(rates, (key for key in list(self._channels) if key not in rates))
         found: list[BusyKey] = []
         while some := list(islice(keys, SLICE_KEYS)):
-            found = nlargest(MOST, chain(found, self._look(some, prefix, rates)), key=_business)
+            if self._clock.seconds() >= until:
+                self._counters.busy_keys_cut_short += 1
+                break
+            found = self._busiest(found, self._look(some, prefix, rates))
             await deferLater(cast(Any, self._clock), 0, lambda: None)
         return found
+
+    def _busiest(self, found: list[BusyKey], others: Iterable[BusyKey]) -> list[BusyKey]:
+        if len(found) == MOST:
+            least = _business(found[-1])
+            others = [busy for busy in others if _business(busy) > least]
+            if not others:
+                return found  # as of nearly all slices, and to choose costs more than to look
+        return nlargest(MOST, chain(found, others), key=_business)
 
     def _look(self, keys: Iterable[str], prefix: str, rates: Mapping[str, float]) -> Iterable[BusyKey]:
         for key in keys:

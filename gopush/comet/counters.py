@@ -73,6 +73,7 @@ class CometCounters:
     refused_handshake: int = REFUSED.of("handshake", "not a WebSocket handshake for this path")
     accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
     cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
+    busy_keys_cut_short: int = counter("answers to /1/admin/keys for which not all keys were looked at in time")
     errors: int = counter("errors caught, each of one subscriber or channel")
     timed_out: int = CLOSED.of("silent", "it sent nothing for heartbeat + 5 s, or no request within 5 s")
     handshake_timed_out: int = counter(

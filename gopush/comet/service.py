@@ -50,7 +50,7 @@ class Comet(Pushes):
         self._second = 0
         self.cut_off = CutOff(clock, coordination, messages)
         self._slow_consumers = SlowConsumers(clock, self.channels)
-        self._busy_keys = BusyKeys(clock, self.channels, self._rates.rates)
+        self._busy_keys = BusyKeys(clock, self.counters, self.channels, self._rates.rates)
         unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
         self._recovery = Recovery(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -97,7 +98,7 @@ def test_who_asks_again_on_an_answer_begins_no_second_walk() -> None:
         walks.append(len(answers))
         return {}
 
-    keys = busy_keys.BusyKeys(world.clock, world.comet.channels, rates)
+    keys = busy_keys.BusyKeys(world.clock, world.comet.counters, world.comet.channels, rates)
 
     def ask(left: int) -> None:
         if left:
@@ -111,6 +112,50 @@ def test_who_asks_again_on_an_answer_begins_no_second_walk() -> None:
     ask(1)
     world.turns()
     assert len(answers) == 13
+
+
+def test_a_walk_ends_in_time_and_has_looked_first_at_keys_that_are_pushed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy_keys, "SLICE_KEYS", 2)
+    world = World()
+    for number in range(100):
+        world.subscribe(key=f"k{number}")
+    world.push(b"1", key="k99")
+    answers: dict[str, list[BusyKey]] = {}
+    took: list[float] = []
+
+    def ask(prefix: str) -> None:
+        start = world.clock.seconds()
+        asked = world.comet.keys(prefix, 100).addCallback(partial(answers.__setitem__, prefix))
+        asked.addCallback(lambda _: took.append(world.clock.seconds() - start))
+
+    ask("")
+    world.clock.advance(0)
+    ask("k")
+    ask("k9")
+    for _ in range(50):
+        world.clock.advance(0.02)
+    assert answers[""] == [BusyKey("k99", 1, 1.0)] + [
+        BusyKey(f"k{number}", 1, 0.0) for number in range(len(answers[""]) - 1)
+    ]
+    assert 35 < len(answers[""]) < 45
+    assert 15 < len(answers["k"]) < 25
+    assert answers["k9"] == [BusyKey("k99", 1, 1.0), BusyKey("k9", 1, 0.0)]
+    assert max(took) < 1
+    assert world.comet.counters.busy_keys_cut_short == 3
+    ask("")
+    world.turns()
+    assert len(answers[""]) == 100
+    assert world.comet.counters.busy_keys_cut_short == 3
+
+
+def test_the_busiest_of_more_than_are_shown_are_found_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(busy_keys, "SLICE_KEYS", 2)
+    monkeypatch.setattr(busy_keys, "MOST", 3)
+    world = World()
+    for number, connections in enumerate((1, 1, 1, 1, 1, 3, 1, 2, 1)):
+        for _ in range(connections):
+            world.subscribe(key=f"k{number}")
+    assert [busy.connections for busy in found(world)] == [3, 2, 1]
 
 
 def test_who_asks_for_one_prefix_too_many_has_no_answer() -> None:

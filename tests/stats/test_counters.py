@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock as StillClock
 from twisted.internet.testing import MemoryReactorClock
 
+from gopush.comet.busy_keys import SLICE_KEYS, WALK_SECONDS
 from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
@@ -145,6 +146,14 @@ class Comet:
             world.pushed(b"1")
             world.subscribe(mid=0, reads=False)
             world.wait(15, 0.5)
+
+    def cannot_look_at_all_keys_in_time(self) -> None:
+        with self.world() as (world, _):
+            for number in range(SLICE_KEYS + 1):
+                world.subscribe(key=f"k{number}")
+            world.comet.keys("", 1)
+            world.clock.advance(WALK_SECONDS)
+            world.turns()
 
     def makes_a_mistake(self) -> None:
         with self.world() as (world, _):
