@@ -203,8 +203,7 @@ def show(comet: Comet, statistics: Statistics) -> None:
 def _channel(comet: Comet, request: Request) -> dict[str, Any]:
     key = request.query.get("key")
     if key is not None:
-        channel = comet.channels.get(key)
-        return {"channel": {"conn": channel.subscribers if channel is not None else 0}}
+        return {"channel": {"conn": len(comet.sessions(key))}}
     counters = comet.counters
     return {
         "access": counters.channels_accessed,

@@ -63,8 +63,7 @@ class Comet(Pushes):
         """See CometService."""
         closed = []
         for key in keys:
-            channel = self.channels.get(key)
-            sessions = [] if channel is None else [*channel.live, *channel.recovering]
+            sessions = self.sessions(key)
             for session in sessions:
                 self.end(session)
             closed.append(len(sessions))
@@ -72,12 +71,11 @@ class Comet(Pushes):
 
     def subscribers(self, keys: Sequence[str]) -> Deferred[list[int]]:
         """See CometService."""
-        channels = map(self.channels.get, keys)
-        return succeed([0 if channel is None else channel.subscribers for channel in channels])
+        return succeed([len(self.sessions(key)) for key in keys])
 
     def presence(self, keys: Sequence[str]) -> Deferred[list[Presence]]:
         """See CometService."""
-        return succeed([self._presence(self.channels.get(key)) for key in keys])
+        return succeed([self._presence(key) for key in keys])
 
     def slowest(self, most: int) -> Deferred[list[SlowConsumer]]:
         """See CometService."""
@@ -130,6 +128,12 @@ class Comet(Pushes):
         """How many connections have a key."""
         return sum(channel.subscribers for channel in self.channels.values())
 
+    def sessions(self, key: str) -> list[Session]:
+        """Who is subscribed to the key: one that was told to go may take seconds to close its connection."""
+        channel = self.channels.get(key)
+        sessions = () if channel is None else (*channel.live, *channel.recovering)
+        return [session for session in sessions if session.state is not State.CLOSING]
+
     def load(self) -> Load:
         """How much this comet holds and has delivered."""
         counters = self.counters
@@ -155,15 +159,16 @@ class Comet(Pushes):
         owner = self._coordination.view.owner(key)
         return owner is not None and owner.id == self.name
 
-    def _presence(self, channel: Channel | None) -> Presence:
-        if channel is None or not channel.subscribers:
+    def _presence(self, key: str) -> Presence:
+        sessions = self.sessions(key)
+        if not sessions:
             return _NOBODY
         over = dict[str, int]()
-        for session in (*channel.live, *channel.recovering):
+        for session in sessions:
             kind = session.wire.kind
             over[kind] = over.get(kind, 0) + 1
-        seconds = int(self._clock.seconds()) - channel.since
-        return Presence(channel.subscribers, seconds, tuple(sorted(over.items())))
+        seconds = int(self._clock.seconds()) - self.channels[key].since
+        return Presence(len(sessions), seconds, tuple(sorted(over.items())))
 
     # --- a subscriber's way ---
 

@@ -7,6 +7,7 @@ import pytest
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.membership.view import View
 from gopush.model import MID_STEP, Append, Forward, Push, Pushed, mid_at
+from gopush.reports import Presence
 from tests.comet.harness import World, frame, result
 from tests.comet.test_delivery import append
 
@@ -291,3 +292,20 @@ def test_a_refused_request_is_counted_and_closed() -> None:
     assert wire.out == b"-p\r\n"
     assert wire.finished
     assert world.comet.counters.refused_parameter == 1
+
+
+def test_who_was_told_to_go_is_not_there_any_more_however_long_it_takes_to_close() -> None:
+    """A client that does not close its own side keeps its connection for the seconds of grace."""
+    world = World()
+    for _ in range(3):
+        world.subscribe(key="k")[1].on_closed = lambda: None
+    assert result(world.comet.subscribers(["k", "none"])) == [[3, 0]]
+    assert result(world.comet.close(["k"])) == [[3]]
+    world.turns()
+    assert world.comet.channels["k"].subscribers == 3
+    assert result(world.comet.subscribers(["k"])) == [[0]]
+    assert result(world.comet.presence(["k"])) == [[Presence(0)]]
+    assert result(world.comet.close(["k"])) == [[0]]
+    world.subscribe(key="k")
+    assert result(world.comet.subscribers(["k"])) == [[1]]
+    assert result(world.comet.presence(["k"])) == [[Presence(1, 0, (("tcp", 1),))]]
