@@ -254,7 +254,7 @@ class _Link:
         for subscription in list(islice(self._subscriptions.values(), share)):
             self._end(subscription, reached=False)
         if self._subscriptions:
-            self._leave_later(steps - 1)
+            self._leave_later(max(steps - 1, 1))
         else:
             self.stop()
 
