@@ -294,7 +294,7 @@ def test_a_refused_request_is_counted_and_closed() -> None:
     assert world.comet.counters.refused_parameter == 1
 
 
-def test_who_was_told_to_go_is_not_there_any_more_however_long_it_takes_to_close() -> None:
+def test_who_was_sent_away_is_not_there_any_more_however_long_it_takes_to_close() -> None:
     """A client that does not close its own side keeps its connection for the seconds of grace."""
     world = World()
     for _ in range(3):

@@ -248,6 +248,7 @@ def comet_moves() -> Moves:
     comet.delivers()
     comet.closes_who_is_too_slow()
     comet.closes_who_is_deaf()
+    comet.cannot_look_at_all_keys_in_time()
     comet.makes_a_mistake()
     comet.catches_up()
     comet.waits_for_the_log()
