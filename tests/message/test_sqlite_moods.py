@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gopush.errors import RET_OK, UnavailableError
+from gopush.config.schema import load
+from gopush.errors import RET_OK, SettingsError, UnavailableError
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings
@@ -158,6 +159,14 @@ def test_what_failed_while_files_were_away_is_not_there_when_they_are_back(
     assert subject.bodies("k") == [b"before", b"once"]
     assert [token.digest for token in subject.tokens("k")] == [b"digest"]
     subject.close()
+
+
+@pytest.mark.parametrize("path", ["", ":memory:", "file:gopush.sqlite", "file::memory:?cache=shared"])
+def test_what_would_end_with_the_process_is_no_database(tmp_path: Path, path: str) -> None:
+    ini = tmp_path / "message.ini"
+    ini.write_text(f"[sqlite]\npath = {path}\n")
+    with pytest.raises(SettingsError, match=r"\[sqlite\] path: .* is no path of a file .* type = memory keeps"):
+        load(SqliteSettings, ini)
 
 
 def test_a_token_is_found_among_many(in_reactor: InReactor, tmp_path: Path) -> None:

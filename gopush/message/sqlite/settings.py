@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.config.schema import option
-from gopush.config.values import text
+
+
+def _file(value: str) -> str:
+    """The path of a database. What SQLite may keep in memory, or in a file that goes with the process, is none."""
+    if value in ("", ":memory:") or value.startswith("file:"):
+        raise ValueError("is no path of a file (try gopush.sqlite; [storage] type = memory keeps nothing on a disk)")
+    return value
 
 
 @dataclass(frozen=True)
 class SqliteSettings:
     """Section [sqlite]."""
 
-    path: str = option("sqlite", "path", "gopush.sqlite", text, "the database file")
+    path: str = option("sqlite", "path", "gopush.sqlite", _file, "the database file")
