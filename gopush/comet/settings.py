@@ -10,6 +10,15 @@ from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 
+LARGEST_BUFFER = 2**31 - 1
+"""The kernel takes no more, and no connection could be made."""
+
+
+def _buffer(value: str) -> int:
+    if (found := size(value)) > LARGEST_BUFFER:
+        raise ValueError(f"is more than the kernel takes: {LARGEST_BUFFER} bytes")
+    return found
+
 
 @dataclass(frozen=True)
 class SubscriberSettings:
@@ -43,7 +52,7 @@ class SubscriberSettings:
         "tcp",
         "sndbuf.size",
         "2048",
-        size,
+        _buffer,
         "send buffer of a connection in the kernel; 0: the kernel's choice",
         live=True,
     )
@@ -51,7 +60,7 @@ class SubscriberSettings:
         "tcp",
         "rcvbuf.size",
         "256",
-        size,
+        _buffer,
         "receive buffer of a connection in the kernel; 0: the kernel's choice",
         live=True,
     )

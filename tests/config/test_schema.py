@@ -281,3 +281,11 @@ def test_what_has_no_meaning_any_more_is_no_option(ini: Any, name: str, lines: s
     """protocol.md, section 9: it is refused in words, as any other mistake is, not passed over."""
     with pytest.raises(SettingsError, match=r"is (no option|no section|none of)"):
         load(SHIPPED[name], ini(f"{lines}\n"))
+
+
+@pytest.mark.parametrize("name", ["comet", "gopush"])
+@pytest.mark.parametrize("option_name", ["sndbuf.size", "rcvbuf.size"])
+def test_a_buffer_is_one_that_the_kernel_takes(ini: Any, name: str, option_name: str) -> None:
+    load(SHIPPED[name], ini(f"[tcp]\n{option_name} = 2147483647\n"))
+    with pytest.raises(SettingsError, match=rf"\[tcp\] {option_name}: '2GiB' is more than the kernel takes"):
+        load(SHIPPED[name], ini(f"[tcp]\n{option_name} = 2GiB\n"))
