@@ -8,6 +8,9 @@ from gopush.config.schema import option
 from gopush.config.values import addresses, count, duration, one_of, password, size, switch, text
 
 LEAST_SECRET_BYTES = 16
+LEAST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 1, 86400
+"""Below, no connection is made in time. From 25 days on kazoo cannot ask for it; ZooKeeper grants no more than it is
+configured for, 40 s by default."""
 
 
 def _secret(raw: str) -> str:
@@ -17,6 +20,25 @@ def _secret(raw: str) -> str:
     if 0 < size < LEAST_SECRET_BYTES:
         raise ValueError(f"has only {size} bytes: use at least {LEAST_SECRET_BYTES} (openssl rand -hex 32 makes some)")
     return secret
+
+
+def _session(value: str) -> float:
+    seconds = duration(value)
+    if not LEAST_SESSION_SECONDS <= seconds <= LONGEST_SESSION_SECONDS:
+        raise ValueError("is not a duration from 1s to 1d")
+    return seconds
+
+
+def _znode(value: str) -> str:
+    """The path of a znode below the root, as ZooKeeper has it."""
+    root, *parts = value.split("/")
+    if root or not parts or not all(map(_names_znode, parts)):
+        raise ValueError("is no path in ZooKeeper (try /gopush/comets)")
+    return value
+
+
+def _names_znode(part: str) -> bool:
+    return part.isprintable() and part not in ("", ".", "..")
 
 
 def auth_option() -> bool:
@@ -34,11 +56,11 @@ class ZooKeeperSettings:
         "zookeeper", "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
     )
     session_timeout: float = option(
-        "zookeeper", "timeout", "30s", duration, "how long a silent process still counts as alive"
+        "zookeeper", "timeout", "30s", _session, "how long a silent process still counts as alive"
     )
-    comet_path: str = option("zookeeper", "comet.path", "/gopush-cluster-comet", text, "where comets register")
+    comet_path: str = option("zookeeper", "comet.path", "/gopush-cluster-comet", _znode, "where comets register")
     message_path: str = option(
-        "zookeeper", "message.path", "/gopush-cluster-message", text, "where message nodes register"
+        "zookeeper", "message.path", "/gopush-cluster-message", _znode, "where message nodes register"
     )
     settle: float = option(
         "zookeeper", "settle", "1s", duration, "how long a node must be absent before the others believe it"

@@ -289,3 +289,25 @@ def test_a_buffer_is_one_that_the_kernel_takes(ini: Any, name: str, option_name:
     load(SHIPPED[name], ini(f"[tcp]\n{option_name} = 2147483647\n"))
     with pytest.raises(SettingsError, match=rf"\[tcp\] {option_name}: '2GiB' is more than the kernel takes"):
         load(SHIPPED[name], ini(f"[tcp]\n{option_name} = 2GiB\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            f"{name} = {path}"
+            for name in ("comet.path", "message.path")
+            for path in ("", "/", "gopush", "/a//b", "/a/b/", "/a/./b", "/a/../b", "/a/b\x7f")
+        ),
+        *(f"timeout = {value}" for value in ("1ms", "999ms", "25d", "36500d")),
+    ],
+)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_zookeeper_cannot_take_is_refused(ini: Any, name: str, line: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[zookeeper\] .* is (no path in ZooKeeper|not a duration from 1s to 1d)"):
+        load(SHIPPED[name], ini(f"[zookeeper]\n{line}\n"))
+
+
+@pytest.mark.parametrize("line", ["comet.path = /a/b c", "message.path = /ä/...", "timeout = 1s", "timeout = 1d"])
+def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
+    load(CometSettings, ini(f"[zookeeper]\n{line}\n"))
