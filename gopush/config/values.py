@@ -23,6 +23,7 @@ _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PORT = re.compile(r"(?:haproxy:)?(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|$)")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
 
@@ -173,9 +174,17 @@ def listeners(value: str) -> tuple[str, ...]:
     return tuple(_listener(word) for word in value.split())
 
 
+def port(endpoint: str) -> int | None:
+    """The port of a Twisted endpoint string; 0: any; None where it does not begin with one."""
+    match = _PORT.match(endpoint)
+    return int(match[1]) if match else None
+
+
 def _listener(word: str) -> str:
     kind, _, rest = word.partition(":")
     if kind in _ENDPOINT_TYPES and rest:
+        if (port(word) or 0) > 65535:
+            raise ValueError(f"holds {shown(word)}, whose port is above 65535")
         return word
     match = _HOST_PORT.fullmatch(word)
     if not match or int(match[2]) > 65535:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.config.schema import option
-from gopush.config.values import count, duration, host_names, listeners, node_name, origins, size, text
+from gopush.config.values import count, duration, host_names, listeners, node_name, origins, port, size, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
@@ -95,6 +95,10 @@ class HttpSettings:
     auth: bool = auth_option()
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
+
+    def __post_init__(self) -> None:
+        if both := [endpoint for endpoint in self.http_bind if endpoint in self.admin_bind and port(endpoint) != 0]:
+            raise ValueError(f"[base] http.bind and admin.bind: both hold {both[0]}: use another port for each")
 
 
 @dataclass(frozen=True)

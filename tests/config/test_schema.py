@@ -311,3 +311,11 @@ def test_what_zookeeper_cannot_take_is_refused(ini: Any, name: str, line: str) -
 @pytest.mark.parametrize("line", ["comet.path = /a/b c", "message.path = /ä/...", "timeout = 1s", "timeout = 1d"])
 def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
     load(CometSettings, ini(f"[zookeeper]\n{line}\n"))
+
+
+@pytest.mark.parametrize("name", ["web", "gopush"])
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:8090", "unix:/run/gopush", "haproxy:tcp:8090"])
+def test_one_port_is_not_both(ini: Any, name: str, endpoint: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[base\] http\.bind and admin\.bind: both hold .*: use another port"):
+        load(SHIPPED[name], ini(f"[base]\nhttp.bind = {endpoint}\nadmin.bind =\n  unix:/run/another\n  {endpoint}\n"))
+    load(SHIPPED[name], ini("[base]\nhttp.bind = localhost:0\nadmin.bind = localhost:0\n"))
