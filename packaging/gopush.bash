@@ -6,7 +6,7 @@ _gopush() {
 
     local command=${words[1]} options="--help"
     if ((cword == 1)); then
-        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence backup hbase migrate check ini convert --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "sub push history bench nodes weight drain undrain close key token delete presence backup hbase migrate check ready ini convert --help --version" -- "$cur"))
         return
     fi
     case $command in
@@ -21,10 +21,11 @@ _gopush() {
         hbase) options+=" --thrift --table --regions" ;;
         migrate) options+=" --from --to --before" ;;
         check) options+=" --config --role" ;;
+        ready) options+=" --config --role --wait" ;;
         convert) options+=" --role" ;;
     esac
     case $command:$prev in
-        check:--config | check:-c)
+        check:--config | check:-c | ready:--config | ready:-c)
             _filedir ini
             return
             ;;

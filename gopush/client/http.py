@@ -53,6 +53,23 @@ def history(web: str, key: str, after: int, token: str = "", context: ssl.SSLCon
         return [] if start < 0 else _objects(text, start + len('"msgs":['))
 
 
+def health(address: str) -> None:
+    """Raise UnavailableError, with the reason, unless the process there can do its work."""
+    connection = _connection(address, None)
+    try:
+        connection.request("GET", "/health")
+        with _understood(address):
+            said = json.loads(connection.getresponse().read())
+            ready, reason = said["ready"], _readable(str(said.get("reason", "")))
+    except (OSError, HTTPException) as wrong:
+        why = getattr(wrong, "strerror", None) or _readable(str(wrong))
+        raise UnavailableError(f"{address} cannot be reached: {why}") from None
+    finally:
+        connection.close()
+    if not ready:
+        raise UnavailableError(f"{address} is not ready: {reason}")
+
+
 def push(
     admin: str,
     key: str,

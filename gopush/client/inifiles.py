@@ -1,10 +1,13 @@
-"""What the `gopush` command does where servers are: looks at ini files, prints and converts them, moves a store."""
+"""What the `gopush` command does where servers are: looks at ini files and their processes, prints and converts them,
+moves a store.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -12,12 +15,14 @@ from typing import Any
 
 from gopush.client import convert
 from gopush.client import migrate as move
-from gopush.client.options import positive
+from gopush.client.http import health
+from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write
 from gopush.config.schema import Option, load, options, render
 from gopush.config.values import addresses, impossible
-from gopush.errors import SettingsError, StartError
+from gopush.errors import SettingsError, StartError, UnavailableError
 
+RETRY_SECONDS = 0.5
 ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
     "message": "gopush.message.settings:MessageSettings",
@@ -27,7 +32,7 @@ ROLES = {
 
 
 def add_commands(commands: Any, epilog: str) -> None:
-    """`hbase create`, `migrate`, `check`, `ini` and `convert`."""
+    """`hbase create`, `migrate`, `check`, `ready`, `ini` and `convert`."""
     hbase = commands.add_parser("hbase", help="make the table of a store in HBase, unless it is there", epilog=epilog)
     hbase.add_argument("what", choices=["create"], metavar="create")
     hbase.add_argument(
@@ -46,9 +51,15 @@ def add_commands(commands: Any, epilog: str) -> None:
     migrate.set_defaults(run=move.run)
 
     check = commands.add_parser("check", help="say whether gopush can use an ini file", epilog=epilog)
-    check.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
-    check.add_argument("--role", choices=ROLES, help="the role that it is for (default: what its name begins with)")
+    _add_config(check)
     check.set_defaults(run=_check)
+
+    ready = commands.add_parser("ready", help="say whether the process of an ini file can do its work", epilog=epilog)
+    _add_config(ready)
+    ready.add_argument(
+        "--wait", type=seconds, default=0, metavar="SECONDS", help="for how long to ask again (default: 0)"
+    )
+    ready.set_defaults(run=_ready)
 
     ini = commands.add_parser("ini", help="print a role's ini file with all defaults", epilog=epilog)
     ini.add_argument("role", choices=ROLES)
@@ -62,6 +73,11 @@ def add_commands(commands: Any, epilog: str) -> None:
         "--role", choices=convert.ROLES, help="the role that it is for (default: what its name begins with)"
     )
     converter.set_defaults(run=_convert)
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-c", "--config", type=Path, required=True, metavar="FILE")
+    command.add_argument("--role", choices=ROLES, help="the role that it is for (default: what its name begins with)")
 
 
 def _address(value: str) -> str:
@@ -85,6 +101,24 @@ def _check(asked: argparse.Namespace) -> None:
     write(f"{asked.config}: good for {role}")
     if warning:
         tell(f"{asked.config}: {warning}")
+
+
+def _ready(asked: argparse.Namespace) -> None:
+    from gopush.daemon.listeners import local
+
+    settings: Any = load(_settings(asked.role or _role(asked.config, ROLES)), asked.config)
+    address = local(getattr(settings, "subscribers", settings).stat_bind)
+    if address is None:
+        raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
+    end = time.monotonic() + asked.wait
+    while True:
+        try:
+            health(address)
+            return
+        except UnavailableError:
+            if time.monotonic() + RETRY_SECONDS > end:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def _check_user(settings: Any) -> str:

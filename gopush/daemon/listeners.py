@@ -162,14 +162,28 @@ def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tupl
 
 def _address(name: str, endpoint: str) -> str | None:
     """ "host:port" of a TCP or TLS endpoint; None for one that has no such name (unix, systemd)."""
-    kind, plain, named = _words(endpoint)
+    kind, host, port = _place(endpoint)
     if kind not in ("tcp", "tcp6", "ssl"):
         return None
-    port = named.get("port") or (plain[0] if plain else "")
-    host = named.get("interface", plain[1] if kind.startswith("tcp") and len(plain) > 1 else "")
     if host in WILDCARDS or port in ("", "0"):
         raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def local(bind: Sequence[str]) -> str | None:
+    """Where this machine reaches the first of these endpoints that takes TCP in the clear; None: at none."""
+    for kind, host, port in map(_place, bind):
+        if kind in ("tcp", "tcp6") and port not in ("", "0"):
+            host = "localhost" if host in WILDCARDS else host
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return None
+
+
+def _place(endpoint: str) -> tuple[str, str, str]:
+    """The kind of an endpoint, its host and its port, as far as it has them."""
+    kind, plain, named = _words(endpoint)
+    port = named.get("port") or (plain[0] if plain else "")
+    return kind, named.get("interface", plain[1] if kind.startswith("tcp") and len(plain) > 1 else ""), port
 
 
 def _words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:

@@ -386,6 +386,36 @@ def web() -> Iterator[Any]:
         thread.join()
 
 
+@pytest.mark.parametrize("role", cli.ROLES)
+def test_ready_asks_the_process_of_the_file(
+    web: Any, role: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    address = f"127.0.0.1:{web.server_address[1]}"
+    path = tmp_path / f"{role}.ini"
+    path.write_text(f"[base]\nstat.bind = {address}\n")
+    for answer, why in (
+        (b'{"alive":true,"ready":false,"reason":"store: away"}', "is not ready: store: away"),
+        (b"[]", "did not answer as gopush does"),
+    ):
+        web.RequestHandlerClass.answer = answer
+        assert cli.main(["ready", "-c", str(path)]) == 1
+        assert capfd.readouterr().err == f"gopush: {address} {why}\n"
+    ready = threading.Timer(0.2, setattr, (web.RequestHandlerClass, "answer", b'{"alive":true,"ready":true}'))
+    ready.start()
+    assert cli.main(["ready", "-c", str(path), "--wait", "30"]) == 0
+    ready.join()
+
+
+def test_ready_says_who_cannot_be_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "web.ini"
+    path.write_text("[base]\nstat.bind = localhost:1\n")
+    assert cli.main(["ready", "-c", str(path)]) == 1
+    assert capfd.readouterr().err == "gopush: 127.0.0.1:1 cannot be reached: Connection refused\n"
+    path.write_text("[base]\nstat.bind = unix:/run/socket\n")
+    assert cli.main(["ready", "-c", str(path)]) == 3
+    assert "web.ini: [base] stat.bind: holds no TCP address" in capfd.readouterr().err
+
+
 def run(*arguments: str | bytes, shell: str = "", seconds: float = 30) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own, with its streams as `shell` has them."""
     command = [sys.executable, "-m", "gopush", *arguments]

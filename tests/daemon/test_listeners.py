@@ -22,7 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 
-from gopush.daemon.listeners import Listeners, advertised
+from gopush.daemon.listeners import Listeners, advertised, local
 from gopush.daemon.start import CannotStartError, start_failed
 from gopush.errors import SettingsError, StartError
 from gopush.net.eager import EagerReactor
@@ -206,6 +206,22 @@ def test_as_many_files_as_the_system_grants() -> None:
 def test_what_is_advertised(bind: list[str], advertise: list[str], reported: tuple[str, ...]) -> None:
     """protocol.md, section 7: what is advertised is set apart from what is bound."""
     assert advertised("tcp", bind, advertise) == reported
+
+
+@pytest.mark.parametrize(
+    ("bind", "reached"),
+    [
+        (["unix:/run/s", "tcp:1:interface=127.0.0.1:backlog=9", "tcp:2"], "127.0.0.1:1"),
+        (["tcp:1"], "localhost:1"),
+        (["tcp:port=1:interface=0.0.0.0"], "localhost:1"),
+        (["tcp6:1:interface=\\:\\:"], "localhost:1"),
+        (["tcp6:1:interface=\\:\\:1"], "[::1]:1"),
+        (["ssl:443:privateKey=k.pem", "tcp:0", "systemd:INET:0"], None),
+        ([], None),
+    ],
+)
+def test_where_this_machine_reaches_it(bind: list[str], reached: str | None) -> None:
+    assert local(bind) == reached
 
 
 @pytest.mark.parametrize(
