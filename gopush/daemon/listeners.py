@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -27,8 +27,8 @@ from gopush.net.tls import TlsEndpoint
 BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 _NO_SOCKET = (
-    "systemd handed over no such socket (the .socket unit's FileDescriptorName= is the name; "
-    "systemd-socket-activate names one with --fdname=; index=0 needs none)"
+    "gopush cannot listen there: systemd handed over no such socket (the .socket unit's FileDescriptorName= is the "
+    "name; systemd-socket-activate names one with --fdname=; index=0 needs none)"
 )
 _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
 
@@ -109,28 +109,35 @@ def _listener(reactor: Any, description: str) -> Any:
         return _listener(ProxiedReactor(reactor), rest)
     if kind == "ssl":
         return TlsEndpoint(reactor, description)
-    if kind == "systemd" and (handed_over := _nameless(reactor, description)) is not None:
-        return handed_over
-    try:
-        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
-    except (IndexError, KeyError, TypeError, AttributeError):
-        if kind != "systemd":
-            raise
-        raise ValueError(_NO_SOCKET) from None
+    if kind == "systemd":
+        return _handed_over(reactor, description)
+    return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
 
 
-def _nameless(reactor: Any, description: str) -> Any:
-    """A socket of systemd's by its number, where the sockets were given no names: Twisted forgets those."""
-    given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
+class _NotThere:
+    """In the place of a socket that systemd has not handed over: `gopush check` has none. Listening fails."""
+
+    def listen(self, _factory: Factory[Any]) -> Deferred[Any]:
+        """See IStreamServerEndpoint."""
+        return fail(ValueError(_NO_SOCKET))
+
+
+def _handed_over(reactor: Any, description: str) -> Any:
+    """A socket of systemd's: by its number also where the sockets were given no names, for Twisted forgets those."""
     _, plain, named = _words(description)
     domain, index = [*plain, "", ""][:2]
-    family = getattr(socket, f"AF_{named.get('domain', domain)}", None)
-    index, sockets = named.get("index", index), given.get("LISTEN_FDS", "")
-    if "LISTEN_FDNAMES" in given or given.get("LISTEN_PID") != str(os.getpid()) or not (family and index.isdecimal()):
-        return None
-    if not sockets.isdecimal() or int(index) >= int(sockets):
-        return None
-    return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)  # type: ignore[no-untyped-call]
+    domain, index = named.get("domain", domain), named.get("index", index)
+    family = getattr(socket, f"AF_{domain}", None)
+    if family is None:
+        raise ValueError("it names no domain (try systemd:domain=INET:index=0)")
+    given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
+    sockets = given.get("LISTEN_FDS", "") if given.get("LISTEN_PID") == str(os.getpid()) else ""
+    if "LISTEN_FDNAMES" not in given and index.isdecimal() and sockets.isdecimal() and int(index) < int(sockets):
+        return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)  # type: ignore[no-untyped-call]
+    try:
+        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    except (IndexError, KeyError):
+        return _NotThere()
 
 
 def _shown(address: Any) -> str:

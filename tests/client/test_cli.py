@@ -199,6 +199,14 @@ def test_check_knows_a_role_by_the_files_name(role: str, capfd: pytest.CaptureFi
     assert capfd.readouterr().out == f"{path}: good for {role}\n"
 
 
+@pytest.mark.parametrize("endpoint", ["systemd:domain=INET:index=0", "systemd:INET6:1", "systemd:UNIX:name=web"])
+def test_check_has_no_sockets_of_systemd(endpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "web.ini"
+    path.write_text(f"[base]\nhttp.bind =\n  {endpoint}\n  haproxy:{endpoint}\n")
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert capfd.readouterr().out == f"{path}: good for web\n"
+
+
 def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "comet-1.ini").write_text("[base]\nweight = heavy\n")
     (tmp_path / "some.ini").write_text("")

@@ -101,7 +101,13 @@ def test_a_path_that_cannot_be_bound_is_named_in_one_line(in_reactor: InReactor,
         in_reactor(service.privilegedStartService)
 
 
-@pytest.mark.parametrize("endpoint", ["tcp:abc", "tcp", "ssl:443:privateKey=/missing.pem", "nothing:1", "tcp:1:x=2"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("tcp:abc", "tcp", "ssl:443:privateKey=/missing.pem", "nothing:1", "tcp:1:x=2"),
+        *("systemd:index=0", "systemd:NOWHERE:0", "systemd:INET", "systemd:INET:x", "systemd:INET:index=0:x=2"),
+    ],
+)
 def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:
     with pytest.raises(SettingsError) as wrong:
         listeners(endpoint)
