@@ -34,7 +34,7 @@ class Batcher:
     each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at most `most` calls,
     if no PendingCalls has more, besides what the settings say. Batchers may share `numbers`. What has no answer after
     `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on` says that the answer is
-    on its way, it gets as long again, MOST_WAITS times at most.
+    on its way, it gets as long again, MOST_WAITS times at most, whatever its callers' time is.
     """
 
     __slots__ = (
@@ -202,7 +202,7 @@ class Batcher:
             self._watch = self._clock.callLater(0, self._look, True)
         elif self._going_on is not None and self._waits < MOST_WAITS and self._going_on():
             self._waits += 1
-            for pending in (*self._sent, *self._waiting):
+            for pending in self._waiting:
                 pending.limit(self._clock)
             self._overdue = self._clock.seconds() + self._timeout
             self._watch = self._clock.callLater(self._timeout, self._look)

@@ -96,17 +96,26 @@ class Messages:
         return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
 
     def _read_batch(self, node: MessagePeer, reads: list[Read]) -> Deferred[list[Page]]:
-        """Answers that do not come in time are made smaller, until they do."""
+        """Answers that take too long are made smaller, until their callers still wait for them."""
         pages = node.read([read._replace(room=self._room) for read in reads])
-        return pages.addCallbacks(self._read_in_time, self._read_too_late)
+        began = self._clock.seconds()
+        return pages.addCallbacks(self._read_answered, self._read_failed, (began,), errbackArgs=(began,))
 
-    def _read_in_time(self, pages: list[Page]) -> list[Page]:
-        self._room = min(self._room * 2, ROOM_BYTES)
+    def _read_answered(self, pages: list[Page], began: float) -> list[Page]:
+        took = self._clock.seconds() - began
+        if took > self._read.timeout:
+            self._shrink(took)
+        elif took < self._read.timeout / 4 and self._room < ROOM_BYTES and _bodies(pages) > self._room // 2:
+            self._room = min(self._room * 2, ROOM_BYTES)
         return pages
 
-    def _read_too_late(self, failure: Failure) -> Failure:
-        self._room = max(self._room // 2, LEAST_ROOM_BYTES)
+    def _read_failed(self, failure: Failure, began: float) -> Failure:
+        self._shrink(self._clock.seconds() - began)
         return failure
+
+    def _shrink(self, took: float) -> None:
+        """By half at least: what took ten times too long would else be tried four times."""
+        self._room = max(int(self._room / max(2, took / self._read.timeout)), LEAST_ROOM_BYTES)
 
     def head(self, key: str) -> Deferred[Head]:
         """Where the key's log ends."""
@@ -190,6 +199,10 @@ class Messages:
         self._peers.update(view.messages)
         if view.stores != self._shards.weights:
             self._shards = Shards(view.stores, view.shards)
+
+
+def _bodies(pages: Sequence[Page]) -> int:
+    return sum(len(message.body) for page in pages for message in page.messages)
 
 
 def _sizes(appends: Sequence[Append]) -> list[int]:

@@ -37,8 +37,16 @@ class World:
         self.moved: list[list[Any]] = []
         self.settings = RpcSettings(**settings)
         self.numbers = BatcherStats()
+        self.going_on = False
         self.batcher = Batcher(
-            self.clock, self.node.call, TIMEOUT, self.settings, self._gave_up, self._moved, numbers=self.numbers
+            self.clock,
+            self.node.call,
+            TIMEOUT,
+            self.settings,
+            self._gave_up,
+            self._moved,
+            numbers=self.numbers,
+            going_on=lambda: self.going_on,
         )
 
     def _gave_up(self, pendings: list[PendingCalls]) -> None:
@@ -231,6 +239,23 @@ def test_a_call_that_takes_too_long_hands_over_all_that_has_no_answer_in_order()
     world.turn(0.01)
     world.turn()  # the last look (gopush.net.clock)
     assert world.given_up == [[0, 1, 2, 3]]
+
+
+def test_an_answer_that_is_on_its_way_is_taken_though_it_comes_late() -> None:
+    """What waits behind it is not kept for as long."""
+    world = World("late")
+    world.going_on = True
+    first = world.put(0, until=2.0)
+    world.turn()
+    behind = world.put(1, until=2.0)
+    for _ in range(6):
+        world.turn(TIMEOUT / 2)
+        world.turn()
+    assert first == []
+    assert isinstance(behind[0], UnavailableError)
+    world.node.answer()
+    assert first == [("a", 0)]
+    assert world.given_up == []
 
 
 def test_a_batcher_that_was_given_up_serves_again() -> None:

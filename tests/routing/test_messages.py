@@ -21,8 +21,17 @@ from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import EPOCH, Clock, FaultyService, result
 
 
+class FlowingService(FaultyService):
+    """One in another process, whose answers are on their way."""
+
+    def receiving(self) -> bool:
+        return True
+
+
 class World:
     """Message nodes on one store."""
+
+    service: type[FaultyService] = FaultyService
 
     def __init__(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
         self.clock = Clock()
@@ -33,7 +42,7 @@ class World:
         self.messages = Messages(self.clock, self.coordination, self._connect, RpcSettings())
 
     def _connect(self, info: NodeInfo) -> Any:
-        node = self.nodes[info.id] = FaultyService(self.store)
+        node = self.nodes[info.id] = self.service(self.store)
         return node
 
     def view(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
@@ -290,6 +299,60 @@ def test_what_found_no_room_is_read_again_and_rooms_shrink_when_answers_come_lat
     assert [message.body for message in late[0].messages] == [bodies[0]]
     rooms = [read.room for name, *reads in node.calls if name == "read" for read in reads[0]]
     assert rooms[-1] == 2 << 20
+
+
+class SlowLink(World):
+    """A message node behind a slow link, with four keys of 1 MB each and a small one."""
+
+    service = FlowingService
+    big = ("k0", "k1", "k2", "k3")
+
+    def __init__(self) -> None:
+        super().__init__("m1")
+        for key in (*self.big, "small"):
+            self.append(key, b"1" if key == "small" else b"x" * 1_000_000)
+            self.wait()
+
+    def read(self, *keys: str, took: float = 0) -> list[list[Any]]:
+        """Read these keys at once, where the first answer takes so long; what each of them was answered."""
+        node = self.nodes["m1"]
+        node.late = ("read",)
+        pages = [result(self.messages.read(key, 0)) for key in keys]
+        self.wait(took)
+        node.release()
+        self.wait()
+        return pages
+
+    @property
+    def rooms(self) -> list[int]:
+        """That each batch had."""
+        return [reads[0].room for name, reads in self.nodes["m1"].calls if name == "read"]
+
+
+def test_an_answer_that_took_too_long_is_taken_and_the_next_ones_are_smaller() -> None:
+    """By more than half where it took more than twice the time: else nobody gets one for long."""
+    world = SlowLink()
+    pages = world.read(*world.big, took=3)
+    assert [len(page.messages) for (page,) in pages] == [1, 1, 1, 1]
+    world.read("k0", took=0.5)
+    world.read("k0", took=0.5)
+    full, smaller, same = world.rooms
+    assert full == 4 << 20
+    assert full / 4 < smaller < full / 3
+    assert same == smaller
+
+
+def test_answers_grow_again_once_those_that_fill_their_room_are_quick() -> None:
+    """Small ones are quick over any link."""
+    world = SlowLink()
+    world.read(*world.big, took=3)
+    smaller = world.messages._room
+    assert smaller < 4 << 20
+    for _ in range(5):
+        world.read("small")
+    assert world.messages._room == smaller
+    assert all(len(page.messages) == 1 for (page,) in world.read(*world.big))
+    assert world.messages._room == 4 << 20
 
 
 def own_world(own: str = "m2") -> World:
