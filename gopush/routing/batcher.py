@@ -19,6 +19,8 @@ from gopush.routing.pending import PendingCalls
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 
+LEAST_ROOM_BYTES = 64 << 10
+"""What a batch may hold after one that was not answered in time; the next ones twice as much while they are quick."""
 SLACK_SECONDS = 0.01
 """How long after its deadline a call may be answered: so one that goes at once needs no timer of its own."""
 
@@ -43,6 +45,7 @@ class Batcher:
         "_call",
         "_calls",
         "_clock",
+        "_filled",
         "_gave_up",
         "_going_on",
         "_handing_over",
@@ -52,6 +55,7 @@ class Batcher:
         "_numbers",
         "_overdue",
         "_refused",
+        "_room",
         "_scheduled",
         "_send",
         "_sending",
@@ -90,6 +94,8 @@ class Batcher:
         self._sent_back = sent_back
         self._going_on = going_on
         self._handing_over = False
+        self._room = settings.batch_bytes
+        self._filled = False
         self._waiting: deque[PendingCalls] = deque()
         self._calls = 0  # that wait, and their bytes
         self._bytes = 0
@@ -207,18 +213,23 @@ class Batcher:
             self._overdue = self._clock.seconds() + self._timeout
             self._watch = self._clock.callLater(self._timeout, self._look)
         elif self._call is not None:
+            self._room = min(self._room, LEAST_ROOM_BYTES)
             self._call.cancel()
 
     def _gather(self) -> list[PendingCalls]:
         batch: list[PendingCalls] = []
-        room, calls_left = self._settings.batch_bytes, self._most
+        room, calls_left = self._room, self._most
         now = self._clock.seconds()
         while self._waiting:
             pending = self._waiting[0]
             calls = len(pending.items)
-            if batch and (calls > calls_left or pending.size > room):
+            self._filled = pending.size > room
+            if batch and (calls > calls_left or self._filled):
                 break
             self._waiting.popleft()
+            if self._filled and calls > 1:
+                self._waiting.extendleft(reversed(pending.singles()))
+                continue
             self._calls -= calls
             self._bytes -= pending.size
             if pending.until <= now:
@@ -236,6 +247,8 @@ class Batcher:
         if batch is not self._sent:
             return
         self._sent = []
+        if self._filled and self._clock.seconds() < self._overdue - self._timeout * 3 / 4:
+            self._room = min(self._room * 2, self._settings.batch_bytes)
         if len(answers) != calls:
             self._sent = batch
             self.give_up()

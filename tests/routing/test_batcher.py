@@ -162,6 +162,68 @@ def test_a_batch_is_bounded_in_bytes_but_takes_one_message_of_any_size() -> None
     assert world.node.batches == [[0, 1], [2], [3], [4, 5], [6]]
 
 
+def after_a_time_out(**settings: Any) -> World:
+    """A batcher that has just given up a batch of 512 KiB; its peer waits for the test from now on."""
+    world = World("silent", batch_bytes=512 << 10, **settings)
+    for item in range(8):
+        world.put(item, 64 << 10)
+    world.turn()
+    world.turn(TIMEOUT)
+    world.turn()
+    assert world.given_up == [list(range(8))]
+    world.node.mode = "late"
+    world.node.batches.clear()
+    return world
+
+
+def test_after_a_time_out_batches_begin_small_and_grow_while_their_answers_are_quick() -> None:
+    """Over a slow link the next one of that size would be given up as well. A peer that was frozen has all soon."""
+    world = after_a_time_out()
+    for item in range(24):
+        world.put(item, 64 << 10)
+    world.turn()
+    for _ in range(5):
+        world.node.answer()
+    assert [len(batch) for batch in world.node.batches] == [1, 2, 4, 8, 8, 1]
+
+
+def test_a_batch_that_took_long_lets_the_next_one_not_grow() -> None:
+    world = after_a_time_out()
+    for item in range(8):
+        world.put(item, 64 << 10)
+    world.turn()
+    for seconds in (0, TIMEOUT / 4, TIMEOUT / 2):
+        world.turn(seconds)
+        world.node.answer()
+    assert [len(batch) for batch in world.node.batches] == [1, 2, 2, 2]
+
+
+def test_quick_answers_to_small_batches_say_nothing_about_big_ones() -> None:
+    world = after_a_time_out()
+    for item in range(5):
+        world.put(item)
+        world.turn()
+        world.node.answer()
+    for item in range(3):
+        world.put(item, 64 << 10)
+    world.turn()
+    assert [len(batch) for batch in world.node.batches] == [1, 1, 1, 1, 1, 1]
+
+
+def test_what_came_together_parts_where_a_batch_may_not_hold_it() -> None:
+    """And one call of any size goes, alone."""
+    world = after_a_time_out()
+    answers: list[Any] = []
+    world.batcher.put(pending([0, 1, 2, 3], answers.append, 40 << 10))
+    world.put(4, 900 << 10)
+    world.turn()
+    for _ in range(3):
+        world.node.answer()
+    assert world.node.batches == [[0], [1, 2, 3], [4]]
+    assert answers == [("a", 0), ("a", 1), ("a", 2), ("a", 3)]
+    assert world.batcher.waiting == (0, 0)
+
+
 def test_a_batcher_is_bounded_in_messages() -> None:
     """Delivery rule 9: beyond that the answer is 65535 at once."""
     world = World("late", lane_messages=3)
