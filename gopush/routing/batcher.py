@@ -63,6 +63,7 @@ class Batcher:
         "_sent_back",
         "_settings",
         "_timeout",
+        "_took",
         "_waiting",
         "_waits",
         "_watch",
@@ -96,6 +97,7 @@ class Batcher:
         self._handing_over = False
         self._room = settings.batch_bytes
         self._filled = False
+        self._took = 0.0
         self._waiting: deque[PendingCalls] = deque()
         self._calls = 0  # that wait, and their bytes
         self._bytes = 0
@@ -220,6 +222,7 @@ class Batcher:
         batch: list[PendingCalls] = []
         room, calls_left = self._room, self._most
         now = self._clock.seconds()
+        took, self._took = self._took, 0.0
         while self._waiting:
             pending = self._waiting[0]
             calls = len(pending.items)
@@ -232,7 +235,7 @@ class Batcher:
                 continue
             self._calls -= calls
             self._bytes -= pending.size
-            if pending.until <= now:
+            if pending.until <= now + took:
                 self._numbers.counters.late += calls
                 pending.fail("it waited too long for its turn")
                 continue
@@ -247,8 +250,11 @@ class Batcher:
         if batch is not self._sent:
             return
         self._sent = []
-        if self._filled and self._clock.seconds() < self._overdue - self._timeout * 3 / 4:
-            self._room = min(self._room * 2, self._settings.batch_bytes)
+        if self._filled:
+            # Where more comes than the peer takes, what waits is old: what it answers too late keeps it from the rest.
+            self._took = self._clock.seconds() + self._timeout - self._overdue
+            if self._took < self._timeout / 4:
+                self._room = min(self._room * 2, self._settings.batch_bytes)
         if len(answers) != calls:
             self._sent = batch
             self.give_up()

@@ -210,6 +210,32 @@ def test_quick_answers_to_small_batches_say_nothing_about_big_ones() -> None:
     assert [len(batch) for batch in world.node.batches] == [1, 1, 1, 1, 1, 1]
 
 
+def test_behind_a_full_batch_that_took_long_nothing_is_sent_that_cannot_be_answered_in_time() -> None:
+    """Where more comes than the link carries, all that was sent would be answered too late, and nobody in time."""
+    world = World("late", batch_bytes=100)
+    world.put(0, 60)
+    hopeless, hopeful = world.put(1, 60, until=0.9), world.put(2, 60, until=1.1)
+    world.turn()
+    world.turn(TIMEOUT / 2)
+    world.node.answer()
+    assert isinstance(hopeless[0], UnavailableError)
+    assert (world.node.batches, hopeful) == ([[0], [2]], [])
+    assert world.numbers.counters.late == 1
+
+
+def test_what_one_batch_took_says_nothing_once_nothing_waits() -> None:
+    world = World("late", batch_bytes=100)
+    world.put(0, 60)
+    world.put(1, 60)
+    world.turn()
+    world.turn(TIMEOUT / 2)
+    for _ in range(2):
+        world.node.answer()
+    world.put(2, until=0.6)
+    world.turn()
+    assert world.node.batches == [[0], [1], [2]]
+
+
 def test_what_came_together_parts_where_a_batch_may_not_hold_it() -> None:
     """And one call of any size goes, alone."""
     world = after_a_time_out()
