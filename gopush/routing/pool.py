@@ -109,9 +109,10 @@ class Peers(Generic[S]):
         settings = self._settings
         most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
         whole = len(pending.items) <= most and pending.size <= settings.batch_bytes
-        for piece in (pending,) if whole else pending.cut(most, settings.batch_bytes):
-            for part in self._router.spread(call, piece):
-                self._route(call, batcher, part, gathered=True)
+        pieces = (pending,) if whole else pending.cut(most, settings.batch_bytes)
+        # All peers are chosen before one of them can fail: then others are best, and a key would part.
+        for part in [part for piece in pieces for part in self._router.spread(call, piece)]:
+            self._route(call, batcher, part, gathered=True)
 
     def call_peer(self, call: BatchCall[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""

@@ -204,6 +204,15 @@ def test_what_was_gathered_moves_in_order_to_the_peers_of_its_keys() -> None:
     assert not any(world.peers._router._held.values())
 
 
+def test_a_peer_that_fails_while_pieces_go_out_parts_no_key() -> None:
+    """The first piece finds out that it fails, and others are best then; the second one goes where its key went."""
+    world = World("a", "b", "c", choose=by_key, batch_messages=3)
+    world.nodes["a"].mode = "down"
+    fired = world.send([1, 2, 3, 4], "klmm")
+    world.wait()
+    assert fired == [[("c", 1)], [("b", 2)], [("b", 3)], [("b", 4)]]
+
+
 def test_a_key_stays_where_its_last_call_has_no_answer_yet() -> None:
     """Also when it was gathered with others, and only as long."""
     world = World("b")
