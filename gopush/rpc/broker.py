@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
+from zope.interface import implementer
 
 from gopush.errors import UnavailableError
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
@@ -26,7 +28,8 @@ MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
 MOST_STRANGERS = 100
-"""Connections to one port without a login: each takes a file, of those that are kept for all but clients."""
+"""Connections to one port without a login, or in the TLS handshake: each takes a file, of those that are kept for all
+but clients."""
 HANG_UP_SECONDS = 4.0
 """How long a caller that was refused, or refuses, keeps the connection: then it tries again."""
 
@@ -47,6 +50,7 @@ def security(*types: str) -> SecurityOptions:
     return options
 
 
+@implementer(IHandshakeListener)
 class Broker(pb.Broker):
     """One connection between two nodes; `factory` has a `reactor` for its timer, and `complaints` (Complaints).
 
@@ -86,12 +90,17 @@ class Broker(pb.Broker):
 
     def settled(self) -> None:
         """The login is over: whole batches may come."""
-        if not self.trusted:
+        if not self.isClient:
             self.factory.strangers.pop(self, None)
         self.trusted = True
         if self._login_deadline is not None:
             self._login_deadline.cancel()
             self._login_deadline = None
+
+    def handshakeCompleted(self) -> None:
+        """See IHandshakeListener. The other side has a certificate of the cluster; a secret is still to come."""
+        if self.trusted and not self.isClient:
+            self.settled()
 
     def hang_up_later(self) -> None:
         """This login is refused: close before the other side complains, but not at once: the next one follows."""

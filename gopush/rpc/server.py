@@ -146,9 +146,10 @@ class _CallTls(TlsProtocol):
     _deadline: Any = None
 
     def makeConnection(self, transport: Any) -> None:
-        """See IProtocol."""
+        """See IProtocol. Until the handshake is done it is a stranger, also where no secret is to follow."""
         self._deadline = self.factory.wrappedFactory.reactor.callLater(LOGIN_SECONDS, self._look)
         super().makeConnection(transport)
+        self.factory.wrappedFactory.came(self.wrappedProtocol)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """See IProtocol."""

@@ -211,6 +211,32 @@ def test_who_connects_and_says_nothing_is_cut(
     assert logged.lines("did not finish the TLS handshake")
 
 
+@pytest.mark.parametrize("secret", ["", "secret of the test"])
+def test_a_crowd_in_the_handshake_keeps_nobody_out(
+    serve: Serve,
+    reach: Callable[..., bool],
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: Logged,
+    secret: str,
+) -> None:
+    """Nor does it take the files of others: the oldest goes. Each counts once, and who has got in counts no more."""
+    monkeypatch.setattr("gopush.rpc.server.MOST_STRANGERS", 10)
+    rpc = settings(authority, authority.issue("node"), secret=secret)
+    port = serve(rpc)
+    assert all(reach(port, rpc) for _ in range(2))
+    before = complaints()
+    strangers = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(15)]
+    assert all(closed_by_peer(stranger) for stranger in strangers[:5])
+    assert complaints() == before + 5
+    assert len(logged.lines("is one of more than 10 who have not logged in")) == 1
+    strangers[5].settimeout(0.1)
+    assert not closed_by_peer(strangers[5])
+    assert reach(port, rpc)
+    for stranger in strangers:
+        stranger.close()
+
+
 def test_who_only_looks_whether_somebody_listens_is_no_stranger(
     serve: Serve, authority: Authority, logged: Logged
 ) -> None:
