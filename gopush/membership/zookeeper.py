@@ -138,6 +138,7 @@ class ZooKeeperCoordination(ViewKeeper):
             self._refresh()
         elif self.connected:
             self.connected = False
+            self._settle_at(None)  # what was missing may be back, and nobody would tell
             self._alone_since = self._reactor.seconds()
             self._said = True
             log.warn("{name} lost; going on with the last view", name=self._name)

@@ -449,6 +449,24 @@ def test_zookeeper_restarts(own_cluster: Cluster, own_zookeeper: ZooKeeperServer
     assert logged.tracebacks() == []
 
 
+def test_who_was_missing_when_zookeeper_was_lost_stays_until_that_is_seen_again(
+    own_cluster: Cluster, own_zookeeper: ZooKeeperServer
+) -> None:
+    """It was not missing for `settle` seconds as far as anybody knows."""
+    own_zookeeper.start()
+    web, leaving = own_cluster.join(settle=3.0), own_cluster.join(B)
+    own_cluster.join(A)
+    eventually(sees(web, [A, B], []))
+    own_cluster.run(leaving.stop)
+    eventually(lambda: web._debouncer.due is not None)
+    own_zookeeper.kill()
+    eventually(lambda: not web.connected)
+    time.sleep(4)
+    assert sees(web, [A, B], [])()
+    own_zookeeper.start()
+    eventually(sees(web, [A], []))
+
+
 def test_zookeeper_comes_back_empty(own_cluster: Cluster, own_zookeeper: ZooKeeperServer, logged: Logged) -> None:
     """All register anew, paths included, and nobody's view loses a node or changes a role meanwhile.
 
