@@ -44,7 +44,7 @@ class Peers(Generic[S]):
         self._connect = connect
         self._settings = settings
         self._router = Router(self.live, choose)
-        self._paused: list[tuple[BatchCall[S], str, PendingCalls]] = []
+        self._paused: dict[tuple[BatchCall[S], str], _Paused] = {}
         self._health = HealthChecker(clock, self.live, settings, self._router.forget)
 
     @property
@@ -56,6 +56,7 @@ class Peers(Generic[S]):
 
     def _waiting(self) -> tuple[int, int]:
         waiting = [batcher.waiting for peer in self.live.values() for batcher in peer.batchers.values()]
+        waiting += [(len(paused.calls), paused.size) for paused in self._paused.values()]
         return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
@@ -85,8 +86,8 @@ class Peers(Generic[S]):
 
     def stop(self) -> None:
         """Let go of all peers; what waits fails."""
-        paused, self._paused = self._paused, []
-        for _, _, pending in paused:
+        paused, self._paused = self._paused, {}
+        for pending in [one for some in paused.values() for one in some.calls]:
             pending.fail("stopped")
         self.update(())
         self._health.stop()
@@ -234,15 +235,32 @@ class Peers(Generic[S]):
             return
         if not self._paused:
             self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
-        self._paused += [(call, batcher, single) for single in pending.singles()]
+        paused = self._paused.setdefault((call, batcher), _Paused())
+        settings = self._settings
+        if len(paused.calls) + len(pending.items) > settings.lane_messages or paused.size > settings.lane_bytes:
+            self.numbers.counters.refused += len(pending.items)
+            pending.fail("too many calls wait for a peer")
+            return
+        paused.calls += pending.singles()
+        paused.size += pending.size
 
     def _resume(self) -> None:
-        paused, self._paused = self._paused, []
-        left = [one for one in paused if not one[2].ended]
-        for _, _, pending in left:
+        paused, self._paused = self._paused, {}
+        left = [(way, one) for way, some in paused.items() for one in some.calls if not one.ended]
+        for _, pending in left:
             pending.peer = self._router.best(pending.keys[0])
-        for call, batcher, pending in left:
+        for (call, batcher), pending in left:
             self._route(call, batcher, pending)
+
+
+class _Paused:
+    """Calls of one kind that wait until their peers are tried again, each by itself, and their bytes."""
+
+    __slots__ = ("calls", "size")
+
+    def __init__(self) -> None:
+        self.calls: list[PendingCalls] = []
+        self.size = 0
 
 
 def _singles(pendings: Iterable[PendingCalls]) -> list[PendingCalls]:

@@ -47,9 +47,17 @@ def show_batchers(statistics: Statistics, **batchers: BatcherStats) -> None:
         {(to,): numbers.sizes for to, numbers in batchers.items()},
         was="lane_batch",
     )
-    metrics.gauges("lane_waiting", "calls that wait for their turn", "to", lambda: _waiting(batchers, 0))
     metrics.gauges(
-        "lane_waiting_bytes", "the bytes of calls that wait for their turn", "to", lambda: _waiting(batchers, 1)
+        "lane_waiting",
+        "calls that wait for their turn, or for a peer that answers",
+        "to",
+        lambda: _waiting(batchers, 0),
+    )
+    metrics.gauges(
+        "lane_waiting_bytes",
+        "the bytes of calls that wait for their turn, or for a peer that answers",
+        "to",
+        lambda: _waiting(batchers, 1),
     )
 
 

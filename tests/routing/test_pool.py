@@ -426,6 +426,25 @@ def test_new_calls_about_a_key_wait_behind_those_that_pause() -> None:
     assert world.nodes["a"].items == [1, 2]
 
 
+@pytest.mark.parametrize("bound", [{"lane_messages": 3}, {"lane_bytes": 2}])
+def test_what_pauses_is_counted_and_bounded_as_what_waits(bound: dict[str, Any]) -> None:
+    """Each kind of calls by itself: others' must not take the room of pushes."""
+    world = World("a", **bound)
+    world.nodes["a"].mode = "down"
+    answers = [world.call(i) for i in range(3)]
+    world.wait()
+    assert (answers, world.peers.numbers.waiting()) == ([[]] * 3, (3, 3))
+    assert failed(world.call(3))
+    assert (world.peers.numbers.counters.refused, world.peers.numbers.waiting()) == (1, (3, 3))
+    answers.append(world.call(4, call=world.free))
+    world.wait()
+    assert (answers, world.peers.numbers.waiting()) == ([[]] * 4, (4, 4))
+    world.nodes["a"].mode = "up"
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert answers == [[("a", item)] for item in (0, 1, 2, 4)]
+    assert world.peers.numbers.waiting() == (0, 0)
+
+
 # --- health ---
 
 
