@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -111,9 +112,11 @@ class Peers(Generic[S]):
         most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
         whole = len(pending.items) <= most and pending.size <= settings.batch_bytes
         pieces = (pending,) if whole else pending.cut(most, settings.batch_bytes)
-        # All peers are chosen before one of them can fail: then others are best, and a key would part.
-        for part in [part for piece in pieces for part in self._router.spread(call, piece)]:
-            self._route(call, batcher, part, gathered=True)
+        parts = deque(part for piece in pieces for part in self._router.spread(call, piece))
+        self._router.going.append((call, parts))
+        while parts:
+            self._route(call, batcher, parts.popleft(), gathered=True)
+        self._router.going.pop()
 
     def call_peer(self, call: BatchCall[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""

@@ -6,7 +6,7 @@ when nothing of it is unanswered, or, when a peer is given up, with all of it, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from gopush.membership.view import REMEMBERED_KEYS
@@ -22,6 +22,8 @@ class Router(Generic[S]):
     """Chooses among the `live` peers. `choose` picks the one for a key among those that may still be tried."""
 
     def __init__(self, live: Mapping[str, Peer[S]], choose: Choose[S]) -> None:
+        self.going: list[tuple[BatchCall[S], Iterable[PendingCalls]]] = []
+        """What has a peer, and goes to its batcher in this turn, after what goes to other peers: these may fail."""
         self._live = live
         self._choose = choose
         self._first: dict[str, Peer[S]] = {}  # what best() chose, until something changes
@@ -81,8 +83,14 @@ class Router(Generic[S]):
         for peer in self._live.values():
             for (call, _), batcher in peer.batchers.items():
                 if call.ordered:
-                    for pending in batcher.unanswered:
-                        pending.hold(self._held.setdefault(call, {}), pending.keys)
+                    self._hold(call, batcher.unanswered)
+        for call, parts in self.going:
+            if call.ordered:
+                self._hold(call, parts)
+
+    def _hold(self, call: BatchCall[S], pendings: Iterable[PendingCalls]) -> None:
+        for pending in pendings:
+            pending.hold(self._held.setdefault(call, {}), pending.keys)
 
     def _choose_of(self, key: str, left: list[Peer[S]]) -> Peer[S] | None:
         if not left:

@@ -213,6 +213,19 @@ def test_a_peer_that_fails_while_pieces_go_out_parts_no_key() -> None:
     assert fired == [[("c", 1)], [("b", 2)], [("b", 3)], [("b", 4)]]
 
 
+def test_a_peer_that_fails_while_parts_go_out_leaves_the_other_keys_where_they_go() -> None:
+    world = World("a", "b", "c", choose=by_key)
+    world.nodes["a"].mode = "down"
+    fired = world.send([1, 2], "lm")
+    world.nodes["b"].mode = "late"
+    assert world.send([3], "m") == [[]]
+    world.wait()
+    assert (fired, world.nodes["b"].batches) == ([[], []], [[1, 2, 3]])
+    world.nodes["b"].answer()
+    assert fired == [[("b", 1)], [("b", 2)]]
+    assert not any(world.peers._router._held.values())
+
+
 def test_a_key_stays_where_its_last_call_has_no_answer_yet() -> None:
     """Also when it was gathered with others, and only as long."""
     world = World("b")
