@@ -90,7 +90,7 @@ class HealthChecker(Generic[S]):
 
     def add(self, peer: Peer[S], does: str) -> None:
         """This peer did not answer, or refused: `does` says it."""
-        if not peer.healthy or peer.info.id not in self._live:
+        if not peer.healthy or self._live.get(peer.info.id) is not peer:
             return
         peer.healthy = False
         self._changed()

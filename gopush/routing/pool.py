@@ -61,9 +61,14 @@ class Peers(Generic[S]):
         return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
-        """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others."""
+        """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others.
+
+        One that has other addresses is gone, and new: the connection to it goes to those that it had.
+        """
         self._router.forget()
         wanted = {info.id: info for info in infos}
+        stay = {name for name, peer in self.live.items() if name in wanted and wanted[name].rpc == peer.info.rpc}
+        gone = [self.live.pop(name) for name in list(self.live) if name not in stay]
         draining = []
         for name, info in wanted.items():
             if name not in self.live:
@@ -73,9 +78,8 @@ class Peers(Generic[S]):
             if info.draining and not peer.info.draining:
                 draining.append(peer)
             peer.info = info
-        for name in [name for name in self.live if name not in wanted]:
-            peer = self.live.pop(name)
-            self._router.forget()
+        self._router.forget()
+        for peer in gone:
             for batcher in list(peer.batchers.values()):
                 batcher.give_up()
             peer.service.stop()

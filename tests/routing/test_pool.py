@@ -586,6 +586,25 @@ def test_a_peer_that_comes_back_is_connected_anew() -> None:
     assert answer == [("a", 1)]
 
 
+@pytest.mark.parametrize("others", ["", "b"])
+def test_a_peer_that_is_back_with_other_addresses_is_connected_anew(others: str) -> None:
+    """By its first address it is the same one; what waits for it moves at once, or goes to the new one."""
+    world = World("a", *others)
+    old = world.nodes["a"]
+    old.mode = "silent"
+    answers = [world.call(1), world.call(2)]
+    world.wait()
+    answers.append(world.call(3))
+    world.peers.update([NodeInfo("", 1, ("a", "second")), *map(info, others)])
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert answers == [[(others or "a", item)] for item in (1, 2, 3)]
+    assert old.stopped
+    assert world.nodes["a"] is not old
+    assert not world.nodes["a"].stopped
+    assert world.peers.live["a"].healthy
+    assert not any(world.peers._router._held.values())
+
+
 def test_peers_that_go_are_let_go_in_a_fixed_order() -> None:
     """So that a simulation with the same seed sees the same."""
     world = World("c", "a", "b")
@@ -652,7 +671,7 @@ STEPS = st.one_of(
     ),
     st.tuples(st.just("answer"), st.sampled_from("abc")),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-    st.tuples(st.just("view"), st.sets(st.sampled_from("abc"), min_size=1)),
+    st.tuples(st.just("view"), st.sets(st.sampled_from("abc"), min_size=1), st.sampled_from(["", "second"])),
 )
 
 
@@ -682,8 +701,8 @@ def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_ke
                 answer(world.nodes[name])
             case ("wait", seconds):
                 world.wait(seconds)
-            case ("view", names):
-                world.update(*sorted(names))
+            case ("view", names, other):
+                world.peers.update(NodeInfo("", 0, (name, other)) for name in sorted(names))
         # What a key's calls got, they got in order: an earlier one that is still open holds the later ones back.
         for key, seen in answered.items():
             got = [number for of, number, fired in calls if of == key and fired and taken(fired)]
