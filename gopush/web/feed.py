@@ -61,16 +61,17 @@ class RemoteFeed:
     def __init__(self, clock: Clock, coordination: Coordination, connect: Callable[[NodeInfo], FeedPeer]) -> None:
         self.clock = clock
         self.connect = connect
-        self.links: dict[str, _Link] = {}
+        self.links: dict[tuple[str, ...], _Link] = {}
+        """By NodeInfo.rpc: a comet that is back may have another second address."""
         self._coordination = coordination
         self._useless: set[str] = set()
         coordination.watch(self._view_changed)
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription:
         """See Feed."""
-        link = self.links.get(owner.id)
+        link = self.links.get(owner.rpc)
         if link is None:
-            link = self.links[owner.id] = _Link(self, owner)
+            link = self.links[owner.rpc] = _Link(self, owner)
         return RemoteSubscription(link, request, format, reader)
 
     def refused(self, comet: str, reason: str) -> None:
@@ -89,9 +90,11 @@ class RemoteFeed:
             self._useless.discard(comet)
             log.info("event streams and waiting reads can subscribe again at the comet {comet}", comet=comet)
 
-    def gone(self, comet: str) -> bool:
-        """Whether others have all its keys. One that is there sends subscribers away itself as their keys move."""
-        return all(info.id != comet for info in self._coordination.view.comets)
+    def gone(self, rpc: tuple[str, ...]) -> bool:
+        """Whether no comet is called there: others have all its keys, or it has other addresses now. One that is there
+        sends subscribers away itself as their keys move.
+        """
+        return all(info.rpc != rpc for info in self._coordination.view.comets)
 
     def stop(self) -> None:
         """Let go of all comets."""
@@ -99,8 +102,8 @@ class RemoteFeed:
             link.stop()
 
     def _view_changed(self, _: View) -> None:
-        for comet, link in self.links.items():
-            if self.gone(comet):
+        for rpc, link in self.links.items():
+            if self.gone(rpc):
                 link.leave()
 
 
@@ -118,7 +121,7 @@ class _Link:
 
     def __init__(self, feed: RemoteFeed, owner: NodeInfo) -> None:
         self._feed = feed
-        self._id = owner.id
+        self._id, self._rpc = owner.id, owner.rpc
         self._comet = feed.connect(owner)
         self._numbers = count(1)
         self._subscriptions: dict[int, RemoteSubscription] = {}
@@ -248,7 +251,7 @@ class _Link:
 
     def _leave_some(self, steps: int) -> None:
         self._leaving = None
-        if not self._feed.gone(self._id):
+        if not self._feed.gone(self._rpc):
             return
         share = ceil(len(self._subscriptions) / steps)
         for subscription in list(islice(self._subscriptions.values(), share)):
@@ -279,7 +282,7 @@ class _Link:
         self._rest()
 
     def _rest(self) -> None:
-        if not self._subscriptions and self._idle is None and self._feed.links.get(self._id) is self:
+        if not self._subscriptions and self._idle is None and self._feed.links.get(self._rpc) is self:
             self._idle = self._feed.clock.callLater(IDLE_SECONDS, self.stop)
 
     def stop(self) -> None:
@@ -289,8 +292,8 @@ class _Link:
         for timer in (self._sending, self._idle, self._leaving):
             if timer is not None and timer.active():
                 timer.cancel()
-        if self._feed.links.get(self._id) is self:
-            del self._feed.links[self._id]
+        if self._feed.links.get(self._rpc) is self:
+            del self._feed.links[self._rpc]
         self._comet.stop()
 
 

@@ -155,10 +155,15 @@ class Far:
         return self.peers[-1]
 
     def subscribe(
-        self, key: str = "k", mid: int | None = None, format: Format = TCP_RAW, client: Client | None = None
+        self,
+        key: str = "k",
+        mid: int | None = None,
+        format: Format = TCP_RAW,
+        client: Client | None = None,
+        owner: NodeInfo = OWNER,
     ) -> tuple[Client, feed_writer.RemoteSubscription]:
         client = client or Client()
-        subscription = self.feed.open(OWNER, Subscribe(key, 30, "", "1", mid), format, client)
+        subscription = self.feed.open(owner, Subscribe(key, 30, "", "1", mid), format, client)
         subscription.start()
         return client, subscription
 
@@ -204,7 +209,7 @@ def test_a_connection_that_is_lost_while_no_call_is_out_is_noticed(
         clients.append(far.subscribe()[0])
         far.world.turns()
     else:
-        far.feed.links["c1"]._take_next()
+        far.feed.links[OWNER.rpc]._take_next()
     assert [client.heard[-1] for client in clients] == [False] * len(clients)
 
 
@@ -455,6 +460,21 @@ def test_a_connection_that_nobody_needs_is_closed() -> None:
     assert not far.feed.links
     (client,) = far.clients(1)
     assert client.heard == ["accepted"]
+
+
+def test_a_comet_that_is_back_with_another_second_address_is_connected_anew() -> None:
+    far = Far()
+    (old,) = far.clients(1)
+    new, _ = far.subscribe(owner=OWNER._replace(rpc=("c1", "second")))
+    far.world.turns()
+    assert (len(far.peers), new.heard) == (2, ["accepted"])
+    far.peers[0].lose()
+    far.peers[0].connected = False
+    far.world.turns()
+    assert old.heard[-1] != "accepted"
+    far.world.wait(feed.IDLE_SECONDS + 1)
+    assert [peer.stopped for peer in far.peers] == [True, False]
+    assert new.heard == ["accepted"]
 
 
 def test_it_stops_with_its_process() -> None:
