@@ -91,9 +91,7 @@ class RemoteFeed:
             log.info("event streams and waiting reads can subscribe again at the comet {comet}", comet=comet)
 
     def gone(self, rpc: tuple[str, ...]) -> bool:
-        """Whether no comet is called there: others have all its keys, or it has other addresses now. One that is there
-        sends subscribers away itself as their keys move.
-        """
+        """Whether no comet is called there any more; one that is sends subscribers away itself as their keys move."""
         return all(info.rpc != rpc for info in self._coordination.view.comets)
 
     def stop(self) -> None:
