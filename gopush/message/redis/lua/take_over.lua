@@ -9,16 +9,20 @@ local function text(number) return string.format('%.0f', number) end
 
 local function mid_of(member) return (struct.unpack('>d', member)) end
 
--- What is here and stays, before the new ones and among them; nil where all of it stays and comes before them.
-local function staying(name, replaced, first, stays)
+-- What is here and stays, before the new ones and among them; nil where all of it stays and comes before them. The new
+-- ones themselves are here where the call is made again because its answer was lost.
+local function staying(name, replaced, new, stays)
   local tail = call('LINDEX', name, -1)
-  if not tail or (replaced == 0 and (not first or mid_of(tail) < first)) then
+  if not tail or (replaced == 0 and (not new[1] or mid_of(tail) < mid_of(new[1]))) then
     return nil
   end
-  local found = {}
+  local found, is_new = {}, {}
+  for _, member in ipairs(new) do
+    is_new[mid_of(member)] = true
+  end
   for _, member in ipairs(call('LRANGE', name, 0, -1)) do
     local mid = mid_of(member)
-    if mid > replaced or stays[mid] then
+    if (mid > replaced or stays[mid]) and not is_new[mid] then
       found[#found + 1] = member
     end
   end
@@ -41,7 +45,7 @@ local function take(key, head, replaced, last, trimmed, ends, new, stays)
       members[#members + 1] = member
     end
   end
-  local stay = staying(name, replaced, members[1] and mid_of(members[1]), stays)
+  local stay = staying(name, replaced, members, stays)
   if stay then
     local mixed = stay[1] and members[1] and mid_of(stay[1]) < mid_of(members[#members])
     for _, member in ipairs(stay) do

@@ -1,0 +1,77 @@
+"""What `gopush migrate` asks of Redis, where calls go wrong halfway."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gopush.message.original import OldLog, OldMessage
+from gopush.message.redis.store import RedisStore
+from gopush.message.redis.take_over import RedisTakeOver
+from gopush.message.rules import KeptLog
+from gopush.message.store import StoreSettings
+from gopush.model import mid_at
+from tests.conftest import InReactor, reactor
+from tests.message.conftest import redis_settings
+from tests.message.subject import Subject
+from tests.servers.redis import RedisServer
+
+BIG = b"x" * 200_000
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with RedisServer() as started:
+        yield started
+
+
+@pytest.fixture
+def target(in_reactor: InReactor, server: RedisServer) -> Iterator[Any]:
+    taking: Any = in_reactor(lambda: RedisTakeOver(reactor, redis_settings(server), 86400.0))
+    in_reactor(taking.start)
+    yield taking
+    in_reactor(taking.stop)
+
+
+@pytest.fixture
+def store(in_reactor: InReactor, server: RedisServer) -> Iterator[Subject]:
+    """What serves from there."""
+    subject = Subject("redis", in_reactor, lambda: RedisStore(StoreSettings(), redis_settings(server), reactor), None)
+    yield subject
+    subject.close()
+
+
+def of(messages: list[tuple[int, float, bytes]], ends: float = 0) -> KeptLog:
+    return KeptLog("k", messages[-1][0], 0, ends, messages, (), ())
+
+
+def big_log(now: float, expire: float = 600) -> KeptLog:
+    """Too much for a call."""
+    return of([(mid_at(now - 100 + number), now + expire, b"%d" % number + BIG) for number in range(10)])
+
+
+@pytest.mark.parametrize("how", ["insert", "take"])
+def test_a_call_whose_answer_is_lost_doubles_nothing(
+    in_reactor: InReactor, target: Any, store: Subject, how: str
+) -> None:
+    """It is made again then."""
+    run = target._run
+
+    async def twice(*call: Any) -> Any:
+        await run(*call)
+        return await run(*call)
+
+    target._run = twice
+    now = time.time()
+    if how == "insert":
+        store.push(body=b"new")
+        old = [OldMessage(mid_at(now - 100 + number), int(now) + 600, b"%d" % number) for number in range(3)]
+        assert in_reactor(target.insert, [OldLog("k", old)], now) == 3
+        assert store.bodies() == [b"0", b"1", b"2", b"new"]
+    else:
+        log = big_log(now)
+        in_reactor(target.take, [log], now)
+        assert store.read() == [(mid, body) for mid, _, body in log.messages]
