@@ -20,7 +20,7 @@ from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings
 from tests.conftest import InReactor, reactor
-from tests.message.subject import Subject
+from tests.message.subject import FakeTime, Subject
 
 DISK_BYTES = 24 << 20
 MOST_TOKENS = 1000
@@ -108,6 +108,29 @@ def test_a_full_disk_lets_a_process_start(in_reactor: InReactor, disk: Path) -> 
     assert len(subject.read("k0")) == 1
     subject.delete("k0")
     assert subject.read("k0") == []
+    subject.close()
+
+
+@pytest.mark.parametrize(("size", "store"), [(30_000, 20), (200, 1000)], ids=["long", "many"])
+def test_a_full_disk_is_of_use_again_once_messages_have_expired(
+    in_reactor: InReactor, disk: Path, size: int, store: int
+) -> None:
+    clock = FakeTime()
+
+    def make() -> SqliteStore:
+        return SqliteStore(StoreSettings(store), SqliteSettings(str(disk / "x.sqlite")), reactor, clock)
+
+    subject = Subject("sqlite", in_reactor, make, clock)
+    stored = [0] * 4
+    for turn in range(4):
+        with suppress(UnavailableError):
+            while stored[turn] < 1000:
+                key = f"{turn}-{stored[turn]}"
+                subject.append(*[subject.item(key, b"x" * size, expire=60) for _ in range(store)])
+                stored[turn] += 1
+        clock.seconds += 120
+        subject.purge()
+    assert 0.9 * stored[0] < min(stored) < 1000
     subject.close()
 
 

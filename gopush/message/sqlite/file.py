@@ -60,8 +60,8 @@ _PRAGMAS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
     "synchronous = FULL",
-    # Under load the same pages change at every commit: copy them back after 40 MiB, not after 4.
-    "wal_autocheckpoint = 10000",
+    # Else deleting would write all pages of a message, and need more room than there is.
+    "secure_delete = OFF",
 )
 
 
@@ -157,6 +157,8 @@ RESERVE_BYTES = 16 << 20
 """Deleting writes, too: some pages for each message, whatever its size. On a small disk it is an eighth of it."""
 
 PAGE_BYTES = 4096
+MOST_PAGES = 2**30 - 1
+"""SQLite's own bound of a database."""
 
 
 class DatabaseFiles:
@@ -166,17 +168,18 @@ class DatabaseFiles:
         self._path = lasting(path)
         self._connection = connection
         self._reserve = Path(f"{self._path}-reserve")
+        self._log = Path(f"{self._path}-wal")
         self._files: dict[Path, tuple[int, int]] = {}
         disk = os.statvfs(self._path.parent)
         self._bytes = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
-        if self._bytes < RESERVE_BYTES:  # let the write-ahead log stay small, so that it can be copied back
-            connection.execute(f"PRAGMA wal_autocheckpoint = {max(self._bytes // 2 // PAGE_BYTES, 1)}")
+        # The write-ahead log stays so small that it can be copied back with the reserve.
+        connection.execute(f"PRAGMA wal_autocheckpoint = {max(self._bytes // 2 // PAGE_BYTES, 1)}")
         self.check()
         self.lay_in()
 
     def check(self) -> None:
         """Fail with UnavailableError where the files are not those that were opened: what is written is lost soon."""
-        for path in (self._path, Path(f"{self._path}-wal")):
+        for path in (self._path, self._log):
             try:
                 found = os.stat(path)
             except FileNotFoundError:
@@ -189,19 +192,25 @@ class DatabaseFiles:
     def make_room(self) -> None:
         """Give up the reserve."""
         self._reserve.unlink(missing_ok=True)
+        self._connection.execute(f"PRAGMA max_page_count = {MOST_PAGES}")
 
     def tidy(self) -> None:
         """After something has gone: give back what the write-ahead log takes, where that can be copied back."""
-        log = Path(f"{self._path}-wal")
-        if log.exists() and log.stat().st_size <= self._free:
+        if _size(self._log) <= self._free:
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self.lay_in(1)
+        self.lay_in()
 
-    def lay_in(self, times: int = 2) -> None:
-        """Lay in the reserve, where it is missing and the disk has so many times its size left."""
-        if self._reserve.exists() or self._free < times * self._bytes:
-            return
+    def lay_in(self) -> None:
+        """Lay in the reserve, where it is missing and the disk has room for it and the write-ahead log; and bound the
+        database, which must leave that log room: it never gives back what it has taken.
+        """
+        if not self._reserve.exists() and self._free >= self._bytes * 3 // 2:
+            self._allocate()
+        most = _size(self._path) + _size(self._log) + self._free - self._bytes
+        self._connection.execute(f"PRAGMA max_page_count = {min(max(most // PAGE_BYTES, 1), MOST_PAGES)}")
+
+    def _allocate(self) -> None:
         with suppress(OSError):
             file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
@@ -215,6 +224,10 @@ class DatabaseFiles:
     def _free(self) -> int:
         disk = os.statvfs(self._path.parent)
         return disk.f_bavail * disk.f_frsize
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def is_full(wrong: sqlite3.Error) -> bool:

@@ -21,6 +21,8 @@ from gopush.model import Append, Appended, Head, Message, Page, Read, Token, Tok
 T = TypeVar("T")
 
 PURGED_AT_ONCE = 500
+MESSAGES_AT_ONCE = 1000
+"""What goes in one transaction of a purge, but for one log that has more: each may write a page."""
 
 _LOGS = """
     SELECT json_group_array(json_array(key, last, trimmed, kept, due, ends)) FROM logs
@@ -41,7 +43,13 @@ _ADD_IDS = """
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)
 """
 _LOG_IDS = "SELECT json_group_array(id) FROM logs WHERE key IN (SELECT value FROM json_each(?))"
-_DUE = f"SELECT json_group_array(id) FROM (SELECT id FROM logs WHERE due <= ? ORDER BY due LIMIT {PURGED_AT_ONCE})"
+_DUE = f"""
+    SELECT json_group_array(id) FROM (
+        SELECT id, sum(kept) OVER (ORDER BY due, id) - kept AS before
+        FROM (SELECT id, due, kept FROM logs WHERE due <= ? ORDER BY due LIMIT {PURGED_AT_ONCE})
+    ) WHERE before < {MESSAGES_AT_ONCE}
+"""
+_ANY_DUE = "SELECT 1 FROM logs WHERE due <= ? LIMIT 1"
 _DROP_EXPIRED = """
     DELETE FROM messages WHERE seq IN (
         SELECT seq FROM json_each(:logs) CROSS JOIN logs ON logs.id = value AND due <= :now
@@ -258,7 +266,7 @@ class SqliteLogs:
             tokens = self._connection.execute(_DROP_TOKENS, [now]).rowcount
             self._purge_ids(now)
         self._counters.expired += expired
-        return max(len(logs), tokens) >= PURGED_AT_ONCE
+        return tokens >= PURGED_AT_ONCE or self._connection.execute(_ANY_DUE, [now]).fetchone() is not None
 
     def _purge_ids(self, now: float) -> None:
         """The next piece of a walk over all ids."""
