@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gopush.errors import UnavailableError
 from gopush.message.original import OldLog, OldMessage
 from gopush.message.redis.store import RedisStore
 from gopush.message.redis.take_over import RedisTakeOver
@@ -75,3 +76,26 @@ def test_a_call_whose_answer_is_lost_doubles_nothing(
         log = big_log(now)
         in_reactor(target.take, [log], now)
         assert store.read() == [(mid, body) for mid, _, body in log.messages]
+
+
+def test_a_log_that_was_cut_off_is_taken_again_whatever_has_expired(
+    in_reactor: InReactor, target: Any, store: Subject
+) -> None:
+    """Expired ones count there, and not at the source: five of ten may look like all."""
+    run, now = target._run, time.time()
+    messages = big_log(now).messages
+    log = of([(mid, now + (1 if at < 5 else 600), body) for at, (mid, _, body) in enumerate(messages)])
+
+    async def cut_off(link: Any, parts: Any, at: float) -> Any:
+        await run(link, parts, at)
+        raise UnavailableError("killed")
+
+    target._run = cut_off
+    with pytest.raises(UnavailableError):
+        in_reactor(target.take, [log], now)
+    target._run = run
+    time.sleep(1.1)
+    live = log._replace(messages=log.messages[5:])
+    assert in_reactor(target.take, [live], time.time()) == [live]
+    assert store.read() == [(mid, body) for mid, _, body in live.messages]
+    assert in_reactor(target.take, [live], time.time()) == []

@@ -27,7 +27,7 @@ CALL_BYTES = 1 << 20
 CALL_PARTS = 500
 
 _MESSAGE = struct.Struct(">dd")
-_TAKEN = struct.Struct(">ddd")
+_TAKEN = struct.Struct(">dddd")
 _SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _TOKENS = tuple(
     Script(f"{name}.lua") for name in ("take_over", "taken", "mids", "marks", "tokens")
 )
@@ -170,9 +170,7 @@ class RedisTakeOver:
         for name, mine in self._spread(logs).items():
             answer = await self._links[name].run(_LOOK, [self._settings.prefix, *(log.key for log in mine)])
             there |= {log.key: found for log, found in zip(mine, _TAKEN.iter_unpack(answer), strict=True)}
-        return [
-            there[log.key] == (log.last, log.trimmed, len(log.messages)) and not (log.ids or log.tokens) for log in logs
-        ]
+        return [there[log.key] == _taken(log) and not (log.ids or log.tokens) for log in logs]
 
     async def _send(self, link: RedisLink, wanted: Iterable[_Part], now: float) -> set[str]:
         """Gives the keys of those whose head was not as it was seen."""
@@ -197,6 +195,11 @@ class RedisTakeOver:
         except UnavailableError as failed:
             raise UnavailableError(f"Redis: {failed}; what was moved so far stays: try again") from None
         return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
+
+
+def _taken(log: KeptLog) -> tuple[float, ...]:
+    """What taken.lua says of it where it is whole: the newest one comes last, when others may have expired."""
+    return log.last, log.trimmed, len(log.messages), log.messages[-1][0] if log.messages else 0
 
 
 def _part(log: KeptLog, here: Sequence[int]) -> _Part:

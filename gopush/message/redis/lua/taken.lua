@@ -1,5 +1,5 @@
--- How far logs have been taken over. Arguments: prefix, then keys. Gives for each its last and its highest trimmed mid, and
--- how many messages are there, as doubles, on end.
+-- How far logs have been taken over. Arguments: prefix, then keys. Gives for each its last and its highest trimmed mid,
+-- how many messages are there, and the mid of the last one, as doubles, on end.
 local answers = {}
 for at = 2, #args do
   local head = call('GET', head_name(args[at]))
@@ -7,6 +7,9 @@ for at = 2, #args do
   if head then
     last, trimmed = struct.unpack('>dd', head)
   end
-  answers[#answers + 1] = struct.pack('>ddd', last, trimmed, call('LLEN', messages_name(args[at])))
+  local name = messages_name(args[at])
+  local tail = call('LINDEX', name, -1)
+  local newest = tail and struct.unpack('>d', tail) or 0
+  answers[#answers + 1] = struct.pack('>dddd', last, trimmed, call('LLEN', name), newest)
 end
 return table.concat(answers)
