@@ -99,3 +99,25 @@ def test_a_log_that_was_cut_off_is_taken_again_whatever_has_expired(
     assert in_reactor(target.take, [live], time.time()) == [live]
     assert store.read() == [(mid, body) for mid, _, body in live.messages]
     assert in_reactor(target.take, [live], time.time()) == []
+
+
+def test_a_head_lives_a_day_longer_than_what_is_pushed_after_a_move(
+    in_reactor: InReactor, server: RedisServer, target: Any, store: Subject
+) -> None:
+    """Also where it came without messages, and would have been forgotten soon."""
+    now = time.time()
+    empty = KeptLog("k", mid_at(now - 85_000), 0, now + 600, (), (), ())
+    in_reactor(target.take, [empty], now)
+    assert 590 < server.call("TTL", "gopush:h:k") <= 601
+    store.push(expire=300)
+    assert server.call("TTL", "gopush:h:k") >= 86_400 + 300
+
+
+def test_a_head_never_lives_shorter_for_a_move(
+    in_reactor: InReactor, server: RedisServer, target: Any, store: Subject
+) -> None:
+    now = time.time()
+    store.push(expire=0)
+    lives = server.call("TTL", "gopush:h:k")
+    in_reactor(target.take, [KeptLog("k", mid_at(now - 85_000), 0, now + 5, (), (), ())], now)
+    assert server.call("TTL", "gopush:h:k") >= lives - 2

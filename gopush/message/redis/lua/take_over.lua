@@ -66,10 +66,13 @@ local function take(key, head, replaced, last, trimmed, ends, new, stays)
   for first = 1, #members, 1000 do
     count = call('RPUSH', name, unpack(members, first, math.min(first + 999, #members)))
   end
+  local life = math.max(1, math.ceil(ends - now), call('TTL', head_name(key)))
   if count > 0 then
     call('EXPIREAT', name, text(ends))
+    life = math.max(life, math.ceil(ends - now) + head_life)
+  else
+    ends = 0 -- so that the next append gives the head its life anew
   end
-  local life = math.max(1, math.ceil(ends - now) + (count > 0 and head_life or 0))
   call('SET', head_name(key), struct.pack('>ddddd', last, trimmed, soonest, ends, largest), 'EX', text(life))
 end
 
