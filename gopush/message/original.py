@@ -17,6 +17,9 @@ from gopush.model import MID_STEP, Head, snap
 NAMED_KEYS = 3
 """Of keys whose messages have to stay behind."""
 
+LATEST = 10**12
+"""A message that would end later, in seconds since the epoch, ends then: Redis takes no time that is much later."""
+
 
 class OldMessage(NamedTuple):
     """A message of gopush-cluster: its mid as it is there, when it ends (seconds since the epoch), the pushed JSON."""
@@ -118,7 +121,7 @@ def old_message(score: bytes, member: bytes) -> OldMessage | None:
         found = _properties(member.decode())
         if not _EXPIRE.fullmatch(found["expire"]):
             return None
-        return OldMessage(int(float(score)), int(found["expire"]), found["msg"].encode())
+        return OldMessage(int(float(score)), min(int(found["expire"]), LATEST), found["msg"].encode())
     except (ValueError, KeyError, RecursionError, OverflowError):
         return None
 

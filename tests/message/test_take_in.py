@@ -94,6 +94,16 @@ def test_what_is_older_comes_before_what_was_pushed_to_both(
     assert {key: kept(gopush, key) for key in before} == before
 
 
+def test_a_message_that_never_ends_stops_no_other(old: Old, target: Target, gopush: Node) -> None:
+    """Redis has a latest time."""
+    at = mid_at(time.time() - 60)
+    for key in ("for ever", "other"):
+        old.keep(key, '"kept"', at, expire=10**17 if key == "for ever" else 600)
+    for _ in range(2):
+        assert take_in(target, time.time(), old) == 0
+        assert kept(gopush, "for ever") == kept(gopush, "other") == [(snap(at), "kept")]
+
+
 def test_it_comes_before_all_that_is_there_and_lowers_no_head(old: Old, target: Target, gopush: Node) -> None:
     """Also where the clock of gopush-cluster was ahead."""
     own = push(gopush, "ahead", "new")
