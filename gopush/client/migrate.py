@@ -12,7 +12,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from gopush.client.output import write
+from gopush.client.output import tell, write
 from gopush.config.schema import load
 from gopush.config.values import addresses, shown
 from gopush.errors import SettingsError, StartError, UnavailableError
@@ -107,6 +107,9 @@ def run(asked: argparse.Namespace) -> None:
         is_over = migrate(reactor, Path(name), target(reactor), write)
     except StartError as refused:
         raise SettingsError(str(refused)) from None
+    except KeyboardInterrupt:
+        tell("interrupted; what was moved so far stays: try again")
+        raise
     if not is_over:
         raise UnavailableError("a process uses the source: stop it before the last pass")
 

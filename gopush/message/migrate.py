@@ -5,13 +5,15 @@ What is there already is not moved again, so that a move that was interrupted go
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from gopush.message.original import OldLog, Passed
@@ -61,7 +63,8 @@ class Original(Protocol):
 def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> bool:
     """Make a pass from a SQLite file, and `tell` how it goes; whether it was the last one: the source was at rest.
 
-    Raises what opened() and the target raise. `reactor`: one of its own, which runs as long as this.
+    Raises what opened() and the target raise, and KeyboardInterrupt at SIGINT and SIGTERM. `reactor`: one of its own,
+    which runs as long as this.
     """
     return bool(_run(reactor, _pass(path, target, tell), target))
 
@@ -81,6 +84,7 @@ def when(mid: int) -> str:
 
 def _run(reactor: Any, work: Coroutine[Any, Any, Any], target: Target) -> Any:
     outcome: list[Any] = []
+    running: list[Deferred[Any]] = []
 
     async def whole() -> Any:
         try:
@@ -91,14 +95,29 @@ def _run(reactor: Any, work: Coroutine[Any, Any, Any], target: Target) -> Any:
             await target.stop()
 
     def begin() -> None:
-        Deferred.fromCoroutine(whole()).addBoth(outcome.append).addBoth(lambda _: reactor.stop())
+        running.append(Deferred.fromCoroutine(whole()))
+        running[0].addBoth(outcome.append).addBoth(lambda _: reactor.stop())
 
     reactor.callWhenRunning(begin)
-    reactor.run(installSignalHandlers=False)
+    with _signals(lambda: reactor.callFromThread(lambda: running[0].cancel())):
+        reactor.run(installSignalHandlers=False)
     (found,) = outcome
     if isinstance(found, Failure):
+        if found.check(CancelledError):  # type: ignore[no-untyped-call]
+            raise KeyboardInterrupt
         found.raiseException()
     return found
+
+
+@contextmanager
+def _signals(stop: Callable[[], object]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `stop`: the copy of the source must not stay behind."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _pass(path: Path, target: Target, tell: Tell) -> bool:

@@ -273,6 +273,16 @@ def test_a_database_that_cannot_be_copied_is_said(
     assert "gopush.sqlite: it cannot be copied beside itself: File exists" in capfd.readouterr().err
 
 
+def test_a_pass_at_rest_removes_the_copy_that_somebody_left_who_was_killed(tmp_path: Path, redis: RedisServer) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    copy = tmp_path / "gopush.sqlite-migrate"
+    copy.mkdir()
+    (copy / "copy").write_text("left behind")
+    command = ["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", f"redis:a:1 {redis.source}"]
+    assert cli.main(command) == 0
+    assert not copy.exists()
+
+
 def test_one_moves_a_database_at_a_time(
     tmp_path: Path, source: Node, redis: RedisServer, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,9 +1,10 @@
-"""`gopush migrate` is killed twice while the source serves on: nothing is lost, nothing is there twice."""
+"""`gopush migrate` is killed, or interrupted, while the source serves on: nothing is lost, nothing is there twice."""
 
 from __future__ import annotations
 
 import os
 import random
+import signal
 import sqlite3
 import struct
 import subprocess
@@ -69,13 +70,17 @@ def migrate(source: Path, redis: RedisServer) -> subprocess.Popen[str]:
     )
 
 
-def kill_at(running: subprocess.Popen[str], redis: RedisServer, names: int) -> None:
-    """As soon as there are so many names in Redis."""
+def await_names(running: subprocess.Popen[str], redis: RedisServer, names: int) -> None:
+    """Until there are so many names in Redis."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while redis.call("DBSIZE") < names:
         assert running.poll() is None, "it was over before it was killed"
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def kill_at(running: subprocess.Popen[str], redis: RedisServer, names: int) -> None:
+    await_names(running, redis, names)
     running.kill()
     assert running.wait(60) == -9, "it was over before it was killed"
 
@@ -143,6 +148,26 @@ def test_nothing_is_lost_or_doubled(tmp_path: Path, keys: int, each: int) -> Non
             assert sum(map(len, kept.values())) == keys * each + len(publishing.acknowledged)
             for key, mid, _ in publishing.acknowledged[-100:]:
                 assert struct.unpack_from(">d", redis.call("GET", f"gopush:h:{key}"))[0] >= mid
+        finally:
+            node.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pass_ends_and_leaves_no_copy_behind(tmp_path: Path, number: signal.Signals) -> None:
+    node = Node("gopush", "gopush", tmp_path, {})
+    with RedisServer() as redis:
+        try:
+            node.start()
+            settle([node], comets=1, messages=1)
+            with Publisher(f"http://{node.address('admin')}", deadline=25) as publisher:
+                publisher.push_many([f"key-{at}" for at in range(10_000)], "kept", expire=86400)
+            running = migrate(tmp_path / "gopush.sqlite", redis)
+            await_names(running, redis, 500)
+            running.send_signal(number)
+            out, err = running.communicate(timeout=60)
+            assert (running.returncode, out) == (130, "")
+            assert err == "gopush: interrupted; what was moved so far stays: try again\n"
+            assert not list(tmp_path.glob("*-migrate"))
         finally:
             node.kill()
 

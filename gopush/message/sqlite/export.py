@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from gopush.errors import SettingsError, UnavailableError
@@ -39,6 +39,7 @@ def opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
                     raise
             else:
                 _check(path, connection)
+                _remove_copy(path)
                 yield connection, True
                 return
         with _beside(path) as directory, closing(_connect(_copy(path, directory))) as connection:
@@ -48,10 +49,21 @@ def opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
         raise SettingsError(f"{path}: {wrong}") from None
 
 
+def _remove_copy(path: Path) -> None:
+    """The one that somebody has left who was killed; nobody may need it any more."""
+    if _directory(path).is_dir():
+        with suppress(UnavailableError), _beside(path):
+            pass
+
+
+def _directory(path: Path) -> Path:
+    return path.with_name(f"{path.name}-migrate")
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A directory for a copy of the database, without what somebody has left there who was killed."""
-    directory = path.with_name(f"{path.name}-migrate")
+    directory = _directory(path)
     with _said(path):
         directory.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(directory, os.O_RDONLY)
