@@ -16,6 +16,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.config.schema import load
 from gopush.errors import RET_OK, SettingsError, UnavailableError
+from gopush.message.sqlite.export import opened
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings
@@ -131,6 +132,17 @@ def test_a_full_disk_is_of_use_again_once_messages_have_expired(
         clock.seconds += 120
         subject.purge()
     assert 0.9 * stored[0] < min(stored) < 1000
+    subject.close()
+
+
+def test_a_copy_to_move_from_takes_no_room_that_pushes_need(in_reactor: InReactor, disk: Path) -> None:
+    subject = open_sqlite(in_reactor, disk / "x.sqlite")
+    for number in range(9):
+        subject.push(f"k{number}", BIG)
+    with pytest.raises(UnavailableError, match="too little room"), opened(disk / "x.sqlite"):
+        pass
+    assert not list(disk.glob("*-migrate"))
+    assert subject.push("more", BIG).ret == RET_OK
     subject.close()
 
 

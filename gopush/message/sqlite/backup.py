@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
-from gopush.message.sqlite.file import PAGE_BYTES, RESERVE_BYTES
+from gopush.message.sqlite.file import PAGE_BYTES, expect_room
 from gopush.message.store import StoreCounters
 from gopush.reports import Backup
 
@@ -63,7 +63,7 @@ def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], Non
     check_target(path)
     part = path + PART
     with _new_file(part) as file:
-        _expect_room(part, _pages(source) * PAGE_BYTES)
+        expect_room(part, _pages(source) * PAGE_BYTES)
         target = sqlite3.connect(part, isolation_level=None)
         slices = 0
 
@@ -73,7 +73,7 @@ def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], Non
             if ended():
                 raise UnavailableError("the process stops")
             if slices % SYNC_SLICES == 0:
-                _expect_room(part, 0)
+                expect_room(part, 0)
                 os.fdatasync(file)
             report((pages - remaining) * PAGE_BYTES, pages * PAGE_BYTES)
             time.sleep(PAUSE_SECONDS)
@@ -109,17 +109,6 @@ def _new_file(path: str) -> Iterator[int]:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-
-def _expect_room(path: str, size: int) -> None:
-    """A copy must not take the last space of a disk, which may be the database's: pushes need it more."""
-    disk = os.statvfs(Path(path).parent)
-    free = disk.f_bavail * disk.f_frsize
-    left = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
-    if free < size + left:
-        raise UnavailableError(
-            f"the disk has too little room: {free >> 20} MiB are free, {size + left >> 20} MiB are needed"
-        )
 
 
 class Backups:

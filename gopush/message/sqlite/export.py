@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gopush.errors import SettingsError, UnavailableError
 from gopush.message.rules import KeptLog
-from gopush.message.sqlite.file import UPGRADES
+from gopush.message.sqlite.file import UPGRADES, expect_room
 from gopush.model import Token
 
 WAL_HEADER_BYTES = 32
@@ -86,8 +86,9 @@ def _beside(path: Path) -> Iterator[Path]:
 def _said(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as wrong:
-        raise UnavailableError(f"{path}: it cannot be copied beside itself: {wrong.strerror}") from None
+    except (OSError, UnavailableError) as wrong:
+        why = getattr(wrong, "strerror", None) or wrong
+        raise UnavailableError(f"{path}: it cannot be copied beside itself: {why}") from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -107,7 +108,9 @@ def _copy(path: Path, directory: Path) -> Path:
     for _ in range(COPIES):
         with _said(path):
             before = _head(log)
-            copy.with_name("copy-wal").unlink(missing_ok=True)  # of the try before: its pages are older
+            for older in directory.iterdir():  # of the try before
+                older.unlink()
+            expect_room(str(copy), path.stat().st_size + (log.stat().st_size if log.exists() else 0))
             shutil.copyfile(path, copy)
             if log.exists():
                 shutil.copyfile(log, copy.with_name("copy-wal"))

@@ -230,6 +230,19 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def expect_room(path: str, size: int) -> None:
+    """Raise UnavailableError where a copy would take the last space of a disk, which may be the database's: pushes need
+    it more.
+    """
+    disk = os.statvfs(Path(path).parent)
+    free = disk.f_bavail * disk.f_frsize
+    left = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+    if free < size + left:
+        raise UnavailableError(
+            f"the disk has too little room: {free >> 20} MiB are free, {size + left >> 20} MiB are needed"
+        )
+
+
 def is_full(wrong: sqlite3.Error) -> bool:
     """Whether it failed for want of space."""
     return getattr(wrong, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
