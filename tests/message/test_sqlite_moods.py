@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -132,6 +133,27 @@ def test_a_full_disk_is_of_use_again_once_messages_have_expired(
         clock.seconds += 120
         subject.purge()
     assert 0.9 * stored[0] < min(stored) < 1000
+    subject.close()
+
+
+def test_a_quota_is_a_full_disk_for_what_gives_room_back(in_reactor: InReactor, tmp_path: Path) -> None:
+    """Of which SQLite only says that writing failed."""
+    subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
+    subject.push()
+    store: Any = subject.store
+    logs = store._logs
+    delete, reserve = logs._delete, tmp_path / "x.sqlite-reserve"
+
+    def within_quota(key: str) -> None:
+        if reserve.exists():
+            wrong = sqlite3.OperationalError("disk I/O error")
+            wrong.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
+            raise wrong
+        delete(key)
+
+    logs._delete = within_quota
+    subject.delete("k")
+    assert subject.read("k") == []
     subject.close()
 
 

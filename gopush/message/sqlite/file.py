@@ -244,8 +244,8 @@ def expect_room(path: str, size: int) -> None:
 
 
 def is_full(wrong: sqlite3.Error) -> bool:
-    """Whether it failed for want of space."""
-    return getattr(wrong, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    """Whether it failed for want of space, or may have: SQLite tells no quota from a disk that is broken."""
+    return getattr(wrong, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 
 
 def _gone(path: Path, what: str) -> str:
