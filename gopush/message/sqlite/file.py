@@ -156,6 +156,11 @@ def _refused(path: str, wrong: sqlite3.Error) -> StartError:
 RESERVE_BYTES = 16 << 20
 """Deleting writes, too: some pages for each message, whatever its size. On a small disk it is an eighth of it."""
 
+LOG_BYTES, ROOMY_BYTES = 40 << 20, 256 << 20
+"""The write-ahead log is copied back once it is so long: pushes wait for that, and most of its pages change at every
+commit. Where the disk has less room than the other it is as long as half of the reserve: so it can always be copied.
+"""
+
 PAGE_BYTES = 4096
 MOST_PAGES = 2**30 - 1
 """SQLite's own bound of a database."""
@@ -172,8 +177,7 @@ class DatabaseFiles:
         self._files: dict[Path, tuple[int, int]] = {}
         disk = os.statvfs(self._path.parent)
         self._bytes = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
-        # The write-ahead log stays so small that it can be copied back with the reserve.
-        connection.execute(f"PRAGMA wal_autocheckpoint = {max(self._bytes // 2 // PAGE_BYTES, 1)}")
+        self._log_bytes = 0
         self.check()
         self.lay_in()
 
@@ -202,13 +206,20 @@ class DatabaseFiles:
         self.lay_in()
 
     def lay_in(self) -> None:
-        """Lay in the reserve, where it is missing and the disk has room for it and the write-ahead log; and bound the
-        database, which must leave that log room: it never gives back what it has taken.
+        """Lay in the reserve, where it is missing and the disk has room for it and the write-ahead log; and bound that
+        log, and the database, which must leave the log room: it never gives back what it has taken.
         """
+        self._bound_log(LOG_BYTES if self._free >= ROOMY_BYTES else self._bytes // 2)
         if not self._reserve.exists() and self._free >= self._bytes * 3 // 2:
             self._allocate()
         most = _size(self._path) + _size(self._log) + self._free - self._bytes
         self._connection.execute(f"PRAGMA max_page_count = {min(max(most // PAGE_BYTES, 1), MOST_PAGES)}")
+
+    def _bound_log(self, size: int) -> None:
+        if size != self._log_bytes:
+            self._log_bytes = size
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {max(size // PAGE_BYTES, 1)}")
+            self._connection.execute(f"PRAGMA journal_size_limit = {size}")
 
     def _allocate(self) -> None:
         with suppress(OSError):
