@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.message.redis.store import RedisStore
+from gopush.message.rules import UNAVAILABLE
 from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
 from gopush.model import Appended, Read
@@ -104,6 +106,22 @@ def test_an_address_that_leads_to_another_server_is_asked_anew(connect: Connect)
         way.to = two.port
         assert subject.push(id="b").ret == RET_OK
         assert two.call("LLEN", "gopush:m:k") == 1
+
+
+def test_a_master_that_becomes_a_replica_while_its_replicas_are_awaited_refuses_nothing(connect: Connect) -> None:
+    """It answers WAIT with UNBLOCKED: another message node may reach the new master."""
+    with RedisServer() as server:
+        subject = connect(server, wait=1, timeout=6)
+
+        def demote() -> None:
+            eventually(lambda: server.call("EXISTS", "gopush:m:k"))
+            server.call("REPLICAOF", "127.0.0.1", 1)
+
+        demoting = threading.Thread(target=demote)
+        demoting.start()
+        (answer,) = subject.append(subject.item(id="a"))
+        demoting.join()
+        assert answer is UNAVAILABLE
 
 
 def test_a_message_node_without_a_way_to_write_says_so_and_refuses_nothing(

@@ -43,7 +43,7 @@ class UnfitError(Exception):
     """A server that can never do, with the reason."""
 
 
-PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN")
+PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
 
 _IN_SCRIPT = re.compile(r"ERR Error running script [^\n]*?: -([A-Z]+) ")

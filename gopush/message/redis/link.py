@@ -162,15 +162,15 @@ class RedisLink(Factory):
             if call.again and call.tries and connection is not self._ready:
                 return self._try(call)
         elif failure.check(ResponseError):  # type: ignore[no-untyped-call]
-            # It certainly stored nothing. Its address may lead to another server by now.
+            # It certainly stored nothing, unless it became a replica in WAIT. Its address may lead elsewhere by now.
             kind = error_kind(cast(ResponseError, failure.value))
             if kind == "NOSCRIPT" and call.command[0] == "EVALSHA":
                 call.command = ("EVAL", call.script.text, *call.command[2:])
                 call.tries += 1
                 return self._try(call)
-            if kind == "READONLY":
+            if kind in ("READONLY", "UNBLOCKED"):
                 self._leave(connection)
-                if call.tries:
+                if call.tries and (call.again or kind == "READONLY"):
                     return self._try(call)
         return failure
 
