@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
-from gopush.message.redis.connection import error_kind
+from gopush.message.redis.connection import UnfitError, error_kind, prepare
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,26 @@ from gopush.message.redis.connection import error_kind
 )
 def test_the_kind_of_an_error(said: str, kind: str) -> None:
     assert error_kind(ResponseError(said)) == kind
+
+
+class OfVersion:
+    """A connection to a server that says this version."""
+
+    def __init__(self, version: bytes) -> None:
+        self._version = version
+
+    def execute_command(self, *words: str) -> Deferred[bytes]:
+        return succeed(b"# Server\r\nredis_version:%b\r\n" % self._version if words == ("INFO", "server") else b"")
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"), [(b"5.0.14", True), (b"6.0.0", False), (b"7.2.4", False), (b"10", False)]
+)
+def test_a_redis_that_is_too_old_is_refused(version: bytes, refused: bool) -> None:
+    """It would take the first push to a key, and fail halfway through the second."""
+    connection: Any = OfVersion(version)
+    prepared = Deferred.fromCoroutine(prepare(connection, None, [], master=False))
+    failed: list[Any] = []
+    prepared.addErrback(failed.append)
+    assert [failure.type for failure in failed] == [UnfitError] * refused
+    assert all("it is Redis 5.0.14, which is too old (6.0 is needed)" in str(failure.value) for failure in failed)

@@ -43,6 +43,9 @@ class UnfitError(Exception):
     """A server that can never do, with the reason."""
 
 
+OLD_REDIS = ("2", "3", "4", "5")
+"""They lack KEEPTTL."""
+
 PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
 
@@ -138,6 +141,7 @@ async def prepare(connection: RedisConnection, password: str | None, scripts: It
         await log_in(connection, password)
     if master:
         _refuse_replica(await connection.execute_command("ROLE"))
+    _refuse_old(_facts(await connection.execute_command("INFO", "server")))
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
     _refuse_eviction(_facts(await connection.execute_command("INFO", "memory")))
     for script in scripts:
@@ -146,6 +150,12 @@ async def prepare(connection: RedisConnection, password: str | None, scripts: It
 
 def _facts(info: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+
+
+def _refuse_old(facts: dict[str, str]) -> None:
+    version = facts.get("redis_version", "?")
+    if version.partition(".")[0] in OLD_REDIS:
+        raise UnfitError(f"it is Redis {version}, which is too old (6.0 is needed)")
 
 
 def _refuse_replica(role: list[Any]) -> None:
