@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -58,8 +58,21 @@ def listening(accepted: socket.socket) -> None:
         pass
 
 
-def call(port: int, scheme: str = "http", seconds: float = 20, long: bool = False) -> Call:
-    return Call(url(f"{scheme}://127.0.0.1:{port}"), "GET", "/", b"", {}, seconds, long=long)
+@contextmanager
+def swallowing() -> Iterator[int]:
+    """A port that answers nobody who connects: its queue is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        port = listener.getsockname()[1]
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def call(port: int, scheme: str = "http", seconds: float = 20, long: bool = False, host: str = "127.0.0.1") -> Call:
+    return Call(url(f"{scheme}://{host}:{port}"), "GET", "/", b"", {}, seconds, long=long)
 
 
 def take(way: str, step: Step) -> Any:
@@ -78,6 +91,20 @@ def take(way: str, step: Step) -> Any:
 def test_a_name_that_no_resolver_can_know_is_as_one_that_none_knows(way: str, host: str) -> None:
     with pytest.raises(OSError, match="is no name of a host"):
         take(way, Open(host, 6969, False, 10))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("what", ["call", "open"])
+def test_an_address_that_answers_nothing_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, way: str, what: str
+) -> None:
+    with swallowing() as dead, serving(slowly("length")) as port:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", each)) for each in (dead, port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        if what == "open":
+            assert take(way, Open("name", port, False, 4)) is None
+        else:
+            assert take(way, call(port, seconds=4, host="name")).body == b"1" * 10240
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import socket
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -35,11 +36,38 @@ class _Connection:
         self._writer.transport.abort()  # nothing is on its way that anybody waits for
 
 
-async def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> _Connection:
+async def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> _Connection:
+    """To the first of the name's addresses that answers: each has its share of the time. Raises OSError."""
+    # open_connection() would go on to the next address in time on asyncio's own loops alone.
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
     try:
-        return _Connection(*await asyncio.open_connection(host, port, ssl=tls, limit=LARGEST_HEAD))
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as wrong:
         raise no_name(host, wrong) from None
+    while True:
+        *kind, _, address = found.pop(0)
+        try:
+            async with asyncio.timeout((end - loop.time()) / (1 + len(found))):
+                made = await _reach(kind, address)
+            break
+        except OSError:
+            if not found:
+                raise
+    name = host if tls else None
+    return _Connection(*await asyncio.open_connection(sock=made, ssl=tls, server_hostname=name, limit=LARGEST_HEAD))
+
+
+async def _reach(kind: list[Any], address: Any) -> socket.socket:
+    """Raises OSError."""
+    made = socket.socket(*kind)
+    try:
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, address)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 class Connections:
@@ -86,7 +114,7 @@ class Connections:
                 return connection
             connection.close()
         tls = (self._context or ssl.create_default_context()) if call.url.tls else None
-        return await _connect(call.url.host, call.url.port, tls)
+        return await _connect(call.url.host, call.url.port, tls, call.seconds)
 
 
 class Driver:
@@ -152,7 +180,7 @@ class Driver:
                 await asyncio.wait_for(self._stopped.wait(), step.seconds)
         elif isinstance(step, Open):
             tls = (self._context or ssl.create_default_context()) if step.tls else None
-            self._connection = await asyncio.wait_for(_connect(step.host, step.port, tls), step.seconds)
+            self._connection = await asyncio.wait_for(_connect(step.host, step.port, tls, step.seconds), step.seconds)
         elif isinstance(step, Send):
             await asyncio.wait_for(self._connected().send(step.data), step.seconds)
         elif isinstance(step, Close):

@@ -101,12 +101,17 @@ class Connections:
 
 
 def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float, hold: Hold) -> socket.socket:
-    """Raises OSError."""
+    """To the first of the name's addresses that answers: each has its share of the time. Raises OSError."""
     end = time.monotonic() + seconds
-    try:
-        made = socket.create_connection((host, port), seconds)
-    except UnicodeError as wrong:
-        raise no_name(host, wrong) from None
+    found = _addresses(host, port)
+    while True:
+        *kind, _, address = found.pop(0)
+        try:
+            made = _reach(kind, address, _left(end) / (1 + len(found)))
+            break
+        except OSError:
+            if not found:
+                raise
     hold(made)
     if tls is not None:
         try:
@@ -117,6 +122,26 @@ def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float, h
         except BaseException:
             made.close()
             raise
+    return made
+
+
+def _addresses(host: str, port: int) -> list[Any]:
+    """Raises OSError."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as wrong:
+        raise no_name(host, wrong) from None
+
+
+def _reach(kind: list[Any], address: Any, seconds: float) -> socket.socket:
+    """Raises OSError."""
+    made = socket.socket(*kind)
+    try:
+        made.settimeout(seconds)
+        made.connect(address)
+    except BaseException:
+        made.close()
+        raise
     return made
 
 
