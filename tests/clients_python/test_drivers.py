@@ -100,7 +100,7 @@ def test_an_address_that_answers_nothing_leaves_time_for_the_next(
 ) -> None:
     with swallowing() as dead, serving(slowly("length")) as port:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", each)) for each in (dead, port)]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.copy())
         if what == "open":
             assert take(way, Open("name", port, False, 4)) is None
         else:
@@ -164,32 +164,48 @@ def test_an_answer_that_was_cut_off_is_none(way: str, body: bytes) -> None:
         take(way, call(port))
 
 
+def drive(way: str, step: Step, ready: Callable[[Callable[[], object]], object]) -> list[Any]:
+    """What the step gives; `ready` hears what stops it."""
+
+    def steps() -> Steps[None]:
+        yield step
+
+    async def run() -> list[Any]:
+        driver = asynchronous.Driver(asynchronous.Connections(None))
+        loop = asyncio.get_running_loop()
+        ready(lambda: loop.call_soon_threadsafe(driver.stop))
+        return [given async for given in driver.drive(steps())]
+
+    if way == "asyncio":
+        return asyncio.run(run())
+    driver = blocking.Driver(blocking.Connections(None))
+    ready(driver.stop)
+    return list(driver.drive(steps()))
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("what", ["http", "https", "open"])
 def test_stop_ends_what_is_waited_for(way: str, what: str) -> None:
     """Whoever answers nothing, to a call or to the handshake of TLS."""
-    stop: Callable[[], object]
+    stops: list[Callable[[], object]] = []
 
     def serve(accepted: socket.socket) -> None:
-        threading.Timer(0.2, stop).start()
+        threading.Timer(0.2, stops[0]).start()
         listening(accepted)
-
-    def steps() -> Steps[None]:
-        yield Open("127.0.0.1", port, True, 20) if what == "open" else call(port, what)
-
-    async def drive() -> list[Any]:
-        nonlocal stop
-        driver = asynchronous.Driver(asynchronous.Connections(None))
-        loop = asyncio.get_running_loop()
-        stop = lambda: loop.call_soon_threadsafe(driver.stop)  # noqa: E731
-        return [given async for given in driver.drive(steps())]
 
     before = time.monotonic()
     with serving(serve) as port:
-        if way == "asyncio":
-            assert asyncio.run(drive()) == []
-        else:
-            driver = blocking.Driver(blocking.Connections(None))
-            stop = driver.stop
-            assert list(driver.drive(steps())) == []
+        step = Open("127.0.0.1", port, True, 20) if what == "open" else call(port, what)
+        assert drive(way, step, stops.append) == []
     assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_stop_ends_a_connect_that_nobody_answers(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """At whichever of a name's addresses."""
+    before = time.monotonic()
+    with swallowing() as port:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 2
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.copy())
+        assert drive(way, call(port, host="name"), lambda stop: threading.Timer(0.2, stop).start()) == []
+    assert time.monotonic() - before < 5

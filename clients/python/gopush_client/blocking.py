@@ -25,7 +25,8 @@ def no_name(host: str, wrong: UnicodeError) -> OSError:
 
 
 Hold = Callable[[socket.socket], None]
-"""Is told which socket a step uses, as soon as there is one: who stops it shuts that down."""
+"""Is told which socket a step uses, as soon as there is one: who stops it shuts that down. Told again once that is
+connected: what is shut down before seems to connect. Raises OSError where it is stopped already."""
 
 
 class _Incoming(RawIOBase):
@@ -107,21 +108,21 @@ def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float, h
     while True:
         *kind, _, address = found.pop(0)
         try:
-            made = _reach(kind, address, _left(end) / (1 + len(found)))
+            made = _reach(kind, address, _left(end) / (1 + len(found)), hold)
             break
         except OSError:
             if not found:
                 raise
-    hold(made)
-    if tls is not None:
-        try:
+    try:
+        hold(made)
+        if tls is not None:
             made.settimeout(_left(end))
             made = tls.wrap_socket(made, server_hostname=host, do_handshake_on_connect=False)
             hold(made)
             made.do_handshake()
-        except BaseException:
-            made.close()
-            raise
+    except BaseException:
+        made.close()
+        raise
     return made
 
 
@@ -133,10 +134,11 @@ def _addresses(host: str, port: int) -> list[Any]:
         raise no_name(host, wrong) from None
 
 
-def _reach(kind: list[Any], address: Any, seconds: float) -> socket.socket:
+def _reach(kind: list[Any], address: Any, seconds: float, hold: Hold) -> socket.socket:
     """Raises OSError."""
     made = socket.socket(*kind)
     try:
+        hold(made)
         made.settimeout(seconds)
         made.connect(address)
     except BaseException:
@@ -224,7 +226,7 @@ class Driver:
     def _hold(self, connected: socket.socket) -> None:
         self._held = connected
         if self._stopped.is_set():
-            self.stop()
+            raise ConnectionAbortedError("stopped meanwhile")
 
     def _receive(self, seconds: float) -> bytes | None:
         connected = self._connected()
