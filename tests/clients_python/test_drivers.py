@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from gopush_client import asynchronous, blocking
 from gopush_client.steps import Call, Open, Step, Steps
 from gopush_client.wire import url
+from tests.servers import free_port
 
 WAYS = ("threads", "asyncio")
 BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
@@ -162,6 +164,18 @@ def test_an_answer_that_was_cut_off_is_none(way: str, body: bytes) -> None:
 
     with serving(serve) as port, pytest.raises(ConnectionError):
         take(way, call(port))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_authorities_of_the_system_are_read_once(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    made = iter([ssl.create_default_context()])
+    monkeypatch.setattr(ssl, "create_default_context", lambda: next(made))
+    blocking.default_context.cache_clear()
+    for _ in range(2):
+        for step in (call(free_port(), "https"), Open("127.0.0.1", free_port(), True, 20)):
+            with pytest.raises(ConnectionRefusedError):
+                take(way, step)
+    assert list(made) == []
 
 
 def drive(way: str, step: Step, ready: Callable[[Callable[[], object]], object]) -> list[Any]:

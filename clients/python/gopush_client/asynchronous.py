@@ -13,7 +13,7 @@ from contextlib import suppress
 from http.client import HTTPException, parse_headers
 from typing import Any
 
-from gopush_client.blocking import IDLE_SECONDS, no_name
+from gopush_client.blocking import IDLE_SECONDS, default_context, no_name
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given
 from gopush_client.wire import Answer
 
@@ -113,7 +113,7 @@ class Connections:
             if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.reader.at_eof():
                 return connection
             connection.close()
-        tls = (self._context or ssl.create_default_context()) if call.url.tls else None
+        tls = (self._context or default_context()) if call.url.tls else None
         return await _connect(call.url.host, call.url.port, tls, call.seconds)
 
 
@@ -179,7 +179,7 @@ class Driver:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), step.seconds)
         elif isinstance(step, Open):
-            tls = (self._context or ssl.create_default_context()) if step.tls else None
+            tls = (self._context or default_context()) if step.tls else None
             self._connection = await asyncio.wait_for(_connect(step.host, step.port, tls, step.seconds), step.seconds)
         elif isinstance(step, Send):
             await asyncio.wait_for(self._connected().send(step.data), step.seconds)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from http.client import HTTPException, HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any
@@ -22,6 +23,12 @@ IDLE_SECONDS = 5.0
 def no_name(host: str, wrong: UnicodeError) -> OSError:
     """What to raise where no resolver can know a name, as one with two dots in a row."""
     return ConnectionError(f"{host!r} is no name of a host: {wrong}")
+
+
+@cache
+def default_context() -> ssl.SSLContext:
+    """With the system's authorities. To read them takes 20 ms and a MiB: not for each connection."""
+    return ssl.create_default_context()
 
 
 Hold = Callable[[socket.socket], None]
@@ -97,7 +104,7 @@ class Connections:
                     hold(connected)
                     return connected
                 connected.close()
-        tls = (self._context or ssl.create_default_context()) if call.url.tls else None
+        tls = (self._context or default_context()) if call.url.tls else None
         return _connect(call.url.host, call.url.port, tls, call.seconds, hold)
 
 
@@ -211,7 +218,7 @@ class Driver:
         if isinstance(step, Pause):
             self._stopped.wait(step.seconds)
         elif isinstance(step, Open):
-            tls = (self._context or ssl.create_default_context()) if step.tls else None
+            tls = (self._context or default_context()) if step.tls else None
             self._socket = _connect(step.host, step.port, tls, step.seconds, self._hold)
         elif isinstance(step, Send):
             connected = self._connected()
