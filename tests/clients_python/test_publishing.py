@@ -16,7 +16,7 @@ from tests.clients_python.walk import Walk
 
 
 class Web:
-    """Answers calls with what is next; the last answer is that to all that follow."""
+    """Answers calls with what is next; the last answer is that to all that follow. A TimeoutError comes in its time."""
 
     def __init__(self, *answers: Any, deadline: float = 20.0) -> None:
         self.answers = list(answers)
@@ -26,6 +26,8 @@ class Web:
     def answer(self, step: Step) -> Any:
         if isinstance(step, Call):
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, TimeoutError):
+                self.walk.now += step.seconds
             if isinstance(answer, OSError):
                 raise answer
             return answer if isinstance(answer, Answer) else Answer(200, answer)
@@ -59,6 +61,24 @@ def test_the_deadline_ends_it_and_the_error_bears_the_id() -> None:
     assert 15 < web.walk.now - 1000 <= 20
     pauses = [pause.seconds for pause in web.walk.of(Pause)]
     assert pauses[:6] == pytest.approx([0.075, 0.15, 0.3, 0.6, 1.2, 1.5])
+
+
+@pytest.mark.parametrize("what", ["push", "push_many", "push_lines"])
+@pytest.mark.parametrize(("deadline", "latest"), [(0, 1), (1, 1), (10, 11), (20, 21), (50, 51)])
+def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(
+    what: str, deadline: float, latest: float
+) -> None:
+    """But for the second that the last attempt has at least."""
+    web = Web(TimeoutError("timed out"), deadline=deadline)
+    if what == "push_lines":
+        (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+        assert result.ret == 65535
+    else:
+        steps = web.publishing.push("k", 1, 60, "") if what == "push" else web.publishing.push_many(["k"], 1, 60, "")
+        with pytest.raises(UnavailableError, match="timed out"):
+            web.walk.run(steps)
+    assert min(deadline, 1) <= web.walk.now - 1000 <= latest
+    assert max(call.seconds for call in web.calls) <= 30
 
 
 @pytest.mark.parametrize(

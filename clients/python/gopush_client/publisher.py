@@ -47,8 +47,8 @@ class _Batch:
 class Publisher:
     """Pushes from threads; any number of them may share one. AsyncPublisher has the same calls for asyncio.
 
-    Each push has an id and is repeated until it is stored, once, or `deadline` seconds have passed: then it is an
-    UnavailableError, which bears the id. RefusedError: repeating it is pointless.
+    Each push has an id and is repeated until it is stored, once, or `deadline` seconds have passed (the last attempt
+    has one at least): then it is an UnavailableError, which bears the id. RefusedError: repeating it is pointless.
     """
 
     def __init__(

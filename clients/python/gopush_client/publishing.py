@@ -17,6 +17,9 @@ ATTEMPT_SECONDS = 8.0
 """More than gopush takes at most (4 s), after which it stores nothing any more."""
 
 BULK_SECONDS = 30.0
+LEAST_SECONDS = 1.0
+"""For the last attempt, however little of the deadline is left."""
+
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 MOST_KEYS = 1000
@@ -99,7 +102,7 @@ def _check_closed(body: bytes) -> None:
 
 @dataclass(frozen=True)
 class Publishing:
-    """Where pushes go. `deadline`: for how many seconds each is repeated; the store has to remember ids for longer."""
+    """Where pushes go. `deadline`: for how many seconds each is attempted; the store has to remember ids for longer."""
 
     url: wire.Url
     headers: dict[str, str]
@@ -113,8 +116,8 @@ class Publishing:
         target = wire.path("/1/admin/push/private", {"key": wire.check_key(key), "expire": expire, "mid": 1, "id": id})
         body = encode(message)
 
-        def attempt() -> Steps[int]:
-            return int(wire.data((yield from self._call(target, body, ATTEMPT_SECONDS))).get("mid", 0))
+        def attempt(seconds: float) -> Steps[int]:
+            return int(wire.data((yield from self._call(target, body, min(ATTEMPT_SECONDS, seconds)))).get("mid", 0))
 
         return (yield from self._repeat(attempt, id))
 
@@ -126,11 +129,11 @@ class Publishing:
         target = wire.path("/1/admin/push/mprivate", {"expire": expire, "mid": 1, "id": id})
         mids: dict[str, int] = {}
 
-        def attempt() -> Steps[None]:
+        def attempt(seconds: float) -> Steps[None]:
             left[:] = [key for key in left if key not in mids]
             for start in range(0, len(left), MOST_KEYS):
                 body = json.dumps({"m": text, "k": left[start : start + MOST_KEYS]}).encode()
-                answer = wire.data((yield from self._call(target, body, ATTEMPT_SECONDS)))
+                answer = wire.data((yield from self._call(target, body, min(ATTEMPT_SECONDS, seconds))))
                 mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
             if missing := len(left) - sum(key in mids for key in left):
                 raise UnavailableError(f"{missing} keys could not be served")
@@ -149,10 +152,10 @@ class Publishing:
             if each.why
         }
 
-        def attempt() -> Steps[None]:
+        def attempt(seconds: float) -> Steps[None]:
             left = [number for number in range(len(lines)) if number not in results]
             body = b"".join(lines[number].data for number in left)
-            answer = yield from self._call("/1/admin/push/bulk", body, BULK_SECONDS)
+            answer = yield from self._call("/1/admin/push/bulk", body, min(BULK_SECONDS, seconds))
             if answer.status != 200:
                 wire.data(answer)
             said = answer.body.split(b"\n")
@@ -179,13 +182,14 @@ class Publishing:
         answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, keep=True)
         return answer
 
-    def _repeat(self, attempt: Callable[[], Steps[Done]], id: str) -> Steps[Done]:
-        """Do it until it is done, or the deadline has passed."""
+    def _repeat(self, attempt: Callable[[float], Steps[Done]], id: str) -> Steps[Done]:
+        """Do it until it is done, or the deadline has passed. `attempt` hears how many seconds each of its calls may
+        take."""
         end = self.clock() + self.deadline
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random)
         while True:
             try:
-                return (yield from attempt())
+                return (yield from attempt(max(end - self.clock(), LEAST_SECONDS)))
             except (UnavailableError, OSError) as wrong:
                 pause = backoff.next()
                 if self.clock() + pause > end:
