@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -176,6 +178,66 @@ def test_the_authorities_of_the_system_are_read_once(monkeypatch: pytest.MonkeyP
             with pytest.raises(ConnectionRefusedError):
                 take(way, step)
     assert list(made) == []
+
+
+class Port(BaseHTTPRequestHandler):
+    """Answers with the port that asks."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = str(self.client_address[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def answering() -> Iterator[Call]:
+    """A call that leaves its connection for the next one."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Port) as server:
+        running = threading.Thread(target=server.serve_forever, args=(0.01,))
+        running.start()
+        try:
+            yield call(server.server_port)._replace(keep=True)
+        finally:
+            server.shutdown()
+            running.join(10)
+
+
+def test_a_connection_serves_no_two_event_loops() -> None:
+    """That of a loop which has ended is of no use, and one that still runs goes on with its own."""
+
+    async def twice(connections: asynchronous.Connections) -> list[bytes]:
+        return [(await connections.call(step)).body for _ in range(2)]
+
+    async def around() -> list[bytes]:
+        first = await twice(connections)
+        others.extend(await asyncio.to_thread(asyncio.run, twice(connections)))
+        again = await twice(connections)
+        connections.close()
+        return first + again
+
+    others: list[bytes] = []
+    with answering() as step:
+        connections = asynchronous.Connections(None)
+        ports = [asyncio.run(twice(connections)), asyncio.run(around()), others]
+        assert [len(set(each)) for each in ports] == [1, 1, 1]
+        assert len({each[0] for each in ports}) == 3
+
+
+def test_a_process_that_was_forked_leaves_its_parents_connections_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering() as step:
+        connections = blocking.Connections(None)
+        ports = [connections.call(step, lambda _: None).body for _ in range(2)]
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        ports += [connections.call(step, lambda _: None).body for _ in range(2)]
+        connections.close()
+    assert ports[0] == ports[1] != ports[2] == ports[3]
 
 
 def drive(way: str, step: Step, ready: Callable[[Callable[[], object]], object]) -> list[Any]:

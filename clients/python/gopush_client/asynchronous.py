@@ -75,7 +75,7 @@ class Connections:
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
-        self._idle: list[_Connection] = []
+        self._idle: dict[asyncio.AbstractEventLoop, list[_Connection]] = {}
 
     async def call(self, call: Call) -> Answer:
         """Raises OSError."""
@@ -97,19 +97,28 @@ class Connections:
             raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None
         if call.keep and keeps:
             connection.idle_since = time.monotonic()
-            self._idle.append(connection)
+            self._own().append(connection)
         else:
             connection.close()
         return answer
 
     def close(self) -> None:
         """Close those that wait."""
-        while self._idle:
-            self._idle.pop().close()
+        own = self._own()
+        while own:
+            own.pop().close()
+
+    def _own(self) -> list[_Connection]:
+        """Those of this event loop. Those of another one, be it in the process that forked this one, are not ours."""
+        for loop in list(self._idle):
+            if loop.is_closed():
+                self._idle.pop(loop, None)
+        return self._idle.setdefault(asyncio.get_running_loop(), [])
 
     async def _take(self, call: Call) -> _Connection:
-        while call.keep and self._idle:
-            connection = self._idle.pop()
+        own = self._own()
+        while call.keep and own:
+            connection = own.pop()
             if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.reader.at_eof():
                 return connection
             connection.close()

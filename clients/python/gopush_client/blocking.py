@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import threading
@@ -68,6 +69,7 @@ class Connections:
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         self._idle: list[tuple[socket.socket, float]] = []
+        self._process = os.getpid()
 
     def call(self, call: Call, hold: Hold) -> Answer:
         """Raises OSError."""
@@ -97,6 +99,9 @@ class Connections:
             self._idle.pop()[0].close()
 
     def _take(self, call: Call, hold: Hold) -> socket.socket:
+        if self._process != os.getpid():  # it was forked: its parent goes on with what it had
+            self._process = os.getpid()
+            self.close()
         with suppress(IndexError):  # other threads take them, too
             while call.keep and self._idle:
                 connected, since = self._idle.pop()
