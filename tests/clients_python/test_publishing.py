@@ -63,6 +63,12 @@ def test_the_deadline_ends_it_and_the_error_bears_the_id() -> None:
     assert pauses[:6] == pytest.approx([0.075, 0.15, 0.3, 0.6, 1.2, 1.5])
 
 
+def test_an_error_without_words_has_its_name() -> None:
+    web = Web(TimeoutError())
+    with pytest.raises(UnavailableError, match=r"https://web:443: TimeoutError"):
+        web.walk.run(web.publishing.push("K", 1, 60, ""))
+
+
 @pytest.mark.parametrize("what", ["push", "push_many", "push_lines"])
 @pytest.mark.parametrize(("deadline", "latest"), [(0, 1), (1, 1), (10, 11), (20, 21), (50, 51)])
 def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(

@@ -35,6 +35,7 @@ class Comet:
         self.given: list[int] = []
         self.gaps = 0
         self.states: list[str] = []
+        self.reasons: list[str] = []
         self.walk = Walk(self.answer)
 
     def answer(self, step: Step) -> Any:
@@ -60,6 +61,10 @@ class Comet:
         def gap() -> None:
             self.gaps += 1
 
+        def hear(state: str, why: str) -> None:
+            self.states.append(state)
+            self.reasons += [why] if state == "away" else []
+
         subscription = Subscription(
             url=url("web:8090"),
             key="k",
@@ -68,7 +73,7 @@ class Comet:
             cursor=since,
             comet_tls=False,
             on_gap=gap,
-            on_state=lambda state, _: self.states.append(state),
+            on_state=hear,
             clock=self.walk.clock,
             random=lambda: 0.5,
         )
@@ -145,6 +150,13 @@ def test_pauses_grow_with_a_bound_and_a_long_subscription_ends_that() -> None:
     comet = Comet(*[b""] * 9, b"+h\r\n", SILENCE, b"+h\r\n", b"")
     comet.subscribe(since=0)
     assert comet.pauses == [0.75 * bound for bound in (0.5, 1, 2, 4, 8, 16, 30, 30, 30, 0.5)]
+
+
+def test_why_it_is_away_is_said_also_where_the_error_has_no_words() -> None:
+    comet = Comet(TimeoutError(), OSError("reset"), ConnectionRefusedError(111, "Connection refused"), b"-l\r\n")
+    comet.subscribe(since=0)
+    full = "the key has as many connections as it may have (-l)"
+    assert comet.reasons == ["TimeoutError", "reset", "Connection refused", full]
 
 
 def test_who_finds_the_key_full_comes_back_later() -> None:

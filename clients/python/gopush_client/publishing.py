@@ -193,7 +193,7 @@ class Publishing:
             except (UnavailableError, OSError) as wrong:
                 pause = backoff.next()
                 if self.clock() + pause > end:
-                    raise UnavailableError(f"{self.url}: {wrong or type(wrong).__name__}", id) from wrong
+                    raise UnavailableError(f"{self.url}: {str(wrong) or type(wrong).__name__}", id) from wrong
                 yield Pause(pause)
 
 

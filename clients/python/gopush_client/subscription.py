@@ -189,4 +189,4 @@ def _refusal(frame: bytes) -> Exception:
 
 
 def _words(wrong: Exception) -> str:
-    return str(getattr(wrong, "strerror", None) or wrong or type(wrong).__name__)
+    return str(getattr(wrong, "strerror", None) or wrong) or type(wrong).__name__
