@@ -28,8 +28,13 @@ from gopush.errors import (
 
 TIMEOUT_SECONDS = 10
 LONGEST_REASON = 300
-TRANSIENT = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
-"""States below 500 that may be others the next time."""
+TRANSIENT = (
+    *(HTTPStatus.FOUND, HTTPStatus.SEE_OTHER, HTTPStatus.TEMPORARY_REDIRECT),
+    *(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS),
+)
+"""States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
+the network of a hotel does until its guest has logged in.
+"""
 TCP = "2"
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)

@@ -250,8 +250,10 @@ def test_what_is_no_comet_is_left(said: bytes) -> None:
 
 
 def test_no_comet_and_a_failing_web_are_waited_for() -> None:
+    """Nor does it end where something else answers for web, as the network of a hotel does."""
     said = (b'{"ret":1001}', b"<html>", b'{"ret":1e400}')
-    answers: list[Any] = [OSError("refused"), Answer(503, b"no"), *(Answer(200, body) for body in said)]
+    answers: list[Any] = [OSError("refused"), *(Answer(status, b"no") for status in (503, 302, 303, 307, 511))]
+    answers += [Answer(200, body) for body in said]
     comet = Comet(b"+h\r\n")
     walk_answer = comet.walk._answer
 
@@ -265,12 +267,13 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
 
     comet.walk._answer = failing
     comet.subscribe(since=0)
-    assert len(comet.pauses) == 5
+    assert len(comet.pauses) == 9
     assert comet.states[-1] == "live"
 
 
-def test_a_page_that_is_not_there_is_not_asked_for_again() -> None:
+@pytest.mark.parametrize("status", [301, 404])
+def test_a_page_that_is_not_there_is_not_asked_for_again(status: int) -> None:
     comet = Comet()
-    comet.walk._answer = lambda step: Answer(404, b"Not Found: no such call") if isinstance(step, Call) else None
-    with pytest.raises(RefusedError, match="404"):
+    comet.walk._answer = lambda step: Answer(status, b"Not Found: no such call") if isinstance(step, Call) else None
+    with pytest.raises(RefusedError, match=str(status)):
         comet.subscribe(since=0)

@@ -20,8 +20,10 @@ LEAST_CURSOR = 15
 for what is kept, and hears of no gap."""
 
 LONGEST_REASON = 300
-TRANSIENT = (408, 425, 429)
-"""States below 500 that may be others the next time."""
+TRANSIENT = (302, 303, 307, 408, 425, 429)
+"""States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
+the network of a hotel does until its guest has logged in.
+"""
 
 _MESSAGE = re.compile(rb'\{"msg":(.*),"mid":([0-9]{1,19}),"gid":([01])\}', re.DOTALL)
 _LAST_MID = re.compile(rb'"mid":([0-9]{1,19}),"gid":[01]\}\]\}\}\Z')
