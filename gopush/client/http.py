@@ -206,6 +206,8 @@ def _call(
             _raise_for(address, *_ret(answer))
     except ssl.SSLCertVerificationError as wrong:
         raise ParameterError(untrusted(address, wrong)) from None
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # it ends or begins just now, or its balancer does
+        raise UnavailableError(f"{address} cannot be reached: it ended the TLS connection") from None
     except ssl.SSLError as wrong:
         raise ParameterError(f"{address} does not speak TLS that gopush understands: {wrong.reason or wrong}") from None
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be

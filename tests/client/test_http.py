@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -142,3 +144,23 @@ def test_every_other_answer_is_an_error(web: FakeWeb, status: int, answer: bytes
 def test_nobody_there_is_an_error(address: str) -> None:
     with pytest.raises(UnavailableError, match=f"^{address} cannot be reached: "):
         look_up(address, "k")
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_tls_handshake_that_is_cut_short_is_an_error_for_now(reset: bool) -> None:
+    """As where a node or a balancer is started anew."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut() -> None:
+            accepted, _ = listener.accept()
+            with accepted:
+                if reset:
+                    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                accepted.recv(1 << 16)
+
+        cutting = threading.Thread(target=cut)
+        cutting.start()
+        address = f"https://localhost:{listener.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match=f"^{address} cannot be reached: "):
+            look_up(address, "k")
+        cutting.join(10)
