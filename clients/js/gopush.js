@@ -20,15 +20,17 @@
       throw { reply: "-p", message };
     }
   };
-  /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
-  const isAfter = (mid, other) => mid.length > other.length || (mid.length === other.length && mid > other);
 
   function subscribe(url, key, options = {}) {
     const { onMessage = nothing, onGap = nothing, onState = nothing, since = null, heartbeat = 30, transport } = options;
     const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1000, MOST_MS);
-    let mid = since === null ? null : String(since), token = typeof options.token === "function" ? null : options.token || "";
+    const fetched = typeof options.token === "function";
+    let mid = since === null ? null : String(since), token = fetched ? null : options.token || "";
     let closed = false, liveSince = NaN, renewed = false, followed = false, blocked = false, retryMs = 0;
     let stop = nothing, probe = nothing, hurry = nothing;
+
+    /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
+    const isNew = id => mid === null || id.length > mid.length || (id.length === mid.length && id > mid);
 
     /** What the user does wrong is reported where such things are, and ends nothing here. */
     const call = (callback, ...values) => {
@@ -52,11 +54,11 @@
     /** Take a message or a reply; gives a reply that ends the connection. */
     const take = text => {
       if (text[0] === "{") {
-        const found = /^\{"msg":([^]*),"mid":(\d+),"gid":\d\}$/.exec(text);
-        if (!found) return "no message";
-        if (mid === null || isAfter(found[2], mid)) {
-          mid = found[2];
-          call(onMessage, { msg: JSON.parse(found[1]), mid, text: found[1] });
+        const [, json, id] = /^\{"msg":([^]*),"mid":(\d+),"gid":\d\}$/.exec(text) || [];
+        if (!id) return "no message";
+        if (isNew(id)) {
+          mid = id;
+          call(onMessage, { msg: JSON.parse(json), mid, text: json });
         }
       } else if (text === "+h") {
         live();
@@ -109,7 +111,7 @@
       blocked = found.ret !== 0;
       check(found, "-p");
       if (mid === null) {
-        const kept = await ask("/1/msg/get", { m: 0, ...(token ? { t: token } : {}) });
+        const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) });
         const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
         mid = last ? last[1] : "0";
@@ -117,7 +119,7 @@
       return found.data.server;
     };
 
-    const query = more => form({ key, ver: 1, ...(token ? { token } : {}), ...(mid === null ? {} : { mid }), ...more });
+    const query = more => form({ key, ver: 1, ...(token && { token }), ...(mid === null ? {} : { mid }), ...more });
 
     /** One connection over WebSocket; gives the reply that ended it, "" where there was none. */
     const socket = async () => {
@@ -180,7 +182,7 @@
             if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
             else if (type === "message") take(data);
-          } else if (id && (mid === null || isAfter(id, mid))) mid = id;
+          } else if (id && isNew(id)) mid = id;
           event = {};
         }
       }
@@ -215,7 +217,7 @@
         if (closed) return;
         why = why || reply || "the connection ended";
         const forToken = reply === "-a" || reply === "-c";
-        if (reply === "-p" || (forToken && (renewed || typeof options.token !== "function"))) return close(why);
+        if (reply === "-p" || (forToken && (renewed || !fetched))) return close(why);
         const atOnce = forToken || (reply === "-n" && !followed);
         if (forToken) {
           renewed = true;
