@@ -396,6 +396,26 @@ def test_where_no_websocket_comes_through_a_stream_does(world: World) -> None:
     assert world.run("sockets.length") == 2
 
 
+def test_a_message_that_takes_longer_than_a_socket_may_be_silent_comes_over_a_stream(world: World) -> None:
+    """The answer to the heartbeat stands behind it, and a WebSocket does not show that a message is coming."""
+    world.subscribe("{ since: 0 }")
+    world.say("+h\r\n")
+    world.say(message(16))
+    world.after(42)
+    assert world.get("[sockets.length, streams.length]") == [2, 0]  # it may have been the network
+    world.say("+h\r\n")
+    world.after(42)
+    assert world.get("[sockets.length, streams.length]") == [2, 1]
+    text = f"retry: 1000\nid: 16\n\nid: 32\ndata: {message(32, '[' + '1,' * 10 + '1]')}\n\n"
+    for at in range(0, len(text), 8):
+        world.after(35)
+        world.say(text[at : at + 8], "streams")
+    assert world.heard()[-1].startswith("32 [1,1,")
+    world.end("streams")
+    world.after(2)
+    assert world.get("[sockets.length, streams.length]") == [3, 1]
+
+
 def test_a_stream_begins_and_resumes_by_its_ids(world: World) -> None:
     world.run("delete globalThis.WebSocket")
     world.subscribe()
