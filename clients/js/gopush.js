@@ -169,7 +169,9 @@
     const stream = async () => {
       let buffer = "", event = {};
       for await (const piece of pieces("/sub", query({ heartbeat }), beatMs + PATIENCE_MS)) {
-        const lines = (buffer + piece).split(/\r\n|\n|\r(?!$)/);
+        buffer += piece;
+        // A long message comes in many pieces: it is not searched anew for each of them.
+        const lines = /[\r\n]/.test(piece) ? buffer.split(/\r\n|\n|\r(?!$)/) : [buffer];
         buffer = lines.pop();
         if (!lines.includes("event: refused")) live();
         for (const line of lines) {

@@ -455,6 +455,18 @@ def test_a_stream_is_read_as_the_html_standard_has_it(world: World, end: str, si
     assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=192&heartbeat=30"
 
 
+def test_a_message_in_many_pieces_is_read_once(world: World) -> None:
+    """Not all of it again with each piece."""
+    world.run("let read = 0, split = String.prototype.split")
+    world.run("String.prototype.split = function (by) { read += this.length; return split.call(this, by); }")
+    world.subscribe("{ transport: 'sse' }")
+    text = f"retry: 1000\nid: 16\n\nid: 32\ndata: {message(32, '[' + '1,' * 5000 + '1]')}\n\n"
+    for at in range(0, len(text), 20):
+        world.say(text[at : at + 20], "streams")
+    assert world.heard()[-1].startswith("32 [1,1,")
+    assert world.run("read") < 2 * len(text)
+
+
 def test_a_stream_cut_before_its_first_message_goes_on_behind_its_first_id(world: World) -> None:
     world.subscribe("{ transport: 'sse' }")
     world.say("retry: 1000\nid: 160\n\n", "streams")
