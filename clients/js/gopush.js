@@ -51,7 +51,7 @@
       call(onState, "live", "");
     };
 
-    /** Take a message or a reply; gives a reply that ends the connection. */
+    /** Take a message or a reply; gives a reply that ends the connection, if it is one. */
     const take = text => {
       if (text[0] === "{") {
         const [, json, id] = /^\{"msg":([^]*),"mid":(\d+),"gid":\d\}$/.exec(text) || [];
@@ -67,7 +67,6 @@
       } else {
         return text;
       }
-      return "";
     };
 
     /** Fetch, and give the text piece by piece, as long as each comes in time. */
@@ -121,10 +120,10 @@
 
     const query = more => form({ key, ver: 1, ...(token && { token }), ...(mid === null ? {} : { mid }), ...more });
 
-    /** One connection over WebSocket; gives the reply that ended it, "" where there was none. */
+    /** One connection over WebSocket; gives the reply that ended it, if there was one. */
     const socket = async () => {
       const address = await prepare();
-      if (closed) return "";
+      if (closed) return;
       blocked = true;
       return new Promise(done => {
         // A page in the background has its timers slowed down to one a minute: the server waits for longer.
@@ -143,7 +142,7 @@
           open.onmessage = open.onclose = null;
           probe = nothing;
           open.close();
-          done(reply || "");
+          done(reply);
         };
         const send = () => {
           clearTimeout(beat);
@@ -160,7 +159,7 @@
           const reply = take(data.trimEnd());
           if (reply) stop(reply);
         };
-        open.onclose = () => stop("");
+        open.onclose = () => stop();
         expect();
       });
     };
@@ -175,7 +174,7 @@
         buffer = lines.pop();
         if (!lines.includes("event: refused")) live();
         for (const line of lines) {
-          if (closed) return "";
+          if (closed) return;
           const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
           if (line) {
             if (name === "data") event.data = "data" in event ? event.data + "\n" + text : text;
@@ -195,7 +194,6 @@
           event = {};
         }
       }
-      return "";
     };
 
     const pause = ms => new Promise(done => {
@@ -217,7 +215,7 @@
         let reply = "", why = "";
         try {
           if (token === null) token = String((await options.token(refusal)) || "");
-          if (!closed) reply = await (streams ? stream() : socket());
+          if (!closed) reply = (await (streams ? stream() : socket())) || "";
         } catch (wrong) {
           reply = wrong?.reply || "";
           why = String(wrong?.message || reply || wrong);
@@ -254,7 +252,9 @@
     /** A page that is left may be kept for who comes back: its connection is not. */
     const leave = () => stop();
     const listen = what => {
-      if (root.addEventListener) [["online", wake], ["pageshow", wake], ["pagehide", leave]].forEach(pair => root[what](...pair));
+      root[what]?.("online", wake);
+      root[what]?.("pageshow", wake);
+      root[what]?.("pagehide", leave);
       root.document?.[what]("visibilitychange", wake);
     };
 
