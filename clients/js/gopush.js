@@ -75,11 +75,13 @@
       stop = () => abort.abort();
       let doom = setTimeout(stop, ms);
       try {
-        const answer = await fetch(`${base}${path}?${query}`, { signal: abort.signal, cache: "no-store" });
-        if (path === "/sub" && !/^text\/event-stream/i.test(answer.headers.get("content-type"))) {
-          throw { reply: NO_STREAM[answer.status] || "HTTP " + answer.status };
+        const { status, headers, body } = await fetch(`${base}${path}?${query}`, { signal: abort.signal, cache: "no-store" });
+        const type = headers.get("content-type");
+        if (path === "/sub" && !/^text\/event-stream/i.test(type)) {
+          // What a proxy says in gopush's place, as a page in HTML, is no refusal of gopush's.
+          throw { reply: ((status === 200 || /^text\/plain/.test(type)) && NO_STREAM[status]) || "HTTP " + status };
         }
-        const reader = answer.body.getReader();
+        const reader = body.getReader();
         for (;;) {
           const { done, value } = await reader.read();
           if (done) return;

@@ -533,6 +533,18 @@ def test_a_stream_refused_for_good_is_not_repeated(world: World, status: int, wh
     assert world.heard() == ["connecting", f"closed {why}"]
 
 
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_what_a_proxy_refuses_in_its_place_is_tried_again(world: World, status: int) -> None:
+    """gopush refuses in plain text, a proxy by a page."""
+    world.run(f"web.status = {status}; web.refusal = 'text/html'")
+    world.subscribe("{ transport: 'sse', token: () => { heard.push('token'); return 't'; } }")
+    assert world.heard() == ["connecting", "token", f"away HTTP {status}"]
+    world.run("web.status = 200")
+    world.after(1)
+    world.say("retry: 1000\nid: 16\n\n", "streams")
+    assert world.heard() == ["connecting", "live"]
+
+
 def test_a_web_without_streams_is_asked_again(world: World) -> None:
     world.run("web.status = 404")
     world.subscribe("{ transport: 'sse' }")

@@ -154,20 +154,20 @@ def test_who_finds_no_comet_at_a_key_without_messages_hears_of_a_gap(make_whole:
 def test_what_must_not_be_repeated_is_400(whole: Whole, query: str) -> None:
     """protocol.md, section 1: -p. An EventSource stops for good."""
     with Stream(whole.host, f"/sub?{query}") as stream:
-        assert stream.status == 400
+        assert (stream.status, stream.headers["content-type"]) == (400, "text/plain;charset=utf-8")
     with Stream(whole.host, "/sub?key=k&heartbeat=30", "Last-Event-ID: now\r\n") as stream:
         assert stream.status == 400
 
 
 def test_tokens(make_whole: MakeWhole, key: str) -> None:
-    """-c is 403, -a is 401."""
+    """-c is 403, -a is 401, in plain text: so a client tells them from a proxy's."""
     whole = make_whole({"auth": True}, auth=True)
     with whole.stream(key) as stream:
-        assert stream.status == 403
+        assert (stream.status, stream.headers["content-type"]) == (403, "text/plain;charset=utf-8")
     token = whole.token(key)
     for wrong in ("", "&token=wrong"):
         with whole.stream(key, wrong) as stream:
-            assert stream.status == 401
+            assert (stream.status, stream.headers["content-type"]) == (401, "text/plain;charset=utf-8")
     with whole.stream(key, f"&token={token}") as stream:
         assert stream.began().status == 200
 
