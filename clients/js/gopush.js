@@ -24,9 +24,10 @@
   function subscribe(url, key, options = {}) {
     const { onMessage = nothing, onGap = nothing, onState = nothing, since = null, heartbeat = 30, transport } = options;
     const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1000, MOST_MS);
+    const byStream = transport ? transport === "sse" : !root.WebSocket;
     const fetched = typeof options.token === "function";
     let mid = since === null ? null : String(since), token = fetched ? null : options.token || "";
-    let closed = false, liveSince = NaN, renewed = false, followed = false, blocked = false, retryMs = 0;
+    let closed, renewed, followed, blocked, streams = byStream, liveSince = NaN, retryMs = 0;
     let stop = nothing, probe = nothing, hurry = nothing;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
@@ -142,7 +143,6 @@
           clearTimeout(beat);
           clearTimeout(doom);
           open.onmessage = open.onclose = null;
-          probe = nothing;
           open.close();
           done(reply);
         };
@@ -207,8 +207,7 @@
     });
 
     const run = async () => {
-      const byStream = transport ? transport === "sse" : !root.WebSocket;
-      let bound = FIRST_MS, streams = byStream, refusal = "";
+      let bound = FIRST_MS, refusal = "";
       while (!closed) {
         call(onState, "connecting", "");
         liveSince = NaN;
@@ -251,10 +250,15 @@
       hurry();
       probe();
     };
+    /** A stream cannot be asked whether it is alive. */
+    const online = () => {
+      if (streams) stop();
+      wake();
+    };
     /** A page that is left may be kept for who comes back: its connection is not. */
     const leave = () => stop();
     const listen = what => {
-      root[what]?.("online", wake);
+      root[what]?.("online", online);
       root[what]?.("pageshow", wake);
       root[what]?.("pagehide", leave);
       root.document?.[what]("visibilitychange", wake);

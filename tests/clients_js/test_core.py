@@ -515,6 +515,22 @@ def test_a_silent_stream_is_left(world: World) -> None:
     assert world.run("streams.length") == 2
 
 
+def test_a_stream_begins_anew_where_the_network_is_back(world: World) -> None:
+    """It may be dead, and cannot be asked; also one that has not begun yet."""
+    world.subscribe("{ transport: 'sse' }")
+    world.say("retry: 1000\nid: 160\n\n", "streams")
+    world.run("listeners.visibilitychange()")
+    assert not world.run("streams[0].aborted")
+    world.run("listeners.online()")
+    assert world.run("streams[0].aborted")
+    world.after(1)
+    assert world.get("calls[1]") == "/sub?key=k%261&ver=1&mid=160&heartbeat=30"
+    world.run("listeners.online()")
+    world.after(2)
+    assert world.run("streams[1].aborted")
+    assert world.run("streams.length") == 3
+
+
 def test_a_refused_stream_comes_back_after_its_retry(world: World) -> None:
     world.subscribe("{ transport: 'sse', since: 0 }")
     world.say('retry: 20000\nid: 0\n\nevent: refused\ndata: {"reason":"limit"}\n\n', "streams")
