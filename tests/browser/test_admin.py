@@ -215,6 +215,28 @@ def test_buttons_act_on_the_key_that_is_shown(page: Browser, node: Node) -> None
     assert page.complaints() == []
 
 
+def test_a_key_that_cannot_be_shown_takes_the_one_before_away(page: Browser, node: Node) -> None:
+    """Its buttons, too: they would act on another key than the one above them."""
+    push(node, "before", "1")
+    page.open(admin(node))
+    page.write("#key", "before")
+    page.click(SHOW)
+    page.wait_for("#key-answer", "before: messages kept: 1")
+    page.write("#key", "k" * 256)
+    page.click(SHOW)
+    page.wait_for("#key-answer", "not possible: ")
+    assert not page.seen("#shown-key")
+    assert not page.seen("#delete")
+    page.write("#key", "before")
+    assert page.text("#differs") == ""
+    page.click(SHOW)
+    page.wait_for("#shown-key", "before")
+    page.click(PUSH)
+    page.wait_for("#push-answer", "stored as ")
+    assert messages(node, "before") == 2
+    assert page.complaints() == []
+
+
 def messages(node: Node, key: str) -> int:
     with urlopen(f"http://{node.address('admin')}/1/admin/key?key={key}", timeout=30) as answer:
         return len(json.load(answer)["data"]["messages"])

@@ -42,6 +42,7 @@ async function look() {
   if (key !== shown) return "";
   at("key-view").hidden = false;
   at("shown-key").textContent = key;
+  differs();
   const counts = found.subscribers.map(comet => `${comet.node} (${comet.rpc[0]}): ${comet.count ?? "silent"}`);
   at("subscribers").textContent = "Subscribers: " + (counts.join(", ") || "there is no comet");
   messages = found.messages.slice(-SHOWN).reverse();
@@ -64,6 +65,7 @@ function showKey(key) {
     at("token").value = "";
     at("new-token").hidden = true;
     tell("push-answer", "");
+    at("key-view").hidden = true;
   }
   shown = key;
   at("key").value = key;
@@ -73,7 +75,7 @@ function showKey(key) {
 
 /** What is typed is not what buttons act on, as long as it is not shown. */
 function differs() {
-  const typed = at("key").value, differ = shown !== null && typed !== "" && typed !== shown;
+  const typed = at("key").value, differ = !at("key-view").hidden && typed !== "" && typed !== shown;
   at("differs").textContent = differ ? `The page shows ${shown}, and all buttons below act on it: press Show for ${typed}.` : "";
 }
 
