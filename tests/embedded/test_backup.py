@@ -129,6 +129,15 @@ def test_nothing_is_overwritten(world: World, tmp_path: Path, capsys: pytest.Cap
     assert 'gopush_message_store_failed_backups_total{store="sqlite"} 3.0' in world.metrics()
 
 
+def test_a_directory_that_cannot_be_looked_at_is_refused(world: World, tmp_path: Path) -> None:
+    """A name that is too long stands for one that this user may not enter: there the system refuses even the look."""
+    with Client(world.ports["admin"]) as client:
+        path = f"/1/admin/backup?file={tmp_path}/{'n' * 256}/file&id=1"
+        answer = client.request("POST", path, b"", "Prefer: why\r\n")
+    assert json.loads(answer.body)["ret"] == 65534
+    assert b"sees no such directory" in answer.body
+
+
 def test_a_relative_file_is_refused_by_the_process(world: World) -> None:
     """Its working directory is nobody's business; the command makes paths absolute."""
     with Client(world.ports["admin"]) as client:

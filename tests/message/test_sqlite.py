@@ -89,6 +89,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(in_reactor: Any, tmp_
     connection.close()
     for path, words in [
         (tmp_path / "nowhere" / "x.sqlite", "there is no such directory"),
+        (tmp_path / ("n" * 256) / "x.sqlite", "there is no such directory"),
         (tmp_path, "unable to open database file"),
         (text, "file is not a database"),
         (newer, f"written by a newer gopush (schema 99, this one knows {len(UPGRADES)})"),

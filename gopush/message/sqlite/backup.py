@@ -42,8 +42,8 @@ def check_target(path: str) -> None:
     """Raise RefusedError where no copy can be written to `path`: it must be absolute, new, and in a directory."""
     if not os.path.isabs(path) or "\0" in path or path.endswith("/"):
         raise RefusedError("a backup needs the absolute path of its file")
-    if not Path(path).parent.is_dir():
-        raise RefusedError(f"{path}: the process that has the database sees no such directory")
+    if not os.path.isdir(Path(path).parent):
+        raise RefusedError(f"{path}: the process that has the database sees no such directory, or may not enter it")
     if os.path.lexists(path):
         raise RefusedError(f"{path}: is there already; a backup overwrites nothing")
     if os.path.lexists(path + PART):

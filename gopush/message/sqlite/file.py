@@ -148,8 +148,8 @@ def _statements(script: str) -> Iterator[str]:
 def _refused(path: str, wrong: sqlite3.Error) -> StartError:
     if "locked" in str(wrong):
         return StartError(f"{path}: is in use by another process")
-    if "unable to open" in str(wrong) and not Path(path).absolute().parent.is_dir():
-        return StartError(f"{path}: cannot be opened: there is no such directory")
+    if "unable to open" in str(wrong) and not os.path.isdir(Path(path).parent):
+        return StartError(f"{path}: cannot be opened: there is no such directory, or none that this user can reach")
     return StartError(f"{path}: cannot be opened: {wrong}")
 
 
