@@ -445,6 +445,23 @@ def test_a_wrong_api_key_is_turned_away_and_the_right_one_let_in(page: Browser, 
     assert refused(page)
 
 
+@pytest.mark.parametrize("path", ["", "demo"])
+def test_an_api_key_that_no_request_can_carry_is_turned_away(page: Browser, locked: Locked, path: str) -> None:
+    """No server ever says so: a browser makes no request with a header beyond Latin-1."""
+    page.open(locked.url + path)
+    page.write("#api-key", "ключ")
+    page.click("#login button")
+    page.wait_for("#login-answer", "not known")
+    assert page.driver.execute_script("return sessionStorage.length") == 0
+    page.driver.execute_script("sessionStorage.setItem('gopush-api-key', 'ключ')")
+    page.driver.refresh()
+    page.wait_for("#login-answer", "not known")
+    page.write("#api-key", locked.key)
+    page.click("#login button")
+    page.until(lambda: page.seen("#all"), "the right key is not let in")
+    assert refused(page)
+
+
 def test_where_subscribers_need_tokens_watching_makes_one(page: Browser, locked: Locked) -> None:
     page.open(locked.url)
     page.write("#api-key", locked.key)

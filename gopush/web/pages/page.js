@@ -3,6 +3,8 @@
 const PATIENCE_MS = 5000, WATCH_TOKEN_SECONDS = 600;
 let GOOD_MS = 10000;
 const KEY = "gopush-api-key";
+/** What a header takes: with another key there would be no call, and so no answer. */
+const SENDABLE = /^[!-~]*$/;
 const at = id => document.getElementById(id);
 const meta = name => document.querySelector(`meta[name=gopush-${name}]`).content;
 
@@ -27,6 +29,7 @@ const inWords = why => REPLIES[why] || (/fetch|abort/i.test(why) ? "the server d
 /** The text of an answer that is good. */
 async function ask(method, path, query = {}, body = undefined) {
   const key = sessionStorage.getItem(KEY);
+  if (key !== null && !SENDABLE.test(key)) refuse(key);
   const headers = { Prefer: "why", ...(key === null ? {} : { Authorization: "Bearer " + key }) };
   let answer, text;
   try {
@@ -36,10 +39,7 @@ async function ask(method, path, query = {}, body = undefined) {
   } catch {
     throw new Away("the server does not answer");
   }
-  if (answer.status === 401) {
-    askForKey(key);
-    throw new Refused("an API key is needed");
-  }
+  if (answer.status === 401) refuse(key);
   if (!answer.ok) throw new Error([STATUSES[answer.status] || `HTTP ${answer.status}`, text.replace(/^[^:]*: /, "")].join(": "));
   const ret = /^\{"ret":(\d+)/.exec(text);
   if (!ret) throw new Error("this is not an answer of gopush");
@@ -122,6 +122,11 @@ function askForKey(given) {
   at("logout").hidden = true;
   if (given !== null) tell("login-answer", "This key is not known here.", false);
   doors.locked();
+}
+
+function refuse(given) {
+  askForKey(given);
+  throw new Refused("an API key is needed");
 }
 
 function letIn() {
