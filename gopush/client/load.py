@@ -170,7 +170,7 @@ class Runner:
             connecting = (connect(host, port, hello) for _ in range(load.subscribers))
             for outcome in await asyncio.gather(*connecting, return_exceptions=True):
                 if isinstance(outcome, OSError):
-                    raise UnavailableError(f"{host}:{port}: {outcome or 'no answer in time'}")
+                    raise UnavailableError(f"{host}:{port}: {str(outcome) or 'no answer in time'}")
                 if outcome is not None:
                     raise outcome
             self._subscribed += load.subscribers
@@ -188,7 +188,7 @@ class Runner:
                 finally:
                     writer.close()
             except (OSError, EOFError, ValueError, TimeoutError) as wrong:
-                self.figures.failed(f"{type(wrong).__name__}: {wrong}"[:100])
+                self.figures.failed(f"{type(wrong).__name__}: {str(wrong) or 'no answer in time'}"[:100])
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _push(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

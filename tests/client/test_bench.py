@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from gopush.client import load
+from gopush.errors import UnavailableError
 from gopush.web.keys import make
 from tests.chaos.cluster import ROOT, Node
 
@@ -112,6 +115,17 @@ def test_what_fails_on_the_way_is_counted(node: Node) -> None:
     assert counts(report)["errors"] > 6  # at least the subscribers' connections
     assert "a subscriber's connection was closed" in report
     assert "Traceback" not in said
+
+
+def test_a_comet_that_does_not_answer_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.2)
+        monkeypatch.setattr(load, "push", lambda *_, **__: None)
+        monkeypatch.setattr(load, "look_up", lambda *_: address)
+        plan = load.LoadPlan("", "", "", 1, 1, seconds=1, size=64, rate=1, pushers=1, auth=False)
+        with pytest.raises(UnavailableError, match=f"^{address}: no answer in time$"):
+            load.Runner(plan, print).run()
 
 
 @pytest.mark.parametrize("options", [("--keys", "0"), ("--rate", "-1"), ("--size", "63"), ("--seconds", "3601")])

@@ -200,6 +200,31 @@ def test_what_sentinels_say_is_checked_and_followed(in_reactor: InReactor, fakes
             subject.close()
 
 
+class SlowSentinel(FakeSentinel):
+    """Takes two seconds to an answer: each comes in time, but not both to the password and to the question."""
+
+    def _answer(self, protocol: Any) -> None:
+        reactor.callLater(2, protocol.transport.write, b"+OK\r\n")
+
+
+def test_a_sentinel_that_does_not_answer_in_time_is_said_in_words(in_reactor: InReactor) -> None:
+    port = in_reactor(reactor.listenTCP, 0, SlowSentinel(0), interface="127.0.0.1")
+    address = f"127.0.0.1:{port.getHost().port}"
+    subject = open_store(in_reactor, f"sentinel@{address}/{MASTER}", password=PASSWORD)
+
+    def reason() -> str:
+        with pytest.raises(UnavailableError) as failed:
+            subject.bodies()
+        return str(failed.value)
+
+    try:
+        said = eventually(lambda: (said := reason()).startswith("cannot be reached") and said, PATIENCE)
+    finally:
+        subject.close()
+        in_reactor(port.stopListening)
+    assert f"({address}: no answer in time)" in said
+
+
 def test_how_sentinels_are_written() -> None:
     assert sources(f"a:1 sentinel@h1:26379;[::1]:2/{MASTER}#pass/word") == (
         Source("a", 1, "", 0, "", "pass/word", ("h1:26379", "[::1]:2"), MASTER),

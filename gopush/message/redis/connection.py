@@ -243,7 +243,8 @@ class MasterEndpoint:
             try:
                 found = await within(self._timeout, Deferred.fromCoroutine(self._ask(sentinel)), self._reactor)
             except (RedisError, ConnectError, OSError, TimeoutError, ValueError) as wrong:
-                reasons.append(f"{sentinel[0]}:{sentinel[1]}: {wrong or type(wrong).__name__}")
+                why = "no answer in time" if isinstance(wrong, TimeoutError) else wrong
+                reasons.append(f"{sentinel[0]}:{sentinel[1]}: {why}")
                 continue
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)

@@ -120,4 +120,4 @@ class OriginalRedis:
         try:
             return await asked
         except RedisError as failed:
-            raise UnavailableError(f"the Redis to read from: {failed or 'the connection was lost'}") from None
+            raise UnavailableError(f"the Redis to read from: {failed}") from None
