@@ -76,6 +76,19 @@ def test_another_key_in_the_field_is_warned_of(page: Browser, node: Node) -> Non
     assert page.complaints() == []
 
 
+def test_who_breaks_the_connection_and_takes_another_key_has_nothing_pushed_to_it(page: Browser, node: Node) -> None:
+    page.open(demo(node))
+    page.wait_for("#state", "live")
+    page.driver.execute_script("at('break').click(); at('key').value = 'next'; at('subscribe').requestSubmit()")
+    page.wait_for("#state", "live")
+    page.until(lambda: page.texts("#pushed li"), "nothing was pushed while it was broken")
+    page.write("#message", '"my own"')
+    page.click(PUSH)
+    page.until(lambda: '"my own"' in arrived(page), "the message does not arrive")
+    assert arrived(page) == ['"my own"']
+    assert page.complaints() == []
+
+
 def test_the_five_lines_that_it_shows_are_a_subscriber(page: Browser, node: Node) -> None:
     page.open(demo(node))
     page.write("#key", '</script>"lines')

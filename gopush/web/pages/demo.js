@@ -116,13 +116,13 @@ at("subscribe").onsubmit = event => {
 };
 
 at("break").onclick = async () => {
-  const { mid } = subscription;
+  const { mid } = subscription, key = subscribed;
   leave();
   beginGap();
   show("away", `you broke it; back in ${BROKEN_MS / 1000} seconds`);
-  again = setTimeout(connect, BROKEN_MS, subscribed, mid);
-  for (let number = 1; number <= MEANWHILE; number++) {
-    await push(subscribed, JSON.stringify({ "pushed while you were away": number }));
+  again = setTimeout(connect, BROKEN_MS, key, mid);
+  for (let number = 1; number <= MEANWHILE && subscribed === key; number++) {
+    await push(key, JSON.stringify({ "pushed while you were away": number }));
   }
 };
 
