@@ -58,9 +58,11 @@ def _first_word(value: str) -> str:
 
 
 def _binds(value: str) -> str:
-    """Addresses by commas; one without a host is every address of the machine."""
+    """Addresses by commas; one without a host is every address of the machine. [::] is that, too, and takes IPv4."""
     words = [word for word in re.split(r"[,\s]+", value) if word]
-    return " ".join(f"tcp:{match[1]}" if (match := _ANY.fullmatch(word)) else word for word in words)
+    binds = [f"tcp:{match[1]}" if (match := _ANY.fullmatch(word)) else word for word in words]
+    included = {f"tcp:{word.removeprefix('[::]:')}" for word in words if word.startswith("[::]:")}
+    return " ".join(bind for bind in binds if bind not in included)
 
 
 def _servers(value: str) -> str:

@@ -14,6 +14,7 @@ from gopush.client import cli
 from gopush.client.convert import BY_ROLE, ROLES, RULES, convert
 from gopush.client.inifiles import _settings
 from gopush.config.schema import load, options, render
+from gopush.config.values import listeners
 from gopush.message.redis.settings import Source
 
 COMET = """\
@@ -108,6 +109,12 @@ def test_a_comets_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     for thing in ("tcp.advertise", "websocket.advertise", "[zookeeper] user and secret"):
         assert re.search(rf"^# To do: .*{re.escape(thing)}", comments, re.MULTILINE), thing
     assert "[rpc] secret" not in comments
+
+
+def test_every_ipv6_address_is_every_ipv4_address_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody can bind both at one port."""
+    web, _ = converted(tmp_path, "web", "[base]\nhttp.bind 0.0.0.0:8090,[::]:8090,:8092,[::]:8093\n", capsys)
+    assert web.http_bind == (*listeners("[::]:8090"), "tcp:8092", *listeners("[::]:8093"))
 
 
 def test_a_message_nodes_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
