@@ -84,13 +84,13 @@ def _duration(value: str) -> str:
 
 
 class Rule(NamedTuple):
-    """Where an option goes, and how its value is written there. `usual`: the original's default; `why` says why gopush
-    does not take it over.
+    """Where an option goes, and how its value is written there. `usual`: the original's default, and what stands in its
+    example files; `why` says why gopush does not take it over.
     """
 
     to: str
     write: Callable[[str], str] = _plain
-    usual: str = ""
+    usual: tuple[str, ...] = ()
     why: str = ""
 
 
@@ -111,7 +111,7 @@ RULES = {
     "channel tcp.keepalive": Rule("tcp tcp.keepalive"),
     "channel maxsubscriber": Rule("channel maxsubscriber"),
     "channel auth": Rule("channel auth"),
-    "channel msgbuf.num": Rule("channel msgbuf.num", usual="30", why=f"{_MESSAGES}; a burst is no reason"),
+    "channel msgbuf.num": Rule("channel msgbuf.num", usual=("30", "120"), why=f"{_MESSAGES}; a burst is no reason"),
     "zookeeper addr": Rule("zookeeper addr", _servers),
     "zookeeper timeout": Rule("zookeeper timeout", _duration),
     "zookeeper comet.path": Rule("zookeeper comet.path"),
@@ -120,7 +120,9 @@ RULES = {
     "zookeeper node": Rule("base node"),
     "zookeeper comet.weight": Rule("base weight"),
     "rpc ping": Rule("rpc ping", _duration),
-    "rpc retry": Rule("rpc retry", _duration, "3s", "gopush has 1s: a push has 4 s, and a node that is back serves it"),
+    "rpc retry": Rule(
+        "rpc retry", _duration, ("3s",), "gopush has 1s: a push has 4 s, and a node that is back serves it"
+    ),
     "storage type": Rule("storage type"),
     "redis store": Rule("storage store"),
     "redis maxstore": Rule("storage store"),
@@ -204,7 +206,7 @@ class _Conversion:
             self._miss(place, f"{line.where}: {MYSQL}")
         elif rule is None or rule.to not in self._known:
             self.left.append(f"{line.where}: {GONE.get(line.name, 'gopush has no such option')}")
-        elif rule.usual and line.value == rule.usual:
+        elif line.value in rule.usual:
             self.left.append(f"{line.where} = {line.value}: {rule.why}")
         else:
             try:

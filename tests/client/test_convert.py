@@ -111,6 +111,15 @@ def test_a_comets_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "[rpc] secret" not in comments
 
 
+@pytest.mark.parametrize(("number", "found"), [("120", 4096), ("121", 121)])
+def test_what_the_originals_example_says_is_nobodys_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str, found: int
+) -> None:
+    comet, comments = converted(tmp_path, "comet", f"[channel]\nmsgbuf.num {number}\n", capsys)
+    assert comet.msgbuf_messages == found
+    assert (f"# Not taken over: [channel] msgbuf.num = {number}: " in comments) == (found == 4096)
+
+
 def test_every_ipv6_address_is_every_ipv4_address_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody can bind both at one port."""
     web, _ = converted(tmp_path, "web", "[base]\nhttp.bind 0.0.0.0:8090,[::]:8090,:8092,[::]:8093\n", capsys)
