@@ -5,10 +5,9 @@ moves a store.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,8 +17,8 @@ from gopush.client import migrate as move
 from gopush.client.http import health
 from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write
-from gopush.config.schema import Option, load, options, render
-from gopush.config.values import addresses, impossible
+from gopush.config.schema import load, options, render
+from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError, UnavailableError
 
 RETRY_SECONDS = 0.5
@@ -137,10 +136,6 @@ def _could_start(role: str, settings: Any) -> None:
     """Make all that a process of the role is made of, as its start does; bind and start nothing."""
     from twisted.internet.selectreactor import SelectReactor
 
-    for opt, named in _addresses(settings):
-        host = named.rpartition(":")[0]
-        if not host.startswith("[") and impossible(host):
-            raise SettingsError(f"[{opt.section}] {opt.name}: {named!r}: this is not a valid host name")
     node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
     resolve_name(node).make_node(SelectReactor(), settings)
     if role != "web":
@@ -163,16 +158,6 @@ def _check_own_name(settings: Any) -> None:
                 f"[rpc] tls.cert: {certificate}: is not for {host}, which others call this process by "
                 f"([base] rpc.advertise): make one with that name or address (subjectAltName)"
             )
-
-
-def _addresses(settings: Any) -> Iterator[tuple[Option, str]]:
-    """Every "host:port" in the settings, with its option."""
-    for field in dataclasses.fields(settings):
-        value, opt = getattr(settings, field.name), field.metadata.get("option")
-        if opt is None:
-            yield from _addresses(value)
-        elif opt.parse is addresses:
-            yield from ((opt, named) for named in value)
 
 
 def _create_table(asked: argparse.Namespace) -> None:

@@ -119,6 +119,8 @@ def addresses(value: str) -> tuple[str, ...]:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
             raise ValueError(f"holds {shown(word)}, which is not host:port (try push1.example.org:6969)")
+        if impossible(match[1]):
+            raise ValueError(f"holds {shown(word)}: this is not a valid host name")
     return found
 
 

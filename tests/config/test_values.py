@@ -76,6 +76,7 @@ def test_reads(parse: Callable[[str], Any], value: str, found: Any) -> None:
         *((SOME, value) for value in ("", "udp", "tcp udp", ",")),
         *((values.node_name, value) for value in ("", "a/b", "a b", "ä", "n" * 65)),
         *((values.addresses, value) for value in ("host", "host:", ":1", "host:0", "host:65536", "::1:80", "a:1;b:2")),
+        *((values.addresses, value) for value in ("a_b..c:1", ".c:1", "z" * 64 + ".c:1")),
         *(
             (values.listeners, value)
             for value in ("tcp:65536", "tcp6:port=99999", "ssl:65536:privateKey=k", "haproxy:tcp:65536")
