@@ -124,6 +124,37 @@ def test_a_master_that_becomes_a_replica_while_its_replicas_are_awaited_refuses_
         assert answer is UNAVAILABLE
 
 
+def test_reads_leave_a_server_that_has_become_a_replica_with_the_writes(connect: Connect) -> None:
+    """A replica answers them for good: it is silent about what the new master has meanwhile."""
+    with RedisServer() as one, RedisServer(f"replicaof 127.0.0.1 {one.port}") as two, Proxy(one.port) as way:
+        eventually(lambda: b"state=online" in one.call("INFO", "replication"))
+        subject = connect(one, way.port)
+        assert subject.push(id="a").ret == RET_OK
+        assert len(subject.read()) == 1
+        time.sleep(0.6)
+        two.call("REPLICAOF", "NO", "ONE")
+        one.call("REPLICAOF", "127.0.0.1", 1)  # which is never there: it stays as it is
+        way.to = two.port
+        assert subject.push(id="b").ret == RET_OK
+        assert len(subject.read()) == 2
+
+
+def test_reads_leave_a_replica_also_where_its_address_leads_on_later(connect: Connect) -> None:
+    """The writes find it out first: what comes back before them may meet the old server once more."""
+    with RedisServer() as one, RedisServer(f"replicaof 127.0.0.1 {one.port}") as two, Proxy(one.port) as way:
+        eventually(lambda: b"state=online" in one.call("INFO", "replication"))
+        subject = connect(one, way.port)
+        assert subject.push(id="a").ret == RET_OK
+        two.call("REPLICAOF", "NO", "ONE")
+        one.call("REPLICAOF", "127.0.0.1", 1)
+        for _ in range(5):
+            assert subject.push(id="b").ret == RET_INTERNAL
+            assert len(subject.read()) == 1
+        way.to = two.port
+        eventually(lambda: subject.push(id="b").ret == RET_OK)
+        assert len(subject.read()) == 2
+
+
 def test_a_message_node_without_a_way_to_write_says_so_and_refuses_nothing(
     connect: Connect, in_reactor: InReactor
 ) -> None:

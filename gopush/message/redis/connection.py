@@ -43,6 +43,14 @@ class UnfitError(Exception):
     """A server that can never do, with the reason."""
 
 
+class RedisRefusedError(UnavailableError):
+    """The server refused, and would refuse another message node just so."""
+
+
+class UnreplicatedError(RedisRefusedError):
+    """It is stored, but too few replicas said in time that they have it."""
+
+
 OLD_REDIS = ("2", "3", "4", "5")
 """They lack KEEPTTL."""
 
@@ -85,6 +93,24 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
             if self._watch is None:
                 self._watch = self._reactor.callLater(self._timeout, self._look)
         return super().execute_command(*words, **options)
+
+    def run(self, call: ScriptCall) -> Deferred[bytes]:
+        """Send what runs a script, and wait until so many replicas have what it wrote."""
+        answering: Deferred[bytes] = self.execute_command(*call.command)
+        return Deferred.fromCoroutine(self._replicated(answering, call.replicas)) if call.replicas else answering
+
+    async def _replicated(self, answering: Deferred[bytes], replicas: int) -> bytes:
+        # WAIT is about what this connection wrote last, so it goes right behind. It gets half of the time that an
+        # answer may take, so that missing replicas are not taken for a missing server.
+        waiting: Deferred[int] = self.execute_command("WAIT", replicas, int(self._timeout * 500))
+        waiting.addErrback(lambda failure: failure.value)
+        answer = await answering
+        reached = await waiting
+        if isinstance(reached, Exception):
+            raise reached
+        if reached < replicas:
+            raise UnreplicatedError(f"only {reached} of {replicas} replicas confirmed it in time")
+        return answer
 
     def connectionMade(self) -> None:
         """See Protocol."""

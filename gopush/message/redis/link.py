@@ -19,6 +19,7 @@ from gopush.message.redis.connection import (
     PASSING,
     MasterEndpoint,
     RedisConnection,
+    RedisRefusedError,
     Script,
     ScriptCall,
     UnfitError,
@@ -49,21 +50,15 @@ MOST_TRIES = 3
 LOST = "the connection was lost"
 
 
-class RedisRefusedError(UnavailableError):
-    """The server refused, and would refuse another message node just so."""
-
-
-class UnreplicatedError(RedisRefusedError):
-    """It is stored, but too few replicas said in time that they have it."""
-
-
 class LinkWatcher(NamedTuple):
     """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
-    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness.
+    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness; `left`:
+    it let go of its server, and has tried to connect since.
     """
 
     trouble: Callable[[str | None], None]
     skew: Callable[[float], None] = lambda _: None
+    left: Callable[[], None] = lambda: None
 
 
 class RedisLink(Factory):
@@ -149,12 +144,15 @@ class RedisLink(Factory):
         connection = self._ready
         if connection is not None:
             call.tries -= 1
-            return self._send(connection, call).addErrback(self._tried, call, connection)
+            return connection.run(call).addErrback(self._tried, call, connection)
         if not self._hoping:
             return self._not_ready()
+        return self._next_attempt().addCallback(lambda _: self._try(call))
+
+    def _next_attempt(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
-        return waiting.addCallback(lambda _: self._try(call))
+        return waiting
 
     def _tried(self, failure: Failure, call: ScriptCall, connection: RedisConnection) -> Any:
         """Try again where that may help and does no harm."""
@@ -173,23 +171,6 @@ class RedisLink(Factory):
                 if call.tries and (call.again or kind == "READONLY"):
                     return self._try(call)
         return failure
-
-    def _send(self, connection: RedisConnection, call: ScriptCall) -> Deferred[bytes]:
-        answering: Deferred[bytes] = connection.execute_command(*call.command)
-        return Deferred.fromCoroutine(self._replicated(answering, connection, call)) if call.replicas else answering
-
-    async def _replicated(self, answering: Deferred[bytes], connection: RedisConnection, call: ScriptCall) -> bytes:
-        # WAIT is about what this connection wrote last, so it goes right behind. It gets half of the time that an
-        # answer may take, so that missing replicas are not taken for a missing server.
-        waiting: Deferred[int] = connection.execute_command("WAIT", call.replicas, int(self._timeout * 500))
-        waiting.addErrback(lambda failure: failure.value)
-        answer = await answering
-        reached = await waiting
-        if isinstance(reached, Exception):
-            raise reached
-        if reached < call.replicas:
-            raise UnreplicatedError(f"only {reached} of {call.replicas} replicas confirmed it in time")
-        return answer
 
     def _failed(self, failure: Failure) -> Any:
         error = failure.value
@@ -218,6 +199,11 @@ class RedisLink(Factory):
         if connection is not None and await endpoint.moved():
             self._leave(connection, "the sentinels name another master")
 
+    def leave(self) -> None:
+        """Connect anew: another server may be there by now."""
+        if self._ready is not None:
+            self._leave(self._ready)
+
     def _leave(self, connection: RedisConnection, reason: str | None = None) -> None:
         """Let go of a server that is no master any more; the next attempt asks where the master is."""
         if connection is self._ready:
@@ -225,6 +211,7 @@ class RedisLink(Factory):
                 self._say(reason)
             self.lost(connection)  # at once: Twisted reports its end a turn later, and a call would be sent in vain
             connection.transport.abortConnection()
+            self._next_attempt().addBoth(lambda _: self._watcher.left())
 
     def _pause(self, _: int) -> float:
         at_once, self._at_once = self._at_once, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from uuid import uuid4
 
@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, StartError, UnavailableError
-from gopush.message.redis.connection import Script
-from gopush.message.redis.link import LinkWatcher, RedisLink, RedisRefusedError, UnreplicatedError
+from gopush.message.redis.connection import RedisRefusedError, Script, UnreplicatedError
+from gopush.message.redis.link import LinkWatcher, RedisLink
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
@@ -61,12 +61,13 @@ class RedisServer:
         self._replication = Replication(lambda: self._touch().addCallback(lambda _: None))
         tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
 
-        def link(part: str, scripts: Sequence[Script]) -> RedisLink:
-            watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew)
+        def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
+            watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew, left)
             return RedisLink(reactor, source, settings.timeout, scripts, watcher, tls, settings.sentinel_password)
 
-        self._writes = link("writes", (_APPEND, _DELETE, _TOKENS, _TOUCH))
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
+        # Only writes meet a replica; the reads follow once these are elsewhere.
+        self._writes = link("writes", (_APPEND, _DELETE, _TOKENS, _TOUCH), self._reads.leave)
         self._gatherer = Gatherer(self._append)
 
     def start(self) -> Deferred[None]:
