@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.message.hbase.append import RowAppend
-from gopush.message.hbase.client import Client
+from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.connection import LostError
 from gopush.message.hbase.row import HEAD, Cells, Put, after, body_in, decide, firsts_of, row_head, slot_cell
 from gopush.message.store import StoreCounters, StoreSettings
@@ -57,19 +58,24 @@ def item(body: bytes, id: str = "") -> Append:
     return Append(Push("k", body, 60, id, 60, EPOCH + 1000), 0)
 
 
-def appended(row: Row, *appends: Append) -> list[Appended]:
-    """The answers to appends, within a second."""
+def outcome(row: Row, *appends: Append) -> Any:
+    """What comes of appends, within a second: the answers, or a Failure."""
     clock = Clock()
     client = cast(Client, row)
     writing = RowAppend(b"k", appends, client, row.get, clock, lambda: EPOCH, StoreSettings(10), StoreCounters())
-    answers: list[Any] = []
-    ensureDeferred(writing.run(1.0, 2.0)).addBoth(answers.append)
+    outcomes: list[Any] = []
+    ensureDeferred(writing.run(1.0, 2.0)).addBoth(outcomes.append)
     for _ in range(300):
         clock.advance(0.01)
-    assert answers
-    if isinstance(answers[0], list):
-        return answers[0]
-    assert answers[0].check(UnavailableError)
+    return outcomes[0]
+
+
+def appended(row: Row, *appends: Append) -> list[Appended]:
+    """The answers to appends, within a second."""
+    found = outcome(row, *appends)
+    if isinstance(found, list):
+        return found
+    assert found.check(UnavailableError)
     return []
 
 
@@ -128,3 +134,19 @@ def test_what_other_nodes_always_come_before_is_refused_and_not_stored() -> None
     row = Row(*[(False, REFUSED)] * 1000)
     assert [answer.ret for answer in appended(row, item(b"1"))] == [RET_INTERNAL]
     assert row.bodies == []
+
+
+class Away(Row):
+    """Not served; then there is no connection."""
+
+    def get(self, *_: object) -> Deferred[Cells]:
+        self.writes += 1
+        first = HBaseError("org.apache.hadoop.hbase.NotServingRegionException: k")
+        return fail(first if self.writes == 1 else NotSentError("no connection in time"))
+
+
+def test_what_hbase_said_is_logged_where_the_last_try_is_not_even_sent() -> None:
+    """It is still what another node may send."""
+    failure = outcome(Away(), item(b"1"))
+    assert failure.check(NotSentError)
+    assert failure.getErrorMessage() == "NotServingRegionException; then no connection in time"

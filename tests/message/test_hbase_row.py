@@ -153,6 +153,11 @@ def test_an_error_of_hbase_tells_no_key() -> None:
     assert "secret" not in str(HBaseError("row secret")) + str(HBaseError(None))
 
 
+@pytest.mark.parametrize("said", ["gopush", "push:gopush", "gopush is disabled."])
+def test_an_error_that_names_but_the_table_says_that_hbase_does_not_serve_it(said: str) -> None:
+    assert str(HBaseError(said)) == "HBase does not serve the table (is it disabled, or dropped?)"
+
+
 MOST = 6
 BASE = mid_at(NOW) - 1600
 

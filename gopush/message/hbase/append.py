@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.connection import LostError
 from gopush.message.hbase.row import (
     HEAD,
@@ -71,6 +72,7 @@ class RowAppend:
         self._settings = settings
         self._counters = counters
         self._sent: dict[bytes, _Sent] = {}
+        self._said: HBaseError | None = None
         self._wanted: list[tuple[str, bytes | None]] = [
             HEAD,
             *dict.fromkeys(id_cell(append.push.id) for append in appends if append.push.id),
@@ -100,12 +102,20 @@ class RowAppend:
                 if (answers := await attempt(until)) is not None:
                     return answers
             except UnavailableError as error:
-                failed = error
+                failed = self._with_words(error)
             if self._clock.seconds() >= until:
                 raise failed
             reactor_time: Any = self._clock
             await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
         raise AssertionError
+
+    def _with_words(self, error: UnavailableError) -> UnavailableError:
+        """What is not sent any more in the end fails for what HBase said before."""
+        if isinstance(error, HBaseError):
+            self._said = error
+        elif isinstance(error, NotSentError) and self._said is not None:
+            return NotSentError(f"{self._said}; then {error}")
+        return error
 
     async def _append(self, until: float) -> list[Appended] | None:
         """The answers; None where another node has written meanwhile."""

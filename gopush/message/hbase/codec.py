@@ -20,6 +20,8 @@ FAMILIES = (b"m", b"i", b"t")
 """What the table has: messages, ids, tokens."""
 
 MOST_NAMES = 4
+_TABLE_ALONE = re.compile(r"\S+( is disabled\.)?")
+_NO_TABLE = "HBase does not serve the table (is it disabled, or dropped?)"
 _EQUAL = 2
 _TTL = struct.Struct(">q")
 
@@ -38,7 +40,8 @@ class HBaseError(UnavailableError):
     def __init__(self, text: str | None) -> None:
         self.text = " ".join((text or "").split())
         names = dict.fromkeys(re.findall(r"\w+(?:Exception|Error)\b", self.text))
-        super().__init__(", ".join(list(names)[:MOST_NAMES]) or "an error that it does not explain")
+        unnamed = _NO_TABLE if _TABLE_ALONE.fullmatch(self.text) else "an error that it does not explain"
+        super().__init__(", ".join(list(names)[:MOST_NAMES]) or unnamed)
 
 
 def request(name: str, number: int, arguments: Any) -> bytes:

@@ -271,7 +271,7 @@ class HBaseStore:
             self._log.failure("HBase: appending")
         if isinstance(failed, HBaseError):
             self._log.debug("HBase: {said}", said=failed.text)
-        if not self._troubles or "appends" in self._troubles:
+        if not self._troubles.now or "appends" in self._troubles:
             self._troubles.begin("appends", self._troubles.get("appends") or f"appends fail: {failed}")
 
     def _tell(self, link: object, address: str, trouble: str | None) -> None:

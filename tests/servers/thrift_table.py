@@ -1,0 +1,87 @@
+"""A Thrift2 server of a table in memory: what HBase does only now and then, a test has it do."""
+
+from __future__ import annotations
+
+import socketserver
+import struct
+import threading
+from types import TracebackType
+from typing import Any
+
+from thriftpy2.protocol import TBinaryProtocol
+from thriftpy2.thrift import TProcessor
+from thriftpy2.transport import TMemoryBuffer
+
+from gopush.message.hbase.codec import idl
+
+_SIZE = struct.Struct(">I")
+
+Cells = dict[tuple[bytes, bytes], bytes]
+
+
+class ThriftTable:
+    """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
+    `asked`: those that came.
+    """
+
+    def __init__(self) -> None:
+        self.cells: dict[bytes, Cells] = {}
+        self.says: str | None = None
+        self.asked: list[str] = []
+        self._lock = threading.Lock()
+        handler: Any = self._serve
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+
+    def getMultiple(self, table: bytes, gets: list[Any]) -> list[Any]:
+        """See hbase.thrift."""
+        self._called("getMultiple")
+        return [idl.Result(columnValues=self._found(get)) for get in gets]
+
+    def checkAndMutate(self, table: bytes, row: bytes, family: bytes, qualifier: bytes, *how: Any) -> bool:
+        """See hbase.thrift."""
+        self._called("checkAndMutate")
+        _, value, mutations = how
+        cells = self.cells.setdefault(row, {})
+        if cells.get((family, qualifier), b"") != value:
+            return False
+        for mutation in mutations.mutations:
+            cells.update({(cell.family, cell.qualifier): cell.value for cell in mutation.put.columnValues})
+        return True
+
+    def getAllRegionLocations(self, table: bytes) -> list[Any]:
+        """See hbase.thrift."""
+        server = idl.ServerName(hostName="localhost")
+        return [idl.RegionLocation(server, idl.RegionInfo(regionId=1, tableName=table))]
+
+    def _called(self, name: str) -> None:
+        self.asked.append(name)
+        if self.says is not None:
+            raise idl.IOError(message=self.says)
+
+    def _found(self, get: Any) -> list[Any]:
+        cells = self.cells.get(get.row, {})
+        return [
+            idl.ColumnValue(family, qualifier, value)
+            for (family, qualifier), value in cells.items()
+            if any(family == one.family and one.qualifier in (None, qualifier) for one in get.columns)
+        ]
+
+    def _serve(self, client: Any, *_: Any) -> None:
+        stream = client.makefile("rb")
+        while size := stream.read(_SIZE.size):
+            asked, answer = TMemoryBuffer(stream.read(*_SIZE.unpack(size))), TMemoryBuffer()
+            with self._lock:
+                TProcessor(idl.HBase, self).process(TBinaryProtocol(asked), TBinaryProtocol(answer))
+            client.sendall(_SIZE.pack(len(answer.getvalue())) + answer.getvalue())
+
+    def __enter__(self) -> ThriftTable:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
