@@ -10,9 +10,11 @@ import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import HBaseStore
 from gopush.message.store import StoreSettings
+from gopush.model import Page
 from tests.conftest import InReactor, reactor
 from tests.message.subject import Subject
 from tests.servers.thrift_table import ThriftTable
@@ -73,3 +75,25 @@ def test_appends_that_fail_are_named_once(open_at: Open, table: ThriftTable) -> 
         table.says = None
         assert subject.push().ret == RET_OK
         assert lines[-1] == "HBase: all is well again"
+
+
+def test_a_message_whose_body_hbase_let_go_of_is_left_out(open_at: Open, table: ThriftTable) -> None:
+    """It was pushed by a clock that was ahead, and is right again: the head names it for hours."""
+    subject = open_at(table.address)
+    for body in (b"1", b"2", b"3", b"4"):
+        subject.push(body=body)
+    cells = table.cells[row_key("gopush:", "k")]
+    del cells[(b"m", b"s0")]
+    del cells[(b"m", b"s2")]
+    assert subject.bodies() == [b"2", b"4"]
+    assert subject.page(limit=1).more
+    assert [message.body for message in subject.page(limit=1).messages] == [b"2"]
+
+
+def test_a_key_whose_messages_are_all_gone_is_looked_at_twice(open_at: Open, table: ThriftTable) -> None:
+    subject = open_at(table.address)
+    subject.push()
+    del table.cells[row_key("gopush:", "k")][(b"m", b"s0")]
+    table.asked.clear()
+    assert subject.page() == Page([], subject.head(), False)
+    assert len(table.asked) <= 4

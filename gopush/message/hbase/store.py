@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -12,45 +11,36 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from gopush.errors import StartError, UnavailableError
-from gopush.message.hbase.append import JITTER_SECONDS
 from gopush.message.hbase.appender import Appender
 from gopush.message.hbase.client import Client
 from gopush.message.hbase.codec import HBaseError
+from gopush.message.hbase.reader import RowReader, pause
 from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
-    Cells,
     Put,
-    Record,
-    RowHead,
-    after,
-    body_in,
     emptied,
     has_message,
     head_of,
     row_head,
     row_key,
-    slot_cell,
     token_cell,
     token_ends,
     token_put,
 )
 from gopush.message.hbase.settings import TRY_PARTS, HBaseSettings
-from gopush.message.rules import MOST_TOKENS, Room
-from gopush.message.store import StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
+from gopush.message.rules import MOST_TOKENS
+from gopush.message.store import StoreNumbers, StoreSettings, Troubles
+from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.reports import Backup
 
 TOUCH_PURGES = 5
 ID_SECONDS = 100 * 365 * 86400.0
 
 T = TypeVar("T")
-_Wanted = Sequence[tuple[str, bytes | None]]
-
 
 NO_BACKUP = "HBase keeps the messages: save its tables with its own tools (hbase shell: snapshot; hbase backup create)"
 
@@ -73,6 +63,7 @@ class HBaseStore:
         self._troubles = Troubles("HBase", reactor)
         self._writes = Client(reactor, settings, self._tell)
         self._reads = Client(reactor, settings, self._tell)
+        self._reader = RowReader(self._reads, settings, reactor, now)
         self._appender = Appender(self._writes, settings, store, self._numbers, reactor, now, self._appended)
         self.identity = ""
         self._purges = 0
@@ -111,42 +102,7 @@ class HBaseStore:
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
-        return self._timed("read", self._read(reads))
-
-    async def _read(self, reads: Sequence[Read]) -> list[Page]:
-        until = self._until()
-        pages: dict[int, Page] = {}
-        while len(pages) < len(reads):
-            left = [index for index in range(len(reads)) if index not in pages]
-            for index, page in zip(left, await self._pages([reads[i] for i in left], until), strict=True):
-                if page is not None:
-                    pages[index] = page
-            self._in_time(until)
-        return [pages[index] for index in range(len(reads))]
-
-    async def _pages(self, reads: Sequence[Read], until: float) -> list[Page | None]:
-        """The pages; None where a slot was written between the look at the head and that at the slots."""
-        rows = [row_key(self._settings.prefix, read.key) for read in reads]
-        now = self._now()
-        heads = [row_head(found.get(HEAD)) for found in await self._all([(row, [HEAD]) for row in rows], until)]
-        picked = _pick(heads, reads, now)
-        records = [(row, record) for row, (page, _) in zip(rows, picked, strict=True) for record in page]
-        gets = [(row, [slot_cell(record.slot)]) for row, record in records]
-        slots = await self._all(gets, until, [record.size for _, record in records])
-        bodies = iter(
-            body_in(record, found.get(slot_cell(record.slot)))
-            for (_, record), found in zip(records, slots, strict=True)
-        )
-        pages: list[Page | None] = []
-        for head, (page, more) in zip(heads, picked, strict=True):
-            messages = [Message(record.mid, body) for record in page if (body := next(bodies)) is not None]
-            pages.append(Page(messages, head_of(head, now), more) if len(messages) == len(page) else None)
-        return pages
-
-    async def _all(self, gets: Sequence[tuple[bytes, _Wanted]], until: float, sizes: Sequence[int] = ()) -> list[Cells]:
-        """Cells of rows; fails as a whole."""
-        found = gatherResults(self._reads.get(gets, until, sizes), consumeErrors=True)
-        return await found.addErrback(unwrap)
+        return self._timed("read", self._reader.read(reads, self._until()))
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
         """See MessageService."""
@@ -154,7 +110,7 @@ class HBaseStore:
 
     async def _heads(self, keys: Sequence[str]) -> list[Head]:
         gets = [(row_key(self._settings.prefix, key), [HEAD]) for key in keys]
-        found = await self._all(gets, self._until())
+        found = await self._reader.cells(gets, self._until())
         return [head_of(row_head(cells.get(HEAD)), self._now()) for cells in found]
 
     def delete(self, key: str) -> Deferred[None]:
@@ -197,7 +153,7 @@ class HBaseStore:
         return self._timed("tokens", self._tokens(key))
 
     async def _tokens(self, key: str) -> list[Token]:
-        (found,) = await self._all([(row_key(self._settings.prefix, key), [("t", None)])], self._until())
+        (found,) = await self._reader.cells([(row_key(self._settings.prefix, key), [("t", None)])], self._until())
         now = self._now()
         ends = ((digest, token_ends(value)) for (_, digest), value in found.items())
         return [Token(digest, int(end)) for digest, end in ends if end > now]
@@ -208,7 +164,7 @@ class HBaseStore:
 
     async def _check_token(self, key: str, digest: bytes) -> TokenState:
         cell = token_cell(digest)
-        (found,) = await self._all([(row_key(self._settings.prefix, key), [HEAD, cell])], self._until())
+        (found,) = await self._reader.cells([(row_key(self._settings.prefix, key), [HEAD, cell])], self._until())
         now = self._now()
         valid = token_ends(found.get(cell)) > now
         created = valid or has_message(row_head(found.get(HEAD)), now) or bool(await self._tokens(key))
@@ -249,15 +205,10 @@ class HBaseStore:
             except UnavailableError:
                 if self._reactor.seconds() >= until:
                     raise
-            self._in_time(until)
-            await deferLater(self._reactor, random.uniform(0, JITTER_SECONDS), lambda: None)
+            await pause(self._reactor, until)
 
     def _until(self) -> float:
         return float(self._reactor.seconds() + TRY_PARTS * self._settings.timeout)
-
-    def _in_time(self, until: float) -> None:
-        if self._reactor.seconds() >= until:
-            raise UnavailableError("other nodes kept writing to the same key")
 
     def _timed(self, call: str, made: Coroutine[Any, Any, T]) -> Deferred[T]:
         return self._numbers.timed(call, ensureDeferred(made), self._reactor)
@@ -279,14 +230,3 @@ class HBaseStore:
             self._troubles.end(f"{id(link)}", calm=True)
         else:
             self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")
-
-
-def _pick(heads: Sequence[RowHead | None], reads: Sequence[Read], now: float) -> list[tuple[list[Record], bool]]:
-    """The entries of each page, and whether there may be more."""
-    room = Room(reads)
-    picked = []
-    for head, read in zip(heads, reads, strict=True):
-        records = after(head, read.after, now)
-        count, more = room.take(read, (record.size for record in records))
-        picked.append((records[:count], more))
-    return picked
