@@ -17,7 +17,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.redis.store import RedisStore
+from gopush.message.redis.store import TOUCH_CALLS, RedisStore
 from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
 from gopush.model import MID_STEP, Appended, mid_at
@@ -347,6 +347,27 @@ def test_a_server_that_began_to_evict_is_refused_until_it_stops(connect: Connect
         eventually(lambda: subject.push().ret == RET_INTERNAL)
         server.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
         eventually(lambda: subject.push().ret == RET_OK)
+
+
+def test_a_server_that_began_to_evict_is_left_within_seconds(connect: Connect) -> None:
+    """Nobody closes the connections."""
+    with RedisServer() as server, logged() as lines:
+        subject = connect(server)
+        assert subject.push().ret == RET_OK
+        server.call("CONFIG", "SET", "maxmemory", "100mb")
+        server.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        for _ in range(TOUCH_CALLS):
+            subject.purge()
+        eventually(lambda: subject.push().ret == RET_INTERNAL)
+        eventually(lambda: lines)
+        time.sleep(1)
+        assert lines == [
+            "Redis node1: its maxmemory-policy is allkeys-lru, which may drop messages (noeviction is needed)"
+        ]
+        server.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        eventually(lambda: subject.push().ret == RET_OK)
+        assert len(subject.read()) == 2
+        assert lines[1:] == ["Redis node1: all is well again"]
 
 
 def test_a_password(connect: Connect) -> None:

@@ -169,7 +169,7 @@ async def prepare(connection: RedisConnection, password: str | None, scripts: It
         _refuse_replica(await connection.execute_command("ROLE"))
     _refuse_old(_facts(await connection.execute_command("INFO", "server")))
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
-    _refuse_eviction(_facts(await connection.execute_command("INFO", "memory")))
+    await refuse_eviction(connection)
     for script in scripts:
         await connection.execute_command("SCRIPT", "LOAD", script)
 
@@ -197,7 +197,9 @@ def _refuse_cluster(facts: dict[str, str]) -> None:
         )
 
 
-def _refuse_eviction(facts: dict[str, str]) -> None:
+async def refuse_eviction(connection: RedisConnection) -> None:
+    """Raise UnfitError where the server may drop messages."""
+    facts = _facts(await connection.execute_command("INFO", "memory"))
     policy = facts.get("maxmemory_policy", "noeviction")
     if facts.get("maxmemory", "0") != "0" and policy != "noeviction":
         raise UnfitError(f"its maxmemory-policy is {policy}, which may drop messages (noeviction is needed)")

@@ -26,6 +26,7 @@ from gopush.message.redis.connection import (
     endpoint_of,
     error_kind,
     prepare,
+    refuse_eviction,
 )
 from gopush.message.redis.settings import Source
 from gopush.net.clock import repeating
@@ -198,6 +199,17 @@ class RedisLink(Factory):
         connection = self._ready
         if connection is not None and await endpoint.moved():
             self._leave(connection, "the sentinels name another master")
+
+    async def look(self) -> None:
+        """Leave a server that may drop messages by now: it is refused until that is put right."""
+        connection = self._ready
+        if connection is not None:
+            try:
+                await refuse_eviction(connection)
+            except UnfitError:
+                self._leave(connection)
+            except RedisError:
+                return  # it could be asked as it was made ready: other calls meet what is wrong now
 
     def leave(self) -> None:
         """Connect anew: another server may be there by now."""

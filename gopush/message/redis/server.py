@@ -166,8 +166,8 @@ class RedisServer:
             self._troubles.begin("clock", said)
 
     def touch(self) -> Deferred[None]:
-        """Look whether writes work, and whether the data are still the same. Never fails."""
-        return self._touch().addCallbacks(lambda _: None, lambda _: None)
+        """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
+        return self._touch().addErrback(lambda _: None).addCallback(lambda _: ensureDeferred(self._writes.look()))
 
     def _touch(self) -> Deferred[None]:
         arguments = [self._prefix, uuid4().hex, IDENTITY_SECONDS]
