@@ -6,12 +6,13 @@ import re
 import struct
 from collections.abc import Iterable, Sequence
 from importlib.resources import as_file, files
+from io import BytesIO
 from typing import Any
 
 import thriftpy2
 from thriftpy2.protocol import TBinaryProtocol
 from thriftpy2.thrift import TApplicationException, TMessageType
-from thriftpy2.transport import TMemoryBuffer
+from thriftpy2.transport import TBufferedTransport, TMemoryBuffer
 
 from gopush.errors import UnavailableError
 from gopush.message.hbase.row import HEAD, Cells, Put
@@ -56,8 +57,10 @@ def request(name: str, number: int, arguments: Any) -> bytes:
 
 
 def reply(frame: bytes) -> tuple[int, Any]:
-    """The number of the call that a frame answers, and the answer: an HBaseError where it failed."""
-    protocol = TBinaryProtocol(TMemoryBuffer(frame))
+    """The number of the call that a frame answers, and the answer: an HBaseError where it failed. Raises where it is
+    no answer.
+    """
+    protocol = TBinaryProtocol(TBufferedTransport(BytesIO(frame)))  # a TMemoryBuffer reads on behind its end
     name, kind, number = protocol.read_message_begin()
     if kind == TMessageType.EXCEPTION:
         raised = TApplicationException()
