@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 from twisted.logger import formatEvent, globalLogPublisher
 
+from gopush.client import cli
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
@@ -97,3 +100,38 @@ def test_a_key_whose_messages_are_all_gone_is_looked_at_twice(open_at: Open, tab
     table.asked.clear()
     assert subject.page() == Page([], subject.head(), False)
     assert len(table.asked) <= 4
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Who says this to all that is asked, and closes the connection; gives its address."""
+
+    def answer_all() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.recv(65536)
+                client.sendall(answer)
+                client.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer_all, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n", b"\0\0\0\1\0", b"\0\0\0\0"]
+)
+def test_create_names_what_is_no_thrift_server(answer: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with answering(answer) as address:
+        assert cli.main(["hbase", "create", "--thrift", address]) == 3
+    assert capfd.readouterr().err == f"gopush: what answers at {address} is no Thrift2 server (framed)\n"
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0\0", b"\0\0\0\x64\x80\1\0\2"])
+def test_create_says_where_the_connection_was_closed(answer: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    with answering(answer) as address:
+        assert cli.main(["hbase", "create", "--thrift", address]) == 1
+    said = f"gopush: the Thrift server at {address} does not answer: it closed the connection\n"
+    assert capfd.readouterr().err == said

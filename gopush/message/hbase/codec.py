@@ -20,6 +20,9 @@ from gopush.message.hbase.row import HEAD, Cells, Put
 FAMILIES = (b"m", b"i", b"t")
 """What the table has: messages, ids, tokens."""
 
+FRAME_BYTES = 64 << 20
+"""Thrift's own limit has to be as high (hbase.regionserver.thrift.framed.max_frame_size_in_mb)."""
+
 MOST_NAMES = 4
 _TABLE_ALONE = re.compile(r"\S+( is disabled\.)?")
 _NO_TABLE = "HBase does not serve the table (is it disabled, or dropped?)"

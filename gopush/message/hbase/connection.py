@@ -18,14 +18,20 @@ from twisted.python.failure import Failure
 
 from gopush.config.values import host_port
 from gopush.errors import UnavailableError
-from gopush.message.hbase.codec import FAMILIES, HBaseError, get_multiple, locations, region_starts, reply, request
+from gopush.message.hbase.codec import (
+    FAMILIES,
+    FRAME_BYTES,
+    HBaseError,
+    get_multiple,
+    locations,
+    region_starts,
+    reply,
+    request,
+)
 from gopush.net.clock import LastLook
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
 from gopush.net.transport import QuietClientService
-
-FRAME_BYTES = 64 << 20
-"""Thrift's own limit has to be as high (hbase.regionserver.thrift.framed.max_frame_size_in_mb)."""
 
 WINDOW = 16
 """Calls that are under way on a connection at most."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 from gopush.config.values import host_port
 from gopush.errors import ParameterError, UnavailableError
 from gopush.message.hbase.codec import (
     FAMILIES,
+    FRAME_BYTES,
     HBaseError,
     create_table,
     describe,
@@ -26,6 +27,10 @@ _START = struct.Struct(">I")
 _SIZE = struct.Struct(">I")
 
 
+class _NoThriftError(Exception):
+    """What came is no answer to a call."""
+
+
 def create(address: str, table: str, regions: int) -> str:
     """Have the Thrift server at "host:port" make the table in so many regions; gives the line to print.
 
@@ -34,6 +39,8 @@ def create(address: str, table: str, regions: int) -> str:
     try:
         with socket.create_connection(host_port(address), timeout=SECONDS) as connection:
             return _create(connection, table, regions)
+    except _NoThriftError:
+        raise ParameterError(f"what answers at {address} is no Thrift2 server (framed)") from None
     except HBaseError as refused:
         raise UnavailableError(f"HBase at {address}: {refused}") from None
     except OSError as failed:
@@ -81,13 +88,24 @@ def split_frames(message: bytes, starts: list[bytes]) -> list[bytes]:
 def _ask(connection: socket.socket, frames: list[bytes]) -> Any:
     connection.sendall(b"".join(_SIZE.pack(len(frame)) + frame for frame in frames))
     stream = connection.makefile("rb")
-    size = stream.read(_SIZE.size)
-    if len(size) < _SIZE.size:
-        raise ConnectionError("it closed the connection")
-    _, answer = reply(stream.read(*_SIZE.unpack(size)))
+    (size,) = _SIZE.unpack(_read(stream, _SIZE.size))
+    if size > FRAME_BYTES:
+        raise _NoThriftError
+    frame = _read(stream, size)
+    try:
+        _, answer = reply(frame)
+    except Exception:
+        raise _NoThriftError from None
     if isinstance(answer, HBaseError):
         raise answer
     return answer
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    found = stream.read(size)
+    if len(found) < size:
+        raise ConnectionError("it closed the connection")
+    return found
 
 
 def splits(regions: int) -> list[bytes]:
