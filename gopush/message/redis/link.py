@@ -17,17 +17,16 @@ from txredisapi import RedisError, ResponseError
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
     PASSING,
-    MasterEndpoint,
     RedisConnection,
     RedisRefusedError,
     Script,
     ScriptCall,
     UnfitError,
-    endpoint_of,
     error_kind,
     prepare,
     refuse_eviction,
 )
+from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
 from gopush.message.redis.settings import Source
 from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor

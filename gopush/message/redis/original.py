@@ -11,7 +11,8 @@ from txredisapi import RedisError, ResponseError
 
 from gopush.errors import StartError, UnavailableError
 from gopush.message.original import OldLog, OldMessage, Passed, expiry, old_message
-from gopush.message.redis.connection import RedisConnection, endpoint_of, log_in
+from gopush.message.redis.connection import RedisConnection, log_in
+from gopush.message.redis.endpoint import endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
 from gopush.model import is_key
