@@ -20,7 +20,7 @@ from gopush.message.store import StoreSettings
 from gopush.model import Page
 from tests.conftest import InReactor, reactor
 from tests.message.subject import Subject
-from tests.servers.thrift_table import ThriftTable
+from tests.servers.thrift_table import LARGE, ThriftTable
 
 Open = Callable[..., Subject]
 
@@ -100,6 +100,16 @@ def test_a_key_whose_messages_are_all_gone_is_looked_at_twice(open_at: Open, tab
     table.asked.clear()
     assert subject.page() == Page([], subject.head(), False)
     assert len(table.asked) <= 4
+
+
+def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(open_at: Open, table: ThriftTable) -> None:
+    subject = open_at(table.address, timeout=1.0)
+    body = b"x" * LARGE
+    assert subject.push(body=body).ret == RET_OK
+    table.seconds = 1.4
+    with logged() as lines:
+        assert subject.bodies() == [body]
+        assert lines == []
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import struct
 import threading
+import time
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,9 @@ from thriftpy2.transport import TMemoryBuffer
 
 from gopush.message.hbase.codec import idl
 
+LARGE = 10_000
+PARTS = 10
+
 _SIZE = struct.Struct(">I")
 
 Cells = dict[tuple[bytes, bytes], bytes]
@@ -21,13 +25,14 @@ Cells = dict[tuple[bytes, bytes], bytes]
 
 class ThriftTable:
     """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
-    `asked`: those that came.
+    `asked`: those that came. `seconds`: how long LARGE answers are on their way.
     """
 
     def __init__(self) -> None:
         self.cells: dict[bytes, Cells] = {}
         self.says: str | None = None
         self.asked: list[str] = []
+        self.seconds = 0.0
         self._lock = threading.Lock()
         handler: Any = self._serve
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
@@ -74,7 +79,14 @@ class ThriftTable:
             asked, answer = TMemoryBuffer(stream.read(*_SIZE.unpack(size))), TMemoryBuffer()
             with self._lock:
                 TProcessor(idl.HBase, self).process(TBinaryProtocol(asked), TBinaryProtocol(answer))
-            client.sendall(_SIZE.pack(len(answer.getvalue())) + answer.getvalue())
+            frame = _SIZE.pack(len(answer.getvalue())) + answer.getvalue()
+            if len(frame) < LARGE:
+                client.sendall(frame)
+            else:
+                part = len(frame) // PARTS + 1
+                for at in range(0, len(frame), part):
+                    client.sendall(frame[at : at + part])
+                    time.sleep(self.seconds / PARTS)
 
     def __enter__(self) -> ThriftTable:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -213,6 +213,13 @@ class _Connection(Int32StringReceiver):
             self._wait()
         return answer
 
+    def dataReceived(self, data: bytes) -> None:
+        """See IProtocol: whatever comes, the server is not silent, and a large answer may take its time."""
+        self._cancel()
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+        if self.calls and self._timer is None:
+            self._wait()
+
     def stringReceived(self, string: bytes) -> None:
         """See Int32StringReceiver."""
         try:
@@ -221,11 +228,6 @@ class _Connection(Int32StringReceiver):
         except Exception:  # not what a Thrift server sends
             self.transport.abortConnection()
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.calls:
-            self._wait()
         if isinstance(result, HBaseError):
             answer.errback(result)
         else:
@@ -235,6 +237,11 @@ class _Connection(Int32StringReceiver):
     def _wait(self) -> None:
         seconds = self._link.timeout if self._link.ready else max(PROBE_SECONDS, self._link.timeout)
         self._timer = LastLook(self._link.reactor).callLater(seconds, self._give_up)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _give_up(self) -> None:
         self._timer = None
@@ -247,9 +254,7 @@ class _Connection(Int32StringReceiver):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """See IProtocol."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel()
         self._link.lost(self, self._silent)
         calls, self.calls = self.calls, {}
         for answer in calls.values():
