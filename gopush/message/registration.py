@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from twisted.internet.task import deferLater
@@ -38,6 +39,7 @@ class StoreRegistration:
         self._message = message
         self._refused = refused
         self._looks = 0
+        self._doubts = OTHER_STORE_LOOKS
         self._looking = repeating(self._look, reactor)
 
     async def register(self) -> None:
@@ -66,25 +68,32 @@ class StoreRegistration:
     def _look(self) -> None:
         """Tell the others which data are behind this node, when that is known or has changed.
 
-        A node that learns it after the start gives way to those that had other data before; where a store was emptied,
-        all learn that within some seconds.
+        A node that learns it after the start gives way to those that had other data before. Two may learn it at the
+        same moment: until none has differed for some looks, a node gives way to those that registered before it. Where
+        a store was emptied, all learn that within some seconds.
         """
         store, before = self._message.identity, self._node.info.store
-        if not store or store == before:
+        if not store or (store == before and not self._doubts):
             return
-        if not before and (other := self._differs(store)) is not None:
-            self._looks += 1
-            if self._looks >= OTHER_STORE_LOOKS:
-                self._looking.stop()
-                self._refused(other)
-            return
+        if store == before or not before:
+            if (other := self._differs(store, reported=bool(before))) is not None:
+                self._looks += 1
+                if self._looks >= OTHER_STORE_LOOKS:
+                    self._looking.stop()
+                    self._refused(other)
+                return
+            self._doubts -= bool(before)
         self._looks = 0
-        self._node.tell_store(store)
+        if store != before:
+            self._node.tell_store(store)
 
-    def _differs(self, store: str) -> StartError | None:
+    def _differs(self, store: str, reported: bool) -> StartError | None:
         mine = self._node.info._replace(store=store)
+        others = self._coordination.view.messages  # in the order in which they registered
+        if reported:
+            others = tuple(takewhile(lambda info: info.id != mine.id, others))
         try:
-            for info in self._coordination.view.messages:
+            for info in others:
                 if info.id != mine.id:
                     check_store(mine, info)
         except OtherStoreError as other:
