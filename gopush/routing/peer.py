@@ -97,9 +97,9 @@ class HealthChecker(Generic[S]):
         peer.logged = self._clock.seconds() >= peer.quiet_until
         if peer.logged:
             peer.quiet_until = self._clock.seconds() + QUIET_SECONDS
-            log.warn(
-                "{peer} {does}; this process asks others first until it answers a ping", peer=peer.info.id, does=does
-            )
+            way = "this process asks others first until it answers a ping"
+            alone = "there is no other one to ask"
+            log.warn("{peer} {does}; {way}", peer=peer.info.id, does=does, way=way if len(self._live) > 1 else alone)
         if not self._pinging.running:
             self._pinging.start(self._settings.ping, now=False)
 

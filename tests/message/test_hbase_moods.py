@@ -112,6 +112,14 @@ def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(ope
         assert lines == []
 
 
+def test_a_clean_stop_warns_of_nothing(open_at: Open, table: ThriftTable) -> None:
+    subject = open_at(table.address)
+    assert subject.push().ret == RET_OK
+    with logged() as lines:
+        subject.close()
+        assert lines == []
+
+
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
     """Who says this to all that is asked, and closes the connection; gives its address."""

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.message.redis.store import RedisStore
 from gopush.message.rules import UNAVAILABLE
 from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
-from gopush.model import Appended, Read
+from gopush.model import Append, Appended, Push, Read
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually, redis_settings
 from tests.message.subject import Subject
@@ -58,6 +59,24 @@ def test_a_server_that_closes_idle_connections_costs_no_push(connect: Connect) -
         subject = connect(server)
         answers = push_for(subject, 8, 2.4)
         assert [answer.ret for answer in answers] == [RET_OK] * len(answers)
+        assert lines == []
+
+
+def test_a_call_that_comes_before_the_first_connection_waits_for_it(in_reactor: InReactor) -> None:
+    """A process listens before its store has connected."""
+    with RedisServer() as server, logged() as lines:
+        store: RedisStore = in_reactor(RedisStore, StoreSettings(), redis_settings(server), reactor)
+        push = Append(Push("k", b"1", 600, "", 60, time.time() + 60), 0)
+
+        def start() -> Deferred[list[Any]]:
+            store.start()
+            called: list[Deferred[Any]] = [store.append([push]), store.read([Read("k", 0, 9)])]
+            return gatherResults(called)
+
+        (answer,), (page,) = in_reactor(start)
+        assert answer.ret == RET_OK
+        assert page.head.last in (0, answer.mid)
+        in_reactor(store.stop)
         assert lines == []
 
 

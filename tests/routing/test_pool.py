@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs, formatEvent
 
 from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
@@ -514,6 +515,22 @@ def test_where_no_peer_is_healthy_they_are_tried_all_the_same() -> None:
     answer = world.call(2)
     world.wait()
     assert answer == [("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("names", "does"),
+    [
+        ("a", "a does not answer; there is no other one to ask"),
+        ("ab", "a does not answer; this process asks others first until it answers a ping"),
+    ],
+)
+def test_a_peer_that_failed_is_logged_with_what_that_means(names: str, does: str) -> None:
+    with capturedLogs() as logged:
+        world = World(*names)
+        world.nodes["a"].mode = "down"
+        world.call(1, life=0.05)
+        world.wait()
+    assert [formatEvent(event) for event in logged] == [does]
 
 
 # --- views ---

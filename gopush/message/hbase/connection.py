@@ -176,7 +176,7 @@ class ThriftLink(Factory):
             if silent:
                 self._say(f"no answer within {self.timeout:g} s")
                 self.silent(self.address)
-            elif self._trouble is None:
+            elif self._trouble is None and self._service.running:
                 self._say("the connection was lost")
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:

@@ -64,8 +64,8 @@ class LinkWatcher(NamedTuple):
 class RedisLink(Factory):
     """One connection to `source`, made again at once when it is lost, and tried again for ever.
 
-    A call waits for the one attempt that follows a loss; without a connection it fails at once. `scripts` are loaded
-    before anything else is asked.
+    A call waits for the one attempt that follows the start or a loss; without a connection it fails at once. `scripts`
+    are loaded before anything else is asked.
     """
 
     noisy = False
@@ -89,7 +89,7 @@ class RedisLink(Factory):
         self._ready: RedisConnection | None = None
         self._ready_since = 0.0
         self._at_once = False
-        self._hoping = False  # the first attempt after a loss is under way
+        self._hoping = False  # the first attempt after the start or a loss is under way
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
         endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
@@ -105,6 +105,7 @@ class RedisLink(Factory):
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""
         decided = self._decided = Deferred()
+        self._hoping = True
         self._service.startService()
         self._pinging.start(IDLE_SECONDS, now=False)
         if self._watching is not None:
