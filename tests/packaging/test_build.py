@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +32,11 @@ def test_the_checks_of_a_build_need_only_what_it_depends_on(tmp_path: Path) -> N
     for name in ("debian", "docs", "etc", "gopush", "tests"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({missing}))\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the python3 that has the libraries
     done = subprocess.run(
         ["make", "-s", "-f", "debian/rules", "execute_after_dh_auto_build", "override_dh_auto_test"],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "DEB_BUILD_OPTIONS": ""},
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path), "DEB_BUILD_OPTIONS": ""},
         capture_output=True,
         text=True,
         timeout=300,
