@@ -151,6 +151,7 @@ def test_reads_leave_a_server_that_has_become_a_replica_with_the_writes(connect:
         assert subject.push(id="a").ret == RET_OK
         assert len(subject.read()) == 1
         time.sleep(0.6)
+        eventually(lambda: two.call("LLEN", "gopush:m:k") == 1)
         two.call("REPLICAOF", "NO", "ONE")
         one.call("REPLICAOF", "127.0.0.1", 1)  # which is never there: it stays as it is
         way.to = two.port
@@ -164,6 +165,7 @@ def test_reads_leave_a_replica_also_where_its_address_leads_on_later(connect: Co
         eventually(lambda: b"state=online" in one.call("INFO", "replication"))
         subject = connect(one, way.port)
         assert subject.push(id="a").ret == RET_OK
+        eventually(lambda: two.call("LLEN", "gopush:m:k") == 1)
         two.call("REPLICAOF", "NO", "ONE")
         one.call("REPLICAOF", "127.0.0.1", 1)
         for _ in range(5):

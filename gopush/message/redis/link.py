@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail
@@ -53,7 +54,7 @@ LOST = "the connection was lost"
 class LinkWatcher(NamedTuple):
     """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
     `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness; `left`:
-    it let go of its server, and has tried to connect since.
+    it let go of its server, and is connected anew.
     """
 
     trouble: Callable[[str | None], None]
@@ -202,19 +203,19 @@ class RedisLink(Factory):
 
     async def look(self) -> None:
         """Leave a server that may drop messages by now: it is refused until that is put right."""
-        connection = self._ready
-        if connection is not None:
-            try:
-                await refuse_eviction(connection)
-            except UnfitError:
-                self._leave(connection)
-            except RedisError:
-                return  # it could be asked as it was made ready: other calls meet what is wrong now
+        if (connection := self._ready) is not None:
+            with suppress(RedisError):  # it could be asked as it was made ready: other calls meet what is wrong now
+                try:
+                    await refuse_eviction(connection)
+                except UnfitError:
+                    self._leave(connection)
 
     def leave(self) -> None:
-        """Connect anew: another server may be there by now."""
+        """Connect anew, behind an attempt that is under way: another server may be there by now."""
         if self._ready is not None:
             self._leave(self._ready)
+        else:
+            self._next_attempt().addCallbacks(lambda _: self.leave(), lambda _: None)
 
     def _leave(self, connection: RedisConnection, reason: str | None = None) -> None:
         """Let go of a server that is no master any more; the next attempt asks where the master is."""
@@ -223,7 +224,10 @@ class RedisLink(Factory):
                 self._say(reason)
             self.lost(connection)  # at once: Twisted reports its end a turn later, and a call would be sent in vain
             connection.transport.abortConnection()
-            self._next_attempt().addBoth(lambda _: self._watcher.left())
+            self._tell_left()  # once it is connected anew: who went before might come to the old server again
+
+    def _tell_left(self) -> None:
+        self._next_attempt().addCallbacks(lambda _: self._watcher.left(), lambda _: self._tell_left())
 
     def _pause(self, _: int) -> float:
         at_once, self._at_once = self._at_once, False
@@ -265,9 +269,8 @@ class RedisLink(Factory):
 
     def unreachable(self, failure: Failure) -> None:
         """An attempt to connect has failed."""
-        reached_before = self._ready_since > 0
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
-        self._hopeless(self._trouble or (LOST if reached_before else reason))
+        self._hopeless(self._trouble or (LOST if self._ready_since > 0 else reason))
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
