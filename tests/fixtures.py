@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -36,6 +37,24 @@ def logged() -> Iterator[Logged]:
     globalLogPublisher.addObserver(observer)
     yield log
     globalLogPublisher.removeObserver(observer)
+
+
+@contextmanager
+def lines_logged(wanted: Callable[[str], bool]) -> Iterator[list[str]]:
+    """The wanted lines that are logged meanwhile, and all with a traceback."""
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        line = formatEvent(event)
+        if wanted(line) or event.get("log_failure"):
+            lines.append(line)
+
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observer)
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:

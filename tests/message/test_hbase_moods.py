@@ -5,11 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
-from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.client import cli
 from gopush.errors import RET_INTERNAL, RET_OK
@@ -19,6 +17,7 @@ from gopush.message.hbase.store import HBaseStore
 from gopush.message.store import StoreSettings
 from gopush.model import Page
 from tests.conftest import InReactor, reactor
+from tests.fixtures import lines_logged
 from tests.message.subject import Subject
 from tests.servers.thrift_table import LARGE, ThriftTable
 
@@ -47,22 +46,9 @@ def open_at(in_reactor: InReactor) -> Iterator[Open]:
         subject.close()
 
 
-@contextmanager
-def logged() -> Iterator[list[str]]:
+def logged() -> AbstractContextManager[list[str]]:
     """What is logged of HBase meanwhile."""
-    lines: list[str] = []
-
-    def observe(event: Any) -> None:
-        line = formatEvent(event)
-        if line.startswith("HBase: "):
-            lines.append(line)
-
-    observer: Any = observe
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(observer)
+    return lines_logged(lambda line: line.startswith("HBase: "))
 
 
 def test_appends_that_fail_are_named_once(open_at: Open, table: ThriftTable) -> None:

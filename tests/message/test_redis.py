@@ -8,11 +8,10 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
@@ -22,6 +21,7 @@ from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
 from gopush.model import MID_STEP, Appended, mid_at
 from tests.conftest import InReactor, reactor
+from tests.fixtures import lines_logged
 from tests.message.conftest import OpenStore, eventually, redis_settings
 from tests.message.subject import Subject
 from tests.servers.redis import RedisReplyError, RedisServer
@@ -46,22 +46,9 @@ def connect(in_reactor: Any) -> Iterator[Connect]:
         subject.close()
 
 
-@contextmanager
-def logged() -> Iterator[list[str]]:
+def logged() -> AbstractContextManager[list[str]]:
     """What is logged of Redis meanwhile."""
-    lines: list[str] = []
-
-    def observe(event: Any) -> None:
-        line = formatEvent(event)
-        if line.startswith("Redis ") or event.get("log_failure"):
-            lines.append(line)
-
-    observer: Any = observe
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(observer)
+    return lines_logged(lambda line: line.startswith("Redis "))
 
 
 def all_keys(server: RedisServer) -> list[bytes]:

@@ -8,12 +8,11 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.logger import formatEvent, globalLogPublisher
 
 from gopush.config.schema import load
 from gopush.errors import RET_OK, SettingsError, UnavailableError
@@ -22,6 +21,7 @@ from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings
 from tests.conftest import InReactor, reactor
+from tests.fixtures import lines_logged
 from tests.message.subject import FakeTime, Subject
 
 DISK_BYTES = 24 << 20
@@ -36,21 +36,9 @@ def open_sqlite(in_reactor: InReactor, path: Path, store: int = 1000) -> Subject
     return Subject("sqlite", in_reactor, make, None)
 
 
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def observe(event: Any) -> None:
-        line = formatEvent(event)
-        if ".sqlite: " in line or event.get("log_failure"):
-            lines.append(line)
-
-    observer: Any = observe
-    globalLogPublisher.addObserver(observer)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(observer)
+def logged() -> AbstractContextManager[list[str]]:
+    """What is logged of SQLite meanwhile."""
+    return lines_logged(lambda line: ".sqlite: " in line)
 
 
 @pytest.fixture

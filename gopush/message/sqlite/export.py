@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gopush.errors import SettingsError, UnavailableError
 from gopush.message.rules import KeptLog
-from gopush.message.sqlite.file import UPGRADES, expect_room
+from gopush.message.sqlite.file import UPGRADES, expect_room, size_of
 from gopush.model import Token
 
 WAL_HEADER_BYTES = 32
@@ -110,7 +110,7 @@ def _copy(path: Path, directory: Path) -> Path:
             before = _head(log)
             for older in directory.iterdir():  # of the try before
                 older.unlink()
-            expect_room(str(copy), path.stat().st_size + (log.stat().st_size if log.exists() else 0))
+            expect_room(str(copy), size_of(path) + size_of(log))
             shutil.copyfile(path, copy)
             if log.exists():
                 shutil.copyfile(log, copy.with_name("copy-wal"))

@@ -200,7 +200,7 @@ class DatabaseFiles:
 
     def tidy(self) -> None:
         """After something has gone: give back what the write-ahead log takes, where that can be copied back."""
-        if _size(self._log) <= self._free:
+        if size_of(self._log) <= self._free:
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.lay_in()
@@ -212,7 +212,7 @@ class DatabaseFiles:
         self._bound_log(LOG_BYTES if self._free >= ROOMY_BYTES else self._bytes // 2)
         if not self._reserve.exists() and self._free >= self._bytes * 3 // 2:
             self._allocate()
-        most = _size(self._path) + _size(self._log) + self._free - self._bytes
+        most = size_of(self._path) + size_of(self._log) + self._free - self._bytes
         self._connection.execute(f"PRAGMA max_page_count = {min(max(most // PAGE_BYTES, 1), MOST_PAGES)}")
 
     def _bound_log(self, size: int) -> None:
@@ -237,7 +237,8 @@ class DatabaseFiles:
         return disk.f_bavail * disk.f_frsize
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """The bytes of a file; 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
