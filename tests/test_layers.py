@@ -26,7 +26,7 @@ ROLES = ("gopush.comet", "gopush.message", "gopush.web")
 
 PURE = (
     *("gopush.errors", "gopush.model", "gopush.hashing", "gopush.feed", "gopush.reports", "gopush.event_stream"),
-    *("gopush.config.schema", "gopush.config.values", "gopush.net.timers"),
+    *("gopush.config.schema", "gopush.config.values", "gopush.config.endpoints", "gopush.net.timers"),
     *("gopush.net.http.request", "gopush.net.http.head", "gopush.stats.histogram", "gopush.stats.counting"),
     *("gopush.rpc.codec", "gopush.routing.router", "gopush.membership.debounce"),
     *("gopush.comet.channel", "gopush.comet.session", "gopush.comet.codec"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
 from gopush.config.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
 from gopush.daemon.logs import LogSettings
@@ -89,6 +90,12 @@ class SubscriberSettings:
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
+    @property
+    def binds(self) -> dict[str, tuple[str, ...]]:
+        """The endpoints that are listened on, by their options."""
+        clients = {"tcp": self.tcp_bind, "websocket": self.websocket_bind}
+        return {"stat.bind": self.stat_bind, **{f"{proto}.bind": clients[proto] for proto in self.proto}}
+
 
 @dataclass(frozen=True)
 class CometSettings(SubscriberSettings):
@@ -108,3 +115,6 @@ class CometSettings(SubscriberSettings):
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        refuse_shared({**self.binds, "rpc.bind": self.rpc_bind})

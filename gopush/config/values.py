@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_network
 
+from gopush.config.endpoints import port
+
 BACKLOG = 4096
 """Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
 
@@ -23,7 +25,6 @@ _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_PORT = re.compile(r"(?:haproxy:)?(?:tcp6?|ssl):(?:port=)?([0-9]+)(?::|$)")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 
 
@@ -174,12 +175,6 @@ def host_names(value: str) -> tuple[str, ...]:
 def listeners(value: str) -> tuple[str, ...]:
     """Twisted endpoint strings separated by blanks or line breaks; "host:port" is short for a TCP one; may be empty."""
     return tuple(_listener(word) for word in value.split())
-
-
-def port(endpoint: str) -> int | None:
-    """The port of a Twisted endpoint string; 0: any; None where it does not begin with one."""
-    match = _PORT.match(endpoint)
-    return int(match[1]) if match else None
 
 
 def _listener(word: str) -> str:

@@ -6,7 +6,6 @@ A process that cannot listen ends with one line on stderr and exit status 1, als
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gopush.config.endpoints import place, words
 from gopush.daemon.start import CannotStartError, console, give_up
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
@@ -124,7 +124,7 @@ class _NotThere:
 
 def _handed_over(reactor: Any, description: str) -> Any:
     """A socket of systemd's: by its number also where the sockets were given no names, for Twisted forgets those."""
-    _, plain, named = _words(description)
+    _, plain, named = words(description)
     domain, index = [*plain, "", ""][:2]
     domain, index = named.get("domain", domain), named.get("index", index)
     family = getattr(socket, f"AF_{domain}", None)
@@ -169,7 +169,7 @@ def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tupl
 
 def _address(name: str, endpoint: str) -> str | None:
     """ "host:port" of a TCP or TLS endpoint; None for one that has no such name (unix, systemd)."""
-    kind, host, port = _place(endpoint)
+    kind, host, port = place(endpoint)
     if kind not in ("tcp", "tcp6", "ssl"):
         return None
     if host in WILDCARDS or port in ("", "0"):
@@ -179,23 +179,8 @@ def _address(name: str, endpoint: str) -> str | None:
 
 def local(bind: Sequence[str]) -> str | None:
     """Where this machine reaches the first of these endpoints that takes TCP in the clear; None: at none."""
-    for kind, host, port in map(_place, bind):
+    for kind, host, port in map(place, bind):
         if kind in ("tcp", "tcp6") and port not in ("", "0"):
             host = "localhost" if host in WILDCARDS else host
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return None
-
-
-def _place(endpoint: str) -> tuple[str, str, str]:
-    """The kind of an endpoint, its host and its port, as far as it has them."""
-    kind, plain, named = _words(endpoint)
-    port = named.get("port") or (plain[0] if plain else "")
-    return kind, named.get("interface", plain[1] if kind.startswith("tcp") and len(plain) > 1 else ""), port
-
-
-def _words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:
-    """The kind of an endpoint, its words that have no name, and those that have one."""
-    kind, *words = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", endpoint))
-    if kind == "haproxy":
-        kind, *words = words
-    return kind, [word for word in words if "=" not in word], dict(word.split("=", 1) for word in words if "=" in word)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gopush.comet.settings import SubscriberSettings
+from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
 from gopush.config.values import addresses, count, listeners, node_name, text
 from gopush.daemon.listeners import advertised
@@ -70,6 +71,7 @@ class EmbeddedSettings:
     log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
+        refuse_shared({**self.subscribers.binds, **self.http.binds, "rpc.bind": self.called_at})
         if self.zookeeper.hosts and STORES[self.storage].alone:
             raise ValueError("; ".join(self.missing()))
         if self.storage == "hbase":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
 from gopush.config.values import addresses, count, listeners, one_of, text
 from gopush.daemon.logs import LogSettings
@@ -110,5 +111,6 @@ class MessageSettings:
     log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
+        refuse_shared({"rpc.bind": self.rpc_bind, "stat.bind": self.stat_bind})
         if self.storage == "hbase":
             self.hbase.check(self.store.store, self.rpc.call_timeout)

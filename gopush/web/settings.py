@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
-from gopush.config.values import count, duration, host_names, listeners, node_name, origins, port, size, text
+from gopush.config.values import count, duration, host_names, listeners, node_name, origins, size, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
@@ -96,9 +97,10 @@ class HttpSettings:
     tokens: TokenSettings = field(default_factory=TokenSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
-    def __post_init__(self) -> None:
-        if both := [endpoint for endpoint in self.http_bind if endpoint in self.admin_bind and port(endpoint) != 0]:
-            raise ValueError(f"[base] http.bind and admin.bind: both hold {both[0]}: use another port for each")
+    @property
+    def binds(self) -> dict[str, tuple[str, ...]]:
+        """The endpoints that are listened on, by their options."""
+        return {"http.bind": self.http_bind, "admin.bind": self.admin_bind}
 
 
 @dataclass(frozen=True)
@@ -115,3 +117,6 @@ class WebSettings(HttpSettings):
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)
     log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        refuse_shared({**self.binds, "stat.bind": self.stat_bind})

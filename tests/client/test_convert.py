@@ -122,8 +122,8 @@ def test_what_the_originals_example_says_is_nobodys_choice(
 
 def test_every_ipv6_address_is_every_ipv4_address_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody can bind both at one port."""
-    web, _ = converted(tmp_path, "web", "[base]\nhttp.bind 0.0.0.0:8090,[::]:8090,:8092,[::]:8093\n", capsys)
-    assert web.http_bind == (*listeners("[::]:8090"), "tcp:8092", *listeners("[::]:8093"))
+    web, _ = converted(tmp_path, "web", "[base]\nhttp.bind 0.0.0.0:8090,[::]:8090,:8094,[::]:8093\n", capsys)
+    assert web.http_bind == (*listeners("[::]:8090"), "tcp:8094", *listeners("[::]:8093"))
 
 
 def test_a_message_nodes_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

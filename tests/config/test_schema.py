@@ -316,6 +316,60 @@ def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
 @pytest.mark.parametrize("name", ["web", "gopush"])
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:8090", "unix:/run/gopush", "haproxy:tcp:8090"])
 def test_one_port_is_not_both(ini: Any, name: str, endpoint: str) -> None:
-    with pytest.raises(SettingsError, match=r"\[base\] http\.bind and admin\.bind: both hold .*: use another port"):
+    with pytest.raises(SettingsError, match=r"\[base\] http\.bind and admin\.bind: .* take the same port: use another"):
         load(SHIPPED[name], ini(f"[base]\nhttp.bind = {endpoint}\nadmin.bind =\n  unix:/run/another\n  {endpoint}\n"))
     load(SHIPPED[name], ini("[base]\nhttp.bind = localhost:0\nadmin.bind = localhost:0\n"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("localhost:7000", "tcp:7000:interface=127.0.0.1"),
+        ("localhost:7000", "tcp:port=7000:interface=localhost:backlog=5"),
+        ("localhost:7000", "ssl:7000:interface=127.0.0.1:privateKey=key.pem"),
+        ("localhost:7000", "haproxy:tcp:7000:interface=127.0.0.1"),
+        ("0.0.0.0:7000", "localhost:7000"),
+        ("tcp:7000", "node.example.org:7000"),
+        ("[::]:7000", "[::1]:7000"),
+        ("tcp6:7000", "[0:0::1]:7000"),
+        ("unix:/run/socket", "unix:/run/socket"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("comet", ("tcp.bind", "rpc.bind")),
+        ("message", ("rpc.bind", "stat.bind")),
+        ("web", ("http.bind", "stat.bind")),
+        ("gopush", ("websocket.bind", "admin.bind")),
+        ("gopush", ("http.bind",)),
+    ],
+)
+def test_no_two_endpoints_take_one_port(ini: Any, name: str, options: tuple[str, ...], one: str, other: str) -> None:
+    """The second could not be bound: under systemd the unit would try for ever."""
+    for first, second in ((one, other), (other, one)):
+        if len(options) == 1:
+            path = ini(f"[base]\n{options[0]} = {first} {second}\n")
+        else:
+            path = ini(f"[base]\n{options[0]} = {first}\n{options[1]} = {second}\n")
+        with pytest.raises(SettingsError, match=r": \[base\] .*\.bind: .+:.+ and .+:.+ take the same port") as wrong:
+            load(SHIPPED[name], path)
+        assert all(option_name in str(wrong.value) for option_name in options)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "http.bind = localhost:0 localhost:0\nadmin.bind = 0.0.0.0:0",
+        "http.bind = 0.0.0.0:7000 [::]:7000",  # the system decides
+        "http.bind = localhost:7000 [::1]:7000 10.0.0.1:7000 node.example.org:7000",
+        "http.bind = systemd:domain=INET:index=0\nadmin.bind = systemd:domain=INET:index=1",
+        "http.bind = unix:/run/one\nadmin.bind = unix:/run/two",
+        "http.bind = le:/certificates:tcp:443\nadmin.bind = tcp:443",
+        "http.bind = tcp:port\nadmin.bind = tcp:port:interface=127.0.0.1",  # refused as what it is: no endpoint
+        "rpc.bind = localhost:8090",  # nobody listens there without a cluster
+        "proto = websocket\ntcp.bind = localhost:8090",
+    ],
+)
+def test_what_may_share_a_port_or_is_not_bound_is_let_be(ini: Any, lines: str) -> None:
+    load(EmbeddedSettings, ini(f"[base]\n{lines}\n"))
