@@ -136,8 +136,12 @@ def _could_start(role: str, settings: Any) -> None:
     """Make all that a process of the role is made of, as its start does; bind and start nothing."""
     from twisted.internet.selectreactor import SelectReactor
 
+    from gopush.message.sqlite.file import refuse_unfit
+
     node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
     resolve_name(node).make_node(SelectReactor(), settings)
+    if getattr(settings, "storage", "") == "sqlite":
+        refuse_unfit(settings.sqlite.path)
     if role != "web":
         _check_own_name(settings)
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -253,6 +255,50 @@ def test_check_refuses_what_the_start_refuses(
     reported = capfd.readouterr().err
     assert reported.startswith(f"gopush: {path}: ")
     assert complaint in reported
+
+
+@pytest.mark.parametrize("role", ["message", "gopush"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/store.sqlite", "there is no such directory"),
+        ('"store.sqlite"', "there is no such directory"),
+        ("directory", "Is a directory"),
+        ("text", "file is not a database"),
+        ("pipe", "not seekable"),
+        ("locked/store.sqlite", "this user cannot write to its directory"),
+    ],
+)
+def test_check_looks_at_the_database(
+    role: str, name: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "text").write_text("no database")
+    os.mkfifo(tmp_path / "pipe")
+    # Root may write anywhere.
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
+    path = tmp_path / f"{role}.ini"
+    file = f'"{tmp_path}/store.sqlite"' if name.startswith('"') else str(tmp_path / name)
+    path.write_text(f"[base]\nuser =\n[storage]\ntype = sqlite\n[sqlite]\npath = {file}\n")
+    assert cli.main(["check", "-c", str(path)]) == 3
+    reported = capfd.readouterr().err
+    assert reported.startswith(f"gopush: {path}: [sqlite] path: {file}: cannot be opened: ")
+    assert why in reported
+
+
+def test_check_makes_no_database_and_lets_one_be(tmp_path: Path) -> None:
+    path, store = tmp_path / "gopush.ini", tmp_path / "store.sqlite"
+    path.write_text(f"[sqlite]\npath = {store}\n")
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert not store.exists()
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    written = store.read_bytes()
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert store.read_bytes() == written
+    store.write_bytes(b"")
+    assert cli.main(["check", "-c", str(path)]) == 0
 
 
 @pytest.mark.parametrize("role", ["comet", "message", "gopush"])

@@ -73,7 +73,7 @@ def test_a_second_process_is_refused(in_reactor: Any, tmp_path: Path) -> None:
         assert writer.stdout.readline()
         with pytest.raises(StartError) as refused:
             open_sqlite(in_reactor, path)
-        assert str(refused.value) == f"{path}: is in use by another process"
+        assert str(refused.value) == f"[sqlite] path: {path}: is in use by another process"
     finally:
         writer.kill()
         writer.communicate()
@@ -83,6 +83,8 @@ def test_a_second_process_is_refused(in_reactor: Any, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(in_reactor: Any, tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("no database at all, but longer than a header would be" * 100)
+    broken = tmp_path / "broken.sqlite"
+    broken.write_bytes(b"SQLite format 3\0" + b"\xff" * 4080)
     newer = tmp_path / "newer.sqlite"
     connection = sqlite3.connect(newer)
     connection.execute("PRAGMA user_version = 99")
@@ -90,13 +92,14 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(in_reactor: Any, tmp_
     for path, words in [
         (tmp_path / "nowhere" / "x.sqlite", "there is no such directory"),
         (tmp_path / ("n" * 256) / "x.sqlite", "there is no such directory"),
-        (tmp_path, "unable to open database file"),
+        (tmp_path, "Is a directory"),
         (text, "file is not a database"),
+        (broken, "file is not a database"),
         (newer, f"written by a newer gopush (schema 99, this one knows {len(UPGRADES)})"),
     ]:
         with pytest.raises(StartError) as refused:
             open_sqlite(in_reactor, path)
-        assert str(refused.value).startswith(f"{path}: ")
+        assert str(refused.value).startswith(f"[sqlite] path: {path}: ")
         assert words in str(refused.value)
         assert "\n" not in str(refused.value)
 
@@ -130,7 +133,7 @@ def test_what_is_found_broken_after_it_was_opened_is_refused_in_one_line(
     damage(path)
     with pytest.raises(StartError, match=words) as refused:
         open_sqlite(in_reactor, path)
-    assert str(refused.value).startswith(f"{path}: cannot be opened: ")
+    assert str(refused.value).startswith(f"[sqlite] path: {path}: cannot be opened: ")
     with closing(sqlite3.connect(path, timeout=0)) as connection:  # it is let go of
         connection.execute("BEGIN IMMEDIATE")
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from gopush.config.reload import lasting
 from gopush.errors import StartError, UnavailableError
 
+_MAGIC = b"SQLite format 3\0"
+"""What every database begins with that is not empty."""
+
 NEEDED_SQLITE = (3, 38, 0)
 """The first version that has the operator ->>, RETURNING and UPDATE FROM."""
 
@@ -65,10 +68,29 @@ _PRAGMAS = (
 )
 
 
+def refuse_unfit(path: str) -> None:
+    """Raise StartError where no database can be, as far as that shows without opening or making one."""
+    directory = Path(path).parent
+    if not os.path.isdir(directory):
+        raise _cannot_open(path, "there is no such directory, or none that this user can reach")
+    begins = b""
+    try:
+        with open(path, "r+b") as file:
+            begins = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise _cannot_open(path, "this user cannot write to its directory") from None
+    except OSError as wrong:
+        raise _cannot_open(path, wrong.strerror or wrong) from None
+    if begins not in (b"", _MAGIC):
+        raise _cannot_open(path, "file is not a database")
+
+
 def open_file(path: str) -> sqlite3.Connection:
     """Open or make the database. Raises StartError."""
     if sqlite3.sqlite_version_info < NEEDED_SQLITE:
         raise StartError(f"SQLite {sqlite3.sqlite_version} is too old ({'.'.join(map(str, NEEDED_SQLITE))} is needed)")
+    refuse_unfit(path)
     with suppress(OSError):  # SQLite meets it again, and says which
         # Messages are nobody else's, in the foreground too, where twistd sets no umask; the files beside it follow it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -93,7 +115,7 @@ def opening(path: str, connection: sqlite3.Connection) -> Iterator[None]:
         if isinstance(wrong, sqlite3.Error):
             raise _refused(path, wrong) from None
         if isinstance(wrong, OSError | UnavailableError):
-            raise StartError(f"{path}: cannot be opened: {wrong}") from None
+            raise _cannot_open(path, wrong) from None
         raise
 
 
@@ -123,7 +145,9 @@ def identity(connection: sqlite3.Connection) -> int:
 def _upgrade(path: str, connection: sqlite3.Connection) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(UPGRADES):
-        raise StartError(f"{path}: was written by a newer gopush (schema {version}, this one knows {len(UPGRADES)})")
+        raise StartError(
+            f"[sqlite] path: {path}: was written by a newer gopush (schema {version}, this one knows {len(UPGRADES)})"
+        )
     if version == len(UPGRADES):
         connection.execute("BEGIN IMMEDIATE")  # whether it can be locked is known now; a full disk is no reason
         connection.execute("ROLLBACK")
@@ -147,10 +171,12 @@ def _statements(script: str) -> Iterator[str]:
 
 def _refused(path: str, wrong: sqlite3.Error) -> StartError:
     if "locked" in str(wrong):
-        return StartError(f"{path}: is in use by another process")
-    if "unable to open" in str(wrong) and not os.path.isdir(Path(path).parent):
-        return StartError(f"{path}: cannot be opened: there is no such directory, or none that this user can reach")
-    return StartError(f"{path}: cannot be opened: {wrong}")
+        return StartError(f"[sqlite] path: {path}: is in use by another process")
+    return _cannot_open(path, wrong)
+
+
+def _cannot_open(path: str, why: object) -> StartError:
+    return StartError(f"[sqlite] path: {path}: cannot be opened: {why}")
 
 
 RESERVE_BYTES = 16 << 20
