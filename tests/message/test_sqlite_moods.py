@@ -214,6 +214,15 @@ def test_what_would_end_with_the_process_is_no_database(tmp_path: Path, path: st
         load(SqliteSettings, ini)
 
 
+@pytest.mark.parametrize("path", ["a\0b.sqlite", "a\x7fb", "a\n  b", "a\tb"])
+def test_a_path_has_no_control_characters(tmp_path: Path, path: str) -> None:
+    """SQLite refuses a NUL in its own way: the start ended with a traceback."""
+    ini = tmp_path / "message.ini"
+    ini.write_text(f"[sqlite]\npath = {path}\n")
+    with pytest.raises(SettingsError, match=r"\[sqlite\] path: .* holds a control character"):
+        load(SqliteSettings, ini)
+
+
 def test_a_token_is_found_among_many(in_reactor: InReactor, tmp_path: Path) -> None:
     """Guessing must not cost more than the guess: the tokens of a key are bounded, and one is looked for by itself."""
     subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
