@@ -26,6 +26,7 @@ _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|nul
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
+_BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 
 def shown(value: str) -> str:
@@ -179,6 +180,10 @@ def listeners(value: str) -> tuple[str, ...]:
 
 def _listener(word: str) -> str:
     kind, _, rest = word.partition(":")
+    if kind == "haproxy" and rest.partition(":")[0] not in _BEHIND_PROXY:
+        raise ValueError(
+            f"holds {shown(word)}: haproxy: stands before one of {', '.join(_BEHIND_PROXY)} (try haproxy:tcp:6969)"
+        )
     if kind in _ENDPOINT_TYPES and rest:
         if (port(word) or 0) > 65535:
             raise ValueError(f"holds {shown(word)}, whose port is above 65535")

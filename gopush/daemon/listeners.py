@@ -24,7 +24,14 @@ from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
 from gopush.net.tls import TlsEndpoint
 
-BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
+_WHERE = "[:interface=ADDRESS][:backlog=N]"
+_FORMS = {
+    "tcp": f"tcp:PORT{_WHERE}",
+    "tcp6": f"tcp6:PORT{_WHERE}",
+    "ssl": f"ssl:PORT:privateKey=FILE[:certKey=FILE][:extraCertChain=FILE][:clientCA=FILE]{_WHERE}",
+    "unix": "unix:PATH[:mode=660][:backlog=N]",
+    "systemd": "systemd:domain=INET:index=0, or systemd:domain=INET:name=NAME",
+}
 
 _NO_SOCKET = (
     "gopush cannot listen there: systemd handed over no such socket (the .socket unit's FileDescriptorName= is the "
@@ -97,15 +104,18 @@ class Listeners(Service):
 def _endpoint(reactor: Any, where: str, description: str) -> Any:
     try:
         return _listener(reactor, description)
+    except (TypeError, ValueError):  # Twisted's words for these are about its own functions
+        kind, *_ = words(description)
+        form = _FORMS.get(kind)
+        why = f"the form is {form}" if form else f"Twisted takes no {kind}: like this, or lacks the plugin for it"
     except Exception as wrong:  # each kind of endpoint has its own ways to refuse, a certificate's file included
-        raise SettingsError(f"{where}: {description}: gopush cannot listen there: {_reason(wrong)}") from None
+        why = _reason(wrong)
+    raise SettingsError(f"{where}: {description}: gopush cannot listen there: {why}")
 
 
 def _listener(reactor: Any, description: str) -> Any:
     kind, _, rest = description.partition(":")
     if kind == "haproxy":
-        if rest.partition(":")[0] not in BEHIND_PROXY:
-            raise ValueError(f"haproxy: stands before one of {', '.join(BEHIND_PROXY)}: haproxy:tcp:6969")
         return _listener(ProxiedReactor(reactor), rest)
     if kind == "ssl":
         return TlsEndpoint(reactor, description)
@@ -129,7 +139,7 @@ def _handed_over(reactor: Any, description: str) -> Any:
     domain, index = named.get("domain", domain), named.get("index", index)
     family = getattr(socket, f"AF_{domain}", None)
     if family is None:
-        raise ValueError("it names no domain (try systemd:domain=INET:index=0)")
+        raise ValueError(description)
     given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
     sockets = given.get("LISTEN_FDS", "") if given.get("LISTEN_PID") == str(os.getpid()) else ""
     if "LISTEN_FDNAMES" not in given and index.isdecimal() and sockets.isdecimal() and int(index) < int(sockets):
@@ -150,8 +160,9 @@ def _shown(address: Any) -> str:
 def _reason(wrong: BaseException | None) -> str:
     """Why, in a few words on one line."""
     cause = getattr(wrong, "socketError", wrong)
-    reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    return " ".join(str(reason).split()).lower()
+    if strerror := getattr(cause, "strerror", None):
+        return f"{strerror[0].lower()}{strerror[1:]}"
+    return " ".join((str(cause) or type(cause).__name__).split())
 
 
 def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tuple[str, ...]:

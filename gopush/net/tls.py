@@ -182,7 +182,7 @@ def _words(description: str) -> Mapping[str, str]:
     _, port, *rest = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description))
     found = dict(word.partition("=")[::2] for word in (port if "=" in port else f"port={port}", *rest))
     if not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
-        raise ValueError(f"ssl: takes {', '.join(sorted(_NAMES))}, and needs port and privateKey")
+        raise ValueError(description)
     return found
 
 

@@ -115,6 +115,36 @@ def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:
     assert "\n" not in str(wrong.value)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "form"),
+    [
+        ("tcp:7000:interfce=127.0.0.1", "tcp:PORT[:interface=ADDRESS][:backlog=N]"),
+        ("tcp:abc", "tcp:PORT[:interface=ADDRESS][:backlog=N]"),
+        ("haproxy:tcp6:7000:interfce=1", "tcp6:PORT[:interface=ADDRESS][:backlog=N]"),
+        ("ssl:7000:privatekey=key.pem", "ssl:PORT:privateKey=FILE[:certKey=FILE]"),
+        ("ssl:abc:privateKey=key.pem", "ssl:PORT:privateKey=FILE[:certKey=FILE]"),
+        ("unix:/run/socket:mode=rw", "unix:PATH[:mode=660][:backlog=N]"),
+        ("systemd:index=0", "systemd:domain=INET:index=0"),
+    ],
+)
+def test_what_has_another_form_gets_that_of_its_kind(endpoint: str, form: str) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        listeners(endpoint)
+    assert str(wrong.value).startswith(f"[base] tcp.bind: {endpoint}: gopush cannot listen there: the form is {form}")
+
+
+@pytest.mark.parametrize("endpoint", ["tls:7000:privateKey=key.pem", "nothing:1"])
+def test_what_twisted_does_not_take_is_said_without_its_functions(endpoint: str) -> None:
+    with pytest.raises(SettingsError, match=r"Twisted takes no (tls|nothing): like this, or lacks the plugin for it$"):
+        listeners(endpoint)
+
+
+def test_names_of_files_are_shown_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "PUSH.pem"
+    with pytest.raises(SettingsError, match=f"gopush cannot listen there: {path}: cannot be read: No such file"):
+        listeners(f"ssl:7000:privateKey={path}")
+
+
 def test_the_lock_of_a_unix_socket_that_nobody_listens_on_stops_nobody(in_reactor: InReactor, tmp_path: Path) -> None:
     """It names a pid that lives, but is another process: pids begin anew in each container."""
     path = tmp_path / "socket"

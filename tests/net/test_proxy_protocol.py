@@ -16,6 +16,7 @@ import pytest
 
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.tcp import TcpFactory
+from gopush.config.values import listeners
 from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError
 from gopush.message.store import StoreSettings
@@ -234,8 +235,10 @@ def test_a_unix_socket_may_be_the_balancers_way(door: Callable[..., Door], tmp_p
         assert found.peers() == ["203.0.113.7:4711", "203.0.113.8:4711"]
 
 
-@pytest.mark.parametrize("endpoint", ["haproxy:haproxy:tcp:0", "haproxy:tls:0", "haproxy:6969"])
-def test_what_cannot_stand_behind_haproxy_is_named(in_reactor: InReactor, endpoint: str) -> None:
-    with pytest.raises(SettingsError, match="haproxy: stands before one of tcp, tcp6, ssl, unix, systemd") as wrong:
-        Listeners(EagerReactor(reactor), "[base] tcp.bind", [endpoint], TcpFactory(None, None))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "endpoint", ["haproxy:haproxy:tcp:0", "haproxy:tls:0", "haproxy:6969", "haproxy:localhost:6969", "haproxy:"]
+)
+def test_what_cannot_stand_behind_haproxy_is_named(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="haproxy: stands before one of tcp, tcp6, ssl, unix, systemd") as wrong:
+        listeners(endpoint)
     assert "\n" not in str(wrong.value)
