@@ -29,9 +29,11 @@ _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "t
 _BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 
-def shown(value: str) -> str:
-    """A value for an error message, unless it may hold a password: an address with a user, a URL, a Redis server."""
-    return "(hidden)" if re.search(r"[@#]|//|\n", value) else repr(value)
+def shown(value: str, whole: str = "") -> str:
+    """A value for an error message, unless it may hold a password, as an address with a user, a Redis server and the
+    query of a URL do; or is a part of a `whole` that may: a password may hold what separates the parts.
+    """
+    return "(hidden)" if "\n" in value or re.search("[@#?]", value + whole) else repr(value)
 
 
 def password(value: str) -> str:
@@ -120,9 +122,9 @@ def addresses(value: str) -> tuple[str, ...]:
     for word in found:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
-            raise ValueError(f"holds {shown(word)}, which is not host:port (try push1.example.org:6969)")
+            raise ValueError(f"holds {shown(word, value)}, which is not host:port (try push1.example.org:6969)")
         if impossible(match[1]):
-            raise ValueError(f"holds {shown(word)}: this is not a valid host name")
+            raise ValueError(f"holds {shown(word, value)}: this is not a valid host name")
     return found
 
 
@@ -143,16 +145,16 @@ def origins(value: str) -> tuple[str, ...]:
     found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
     for word in found:
         if not _ORIGIN.fullmatch(word):
-            raise ValueError(f"holds {shown(word)}, which is no origin (try https://www.example.org)")
+            raise ValueError(f"holds {shown(word, value)}, which is no origin (try https://www.example.org)")
     return found
 
 
 def proxies(value: str) -> tuple[str, ...]:
     """IP addresses, networks (10.0.0.0/8), and "unix" for all UNIX sockets, by commas or blanks; may be empty."""
-    return tuple(_proxy(word) for word in re.split(r"[,\s]+", value) if word)
+    return tuple(_proxy(word, value) for word in re.split(r"[,\s]+", value) if word)
 
 
-def _proxy(word: str) -> str:
+def _proxy(word: str, value: str) -> str:
     if word.lower() == "unix":
         return "unix"
     try:
@@ -160,7 +162,7 @@ def _proxy(word: str) -> str:
     except ValueError as wrong:
         why = "has bits behind the network" if "host bits" in str(wrong) else "is no address or network"
         raise ValueError(
-            f"holds {shown(word)}, which {why} (try 10.0.0.7, 10.0.0.0/8, 2001:db8::/32, or unix)"
+            f"holds {shown(word, value)}, which {why} (try 10.0.0.7, 10.0.0.0/8, 2001:db8::/32, or unix)"
         ) from None
 
 
@@ -169,29 +171,31 @@ def host_names(value: str) -> tuple[str, ...]:
     found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
     for word in found:
         if not _HOST_NAME.fullmatch(word):
-            raise ValueError(f"holds {word!r}, which is no name of a host (try push.example.org)")
+            raise ValueError(f"holds {shown(word, value)}, which is no name of a host (try push.example.org)")
     return found
 
 
 def listeners(value: str) -> tuple[str, ...]:
     """Twisted endpoint strings separated by blanks or line breaks; "host:port" is short for a TCP one; may be empty."""
-    return tuple(_listener(word) for word in value.split())
+    return tuple(_listener(word, value) for word in value.split())
 
 
-def _listener(word: str) -> str:
+def _listener(word: str, value: str) -> str:
     kind, _, rest = word.partition(":")
     if kind == "haproxy" and rest.partition(":")[0] not in _BEHIND_PROXY:
         raise ValueError(
-            f"holds {shown(word)}: haproxy: stands before one of {', '.join(_BEHIND_PROXY)} (try haproxy:tcp:6969)"
+            f"holds {shown(word, value)}: haproxy: stands before one of {', '.join(_BEHIND_PROXY)}"
+            " (try haproxy:tcp:6969)"
         )
     if kind in _ENDPOINT_TYPES and rest:
         if (port(word) or 0) > 65535:
-            raise ValueError(f"holds {shown(word)}, whose port is above 65535")
+            raise ValueError(f"holds {shown(word, value)}, whose port is above 65535")
         return word
     match = _HOST_PORT.fullmatch(word)
     if not match or int(match[2]) > 65535:
         raise ValueError(
-            f"holds {shown(word)}, which is no Twisted endpoint (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
+            f"holds {shown(word, value)}, which is no Twisted endpoint"
+            " (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
         )
     host = match[1].strip("[]")
     kind = "tcp6" if ":" in host else "tcp"

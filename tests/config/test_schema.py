@@ -168,6 +168,48 @@ def test_no_word_of_a_store_with_a_password_is_shown(ini: Any, value: str) -> No
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "[connections]\norigins = https://www.example.org/",
+        "[admin]\npublic = wss://push.example.org:8090",
+        "[base]\nwebsocket.advertise = wss://push.example.org:6968",
+        "[base]\nhttp.bind = http://localhost:8090",
+        "[zookeeper]\ncomet.path = /gopush//comets",
+    ],
+)
+def test_what_holds_no_secret_is_shown(ini: Any, line: str) -> None:
+    found = line.partition("= ")[2]
+    with pytest.raises(SettingsError) as wrong:
+        load(EmbeddedSettings, ini(f"{line}\n"))
+    assert f": {found!r} " in str(wrong.value)
+    assert "(hidden)" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("separator", [",", " ", "\t", ", "])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("connections", "origins"),
+        ("connections", "proxies"),
+        ("admin", "hosts"),
+        ("base", "tcp.advertise"),
+        ("base", "tcp.bind"),
+        ("zookeeper", "addr"),
+    ],
+)
+def test_no_part_of_a_password_is_shown(ini: Any, place: str, name: str, separator: str) -> None:
+    """It may hold what separates the parts of a list."""
+    for value in (
+        f"https://user:{SECRET}{separator}{SECRET}@www.example.org",
+        f"https://www.example.org/?a=b{separator}token={SECRET}",
+        f"node1:1 tcp@localhost:6379#{SECRET}{separator}{SECRET}",
+    ):
+        with pytest.raises(SettingsError, match=rf"\[{place}\] {name}: \(hidden\) holds \(hidden\)") as wrong:
+            load(EmbeddedSettings, ini(f"[{place}]\n{name} = {value}\n"))
+        assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
     ("written", "expected"),
     [
         ('a"b, #c', 'a"b, #c'),
