@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 RET_OK = 0
 RET_NO_NODE = 1001
 RET_PARAMETER = 65534
@@ -14,6 +17,15 @@ class GopushError(Exception):
 
 class SettingsError(GopushError):
     """An ini file that cannot be used: names file, section, option, what was found, what would be right."""
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put `where`, the option that names a file, before what a SettingsError from the block says of that file."""
+    try:
+        yield
+    except SettingsError as wrong:
+        raise SettingsError(f"{where}: {wrong}") from None
 
 
 class StartError(GopushError):

@@ -153,9 +153,9 @@ def test_a_key_of_a_kind_that_nobody_reads_stops_the_start_and_no_reload(tmp_pat
     with capturedLogs() as logged:
         files.reload()
     lines = [str(event.get("wrong")) for event in logged]
-    assert len([line for line in lines if line.startswith(f"{path}: holds no public key")]) == 1
+    assert len([line for line in lines if line.startswith(f"[token] signed.key: {path}: holds no public key")]) == 1
     assert tokens.allow(sign("EdDSA", claims()), "Terry-Mao")
-    with pytest.raises(SettingsError, match=f"^{path}: holds no public key [^\n]*$"):
+    with pytest.raises(SettingsError, match=rf"^\[token\] signed\.key: {path}: holds no public key [^\n]*$"):
         signed_tokens(TokenSettings(algorithm="EdDSA", key_file=str(path)))
 
 

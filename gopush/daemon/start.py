@@ -64,12 +64,12 @@ class CannotStartError(SystemExit, Exception):
 
 
 @contextmanager
-def start_errors() -> Iterator[None]:
-    """Turn what stops a start on purpose into CannotStartError. Around the making of a service."""
+def start_errors(path: Path | None = None) -> Iterator[None]:
+    """Turn what stops a start on purpose into CannotStartError. Around the making of a service from an ini file."""
     try:
         yield
     except (SettingsError, StartError) as wrong:
-        raise CannotStartError(str(wrong)) from None
+        raise CannotStartError(f"{path}: {wrong}" if path else str(wrong)) from None
 
 
 def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:

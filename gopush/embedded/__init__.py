@@ -227,7 +227,7 @@ def makeService(options: Options) -> DaemonService:
     from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
 
     reactor = steady(process_reactor)
-    with start_errors():
+    with start_errors(options.path):
         node = make_node(reactor, options.settings)
     collector.freeze()
     return DaemonService(reactor, options, node, node.node_name)

@@ -32,7 +32,7 @@ from zope.interface import implementer
 
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import BACKLOG
-from gopush.errors import SettingsError
+from gopush.errors import SettingsError, naming
 from gopush.net.certificates import note
 from gopush.net.tls_protocol import TlsFactory
 
@@ -128,6 +128,13 @@ class ClientTls:
         except Exception as wrong:
             raise _no_pair("client", certificate, key, wrong) from None
         return roots, own
+
+
+def client_tls(section: str, settings: Any) -> ClientTls:
+    """Of tls.ca, tls.cert and tls.key in a section. Raises SettingsError, which names those that are set."""
+    files = {"tls.ca": settings.tls_authorities, "tls.cert": settings.tls_certificate, "tls.key": settings.tls_key}
+    with naming(f"[{section}] {', '.join(name for name, file in files.items() if file)}"):
+        return ClientTls(*files.values())
 
 
 @implementer(IStreamClientEndpoint)

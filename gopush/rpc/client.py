@@ -24,7 +24,7 @@ from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
-from gopush.net.tls import ClientTls, reached
+from gopush.net.tls import ClientTls, client_tls, reached
 from gopush.net.transport import Attempts, QuietClientService
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
@@ -288,6 +288,4 @@ class Remote:
 
 def caller_tls(settings: RpcSettings) -> ClientTls | None:
     """How to call others; None: without TLS. Raises SettingsError for files that are no good."""
-    if not settings.tls_authorities:
-        return None
-    return ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key)
+    return client_tls("rpc", settings) if settings.tls_authorities else None

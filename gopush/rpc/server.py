@@ -16,7 +16,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.spread import pb
 from zope.interface import implementer
 
-from gopush.errors import StartError
+from gopush.errors import StartError, naming
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls
 from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
@@ -134,7 +134,8 @@ def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
             raise StartError(f"[base] rpc.bind: {endpoint}: write tcp:, and set [rpc] tls.ca, tls.cert and tls.key")
     if caller_tls(settings) is None:
         return calls
-    tls: Any = ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities)
+    with naming("[rpc] tls.ca, tls.cert, tls.key"):
+        tls: Any = ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_authorities)
     return _CallTlsFactory(tls, False, calls)
 
 

@@ -232,7 +232,17 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
     ("role", "content", "complaint"),
     [
         ("web", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
-        ("web", "[admin]\nkeys = /no/such/file\n", "/no/such/file: cannot be read: No such file"),
+        ("web", "[admin]\nkeys = /no/such/file\n", "[admin] keys: /no/such/file: cannot be read: No such file"),
+        (
+            "web",
+            "[rpc]\ntls.ca = /no/ca\ntls.cert = /no/cert\ntls.key = /no/key\n",
+            "[rpc] tls.ca, tls.cert, tls.key: /no/",
+        ),
+        (
+            "message",
+            "[redis]\nsource = node1:1 rediss@localhost:6379\ntls.ca = /no/such/file\n",
+            "[redis] tls.ca: /no/such/file: cannot be read: No such file",
+        ),
         ("web", "[base]\nhttp.bind = ssl:443:privateKey=/none:certKey=/none\n", "[base] http.bind: ssl:443:"),
         ("comet", "[base]\ntcp.bind = 0.0.0.0:6969\n", "others cannot connect to that; set tcp.advertise"),
         ("comet", f"[base]\n{OPEN}", "[base] rpc.bind: tcp:7000:interface=0.0.0.0"),

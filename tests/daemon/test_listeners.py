@@ -307,7 +307,7 @@ ROLE = textwrap.dedent(
         global options
         options = found
         service = MultiService()
-        with start_errors():
+        with start_errors(found.path):
             Listeners(reactor, "[base] tcp.bind", found.settings.bind, Factory()).setServiceParent(service)
         Reporter().setServiceParent(service)
         return service
@@ -368,10 +368,11 @@ def test_a_wrong_command_line_is_one_line_and_status_1(twistd: Any, option: str)
     assert ended.stderr.endswith(" (see --help)\n")
 
 
-def test_a_bad_endpoint_is_one_line_and_status_1(twistd: Any) -> None:
+def test_a_bad_endpoint_is_one_line_and_status_1(twistd: Any, tmp_path: Path) -> None:
     ended = twistd("tcp.bind = tcp:abc")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-    assert ended.stderr.startswith("[base] tcp.bind: tcp:abc: gopush cannot listen there: ")
+    where = f"{tmp_path / 'role.ini'}: [base] tcp.bind: tcp:abc: "
+    assert ended.stderr.startswith(f"{where}gopush cannot listen there: ")
 
 
 def test_a_port_in_use_is_one_line_and_status_1(twistd: Any, taken_port: int, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.net.clock import LastLook, repeating
-from gopush.net.tls import ClientTls
+from gopush.net.tls import client_tls
 
 PING_SECONDS = 20.0
 """A Thrift server closes a connection that has been idle for 60 s."""
@@ -39,7 +39,7 @@ class Client:
         self._waiting: deque[_Call] = deque()
         self._used = 0
         self._last_use: dict[ThriftLink, int] = {}
-        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if settings.tls else None
+        tls = client_tls("hbase", settings) if settings.tls else None
         for address in settings.thrift * settings.connections:
             link = ThriftLink(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
             self._last_use[link] = 0

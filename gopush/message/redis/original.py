@@ -16,7 +16,7 @@ from gopush.message.redis.endpoint import endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
 from gopush.model import is_key
-from gopush.net.tls import ClientTls
+from gopush.net.tls import client_tls
 
 SCAN_KEYS = 500
 READ_KEYS = 50
@@ -55,7 +55,7 @@ class OriginalRedis:
 
     async def _connect(self, source: Source) -> RedisConnection:
         settings = self._settings
-        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
+        tls = client_tls("redis", settings) if source.tls else None
         endpoint = endpoint_of(self._reactor, source, settings.timeout, tls, settings.sentinel_password)
         reading = RedisConnection(self._reactor, settings.timeout, self)
         connection: RedisConnection = await connectProtocol(endpoint, reading)  # type: ignore[no-untyped-call]

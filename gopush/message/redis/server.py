@@ -22,7 +22,7 @@ from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES,
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
 from gopush.net.clock import within
-from gopush.net.tls import ClientTls
+from gopush.net.tls import client_tls
 
 SKEW_SECONDS = 1.0
 """By how much the clocks of this process and of a server may differ before that is said."""
@@ -59,7 +59,7 @@ class RedisServer:
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
         self._replication = Replication(lambda: self._touch().addCallback(lambda _: None))
-        tls = ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key) if source.tls else None
+        tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
             watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew, left)

@@ -18,7 +18,7 @@ from gopush.message.redis.link import LinkWatcher, RedisLink
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here
 from gopush.model import Head
-from gopush.net.tls import ClientTls
+from gopush.net.tls import client_tls
 
 SLACK_SECONDS = 60
 """How much longer than needed a log may stay, as append.lua has it."""
@@ -83,11 +83,7 @@ class RedisTakeOver:
         self._head_life = max(1, math.ceil(head_life))
         weights = tuple((source.name, source.weight) for source in settings.sources)
         self._shards = Shards(weights)
-        tls = (
-            ClientTls(settings.tls_authorities, settings.tls_certificate, settings.tls_key)
-            if any(source.tls for source in settings.sources)
-            else None
-        )
+        tls = client_tls("redis", settings) if any(source.tls for source in settings.sources) else None
         self._links = {
             source.name: RedisLink(
                 reactor,
