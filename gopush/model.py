@@ -34,9 +34,8 @@ REFUSE_LIMIT = b"-l\r\n"
 
 LEAST_HEARTBEAT_SECONDS = 30
 MAX_TOKEN_BYTES = 4096
-MAX_NUMBER_BYTES = 32
-_HEARTBEAT = re.compile(r"\+?[0-9]+")
-_MID = re.compile(r"[+-]?[0-9]+")
+# Without the zeros in front: their number has no bound, that of the digits that int() gets has one.
+_DECIMAL = re.compile(r"([+-]?)(?=[0-9])0*+([0-9]{0,19})")
 
 
 def mid_at(seconds: float) -> int:
@@ -109,20 +108,20 @@ def subscribe(key: str, heartbeat: str, token: str, version: str, mid: str | Non
     """Check what a client gave, over TCP or WebSocket alike. Raises ParameterError."""
     if not is_key(key):
         raise ParameterError("the key is empty, too long or has control characters")
-    if not _HEARTBEAT.fullmatch(heartbeat) or len(heartbeat) > MAX_NUMBER_BYTES:
-        raise ParameterError("the heartbeat is not a number of seconds")
-    seconds = int(heartbeat)
-    if not LEAST_HEARTBEAT_SECONDS <= seconds <= MAX_INT64:
+    seconds = _int64(heartbeat, "heartbeat")
+    if seconds < LEAST_HEARTBEAT_SECONDS:
         raise ParameterError("the heartbeat is out of range")
     if len(token.encode("utf-8", "replace")) > MAX_TOKEN_BYTES or not is_plain(token):
         raise ParameterError("the token is too long or has control characters")
-    return Subscribe(key, seconds, token, version, None if mid is None else _cursor(mid))
+    return Subscribe(key, seconds, token, version, None if mid is None else snap(_int64(mid, "mid")))
 
 
-def _cursor(mid: str) -> int:
-    if not _MID.fullmatch(mid) or len(mid) > MAX_NUMBER_BYTES or not -MAX_INT64 - 1 <= int(mid) <= MAX_INT64:
-        raise ParameterError("the mid is not a decimal int64")
-    return snap(int(mid))
+def _int64(text: str, name: str) -> int:
+    match = _DECIMAL.fullmatch(text)
+    number = int(f"{match[1]}{match[2] or 0}") if match else MAX_INT64 + 1
+    if not -MAX_INT64 - 1 <= number <= MAX_INT64:
+        raise ParameterError(f"the {name} is not a decimal int64")
+    return number
 
 
 class Push(NamedTuple):

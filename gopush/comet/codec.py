@@ -12,7 +12,6 @@ from gopush.model import (
     GAP,
     HEARTBEAT,
     LEAST_HEARTBEAT_SECONDS,
-    MAX_NUMBER_BYTES,
     MAX_TOKEN_BYTES,
     REFUSE_KEY,
     REFUSE_LIMIT,
@@ -39,6 +38,7 @@ __all__ = [
     "whole",
 ]
 
+MAX_NUMBER_BYTES = 32
 # command, key, heartbeat, token, version, mid: what an argument may have in bytes
 ARGUMENT_BYTES = (8, 255, MAX_NUMBER_BYTES, MAX_TOKEN_BYTES, 64, MAX_NUMBER_BYTES)
 _LEAST_ARGUMENTS = 3

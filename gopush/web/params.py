@@ -81,7 +81,8 @@ def key_names(value: object, most: int) -> list[str]:
 
 def decimal(value: str, most: int, name: str, least: int = 0) -> int:
     """A plain decimal from `least` to `most`: ASCII digits alone."""
-    if value.isdecimal() and value.isascii() and len(value) <= _DIGITS and least <= (number := int(value)) <= most:
+    digits = value.lstrip("0") or value[-1:]  # int() takes no number of zeros
+    if value.isdecimal() and value.isascii() and len(digits) <= _DIGITS and least <= (number := int(digits)) <= most:
         return number
     raise ParameterError(f"{name} is not a whole number from {least} to {most} {found(value)}")
 

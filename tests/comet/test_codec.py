@@ -255,6 +255,8 @@ def ask(heartbeat: str = "30", key: str = "k", token: str = "", mid: str | None 
         ("31", 31),
         ("86400", 86400),
         (str(2**63 - 1), 2**63 - 1),
+        ("0" * 31 + "30", 30),
+        ("+" + "0" * 5000 + str(2**63 - 1), 2**63 - 1),
     ],
 )
 def test_heartbeat(heartbeat: str, seconds: int) -> None:
@@ -287,7 +289,10 @@ def test_heartbeat(heartbeat: str, seconds: int) -> None:
         "³0",
         str(2**63),
         "1" + "0" * 30,
-        "0" * 31 + "30",
+        "0" * 5000,
+        "0" * 5000 + "29",
+        "0" * 5000 + str(2**63),
+        "+" + "0" * 5000 + "x",
         "9" * 100,
     ],
 )
@@ -316,6 +321,9 @@ def test_bad_heartbeat(heartbeat: str) -> None:
         (str(2**63 - 1), MAX_CURSOR),
         (str(2**63 - 9), MAX_CURSOR),
         (str(-(2**63)), -(2**63)),
+        ("0" * 5000, 0),
+        ("0" * 5000 + "17000000000000016", 17000000000000016),
+        ("-" + "0" * 5000 + str(2**63), -(2**63)),
     ],
 )
 def test_mid_is_snapped_to_the_nearest_multiple_of_16(mid: str, cursor: int) -> None:
@@ -342,6 +350,7 @@ def test_mid_is_snapped_to_the_nearest_multiple_of_16(mid: str, cursor: int) -> 
         "0x10",
         str(2**63),
         str(-(2**63) - 1),
+        "0" * 5000 + str(2**63),
         "9" * 33,
     ],
 )

@@ -117,8 +117,9 @@ def test_a_cursor_that_went_through_a_double_is_snapped(world: World, off: int) 
 def test_the_largest_cursor_is_taken(world: World) -> None:
     """protocol.md, section 3: saturating at the ends of int64."""
     world.messages.append("x", b"1")
-    assert world.get("/1/msg/get", k="x", m=str(2**63 - 1)).body == b'{"ret":0}'
-    assert world.messages.reads == [("x", 2**63 - 16)]
+    for cursor in (str(2**63 - 1), "0" * 5000 + str(2**63 - 1)):
+        assert world.get("/1/msg/get", k="x", m=cursor).body == b'{"ret":0}'
+    assert world.messages.reads == [("x", 2**63 - 16)] * 2
 
 
 @pytest.mark.parametrize(

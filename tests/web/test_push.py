@@ -45,7 +45,9 @@ def test_any_json_passes_as_it_is(world: World, body: str) -> None:
     assert world.comets.pushes[0].body == body.encode()
 
 
-@pytest.mark.parametrize("expire", ["", "-1", "+1", "1.5", "1s", "4294967296", "9" * 5000, "\u0661", " 1", "0x10"])
+@pytest.mark.parametrize(
+    "expire", ["", "-1", "+1", "1.5", "1s", "4294967296", "9" * 5000, "\u0661", " 1", "0x10", "0" * 5000 + "x"]
+)
 def test_expire_is_a_plain_decimal_from_0_to_4294967295_else_65534(world: World, expire: str) -> None:
     assert world.post(PUSH, "{}", key="x", expire=expire).body == PARAMETER
     many = json.dumps({"m": "{}", "k": "x"})
@@ -57,7 +59,9 @@ def test_expire_is_a_plain_decimal_from_0_to_4294967295_else_65534(world: World,
 def test_the_ends_of_expire(world: World, make_world: MakeWorld) -> None:
     assert world.post(PUSH, "{}", key="x", expire="0").body == OK
     assert world.post(PUSH, "{}", key="x", expire="4294967295").body == OK
-    assert [push.expire for push in world.comets.pushes] == [0, 2**32 - 1]
+    assert world.post(PUSH, "{}", key="x", expire="0" * 5000 + "4294967295").body == OK
+    assert world.post(MANY, '{"m":"1","k":"x"}', expire="0" * 5000).body == OK
+    assert [push.expire for push in world.comets.pushes] == [0, 2**32 - 1, 2**32 - 1, 0]
     bounded = make_world(max_expire=100)
     assert bounded.post(PUSH, "{}", key="x", expire="100").body == OK
     assert bounded.post(PUSH, "{}", key="x", expire="101").body == PARAMETER
