@@ -102,6 +102,8 @@ def pieces(data: bytes, indexes: list[int]) -> list[bytes]:
 @example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [], [])
 @example(b"GET /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\na\r\n\r\n", [45], [46])
 @example(b"GET /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nT: t\r\r\n\n\n0\r\n\r\n", [], [58])
+@example(b"POST /echo HTTP/1.1\r\nOrigin: http://a.example\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", [], [40])
+@example(b"GET /echo HTTP/1.1\r\nOrigin: http://a.example\r\nX y: z\r\n\r\n", [], [25])
 def test_the_same_bytes_both_ways(data: bytes, some: list[int], others: list[int]) -> None:
     with patch.object(exchange, "log_failure"):
         short = Ways(short=True).answers(pieces(data, some))

@@ -51,6 +51,68 @@ def test_pages_of_other_sites_may_read(world: World, method: str, target: str, s
     assert set(answer.headers) - set(before.headers) == {"access-control-allow-origin", "vary"}
 
 
+CAME = f"GET {LOOKUP} HTTP/1.1\r\nHost: a\r\nOrigin: {SITE}\r\n"
+
+
+def begin(port: int, head: str) -> Answer:
+    with Client(port) as client:
+        client.send(head.encode())
+        return client.answer()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"{CAME}X y: z\r\n", 400),
+        (f"{CAME}Content-Length: x\r\n", 400),
+        (f"{CAME}Content-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+        (f"{CAME}X: y\n\n", 400),
+        (f"{CAME}Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (CAME + "X: y\r\n" * 100, 431),
+        (f"{CAME}X: {'y' * 20_000}", 431),
+    ],
+)
+def test_they_may_read_that_a_head_or_a_body_is_malformed(world: World, head: str, status: int) -> None:
+    """protocol.md, section 4: refusals too, once the Origin is known."""
+    answer = begin(world.public.port, head)
+    assert answer.status == status
+    assert shared(answer)
+    before = begin(world.public.port, head.replace(f"Origin: {SITE}\r\n", "X: y\r\n"))
+    assert before.status == status
+    assert set(answer.headers) - set(before.headers) == {"access-control-allow-origin", "vary"}
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (f"GET /{'x' * 20_000} HTTP/1.1\r\nOrigin: {SITE}\r\n\r\n", 414),
+        (f"GET / a HTTP/1.1\r\nOrigin: {SITE}\r\n\r\n", 400),
+        (f"GET {LOOKUP} HTTP/1.1\r\nX y: z\r\nOrigin: {SITE}\r\n\r\n", 400),
+        (f"GET {LOOKUP} HTTP/2.0\r\nOrigin: {SITE}\r\n\r\n", 505),
+    ],
+)
+def test_nothing_is_said_of_an_origin_that_has_not_been_read(world: World, head: str, status: int) -> None:
+    """protocol.md, section 4: what comes behind a malformed line is not looked at."""
+    answer = begin(world.public.port, head)
+    assert answer.status == status
+    assert not shared(answer)
+
+
+def test_a_malformed_head_does_not_let_other_sites_read(make_world: MakeWorld) -> None:
+    world = make_world(connections=ConnectionSettings(origins=("https://other.example",)))
+    assert not shared(begin(world.public.port, f"{CAME}X y: z\r\n"))
+    assert not shared(begin(world.admin.port, f"{CAME}X y: z\r\n"))
+
+
+def test_one_request_does_not_speak_for_the_next(world: World) -> None:
+    """They share a connection, and perhaps no more: a proxy's."""
+    with Client(world.public.port) as client:
+        client.send(f"{CAME}Connection: keep-alive\r\n\r\n".encode())
+        assert shared(client.answer())
+        client.send(b"GET / HTTP/1.1\r\nX y: z\r\n")
+        assert not shared(client.answer())
+
+
 def test_where_sites_are_listed_others_may_not(make_world: MakeWorld) -> None:
     world = make_world(connections=ConnectionSettings(origins=(SITE,)))
     assert shared(ask(world, "GET", LOOKUP, f"Origin: {SITE}\r\n"))

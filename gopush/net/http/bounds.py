@@ -124,11 +124,17 @@ class BoundedChannel(HTTPChannel):
         if self.requests and self.requests[-1].startedWriting:
             linger = False  # in the middle of an answer there is no other way to say it
         else:
-            request = request or Request(b"GET", b"")
+            request = request or self._as_known()
             request.connection = b"close"
             self.site.counters.answer(request, response.status)
             self.put(self.site.renderer.render(response, request))
         self.leave(linger)
+
+    def _as_known(self) -> Request:
+        """The request whose body cannot be read, or what is known of one whose head cannot be."""
+        found: Request | None = getattr(self.requests[-1], "request", None) if self.requests else None
+        origin = self.head.origin
+        return found or Request(b"GET", b"", headers=None if origin is None else {b"origin": origin})
 
     def leave(self, linger: bool) -> None:
         """Take no more requests, and close."""

@@ -35,9 +35,12 @@ class WrongHeadError(Exception):
 
 
 class HeadScanner:
-    """One after the other; `begun`: the request line was there. `method`, `target` (origin form) and `version`."""
+    """One after the other; `begun`: the request line was there. `method`, `target` (origin form) and `version`.
 
-    __slots__ = ("_bytes", "_fields", "begun", "method", "target", "version")
+    `origin`: the value of the field, as far as it has come: whoever made a head that is refused may be a page.
+    """
+
+    __slots__ = ("_bytes", "_fields", "begun", "method", "origin", "target", "version")
 
     def __init__(self) -> None:
         self.method = self.target = self.version = b""
@@ -47,6 +50,7 @@ class HeadScanner:
         """The next line is that of a request."""
         self._bytes = self._fields = 0
         self.begun = False
+        self.origin: bytes | None = None
 
     def take(self, line: bytes) -> bytes:
         """A line without its end, as it is handed on. Raises WrongHeadError."""
@@ -84,6 +88,9 @@ class HeadScanner:
             raise WrongHeadError(400)
         if name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
             raise WrongHeadError(400)
+        if name == b"origin":
+            value = value.strip(b" \t")
+            self.origin = value if self.origin is None else b"%b, %b" % (self.origin, value)
 
 
 def _origin_form(target: bytes) -> bytes:
