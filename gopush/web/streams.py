@@ -16,7 +16,7 @@ from gopush.event_stream import COMMENT, event_format, opening, refusal
 from gopush.model import MID_STEP, REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
 from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
-from gopush.net.http.request import Request, Response, Streamed, chunk, plain
+from gopush.net.http.request import Request, Streamed, chunk, plain
 from gopush.net.http.routes import Answered, Route, Routes
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.web.follower import Follower, Followers
@@ -58,8 +58,8 @@ class EventStreams:
         self.formats = {True: event_format(chunk), False: event_format(_as_it_is)}
 
     def routes(self) -> Routes:
-        """The route of the public port."""
-        return {"/sub": {"GET": Route(self._open, alone=True)}}
+        """The route of the public port. Whether a stream would begin shows only where one does: there is no HEAD."""
+        return {"/sub": {"GET": Route(self._open, alone=True, head=False)}}
 
     def retry_ms(self, limit: bool = False) -> int:
         """When a browser is to come back: not all at the same time."""
@@ -91,8 +91,6 @@ class EventStreams:
         query = request.query
         mid = request.header(b"last-event-id") or query.get("mid")
         wanted = subscribe(query.text("key"), query.text("heartbeat"), query.text("token"), "", mid)
-        if request.method == b"HEAD":
-            return Response(200, event_stream.CONTENT_TYPE, b"", event_stream.HEADERS)
         return Held(partial(self._begin, wanted))
 
     def _begin(self, wanted: Subscribe, answer: HeldAnswer) -> EventStream:

@@ -190,10 +190,13 @@ def test_pages_of_other_sites(make_whole: MakeWhole, key: str) -> None:
 
 def test_other_methods(whole: Whole) -> None:
     with Client(whole.ports["http"]) as client:
-        assert client.request("POST", "/sub?key=k&heartbeat=30").status == 405
-        head = client.request("HEAD", "/sub?key=k&heartbeat=30")
-        assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
+        for method in ("POST", "HEAD"):
+            refused = client.request(method, "/sub?key=k&heartbeat=30")
+            assert (refused.status, refused.headers["allow"]) == (405, "GET")
         assert client.request("GET", "/1/time/get").status == 200
+        asked = f"Origin: {SITE}\r\nAccess-Control-Request-Method: GET\r\n"
+        answer = client.request("OPTIONS", "/sub?key=k&heartbeat=30", headers=asked)
+    assert answer.headers["access-control-allow-methods"] == "GET"
 
 
 def test_one_too_many_comes_back_later(make_whole: MakeWhole, key: str) -> None:

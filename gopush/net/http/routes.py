@@ -30,7 +30,8 @@ class Route:
     """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`.
 
     `refuse` is asked before the body is read; where it gives a response, that is the answer. `alone`: the answer may
-    be large, Paged or Held, so the handler is called once all that the connection asked for before is sent.
+    be large, Paged or Held, so the handler is called once all that the connection asked for before is sent. `head`:
+    that of GET answers HEAD, too.
     """
 
     handler: Handler
@@ -38,6 +39,7 @@ class Route:
     too_large: Response = TOO_LARGE
     refuse: Refuse = welcome
     alone: bool = False
+    head: bool = True
 
 
 class Answer(Protocol):

@@ -30,7 +30,7 @@ log = Logger()
 
 
 class RouteResource(Resource):
-    """All methods of one path. HEAD is answered as GET, an unknown method 405."""
+    """All methods of one path. HEAD is answered as GET, if its route takes it, an unknown method 405."""
 
     isLeaf = True
 
@@ -38,8 +38,9 @@ class RouteResource(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path
         self.methods = methods
-        if b"GET" in methods:
-            methods.setdefault(b"HEAD", methods[b"GET"])
+        get = methods.get(b"GET")
+        if isinstance(get, Route) and get.head:
+            methods.setdefault(b"HEAD", get)
         allowed = ", ".join(sorted(method.decode() for method in methods))
         other = plain(405, ("Allow", allowed)) if methods else plain(404)
         why = f"this call takes {allowed}" if methods else "this port has no such call"
