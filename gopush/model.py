@@ -110,7 +110,7 @@ def subscribe(key: str, heartbeat: str, token: str, version: str, mid: str | Non
         raise ParameterError("the key is empty, too long or has control characters")
     seconds = _int64(heartbeat, "heartbeat")
     if seconds < LEAST_HEARTBEAT_SECONDS:
-        raise ParameterError("the heartbeat is out of range")
+        raise ParameterError(f"the heartbeat is below {LEAST_HEARTBEAT_SECONDS} seconds")
     if len(token.encode("utf-8", "replace")) > MAX_TOKEN_BYTES or not is_plain(token):
         raise ParameterError("the token is too long or has control characters")
     return Subscribe(key, seconds, token, version, None if mid is None else snap(_int64(mid, "mid")))

@@ -16,7 +16,7 @@ from gopush.event_stream import COMMENT, event_format, opening, refusal
 from gopush.model import MID_STEP, REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
 from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
-from gopush.net.http.request import Request, Streamed, chunk, plain
+from gopush.net.http.request import TEXT, Request, Response, Streamed, chunk, plain
 from gopush.net.http.routes import Answered, Route, Routes
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.web.follower import Follower, Followers
@@ -28,10 +28,12 @@ RETRY_MS = 1000, 3000
 RETRY_AT_LIMIT_MS = 15_000, 30_000
 LEFT_IN_A_TURN = 500
 
-STATUS = {
-    REFUSE_PARAMETER: plain(400),
-    REFUSE_TOKEN: plain(401, ("WWW-Authenticate", 'Bearer realm="gopush"')),
-    REFUSE_KEY: plain(403),
+# No header can bring the token, as EventSource sets none: so 401 names none in WWW-Authenticate either.
+_UNAUTHORIZED = Response(401, TEXT, b"Unauthorized: this stream wants a token of its key, token=TOKEN in the query\n")
+REFUSALS = {
+    REFUSE_PARAMETER: (plain(400), "the mid is above the key's last one, and more than 60 seconds ahead of now"),
+    REFUSE_TOKEN: (_UNAUTHORIZED, "it is missing, or not a valid one"),
+    REFUSE_KEY: (plain(403), "nobody created this key: there is neither a token nor a kept message for it"),
 }
 REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key", REFUSE_LIMIT: "limit"}
 _HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
@@ -170,13 +172,13 @@ class EventStream(Follower):
 
     def turned_away(self, reply: bytes) -> None:
         """See Follower."""
-        status = STATUS.get(reply)
-        if status is None or self._begun:
+        refused = REFUSALS.get(reply)
+        if refused is None or self._begun:
             self.end(REASON.get(reply, "comet away"), limit=reply == REFUSE_LIMIT)
             return
         self._streams.closed(self)
         self._streams.counters.streams_refused += 1
-        self._answer.give(status)
+        self._answer.refuse(*refused)
 
     def nowhere(self, reason: str) -> bool:
         """See Follower. Its comet closes it because the client does not read."""

@@ -379,7 +379,9 @@ def test_errors_of_handlers(server: Server) -> None:
         with Client(server.port) as client:
             assert client.request("GET", "/fails?token=secret").status == 500
             refused = client.request("GET", "/refuses")
-            assert (refused.status, refused.body) == (400, b"q is wrong\n")
+            assert (refused.status, refused.body) == (400, b"Bad Request\n")
+            said = client.request("GET", "/refuses", headers="Prefer: why\r\n")
+            assert (said.status, said.body) == (400, b"Bad Request: q is wrong\n")
             assert client.request("GET", "/echo").status == 200
     finally:
         globalLogPublisher.removeObserver(cast(ILogObserver, observe))

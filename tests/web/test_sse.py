@@ -12,7 +12,7 @@ import pytest
 from gopush.event_stream import COMMENT
 from gopush.net.limits import ConnectionSettings
 from tests.event_source import Event, Stream, wait_for
-from tests.http.client import Client
+from tests.http.client import Answer, Client
 from tests.web.whole import MakeWhole, Whole, make_whole, whole
 
 __all__ = ["make_whole", "whole"]
@@ -170,6 +170,54 @@ def test_tokens(make_whole: MakeWhole, key: str) -> None:
             assert (stream.status, stream.headers["content-type"]) == (401, "text/plain;charset=utf-8")
     with whole.stream(key, f"&token={token}") as stream:
         assert stream.began().status == 200
+
+
+def refused(whole: Whole, target: str, fields: str = "") -> tuple[str, Answer]:
+    """What a stream's refusal says, with and without `why`: nothing else differs."""
+    with Client(whole.ports["http"]) as client:
+        plain = client.request("GET", target, headers=fields)
+        said = client.request("GET", f"{target}&why=1", headers=fields)
+        asked = client.request("GET", target, headers=f"{fields}Prefer: why\r\n")
+    assert (said.status, said.body) == (asked.status, asked.body)
+    assert said.status == plain.status
+    return said.body.decode(), plain
+
+
+@pytest.mark.parametrize(
+    ("query", "fields", "why"),
+    [
+        ("key=k", "", "the heartbeat is not a decimal int64"),
+        ("key=k&heartbeat=29", "", "the heartbeat is below 30 seconds"),
+        ("key=k&heartbeat=30&mid=x", "", "the mid is not a decimal int64"),
+        ("key=%ff&heartbeat=30", "", "key is not UTF-8"),
+        (
+            "key=k&heartbeat=30",
+            "Last-Event-ID: 9000000000000000000\r\n",
+            "the mid is above the key's last one, and more",
+        ),
+    ],
+)
+def test_400_says_why(whole: Whole, query: str, fields: str, why: str) -> None:
+    """protocol.md, section 10: behind the name of the status, to who asks."""
+    said, plain = refused(whole, f"/sub?{query}", fields)
+    assert (plain.status, plain.body) == (400, b"Bad Request\n")
+    assert said.startswith(f"Bad Request: {why}")
+
+
+def test_401_and_403_say_why(make_whole: MakeWhole, key: str) -> None:
+    """401 names what is wanted in any case, and no header: /sub takes none."""
+    whole = make_whole({"auth": True}, auth=True)
+    said, plain = refused(whole, f"/sub?key={key}&heartbeat=30")
+    assert (plain.status, plain.body) == (403, b"Forbidden\n")
+    assert said == "Forbidden: nobody created this key: there is neither a token nor a kept message for it\n"
+    token = whole.token(key)
+    said, plain = refused(whole, f"/sub?key={key}&heartbeat=30", f"Authorization: Bearer {token}\r\n")
+    assert plain.status == 401
+    assert "www-authenticate" not in plain.headers
+    wanted = "Unauthorized: this stream wants a token of its key, token=TOKEN in the query"
+    assert plain.body.decode() == f"{wanted}\n"
+    assert said == f"{wanted}: it is missing, or not a valid one\n"
+    assert token not in said
 
 
 def test_pages_of_other_sites(make_whole: MakeWhole, key: str) -> None:

@@ -13,11 +13,12 @@ from twisted.web import server
 from gopush.errors import ParameterError
 from gopush.net.http.held import Held
 from gopush.net.http.parts import HttpConnection
-from gopush.net.http.request import TEXT, AnyResponse, Paged, Promise, Request, Response, chunk, explained, plain
+from gopush.net.http.request import AnyResponse, Paged, Promise, Request, Response, chunk, explained, plain
 from gopush.net.http.routes import AnyRoute, Receiver, Route, StreamRoute, always
 
 log = Logger()
 
+WRONG = plain(400)
 FAILED = plain(500)
 
 
@@ -280,6 +281,6 @@ def _current_failure() -> Failure:
 def _failed(failure: Failure, request: Request) -> Response:
     """The answer in the place of the one that a handler failed to give."""
     if isinstance(failure.value, ParameterError):
-        return Response(400, TEXT, f"{failure.value}\n".encode())
+        return explained(WRONG, request, str(failure.value))
     log_failure(failure, request)
     return FAILED

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from twisted.internet.defer import Deferred, succeed
 
 from gopush.net import transport as wire
-from gopush.net.http.request import AnyResponse, Streamed, chunk
+from gopush.net.http.request import AnyResponse, Response, Streamed, chunk, explained
 
 T = TypeVar("T")
 
@@ -95,6 +95,12 @@ class HeldAnswer:
         owed = self._close()
         if owed is not None:
             owed.give(response)
+
+    def refuse(self, response: Response, why: str) -> None:
+        """This is the whole answer, and why, where the request asks for that."""
+        owed = self._close()
+        if owed is not None:
+            owed.give(explained(response, owed.request, why))
 
     def begin(self, head: Streamed) -> None:
         """Begin a stream; it is ended by finish() or abort(), or with the connection."""
