@@ -57,7 +57,7 @@ class Offline:
     def _new(self, client: WaitingClient, request: Request) -> Deferred[Data]:
         query = request.query
         key, cursor, token = params.key(query, "k"), params.cursor(query, "m"), query.text("t")
-        wait = params.decimal(query.get("wait") or "0", MAX_WAIT_SECONDS, "wait")
+        wait = params.decimal(query.text("wait"), MAX_WAIT_SECONDS, "wait") if query.has("wait") else 0
         polls = self._polls
         if not wait or polls is None or request.method == b"HEAD":
             return self._read(key, cursor, token, _NEW)

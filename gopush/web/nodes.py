@@ -210,7 +210,8 @@ class Insight:
     def _keys(self, request: Request) -> Deferred[bytes]:
         """An API key of a prefix is good for keys that begin with at least that."""
         prefix = params.prefix(request.query, "prefix")
-        most = params.decimal(request.query.get("most") or str(USUAL_BUSY_KEYS), MAX_BUSY_KEYS, "most", least=1)
+        given = request.query.get("most")
+        most = USUAL_BUSY_KEYS if given is None else params.decimal(given, MAX_BUSY_KEYS, "most", least=1)
         check_keys(request, [prefix])
         return self._comets.keys(prefix, most).addCallback(self._busiest, most)
 

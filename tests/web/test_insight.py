@@ -105,7 +105,8 @@ def test_fifty_keys_are_shown_where_no_number_is_given_and_a_thousand_at_most(wo
     world.comets.busy = {"c": [BusyKey(f"k{number}", number, 0.0) for number in range(2000)]}
     for query, shown in (({}, 50), ({"most": "1"}, 1), ({"most": "1000"}, 1000)):
         assert len(data(world.call_admin("GET", "/1/admin/keys", **query))["keys"]) == shown
-    for query in ({"most": "1001"}, {"most": "0"}, {"most": "x"}, {"prefix": "x" * 256}, {"prefix": "a\n"}):
+    wrong = *({"most": most} for most in ("1001", "0", "x", "")), {"prefix": "x" * 256}, {"prefix": "a\n"}
+    for query in wrong:
         assert world.call_admin("GET", "/1/admin/keys", **query).body == b'{"ret":%d}' % RET_PARAMETER
 
 

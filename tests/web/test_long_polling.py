@@ -107,7 +107,7 @@ def test_nothing_comes(whole: Whole, key: str) -> None:
     assert whole.get(target(key, 0, 0)).body == b'{"ret":0}'
 
 
-@pytest.mark.parametrize("seconds", ["x", "-1", "61", "1.5", "+1"])
+@pytest.mark.parametrize("seconds", ["", "x", "-1", "61", "1.5", "+1"])
 def test_what_is_no_time(whole: Whole, key: str, seconds: str) -> None:
     assert json.loads(whole.get(target(key, 0, seconds)).body)["ret"] == 65534
 
