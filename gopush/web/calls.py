@@ -5,6 +5,7 @@ A row here is what documentation (openapi.py) and API keys (keys.py) know of a c
 
 from __future__ import annotations
 
+from gopush.model import LEAST_HEARTBEAT_SECONDS
 from gopush.web import schemas
 from gopush.web.schemas import (
     ANY,
@@ -19,6 +20,7 @@ from gopush.web.schemas import (
     Call,
     Parameter,
     counted,
+    either,
     listed,
     made_of,
 )
@@ -51,11 +53,10 @@ _WAIT = Parameter(
 _EXPIRE = Parameter(
     "expire", "seconds to keep the message; 0: not at all", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE}, True
 )
-_ID = Parameter(
-    "id", "a repeat with the same id is not stored again; the header Idempotency-Key has the same meaning", PLAIN_KEY
-)
+_ID = Parameter("id", "a repeat with the same id is not stored again", PLAIN_KEY)
+_ID_HEADER = Parameter("Idempotency-Key", "as id, which wins", PLAIN_KEY, place="header")
 _WITH_MID = Parameter("mid", "1: answer with the mid", {"type": "string", "enum": ["0", "1"]})
-_PUSH = (_key("key"), _EXPIRE, _ID, _WITH_MID)
+_PUSH = (_key("key"), _EXPIRE, _ID, _ID_HEADER, _WITH_MID)
 _NODE = Parameter("node", "a node's name, or the RPC address of one process", {"type": "string", "minLength": 1}, True)
 KEY_FORM = Body(made_of("key", key=PLAIN_KEY), FORM)
 
@@ -123,7 +124,7 @@ ADMIN = (
         "/1/admin/push/mprivate",
         "pushMany",
         "Push a message to many keys",
-        (_EXPIRE, _ID, _WITH_MID),
+        (_EXPIRE, _ID, _ID_HEADER, _WITH_MID),
         made_of(fk=listed(STRING), mids=counted(INTEGER)),
         Body(schemas.MANY),
         "push",
@@ -223,7 +224,7 @@ ADMIN = (
         "Who is connected to each of many keys",
         (),
         made_of(presence=listed(schemas.PRESENCE)),
-        Body(made_of("k", k={**schemas.KEYS, "minItems": 1, "maxItems": 10_000})),
+        Body(made_of("k", k=either({**listed(PLAIN_KEY), "minItems": 1, "maxItems": 10_000}, schemas.JOINED_KEYS))),
         named="body",
     ),
     Call(
@@ -247,3 +248,16 @@ ADMIN = (
     ),
 )
 CALLS = (*PUBLIC, *ADMIN)
+STREAM = Call(
+    "GET",
+    "/sub",
+    "openStream",
+    "The messages of a key as they come, as server-sent events",
+    (
+        _key("key"),
+        Parameter("heartbeat", "seconds between two comments", {**INTEGER, "minimum": LEAST_HEARTBEAT_SECONDS}, True),
+        _token("token"),
+        Parameter("mid", "the mid of the last message seen; 0: none; without it, what comes from now on", INTEGER),
+        Parameter("Last-Event-ID", "as mid, and wins", INTEGER, place="header"),
+    ),
+)

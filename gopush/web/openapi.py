@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the calls of calls.py as tools read them (OpenAPI 3.0).
+"""`GET /openapi.json`: the calls of calls.py as tools read them (OpenAPI 3.0), the event stream, and /health.
 
 `python -m gopush.web.openapi >docs/openapi.json` writes it anew.
 """
@@ -12,15 +12,18 @@ from typing import Any
 import gopush
 from gopush.net.http.request import Response
 from gopush.net.http.routes import Routes, always
-from gopush.web.calls import ADMIN, CALLS
-from gopush.web.schemas import BYTES, JSON, LINES, SCRIPT, STRING, Call, Parameter
+from gopush.web.calls import ADMIN, CALLS, STREAM
+from gopush.web.schemas import BYTES, EVENTS, JSON, LINES, SCRIPT, STRING, Call, Parameter
 
 PATH = "/openapi.json"
 _SERVERS = (
     {"url": "http://localhost:8090", "description": "public: [base] http.bind"},
     {"url": "http://localhost:8091", "description": "admin: [base] admin.bind"},
 )
-_WHY = Parameter("why", "1: an answer whose ret is not 0 says why", {"type": "string", "enum": ["0", "1"]})
+_WHY = (
+    Parameter("why", "1: an answer that refuses the call says why", {"type": "string", "enum": ["0", "1"]}),
+    Parameter("Prefer", "why: as why=1", place="header"),
+)
 _STATUSES = {
     400: "the head of the request is malformed",
     403: "pages of this web site may not call it",
@@ -34,6 +37,11 @@ _OF_ADMIN = {
     403: "the API key is not good for this call or key; or a page of another site calls; or Host names another machine",
     413: "the body is too large",
     429: "the API key's pushes for this second are used up",
+}
+_OF_STREAM = {
+    400: "a parameter is wrong, or the head of the request is malformed",
+    401: "auth is on, and the token is missing, or not a valid one of the key",
+    403: "auth is on, and nobody created the key; or pages of this web site may not call it",
 }
 _RET = {
     "type": "integer",
@@ -49,6 +57,7 @@ def document() -> dict[str, Any]:
     for call in CALLS:
         item = paths.setdefault(call.path, {"servers": [_SERVERS[call in ADMIN]]})
         item[call.method.lower()] = _operation(call)
+    paths[STREAM.path] = {"servers": [_SERVERS[0]], "get": _operation(STREAM)}
     paths["/health"] = {"servers": list(_SERVERS), "get": _health()}
     return {
         "openapi": "3.0.3",
@@ -85,7 +94,7 @@ def routes() -> Routes:
 
 
 def _operation(call: Call) -> dict[str, Any]:
-    parameters = [_parameter(parameter) for parameter in (*call.parameters, _WHY)]
+    parameters = [_parameter(parameter) for parameter in (*call.parameters, *_WHY)]
     found = {"operationId": call.id, "summary": call.what, "tags": ["admin" if call in ADMIN else "public"]}
     operation: dict[str, Any] = {**found, "parameters": parameters, "responses": _responses(call)}
     if call in ADMIN:
@@ -96,27 +105,30 @@ def _operation(call: Call) -> dict[str, Any]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    name, what, schema, required = parameter
-    return {"name": name, "in": "query", "required": required, "description": what, "schema": schema}
+    name, what, schema, required, place = parameter
+    return {"name": name, "in": place, "required": required, "description": what, "schema": schema}
 
 
 def _responses(call: Call) -> dict[str, Any]:
-    if call.body is not None and call.body.content_type == BYTES:
+    if call is STREAM:
+        done = _content("events, until either side ends them", EVENTS, STRING)
+    elif call.body is not None and call.body.content_type == BYTES:
         done = _content("lines, in the order of the lines of the request", LINES, call.body.schema)
     else:
         done = _content("see ret", JSON, _answer(call))
         if any(parameter.name in ("cb", "callback") for parameter in call.parameters):
             done["content"][SCRIPT] = {"schema": STRING}
-    refusals = {**_STATUSES, **(_OF_ADMIN if call in ADMIN else {})}
+    refusals = {**_STATUSES, **(_OF_ADMIN if call in ADMIN else _OF_STREAM if call is STREAM else {})}
     texts = {str(status): _content(what, "text/plain", STRING) for status, what in sorted(refusals.items())}
     return {"200": done, **texts}
 
 
 def _answer(call: Call) -> dict[str, Any]:
-    properties: dict[str, Any] = {"ret": {"$ref": "#/components/schemas/Ret"}, "why": STRING}
-    if call.data is not None:
-        properties["data"] = call.data
-    return {"type": "object", "required": ["ret"], "properties": properties}
+    given: dict[str, Any] = {"ret": {"$ref": "#/components/schemas/Ret"}}
+    if any(parameter.name == "callback" for parameter in call.parameters):  # the form before 1.0
+        given["msg"] = STRING
+    data = {} if call.data is None else {"data": call.data}
+    return {"type": "object", "required": [*given], "properties": {**given, "why": STRING, **data}}
 
 
 def _content(what: str, content_type: str, schema: Any) -> dict[str, Any]:

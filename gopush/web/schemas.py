@@ -31,13 +31,18 @@ def counted(values: Schema) -> Schema:
     return {"type": "object", "additionalProperties": values}
 
 
+def either(*schemas: Schema) -> Schema:
+    """The schema of what has one of these."""
+    return {"oneOf": list(schemas)}
+
+
 def or_null(schema: Schema) -> Schema:
     """The schema of what may be null."""
     return {**schema, "nullable": True}
 
 
 MESSAGE = made_of(msg=ANY, mid=INTEGER, gid={"type": "integer"})
-KEYS = listed(PLAIN_KEY)
+JOINED_KEYS: Schema = {"type": "string", "minLength": 1, "description": "keys, with commas between them"}
 TOKENS = listed(made_of(digest=STRING, expires=INTEGER))
 TIME = made_of(timeid=INTEGER)
 SERVER = made_of(server=STRING)
@@ -74,25 +79,31 @@ STATUS = made_of(
     push_seconds=made_of(bounds=listed({"type": "number"}), counts=listed(INTEGER), total={"type": "number"}),
 )
 PRESENCE = made_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=counted(INTEGER))
-MANY = made_of("m k", m={"type": "string", "description": "the message: JSON as a string"}, k=KEYS)
+MANY = made_of(
+    "m k",
+    m={"type": "string", "description": "the message: JSON as a string"},
+    k=either(listed(PLAIN_KEY), JOINED_KEYS),
+)
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 BYTES = "application/octet-stream"
 LINES = "application/x-ndjson"
 SCRIPT = "application/javascript"
+EVENTS = "text/event-stream"
 
 
 MAX_EXPIRE = 2**32 - 1
 
 
 class Parameter(NamedTuple):
-    """Of the query."""
+    """Of the query, or a header."""
 
     name: str
     what: str
     schema: Schema = STRING
     required: bool = False
+    place: str = "query"
 
 
 class Body(NamedTuple):

@@ -16,7 +16,7 @@ from tests.web.conftest import MakeWorld, World
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATHS: dict[str, dict[str, Any]] = document()["paths"]
-NO_CALLS = ("/pages/", "/openapi.json", "/gopush.js", "/gopush.mjs", "/demo", "/sub")  # a stream is no call
+NO_CALLS = ("/pages/", "/openapi.json", "/gopush.js", "/gopush.mjs", "/demo")
 METHODS = ("get", "post", "delete")
 
 
@@ -73,14 +73,15 @@ def test_every_described_call_is_there(world: World) -> None:
     for path, method, call in operations():
         (tag,) = call["tags"]
         ask = world.call_admin if tag == "admin" else lambda method, path: world.get(path)
-        assert ask(method.upper(), path).status == 200, path
+        assert ask(method.upper(), path).status == (400 if path == "/sub" else 200), path
 
 
 def test_what_must_be_given_must_be_given(world: World) -> None:
     for path, method, call in operations():
         if any(parameter["required"] for parameter in call["parameters"]):
             ask = world.call_admin if call["tags"] == ["admin"] else lambda method, path: world.get(path)
-            assert json.loads(ask(method.upper(), path).body)["ret"] == 65534, path
+            answer = ask(method.upper(), path)
+            assert answer.status == 400 if path == "/sub" else json.loads(answer.body)["ret"] == 65534, path
 
 
 def test_each_operation_has_a_name_of_its_own() -> None:
@@ -115,6 +116,30 @@ def test_bodies_are_typed_and_so_are_answers() -> None:
             assert [*call["responses"]["200"]["content"]] == ["application/x-ndjson"]
         assert ("security" in call) == (call["tags"] == ["admin"])
         assert method != "get" or body is None
+
+
+def test_an_event_stream_is_described() -> None:
+    """protocol.md, section 10: with the statuses that end it for good."""
+    responses = PATHS["/sub"]["get"]["responses"]
+    assert [*responses["200"]["content"]] == ["text/event-stream"]
+    assert responses.keys() >= {"400", "401", "403"}
+
+
+def test_headers_are_declared_where_they_count() -> None:
+    for path, method, call in operations():
+        headers = {parameter["name"] for parameter in call["parameters"] if parameter["in"] == "header"}
+        assert ("Prefer" in headers) == (path != "/health"), path
+        assert ("Idempotency-Key" in headers) == (method == "post" and "push" in path and "bulk" not in path), path
+        assert ("Last-Event-ID" in headers) == (path == "/sub"), path
+
+
+@pytest.mark.parametrize("path", ["/1/admin/push/mprivate", "/1/admin/presence"])
+def test_keys_are_a_list_or_a_text_with_commas(world: World, path: str) -> None:
+    schema = PATHS[path]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["k"]
+    assert [one["type"] for one in schema["oneOf"]] == ["array", "string"]
+    for keys in (["a", "b"], "a,b"):
+        answer = world.post(path, json.dumps({"m": "1", "k": keys}), expire="0")
+        assert json.loads(answer.body)["ret"] == 0
 
 
 def references(part: Any) -> Iterator[str]:
@@ -163,6 +188,8 @@ def schemas(part: Any) -> Iterator[dict[str, Any]]:
         for name, value in part.items():
             if name in ("schema", "items", "additionalProperties"):
                 yield value
+            elif name == "oneOf":
+                yield from value
             elif name in ("properties", "schemas"):
                 yield from value.values()
             yield from schemas(value)
@@ -170,13 +197,21 @@ def schemas(part: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("target", "answered"),
-    [("/1/server/get?k=k&p=1", "/1/server/get"), ("/1/msg/get?k=k&m=0", "/1/msg/get"), ("/1/time/get", "/1/time/get")],
+    [
+        ("/1/server/get?k=k&p=1", "/1/server/get"),
+        ("/1/msg/get?k=k&m=0", "/1/msg/get"),
+        ("/1/time/get", "/1/time/get"),
+        ("/server/get?key=k&proto=1", "/server/get"),
+        ("/msg/get?key=k&mid=0", "/msg/get"),
+        ("/time/get", "/time/get"),
+    ],
 )
 def test_answers_have_the_described_form(world: World, target: str, answered: str) -> None:
     world.messages.append("k", b"1")
     answer = json.loads(world.get(target).body)
     schema = PATHS[answered]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert answer.keys() <= schema["properties"].keys()
+    assert answer.keys() - {"data"} == set(schema["required"])
     assert answer["data"].keys() == schema["properties"]["data"]["properties"].keys()
 
 
