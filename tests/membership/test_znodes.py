@@ -27,6 +27,9 @@ def test_stores_are_named_where_there_are_any() -> None:
     info = MESSAGE._replace(stores=(("a", 1), ("b", 2)))
     assert message_data(info) == b'{"rpc":["h:8070"],"weight":3,"stores":{"a":1,"b":2}}'
     assert read_message("0000000004", message_data(info)) == info
+    info = info._replace(store="c")
+    assert message_data(info) == b'{"rpc":["h:8070"],"weight":3,"stores":{"a":1,"b":2},"store":"c"}'
+    assert read_message("0000000004", message_data(info)) == info
 
 
 def test_what_is_missing_has_defaults_and_what_is_unknown_is_ignored() -> None:
