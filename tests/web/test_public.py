@@ -252,6 +252,8 @@ def test_queries_are_form_encoded(world: World) -> None:
         with Client(world.public.port) as client:
             answer = client.request("GET", f"/1/msg/get?{query}")
             assert answer.body == b'{"ret":0,"data":{"msgs":[{"msg":1,"mid":%d,"gid":0}]}}' % mid
+    with Client(world.public.port) as client:
+        assert client.request("GET", "/1/msg/get?k=a+b%2b%e4%bd%a0;m=0").body == PARAMETER
 
 
 def test_an_idle_connection_is_closed_after_10_s_on_both_ports(make_world: MakeWorld) -> None:

@@ -214,6 +214,8 @@ def test_an_id_holds_for_each_key(world: World) -> None:
             '{"m":"1"}',
             '{"k":"a"}',
             '{"m":1,"k":"a"}',
+            '{"M":"1","k":"a"}',
+            '{"m":"1","K":"a"}',
             '{"m":{},"k":"a"}',
             '{"m":null,"k":"a"}',
         ),
@@ -396,6 +398,9 @@ def test_the_admin_port_is_read_by_names_that_cannot_be_rebound(make_world: Make
     for method in ("GET", "HEAD"):
         assert [status(method, host) for host in good] == [200] * len(good)
         assert [status(method, host) for host in bad] == [403] * len(bad)
+    with Client(world.admin.port) as client:
+        client.send(b"GET /1/admin/nodes HTTP/1.0\r\n\r\n")
+        assert client.answer().status == 200
     assert world.web.counters.foreign_hosts == 2 * len(bad)
     assert [status("POST", host) for host in bad] == [200] * len(bad)
 
