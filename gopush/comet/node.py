@@ -111,7 +111,9 @@ class CometNode(MultiService):
             partial(give_up, reactor),
         )
         itself = RemoteComet(reactor, self._info, rpc)
-        self._reachability = Reachability(reactor, itself, rpc.call_timeout, coordination, logins)
+        self._reachability = Reachability(
+            reactor, itself, self._node.own_identity, rpc.call_timeout, coordination, logins
+        )
         self._housekeeping.reachability = self._reachability
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)

@@ -144,7 +144,9 @@ class EmbeddedNode(MultiService):
             lambda other: RemoteComet(reactor, other, rpc, rpc.attempt_timeout), partial(give_up, reactor)
         )
         itself = RemoteComet(reactor, info, rpc)
-        self._reachability = Reachability(reactor, itself, rpc.call_timeout, self._coordination, self._logins)
+        self._reachability = Reachability(
+            reactor, itself, self._comet_node.own_identity, rpc.call_timeout, self._coordination, self._logins
+        )
         self._housekeeping.reachability = self._reachability
 
     def startService(self) -> None:

@@ -42,7 +42,8 @@ class LocalNode:
         self._service = service
         self._load = load
         self._started = clock.seconds()
-        self._identity = token_hex(16)
+        self.own_identity = token_hex(16)
+        """What identity() answers in this process alone."""
         self._process = [self]
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +54,7 @@ class LocalNode:
     def beside(self, other: LocalNode) -> None:
         """Be one process with `other`, at the same address: it drains, and changes its weight, after this one."""
         self._process = other._process = [self, other]
-        other._identity = self._identity
+        other.own_identity = self.own_identity
 
     def status(self) -> Deferred[Status]:
         """See NodeService."""
@@ -62,7 +63,7 @@ class LocalNode:
 
     def identity(self) -> Deferred[str]:
         """See NodeService."""
-        return succeed(self._identity)
+        return succeed(self.own_identity)
 
     def defend(self, connect: Callable[[NodeInfo], Remote], refused: Callable[[StartError], object]) -> None:
         """Where another process advertises the address of this one, call that address; see Coordination.contest()."""
@@ -71,7 +72,7 @@ class LocalNode:
     def _leads_here(self, remote: Remote) -> Deferred[bool | None]:
         def answered(answer: Any) -> bool | None:
             remote.stop()
-            return None if isinstance(answer, Failure) else bool(answer == self._identity)
+            return None if isinstance(answer, Failure) else bool(answer == self.own_identity)
 
         asked: Deferred[Any] = remote.identity()
         return asked.addBoth(answered)
@@ -131,14 +132,15 @@ MISSED = 2
 class Reachability:
     """Calls `itself`, this process through its advertised addresses, and looks whether others let this process in.
 
-    A call may take `timeout` seconds. `logins`: what came of this process's logins at others; `probe`: makes some, in
-    a process that otherwise calls nobody.
+    `identity`: what this process answers (LocalNode.own_identity). A call may take `timeout` seconds. `logins`: what
+    came of this process's logins at others; `probe`: makes some, in a process that otherwise calls nobody.
     """
 
     def __init__(
         self,
         clock: Clock,
         itself: Remote,
+        identity: str,
         timeout: float,
         coordination: Coordination,
         logins: Logins,
@@ -146,12 +148,14 @@ class Reachability:
     ) -> None:
         self._clock = clock
         self._itself = itself
+        self._identity = identity
         self._timeout = timeout
         self._logins = logins
         self._probe = probe
         self._missed = 0
         self._refusals = 0
-        self._silent = False
+        self._fault = ""
+        """What is wrong at the advertised addresses; empty: nothing, for all that is known."""
         self._refusal: str | None = None
         self._elders: frozenset[str] | None = None
         self._checking = repeating(self._check, clock)
@@ -159,8 +163,8 @@ class Reachability:
 
     @property
     def lost(self) -> bool:
-        """Whether nobody answers there, or all others refuse this process: then nobody sends it messages."""
-        return self._silent or self._refusal is not None
+        """Whether this process does not answer there, or all others refuse it: then nobody sends it messages."""
+        return bool(self._fault) or self._refusal is not None
 
     def start(self) -> None:
         """Begin to look."""
@@ -176,9 +180,9 @@ class Reachability:
         self._logins.complaints.stop()
 
     def check(self) -> None:
-        """Raise UnavailableError where nobody answers, or all refuse this process: for the process's health."""
-        if self._silent:
-            raise UnavailableError(f"nobody answers at the address that this process advertises, {self._where}")
+        """Raise UnavailableError where this process does not answer, or all refuse it: for the process's health."""
+        if self._fault:
+            raise UnavailableError(self._fault)
         if self._refusal is not None:
             raise UnavailableError(self._refusal)
 
@@ -196,7 +200,7 @@ class Reachability:
             self._probe.look()
         self._look_at_logins()
         call: Deferred[Any] = within(self._timeout, self._itself.identity(), self._clock)
-        return call.addCallbacks(self._answered, self._missing)
+        return call.addCallbacks(self._answered, self._unanswered)
 
     def _look_at_logins(self) -> None:
         refusal = self._logins.refusal(self._elders or ())
@@ -208,21 +212,28 @@ class Reachability:
         if self._refusals == 0 or self._refusals >= MISSED:
             self._refusal = refusal
 
-    def _answered(self, _: str) -> None:
+    def _answered(self, identity: str) -> None:
+        if identity != self._identity:
+            self._missing(f"another process answers at the address that this process advertises, {self._where}")
+            return
         self._missed = 0
-        if self._silent:
-            self._silent = False
+        if self._fault:
+            self._fault = ""
             log.info("this process answers again at the address that it advertises, {where}", where=self._where)
 
-    def _missing(self, failure: Failure) -> None:
+    def _unanswered(self, failure: Failure) -> None:
+        fault = f"nobody answers at the address that this process advertises, {self._where}"
+        self._missing(fault, f": {failure.getErrorMessage()}")
+
+    def _missing(self, fault: str, reason: str = "") -> None:
         self._missed += 1
-        if self._missed >= MISSED and not self._silent:
-            self._silent = True
+        if self._missed >= MISSED and fault != self._fault:
+            self._fault = fault
             log.error(
-                "nobody answers at the address that this process advertises, {where}: {reason}; other nodes cannot "
-                "send it messages (check [base] rpc.advertise, rpc.bind, [rpc] tls.cert and the firewall)",
-                where=self._where,
-                reason=failure.getErrorMessage(),
+                "{fault}{reason}; other nodes cannot send it messages (check [base] rpc.advertise, rpc.bind, "
+                "[rpc] tls.cert and the firewall)",
+                fault=fault,
+                reason=reason,
             )
 
 

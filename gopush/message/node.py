@@ -64,7 +64,9 @@ class MessageNode(MultiService):
         probe = LoginProbe(
             coordination, self.info.id, lambda info: RemoteMessage(reactor, info, settings.rpc, logins=logins)
         )
-        self._reachability = Reachability(reactor, itself, settings.rpc.call_timeout, coordination, logins, probe)
+        self._reachability = Reachability(
+            reactor, itself, self._node.own_identity, settings.rpc.call_timeout, coordination, logins, probe
+        )
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self.statistics = Statistics(settings)
         show(self._message, self.statistics)

@@ -72,6 +72,17 @@ def test_only_who_lives_at_the_address_stays(comet: Maker, registered: Callable[
     assert first._process.poll() is None
 
 
+def test_who_advertises_the_place_of_another_by_another_name_says_so(comet: Maker) -> None:
+    first = comet("fourth")
+    first.start()
+    port = first.address("rpc").rpartition(":")[2]
+    second = comet("fifth", **{"node": "node2", "rpc.advertise": f"localhost:{port}"})
+    second.start()
+    said = f"another process answers at the address that this process advertises, localhost:{port}"
+    eventually(lambda: said in second.log.read_text(), seconds=15)
+    assert "this process advertises" not in first.log.read_text()
+
+
 def test_a_killed_one_that_is_back_replaces_its_ghost(comet: Maker, registered: Callable[[], list[str]]) -> None:
     node = comet("third")
     node.start()

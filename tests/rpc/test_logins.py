@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from gopush.errors import UnavailableError
@@ -25,9 +25,10 @@ class Caller:
         self.info = NodeInfo(name, 0, (f"{name}:1",))
         self.connected = False
         self.stopped = False
+        self.answers = "this one"
 
     def identity(self) -> Deferred[str]:
-        return succeed("")
+        return succeed(self.answers) if self.answers else fail(UnavailableError("refused"))
 
     def stop(self) -> None:
         self.stopped = True
@@ -81,8 +82,11 @@ class World:
         self.logins = Logins(self.clock, OWN.id)
         self.callers: list[Caller] = []
         self.probe = LoginProbe(self.coordination, OWN.id, self._connect) if probing else None
-        itself: Any = Caller("own")
-        self.reachability = Reachability(self.clock, itself, 1.0, self.coordination, self.logins, self.probe)
+        self.itself = Caller("own")
+        itself: Any = self.itself
+        self.reachability = Reachability(
+            self.clock, itself, "this one", 1.0, self.coordination, self.logins, self.probe
+        )
         self.reachability.start()
 
     def _connect(self, info: NodeInfo) -> Any:
@@ -121,6 +125,24 @@ def test_a_newcomer_cannot_put_out_who_was_there() -> None:
     refused(world.logins, "late")
     world.wait(3)
     world.reachability.check()
+
+
+@pytest.mark.parametrize(("answers", "who"), [("", "nobody"), ("another", "another process")])
+def test_it_is_not_ready_while_it_does_not_answer_where_it_says(logged: Logged, answers: str, who: str) -> None:
+    world = World()
+    world.itself.answers = answers
+    world.wait(1)
+    world.reachability.check()
+    world.wait(10)
+    said = f"{who} answers at the address that this process advertises, own:1"
+    with pytest.raises(UnavailableError, match=f"^{said}$"):
+        world.reachability.check()
+    assert world.reachability.lost
+    assert len(logged.lines(said)) == 1
+    world.itself.answers = "this one"
+    world.wait(1)
+    world.reachability.check()
+    assert not world.reachability.lost
 
 
 def test_a_process_that_calls_nobody_tries_one_after_the_other() -> None:
