@@ -35,48 +35,44 @@ class ReloadingFile(Generic[T]):
     def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
         self._paths = tuple(paths)
         self._read = read
-        self._seen = self._good = self._look()
-        """As the files were when they were read last, and when that last went well."""
+        self._good = self._look()
+        """As the files were when reading them last went well."""
         self._looked = time.monotonic()
         self._value = self._read_now()
         _all.add(self)
 
     @property
     def value(self) -> T:
-        """What the files say."""
+        """What the files say. Where they cannot be used they are read again each second: a mode that is put right shows
+        in no stamp."""
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
-            if self._look() != self._seen:
+            if self._look() != self._good:
                 self.reload()
         return self._value
 
     def reload(self) -> None:
         """Read now, changed or not. The log has one line for each file that has changed, however many parts of the
         process read it, and one for what is wrong."""
-        before, self._seen = self._seen, self._look()
+        now = self._look()
+        stamps = zip(self._paths, now, self._good, strict=True)
+        changes = [(path, stamp) for path, stamp, good in stamps if stamp != good]
         try:
             self._value = self._read_now()
         except SettingsError as wrong:
-            self._tell(str(wrong), self._changes(before))
+            if _is_news(str(wrong), changes):
+                log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
             return
         except Exception:  # neither a new connection nor the other files are to suffer from that
             paths = ", ".join(map(str, self._paths))
-            log.failure("{paths} cannot be read anew; gopush keeps what it read before", paths=paths)
+            if _is_news(paths, changes):
+                log.failure("{paths} cannot be read anew; gopush keeps what it read before", paths=paths)
             return
-        for path, stamp in self._changes(self._good):
+        for path, stamp in changes:
             if _announced.get(path) != stamp:
                 _announced[path] = stamp
                 log.info("read anew: {path}", path=str(path))
-        self._good = self._seen
-
-    def _tell(self, wrong: str, changes: Changes) -> None:
-        file = wrong.partition(": ")[0]
-        if _refused.get(file) != changes:
-            _refused[file] = changes
-            log.error("{wrong}; gopush keeps what it read before", wrong=wrong)
-
-    def _changes(self, before: Sequence[Stamp]) -> Changes:
-        return [(path, now) for path, now, then in zip(self._paths, self._seen, before, strict=True) if now != then]
+        self._good = now
 
     def _read_now(self) -> T:
         try:
@@ -108,6 +104,14 @@ def lasting(path: str | Path) -> Path:
     return absolute
 
 
+def _is_news(wrong: str, changes: Changes) -> bool:
+    """Whether the log has yet to say this of these changes."""
+    said = {(wrong, None, None), *((wrong, path, stamp) for path, stamp in changes)}
+    news = not said <= _refused
+    _refused.update(said)
+    return news
+
+
 def _stamp(path: Path) -> Stamp:
     try:
         found = path.stat()
@@ -119,5 +123,5 @@ def _stamp(path: Path) -> Stamp:
 _all: WeakSet[ReloadingFile[Any]] = WeakSet()
 _announced: dict[Path, Stamp] = {}
 """What the log has said of files that were read anew."""
-_refused: dict[str, Changes] = {}
-"""With which changes a file was refused last."""
+_refused: set[tuple[str, Path | None, Stamp]] = set()
+"""What the log has said is wrong, and with which changes."""

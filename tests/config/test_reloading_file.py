@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,40 @@ def test_a_mistake_in_reading_one_leaves_its_value_and_the_other_files(
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
     paths[0].write_text("good now")
     assert readers[0].value == "good now"
+
+
+def test_what_cannot_be_read_is_read_once_its_mode_is_right_and_is_one_line_until_then(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mode that is changed shows in no stamp."""
+    refuse = False
+
+    def read() -> str:
+        if refuse:
+            raise PermissionError(errno.EACCES, "permission denied", str(path))
+        return path.read_text()
+
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "keys"
+    path.write_text("first")
+    reader = ReloadingFile([path], read)
+    path.write_text("second")
+    refuse = True
+    assert [reader.value for _ in range(3)] == ["first"] * 3
+    refuse = False
+    assert reader.value == "second"
+    wrong = f"{path}: cannot be read: permission denied; gopush keeps what it read before"
+    assert lines == [wrong, f"read anew: {path}"]
+
+
+def test_parts_that_know_different_versions_say_what_is_wrong_once_each(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    pair = Pair(tmp_path)
+    pair.write("second")
+    assert pair.readers[0].value == "second"
+    pair.key.write_text("third, and then some")
+    for _ in range(3):
+        assert pair.values() == ["second", "first"]
+    assert lines[2:] == [f"{pair.certificate}: does not fit; gopush keeps what it read before"] * 2
