@@ -59,7 +59,8 @@ class Reload(Service):
             reopen(self._file)
 
     def reload(self) -> None:
-        """Read now. Checks the ini file first: where it is wrong, takes nothing at all from it."""
+        """Read now. Where a line of the ini file is wrong, take nothing at all from it; what else a start refuses is
+        for `gopush check` to say: it makes all of a process, which may block this one."""
         settings = self._options.settings
         try:
             adopted, fixed = adopt(settings, load(type(settings), self._options.path))
