@@ -58,9 +58,9 @@ def history(web: str, key: str, after: int, token: str = "", context: ssl.SSLCon
         return [] if start < 0 else _objects(text, start + len('"msgs":['))
 
 
-def health(address: str) -> None:
+def health(address: str, context: ssl.SSLContext | None = None) -> None:
     """Raise UnavailableError, with the reason, unless the process there can do its work."""
-    connection = _connection(address, None)
+    connection = _connection(address, context)
     try:
         connection.request("GET", "/health")
         with _understood(address):

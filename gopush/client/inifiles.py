@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from gopush.client import convert
 from gopush.client import migrate as move
+from gopush.client.address import SECURE, trust
 from gopush.client.http import health
 from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write
@@ -106,18 +108,31 @@ def _ready(asked: argparse.Namespace) -> None:
     from gopush.daemon.listeners import local
 
     settings: Any = load(_settings(asked.role or _role(asked.config, ROLES)), asked.config)
-    address = local(getattr(settings, "subscribers", settings).stat_bind)
-    if address is None:
+    port = local(getattr(settings, "subscribers", settings).stat_bind)
+    if port is None:
         raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
+    context = _context(port.certificate, port.key) if port.address.startswith(SECURE) else None
     end = time.monotonic() + asked.wait
     while True:
         try:
-            health(address)
+            health(port.address, context)
             return
         except UnavailableError:
             if time.monotonic() + RETRY_SECONDS > end:
                 raise
             time.sleep(RETRY_SECONDS)
+
+
+def _context(certificate: str, key: str) -> ssl.SSLContext:
+    # Its certificate is for the name that others call it by. On this machine nobody else has the port, and the question
+    # is no secret.
+    context = trust(None, insecure=True)
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key, password="")
+        except OSError as wrong:
+            raise SettingsError(f"{certificate}: cannot be shown, with {key}: {wrong.strerror}") from None
+    return context
 
 
 def _check_user(settings: Any) -> str:

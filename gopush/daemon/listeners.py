@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
@@ -188,10 +188,29 @@ def _address(name: str, endpoint: str) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def local(bind: Sequence[str]) -> str | None:
-    """Where this machine reaches the first of these endpoints that takes TCP in the clear; None: at none."""
-    for kind, host, port in map(place, bind):
-        if kind in ("tcp", "tcp6") and port not in ("", "0"):
-            host = "localhost" if host in WILDCARDS else host
-            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+class LocalPort(NamedTuple):
+    """Where this machine reaches an endpoint: "host:port", or with TLS "https://host:port"; and the files of the
+    process's own certificate and key where callers need one."""
+
+    address: str
+    certificate: str = ""
+    key: str = ""
+
+
+def local(bind: Sequence[str]) -> LocalPort | None:
+    """Where this machine reaches the first of these endpoints that takes TCP in the clear, else that takes TLS; None:
+    at none. Callers there speak no PROXY protocol."""
+    for kinds, scheme in (("tcp", "tcp6"), ""), (("ssl",), "https://"):
+        for endpoint in bind:
+            kind, host, port = place(endpoint)
+            if kind in kinds and port not in ("", "0") and not endpoint.startswith("haproxy:"):
+                host = "localhost" if host in WILDCARDS else host
+                address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                return LocalPort(scheme + address, *_shown_by_callers(endpoint))
     return None
+
+
+def _shown_by_callers(endpoint: str) -> tuple[str, ...]:
+    _, _, named = words(endpoint)
+    key = named.get("privateKey", "")
+    return (named.get("certKey", key), key) if "clientCA" in named else ()

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sqlite3
+import ssl
 import subprocess
 import sys
 import threading
@@ -468,6 +469,29 @@ def test_ready_asks_the_process_of_the_file(
     ready.start()
     assert cli.main(["ready", "-c", str(path), "--wait", "30"]) == 0
     ready.join()
+
+
+@pytest.mark.parametrize("clients", [False, True], ids=["anybody", "clients with certificates"])
+def test_ready_asks_over_tls(web: Any, clients: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As docs/monitoring has it: the certificate is for the name that others use, and clients need one of the CA."""
+    authority = Authority(tmp_path)
+    own = authority.issue("comet", "comet1.example.org")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.path))
+    context.load_cert_chain(*own)
+    context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
+    web.socket = context.wrap_socket(web.socket, server_side=True)
+    path = tmp_path / "comet.ini"
+    asks = f":clientCA={authority.path}" if clients else ""
+    path.write_text(f"[base]\nstat.bind = ssl:{web.server_port}:{own.endpoint}{asks}:interface=127.0.0.1\n")
+    web.RequestHandlerClass.answer = b'{"alive":true,"ready":false,"reason":"store: away"}'
+    assert cli.main(["ready", "-c", str(path)]) == 1
+    assert capfd.readouterr().err == f"gopush: https://127.0.0.1:{web.server_port} is not ready: store: away\n"
+    web.RequestHandlerClass.answer = b'{"alive":true,"ready":true}'
+    assert cli.main(["ready", "-c", str(path)]) == 0
+    if clients:
+        own.key.unlink()
+        assert cli.main(["ready", "-c", str(path)]) == 3
+        assert "comet.crt: cannot be shown, with " in capfd.readouterr().err
 
 
 def test_ready_says_who_cannot_be_asked(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

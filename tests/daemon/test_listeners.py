@@ -247,16 +247,20 @@ def test_what_is_advertised(bind: list[str], advertise: list[str], reported: tup
 @pytest.mark.parametrize(
     ("bind", "reached"),
     [
-        (["unix:/run/s", "tcp:1:interface=127.0.0.1:backlog=9", "tcp:2"], "127.0.0.1:1"),
-        (["tcp:1"], "localhost:1"),
-        (["tcp:port=1:interface=0.0.0.0"], "localhost:1"),
-        (["tcp6:1:interface=\\:\\:"], "localhost:1"),
-        (["tcp6:1:interface=\\:\\:1"], "[::1]:1"),
-        (["ssl:443:privateKey=k.pem", "tcp:0", "systemd:INET:0"], None),
+        (["unix:/run/s", "tcp:1:interface=127.0.0.1:backlog=9", "tcp:2"], ("127.0.0.1:1", "", "")),
+        (["tcp:1"], ("localhost:1", "", "")),
+        (["tcp:port=1:interface=0.0.0.0"], ("localhost:1", "", "")),
+        (["tcp6:1:interface=\\:\\:"], ("localhost:1", "", "")),
+        (["tcp6:1:interface=\\:\\:1"], ("[::1]:1", "", "")),
+        (["ssl:443:privateKey=k.pem", "tcp:1"], ("localhost:1", "", "")),
+        (["ssl:443:privateKey=k.pem:interface=10.0.0.1", "tcp:0"], ("https://10.0.0.1:443", "", "")),
+        (["ssl:443:privateKey=k.pem:clientCA=a.pem"], ("https://localhost:443", "k.pem", "k.pem")),
+        (["ssl:443:privateKey=k.pem:certKey=c.pem:clientCA=a.pem"], ("https://localhost:443", "c.pem", "k.pem")),
+        (["tcp:0", "systemd:INET:0"], None),
         ([], None),
     ],
 )
-def test_where_this_machine_reaches_it(bind: list[str], reached: str | None) -> None:
+def test_where_this_machine_reaches_it(bind: list[str], reached: tuple[str, str, str] | None) -> None:
     assert local(bind) == reached
 
 
