@@ -25,7 +25,7 @@ from gopush.net.clock import quiet, steady
 from gopush.net.eager import EagerReactor
 from gopush.routing.stat import show as show_view
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteMessage, secured, serve_message
+from gopush.rpc.server import RemoteMessage, RemoteNode, secured, serve_message
 from gopush.stats.resource import Health, Statistics
 
 LINGER_SECONDS = 1.0
@@ -62,7 +62,7 @@ class MessageNode(MultiService):
         itself = RemoteMessage(reactor, self.info, settings.rpc)
         logins = Logins(reactor, self.info.id)
         probe = LoginProbe(
-            coordination, self.info.id, lambda info: RemoteMessage(reactor, info, settings.rpc, logins=logins)
+            coordination, self.info.id, lambda info: RemoteNode(reactor, info, settings.rpc, logins=logins)
         )
         self._reachability = Reachability(
             reactor, itself, self._node.own_identity, settings.rpc.call_timeout, coordination, logins, probe

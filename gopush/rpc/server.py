@@ -23,7 +23,7 @@ from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
 from gopush.rpc.broker import LOGIN_SECONDS, MOST_STRANGERS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
-from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, NODE_CALLS
 from gopush.rpc.login import Door
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
@@ -115,6 +115,17 @@ class RemoteMessage(Remote):
     """A message node in another process: a MessageService and a NodeService."""
 
     calls = MESSAGE_CALLS
+
+    @staticmethod
+    def patience(settings: RpcSettings) -> float:
+        """See Remote."""
+        return settings.call_timeout
+
+
+class RemoteNode(Remote):
+    """A process of either kind: a NodeService."""
+
+    calls = NODE_CALLS
 
     @staticmethod
     def patience(settings: RpcSettings) -> float:

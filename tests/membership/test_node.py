@@ -12,7 +12,7 @@ from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode, Together
 from gopush.membership.view import StaticCoordination
 from gopush.model import Head, NodeInfo
 from gopush.reports import Load, Status
-from gopush.rpc.server import RemoteComet, RemoteMessage, serve_both, serve_comet, serve_message
+from gopush.rpc.server import RemoteComet, RemoteMessage, RemoteNode, serve_both, serve_comet, serve_message
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
 from tests.conftest import InReactor, reactor
@@ -75,7 +75,15 @@ def test_the_status_tells_version_age_and_load(coordination: StaticCoordination)
     assert result(message.status()) == [Status(gopush.__version__, 12, None, None)]
 
 
-@pytest.mark.parametrize(("serve", "remote"), [(serve_comet, RemoteComet), (serve_message, RemoteMessage)])
+@pytest.mark.parametrize(
+    ("serve", "remote"),
+    [
+        (serve_comet, RemoteComet),
+        (serve_message, RemoteMessage),
+        (serve_comet, RemoteNode),
+        (serve_message, RemoteNode),
+    ],
+)
 def test_processes_are_administered_from_others(in_reactor: InReactor, serve: object, remote: object) -> None:
     """Over a real connection; the service's own calls pass through."""
     coordination = StaticCoordination()
