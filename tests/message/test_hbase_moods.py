@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from gopush.client import cli
 from gopush.errors import RET_INTERNAL, RET_OK
@@ -103,6 +104,17 @@ def test_a_clean_stop_warns_of_nothing(open_at: Open, table: ThriftTable) -> Non
     assert subject.push().ret == RET_OK
     with logged() as lines:
         subject.close()
+        assert lines == []
+
+
+def test_one_that_is_stopped_while_it_connects_says_nothing(in_reactor: InReactor, table: ThriftTable) -> None:
+    def start_and_stop() -> Deferred[None]:
+        store.start()
+        return store.stop()
+
+    with lines_logged(lambda line: "HBase" in line) as lines:
+        store: HBaseStore = in_reactor(HBaseStore, StoreSettings(), HBaseSettings((table.address,)), reactor)
+        in_reactor(start_and_stop)
         assert lines == []
 
 

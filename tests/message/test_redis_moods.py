@@ -80,6 +80,17 @@ def test_a_call_that_comes_before_the_first_connection_waits_for_it(in_reactor: 
         assert lines == []
 
 
+def test_one_that_is_stopped_while_it_connects_says_nothing(in_reactor: InReactor) -> None:
+    def start_and_stop() -> Deferred[None]:
+        store.start()
+        return store.stop()
+
+    with RedisServer() as server, logged() as lines:
+        store: RedisStore = in_reactor(RedisStore, StoreSettings(), redis_settings(server), reactor)
+        in_reactor(start_and_stop)
+        assert lines == []
+
+
 def test_connections_that_are_cut_are_made_anew_at_once_and_calls_go_there(connect: Connect) -> None:
     """The script may have run before the cut: the id tells."""
     with RedisServer() as server:

@@ -180,8 +180,9 @@ class ThriftLink(Factory):
                 self._say("the connection was lost")
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
-        self._trouble = trouble
-        self._tell(self, self.address, trouble)
+        if self._service.running:  # an attempt that stop() ends is no trouble
+            self._trouble = trouble
+            self._tell(self, self.address, trouble)
         if self._decided is not None:
             decided, self._decided = self._decided, None
             decided.callback(trouble if refused else None)

@@ -292,7 +292,7 @@ class RedisLink(Factory):
             waiter.errback(UnavailableError(reason))
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
-        if trouble != "stopped":
+        if trouble != "stopped" and self._service.running:  # an attempt that stop() ends is no trouble
             self._trouble = trouble
             self._watcher.trouble(trouble)
         if self._decided is not None:
