@@ -95,6 +95,11 @@ class ZooKeeperSettings:
     def __post_init__(self) -> None:
         if bool(self.user) != bool(self.secret) or ":" in self.user:
             raise ValueError("[zookeeper] user and secret: set both, the user without a colon, or none")
+        if f"{self.comet_path}/".startswith(f"{self.message_path}/"):
+            raise ValueError(
+                f"[zookeeper] comet.path: {self.comet_path} is message.path, or lies below it, where message nodes are "
+                "looked for (try /gopush/comets and /gopush/messages)"
+            )
 
 
 @dataclass(frozen=True)

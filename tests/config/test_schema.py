@@ -350,6 +350,15 @@ def test_what_zookeeper_cannot_take_is_refused(ini: Any, name: str, line: str) -
         load(SHIPPED[name], ini(f"[zookeeper]\n{line}\n"))
 
 
+@pytest.mark.parametrize("comets", ["/g", "/g/comets"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_comets_do_not_register_where_message_nodes_are_looked_for(ini: Any, name: str, comets: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\[zookeeper\] comet\.path: {comets} is message\.path, or lies below it"):
+        load(SHIPPED[name], ini(f"[zookeeper]\ncomet.path = {comets}\nmessage.path = /g\n"))
+    load(SHIPPED[name], ini("[zookeeper]\ncomet.path = /g\nmessage.path = /g/messages\n"))
+    load(SHIPPED[name], ini("[zookeeper]\ncomet.path = /gopush\nmessage.path = /g\n"))
+
+
 @pytest.mark.parametrize("line", ["comet.path = /a/b c", "message.path = /ä/...", "timeout = 1s", "timeout = 1d"])
 def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
     load(CometSettings, ini(f"[zookeeper]\n{line}\n"))
