@@ -73,6 +73,7 @@ class ReloadingFile(Generic[T]):
                 _announced[path] = stamp
                 log.info("read anew: {path}", path=str(path))
         self._good = now
+        _refused.difference_update([said for said in _refused if said[1] in self._paths])
 
     def _read_now(self) -> T:
         try:

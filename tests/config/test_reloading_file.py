@@ -147,3 +147,19 @@ def test_parts_that_know_different_versions_say_what_is_wrong_once_each(
     for _ in range(3):
         assert pair.values() == ["second", "first"]
     assert lines[2:] == [f"{pair.certificate}: does not fit; gopush keeps what it read before"] * 2
+
+
+def test_what_was_mended_and_is_wrong_once_more_is_news(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    path = tmp_path / "keys"
+    path.write_text("first")
+    reader = ReloadingFile([path], path.read_text)
+    missing = f"{path}: cannot be read: No such file or directory; gopush keeps what it read before"
+    for text in ("second", "third"):
+        path.unlink()
+        assert [reader.value for _ in range(3)] != [text] * 3
+        path.write_text(text)
+        assert reader.value == text
+    assert [line for line in lines if line.endswith("before")] == [missing, missing]
