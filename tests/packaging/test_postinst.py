@@ -1,0 +1,85 @@
+"""What an upgrade of the packages restarts, with systemd and gopush played by scripts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAKES = {
+    "systemctl": 'echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"',
+    "deb-systemd-invoke": 'echo "$@" >>"$DONE"; [ "$2" != "$DEAD" ]',
+    "gopush": 'echo "$1 $3" >>"$DONE"; case "$1 $3" in "$WRONG") exit 3;; esac',
+}
+
+
+@pytest.fixture(params=["gopush", "gopush-comet"])
+def package(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def upgraded(package: str, tmp_path: Path, version: str = "1.0", **moods: str) -> tuple[list[str], str]:
+    """What was done, and what was said."""
+    for name, words in FAKES.items():
+        fake = tmp_path / name
+        fake.write_text(f"#!/bin/sh\n{words}\n")
+        fake.chmod(0o755)
+    text = (ROOT / "debian" / f"{package}.postinst").read_text()
+    script = tmp_path / "postinst"
+    script.write_text(text.replace("/run/systemd/system", str(tmp_path)).replace("#DEBHELPER#", "UNITS="))
+    done = tmp_path / "done"
+    done.touch()
+    units = " ".join(f"{package}{instance}.service" for instance in ("", "@a", "@b"))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DONE": str(done), "UNITS": units}
+    environment |= {"DEAD": "", "WRONG": ""} | moods
+    ran = subprocess.run(
+        ["sh", str(script), "configure", version], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.read_text().splitlines(), ran.stderr
+
+
+def ini(package: str, instance: str = "") -> str:
+    return f"/etc/gopush/{package.removeprefix('gopush-')}{instance}.ini"
+
+
+def test_one_after_the_other_each_ready_before_the_next(package: str, tmp_path: Path) -> None:
+    done, said = upgraded(package, tmp_path)
+    assert done == [
+        *(f"{call} {ini(package)}" for call in ("check", "ready")),
+        f"check {ini(package, '-a')}",
+        f"try-restart {package}@a.service",
+        f"ready {ini(package, '-a')}",
+        f"check {ini(package, '-b')}",
+        f"try-restart {package}@b.service",
+        f"ready {ini(package, '-b')}",
+    ]
+    assert said == ""
+
+
+@pytest.mark.parametrize("call", ["check", "ready"])
+@pytest.mark.parametrize("instance", ["", "-a"])
+def test_those_after_one_that_is_refused_or_not_ready_stay(
+    package: str, call: str, instance: str, tmp_path: Path
+) -> None:
+    done, said = upgraded(package, tmp_path, WRONG=f"{call} {ini(package, instance)}")
+    assert done[-1] == f"{call} {ini(package, instance)}"
+    unit = f"{package}{instance.replace('-', '@')}.service"
+    assert said.startswith(f"{unit} is not ready, or cannot be asked: ")
+    assert f"{package}@b.service" in said
+
+
+def test_those_after_one_that_does_not_start_stay(package: str, tmp_path: Path) -> None:
+    done, said = upgraded(package, tmp_path, DEAD=f"{package}@a.service")
+    assert done[-1] == f"try-restart {package}@a.service"
+    assert said.startswith(f"{package}@a.service is not ready")
+
+
+def test_nothing_is_restarted_where_nothing_ran_before(package: str, tmp_path: Path) -> None:
+    (tmp_path / "systemd-sysusers").symlink_to("/bin/true")
+    (tmp_path / "chgrp").symlink_to("/bin/true")
+    (tmp_path / "chmod").symlink_to("/bin/true")
+    assert upgraded(package, tmp_path, version="") == ([], "")
