@@ -28,8 +28,12 @@ RETRY_MS = 1000, 3000
 RETRY_AT_LIMIT_MS = 15_000, 30_000
 LEFT_IN_A_TURN = 500
 
-# No header can bring the token, as EventSource sets none: so 401 names none in WWW-Authenticate either.
-_UNAUTHORIZED = Response(401, TEXT, b"Unauthorized: this stream wants a token of its key, token=TOKEN in the query\n")
+_UNAUTHORIZED = Response(
+    401,
+    TEXT,
+    b"Unauthorized: this stream wants a token of its key, token=TOKEN in the query\n",
+    (("WWW-Authenticate", 'Bearer realm="gopush"'),),  # RFC 9110 wants one, though EventSource can send no header
+)
 REFUSALS = {
     REFUSE_PARAMETER: (plain(400), "the mid is above the key's last one, and more than 60 seconds ahead of now"),
     REFUSE_TOKEN: (_UNAUTHORIZED, "it is missing, or not a valid one"),

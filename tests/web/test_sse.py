@@ -205,7 +205,7 @@ def test_400_says_why(whole: Whole, query: str, fields: str, why: str) -> None:
 
 
 def test_401_and_403_say_why(make_whole: MakeWhole, key: str) -> None:
-    """401 names what is wanted in any case, and no header: /sub takes none."""
+    """401 names what is wanted in any case."""
     whole = make_whole({"auth": True}, auth=True)
     said, plain = refused(whole, f"/sub?key={key}&heartbeat=30")
     assert (plain.status, plain.body) == (403, b"Forbidden\n")
@@ -213,7 +213,7 @@ def test_401_and_403_say_why(make_whole: MakeWhole, key: str) -> None:
     token = whole.token(key)
     said, plain = refused(whole, f"/sub?key={key}&heartbeat=30", f"Authorization: Bearer {token}\r\n")
     assert plain.status == 401
-    assert "www-authenticate" not in plain.headers
+    assert plain.headers["www-authenticate"] == 'Bearer realm="gopush"'
     wanted = "Unauthorized: this stream wants a token of its key, token=TOKEN in the query"
     assert plain.body.decode() == f"{wanted}\n"
     assert said == f"{wanted}: it is missing, or not a valid one\n"
