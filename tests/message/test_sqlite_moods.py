@@ -42,25 +42,26 @@ def logged() -> AbstractContextManager[list[str]]:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A small disk, for root; see pytest_pyfunc_call() for others."""
+    size = getattr(request, "param", DISK_BYTES)
     index = tmp_path / "disk"
     index.mkdir()
     if os.geteuid():
         yield index
         return
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(index)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(index)], check=True)
     try:
         yield index
     finally:
         subprocess.run(["umount", "-l", str(index)], check=True)
 
 
-def fill(subject: Subject) -> int:
+def fill(subject: Subject, body: bytes = BIG) -> int:
     """Push until the disk is full; how many were stored."""
     for number in range(200):
         try:
-            subject.push(f"k{number}", BIG)
+            subject.push(f"k{number}", body)
         except UnavailableError:
             return number
     raise AssertionError("the disk is not full")
@@ -121,6 +122,72 @@ def test_a_full_disk_is_of_use_again_once_messages_have_expired(
         clock.seconds += 120
         subject.purge()
     assert 0.9 * stored[0] < min(stored) < 1000
+    subject.close()
+
+
+@pytest.mark.parametrize("disk", [4 << 20], indirect=True, ids=["4m"])
+def test_messages_that_lie_apart_expire_on_a_tiny_disk(in_reactor: InReactor, disk: Path) -> None:
+    """Each of them leaves a page that others are in: to delete it writes that page, and the reserve must hold them."""
+    clock = FakeTime()
+
+    def make() -> SqliteStore:
+        return SqliteStore(StoreSettings(), SqliteSettings(str(disk / "x.sqlite")), reactor, clock)
+
+    subject = Subject("sqlite", in_reactor, make, clock)
+    with suppress(UnavailableError):
+        for number in range(200):
+            subject.append(*[subject.item(f"{number}-{i}", b"x" * 1800, expire=(60, 6000)[i % 2]) for i in range(20)])
+    for _ in range(2):
+        clock.seconds += 5000
+        subject.purge()
+    assert subject.push("again", b"x" * 200_000).ret == RET_OK
+    subject.close()
+
+
+def test_room_that_another_file_gives_back_is_not_all_taken(in_reactor: InReactor, disk: Path) -> None:
+    """Where not even the reserve was enough meanwhile. What is missing for good afterwards is missing for expiry."""
+    clock = FakeTime()
+
+    def make() -> SqliteStore:
+        return SqliteStore(StoreSettings(), SqliteSettings(str(disk / "x.sqlite")), reactor, clock)
+
+    subject = Subject("sqlite", in_reactor, make, clock)
+    store: Any = subject.store
+    logs = store._logs
+    purge = logs._purge
+
+    def full() -> bool:
+        wrong = sqlite3.OperationalError("database or disk is full")
+        wrong.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise wrong
+
+    logs._purge = full
+    with pytest.raises(UnavailableError, match="full"):
+        subject.purge()
+    logs._purge = purge
+    stored = fill(subject)
+    assert (disk / "x.sqlite-reserve").exists()
+    clock.seconds += 1000
+    subject.purge()
+    assert subject.read("k0") == []
+    assert fill(subject) >= stored - 1
+    subject.close()
+
+
+def test_pushes_do_not_take_the_place_of_a_reserve_that_was_given_up(in_reactor: InReactor, disk: Path) -> None:
+    subject = open_sqlite(in_reactor, disk / "x.sqlite")
+    reserve = disk / "x.sqlite-reserve"
+    size = reserve.stat().st_size
+    reserve.unlink()
+    with (disk / "filler").open("wb") as filler:
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        os.posix_fallocate(filler.fileno(), 0, free - size * 4 // 3)
+    subject.purge()
+    assert fill(subject, b"x" * 200_000) < 2
+    (disk / "filler").unlink()
+    subject.purge()
+    assert reserve.exists()
+    assert subject.push("again", BIG).ret == RET_OK
     subject.close()
 
 

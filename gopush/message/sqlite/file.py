@@ -202,7 +202,7 @@ class DatabaseFiles:
         self._log = Path(f"{self._path}-wal")
         self._files: dict[Path, tuple[int, int]] = {}
         disk = os.statvfs(self._path.parent)
-        self._bytes = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+        self.reserve_bytes = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
         self._log_bytes = 0
         self.check()
         self.lay_in()
@@ -235,10 +235,11 @@ class DatabaseFiles:
         """Lay in the reserve, where it is missing and the disk has room for it and the write-ahead log; and bound that
         log, and the database, which must leave the log room: it never gives back what it has taken.
         """
-        self._bound_log(LOG_BYTES if self._free >= ROOMY_BYTES else self._bytes // 2)
-        if not self._reserve.exists() and self._free >= self._bytes * 3 // 2:
+        self._bound_log(LOG_BYTES if self._free >= ROOMY_BYTES else self.reserve_bytes // 2)
+        if not self._reserve.exists() and self._free >= self.reserve_bytes * 3 // 2:
             self._allocate()
-        most = size_of(self._path) + size_of(self._log) + self._free - self._bytes
+        kept = self.reserve_bytes if self._reserve.exists() else 2 * self.reserve_bytes
+        most = size_of(self._path) + size_of(self._log) + self._free - kept
         self._connection.execute(f"PRAGMA max_page_count = {min(max(most // PAGE_BYTES, 1), MOST_PAGES)}")
 
     def _bound_log(self, size: int) -> None:
@@ -251,7 +252,7 @@ class DatabaseFiles:
         with suppress(OSError):
             file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
-                os.posix_fallocate(file, 0, self._bytes)
+                os.posix_fallocate(file, 0, self.reserve_bytes)
             except OSError:
                 self._reserve.unlink()
             finally:

@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
 from gopush.message.sqlite.batch import Batch, LogRow
-from gopush.message.sqlite.file import UPGRADES, DatabaseFiles, is_full, transaction
+from gopush.message.sqlite.file import PAGE_BYTES, UPGRADES, DatabaseFiles, is_full, transaction
 from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 
 T = TypeVar("T")
 
 PURGED_AT_ONCE = 500
-MESSAGES_AT_ONCE = 1000
-"""What goes in one transaction of a purge, but for one log that has more: each may write a page."""
+PURGED_PAGES = 8
+"""How many logs, with two messages each, go in one transaction of a purge, but for one log that has more; and the pages
+that each may write: fewer go where the reserve is small.
+"""
 
 _LOGS = """
     SELECT json_group_array(json_array(key, last, trimmed, kept, due, ends)) FROM logs
@@ -43,11 +45,11 @@ _ADD_IDS = """
     SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?)
 """
 _LOG_IDS = "SELECT json_group_array(id) FROM logs WHERE key IN (SELECT value FROM json_each(?))"
-_DUE = f"""
+_DUE = """
     SELECT json_group_array(id) FROM (
         SELECT id, sum(kept) OVER (ORDER BY due, id) - kept AS before
-        FROM (SELECT id, due, kept FROM logs WHERE due <= ? ORDER BY due LIMIT {PURGED_AT_ONCE})
-    ) WHERE before < {MESSAGES_AT_ONCE}
+        FROM (SELECT id, due, kept FROM logs WHERE due <= ? ORDER BY due LIMIT ?)
+    ) WHERE before < ?
 """
 _ANY_DUE = "SELECT 1 FROM logs WHERE due <= ? LIMIT 1"
 _DROP_EXPIRED = """
@@ -90,8 +92,8 @@ _BOUND_TOKENS = """
 _OLD_IDS = "SELECT json_group_array(json_array(key, id)) FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 _DROP_IDS = "DELETE FROM ids WHERE seq BETWEEN ? AND ? AND until <= ?"
 
-_DROP_TOKENS = f"""
-    DELETE FROM tokens WHERE (key, digest) IN (SELECT key, digest FROM tokens WHERE expires <= ? LIMIT {PURGED_AT_ONCE})
+_DROP_TOKENS = """
+    DELETE FROM tokens WHERE (key, digest) IN (SELECT key, digest FROM tokens WHERE expires <= ? LIMIT ?)
 """
 
 _IDS_WALK_SECONDS = 30
@@ -113,6 +115,7 @@ class SqliteLogs:
         self._counters = counters
         self._now = now
         self._settings = settings
+        self._purged_at_once = min(index.reserve_bytes // (PURGED_PAGES * PAGE_BYTES), PURGED_AT_ONCE)
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
         self._walked = 0
@@ -202,9 +205,10 @@ class SqliteLogs:
             if not is_full(wrong):
                 raise
         self._index.make_room()
-        result = call()
-        self._index.tidy()
-        return result
+        try:
+            return call()
+        finally:
+            self._index.tidy()  # also where it fails: what appends took without a bound would be missing for ever
 
     def _delete(self, key: str) -> None:
         with self._change():
@@ -259,14 +263,15 @@ class SqliteLogs:
     def _purge(self) -> bool:
         now = self._now()
         expired = 0
+        most = self._purged_at_once
         with transaction(self._connection):
-            if logs := self._json(_DUE, now):
+            if logs := self._json(_DUE, now, most, 2 * most):
                 expired = self._drop_expired(logs, now)
                 self._connection.execute(_FORGET_LOGS, [_dump(logs), now])
-            tokens = self._connection.execute(_DROP_TOKENS, [now]).rowcount
+            tokens = self._connection.execute(_DROP_TOKENS, [now, most]).rowcount
             self._purge_ids(now)
         self._counters.expired += expired
-        return tokens >= PURGED_AT_ONCE or self._connection.execute(_ANY_DUE, [now]).fetchone() is not None
+        return tokens >= most or self._connection.execute(_ANY_DUE, [now]).fetchone() is not None
 
     def _purge_ids(self, now: float) -> None:
         """The next piece of a walk over all ids."""
