@@ -17,6 +17,7 @@ import pytest
 from gopush.config.schema import load
 from gopush.errors import RET_OK, SettingsError, UnavailableError
 from gopush.message.sqlite.export import opened
+from gopush.message.sqlite.file import expect_room
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings
@@ -189,6 +190,20 @@ def test_pushes_do_not_take_the_place_of_a_reserve_that_was_given_up(in_reactor:
     assert reserve.exists()
     assert subject.push("again", BIG).ret == RET_OK
     subject.close()
+
+
+def test_a_file_system_that_does_not_say_how_large_it_is_has_no_bound(
+    in_reactor: InReactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result([4096, 4096, *[0] * 8]))
+    subject = open_sqlite(in_reactor, tmp_path / "x.sqlite")
+    for number in range(5):
+        subject.push(f"k{number}", BIG)
+    subject.purge()
+    assert subject.push("more", BIG).ret == RET_OK
+    subject.close()
+    assert not list(tmp_path.glob("*-reserve"))
+    expect_room(str(tmp_path / "copy"), 1 << 40)
 
 
 def test_a_quota_is_a_full_disk_for_what_gives_room_back(in_reactor: InReactor, tmp_path: Path) -> None:

@@ -180,7 +180,9 @@ def _cannot_open(path: str, why: object) -> StartError:
 
 
 RESERVE_BYTES = 16 << 20
-"""Deleting writes, too: some pages for each message, whatever its size. On a small disk it is an eighth of it."""
+"""Deleting writes, too: some pages for each message, whatever its size. On a small disk it is an eighth of it, and
+there is none where the file system does not say how large it is.
+"""
 
 LOG_BYTES, ROOMY_BYTES = 40 << 20, 256 << 20
 """The write-ahead log is copied back once it is so long: pushes wait for that, and most of its pages change at every
@@ -201,8 +203,7 @@ class DatabaseFiles:
         self._reserve = Path(f"{self._path}-reserve")
         self._log = Path(f"{self._path}-wal")
         self._files: dict[Path, tuple[int, int]] = {}
-        disk = os.statvfs(self._path.parent)
-        self.reserve_bytes = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+        self.reserve_bytes = _reserve_of(os.statvfs(self._path.parent))
         self._log_bytes = 0
         self.check()
         self.lay_in()
@@ -236,7 +237,7 @@ class DatabaseFiles:
         log, and the database, which must leave the log room: it never gives back what it has taken.
         """
         self._bound_log(LOG_BYTES if self._free >= ROOMY_BYTES else self.reserve_bytes // 2)
-        if not self._reserve.exists() and self._free >= self.reserve_bytes * 3 // 2:
+        if self.reserve_bytes and not self._reserve.exists() and self._free >= self.reserve_bytes * 3 // 2:
             self._allocate()
         kept = self.reserve_bytes if self._reserve.exists() else 2 * self.reserve_bytes
         most = size_of(self._path) + size_of(self._log) + self._free - kept
@@ -260,8 +261,16 @@ class DatabaseFiles:
 
     @property
     def _free(self) -> int:
-        disk = os.statvfs(self._path.parent)
-        return disk.f_bavail * disk.f_frsize
+        return _free_of(os.statvfs(self._path.parent))
+
+
+def _reserve_of(disk: os.statvfs_result) -> int:
+    return min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+
+
+def _free_of(disk: os.statvfs_result) -> int:
+    """A file system that does not say how large it is (ramfs, some of FUSE) has no bound."""
+    return disk.f_bavail * disk.f_frsize if disk.f_blocks else MOST_PAGES * PAGE_BYTES
 
 
 def size_of(path: Path) -> int:
@@ -274,8 +283,7 @@ def expect_room(path: str, size: int) -> None:
     it more.
     """
     disk = os.statvfs(Path(path).parent)
-    free = disk.f_bavail * disk.f_frsize
-    left = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 8)
+    free, left = _free_of(disk), _reserve_of(disk)
     if free < size + left:
         raise UnavailableError(
             f"the disk has too little room: {free >> 20} MiB are free, {size + left >> 20} MiB are needed"

@@ -115,7 +115,8 @@ class SqliteLogs:
         self._counters = counters
         self._now = now
         self._settings = settings
-        self._purged_at_once = min(index.reserve_bytes // (PURGED_PAGES * PAGE_BYTES), PURGED_AT_ONCE)
+        small = index.reserve_bytes // (PURGED_PAGES * PAGE_BYTES)
+        self._purged_at_once = min(small or PURGED_AT_ONCE, PURGED_AT_ONCE)
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
         self._walked = 0
