@@ -170,6 +170,23 @@ def test_reads_leave_a_server_that_has_become_a_replica_with_the_writes(connect:
         assert len(subject.read()) == 2
 
 
+def test_reads_stay_with_a_replica_where_there_is_no_other_server(connect: Connect) -> None:
+    """They are answered there; the writes look for another one again and again."""
+    with RedisServer() as server, Proxy(server.port) as way:
+        subject = connect(server, way.port)
+        assert subject.push(id="a").ret == RET_OK
+        server.call("REPLICAOF", "127.0.0.1", 1)
+        assert subject.push(id="b").ret == RET_INTERNAL
+        made, waited = way.made, 0
+        for _ in range(5):
+            subject.push(id="b")
+            began = time.monotonic()
+            assert len(subject.read()) == 1
+            waited += time.monotonic() - began > 0.3
+        assert way.made - made > 2, "the writes tried"
+        assert waited < 2, "most reads waited for no connection"
+
+
 def test_reads_leave_a_replica_also_where_its_address_leads_on_later(connect: Connect) -> None:
     """The writes find it out first: what comes back before them may meet the old server once more."""
     with RedisServer() as one, RedisServer(f"replicaof 127.0.0.1 {one.port}") as two, Proxy(one.port) as way:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -27,6 +27,17 @@ class Owner(Protocol):
 
     def lost(self, connection: RedisConnection) -> None:
         """It is gone."""
+
+
+class LinkWatcher(NamedTuple):
+    """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
+    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness; `left`:
+    it let go of its server, and another one, which is no replica, has run a script.
+    """
+
+    trouble: Callable[[str | None], None]
+    skew: Callable[[float], None] = lambda _: None
+    left: Callable[[], None] = lambda: None
 
 
 class UnfitError(Exception):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IAddress
@@ -18,6 +18,7 @@ from txredisapi import RedisError, ResponseError
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
     PASSING,
+    LinkWatcher,
     RedisConnection,
     RedisRefusedError,
     Script,
@@ -51,17 +52,6 @@ MOST_TRIES = 3
 LOST = "the connection was lost"
 
 
-class LinkWatcher(NamedTuple):
-    """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
-    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness; `left`:
-    it let go of its server, and is connected anew.
-    """
-
-    trouble: Callable[[str | None], None]
-    skew: Callable[[float], None] = lambda _: None
-    left: Callable[[], None] = lambda: None
-
-
 class RedisLink(Factory):
     """One connection to `source`, made again at once when it is lost, and tried again for ever.
 
@@ -91,6 +81,8 @@ class RedisLink(Factory):
         self._ready_since = 0.0
         self._at_once = False
         self._hoping = False  # the first attempt after the start or a loss is under way
+        self._left = False  # a server, and no other one has run a script yet
+        self._stale = False  # the attempt that is under way began before leave()
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
         endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
@@ -118,7 +110,7 @@ class RedisLink(Factory):
         for looping in (self._pinging, self._watching):
             if looping is not None and looping.running:
                 looping.stop()
-        self._hopeless("stopped")
+        self._attempted("stopped")
         return self._service.stopService()
 
     def run(self, script: Script, arguments: list[Any], replicas: int = 0, again: bool = True) -> Deferred[bytes]:
@@ -146,7 +138,7 @@ class RedisLink(Factory):
         connection = self._ready
         if connection is not None:
             call.tries -= 1
-            return connection.run(call).addErrback(self._tried, call, connection)
+            return connection.run(call).addCallback(self._ran, connection).addErrback(self._tried, call, connection)
         if not self._hoping:
             return self._not_ready()
         return self._next_attempt().addCallback(lambda _: self._try(call))
@@ -155,6 +147,12 @@ class RedisLink(Factory):
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
+
+    def _ran(self, answer: bytes, connection: RedisConnection) -> bytes:
+        if self._left and connection is self._ready:  # not before: it may have come to the same replica again
+            self._left = False
+            self._watcher.left()
+        return answer
 
     def _tried(self, failure: Failure, call: ScriptCall, connection: RedisConnection) -> Any:
         """Try again where that may help and does no harm."""
@@ -211,11 +209,10 @@ class RedisLink(Factory):
                     self._leave(connection)
 
     def leave(self) -> None:
-        """Connect anew, behind an attempt that is under way: another server may be there by now."""
+        """Connect anew, behind an attempt that is under way: another server is there by now."""
+        self._stale = self._ready is None
         if self._ready is not None:
             self._leave(self._ready)
-        else:
-            self._next_attempt().addCallbacks(lambda _: self.leave(), lambda _: None)
 
     def _leave(self, connection: RedisConnection, reason: str | None = None) -> None:
         """Let go of a server that is no master any more; the next attempt asks where the master is."""
@@ -224,10 +221,7 @@ class RedisLink(Factory):
                 self._say(reason)
             self.lost(connection)  # at once: Twisted reports its end a turn later, and a call would be sent in vain
             connection.transport.abortConnection()
-            self._tell_left()  # once it is connected anew: who went before might come to the old server again
-
-    def _tell_left(self) -> None:
-        self._next_attempt().addCallbacks(lambda _: self._watcher.left(), lambda _: self._tell_left())
+            self._left = True
 
     def _pause(self, _: int) -> float:
         at_once, self._at_once = self._at_once, False
@@ -252,25 +246,24 @@ class RedisLink(Factory):
         await prepare(connection, source.password, texts, master=bool(source.sentinels))
         self._ready = connection
         self._ready_since = self._reactor.seconds()
-        self._hoping = False
-        self._say(None)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(None)
+        if self._stale:
+            self.leave()
+        else:
+            self._attempted(None)
 
     def _not_prepared(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
         if isinstance(error, LostConnectionError):
-            self._hopeless(self._trouble or LOST)
+            self._attempted(self._trouble or LOST)
             return
         refused = isinstance(error, (ResponseError, UnfitError)) and error_kind(error) not in PASSING
-        self._hopeless(str(error), refused=refused)
+        self._attempted(str(error), refused=refused)
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:
         """An attempt to connect has failed."""
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
-        self._hopeless(self._trouble or (LOST if self._ready_since > 0 else reason))
+        self._attempted(self._trouble or (LOST if self._ready_since > 0 else reason))
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
@@ -283,13 +276,16 @@ class RedisLink(Factory):
             self._at_once = self._reactor.seconds() - self._ready_since > RETRY_SECONDS
             self._hoping = bool(self._service.running)
 
-    def _hopeless(self, reason: str, refused: bool = False) -> None:
+    def _attempted(self, trouble: str | None, refused: bool = False) -> None:
         """Nobody waits for the connection any more."""
-        self._hoping = False
-        self._say(reason, refused)
+        self._hoping = self._stale = False
+        self._say(trouble, refused)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.errback(UnavailableError(reason))
+            if trouble is None:
+                waiter.callback(None)
+            else:
+                waiter.errback(UnavailableError(trouble))
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
         if trouble != "stopped" and self._service.running:  # an attempt that stop() ends is no trouble

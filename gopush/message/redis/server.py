@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, StartError, UnavailableError
-from gopush.message.redis.connection import RedisRefusedError, Script, UnreplicatedError
-from gopush.message.redis.link import LinkWatcher, RedisLink
+from gopush.message.redis.connection import LinkWatcher, RedisRefusedError, Script, UnreplicatedError
+from gopush.message.redis.link import RedisLink
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import StartError, UnavailableError
 from gopush.hashing import Shards
 from gopush.message.original import KeyState, OldLog, placed
-from gopush.message.redis.connection import Script
-from gopush.message.redis.link import LinkWatcher, RedisLink
+from gopush.message.redis.connection import LinkWatcher, Script
+from gopush.message.redis.link import RedisLink
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here
 from gopush.model import Head
