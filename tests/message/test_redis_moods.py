@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.message.redis.store import RedisStore
@@ -89,6 +91,25 @@ def test_one_that_is_stopped_while_it_connects_says_nothing(in_reactor: InReacto
         store: RedisStore = in_reactor(RedisStore, StoreSettings(), redis_settings(server), reactor)
         in_reactor(start_and_stop)
         assert lines == []
+
+
+def test_a_stop_during_the_first_attempt_is_no_trouble(in_reactor: InReactor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, logged() as lines:
+        through = RedisServer()
+        through.where = f"tcp@127.0.0.1:{silent.getsockname()[1]}"
+        store: RedisStore = in_reactor(RedisStore, StoreSettings(), redis_settings(through), reactor)
+        started: list[object] = []
+
+        def start() -> None:
+            store.start().addBoth(started.append)
+
+        in_reactor(start)
+        with silent.accept()[0]:
+            in_reactor(store.stop)
+            in_reactor(lambda: deferLater(reactor, 0.1))
+        assert started == [None]
+        assert lines == []
+        assert store.numbers["node1"].counters.failed == 0
 
 
 def test_connections_that_are_cut_are_made_anew_at_once_and_calls_go_there(connect: Connect) -> None:

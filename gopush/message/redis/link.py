@@ -113,6 +113,11 @@ class RedisLink(Factory):
         self._attempted("stopped")
         return self._service.stopService()
 
+    @property
+    def connected(self) -> bool:
+        """Whether it may be asked now."""
+        return self._ready is not None
+
     def run(self, script: Script, arguments: list[Any], replicas: int = 0, again: bool = True) -> Deferred[bytes]:
         """Run a script, and wait until so many replicas have what it wrote. Fails with UnavailableError.
 

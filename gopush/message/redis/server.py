@@ -32,7 +32,9 @@ IDENTITY_SECONDS = 10 * 86400
 PING_SHARE = 0.8
 """Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
 
-_HEAD, _MESSAGE, _CLOCK = struct.Struct(">dd"), struct.Struct(">dd"), struct.Struct(">d")
+_HEAD = struct.Struct(">dd")
+_MESSAGE = struct.Struct(">dd")
+_CLOCK = struct.Struct(">d")
 
 _APPEND, _READ, _HEADS, _DELETE, _TOKENS, _TOUCH = (
     Script(f"{name}.lua") for name in ("append", "read", "heads", "delete", "tokens", "touch")
@@ -53,7 +55,6 @@ class RedisServer:
         self.numbers = StoreNumbers()
         self._reactor = reactor
         self._settings = settings
-        self._stopped = False
         self._prefix = settings.prefix
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
@@ -76,11 +77,10 @@ class RedisServer:
     def _check(self, refusals: list[str | None]) -> Deferred[None]:
         for refusal in filter(None, refusals):
             raise StartError(f"Redis {self.name}: {refusal}")
-        return succeed(None) if self._stopped else self.touch()
+        return self.touch() if self._writes.connected else succeed(None)
 
     async def stop(self) -> None:
         """Answer the calls under way, and disconnect."""
-        self._stopped = True
         await self._gatherer.drained()
         await gatherResults([self._writes.stop(), self._reads.stop()])
 
