@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -13,7 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,12 @@ class Publishing:
 
 
 def migrate(source: Path, redis: RedisServer) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gopush", "migrate", "--from", f"sqlite:{source}"]
+    return begun("--from", f"sqlite:{source}", "--to", f"redis:node1:1 {redis.source}")
+
+
+def begun(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*command, "--to", f"redis:node1:1 {redis.source}"],
+        [sys.executable, "-m", "gopush", "migrate", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -170,6 +174,31 @@ def test_an_interrupted_pass_ends_and_leaves_no_copy_behind(tmp_path: Path, numb
             assert not list(tmp_path.glob("*-migrate"))
         finally:
             node.kill()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "connections"),
+    [
+        (["sqlite:{file}"], "redis:node1:1 tcp@{silent}, node2:1 tcp@{silent}", 2),
+        (["sqlite:{file}"], "hbase:{silent}", 2),
+        (["cluster-redis:{silent}", "--before", "1000"], "redis:node1:1 {redis}", 1),
+    ],
+    ids=["redis", "hbase", "cluster-redis"],
+)
+def test_an_interrupt_before_a_server_has_answered_is_no_error(
+    tmp_path: Path, redis: RedisServer, source: list[str], target: str, connections: int
+) -> None:
+    with sqlite3.connect(tmp_path / "x.sqlite"), socket.create_server(("127.0.0.1", 0)) as silent, ExitStack() as held:
+        at = f"127.0.0.1:{silent.getsockname()[1]}"
+        named = [each.format(file=tmp_path / "x.sqlite", silent=at, redis=redis.source) for each in (*source, target)]
+        running = begun("--from", *named[:-1], "--to", named[-1])
+        silent.settimeout(60)
+        for _ in range(connections):
+            held.enter_context(silent.accept()[0])
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=60)
+        assert (running.returncode, out) == (130, "")
+        assert err == "gopush: interrupted; what was moved so far stays: try again\n"
 
 
 def tell(what: str, since: float) -> None:

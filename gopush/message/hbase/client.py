@@ -15,6 +15,7 @@ from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multipl
 from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
+from gopush.message.store import unwrap
 from gopush.net.clock import LastLook, repeating
 from gopush.net.tls import client_tls
 
@@ -53,7 +54,7 @@ class Client:
     def start(self) -> Deferred[list[str | None]]:
         """Begin to connect: see Link.start."""
         self._pinging.start(PING_SECONDS, now=False)
-        return gatherResults([link.start() for link in self._last_use])
+        return gatherResults([link.start() for link in self._last_use], consumeErrors=True).addErrback(unwrap)
 
     def stop(self) -> Deferred[Any]:
         """Disconnect."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.endpoints import connectProtocol
+from twisted.internet.error import ConnectingCancelledError
 from txredisapi import RedisError, ResponseError
 
 from gopush.errors import StartError, UnavailableError
@@ -50,6 +51,8 @@ class OriginalRedis:
                 self._connections.append(await self._connect(source))
             except ResponseError as refused:
                 raise StartError(f"Redis {source.name}: {refused}") from None
+            except (CancelledError, ConnectingCancelledError):
+                raise CancelledError from None
             except Exception as failed:
                 raise UnavailableError(f"Redis {source.name} cannot be reached at {source.address}: {failed}") from None
 

@@ -17,6 +17,7 @@ from gopush.message.redis.connection import LinkWatcher, Script
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here
+from gopush.message.store import unwrap
 from gopush.model import Head
 from gopush.net.tls import client_tls
 
@@ -99,7 +100,8 @@ class RedisTakeOver:
 
     async def start(self) -> None:
         """Connect. Raises StartError where a server will not do, UnavailableError where one does not answer."""
-        for refusal in await gatherResults([link.start() for link in self._links.values()]):
+        started = gatherResults([link.start() for link in self._links.values()], consumeErrors=True)
+        for refusal in await started.addErrback(unwrap):
             if refusal is not None:
                 raise StartError(f"Redis: {refusal}")
         for link in self._links.values():
