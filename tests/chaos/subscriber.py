@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tests.chaos.wire import BrokenError, Device, Http, TcpDevice, UnreachableError, WebSocketDevice, within
@@ -83,9 +84,15 @@ class Subscriber:
             await asyncio.sleep(self._random.uniform(*AGAIN_SECONDS))
 
     async def _web(self, path: str, query: dict[str, object], patience: float) -> dict[str, object]:
-        address = self._random.choice(self._webs())
-        http = self._http.setdefault(address, Http(address))
-        answer = await http.call("GET", path, query, b"", patience)
+        """Ask any web node, and at once the next one where it is unreachable."""
+        webs = self._webs()
+        for address in self._random.sample(webs, len(webs)):
+            http = self._http.setdefault(address, Http(address))
+            with suppress(UnreachableError):
+                answer = await http.call("GET", path, query, b"", patience)
+                break
+        else:
+            raise UnreachableError(f"{path}: none of {webs}")
         if answer["ret"] != 0:
             raise BrokenError(f"{path}: {answer['ret']}")
         data: dict[str, object] = answer.get("data", {})
