@@ -98,6 +98,12 @@ class HashRing:
         index = bisect_left(self._points, at << _NODE_BITS)
         return self._names[self._points[index if index < len(self._points) else 0] & _NODE]
 
+    def without(self, names: set[str]) -> HashRing:
+        """The ring over the others of its nodes."""
+        mine = {name: self.weights[name] for name in self._names}
+        known = dict(zip(needed(mine), self._each, strict=True))
+        return HashRing({name: weight for name, weight in mine.items() if name not in names}, known)
+
     def look_ups(self, budget: int) -> int:
         """How many keys may be looked for at the cost of `budget` points looked at, about 4 us each; one at least."""
         return budget if self.merged else max(1, budget // len(self._each))

@@ -49,3 +49,14 @@ def test_an_empty_ring_has_no_node() -> None:
 def test_the_order_in_which_nodes_are_named_does_not_matter() -> None:
     one, two = HashRing({"a": 1, "b": 2}), HashRing({"b": 2, "a": 1})
     assert all(one.node_of(f"key-{i}") == two.node_of(f"key-{i}") for i in range(500))
+
+
+def test_a_ring_without_some_of_its_nodes_is_the_ring_of_the_others() -> None:
+    weights = {"c": 3, "a": 1, "b": 2, "d": 9}
+    keys = [f"key-{number}" for number in range(500)]
+    for names in (set[str](), {"b"}, {"d"}, {"a", "c"}, {"a", "b", "c"}, set(weights)):
+        left = HashRing(weights).without(names)
+        ring = HashRing({name: weight for name, weight in weights.items() if name not in names})
+        assert [left.node_of(key) for key in keys] == [ring.node_of(key) for key in keys]
+        assert left.weights == ring.weights
+    assert HashRing({"a": 1}).without({"a"}).node_of("key") is None

@@ -58,7 +58,9 @@ class CometCounters:
     moved: int = CLOSED.of("moved", "its key has another comet now")
     cut_off_closed: int = CLOSED.of("cut_off", "this comet is cut off from its cluster")
     cut_off_refused: int = REFUSED.of("cut_off", "this comet is cut off from its cluster")
-    notices_sent: int = counter("forwards of messages, to the comets that own their keys", name="forwards_sent")
+    notices_sent: int = counter(
+        "forwards of messages, to the comets that own their keys, or did a moment ago", name="forwards_sent"
+    )
     notices_received: int = counter(
         "forwards of messages, from comets that got the push first", name="forwards_received"
     )

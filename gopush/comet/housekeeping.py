@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from gopush.comet import codec
 from gopush.comet.channel import Channel
+from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.membership.node import Reachability
@@ -29,7 +30,6 @@ SESSION_SECONDS = 30.0
 LOOKED_AT = 1000
 """Points of a ring, or channels where fewer are, that are looked at in a turn after a change of the view."""
 
-MOVE_SECONDS = 1.0
 MOVE_STEPS = 20
 
 log = Logger()

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.comet.counters import SSE
-from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
+from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings

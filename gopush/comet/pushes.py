@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.comet.channel import Channel, Unanswered, Unkept
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.delivery import Delivery
+from gopush.comet.moves import EarlierOwners
 from gopush.comet.session import Limits
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.membership.view import Coordination
@@ -123,6 +124,7 @@ class Pushes:
         self._unanswered = Unanswered()
         self._store_time = StoreTime(clock, now)
         self._rates = PushRates(clock)
+        self._earlier_owners = EarlierOwners(clock, coordination, name)
         self._doubts = False
         self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
@@ -162,7 +164,8 @@ class Pushes:
         rets, mids, _, _ = zip(*results, strict=True)
         batch.answer(indexes, records(Pushed, rets, mids))
         stored: list[str] = []
-        offer, hops = self._offer, 0 if self._coordination.view.alone(self.name) else MAX_FORWARD_HOPS
+        alone = self._coordination.view.alone(self.name) and not self._earlier_owners.views
+        offer, hops = self._offer, 0 if alone else MAX_FORWARD_HOPS
         pushes, channels = batch.pushes, batch.channels
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
             if ret == RET_OK:
@@ -204,7 +207,7 @@ class Pushes:
 
     def _offer(self, channel: Channel | None, key: str, mid: int, previous: int, body: bytes | None, hops: int) -> None:
         """Deliver to subscribers here; forward to the owner where that is another comet, or may be (the fields of a
-        Forward).
+        Forward), and to those that had the key a moment ago.
         """
         try:
             if channel is not None:
@@ -217,6 +220,10 @@ class Pushes:
                 if owner is not None and owner.id != self.name:
                     self.counters.notices_sent += 1
                     self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1))
+                if self._earlier_owners.views and hops == MAX_FORWARD_HOPS:  # the first comet alone tells them
+                    for name in self._earlier_owners.of(key):
+                        self.counters.notices_sent += 1
+                        self._comets.forward(name, Forward(key, mid, previous, body, 0))
         except Exception:
             self.guard.caught("offering a message to a channel")
             self.delivery.sweep(() if channel is None else (channel,))

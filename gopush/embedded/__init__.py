@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.comet.feed import LocalFeed
-from gopush.comet.housekeeping import MOVE_SECONDS, Housekeeping
+from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
 from gopush.comet.remote_feed import FeedServer

@@ -67,6 +67,12 @@ class View:
             self._shards = HashRing(dict(self.stores))
         return self._shards
 
+    def without(self, id: str) -> View:
+        """This view as it was before the comet of this id came; its ring is a slow one, and ready."""
+        left = View((info for info in self.comets if info.id != id), self.messages)
+        left._ring = self.ring.without({info.node for info in self.active if info.id == id})
+        return left
+
     def alone(self, id: str) -> bool:
         """Whether the process of this id is the one comet on the ring, and so owns all keys."""
         return self._alone is not None and self._alone.id == id
