@@ -9,7 +9,7 @@ from gopush.config.schema import option
 from gopush.config.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
-from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
+from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option, call_listeners
 
 LARGEST_BUFFER = 2**31 - 1
 """The kernel takes no more, and no connection could be made."""
@@ -107,7 +107,7 @@ class CometSettings(SubscriberSettings):
     node: str = option("base", "node", "node1", node_name, "the name on the ring; a standby has the name of its node")
     weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the ring")
     rpc_bind: tuple[str, ...] = option(
-        "base", "rpc.bind", "localhost:6970", listeners, "where other nodes call this process"
+        "base", "rpc.bind", "localhost:6970", call_listeners, "where other nodes call this process"
     )
     rpc_advertise: tuple[str, ...] = option(
         "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"

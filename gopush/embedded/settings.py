@@ -72,7 +72,7 @@ class EmbeddedSettings:
 
     def __post_init__(self) -> None:
         refuse_shared({**self.subscribers.binds, **self.http.binds, "rpc.bind": self.called_at})
-        if self.zookeeper.hosts and STORES[self.storage].alone:
+        if self.zookeeper.hosts and (STORES[self.storage].alone or not self.rpc_bind):
             raise ValueError("; ".join(self.missing()))
         if self.storage == "hbase":
             self.hbase.check(self.store.store, self.rpc.call_timeout)
@@ -92,6 +92,8 @@ class EmbeddedSettings:
                 f"a member of a cluster, which shares one: set {SHARED.replace(', ', ' or ')} "
                 "(gopush migrate moves what is kept), or leave addr empty"
             )
+        if not self.rpc_bind:
+            yield "[base] rpc.bind: is empty, but other nodes must call a member of a cluster (try localhost:6970)"
         at_home = all(map(is_home, self.zookeeper.hosts))
         subscribers = self.subscribers
         for name, bind, advertise in (

@@ -155,7 +155,7 @@ class ZooKeeperSession:
             self._create(registration)
             registrations = self._read(owner)
         elif registration.info != self._announced.get(registration.comet):
-            self._wait(self._client.set_async(mine.path, _data(registration)))
+            self._wait(self._client.set_async(mine.path, znodes.content(registration)))
             self._changed.append(mine.path)
             registrations = self._read(owner)
         mine = self._find(registrations, registration, owner)
@@ -228,7 +228,7 @@ class ZooKeeperSession:
             path = f"{self._settings.comet_path}/{registration.info.node}"
             self._wait(self._client.ensure_path_async(path))
         self._own(path)
-        self._wait(self._client.create_async(f"{path}/", _data(registration), ephemeral=True, sequence=True))
+        self._wait(self._client.create_async(f"{path}/", znodes.content(registration), ephemeral=True, sequence=True))
 
     def _own(self, path: str) -> None:
         """Take over what was there before there was a user: whoever may write into a znode may delete its children."""
@@ -269,10 +269,6 @@ class ZooKeeperSession:
 
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
-
-
-def _data(registration: Registration) -> bytes:
-    return znodes.comet_data(registration.info) if registration.comet else znodes.message_data(registration.info)
 
 
 def _registered(node: str, path: str, data: bytes, stat: Any) -> Registered | None:

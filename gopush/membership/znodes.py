@@ -10,6 +10,7 @@ from gopush.config.values import addresses
 from gopush.errors import StartError
 from gopush.model import MAX_WEIGHT, NodeInfo
 
+_FIRST = f"{0:010}"
 _SEQUENCE = re.compile(r"\d{10}")
 
 
@@ -27,6 +28,19 @@ def message_data(info: NodeInfo) -> bytes:
     if info.store:
         data["store"] = info.store
     return _json(data | _state(info))
+
+
+def content(registration: Registration) -> bytes:
+    """What a process writes into its znode. Raises StartError where nobody could read that, not even itself."""
+    info = registration.info
+    try:
+        if registration.comet:
+            read_comet(info.node, _FIRST, data := comet_data(info))
+        else:
+            read_message(_FIRST, data := message_data(info))
+    except ValueError as wrong:
+        raise StartError(f"{info.id} cannot be registered, for others could not read it: {wrong}") from None
+    return data
 
 
 def read_comet(node: str, name: str, data: bytes) -> NodeInfo:

@@ -19,7 +19,7 @@ from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Store, StoreSettings
-from gopush.rpc.settings import RpcSettings, ZooKeeperSettings
+from gopush.rpc.settings import RpcSettings, ZooKeeperSettings, call_listeners
 
 
 class StoreType(NamedTuple):
@@ -94,7 +94,7 @@ class MessageSettings:
     storage: str = option("storage", "type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
     weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
     rpc_bind: tuple[str, ...] = option(
-        "base", "rpc.bind", "localhost:8070", listeners, "where other nodes call this process"
+        "base", "rpc.bind", "localhost:8070", call_listeners, "where other nodes call this process"
     )
     rpc_advertise: tuple[str, ...] = option(
         "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"

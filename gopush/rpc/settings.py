@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.config.schema import option
-from gopush.config.values import addresses, count, duration, one_of, password, size, switch, text
+from gopush.config.values import addresses, count, duration, listeners, one_of, password, size, switch, text
 
 LEAST_SECRET_BYTES = 16
 LEAST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 1, 86400
@@ -27,6 +27,14 @@ def _session(value: str) -> float:
     if not LEAST_SESSION_SECONDS <= seconds <= LONGEST_SESSION_SECONDS:
         raise ValueError("is not a duration from 1s to 1d")
     return seconds
+
+
+def call_listeners(value: str) -> tuple[str, ...]:
+    """The listeners() of `[base] rpc.bind`, one at least: a process is of no use to others that cannot call it."""
+    found = listeners(value)
+    if not found:
+        raise ValueError("is nowhere that other nodes could call this process (try localhost:6970)")
+    return found
 
 
 def _znode(value: str) -> str:

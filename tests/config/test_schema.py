@@ -424,3 +424,9 @@ def test_no_two_endpoints_take_one_port(ini: Any, name: str, options: tuple[str,
 )
 def test_what_may_share_a_port_or_is_not_bound_is_let_be(ini: Any, lines: str) -> None:
     load(EmbeddedSettings, ini(f"[base]\n{lines}\n"))
+
+
+@pytest.mark.parametrize("settings", [CometSettings, MessageSettings])
+def test_a_process_of_a_cluster_can_be_called(settings: type[Any], ini: Any) -> None:
+    with pytest.raises(SettingsError, match=r"\[base\] rpc\.bind: '' is nowhere that other nodes could call"):
+        load(settings, ini("[base]\nrpc.bind =\n"))

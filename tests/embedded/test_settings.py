@@ -41,6 +41,14 @@ def test_a_cluster_shares_its_store(tmp_path: Path, store: str) -> None:
     assert "set redis or hbase (gopush migrate moves what is kept), or leave addr empty" in line
 
 
+def test_who_is_in_a_cluster_can_be_called(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        read(tmp_path, f"[base]\nrpc.bind =\nrpc.advertise = push1.example.org:6970\n{KEEPER}{REDIS}")
+    (line,) = str(refused.value).splitlines()
+    assert "[base] rpc.bind: is empty, but other nodes must call a member of a cluster" in line
+    assert read(tmp_path, "[base]\nrpc.bind =\n").rpc_bind == ()
+
+
 def test_a_process_alone_is_called_by_nobody(tmp_path: Path) -> None:
     assert read(tmp_path, "").called_at == ()
     assert read(tmp_path, REDIS).called_at == ()

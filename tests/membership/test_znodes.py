@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gopush.membership.znodes import comet_data, message_data, read_comet, read_message
+from gopush.errors import StartError
+from gopush.membership.znodes import Registration, comet_data, content, message_data, read_comet, read_message
 from gopush.model import NodeInfo
 
 COMET = NodeInfo("node1", 3, ("h:6970",), ("h:6969", "g:6969"), ("h:6968",), 2)
@@ -21,6 +22,14 @@ def test_the_data_of_a_message_node() -> None:
     """protocol.md, section 7: {"rpc":["host:port"],"weight":1}"""
     assert message_data(MESSAGE) == b'{"rpc":["h:8070"],"weight":3}'
     assert read_message("0000000004", message_data(MESSAGE)) == MESSAGE
+
+
+@pytest.mark.parametrize("comet", [True, False])
+def test_what_nobody_could_read_is_not_written(comet: bool) -> None:
+    info = COMET if comet else MESSAGE
+    assert content(Registration(comet, info, True)) == (comet_data(info) if comet else message_data(info))
+    with pytest.raises(StartError, match=r"^embedded cannot be registered, .*: holds 'embedded', which is not host"):
+        content(Registration(comet, info._replace(rpc=("embedded",)), True))
 
 
 def test_stores_are_named_where_there_are_any() -> None:
