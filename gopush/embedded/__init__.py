@@ -6,7 +6,6 @@ message node at one address.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -25,7 +24,7 @@ from gopush.comet.service import Comet
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector
 from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
-from gopush.embedded.settings import EmbeddedSettings
+from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination, StaticCoordination
@@ -69,7 +68,7 @@ class EmbeddedNode(MultiService):
         subscribers, rpc = settings.subscribers, settings.rpc
         store = open_store(settings, reactor)
         address = advertised("rpc", settings.called_at, settings.rpc_advertise) if settings.called_at else (NAME,)
-        self.node_name = settings.node or re.sub(r"[^A-Za-z0-9._-]", "-", address[0])[:64]
+        self.node_name = settings.node or default_name(address[0])
         info = NodeInfo(
             node=self.node_name,
             sequence=0,

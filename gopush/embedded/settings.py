@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.endpoints import refuse_shared
@@ -21,11 +23,21 @@ from gopush.net.exposure import is_home, stays_home
 from gopush.rpc.settings import ClusterSettings, RpcSettings, ZooKeeperSettings
 from gopush.web.settings import HttpSettings
 
+LONGEST_NAME = 64
+"""Of a node; see node_name()."""
+
 SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
 
 
 def _name(value: str) -> str:
     return node_name(value) if value else value
+
+
+def default_name(address: str) -> str:
+    """The name on the ring of who has none: a long one is cut, and still another one for each address."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", address)
+    tail = f"-{crc32(address.encode()):08x}-{address.rpartition(':')[2]}"
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - len(tail)] + tail
 
 
 @dataclass(frozen=True)

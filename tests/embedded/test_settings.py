@@ -10,8 +10,9 @@ from twisted.internet.testing import MemoryReactorClock
 
 from gopush.client import cli
 from gopush.config.schema import load
+from gopush.config.values import node_name
 from gopush.embedded import EmbeddedNode
-from gopush.embedded.settings import EmbeddedSettings
+from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import SettingsError
 from gopush.membership.view import StaticCoordination
 from gopush.rpc.settings import ZooKeeperSettings
@@ -69,6 +70,18 @@ def test_who_has_no_name_is_called_by_its_address(tmp_path: Path, base: str, nam
     """So that nobody is a standby by oversight."""
     settings = read(tmp_path, f"[base]\n{base}{KEEPER}{REDIS}")
     assert EmbeddedNode(memory_reactor(), settings, StaticCoordination()).node_name == name
+
+
+def test_a_name_from_a_long_address_is_another_one_for_each(tmp_path: Path) -> None:
+    """Of two processes of one name one would be a standby, by oversight."""
+    host = "gopush-node-0.gopush-headless-service.push-production.svc.cluster.local"
+    twin = host.replace("production", "productive")
+    addresses = [f"{host}:6970", f"{host}:6971", f"{twin}:6970"]
+    assert default_name(addresses[1]) == "gopush-node-0.gopush-headless-service.push-product-4596cf22-6971"
+    names = {default_name(address) for address in addresses}
+    assert len(names) == 3
+    assert {node_name(name) for name in names} == names
+    assert default_name("h" * 59 + ":6970") == "h" * 59 + "-6970"
 
 
 def test_a_process_alone_needs_no_name(tmp_path: Path) -> None:
