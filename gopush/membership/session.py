@@ -10,6 +10,7 @@ from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionLoss, NoAuthError, NoNodeError
+from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState
 from twisted.logger import Logger
 
@@ -27,6 +28,10 @@ TICK_SECONDS = 0.5
 RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 0.4}
 
 log = Logger()
+
+
+class SlowReadError(Exception):
+    """ZooKeeper has too much there to be read in a job, or is slow."""
 
 
 class _KazooLog(logging.Handler):
@@ -60,6 +65,7 @@ class ZooKeeperSession:
         self._cached_for = 0
         self._deadline = 0.0
         self._refused = False
+        self._names = 0
         self._ownership = Ownership(settings)
         # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
         timeout = settings.session_timeout - settings.settle - TICK_SECONDS
@@ -112,9 +118,9 @@ class ZooKeeperSession:
     def refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool = True) -> Seen:
         """Read all; register what is `wanted` and was not registered by this session, and read again.
 
-        Raises StartError where what is new must not be. `comets`: whether a comet may register now. `proven`: the
-        address leads to this process, so other registrations of it are of dead processes, and are deleted. While it is
-        not, a process that finds others there neither registers nor deletes.
+        Raises SlowReadError, and StartError where what is new must not be. `comets`: whether a comet may register now.
+        `proven`: the address leads to this process, so other registrations of it are of dead processes, and are
+        deleted. While it is not, a process that finds others there neither registers nor deletes.
 
         It writes a change once; what an operator writes into the znode after that stays.
         """
@@ -128,6 +134,9 @@ class ZooKeeperSession:
                 self._refused = True
                 log.error(said)
             raise
+        except KazooTimeoutError:
+            names, path = self._names, self._settings.comet_path
+            raise SlowReadError(f"{JOB_SECONDS:g} s were too short to read all, {path} with {names} names") from None
 
     def _refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool) -> Seen:
         self._deadline = time.monotonic() + JOB_SECONDS
@@ -180,6 +189,7 @@ class ZooKeeperSession:
         comets, messages = self._settings.comet_path, self._settings.message_path
         self._forget_changed()
         nodes = [(node, f"{comets}/{node}") for node in self._children(comets)]
+        self._names = len(nodes)
         asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
         found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
         found += [("", f"{messages}/{name}") for name in self._children(messages)]

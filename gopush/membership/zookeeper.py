@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from gopush.errors import StartError
 from gopush.membership.connection import Worker
 from gopush.membership.keeper import ViewKeeper
-from gopush.membership.session import ZooKeeperSession
+from gopush.membership.session import JOB_SECONDS, SlowReadError, ZooKeeperSession
 from gopush.membership.view import LeadsHere, View
 from gopush.membership.znodes import Registered, Registration, Seen
 from gopush.model import NodeInfo
@@ -76,6 +76,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._alone_since = 0.0
         self._up_since = 0.0
         self._said = False
+        self._slow = False
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
@@ -163,7 +164,7 @@ class ZooKeeperCoordination(ViewKeeper):
         return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
 
     def _seen(self, seen: Seen, wanted: Sequence[Registration]) -> None:
-        self._refreshing = False
+        self._refreshing = self._slow = False
         again = self._stale
         if self._up and self._running:
             self._connected()
@@ -232,6 +233,9 @@ class ZooKeeperCoordination(ViewKeeper):
     def _not_seen(self, failure: Failure, wanted: Sequence[Registration]) -> None:
         self._refreshing = False
         self._stale = True
+        if failure.check(SlowReadError) and not self._slow:  # type: ignore[no-untyped-call]
+            self._slow = self._said = True
+            log.warn("{name}: {reason}; trying again", name=self._name, reason=failure.getErrorMessage())
         refused = [one for one in wanted if one.new and self._registrations.get(one.comet) is one]
         if not (isinstance(failure.value, StartError) and refused):
             log.debug("{name}: {reason!r}", name=self._name, reason=failure.value)
@@ -265,7 +269,7 @@ class ZooKeeperCoordination(ViewKeeper):
         if self.connected:
             return
         alone = self._reactor.seconds() - self._alone_since
-        if alone > PATIENCE_SECONDS and not self._said:
+        if alone > PATIENCE_SECONDS + self._up * JOB_SECONDS and not self._said:
             self._said = True
             reason = f" ({self._session.wrong})" if self._session.wrong else ""
             log.warn("{name} cannot be reached{reason}; trying again", name=self._name, reason=reason)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -395,6 +397,37 @@ def test_zookeeper_may_come_later(own_cluster: Cluster, own_zookeeper: ZooKeeper
     eventually(sees(web, [A], []))
     assert web.connected
     assert len(logged.lines()) == 1
+
+
+def test_where_there_is_too_much_to_read_that_is_said_once(
+    cluster: Cluster, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZooKeeper can be reached."""
+    monkeypatch.setattr("gopush.membership.session.JOB_SECONDS", 0.0)
+    monkeypatch.setattr("gopush.membership.zookeeper.JOB_SECONDS", 0.0)
+    monkeypatch.setattr("gopush.membership.zookeeper.PATIENCE_SECONDS", 1.0)
+    web = cluster.join()
+    eventually(lambda: logged.lines("were too short to read all"))
+    time.sleep(2)
+    (line,) = logged.lines()
+    assert f"0 s were too short to read all, {cluster.comets} with 0 names; trying again" in line
+    monkeypatch.undo()
+    eventually(lambda: web.connected)
+
+
+def test_names_of_nodes_that_nobody_uses_are_deleted(cluster: Cluster, znodes: Any, zookeeper: ZooKeeperServer) -> None:
+    """As docs/operations.md says."""
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    (script,) = re.findall(
+        r"^python3 - localhost:2181 /gopush-cluster-comet <<'END'\n(.*?)^END$", document, re.M | re.S
+    )
+    web = cluster.join(A)
+    eventually(sees(web, [A], []))
+    for name in ("10.0.0.1-6970", "10.0.0.2-6970"):
+        znodes.create(f"{cluster.comets}/{name}")
+    subprocess.run([sys.executable, "-", zookeeper.address, cluster.comets], input=script, text=True, check=True)
+    assert znodes.get_children(cluster.comets) == ["node1"]
+    eventually(sees(web, [A], []))
 
 
 @pytest.mark.parametrize("wrong", [socket.gaierror("unknown"), UnicodeError("label empty or too long"), OSError("no")])
