@@ -286,11 +286,9 @@ class RedisLink(Factory):
         self._hoping = self._stale = False
         self._say(trouble, refused)
         waiting, self._waiting = self._waiting, []
+        answer = None if trouble is None else Failure(UnavailableError(trouble))  # type: ignore[no-untyped-call]
         for waiter in waiting:
-            if trouble is None:
-                waiter.callback(None)
-            else:
-                waiter.errback(UnavailableError(trouble))
+            waiter.callback(answer)
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
         if trouble != "stopped" and self._service.running:  # an attempt that stop() ends is no trouble
