@@ -22,6 +22,11 @@ from gopush.net.limits import ConnectionLimiter
 
 _DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
+MOST_UNSENT = 64 << 10
+"""How much the kernel takes of a connection beyond what is on its way. With its own limit a slow reader shows nothing
+for MBs: the kernel asks for more only when a third of its buffer is free.
+"""
+
 log = Logger()
 
 
@@ -157,6 +162,12 @@ class EagerPort(accept.Port, tcp.Port):
     """A TCP port whose connections are eager, and come in as its limiter lets them."""
 
     transport = EagerServer
+
+    def startListening(self) -> None:
+        """See IListeningPort. Connections have the options of the socket that accepts them."""
+        super().startListening()
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # else the kernel's own limit holds
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
 
 
 class EagerReactor:

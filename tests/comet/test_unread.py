@@ -85,6 +85,22 @@ def test_who_reads_slowly_gets_all(server: CometServer, key: str, protocol: str)
         assert server.comet.counters.deaf_closed == 0
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "websocket"])
+def test_who_reads_slowly_gets_all_whatever_the_kernel_would_take(start: Start, key: str, protocol: str) -> None:
+    server = start(store=StoreSettings(store=MESSAGES), sndbuf=0)
+    for _ in range(MESSAGES):
+        server.push(key, BODY)
+    with resume(server, protocol, key) as client:
+        eventually(lambda: unread(server, key) > 100_000)
+        for _ in range(5):
+            before = unread(server, key)
+            client.read(200_000)
+            eventually(partial(has_moved, server, key, before))
+            server.leap(0.7 * DEAF_SECONDS)
+        assert server.subscribers(key) == 1
+        assert server.comet.counters.deaf_closed == 0
+
+
 def test_a_slow_reader_of_live_messages_has_its_own_limit() -> None:
     """msgbuf, not time: delivery rule 9."""
     world = World()

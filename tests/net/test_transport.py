@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.eager import EagerReactor, EagerServer
+from gopush.net.eager import MOST_UNSENT, EagerReactor, EagerServer
 from tests.conftest import InReactor, reactor
 
 PATIENCE = 30.0
@@ -55,6 +56,11 @@ class Pair:
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
         return self._in_reactor(function, *args)
+
+    def read(self, size: int) -> None:
+        """Read so many bytes at the client's end."""
+        while size > 0:
+            size -= len(self.client.recv(size))
 
     def rest(self) -> bytes:
         return b"".join(iter(lambda: self.client.recv(1 << 16), b""))
@@ -135,6 +141,22 @@ def test_twisteds_own_write_is_eager_too(connect: Connect) -> None:
     assert pair.client.recv(1) == b"1"
     pair.do(wire.finish, pair.transport)
     assert pair.rest() == b"2345"
+
+
+def _falls(pair: Pair, waited: int) -> bool:
+    return pair.send(b"") < waited
+
+
+def test_the_kernel_asks_for_more_as_soon_as_a_little_is_read(connect: Connect) -> None:
+    """Else a slow reader shows nothing of its reading while the kernel has MBs."""
+    pair = connect()
+    pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    pair.fill()
+    waits = pair.send(b"x" * (1 << 20))
+    for _ in range(3):
+        pair.read(4 * MOST_UNSENT)
+        _eventually(partial(_falls, pair, waits))
+        waits = pair.send(b"")
 
 
 @both
