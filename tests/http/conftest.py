@@ -27,6 +27,11 @@ class Server:
         for _ in range(int(seconds * 2)):
             self._in_reactor(clock.advance, 0.5)
 
+    def turn(self) -> None:
+        """A turn of the reactor, by such a clock."""
+        clock: Any = self.factory.clock
+        self._in_reactor(clock.advance, 0)
+
     def close(self) -> None:
         self._in_reactor(self._listener.stopListening)
         self._in_reactor(self._abort)

@@ -1,4 +1,4 @@
-"""Many connections whose heads come in the same turn of the reactor, none of them for the short cut."""
+"""Many connections that send in the same turn of the reactor what is not one simple request each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gopush.net.http.request import Response
+from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
 from tests.comet.harness import Clock
@@ -18,11 +18,18 @@ CROWD = 50
 class _Crowd:
     def __init__(self) -> None:
         self.clock = Clock()
-        self._site = Site({"/echo": {"GET": Route(lambda _: Response(200, "", b""))}}, self.clock, 10, lambda: 0.0)
+        self.asked = 0
+        self.site = Site(
+            {"/echo": {"GET": Route(self._echo), "POST": Route(self._echo, 2000)}}, self.clock, 10, lambda: 0.0
+        )
         self.members = [self.connect() for _ in range(CROWD)]
 
+    def _echo(self, request: Request) -> Response:
+        self.asked += 1
+        return Response(200, "", request.body)
+
     def connect(self) -> tuple[Any, Any]:
-        channel: Any = self._site.buildProtocol(None)  # type: ignore[no-untyped-call]
+        channel: Any = self.site.buildProtocol(None)  # type: ignore[no-untyped-call]
         transport: Any = Transport()  # type: ignore[no-untyped-call]
         channel.makeConnection(transport)
         return channel, transport
@@ -69,6 +76,53 @@ def test_simple_requests_do_not_wait_behind_others(crowd: _Crowd) -> None:
     channel, transport = crowd.connect()
     channel.dataReceived(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
     assert transport.value().startswith(b"HTTP/1.1 200 ")
+
+
+CHUNKS = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 2000
+
+
+def body_bytes(crowd: _Crowd) -> int:
+    """Of the bodies that are under way."""
+    return sum(len(exchange._body) for channel, _ in crowd.members for exchange in channel.requests)
+
+
+def test_a_few_small_chunks_are_read_in_each_turn(crowd: _Crowd) -> None:
+    """2,048 lines of them, and 128 of each client's first ones."""
+    crowd.send(CHUNKS)
+    came = body_bytes(crowd)
+    assert came <= CROWD * 64
+    while came < CROWD * 2000:
+        crowd.clock.advance(0)
+        came, before = body_bytes(crowd), came
+        assert 0 < came - before <= (2048 + 128) / 2 + CROWD
+    assert crowd.answered() == []
+    crowd.send(b"0\r\n\r\n")
+    for _ in range(CROWD):
+        crowd.clock.advance(0)
+    assert [transport.value()[-2000:] for _, transport in crowd.members] == [b"x" * 2000] * CROWD
+
+
+def test_a_few_simple_requests_are_answered_in_each_turn_in_the_order_of_their_coming(crowd: _Crowd) -> None:
+    """512 of them, and 64 of each client's first ones."""
+    crowd.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n\r\n" * 640)
+    assert crowd.asked == CROWD * 64 + 512
+    while crowd.asked < CROWD * 640:
+        before = crowd.asked
+        crowd.clock.advance(0)
+        assert 0 < crowd.asked - before <= 512
+    assert [transport.value().count(b"HTTP/1.1 200 ") for _, transport in crowd.members] == [640] * CROWD
+
+
+def test_who_waits_for_its_turn_is_not_idle(crowd: _Crowd) -> None:
+    crowd.site.heads.take(1 << 40, lambda: None)
+    crowd.members[0][0].dataReceived(CHUNKS)
+    channel = crowd.members[0][0]
+    channel.expired()
+    assert not channel.deaf
+    for _ in range(CROWD):
+        crowd.clock.advance(0)
+    channel.expired()
+    assert channel.deaf
 
 
 def test_who_leaves_while_it_waits_holds_up_nobody(crowd: _Crowd) -> None:

@@ -23,6 +23,11 @@ LEAST_BYTES = 1024
 
 TOO_MANY = plain(429)
 
+MAX_CHUNK_LINES = 128
+"""Lines of a chunked body that are worked on at once."""
+CHUNK_LINE_COST, SIMPLE_COST = 32, 128
+"""What such a line costs, and a simple request, of HEAD_BYTES_IN_A_TURN; paid before more is done for the client."""
+
 _LINES = ("CHUNK_LENGTH", "CRLF", "TRAILER")
 
 LINGER_SECONDS = 2.0
@@ -36,7 +41,7 @@ class BoundedChannel(HTTPChannel):
     reading counts. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`:
     what its answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no
     more of a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`:
-    soon. `watcher`: of an answer that is held.
+    soon. `watcher`: of an answer that is held. `unpaid`: what the work cost that is done, of the site's turn.
     """
 
     site: HttpSite
@@ -51,7 +56,8 @@ class BoundedChannel(HTTPChannel):
     deadline = leave_at = 0.0
     slot = NO_SLOT
     stalled = paused = deaf = closing = half_closed = False
-    body_bytes = 0
+    body_bytes = unpaid = 0
+    _scheduled = False  # it goes on in a later turn
     _line_end = b""  # the last byte that a chunked body's decoder was given
     _forwarding: Forwarding | None = None
     _unread = 0  # bytes that waited for the client at the last look
@@ -74,14 +80,15 @@ class BoundedChannel(HTTPChannel):
 
     def rawDataReceived(self, data: bytes) -> None:
         """See LineReceiver. A chunked body's lines one by one: for some readers a line feed alone ends one."""
-        at = 0
-        while at < len(data) and not (self.line_mode or self.deaf):
+        at = lines = 0
+        while at < len(data) and lines < MAX_CHUNK_LINES and not (self.line_mode or self.deaf):
             decoder: Any = self._transferDecoder
             state = getattr(decoder, "state", "")
             start = at
             if state not in _LINES:
                 at = start + decoder.length if state == "BODY" else len(data)
             else:
+                lines += 1
                 at = data.find(b"\n", start) + 1
                 before = data[at - 2 : at - 1] if at - start > 1 else self._line_end
                 if at and before != b"\r":
@@ -92,7 +99,8 @@ class BoundedChannel(HTTPChannel):
             super().rawDataReceived(data[start:at])
             if getattr(decoder, "state", "") == "BODY" and not self.deaf:
                 self.requests[-1].expect(decoder.length)
-        if self.line_mode:
+        self.unpaid = lines * CHUNK_LINE_COST
+        if not self.deaf:
             self.inbox = data[at:] + self.inbox
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
@@ -206,7 +214,7 @@ class BoundedChannel(HTTPChannel):
         self._unread = 0
         if self.closing:
             wire.abort(self.transport)
-        elif self.owed or self.paused:
+        elif self.owed or self.paused or self._scheduled:
             self.expire_in(self.site.idle)
         else:
             self.site.counters.idle_closed += not self.deaf

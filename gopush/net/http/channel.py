@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.http.bounds import LINGER_SECONDS, BoundedChannel, forwarding
+from gopush.net.http.bounds import LINGER_SECONDS, SIMPLE_COST, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
 from gopush.net.http.held import ENDLESS, Held, HeldAnswer
@@ -36,7 +36,7 @@ class HttpChannel(BoundedChannel):
     _missing = _held = 0  # answers that are not there, and bytes of those that are
     _fed = False  # twisted.web has a part of a request
     _half_end = b""  # what it was given last, where that may be the first half of a CRLF
-    _asking = _pumping = _scheduled = _ending = _lost = _streaming = False
+    _asking = _pumping = _ending = _lost = _streaming = False
 
     # What the transport calls.
 
@@ -110,18 +110,20 @@ class HttpChannel(BoundedChannel):
         if self._pumping:
             return
         self._pumping = True
-        while self.inbox and not self._blocked():
+        while self.inbox and not self._blocked() and self._has_turn(self.unpaid):
+            self.unpaid = 0
+            size = len(self.inbox)
             if not self._fed:
-                size = len(self.inbox)
                 self.inbox = self._short_cut(self.inbox)
-                if len(self.inbox) < size:
-                    continue
-            if self.line_mode and not self.site.heads.take(self._head_cost(), self._go_on):
-                self._scheduled = True
-                break
-            self._feed()
+            if len(self.inbox) == size and self._has_turn(self._head_cost() if self.line_mode else 0):
+                self._feed()
         self._pumping = False
         self._settle()
+
+    def _has_turn(self, cost: int) -> bool:
+        """Whether work that costs this may be done now; if not, the connection goes on in a later turn."""
+        self._scheduled = bool(cost) and not self.site.heads.take(cost, self._go_on)
+        return not self._scheduled
 
     def _go_on(self) -> None:
         self._scheduled = False
@@ -204,6 +206,7 @@ class HttpChannel(BoundedChannel):
                     self._ending = True
                 answer.give(refusal)
         self._asking = False
+        self.unpaid = len(owed) * SIMPLE_COST
         if at and not self._missing:
             self._write()
         elif at and owed[0].data is not None and not self._scheduled:
