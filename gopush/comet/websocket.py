@@ -29,11 +29,14 @@ from gopush.errors import ParameterError
 from gopush.model import Format, old_json, raw_json
 from gopush.net import forwarded
 from gopush.net import transport as wire
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, TurnLimit
 from gopush.net.http.request import Form
 
 MAX_MESSAGE_BYTES = 1024
 MAX_UNREAD_PONG_BYTES = 64 << 10
+PART_BYTES = 256
+FRAME_BYTES_IN_A_TURN = 8 << 10
+"""Of what clients send in more than a part at once, of all together, in such parts: 1,170 empty frames, 20 ms."""
 
 
 def _frame(payload: bytes) -> bytes:
@@ -66,6 +69,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     inside_message = False
     current_frame = None
     _unread_pong_bytes = 0
+    _unread = b""  # what has come and waits its turn
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
@@ -81,12 +85,41 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. What comes after the last word is thrown away."""
         self._comet.counters.received_bytes += len(data)
-        if self._session.state is not State.CLOSING:
+        if self._session.state is State.CLOSING:
+            return
+        if self.state == self.STATE_OPEN:
+            self._read(data)
+        else:
             self._dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See Protocol."""
         self._comet.closed(self._session)
+
+    def _read(self, data: bytes) -> None:
+        """Frames have come. Many at once wait their turn, part by part."""
+        if self._unread:
+            self._unread += data
+        elif len(data) > PART_BYTES:
+            self._unread = data
+            self._read_on()
+        else:
+            self._dataReceived(data)
+
+    def _read_on(self) -> None:
+        """Read as far as the turn allows; the rest waits for another, and nothing more is read meanwhile."""
+        while self._unread and self._session.state is not State.CLOSING:
+            if not self.factory.frames.take(PART_BYTES, self._go_on):
+                self.transport.pauseProducing()
+                return
+            part, self._unread = self._unread[:PART_BYTES], self._unread[PART_BYTES:]
+            self._dataReceived(part)
+        self._unread = b""
+
+    def _go_on(self) -> None:
+        self._read_on()
+        if not self._unread:
+            self.transport.resumeProducing()
 
     # --- what autobahn calls ---
 
@@ -107,12 +140,12 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         if connections.proxies and not self._belong(opening.fields, connections.proxies):
             self._turn_away(HandshakeError(HTTPStatus.TOO_MANY_REQUESTS))
             return
-        self.data = opening.rest
+        self.data = b""
         self.send(opening.answer)
         self.state = self.STATE_OPEN
         self._subscribe(Form(opening.query))
-        if self.data:
-            self.consumeData()
+        if opening.rest:
+            self._read(opening.rest)
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """A piece of a message. Of empty ones any number may come."""
@@ -199,6 +232,7 @@ class SubscriberFactory(Factory):
         self._comet = comet
         self._clock = clock
         self.own_origins = own_origins
+        self.frames = TurnLimit(clock, FRAME_BYTES_IN_A_TURN)
 
     def buildProtocol(self, addr: IAddress | None) -> WebSocketSubscriber:
         """See Factory."""
