@@ -115,12 +115,12 @@ class Peers(Generic[S]):
         settings = self._settings
         most = min(call.most or MAX_ITEMS, settings.batch_messages, settings.lane_messages)
         whole = len(pending.items) <= most and pending.size <= settings.batch_bytes
-        pieces = (pending,) if whole else pending.cut(most, settings.batch_bytes)
-        parts = deque(part for piece in pieces for part in self._router.spread(call, piece))
-        self._router.going.append((call, parts))
-        while parts:
-            self._route(call, batcher, parts.popleft(), gathered=True)
-        self._router.going.pop()
+        for piece in (pending,) if whole else pending.cut(most, settings.batch_bytes):
+            parts = deque(self._router.spread(call, piece))  # not before: the one before it may have moved its keys
+            self._router.going.append((call, parts))
+            while parts:
+                self._route(call, batcher, parts.popleft(), gathered=True)
+            self._router.going.pop()
 
     def call_peer(self, call: BatchCall[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""

@@ -214,6 +214,17 @@ def test_a_peer_that_fails_while_pieces_go_out_parts_no_key() -> None:
     assert fired == [[("c", 1)], [("b", 2)], [("b", 3)], [("b", 4)]]
 
 
+@pytest.mark.parametrize("mode", ["down", "refuse"])
+def test_what_moves_while_pieces_go_out_stays_before_the_later_pieces(mode: str) -> None:
+    """Also where the peer that failed the first piece would take the second one."""
+    world = World("a", "b", batch_messages=2)
+    world.nodes["a"].next_modes = [mode]
+    fired = world.send([1, 2, 3], "kkk")
+    world.wait()
+    assert world.nodes["b"].items == [1, 2, 3]
+    assert fired == [[("b", item)] for item in (1, 2, 3)]
+
+
 def test_a_peer_that_fails_while_parts_go_out_leaves_the_other_keys_where_they_go() -> None:
     world = World("a", "b", "c", choose=by_key)
     world.nodes["a"].mode = "down"

@@ -14,37 +14,40 @@ class Node:
 
     "up": at once; "late": when the test calls answer(); "silent": never; "down": every call fails;
     "short": with too few answers; "raises": the call itself raises; "refuse": (REFUSED, the item) at once.
+    Each of the `next_modes` is that of one call, before.
     """
 
     def __init__(self, name: str = "a", mode: str = "up") -> None:
         self.name = name
         self.mode = mode
+        self.next_modes: list[str] = []
         self.batches: list[list[Any]] = []
         self.pings = 0
         self.stopped = False
         self._late: list[tuple[Deferred[Any], list[Any]]] = []
 
     def call(self, items: list[Any]) -> Deferred[list[Any]]:
-        if self.mode == "raises":
+        mode = self.next_modes.pop(0) if self.next_modes else self.mode
+        if mode == "raises":
             raise ValueError("cannot be packed")
-        if self.mode == "down":
+        if mode == "down":
             return fail(ConnectionError("down"))
         self.batches.append(items)
         waiting: Deferred[list[Any]] = Deferred()
-        if self.mode == "late":
+        if mode == "late":
             self._late.append((waiting, items))
-        elif self.mode != "silent":
-            waiting.callback(self._answers(items)[: -1 if self.mode == "short" else None])
+        elif mode != "silent":
+            waiting.callback(self._answers(items, mode)[: -1 if mode == "short" else None])
         return waiting
 
     def answer(self) -> None:
         """Answer the oldest call, if its caller still waits."""
         waiting, items = self._late.pop(0)
         if not waiting.called:
-            waiting.callback(self._answers(items))
+            waiting.callback(self._answers(items, self.mode))
 
-    def _answers(self, items: list[Any]) -> list[Any]:
-        return [(REFUSED if self.mode == "refuse" else self.name, item) for item in items]
+    def _answers(self, items: list[Any], mode: str) -> list[Any]:
+        return [(REFUSED if mode == "refuse" else self.name, item) for item in items]
 
     def ping(self) -> Deferred[None]:
         self.pings += 1
