@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -13,6 +13,16 @@ from gopush.net.clock import Clock
 log = Logger()
 
 OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
+
+
+class Hold:
+    """The peer of a key that must not move, while `calls` of it have no answer."""
+
+    __slots__ = ("calls", "peer")
+
+    def __init__(self, peer: Any) -> None:
+        self.peer = peer
+        self.calls = 0
 
 
 class PendingCalls:
@@ -57,7 +67,7 @@ class PendingCalls:
         self.peer: Any = None
         self.ended = False
         self._answered = answered
-        self._held: dict[str, PendingCalls] | None = None
+        self._held: dict[str, Hold] | None = None
         self._limit: Any = None
 
     def part(self, at: Sequence[int]) -> PendingCalls:
@@ -92,16 +102,19 @@ class PendingCalls:
         for part in parts:
             part.ended = self.ended
         if self._held is not None:
-            last = {key for key in self.keys if self._held.get(key) is self}
             for part in parts:
-                if part.keys[0] in last:
-                    part.hold(self._held, part.keys)
+                part.hold(self._held)
+            self._release(self._held)
         return parts
 
-    def hold(self, held: dict[str, PendingCalls], keys: Iterable[str]) -> None:
-        """Be the last call of these keys in `held` until it is answered, or another one takes its place there."""
-        self._held = held
-        held.update(dict.fromkeys(keys, self))
+    def hold(self, held: dict[str, Hold]) -> None:
+        """Keep the keys at one peer, this one's where `held` has none yet, until the calls are answered."""
+        if self._held is None:
+            self._held = held
+            for key in self.keys:
+                if key not in held:
+                    held[key] = Hold(self.peer)
+                held[key].calls += 1
 
     def limit(self, clock: Clock) -> None:
         """From now on the calls end with their time."""
@@ -126,7 +139,9 @@ class PendingCalls:
         """The calls have no results."""
         self.answer(UnavailableError(reason))
 
-    def _release(self, held: dict[str, PendingCalls]) -> None:
+    def _release(self, held: dict[str, Hold]) -> None:
+        self._held = None
         for key in self.keys:
-            if held.get(key) is self:
+            held[key].calls -= 1
+            if not held[key].calls:
                 del held[key]

@@ -253,11 +253,8 @@ class Peers(Generic[S]):
 
     def _resume(self) -> None:
         paused, self._paused = self._paused, {}
-        left = [(way, one) for way, some in paused.items() for one in some.calls if not one.ended]
-        for _, pending in left:
-            pending.peer = self._router.best(pending.keys[0])
-        for (call, batcher), pending in left:
-            self._route(call, batcher, pending)
+        for (call, batcher), some in paused.items():
+            self._move(call, batcher, some.calls)
 
 
 class _Paused:

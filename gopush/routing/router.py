@@ -1,7 +1,8 @@
 """Which peer a key's calls go to.
 
 All calls about one key that must keep their order go through one batcher at a time: a key moves to another peer only
-when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order.
+when nothing of it is unanswered, or, when a peer is given up, with all of it, first and in order. Where something
+changes that the choice depends on, the keys of all unanswered calls are held where they are: only move() changes that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 
 from gopush.membership.view import REMEMBERED_KEYS
 from gopush.routing.peer import BatchCall, Peer, Service
-from gopush.routing.pending import PendingCalls
+from gopush.routing.pending import Hold, PendingCalls
 
 S = TypeVar("S", bound=Service)
 
@@ -27,14 +28,12 @@ class Router(Generic[S]):
         self._live = live
         self._choose = choose
         self._first: dict[str, Peer[S]] = {}  # what best() chose, until something changes
-        self._held: dict[
-            BatchCall[S], dict[str, PendingCalls]
-        ] = {}  # of ordered calls, the last one of keys that must not move
+        self._held: dict[BatchCall[S], dict[str, Hold]] = {}  # of ordered calls, the keys that must not move
 
     def spread(self, call: BatchCall[S], pending: PendingCalls) -> Sequence[PendingCalls]:
         """The entry with its peer chosen (None: all have failed its keys), in parts where there are several.
 
-        A key stays where its last ordered call went until that is answered.
+        A key that is held goes to its peer, and stays held where that is not the best one.
         """
         held = self._held.get(call)
         if not held and (len(pending.keys) == 1 or len(self._live) == 1):
@@ -44,11 +43,12 @@ class Router(Generic[S]):
         peers = [self._first.get(key) or self.best(key) for key in pending.keys]
         if not held:
             return _parts(pending, peers)
-        lasts = map(held.get, pending.keys)
-        peers = [peer if last is None else last.peer for peer, last in zip(peers, lasts, strict=True)]
+        holds = map(held.get, pending.keys)
+        peers = [peer if hold is None else hold.peer for peer, hold in zip(peers, holds, strict=True)]
         parts = _parts(pending, peers)
         for part in parts:
-            part.hold(held, [key for key in part.keys if key in held and self.best(key) is not part.peer])
+            if any(key in held and self.best(key) is not part.peer for key in part.keys):
+                part.hold(held)
         return parts
 
     def best(self, key: str, tried: tuple[str, ...] = ()) -> Peer[S] | None:
@@ -75,7 +75,8 @@ class Router(Generic[S]):
             if key not in chosen:
                 chosen[key] = self.best(key, pending.tried)
             pending.peer = chosen[key]
-            pending.hold(self._held.setdefault(call, {}), pending.keys)
+            self._hold(call, (pending,))
+            self._held[call][key].peer = pending.peer
 
     def forget(self) -> None:
         """Something has changed: choose anew, but for the keys of ordered calls that have no answer yet."""
@@ -89,8 +90,9 @@ class Router(Generic[S]):
                 self._hold(call, parts)
 
     def _hold(self, call: BatchCall[S], pendings: Iterable[PendingCalls]) -> None:
+        held = self._held.setdefault(call, {})
         for pending in pendings:
-            pending.hold(self._held.setdefault(call, {}), pending.keys)
+            pending.hold(held)
 
     def _choose_of(self, key: str, left: list[Peer[S]]) -> Peer[S] | None:
         if not left:

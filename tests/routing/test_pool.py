@@ -261,6 +261,42 @@ def test_what_is_too_much_for_a_batcher_fails_together() -> None:
     assert world.peers.numbers.counters.refused == 2
 
 
+def test_a_call_that_was_refused_lets_its_key_not_go_before_the_earlier_calls() -> None:
+    """They wait at one that fails other calls, and another one is best for the next call of the key."""
+    world = World("a", "b", lane_messages=2)
+    world.nodes["a"].mode = "late"
+    world.send([0], "x")
+    answers = world.send([1], "k") + world.send([2], "y")
+    world.nodes["a"].next_modes = ["down"]
+    world.call(3, call=world.free)
+    world.wait()
+    assert not world.peers.live["a"].healthy
+    assert failed(world.send([4], "k")[0])
+    assert failed(world.send([5], "k")[0])
+    world.nodes["a"].answer()
+    answers += world.send([6], "k")
+    world.nodes["a"].answer()
+    world.nodes["a"].answer()
+    assert answers == [[("a", 1)], [("a", 2)], [("a", 6)]]
+    assert world.nodes["a"].batches == [[0], [1, 2], [6]]
+    assert world.send([7], "k") == [[("b", 7)]]
+    assert not any(world.peers._router._held.values())
+
+
+def test_a_call_that_was_refused_lets_its_key_not_go_before_those_that_pause() -> None:
+    world = World("a", lane_messages=2)
+    world.nodes["a"].mode = "down"
+    answers = world.send([1], "k") + world.send([2], "y")
+    world.wait()
+    assert failed(world.send([3], "k")[0])
+    world.nodes["a"].mode = "up"
+    assert failed(world.send([4], "k")[0])
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert answers == [[("a", 1)], [("a", 2)]]
+    assert world.nodes["a"].items == [1, 2]
+    assert not any(world.peers._router._held.values())
+
+
 # --- failing ---
 
 
