@@ -13,7 +13,8 @@ class Node:
     """Answers each item with (its own name, the item). Its `mode`:
 
     "up": at once; "late": when the test calls answer(); "silent": never; "down": every call fails;
-    "short": with too few answers; "raises": the call itself raises; "refuse": (REFUSED, the item) at once.
+    "short": with too few answers; "raises": the call itself raises; "refuse": (REFUSED, the item) at once;
+    "refuse some": so for every other item.
     Each of the `next_modes` is that of one call, before.
     """
 
@@ -47,7 +48,8 @@ class Node:
             waiting.callback(self._answers(items, self.mode))
 
     def _answers(self, items: list[Any], mode: str) -> list[Any]:
-        return [(REFUSED if mode == "refuse" else self.name, item) for item in items]
+        refused = items if mode == "refuse" else items[::2] if mode == "refuse some" else []
+        return [(REFUSED if item in refused else self.name, item) for item in items]
 
     def ping(self) -> Deferred[None]:
         self.pings += 1
