@@ -226,11 +226,11 @@ class Batcher:
         while self._waiting:
             pending = self._waiting[0]
             calls = len(pending.items)
-            self._filled = pending.size > room
-            if batch and (calls > calls_left or self._filled):
+            big = pending.size > room
+            if batch and (calls > calls_left or big):
                 break
             self._waiting.popleft()
-            if self._filled and calls > 1:
+            if big and calls > 1:
                 self._waiting.extendleft(reversed(pending.singles()))
                 continue
             self._calls -= calls
@@ -244,17 +244,20 @@ class Batcher:
             calls_left -= calls
             room -= pending.size
             batch.append(pending)
+        self._filled = bool(self._waiting)
         return batch
 
     def _answered(self, answers: list[Any], batch: list[PendingCalls], calls: int) -> None:
         if batch is not self._sent:
             return
         self._sent = []
+        took = self._clock.seconds() + self._timeout - self._overdue
         if self._filled:
             # Where more comes than the peer takes, what waits is old: what it answers too late keeps it from the rest.
-            self._took = self._clock.seconds() + self._timeout - self._overdue
-            if self._took < self._timeout / 4:
-                self._room = min(self._room * 2, self._settings.batch_bytes)
+            self._took = took
+        most_bytes = self._settings.batch_bytes
+        if self._room < most_bytes and took < self._timeout / 4 and sum(sent.size for sent in batch) > self._room // 2:
+            self._room = min(self._room * 2, most_bytes)
         if len(answers) != calls:
             self._sent = batch
             self.give_up()

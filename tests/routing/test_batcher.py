@@ -223,6 +223,19 @@ def test_behind_a_full_batch_that_took_long_nothing_is_sent_that_cannot_be_answe
     assert world.numbers.counters.late == 1
 
 
+def test_so_it_is_behind_a_batch_that_was_full_of_small_calls() -> None:
+    world = World("late", batch_messages=2)
+    for item in range(2):
+        world.put(item)
+    hopeless, hopeful = [[world.put(item, until=until) for item in (2, 3)] for until in (0.9, 1.1)]
+    world.turn()
+    world.turn(TIMEOUT / 2)
+    world.node.answer()
+    assert all(isinstance(answers[0], UnavailableError) for answers in hopeless)
+    assert (world.node.batches, hopeful) == ([[0, 1], [2, 3]], [[], []])
+    assert world.numbers.counters.late == 2
+
+
 def test_what_one_batch_took_says_nothing_once_nothing_waits() -> None:
     world = World("late", batch_bytes=100)
     world.put(0, 60)
