@@ -252,9 +252,6 @@ class Batcher:
             return
         self._sent = []
         took = self._clock.seconds() + self._timeout - self._overdue
-        if self._filled:
-            # Where more comes than the peer takes, what waits is old: what it answers too late keeps it from the rest.
-            self._took = took
         most_bytes = self._settings.batch_bytes
         if self._room < most_bytes and took < self._timeout / 4 and sum(sent.size for sent in batch) > self._room // 2:
             self._room = min(self._room * 2, most_bytes)
@@ -269,6 +266,9 @@ class Batcher:
         self._answers.append((batch, answers))
         if self._handing_over:
             self._moved(self._take_waiting())
+        if self._filled and self._waiting:
+            # Where more comes than the peer takes, what waits is old: what it answers too late keeps it from the rest.
+            self._took = min(took, self._timeout - SLACK_SECONDS)  # more is a freeze; whoever has all its time goes
         if not self._sending:
             # The next batch goes out first, so that the peer works while the answers are handled here, in order.
             self._send_batches()

@@ -249,6 +249,44 @@ def test_what_one_batch_took_says_nothing_once_nothing_waits() -> None:
     assert world.node.batches == [[0], [1], [2]]
 
 
+def test_what_a_call_took_that_filled_its_batch_says_nothing_to_one_that_comes_later() -> None:
+    world = after_a_time_out()
+    world.put(0, 100 << 10)
+    world.turn()
+    world.clock.rightNow += 5 * TIMEOUT  # this process stands still, and reads the answer first
+    world.node.answer()
+    world.turn(100)
+    assert world.put(1, until=world.clock.seconds() + 2 * TIMEOUT) == []
+    world.turn()
+    assert world.node.batches == [[0], [1]]
+
+
+def test_what_a_full_batch_took_says_nothing_where_what_waited_is_handed_over() -> None:
+    world = World("late", batch_messages=1)
+    world.put(0)
+    world.put(1)
+    world.turn()
+    world.batcher.hand_over()
+    world.turn(TIMEOUT / 2)
+    world.node.answer()
+    assert world.moved == [[1]]
+    world.put(2, until=world.clock.seconds() + TIMEOUT / 4)
+    world.turn()
+    assert world.node.batches == [[0], [2]]
+
+
+def test_what_comes_as_a_process_wakes_is_sent() -> None:
+    """How long it stood still does not tell what a batch takes."""
+    world = World("late", batch_bytes=100)
+    world.put(0, 60)
+    world.put(1, 60)
+    world.turn()
+    world.clock.rightNow += 5 * TIMEOUT
+    world.put(2, until=world.clock.seconds() + TIMEOUT)
+    world.node.answer()
+    assert world.node.batches == [[0], [1, 2]]
+
+
 def test_what_came_together_parts_where_a_batch_may_not_hold_it() -> None:
     """And one call of any size goes, alone."""
     world = after_a_time_out()
