@@ -18,6 +18,7 @@ from twisted.spread.jelly import SecurityOptions
 from zope.interface import implementer
 
 from gopush.errors import UnavailableError
+from gopush.net.clock import LastLook
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
 
 MAX_DEPTH = 16
@@ -79,7 +80,7 @@ class Broker(pb.Broker):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
         if self.isClient or not self.trusted:
-            self._login_deadline = self.factory.reactor.callLater(LOGIN_SECONDS, self._too_late)
+            self._login_deadline = LastLook(self.factory.reactor).callLater(LOGIN_SECONDS, self._too_late)
         if not self.trusted:
             self.factory.came(self)
         super().connectionMade()

@@ -17,6 +17,7 @@ from twisted.spread import pb
 from zope.interface import implementer
 
 from gopush.errors import StartError, naming
+from gopush.net.clock import LastLook
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls
 from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
@@ -159,7 +160,7 @@ class _CallTls(TlsProtocol):
 
     def makeConnection(self, transport: Any) -> None:
         """See IProtocol. Until the handshake is done it is a stranger, also where no secret is to follow."""
-        self._deadline = self.factory.wrappedFactory.reactor.callLater(LOGIN_SECONDS, self._look)
+        self._deadline = LastLook(self.factory.wrappedFactory.reactor).callLater(LOGIN_SECONDS, self._look)
         super().makeConnection(transport)
         self.factory.wrappedFactory.came(self.wrappedProtocol)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.testing import StringTransport
 
 from gopush.config import reload as files
 from gopush.config.schema import load
@@ -18,9 +19,11 @@ from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
+from gopush.rpc.broker import LOGIN_SECONDS
 from gopush.rpc.server import RemoteMessage, secured, serve_message
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
+from tests.comet.harness import Clock
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
 from tests.rpc.test_server import OneMessage
@@ -209,6 +212,21 @@ def test_who_connects_and_says_nothing_is_cut(
         assert closed_by_peer(silent)
     assert complaints() == before + 1
     assert logged.lines("did not finish the TLS handshake")
+
+
+def test_a_handshake_that_comes_while_the_process_stands_still_counts(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    transport = StringTransport()  # type: ignore[no-untyped-call]
+    rpc = settings(authority, authority.issue("node"))
+    factory = secured(serve_message(clock, OneMessage(), ""), ["tcp:0"], rpc)
+    protocol = factory.buildProtocol(None)
+    protocol.makeConnection(transport)
+    clock.advance(2 * LOGIN_SECONDS)  # it wakes, and reads only after what is due
+    monkeypatch.setattr(protocol, "_handshakeDone", True)
+    clock.advance(0)
+    assert not transport.disconnecting
 
 
 @pytest.mark.parametrize("secret", ["", "secret of the test"])

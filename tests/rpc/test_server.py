@@ -11,6 +11,7 @@ import msgpack
 import pytest
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.spread import pb
 
@@ -19,12 +20,13 @@ from gopush.membership.view import StaticCoordination, View
 from gopush.model import Append, Appended, Forward, Head, Message, NodeInfo, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.comets import Comets
-from gopush.rpc.broker import Calls
+from gopush.rpc.broker import LOGIN_SECONDS, Calls
 from gopush.rpc.codec import COMET_CALLS
 from gopush.rpc.server import RemoteComet, RemoteMessage, ServerFactory, serve_comet, serve_message
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
+from tests.comet.harness import Clock
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
 from tests.servers import free_port
@@ -292,6 +294,19 @@ def test_a_stranger_who_does_not_log_in_is_cut(
         assert closed_by_peer(stranger)
     eventually(lambda: logged.lines("did not finish the login"))
     assert complained.complaints["connection"] == before + 1
+
+
+def test_a_login_that_comes_while_the_process_stands_still_counts() -> None:
+    clock = Clock()
+    transport = StringTransport()  # type: ignore[no-untyped-call]
+    factory: Any = serve_message(clock, OneMessage(), "secret of the test")
+    broker = factory.buildProtocol(None)
+    broker.makeConnection(transport)
+    clock.advance(2 * LOGIN_SECONDS)  # it wakes, and reads only after what is due
+    broker.settled()
+    clock.advance(0)
+    assert not transport.disconnecting
+    assert not clock.getDelayedCalls()
 
 
 def test_a_crowd_of_strangers_keeps_nobody_out(
