@@ -66,7 +66,7 @@ class ServerFactory(pb.PBServerFactory):
         super().__init__(_Root(calls, secret, addresses, legacy), security=security())
         self.reactor = reactor
         self.complaints = Complaints(reactor)
-        self.strangers: dict[Broker, None] = {}  # who has not logged in, the oldest first
+        self.strangers: dict[Broker, None] = {}  # who is not let in yet, the oldest first
 
     def came(self, stranger: Broker) -> None:
         """One more. A crowd of them costs its oldest the connection: who knows the secret needs no time."""
@@ -74,7 +74,8 @@ class ServerFactory(pb.PBServerFactory):
         if len(self.strangers) > MOST_STRANGERS:
             oldest = next(iter(self.strangers))
             del self.strangers[oldest]
-            oldest.refuse(f"is one of more than {MOST_STRANGERS} who have not logged in")
+            lacks = "finished the TLS handshake" if oldest.trusted else "logged in"
+            oldest.refuse(f"is one of more than {MOST_STRANGERS} who have not {lacks}")
 
     def stopFactory(self) -> None:
         """Nobody can call any more."""

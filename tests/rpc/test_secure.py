@@ -229,7 +229,7 @@ def test_a_handshake_that_comes_while_the_process_stands_still_counts(
     assert not transport.disconnecting
 
 
-@pytest.mark.parametrize("secret", ["", "secret of the test"])
+@pytest.mark.parametrize(("secret", "lacks"), [("", "finished the TLS handshake"), ("secret of the test", "logged in")])
 def test_a_crowd_in_the_handshake_keeps_nobody_out(
     serve: Serve,
     reach: Callable[..., bool],
@@ -237,6 +237,7 @@ def test_a_crowd_in_the_handshake_keeps_nobody_out(
     monkeypatch: pytest.MonkeyPatch,
     logged: Logged,
     secret: str,
+    lacks: str,
 ) -> None:
     """Nor does it take the files of others: the oldest goes. Each counts once, and who has got in counts no more."""
     monkeypatch.setattr("gopush.rpc.server.MOST_STRANGERS", 10)
@@ -247,7 +248,7 @@ def test_a_crowd_in_the_handshake_keeps_nobody_out(
     strangers = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(15)]
     assert all(closed_by_peer(stranger) for stranger in strangers[:5])
     assert complaints() == before + 5
-    assert len(logged.lines("is one of more than 10 who have not logged in")) == 1
+    assert len(logged.lines(f"is one of more than 10 who have not {lacks}")) == 1
     strangers[5].settimeout(0.1)
     assert not closed_by_peer(strangers[5])
     assert reach(port, rpc)
