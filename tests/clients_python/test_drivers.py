@@ -63,8 +63,8 @@ def listening(accepted: socket.socket) -> None:
 
 
 @contextmanager
-def swallowing() -> Iterator[int]:
-    """A port that answers nobody who connects: its queue is full."""
+def swallowing(seconds: float = 600) -> Iterator[int]:
+    """A port that answers nobody who connects for so long: its queue is full."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         port = listener.getsockname()[1]
@@ -72,7 +72,19 @@ def swallowing() -> Iterator[int]:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(("127.0.0.1", port))
+        emptying = threading.Timer(seconds, listening_to, [listener])
+        emptying.start()
+        stack.callback(emptying.join)
+        stack.callback(listener.shutdown, socket.SHUT_RDWR)  # which ends accept(), as closing does not
+        stack.callback(emptying.cancel)
         yield port
+
+
+def listening_to(listener: socket.socket) -> None:
+    """Accept whoever comes, until it is shut down."""
+    with suppress(OSError):
+        while True:
+            listener.accept()
 
 
 def call(port: int, scheme: str = "http", seconds: float = 20, long: bool = False, host: str = "127.0.0.1") -> Call:
@@ -109,6 +121,15 @@ def test_an_address_that_answers_nothing_leaves_time_for_the_next(
             assert take(way, Open("name", port, False, 4)) is None
         else:
             assert take(way, call(port, seconds=4, host="name")).body == b"1" * 10240
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_address_among_many_may_take_more_than_a_second(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """What is lost in a slow network is sent again after a second."""
+    with swallowing(0.5) as slow, swallowing() as dead:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", each)) for each in (slow, *[dead] * 11)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.copy())
+        assert take(way, Open("name", slow, False, 8)) is None
 
 
 @pytest.mark.parametrize("way", WAYS)

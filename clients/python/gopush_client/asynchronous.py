@@ -14,7 +14,7 @@ from http.client import HTTPException, parse_headers
 from typing import Any
 
 from gopush_client.blocking import IDLE_SECONDS, default_context, no_name
-from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given
+from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given, share
 from gopush_client.wire import Answer
 
 LARGEST_HEAD = LARGEST_PIECE = 1 << 16
@@ -48,7 +48,7 @@ async def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: fl
     while True:
         *kind, _, address = found.pop(0)
         try:
-            async with asyncio.timeout((end - loop.time()) / (1 + len(found))):
+            async with asyncio.timeout(share(end - loop.time(), len(found))):
                 made = await _reach(kind, address)
             break
         except OSError:

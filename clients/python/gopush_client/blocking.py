@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from io import BufferedReader, RawIOBase
 from typing import Any
 
-from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given
+from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given, share
 from gopush_client.wire import Answer
 
 IDLE_SECONDS = 5.0
@@ -120,7 +120,7 @@ def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float, h
     while True:
         *kind, _, address = found.pop(0)
         try:
-            made = _reach(kind, address, _left(end) / (1 + len(found)), hold)
+            made = _reach(kind, address, share(_left(end), len(found)), hold)
             break
         except OSError:
             if not found:

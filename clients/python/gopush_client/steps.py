@@ -17,6 +17,15 @@ LEAST_BYTES = 1 << 10
 """What a long answer has to bring in a second."""
 
 
+LEAST_SECONDS = 2.0
+"""What an address has for its answer, where less is its share of the time: a slow network takes more than a second."""
+
+
+def share(left: float, others: int) -> float:
+    """How many of these seconds an address has before others are tried; half of them at most, so that some are left."""
+    return max(left / (1 + others), min(LEAST_SECONDS, left / 2))
+
+
 class Call(NamedTuple):
     """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow.
     `long`: the answer may be, and has a second more for each LEAST_BYTES that have come.
