@@ -202,6 +202,28 @@ def test_who_leaves_waits_no_more(whole: Whole, key: str) -> None:
     wait_for(lambda: counters.polls_opened == counters.polls_closed)
 
 
+@pytest.mark.parametrize("more", [b"\r", b"GET /1/time/get HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["byte", "request"])
+def test_who_leaves_after_sending_more_waits_no_more(whole: Whole, key: str, more: bytes) -> None:
+    with Client(whole.ports["http"]) as client:
+        client.send(f"GET {target(key, 0, 60)} HTTP/1.1\r\nHost: a\r\n\r\n".encode() + more)
+        subscribed(whole, key)
+    wait_for(lambda: not whole.subscribers(key), 30)
+
+
+def test_what_follows_is_answered_after_it_however_much_that_is(whole: Whole, key: str) -> None:
+    more = b"GET /1/time/get HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Client(whole.ports["http"]) as client:
+        client.send(f"GET {target(key, 0, 2)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        subscribed(whole, key)
+        for _ in range(20):
+            client.send(more * 100)
+            time.sleep(0.01)
+        (channel,) = whole.node._web.public.channels
+        assert len(channel.inbox) <= 8 << 10
+        assert client.answer().body == b'{"ret":0}'
+        assert {client.answer().status for _ in range(2000)} == {200}
+
+
 class Delayed:
     """A call of the store whose answers come when the test says so."""
 

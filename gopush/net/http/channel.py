@@ -111,8 +111,7 @@ class HttpChannel(BoundedChannel):
             return
         self._pumping = True
         while self.inbox and not self._blocked() and self._has_turn(self.unpaid):
-            self.unpaid = 0
-            size = len(self.inbox)
+            self.unpaid, size = 0, len(self.inbox)
             if not self._fed:
                 self.inbox = self._short_cut(self.inbox)
             if len(self.inbox) == size and self._has_turn(self._head_cost() if self.line_mode else 0):
@@ -142,7 +141,8 @@ class HttpChannel(BoundedChannel):
             return
         if self.half_closed or self.site.stopping:
             self._leave_if_done()
-        reading = self.deaf or not (self.inbox or self.paused)
+        ahead = _PIECE if self.watcher else 0  # only who reads hears that the client has left
+        reading = self.deaf or not (self.paused or len(self.inbox) > ahead)
         if not (self.half_closed or self.closing):
             (self.transport.resumeProducing if reading else self.transport.pauseProducing)()
 
