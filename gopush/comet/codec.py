@@ -8,35 +8,9 @@ from __future__ import annotations
 import re
 
 from gopush.errors import ParameterError
-from gopush.model import (
-    GAP,
-    HEARTBEAT,
-    LEAST_HEARTBEAT_SECONDS,
-    MAX_TOKEN_BYTES,
-    REFUSE_KEY,
-    REFUSE_LIMIT,
-    REFUSE_NODE,
-    REFUSE_PARAMETER,
-    REFUSE_TOKEN,
-    Subscribe,
-    subscribe,
-)
+from gopush.model import MAX_TOKEN_BYTES, REFUSE_NODE, Subscribe, subscribe
 
-__all__ = [
-    "GAP",
-    "HEARTBEAT",
-    "LEAST_HEARTBEAT_SECONDS",
-    "REFUSE_KEY",
-    "REFUSE_LIMIT",
-    "REFUSE_NODE",
-    "REFUSE_PARAMETER",
-    "REFUSE_TOKEN",
-    "SubRequest",
-    "Subscribe",
-    "parse_subscribe",
-    "subscribe",
-    "whole",
-]
+__all__ = ["REFUSE_NODE", "SubRequest", "Subscribe", "parse_subscribe", "subscribe", "whole"]
 
 MAX_NUMBER_BYTES = 32
 # command, key, heartbeat, token, version, mid: what an argument may have in bytes

@@ -16,14 +16,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from gopush.auth import SignedTokens, is_signed
-from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.counters import Guard
 from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
 from gopush.comet.slow_consumers import Unread
 from gopush.errors import UnavailableError
-from gopush.model import Head, Message
+from gopush.model import REFUSE_KEY, REFUSE_TOKEN, Head, Message
 from gopush.net.clock import Clock
 from gopush.routing.messages import Messages
 
@@ -62,11 +61,9 @@ class Recovery:
         request = session.request
         assert request is not None
         if self._signed is not None and is_signed(request.token):
-            return succeed(None if self._signed.allow(request.token, request.key) else codec.REFUSE_TOKEN)
+            return succeed(None if self._signed.allow(request.token, request.key) else REFUSE_TOKEN)
         state = self._messages.check_token(request.key, sha256(request.token.encode()).digest())
-        return state.addCallback(
-            lambda known: None if known.valid else codec.REFUSE_TOKEN if known.created else codec.REFUSE_KEY
-        )
+        return state.addCallback(lambda known: None if known.valid else REFUSE_TOKEN if known.created else REFUSE_KEY)
 
     def join(self, session: Session, channel: Channel) -> None:
         """Let a session in, now or as soon as the log was read."""

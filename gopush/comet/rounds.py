@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.session import Session
-from gopush.model import Format, Message
+from gopush.model import GAP, Format, Message
 from gopush.net.clock import Clock
 
 SLICE_SUBSCRIBERS = 64
@@ -90,7 +89,7 @@ def _serve(
                 format = session.format
                 frames[format] = data
             if gap and session.resumes:
-                session.deliver(session.format.reply(codec.GAP) + data, count)
+                session.deliver(session.format.reply(GAP) + data, count)
             elif data:
                 session.deliver(data, count)
         except Exception:

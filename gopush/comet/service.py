@@ -9,17 +9,15 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from gopush.auth import signed_tokens
-from gopush.comet import codec
 from gopush.comet.busy_keys import BusyKeys
 from gopush.comet.channel import Channel
-from gopush.comet.codec import Subscribe
 from gopush.comet.pushes import Pushes
 from gopush.comet.recovery import Recovery
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
 from gopush.membership.view import Coordination
-from gopush.model import Head, mid_at
+from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_NODE, REFUSE_PARAMETER, Head, Subscribe, mid_at
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.reports import BusyKey, Load, Presence, SlowConsumer
@@ -102,7 +100,7 @@ class Comet(Pushes):
         assert request is not None
         if self.cut_off.holds:
             self.counters.cut_off_refused += 1
-            self.refuse(session, codec.REFUSE_NODE)
+            self.refuse(session, REFUSE_NODE)
         elif not self.owns(request.key):
             self._refuse_node(session)
         else:
@@ -142,7 +140,7 @@ class Comet(Pushes):
     def refuse_parameter(self, session: Session) -> None:
         """The client's request makes no sense."""
         self.counters.refused_parameter += 1
-        self.refuse(session, codec.REFUSE_PARAMETER)
+        self.refuse(session, REFUSE_PARAMETER)
 
     def refuse(self, session: Session, reply: bytes) -> None:
         """Say `reply` to the client and close."""
@@ -204,7 +202,7 @@ class Comet(Pushes):
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
         if session.state is not State.RECOVERING:
             return
-        if refusal == codec.REFUSE_KEY:
+        if refusal == REFUSE_KEY:
             self.counters.refused_key += 1
             self.refuse(session, refusal)
         elif refusal is not None:
@@ -217,7 +215,7 @@ class Comet(Pushes):
 
     def _refuse_node(self, session: Session) -> None:
         self.counters.refused_node += 1
-        self.refuse(session, codec.REFUSE_NODE)
+        self.refuse(session, REFUSE_NODE)
 
     def _not_checked(self, _: Failure, session: Session) -> None:
         session.abort()
@@ -233,6 +231,6 @@ class Comet(Pushes):
             self.counters.channels_created += 1
         elif channel.subscribers >= self.settings.max_subscribers:
             self.counters.refused_limit += 1
-            self.refuse(session, codec.REFUSE_LIMIT)
+            self.refuse(session, REFUSE_LIMIT)
             return
         self._recovery.join(session, channel)

@@ -10,9 +10,7 @@ from collections.abc import Awaitable
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from gopush.comet import codec
-from gopush.comet.codec import Subscribe
-from gopush.model import Format, Message
+from gopush.model import GAP, HEARTBEAT, Format, Message, Subscribe
 from gopush.net.timers import NO_SLOT
 
 GRACE_SECONDS = 5
@@ -196,7 +194,7 @@ class Session:
             return
         self.deadline = now + request.heartbeat + GRACE_SECONDS
         if self.state is State.LIVE:
-            self._send(self.format.reply(codec.HEARTBEAT) * heartbeats, heartbeats, 0)
+            self._send(self.format.reply(HEARTBEAT) * heartbeats, heartbeats, 0)
         else:
             self._owed += heartbeats
             if self.too_slow:
@@ -205,11 +203,11 @@ class Session:
     def accept(self) -> None:
         """Say that the subscription stands."""
         if self.state is State.RECOVERING:
-            self.wire.send(self.format.reply(codec.HEARTBEAT))
+            self.wire.send(self.format.reply(HEARTBEAT))
 
     def catch_up(self, messages: list[Message], gap: bool) -> int:
         """Send messages of the log while joining; however many, they count for no limit. Gives the bytes sent."""
-        data = self.format.reply(codec.GAP) if gap else b""
+        data = self.format.reply(GAP) if gap else b""
         frames = b"".join(map(self.format.message, messages))
         if not (data or frames) or self.state is not State.RECOVERING:
             return 0
@@ -221,7 +219,7 @@ class Session:
         if self.state is State.RECOVERING:
             self.state = State.LIVE
             if self._owed:
-                self.wire.send(self.format.reply(codec.HEARTBEAT) * self._owed)
+                self.wire.send(self.format.reply(HEARTBEAT) * self._owed)
 
     def deliver(self, data: bytes, messages: int) -> None:
         """Send framed messages; a subscriber too far behind is closed, and resumes (delivery rule 9)."""

@@ -9,7 +9,6 @@ from typing import Any
 from twisted.internet import task
 from twisted.internet.defer import Deferred, fail, succeed
 
-from gopush.comet.codec import Subscribe
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session
@@ -17,7 +16,7 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.membership.view import StaticCoordination
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
-from gopush.model import TCP_RAW, Format, Message, NodeInfo, Push, Pushed, raw_json
+from gopush.model import TCP_RAW, Format, Message, NodeInfo, Push, Pushed, Subscribe, raw_json
 from gopush.reports import Status
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gopush.comet import codec
-from gopush.comet.codec import MAX_LINE_BYTES, SubRequest, Subscribe, parse_subscribe, subscribe, whole
+from gopush import model
+from gopush.comet.codec import MAX_LINE_BYTES, SubRequest, parse_subscribe, whole
 from gopush.comet.session import State
 from gopush.comet.tcp import TcpFactory
 from gopush.errors import ParameterError
-from gopush.model import MAX_CURSOR
+from gopush.model import MAX_CURSOR, Subscribe, subscribe
 from tests.clients import request
 from tests.comet.harness import World
 from tests.fuzz.targets import _Transport
@@ -435,10 +435,10 @@ def test_whatever_the_arguments_hold_nothing_raises_but_a_refusal(arguments: lis
 
 
 def test_replies() -> None:
-    assert codec.HEARTBEAT == b"+h\r\n"
-    assert codec.REFUSE_PARAMETER == b"-p\r\n"
-    assert codec.REFUSE_TOKEN == b"-a\r\n"
-    assert codec.REFUSE_KEY == b"-c\r\n"
-    assert codec.REFUSE_NODE == b"-n\r\n"
-    assert codec.REFUSE_LIMIT == b"-l\r\n"
-    assert codec.GAP == b"+g\r\n"
+    assert model.HEARTBEAT == b"+h\r\n"
+    assert model.REFUSE_PARAMETER == b"-p\r\n"
+    assert model.REFUSE_TOKEN == b"-a\r\n"
+    assert model.REFUSE_KEY == b"-c\r\n"
+    assert model.REFUSE_NODE == b"-n\r\n"
+    assert model.REFUSE_LIMIT == b"-l\r\n"
+    assert model.GAP == b"+g\r\n"

@@ -7,10 +7,9 @@ from hashlib import sha256
 import pytest
 
 from gopush.comet.channel import Channel
-from gopush.comet.codec import Subscribe
 from gopush.comet.session import REPLAY_MESSAGES, State
 from gopush.membership.view import View
-from gopush.model import MID_STEP, TCP_RAW, NodeInfo, Token, mid_at
+from gopush.model import MID_STEP, TCP_RAW, NodeInfo, Subscribe, Token, mid_at
 from gopush.routing.messages import PAGE_MESSAGES
 from tests.comet.harness import World, frame
 from tests.comet.test_delivery import append

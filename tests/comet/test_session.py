@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.comet import codec
-from gopush.comet.codec import Subscribe
 from gopush.comet.session import MAX_OWED_HEARTBEATS, Backlog, Session, State
-from gopush.model import TCP_OLD, TCP_RAW, Format, Message
+from gopush.model import REFUSE_NODE, REFUSE_PARAMETER, TCP_OLD, TCP_RAW, Format, Message, Subscribe
 from tests.comet.harness import Wire, frame
 
 
@@ -71,7 +69,7 @@ def test_messages_to_the_client_do_not_put_its_deadline_off() -> None:
 
 def test_nothing_puts_the_end_off_once_the_last_word_is_said() -> None:
     session, wire = live()
-    session.finish(codec.REFUSE_NODE, 110.0)
+    session.finish(REFUSE_NODE, 110.0)
     session.heard(3, 114.0)
     assert session.deadline == 115.0
     assert wire.out == b"-n\r\n"
@@ -141,7 +139,7 @@ def test_the_way_of_a_subscriber() -> None:
     session.accept()
     session.go_live()
     states = [session.state]
-    session.finish(codec.REFUSE_NODE, 101.0)
+    session.finish(REFUSE_NODE, 101.0)
     assert [*states, session.state] == [State.LIVE, State.CLOSING]
     assert wire.out == b"+h\r\n-n\r\n"
     assert wire.finished
@@ -166,7 +164,7 @@ def test_a_refusal_is_said_once_and_closes(start: object, reply: bytes) -> None:
 
 def test_a_refusal_has_the_form_of_the_wire() -> None:
     wire = Wire()
-    Session(wire, HTML, Limits(), 0.0).finish(codec.REFUSE_PARAMETER, 0.0)
+    Session(wire, HTML, Limits(), 0.0).finish(REFUSE_PARAMETER, 0.0)
     assert wire.out == b"{-p}"
 
 

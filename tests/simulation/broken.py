@@ -8,7 +8,6 @@ from typing import Any
 from unittest.mock import patch
 
 from gopush.comet.channel import Channel, Unkept
-from gopush.comet.codec import Subscribe
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
 from gopush.comet.rounds import Round
@@ -19,7 +18,7 @@ from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.redis.replication import Replication
 from gopush.message.rules import First, sequence
-from gopush.model import Append, Appended, Message, mid_at
+from gopush.model import Append, Appended, Message, Subscribe, mid_at
 from gopush.routing.batcher import Refusal
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
