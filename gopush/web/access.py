@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from gopush.net.http.request import Fields, Request, Response, explained, plain
 from gopush.net.http.routes import Refuse, Routes
-from gopush.web.peers import WebCounters
+from gopush.web.counters import WebCounters
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _FORBIDDEN = plain(403)

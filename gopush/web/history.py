@@ -14,8 +14,9 @@ from gopush.model import Message, Page, json_string, old_json, raw_json, snap
 from gopush.net.http.held import WaitingClient
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answered, Route, Routes
+from gopush.routing.messages import Messages
 from gopush.web import params
-from gopush.web.peers import KeyLogs, WebCounters
+from gopush.web.counters import WebCounters
 from gopush.web.polling import MAX_WAIT_SECONDS, Found, Polls
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
 from gopush.web.tokens import digest
@@ -26,7 +27,7 @@ class Offline:
 
     def __init__(
         self,
-        messages: KeyLogs,
+        messages: Messages,
         auth: Callable[[], bool],
         counters: WebCounters,
         signed: SignedTokens | None = None,
@@ -118,7 +119,7 @@ class Listing(NamedTuple):
 class _RestOfLog:
     """All pages of a key's log but the first: a client that reads slowly holds one of them, not the log."""
 
-    def __init__(self, messages: KeyLogs, key: str, cursor: int, form: Listing) -> None:
+    def __init__(self, messages: Messages, key: str, cursor: int, form: Listing) -> None:
         self._messages = messages
         self._key = key
         self._cursor = cursor

@@ -25,7 +25,7 @@ from gopush.model import is_key
 from gopush.net.http.request import TEXT, Request, Response, explained, plain
 from gopush.net.http.routes import Answered, AnyRoute, Handler, Refuse, Route, Routes
 from gopush.web.calls import ADMIN
-from gopush.web.peers import WebCounters
+from gopush.web.counters import WebCounters
 from gopush.web.responses import FORBIDDEN, ForbiddenError
 
 MAX_KEYS = 1000

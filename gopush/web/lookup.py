@@ -13,7 +13,7 @@ from gopush.model import NodeInfo, mid_at
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.web import params
-from gopush.web.peers import WebCounters
+from gopush.web.counters import WebCounters
 from gopush.web.responses import NEW, OLD, callback_api
 
 TRANSPORTS: dict[str, Callable[[NodeInfo], tuple[str, ...]]] = {"1": attrgetter("ws"), "2": attrgetter("tcp")}

@@ -17,11 +17,13 @@ from gopush.model import MAX_WEIGHT, MID_STEP, Message, NodeInfo, raw_json, snap
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.reports import Backup, BusyKey, SlowConsumer, Status
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
 from gopush.rpc.services import BackupService, NodeService
 from gopush.stats.histogram import Histogram
 from gopush.web import params
+from gopush.web.counters import WebCounters
 from gopush.web.keys import check_keys
-from gopush.web.peers import AllComets, AllNodes, KeyLogs, WebCounters
 from gopush.web.responses import FailedError, api, compact
 from gopush.web.tokens import listing
 
@@ -33,7 +35,7 @@ class _Process(NamedTuple):
 
     role: str
     info: NodeInfo
-    peers: AllNodes
+    peers: Comets | Messages
 
 
 class Cluster:
@@ -42,7 +44,7 @@ class Cluster:
     A process that is both is asked once, and does both.
     """
 
-    def __init__(self, coordination: Coordination, comets: AllComets, messages: KeyLogs) -> None:
+    def __init__(self, coordination: Coordination, comets: Comets, messages: Messages) -> None:
         self._coordination = coordination
         self._comets = comets
         self._messages = messages
@@ -166,8 +168,8 @@ class Insight:
     def __init__(
         self,
         coordination: Coordination,
-        messages: KeyLogs,
-        comets: AllComets,
+        messages: Messages,
+        comets: Comets,
         counters: WebCounters,
         latency: Histogram,
     ) -> None:

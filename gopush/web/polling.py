@@ -20,8 +20,9 @@ from gopush.feed import last_mid
 from gopush.model import GAP, REFUSE_KEY, REFUSE_TOKEN, Format, Page, raw_json
 from gopush.net.clock import Deadlines
 from gopush.net.timers import NO_SLOT, Wheel
+from gopush.routing.messages import Messages
+from gopush.web.counters import WebCounters
 from gopush.web.follower import Follower, Followers
-from gopush.web.peers import KeyLogs, WebCounters
 
 MAX_WAIT_SECONDS = 60
 PATIENCE_SECONDS = 1.0
@@ -45,7 +46,7 @@ class Polls:
     """All that wait, and those that did. `room`: whether there are files for one more subscription."""
 
     def __init__(
-        self, followers: Followers, messages: KeyLogs, counters: WebCounters, room: Callable[[], bool]
+        self, followers: Followers, messages: Messages, counters: WebCounters, room: Callable[[], bool]
     ) -> None:
         self.followers = followers
         self.messages = messages

@@ -12,9 +12,9 @@ from gopush.membership.view import Coordination
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
 from gopush.reports import Presence
+from gopush.routing.comets import Comets
 from gopush.web import params
 from gopush.web.keys import check_keys
-from gopush.web.peers import AllComets
 from gopush.web.responses import api, compact
 
 MAX_KEYS = 10_000
@@ -25,7 +25,7 @@ _UNKNOWN: dict[str, Any] = {"count": None, "since": None, "over": {}}
 class PresenceApi:
     """Asks the owners of the keys. `now`: seconds since the epoch; `max_body`: bytes of a call."""
 
-    def __init__(self, coordination: Coordination, comets: AllComets, now: Callable[[], float], max_body: int) -> None:
+    def __init__(self, coordination: Coordination, comets: Comets, now: Callable[[], float], max_body: int) -> None:
         self._coordination = coordination
         self._comets = comets
         self._now = now

@@ -15,9 +15,10 @@ from twisted.logger import Logger
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
 from gopush.model import OnPushed, Push, Pushed, are_keys, is_key, records
 from gopush.net.clock import Clock
+from gopush.routing.comets import Comets
 from gopush.stats.histogram import Histogram
+from gopush.web.counters import WebCounters
 from gopush.web.params import PublishRequest
-from gopush.web.peers import AllComets, WebCounters
 from gopush.web.settings import HttpSettings
 
 MAX_WAITING = 1000
@@ -62,7 +63,7 @@ class Publisher:
 
     def __init__(
         self,
-        comets: AllComets,
+        comets: Comets,
         settings: HttpSettings,
         deadline: float,
         now: Callable[[], float],

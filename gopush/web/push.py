@@ -11,10 +11,11 @@ from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER, ParameterError
 from gopush.model import Pushed, json_string
 from gopush.net.http.request import Form, Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
 from gopush.web import params
 from gopush.web.keys import check_keys
 from gopush.web.params import PublishRequest
-from gopush.web.peers import AllComets, KeyLogs
 from gopush.web.publisher import Publisher, why_not
 from gopush.web.responses import OK, FailedError, answer, api, failure
 from gopush.web.settings import HttpSettings
@@ -23,7 +24,7 @@ from gopush.web.settings import HttpSettings
 class Admin:
     """Pushes and deletions."""
 
-    def __init__(self, messages: KeyLogs, comets: AllComets, publisher: Publisher, settings: HttpSettings) -> None:
+    def __init__(self, messages: Messages, comets: Comets, publisher: Publisher, settings: HttpSettings) -> None:
         self._messages = messages
         self._comets = comets
         self._publisher = publisher

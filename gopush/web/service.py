@@ -13,17 +13,19 @@ from gopush.feed import Feed
 from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
 from gopush.net.http.site import Site
+from gopush.routing.comets import Comets
+from gopush.routing.messages import Messages
 from gopush.stats.resource import Health
 from gopush.web import openapi
 from gopush.web import pages as own_pages
 from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
+from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
 from gopush.web.history import Offline
 from gopush.web.keys import ApiKeys, locked
 from gopush.web.lookup import Lookup
 from gopush.web.nodes import Cluster, Insight
-from gopush.web.peers import AllComets, KeyLogs, WebCounters
 from gopush.web.polling import Polls
 from gopush.web.presence import PresenceApi
 from gopush.web.publisher import Publisher
@@ -43,8 +45,8 @@ class Web:
         self,
         clock: Clock,
         coordination: Coordination,
-        messages: KeyLogs,
-        comets: AllComets,
+        messages: Messages,
+        comets: Comets,
         settings: HttpSettings,
         push_deadline: float,
         now: Callable[[], float] = time.time,

@@ -19,8 +19,9 @@ from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import TEXT, Request, Response, Streamed, chunk, plain
 from gopush.net.http.routes import Answered, Route, Routes
 from gopush.net.timers import NO_SLOT, Wheel
+from gopush.routing.messages import Messages
+from gopush.web.counters import WebCounters
 from gopush.web.follower import Follower, Followers
-from gopush.web.peers import KeyLogs, WebCounters
 
 PATIENCE_SECONDS = 5.0
 """How long a stream that has not begun waits for its comet."""
@@ -51,7 +52,7 @@ class EventStreams:
     """All streams. `room`: whether there are files for one more."""
 
     def __init__(
-        self, followers: Followers, messages: KeyLogs, counters: WebCounters, room: Callable[[], bool]
+        self, followers: Followers, messages: Messages, counters: WebCounters, room: Callable[[], bool]
     ) -> None:
         self.followers = followers
         self.messages = messages

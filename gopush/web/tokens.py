@@ -16,8 +16,8 @@ from gopush.errors import ParameterError
 from gopush.model import Token
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Route, Routes
+from gopush.routing.messages import Messages
 from gopush.web import params
-from gopush.web.peers import KeyLogs
 from gopush.web.responses import api
 
 MAX_LIFE = 2**32 - 1
@@ -28,7 +28,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 class Tokens:
     """The tokens of keys. `life` tells how many seconds a token lives by default; `now`: seconds since the epoch."""
 
-    def __init__(self, messages: KeyLogs, life: Callable[[], float], now: Callable[[], float]) -> None:
+    def __init__(self, messages: Messages, life: Callable[[], float], now: Callable[[], float]) -> None:
         self._messages = messages
         self._life = life
         self._now = now

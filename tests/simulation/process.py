@@ -21,9 +21,9 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.pending import OnAnswers
 from gopush.rpc.settings import RpcSettings
+from gopush.web.counters import WebCounters
 from gopush.web.history import Listing, Offline
 from gopush.web.params import PublishRequest
-from gopush.web.peers import WebCounters
 from gopush.web.publisher import Publisher
 from gopush.web.responses import Pages
 from gopush.web.settings import HttpSettings

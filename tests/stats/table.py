@@ -16,7 +16,7 @@ from twisted.internet.testing import MemoryReactorClock
 from gopush.comet.counters import CometCounters
 from gopush.embedded import EmbeddedNode, EmbeddedSettings
 from gopush.net.http.parts import HttpCounters
-from gopush.web.peers import WebCounters
+from gopush.web.counters import WebCounters
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "monitoring" / "metrics.md"
 COMMAND = "python -m tests.stats.table"

@@ -14,7 +14,7 @@ from gopush.comet import node as comet_node
 from gopush.comet.counters import CometCounters
 from gopush.stats.summary import TELL_SECONDS, PeriodicSummary
 from gopush.web import node as web_node
-from gopush.web.peers import WebCounters
+from gopush.web.counters import WebCounters
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Step by step, without a socket: each answer of the store and of a comet comes wh
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -15,9 +15,10 @@ from gopush.errors import UnavailableError
 from gopush.feed import Reader, last_mid
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import REFUSE_LIMIT, REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
+from gopush.routing.messages import Messages
 from gopush.web import polling
+from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
-from gopush.web.peers import WebCounters
 from gopush.web.polling import LINES, Polls
 from tests.web.fakes import FakeMessages
 
@@ -67,7 +68,7 @@ class World:
         return self.ways[-1]
 
     def read(self, key: str, after: int) -> Deferred[Page]:
-        """See KeyLogs. It sees what is there now, however late the answer comes."""
+        """See Messages. It sees what is there now, however late the answer comes."""
         head = Head(self.log[-1].mid if self.log else 0, 0)
         self._reads.append((Deferred(), Page([message for message in self.log if message.mid > after], head, False)))
         return self._reads[-1][0]
@@ -290,7 +291,8 @@ def test_what_is_there_does_not_wait_where_no_comet_is_known(world: World) -> No
 
 def test_a_store_that_answers_within_the_call(world: World) -> None:
     """Who has its answer already is not followed."""
-    world.polls.messages = messages = FakeMessages()
+    messages = FakeMessages()
+    world.polls.messages = cast(Messages, messages)
     mid = messages.append("k", b"1")
     world.coordination.view = View()
     assert (world.wait(), world.polls.followers.paused) == ([[mid]], {})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from gopush.model import Pushed
+from gopush.routing.comets import Comets
+from gopush.web.counters import WebCounters
 from gopush.web.params import PublishRequest
-from gopush.web.peers import WebCounters
 from gopush.web.publisher import Publisher
 from gopush.web.settings import HttpSettings
 from tests.comet.harness import Clock
@@ -15,7 +16,8 @@ from tests.web.fakes import NOW, FakeComets, FakeMessages
 
 def test_where_one_caller_fails_the_others_still_hear() -> None:
     clock = Clock()
-    publisher = Publisher(FakeComets(FakeMessages()), HttpSettings(), 4.0, lambda: NOW, clock, WebCounters())
+    comets = cast(Comets, FakeComets(FakeMessages()))
+    publisher = Publisher(comets, HttpSettings(), 4.0, lambda: NOW, clock, WebCounters())
     heard: list[Any] = []
 
     def fail(_: Pushed) -> None:
@@ -31,7 +33,7 @@ def test_what_came_first_is_pushed_first_however_it_came() -> None:
     """A push and a multiple one, pipelined on one connection."""
     clock = Clock()
     comets = FakeComets(FakeMessages())
-    publisher = Publisher(comets, HttpSettings(), 4.0, lambda: NOW, clock, WebCounters())
+    publisher = Publisher(cast(Comets, comets), HttpSettings(), 4.0, lambda: NOW, clock, WebCounters())
     publisher.push_soon(PublishRequest("k", b"1", 0, None), lambda _: None)
     publisher.push_to(["k"], b"2", 0, None, lambda _: True)
     clock.advance(0)
@@ -41,7 +43,7 @@ def test_what_came_first_is_pushed_first_however_it_came() -> None:
 def test_a_step_of_the_wall_clock_is_no_latency() -> None:
     clock, wall = Clock(), [NOW]
     comets = FakeComets(FakeMessages())
-    publisher = Publisher(comets, HttpSettings(), 4.0, lambda: wall[0], clock, WebCounters())
+    publisher = Publisher(cast(Comets, comets), HttpSettings(), 4.0, lambda: wall[0], clock, WebCounters())
     comets.hold = True
     publisher.push_to(["k"], b"1", 0, None, lambda _: True)
     wall[0] += 3600

@@ -1,79 +1,11 @@
-"""What the calls of a web node work with: the other processes, for which tests put something smaller, and counters."""
+"""What a web node counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
-
-from twisted.internet.defer import Deferred
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
-from gopush.model import Head, OnPushed, Page, Push, Token, TokenState
-from gopush.reports import BusyKey, Presence, SlowConsumer
-from gopush.rpc.services import NodeService
 from gopush.stats.counting import Family, counter, labelled
-
-T = TypeVar("T")
-
-
-class AllNodes(Protocol):
-    """All registered processes of one role."""
-
-    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
-        """Call the process of this NodeInfo.id as its administrator. Fails with UnavailableError."""
-
-
-class KeyLogs(AllNodes, Protocol):
-    """The log of each key; every call fails with UnavailableError where it cannot be reached."""
-
-    def read(self, key: str, after: int, limit: int = ...) -> Deferred[Page]:
-        """A piece of the key's log."""
-
-    def head(self, key: str) -> Deferred[Head]:
-        """Where the key's log ends."""
-
-    def delete(self, key: str) -> Deferred[None]:
-        """Delete the key's kept messages."""
-
-    def create_token(self, key: str, token: Token) -> Deferred[None]:
-        """Keep a token."""
-
-    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
-        """Forget a token; False where it was not known."""
-
-    def tokens(self, key: str) -> Deferred[list[Token]]:
-        """The key's live tokens."""
-
-    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
-        """What is known of the key and the token."""
-
-
-class AllComets(AllNodes, Protocol):
-    """All comets."""
-
-    def push(self, pushes: Sequence[Push], answered: OnPushed) -> None:
-        """Have messages of one deadline stored and delivered; `answered` hears of each once, perhaps of all together:
-        the indexes of some, and their answers. Never fails: see Pushed.ret.
-        """
-
-    def close(self, key: str) -> Deferred[int]:
-        """Close the key's subscribers everywhere; how many there were."""
-
-    def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
-        """How many subscribers of the key each comet has, by NodeInfo.id; None of one that does not answer."""
-
-    def presence(self, keys: Sequence[str]) -> Deferred[dict[str, Presence | None]]:
-        """Who is subscribed to each key at its owner; None where that one is unknown, or does not answer."""
-
-    def slowest(self, most: int) -> Deferred[dict[str, list[SlowConsumer] | None]]:
-        """The connections that are furthest behind on each comet, as subscribers()."""
-
-    def keys(self, prefix: str, most: int) -> Deferred[dict[str, list[BusyKey] | None]]:
-        """The busiest keys of each comet that begin so, as subscribers()."""
-
-    def ping(self) -> Deferred[None]:
-        """Fires as soon as one comet answers. Fails with UnavailableError."""
 
 
 def _by_ret() -> dict[int, int]:
