@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from gopush.comet.channel import Channel
 from gopush.comet.counters import CometCounters, Guard
@@ -14,46 +15,22 @@ SLICE_SUBSCRIBERS = 64
 """In one turn of the reactor. The pushes that come in between are joined to the next round (docs/performance.md)."""
 
 
+@dataclass(eq=False, slots=True)
 class Round:
     """Messages on their way to all subscribers that were live when it began, in slices: other work has its turn between
     them. `frames`: how the messages look in each format, as far as that is known.
     """
 
-    __slots__ = (
-        "_advance",
-        "_at",
-        "_channel",
-        "_clock",
-        "_counters",
-        "_frames",
-        "_gap",
-        "_guard",
-        "_messages",
-        "_sessions",
-    )
-
-    def __init__(
-        self,
-        clock: Clock,
-        counters: CometCounters,
-        channel: Channel,
-        sessions: list[Session],
-        messages: list[Message],
-        frames: dict[Format, bytes],
-        gap: bool,
-        advance: Callable[[Channel], None],
-        guard: Guard,
-    ) -> None:
-        self._guard = guard
-        self._clock = clock
-        self._counters = counters
-        self._channel = channel
-        self._messages = messages
-        self._advance = advance
-        self._gap = gap
-        self._sessions = sessions
-        self._frames = frames
-        self._at = 0
+    _clock: Clock
+    _counters: CometCounters
+    _channel: Channel
+    _sessions: list[Session]
+    _messages: list[Message]
+    _frames: dict[Format, bytes]
+    _gap: bool
+    _advance: Callable[[Channel], None]
+    _guard: Guard
+    _at: int = 0
 
     def run(self) -> None:
         """Serve the first slice, and the others in turns of their own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -27,6 +28,7 @@ class Service(Protocol):
 S = TypeVar("S", bound=Service)
 
 
+@dataclass(eq=False, slots=True)
 class BatchCall(Generic[S]):
     """A kind of call: how a batch of it is sent, and how long that may take.
 
@@ -35,25 +37,13 @@ class BatchCall(Generic[S]):
     `long`: an answer may take as long again while it flows in.
     """
 
-    __slots__ = ("long", "most", "moves", "ordered", "refused", "send", "timeout")
-
-    def __init__(
-        self,
-        send: Callable[[S, list[Any]], Deferred[list[Any]]],
-        timeout: float,
-        ordered: bool = False,
-        moves: bool = True,
-        most: int | None = None,
-        refused: Callable[[Any], bool] | None = None,
-        long: bool = False,
-    ) -> None:
-        self.send = send
-        self.timeout = timeout
-        self.ordered = ordered
-        self.moves = moves
-        self.most = most
-        self.refused = refused
-        self.long = long
+    send: Callable[[S, list[Any]], Deferred[list[Any]]]
+    timeout: float
+    ordered: bool = False
+    moves: bool = True
+    most: int | None = None
+    refused: Callable[[Any], bool] | None = None
+    long: bool = False
 
 
 class Peer(Generic[S]):
