@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gopush.net.clock import Clock, TurnLimit
-from gopush.net.http.head import HeadScanner, RequestReader
+from gopush.net.http.head import RequestReader
 from gopush.net.http.held import Held
-from gopush.net.http.request import Renderer, Request, Response
+from gopush.net.http.request import Renderer, Request
 from gopush.stats.counting import Family, counter, labelled
 
 
@@ -36,12 +36,9 @@ class HttpSite(Protocol):
 
 
 class HttpConnection(Protocol):
-    """What an answer has from its connection (channel.py)."""
+    """What an answer (Owed) has from its connection (channel.py); an Exchange has all of that."""
 
     site: HttpSite
-    head: HeadScanner
-    peer: str
-    connection: bytes
     stalled: bool
     deaf: bool
 
@@ -57,21 +54,6 @@ class HttpConnection(Protocol):
 
     def put(self, data: bytes) -> None:
         """Write what is a part of an answer."""
-
-    def put_off(self) -> None:
-        """Something moved: the connection is not idle."""
-
-    def body_came(self, size: int) -> None:
-        """So much of a body came."""
-
-    def refuse(self, response: Response, request: Request | None = None) -> None:
-        """Answer so, and end."""
-
-    def pause(self, paused: bool) -> None:
-        """Read nothing more, or go on."""
-
-    def leave(self, linger: bool) -> None:
-        """End once all is written."""
 
     def abort(self) -> None:
         """End now."""
