@@ -35,7 +35,7 @@ class Door(Reachable):
         self._secret = secret
         self._addresses = {address.encode() for address in addresses}
         self._legacy = legacy
-        self._expected: Proof | None = None
+        self._expected: bytes | None = None
 
     def called(self, broker: Broker, name: str, arguments: Any) -> Any:
         """See Reachable."""
@@ -52,15 +52,15 @@ class Door(Reachable):
     def _challenge(self, broker: Broker, theirs: bytes, address: bytes) -> tuple[bytes, bytes]:
         if self._addresses and address not in self._addresses:
             raise broker.turn_away(f"it calls {address!r:.100}, which is not the address of this node")
-        mine = nonce()
-        self._expected = Proof(self._secret, theirs, mine, address)
+        mine = token_bytes(NONCE_BYTES)
+        self._expected, ours = _proofs(self._secret, theirs, mine, address)
         broker.challenged = True
-        return mine, self._expected.callee
+        return mine, ours
 
     def _prove(self, broker: Broker, proof: bytes) -> Any:
         expected, self._expected = self._expected, None
         broker.challenged = False
-        if expected is None or not expected.is_caller(proof):
+        if expected is None or not _proves(proof, expected):
             raise broker.turn_away("it gives the wrong secret")
         return self._admit(broker)
 
@@ -95,14 +95,14 @@ def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str
 
     `address`: the one that was called. `legacy`: to one that knows no proofs, log in as older releases do.
     """
-    mine, called = nonce(), address.encode()
+    mine, called = token_bytes(NONCE_BYTES), address.encode()
 
     def challenged(answer: Any) -> Deferred[Any]:
         theirs, proof = answer
-        both = Proof(secret, mine, theirs, called)
-        if not both.is_callee(proof):
+        ours, expected = _proofs(secret, mine, theirs, called)
+        if not _proves(proof, expected):
             raise broker.turn_away("it gives the wrong secret")
-        return root.callRemote("prove", both.caller)  # type: ignore[no-any-return]
+        return root.callRemote("prove", ours)  # type: ignore[no-any-return]
 
     def refused(failure: Failure) -> Any:
         if legacy:
@@ -117,48 +117,23 @@ def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str
 
 
 NONCE_BYTES = 32
-_CALLER = b"gopush caller"
-_CALLEE = b"gopush callee"
 _ITERATIONS = 100_000
 """A caller gets a proof, and may guess secrets by it: each guess costs it as much as each start costs us, 30 ms."""
 
 
-class Proof:
-    """What both sides have to prove in one connection to `address`. Raises ValueError for what is no nonce."""
-
-    __slots__ = ("_key", "_said")
-
-    def __init__(self, secret: str, caller_nonce: bytes, callee_nonce: bytes, address: bytes) -> None:
-        if not len(caller_nonce) == len(callee_nonce) == NONCE_BYTES:
-            raise ValueError("a nonce of another length")
-        self._key = _key(secret)
-        self._said = caller_nonce + callee_nonce + address
-
-    @property
-    def caller(self) -> bytes:
-        """The caller's proof."""
-        return self._mac(_CALLER)
-
-    @property
-    def callee(self) -> bytes:
-        """The proof of the node that is called."""
-        return self._mac(_CALLEE)
-
-    def is_caller(self, proof: object) -> bool:
-        """Whether the caller knows the secret."""
-        return isinstance(proof, bytes) and hmac.compare_digest(proof, self.caller)
-
-    def is_callee(self, proof: object) -> bool:
-        """Whether the node that is called knows the secret."""
-        return isinstance(proof, bytes) and hmac.compare_digest(proof, self.callee)
-
-    def _mac(self, side: bytes) -> bytes:
-        return hmac.digest(self._key, side + self._said, "sha256")
+def _proofs(secret: str, caller_nonce: bytes, callee_nonce: bytes, address: bytes) -> tuple[bytes, bytes]:
+    """The proof of the caller, and that of the node that is called, in one connection to `address`. Raises ValueError
+    for what is no nonce.
+    """
+    if not len(caller_nonce) == len(callee_nonce) == NONCE_BYTES:
+        raise ValueError("a nonce of another length")
+    key, said = _key(secret), caller_nonce + callee_nonce + address
+    return hmac.digest(key, b"gopush caller" + said, "sha256"), hmac.digest(key, b"gopush callee" + said, "sha256")
 
 
-def nonce() -> bytes:
-    """A new one."""
-    return token_bytes(NONCE_BYTES)
+def _proves(proof: object, expected: bytes) -> bool:
+    """Whether this, which a stranger sent, is the proof that is expected."""
+    return isinstance(proof, bytes) and hmac.compare_digest(proof, expected)
 
 
 @lru_cache
