@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -105,7 +105,7 @@ class Offline:
         first = form.head + b",".join(map(form.message, page.messages))
         if not page.more:
             return first + form.tail
-        return Pages(first, _RestOfLog(self._messages, key, page.messages[-1].mid, form).more)
+        return Pages(first, _rest_of_log(self._messages, key, page.messages[-1].mid, form).__anext__)
 
 
 class Listing(NamedTuple):
@@ -116,28 +116,17 @@ class Listing(NamedTuple):
     tail: bytes
 
 
-class _RestOfLog:
+async def _rest_of_log(messages: Messages, key: str, cursor: int, form: Listing) -> AsyncIterator[bytes]:
     """All pages of a key's log but the first: a client that reads slowly holds one of them, not the log."""
-
-    def __init__(self, messages: Messages, key: str, cursor: int, form: Listing) -> None:
-        self._messages = messages
-        self._key = key
-        self._cursor = cursor
-        self._form = form
-        self._ended = False
-
-    def more(self) -> Deferred[bytes]:
-        """See Pages."""
-        if self._ended:
-            return succeed(b"")
-        return self._messages.read(self._key, self._cursor).addCallback(self._page)
-
-    def _page(self, page: Page) -> bytes:
-        self._ended = not (page.more and page.messages)
-        if page.messages:
-            self._cursor = page.messages[-1].mid
-        piece = b"".join(b"," + self._form.message(message) for message in page.messages)
-        return piece + self._form.tail if self._ended else piece
+    more = True
+    while more:
+        page = await messages.read(key, cursor)
+        more = page.more and bool(page.messages)
+        piece = b"".join(b"," + form.message(message) for message in page.messages)
+        if more:
+            cursor = page.messages[-1].mid
+        yield piece if more else piece + form.tail
+    yield b""
 
 
 def _old_string(message: Message) -> bytes:

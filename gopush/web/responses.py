@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -51,7 +51,7 @@ class Pages(NamedTuple):
     """Data that is too large to be held: `more` gives the next piece, b"" at the end (see net.http.request.Paged)."""
 
     first: bytes
-    more: Callable[[], Deferred[bytes]]
+    more: Callable[[], Awaitable[bytes]]
 
 
 Data = bytes | Pages
@@ -177,7 +177,7 @@ def _javascript(form: ApiForm, callback: str, ret: int, data: Data, why: str = "
         return Response(200, content_type, _envelope(ret, extra, data))
     if isinstance(data, Pages):
         head, tail = _wrapped(callback, b'{"ret":%d%b,"data":' % (ret, extra), b"}")
-        return Paged(200, content_type, head + _plain(callback, data.first), _RestOfPages(callback, data, tail).more)
+        return Paged(200, content_type, head + _plain(callback, data.first), _rest(data, callback, tail).__anext__)
     return Response(200, content_type, b"".join(_wrapped(callback, _plain(callback, _envelope(ret, extra, data)))))
 
 
@@ -192,25 +192,12 @@ def _plain(callback: str, data: bytes) -> bytes:
     return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
 
 
-class _RestOfPages:
-    """All pages but the first, and what stands behind them."""
-
-    def __init__(self, callback: str, pages: Pages, tail: bytes) -> None:
-        self._callback = callback
-        self._pages = pages
-        self._tail = tail
-
-    def more(self) -> Deferred[bytes]:
-        """See Paged."""
-        if not self._tail:
-            return succeed(b"")
-        return self._pages.more().addCallback(self._page)
-
-    def _page(self, piece: bytes) -> bytes:
-        if piece:
-            return _plain(self._callback, piece)
-        tail, self._tail = self._tail, b""
-        return tail
+async def _rest(pages: Pages, callback: str, tail: bytes) -> AsyncIterator[bytes]:
+    """All pages but the first, what stands behind them, and the end: see Paged."""
+    while piece := await pages.more():
+        yield _plain(callback, piece)
+    yield tail
+    yield b""
 
 
 def _envelope(ret: int, extra: bytes, data: bytes) -> bytes:
