@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import succeed
+
 from gopush.feed import VERSION, Feed, Subscription, Write
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE, Format, Subscribe
@@ -72,18 +74,20 @@ class Follower:
         """There is no way to its key just now; whether to try again."""
         raise NotImplementedError
 
+    # --- and what only those with a client that reads do ---
+
     def waiting(self) -> tuple[int, float] | None:
         """See Reader."""
-        raise NotImplementedError
+        return None
 
     def until_drained(self) -> Awaitable[None]:
         """See Reader."""
-        raise NotImplementedError
+        return succeed(None)
 
     @property
     def peer(self) -> str:
         """See Reader."""
-        raise NotImplementedError
+        return ""
 
     # --- the way to the key ---
 

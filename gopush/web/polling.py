@@ -9,10 +9,10 @@ waiting there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.errors import ParameterError
@@ -192,19 +192,6 @@ class Poll(Follower):
         else:
             self.read_first()
         return self._coming is not None
-
-    def waiting(self) -> tuple[int, float] | None:
-        """See Reader."""
-        return None
-
-    def until_drained(self) -> Awaitable[None]:
-        """See Reader."""
-        return succeed(None)
-
-    @property
-    def peer(self) -> str:
-        """See Reader."""
-        return ""
 
     # --- the log, and what comes ---
 
