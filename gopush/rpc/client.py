@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from operator import attrgetter
+from typing import Any, ClassVar, NoReturn
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
@@ -117,6 +118,7 @@ class Remote:
     """
 
     calls: Mapping[str, CallFormat]
+    patience: ClassVar[attrgetter[float]] = attrgetter("call_timeout")
 
     def __init__(
         self,
@@ -150,11 +152,6 @@ class Remote:
         for name in self.calls:
             setattr(self, METHODS.get(name, name), partial(self._call, name))
         self._connection.startService()
-
-    @staticmethod
-    def patience(settings: RpcSettings) -> float:
-        """How many seconds a connection may be silent while a call is out."""
-        raise NotImplementedError
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"{type(self).__name__} has no call {name}")

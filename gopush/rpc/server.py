@@ -9,6 +9,7 @@ A call is a callRemote() of a name in codec.py with one argument, a packed batch
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 from typing import Any
 
 from OpenSSL import SSL
@@ -106,11 +107,7 @@ class RemoteComet(Remote):
     """A comet in another process: a CometService and a NodeService, as services.py describes them."""
 
     calls = COMET_CALLS
-
-    @staticmethod
-    def patience(settings: RpcSettings) -> float:
-        """See Remote."""
-        return settings.attempt_timeout
+    patience = attrgetter("attempt_timeout")
 
 
 class RemoteMessage(Remote):
@@ -118,21 +115,11 @@ class RemoteMessage(Remote):
 
     calls = MESSAGE_CALLS
 
-    @staticmethod
-    def patience(settings: RpcSettings) -> float:
-        """See Remote."""
-        return settings.call_timeout
-
 
 class RemoteNode(Remote):
     """A process of either kind: a NodeService."""
 
     calls = NODE_CALLS
-
-    @staticmethod
-    def patience(settings: RpcSettings) -> float:
-        """See Remote."""
-        return settings.call_timeout
 
 
 def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
