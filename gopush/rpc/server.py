@@ -57,17 +57,30 @@ def serve_both(
     return ServerFactory(reactor, Calls(service, {**MESSAGE_CALLS, **COMET_CALLS}), secret, addresses, legacy)
 
 
+@implementer(pb.IPBRoot)
 class ServerFactory(pb.PBServerFactory):
-    """Makes the brokers of a listener."""
+    """Makes the brokers of a listener, and what their callers meet first."""
 
     protocol = Broker
     noisy = False
 
     def __init__(self, reactor: Any, calls: Calls, secret: str, addresses: Collection[str], legacy: bool) -> None:
-        super().__init__(_Root(calls, secret, addresses, legacy), security=security())
+        super().__init__(self, security=security())
+        self._calls = calls
+        self._secret = secret
+        self._addresses = addresses
+        self._legacy = legacy
         self.reactor = reactor
         self.complaints = Complaints(reactor)
         self.strangers: dict[Broker, None] = {}  # who is not let in yet, the oldest first
+
+    def rootObject(self, broker: Broker) -> pb.Referenceable:
+        """See IPBRoot: the calls themselves, or a door where a secret is set."""
+        if not self._secret:
+            broker.calls = self._calls
+            return self._calls
+        broker.trusted = False
+        return Door(self._calls, self._secret, self._addresses, legacy=self._legacy)
 
     def came(self, stranger: Broker) -> None:
         """One more. A crowd of them costs its oldest the connection: who knows the secret needs no time."""
@@ -82,25 +95,6 @@ class ServerFactory(pb.PBServerFactory):
         """Nobody can call any more."""
         super().stopFactory()
         self.complaints.stop()
-
-
-@implementer(pb.IPBRoot)
-class _Root:
-    """What a caller meets first: the calls themselves, or a door where a secret is set."""
-
-    def __init__(self, calls: Calls, secret: str, addresses: Collection[str], legacy: bool) -> None:
-        self._calls = calls
-        self._secret = secret
-        self._addresses = addresses
-        self._legacy = legacy
-
-    def rootObject(self, broker: Broker) -> pb.Referenceable:
-        """See IPBRoot."""
-        if not self._secret:
-            broker.calls = self._calls
-            return self._calls
-        broker.trusted = False
-        return Door(self._calls, self._secret, self._addresses, legacy=self._legacy)
 
 
 class RemoteComet(Remote):
