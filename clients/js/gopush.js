@@ -9,9 +9,13 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, LONGEST_MS = 30000, FULL_MS = 20000, STEADY_MS = 3000, PATIENCE_MS = 10000, MOST_MS = 2e9;
+  const FIRST_MS = 500, LONGEST_MS = 3e4, FULL_MS = 2e4, STEADY_MS = 3e3, PATIENCE_MS = 1e4, MOST_MS = 2e9;
+  /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
+  const TRUST_MS = 1e5;
   const NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" };
-  const nothing = () => {};
+  const nothing = () => {}, now = () => performance.now();
+  /** When a WebSocket was last heard, by the address of the web node: what the page has learned, for all its keys. */
+  const heard = {};
   /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
   const form = query => {
     try {
@@ -22,30 +26,33 @@
   };
 
   function subscribe(url, key, options = {}) {
-    const { onMessage = nothing, onGap = nothing, onState = nothing, since = null, heartbeat = 30, transport } = options;
-    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1000, MOST_MS);
+    const { onMessage, onGap, onState, since = null, heartbeat = 30, transport } = options;
+    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS);
     const byStream = transport ? transport === "sse" : !root.WebSocket;
     const fetched = typeof options.token === "function";
     let mid = since === null ? null : String(since), token = fetched ? null : options.token || "";
-    let closed, renewed, followed, blocked, streams = byStream, liveSince = NaN, retryMs = 0;
+    let closed, renewed, followed, blocked, liveSince, retryMs, streams = byStream;
     let stop = nothing, probe = nothing, hurry = nothing;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
-    const isNew = id => mid === null || id.length > mid.length || (id.length === mid.length && id > mid);
+    const isNew = id => BigInt(id) > BigInt(mid ?? -1);
 
     /** What the user does wrong is reported where such things are, and ends nothing here. */
     const call = (callback, ...values) => {
       try {
-        callback(...values);
+        callback?.(...values);
       } catch (wrong) {
         setTimeout(() => { throw wrong; });
       }
     };
 
+    /** Whether a WebSocket that fails may be one that does not come through. */
+    const doubtful = () => !(now() - heard[base] < TRUST_MS);
+
     const live = () => {
       // NaN where it is not live: no comparison holds.
       if (closed || liveSince >= 0) return;
-      liveSince = performance.now();
+      liveSince = now();
       renewed = followed = blocked = false;
       // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
       if (mid === "0") mid = "15";
@@ -76,7 +83,7 @@
       stop = () => abort.abort();
       let doom = setTimeout(stop, ms);
       try {
-        const { status, headers, body } = await fetch(`${base}${path}?${query}`, { signal: abort.signal, cache: "no-store" });
+        const { status, headers, body } = await fetch(base + path + "?" + query, { signal: abort.signal, cache: "no-store" });
         const type = headers.get("content-type");
         if (path === "/sub" && !/^text\/event-stream/i.test(type)) {
           // What a proxy says in gopush's place, as a page in HTML, is no refusal of gopush's.
@@ -104,19 +111,19 @@
     };
 
     const check = ({ ret, why }, reply) => {
-      if (ret !== 0) throw { reply: ret === 65534 ? reply : "", message: why || "ret " + ret };
+      if (ret !== 0) throw { reply: ret === 65534 && reply, message: why || "ret " + ret };
     };
 
     /** Where the key's WebSocket is, and where what is new begins. */
     const prepare = async () => {
       const found = JSON.parse(await ask("/1/server/get", { p: 1 }));
-      blocked = found.ret !== 0;
+      blocked = found.ret !== 0 && doubtful();
       check(found, "-p");
       if (mid === null) {
         const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) });
         const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
-        mid = last ? last[1] : "0";
+        mid = last?.[1] || "0";
       }
       return found.data.server;
     };
@@ -127,15 +134,15 @@
     const socket = async () => {
       const address = await prepare();
       if (closed) return;
-      blocked = true;
+      blocked = doubtful();
       return new Promise(done => {
         // A page in the background has its timers slowed down to one a minute: the server waits for longer.
-        const open = new root.WebSocket(`${base.startsWith("https") ? "wss" : "ws"}://${address}/sub?${query({ heartbeat: 3 * heartbeat })}`);
+        const open = new root.WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${address}/sub?${query({ heartbeat: 3 * heartbeat })}`);
         let beat = 0, doom = 0, came = 0;
         const expect = () => {
-          doom = doom || setTimeout(() => {
+          doom ||= setTimeout(() => {
             // The answer may stand behind a message that takes long: only a stream shows that it is coming.
-            blocked = came < 2;
+            if (came === 1) blocked = true;
             stop();
           }, PATIENCE_MS);
         };
@@ -156,7 +163,8 @@
           clearTimeout(doom);
           doom = 0;
           came++;
-          if (!beat) beat = setTimeout(send, beatMs);
+          heard[base] = now();
+          beat ||= setTimeout(send, beatMs);
           probe = send;
           const reply = take(data.trimEnd());
           if (reply) stop(reply);
@@ -179,15 +187,12 @@
           if (closed) return;
           const [, name, text] = /^([^:]*):? ?([^]*)$/.exec(line);
           if (line) {
-            if (name === "data") event.data = "data" in event ? event.data + "\n" + text : text;
-            else if (name === "event") event.type = text;
-            else if (/^\d+$/.test(text)) {
-              if (name === "retry") retryMs = Number(text);
-              else if (name === "id") event.id = text;
-            }
+            if (name === "data" && "data" in event) event.data += "\n" + text;
+            else if (/^\d+$/.test(text) || !/^(id|retry)$/.test(name)) event[name] = text;
             continue;
           }
-          const { type = "message", data, id } = event;
+          const { event: type = "message", data, id, retry } = event;
+          if (retry) retryMs = Number(retry);
           if (data) {
             if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
@@ -195,6 +200,8 @@
           } else if (id && isNew(id)) mid = id;
           event = {};
         }
+        // A stream is one of the browser's six connections to web, and a WebSocket may come through by now.
+        if (!byStream && !buffer && now() - liveSince > 6 * TRUST_MS) return;
       }
     };
 
@@ -213,7 +220,7 @@
         liveSince = NaN;
         retryMs = 0;
         blocked = false;
-        let reply = "", why = "";
+        let reply = "", why;
         try {
           if (token === null) token = String((await options.token(refusal)) || "");
           if (!closed) reply = (await (streams ? stream() : socket())) || "";
@@ -223,8 +230,8 @@
         }
         stop = probe = nothing;
         if (closed) return;
-        why = why || reply || "the connection ended";
-        const forToken = reply === "-a" || reply === "-c";
+        why ||= reply || "the connection ended";
+        const forToken = /^-[ac]$/.test(reply);
         if (reply === "-p" || (forToken && (renewed || !fetched))) return close(why);
         const atOnce = forToken || (reply === "-n" && !followed);
         if (forToken) {
@@ -232,8 +239,8 @@
           token = null;
           refusal = reply;
         }
-        if (reply === "-n") followed = true;
-        if (performance.now() - liveSince > STEADY_MS) bound = FIRST_MS;
+        followed ||= reply === "-n";
+        if (now() - liveSince > STEADY_MS) bound = FIRST_MS;
         // Where no WebSocket comes through, a stream may.
         if (!transport && reply[0] !== "-") streams = byStream || blocked;
         call(onState, "away", why);
@@ -246,7 +253,7 @@
 
     /** The network is back, or somebody looks: now is the time to see what is alive. */
     const wake = () => {
-      if (root.document?.visibilityState === "hidden") return;
+      if (root.document?.hidden) return;
       hurry();
       probe();
     };

@@ -274,9 +274,9 @@ def test_who_comes_back_to_the_page_or_the_network_does_not_wait(world: World) -
     world.run("listeners.online()")
     assert world.run("sockets.length") == count + 1
     world.say("+h\r\n")
-    world.run("document.visibilityState = 'hidden'; listeners.visibilitychange()")
+    world.run("document.hidden = true; listeners.visibilitychange()")
     assert world.get("sockets[sockets.length - 1].sent") == []
-    world.run("document.visibilityState = 'visible'; listeners.visibilitychange()")
+    world.run("document.hidden = false; listeners.visibilitychange()")
     assert world.get("sockets[sockets.length - 1].sent") == ["h"]
     world.after(11)
     assert world.run(f"sockets[{count}].closed")
@@ -394,6 +394,68 @@ def test_where_no_websocket_comes_through_a_stream_does(world: World) -> None:
     world.end("streams")
     world.after(2)
     assert world.run("sockets.length") == 2
+
+
+@pytest.mark.parametrize("lookup", ['{"ret":0,"data":{"server":"comet:6968"}}', '{"ret":1001}'])
+def test_where_websockets_came_through_one_that_fails_is_tried_again(world: World, lookup: str) -> None:
+    """It is the comet that was killed: streams would take all of the browser's connections to web, for good."""
+    world.subscribe("{ since: 0 }")
+    world.say("+h\r\n")
+    world.run(f"web['/1/server/get'] = {lookup!r}")
+    for _ in range(4):
+        world.run("sockets.forEach(socket => socket.end())")
+        world.after(15)
+    world.run("const other = subscribe({ key: 'other', since: 0 })")
+    world.run("sockets.forEach(socket => socket.end())")
+    world.after(30)
+    assert world.run("streams.length") == 0
+    world.after(300)
+    assert world.run("streams.length") > 0
+
+
+def test_what_came_through_from_one_site_says_nothing_of_another(world: World) -> None:
+    world.run("web['http://else/1/server/get'] = web['/1/server/get']")
+    world.run("const other = gopush.subscribe('http://else', 'k', { since: 0 })")
+    world.say("+h\r\n")
+    world.subscribe("{ since: 0 }")
+    world.end()
+    world.after(1)
+    assert world.run("streams.length") == 1
+
+
+def test_a_stream_in_the_place_of_a_websocket_lets_one_be_tried_again(world: World) -> None:
+    """Not in the middle of a message, and without a loss."""
+    world.subscribe("{ since: 0 }")
+    world.end()
+    world.after(1)
+    world.say(f"retry: 1000\nid: 0\n\nid: 16\ndata: {message(16)}\n\n", "streams")
+    for _ in range(20):
+        world.after(30)
+        world.say(":\n", "streams")
+    assert world.get("[sockets.length, streams.length]") == [1, 1]
+    world.say("id: 32\nda", "streams")
+    world.after(30)
+    world.say(f"ta: {message(32)}\n\n", "streams")
+    world.after(0)
+    assert world.heard()[-2:] == ["32 1 1", "away the connection ended"]
+    assert world.run("streams[0].aborted")
+    world.after(2)
+    assert world.get("[sockets.length, streams.length]") == [2, 1]
+    assert world.query()["mid"] == ["32"]
+    world.end()
+    world.after(2)
+    assert world.get("[sockets.length, streams.length]") == [2, 2]
+
+
+@pytest.mark.parametrize("prepare", ["transport: 'sse'", "since: 0"])
+def test_a_stream_that_is_what_one_wants_goes_on(world: World, prepare: str) -> None:
+    world.run("delete globalThis.WebSocket" if prepare == "since: 0" else "")
+    world.subscribe(f"{{ {prepare} }}")
+    world.say("retry: 1000\nid: 0\n\n", "streams")
+    for _ in range(40):
+        world.after(30)
+        world.say(":\n", "streams")
+    assert world.run("streams.length") == 1
 
 
 def test_a_message_that_takes_longer_than_a_socket_may_be_silent_comes_over_a_stream(world: World) -> None:

@@ -91,7 +91,7 @@ globalThis.WebSocket = class {
   end() { if (this.onclose) this.onclose(); }
 };
 globalThis.document = {
-  visibilityState: "visible",
+  hidden: false,
   addEventListener: (name, callback) => { listeners[name] = callback; },
   removeEventListener: name => { delete listeners[name]; },
 };
