@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from gopush_client import asynchronous, blocking
 from gopush_client.steps import Call, Open, Step, Steps
 from gopush_client.wire import url
+from tests.clients import eventually
 from tests.servers import free_port
 
 WAYS = ("threads", "asyncio")
@@ -205,6 +206,16 @@ class Port(BaseHTTPRequestHandler):
     """Answers with the port that asks."""
 
     protocol_version = "HTTP/1.1"
+    open: ClassVar[set[int]] = set()
+    """The ports that are connected."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.open.add(self.client_address[1])
+
+    def finish(self) -> None:
+        self.open.discard(self.client_address[1])
+        super().finish()
 
     def do_GET(self) -> None:
         body = str(self.client_address[1]).encode()
@@ -228,6 +239,44 @@ def answering() -> Iterator[Call]:
         finally:
             server.shutdown()
             running.join(10)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_connections_of_a_burst_are_given_back(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Though the newest one goes on to be used."""
+    for module in (blocking, asynchronous):
+        monkeypatch.setattr(module, "IDLE_SECONDS", 0.5)
+
+    def in_threads(step: Call) -> None:
+        connections, together = blocking.Connections(None), threading.Barrier(4)
+        what = (step, lambda _: together.wait(10))
+        running = [threading.Thread(target=connections.call, args=what) for _ in range(4)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join(10)
+        assert len(Port.open) == 4
+        for _ in range(10):
+            time.sleep(0.1)
+            connections.call(step, lambda _: None)
+        eventually(lambda: len(Port.open) == 1)
+        connections.close()
+
+    async def in_asyncio(step: Call) -> None:
+        connections = asynchronous.Connections(None)
+        await asyncio.gather(*(connections.call(step) for _ in range(4)))
+        assert len(Port.open) == 4
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            await connections.call(step)
+        eventually(lambda: len(Port.open) == 1)
+        connections.close()
+
+    with answering() as step:
+        if way == "asyncio":
+            asyncio.run(in_asyncio(step))
+        else:
+            in_threads(step)
 
 
 def test_a_connection_serves_no_two_event_loops() -> None:

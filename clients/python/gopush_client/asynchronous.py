@@ -117,9 +117,12 @@ class Connections:
 
     async def _take(self, call: Call) -> _Connection:
         own = self._own()
+        old = time.monotonic() - IDLE_SECONDS
+        while own and own[0].idle_since <= old:  # also those below the newest, which alone is used after a burst
+            own.pop(0).close()
         while call.keep and own:
             connection = own.pop()
-            if time.monotonic() - connection.idle_since < IDLE_SECONDS and not connection.reader.at_eof():
+            if not connection.reader.at_eof():
                 return connection
             connection.close()
         tls = (self._context or default_context()) if call.url.tls else None

@@ -102,13 +102,14 @@ class Connections:
         if self._process != os.getpid():  # it was forked: its parent goes on with what it had
             self._process = os.getpid()
             self.close()
+        old = time.monotonic() - IDLE_SECONDS
         with suppress(IndexError):  # other threads take them, too
-            while call.keep and self._idle:
-                connected, since = self._idle.pop()
-                if time.monotonic() - since < IDLE_SECONDS:
-                    hold(connected)
-                    return connected
-                connected.close()
+            while self._idle[0][1] <= old:  # also those below the newest, which alone is used after a burst
+                self._idle.pop(0)[0].close()
+            if call.keep:
+                connected, _ = self._idle.pop()
+                hold(connected)
+                return connected
         tls = (self._context or default_context()) if call.url.tls else None
         return _connect(call.url.host, call.url.port, tls, call.seconds, hold)
 
