@@ -462,6 +462,27 @@ def test_an_api_key_that_no_request_can_carry_is_turned_away(page: Browser, lock
     assert refused(page)
 
 
+@pytest.mark.parametrize("path", ["", "demo"])
+def test_where_the_browser_forbids_storage_the_page_keeps_the_key_itself(
+    page: Browser, locked: Locked, path: str
+) -> None:
+    forbid = {"source": "Object.defineProperty(window, 'sessionStorage', { get() { throw new Error('forbidden'); } })"}
+    added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", forbid)
+    try:
+        page.driver.get(locked.url + path)
+        page.write("#api-key", "wrong")
+        page.click("#login button")
+        page.wait_for("#login-answer", "not known")
+        page.write("#api-key", locked.key)
+        page.click("#login button")
+        page.until(lambda: page.seen("#all"), "the right key is not let in")
+        page.click("#logout")
+        page.until(lambda: page.seen("#login"), "it asks for no API key")
+        assert refused(page)
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
 def test_where_subscribers_need_tokens_watching_makes_one(page: Browser, locked: Locked) -> None:
     page.open(locked.url)
     page.write("#api-key", locked.key)

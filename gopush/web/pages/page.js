@@ -8,6 +8,27 @@ const SENDABLE = /^[!-~]*$/;
 const at = id => document.getElementById(id);
 const meta = name => document.querySelector(`meta[name=gopush-${name}]`).content;
 
+/** The API key of this tab; where the browser forbids pages to store anything, this page alone has it. */
+const apiKey = {
+  own: null,
+  get() {
+    try {
+      return sessionStorage.getItem(KEY) ?? this.own;
+    } catch {
+      return this.own;
+    }
+  },
+  set(key) {
+    this.own = key;
+    try {
+      if (key === null) sessionStorage.removeItem(KEY);
+      else sessionStorage.setItem(KEY, key);
+    } catch {
+      // It lasts until the page is left.
+    }
+  },
+};
+
 /** The call wants an API key; nobody answers at all. */
 class Refused extends Error {}
 class Away extends Error {}
@@ -28,7 +49,7 @@ const inWords = why => REPLIES[why] || (/fetch|abort/i.test(why) ? "the server d
 
 /** The text of an answer that is good. */
 async function ask(method, path, query = {}, body = undefined) {
-  const key = sessionStorage.getItem(KEY);
+  const key = apiKey.get();
   if (key !== null && !SENDABLE.test(key)) refuse(key);
   const headers = { Prefer: "why", ...(key === null ? {} : { Authorization: "Bearer " + key }) };
   let answer, text;
@@ -115,8 +136,8 @@ const doors = { locked: () => {}, opened: () => {} };
 
 function askForKey(given) {
   // Several calls are refused at once: those that used a key which is no longer the one say nothing.
-  if (given !== sessionStorage.getItem(KEY)) return;
-  sessionStorage.removeItem(KEY);
+  if (given !== apiKey.get()) return;
+  apiKey.set(null);
   at("login").hidden = false;
   at("all").hidden = true;
   at("logout").hidden = true;
@@ -132,18 +153,18 @@ function refuse(given) {
 function letIn() {
   at("login").hidden = true;
   at("all").hidden = false;
-  at("logout").hidden = sessionStorage.getItem(KEY) === null;
+  at("logout").hidden = apiKey.get() === null;
 }
 
 at("login").querySelector("form").onsubmit = event => {
   event.preventDefault();
-  sessionStorage.setItem(KEY, at("api-key").value.trim());
+  apiKey.set(at("api-key").value.trim());
   at("api-key").value = "";
   tell("login-answer", "");
   doors.opened();
 };
 at("logout").onclick = () => {
-  sessionStorage.removeItem(KEY);
+  apiKey.set(null);
   location.reload();
 };
 
