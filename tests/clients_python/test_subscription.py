@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -224,6 +225,48 @@ def test_a_user_who_takes_a_minute_for_a_message_has_not_lost_the_connection() -
     comet.subscribe(since=0)
     assert comet.given == [16, 32]
     assert len(comet.requests) == 1
+
+
+@pytest.mark.parametrize("seconds", [1, 4, 12, 30])
+def test_a_user_who_needs_time_for_each_message_of_a_piece_says_meanwhile_that_it_is_there(seconds: float) -> None:
+    """The comet closes who says nothing for 35 s."""
+    piece = b"".join(bulk(16 * number) for number in range(1, 61))
+    comet = Comet(b"+h\r\n", SILENCE, b"+h\r\n" + piece, *[SILENCE] * 60)
+    answer, said = comet.walk._answer, [comet.walk.now]
+
+    def slowly(step: Step) -> Any:
+        if isinstance(step, Give):
+            comet.walk.now += seconds
+            if len(comet.given) == 59:
+                raise EnoughError
+        if isinstance(step, Send):
+            said.append(comet.walk.now)
+        return answer(step)
+
+    comet.walk._answer = slowly
+    comet.subscribe(since=0)
+    assert len(comet.requests) == 1
+    assert min(after - before for before, after in pairwise(said[1:])) >= 5
+    assert max(after - before for before, after in pairwise([*said, comet.walk.now])) <= 35
+
+
+def test_a_user_who_is_busy_has_the_rest_of_the_backlog_read_meanwhile() -> None:
+    """The comet closes who reads nothing of it for ten seconds."""
+    comet = Comet(b"+h\r\n" + b"".join(bulk(16 * number) for number in range(1, 7)), bulk(112)[:9], bulk(112)[9:])
+    answer, read = comet.walk._answer, []
+
+    def slowly(step: Step) -> Any:
+        if isinstance(step, Give):
+            comet.walk.now += 4
+        if isinstance(step, Receive):
+            read.append(comet.walk.now)
+        return answer(step)
+
+    comet.walk._answer = slowly
+    comet.script += [SILENCE] * 5
+    comet.subscribe(since=0)
+    assert comet.given == [16, 32, 48, 64, 80, 96, 112]
+    assert [int(at - 1000) for at in read[:5]] == [0, 8, 8, 8, 16]
 
 
 def test_gaps_are_reported() -> None:

@@ -16,6 +16,14 @@ CALL_SECONDS = 10.0
 ANSWER_SECONDS = 10.0
 """How long the answer to a heartbeat, or to the request to subscribe, may take."""
 
+GRACE_SECONDS = 5.0
+"""How much longer than a heartbeat the comet waits. A subscriber that has been silent for as long says something before
+the user gets a message, who may take a heartbeat's time for it.
+"""
+
+MOST_AHEAD_BYTES = 4 << 20
+"""So much is read while the user is busy, at most and roughly: as much as the largest message."""
+
 LONGEST_WAIT_SECONDS = 3600.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -140,12 +148,13 @@ class Subscription:
     def _receive(self) -> Steps[None]:
         """Messages, with a heartbeat whenever one is due, until the other side ends or is silent."""
         self._buffer.clear()
-        now = self.clock()
-        due, dead = now + self.heartbeat, now + ANSWER_SECONDS
+        now = sent = self.clock()
+        dead = now + ANSWER_SECONDS
         while True:
+            due = sent + self.heartbeat
             if now >= due:
                 yield Send(b"h", CALL_SECONDS)
-                due, dead = now + self.heartbeat, min(dead, now + ANSWER_SECONDS)
+                sent, due, dead = now, now + self.heartbeat, min(dead, now + ANSWER_SECONDS)
             received: bytes | None = yield Receive(min(max(min(due, dead) - now, 0.001), LONGEST_WAIT_SECONDS))
             if received == b"":
                 raise UnavailableError("the connection was closed")
@@ -153,10 +162,19 @@ class Subscription:
                 dead = math.inf
                 self._buffer += received
                 for frame in wire.frames(self._buffer):
+                    if self.clock() >= sent + GRACE_SECONDS:
+                        yield Send(b"h", CALL_SECONDS)
+                        yield from self._read_on()
+                        sent = self.clock()
                     yield from self._take(frame)
             now = self.clock()  # the user may have taken any time
             if now >= dead:
                 raise UnavailableError("the comet does not answer heartbeats")
+
+    def _read_on(self) -> Steps[None]:
+        """Take what is there: the comet closes who reads nothing of its backlog for ten seconds."""
+        while len(self._buffer) < MOST_AHEAD_BYTES and (received := (yield Receive(0.001))):
+            self._buffer += received
 
     def _take(self, frame: bytes) -> Steps[None]:
         if frame.startswith(b"{"):
