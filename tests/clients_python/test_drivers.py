@@ -191,6 +191,20 @@ def test_an_answer_that_was_cut_off_is_none(way: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("head", "plain"),
+    [("Content-Type: Text/Plain;charset=utf-8", True), ("content-type: text/html", False), ("X: y", False)],
+)
+def test_an_answer_says_whether_it_is_plain_text(way: str, head: str, plain: bool) -> None:
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(1 << 16)
+        accepted.sendall(f"HTTP/1.1 404 No\r\n{head}\r\nContent-Length: 1\r\n\r\nx".encode())
+
+    with serving(serve) as port:
+        assert take(way, call(port)) == (404, b"x", plain)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_the_authorities_of_the_system_are_read_once(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     made = iter([ssl.create_default_context()])
     monkeypatch.setattr(ssl, "create_default_context", lambda: next(made))

@@ -296,7 +296,8 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
     """Nor does it end where something else answers for web, as the network of a hotel does."""
     said = (b'{"ret":1001}', b"<html>", b'{"ret":1e400}')
     answers: list[Any] = [OSError("refused"), *(Answer(status, b"no") for status in (503, 302, 303, 307, 511))]
-    answers += [Answer(200, body) for body in said]
+    answers += [Answer(status, b"<html>", plain=False) for status in (301, 400, 401, 403, 404)]
+    answers += [Answer(200, body, plain=False) for body in said]
     comet = Comet(b"+h\r\n")
     walk_answer = comet.walk._answer
 
@@ -310,7 +311,7 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
 
     comet.walk._answer = failing
     comet.subscribe(since=0)
-    assert len(comet.pauses) == 9
+    assert len(comet.pauses) == 14
     assert comet.states[-1] == "live"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from gopush_client.blocking import IDLE_SECONDS, default_context, no_name
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given, share
-from gopush_client.wire import Answer
+from gopush_client.wire import Answer, is_plain
 
 LARGEST_HEAD = LARGEST_PIECE = 1 << 16
 
@@ -238,7 +238,7 @@ async def _read_answer(reader: asyncio.StreamReader, came: Callable[[int], None]
         body = await _read(reader, int(length), came)
     else:
         body, keeps = await _read(reader, None, came), False
-    return Answer(int(status), body), keeps
+    return Answer(int(status), body, is_plain(headers.get("Content-Type"))), keeps
 
 
 async def _read(reader: asyncio.StreamReader, size: int | None, came: Callable[[int], None]) -> bytes:

@@ -15,7 +15,7 @@ from io import BufferedReader, RawIOBase
 from typing import Any
 
 from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Send, Step, Steps, given, share
-from gopush_client.wire import Answer
+from gopush_client.wire import Answer, is_plain
 
 IDLE_SECONDS = 5.0
 """After so long gopush may be about to close a connection that nobody uses (10 s)."""
@@ -80,7 +80,7 @@ class Connections:
             connected.sendall(call.request())
             with HTTPResponse(_Incoming(connected, call, end), method=call.method) as response:  # type: ignore[arg-type]
                 response.begin()
-                answer = Answer(response.status, response.read())
+                answer = Answer(response.status, response.read(), is_plain(response.getheader("Content-Type")))
         except (HTTPException, ValueError) as wrong:
             connected.close()
             raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None

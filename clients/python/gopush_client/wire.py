@@ -61,10 +61,16 @@ class Url(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer of HTTP."""
+    """An answer of HTTP. `plain`: its body is plain text, as that of all refusals of gopush's."""
 
     status: int
     body: bytes
+    plain: bool = True
+
+
+def is_plain(content_type: str | None) -> bool:
+    """Whether a body of this type is plain text."""
+    return (content_type or "").lower().startswith("text/plain")
 
 
 def url(text: str) -> Url:
