@@ -40,6 +40,13 @@ def test_types_name_every_option() -> None:
     assert set(re.findall(r"^  (\w+)\?:", declared, re.MULTILINE)) == taken
 
 
+def test_a_module_has_the_same_types() -> None:
+    """But for a default: with the script's types a compiler took `import gopush from "gopush"`, and Node did not."""
+    assert PACKAGE["exports"]["."]["import"] == {"types": "./gopush.d.mts", "default": "./gopush.mjs"}
+    lines = (CLIENT / "gopush.d.mts").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("/**")] == ['export * from "./gopush.js";']
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="wants npm")
 def test_npm_packs_it(tmp_path: Path) -> None:
     command = ["npm", "pack", "--offline", "--pack-destination", str(tmp_path), str(CLIENT)]
