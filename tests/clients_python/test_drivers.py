@@ -332,8 +332,7 @@ def drive(way: str, step: Step, ready: Callable[[Callable[[], object]], object])
 
     async def run() -> list[Any]:
         driver = asynchronous.Driver(asynchronous.Connections(None))
-        loop = asyncio.get_running_loop()
-        ready(lambda: loop.call_soon_threadsafe(driver.stop))
+        ready(driver.stop)
         return [given async for given in driver.drive(steps())]
 
     if way == "asyncio":

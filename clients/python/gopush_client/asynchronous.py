@@ -130,13 +130,14 @@ class Connections:
 
 
 class Driver:
-    """Takes the steps of one generator. After stop() it takes no more."""
+    """Takes the steps of one generator. stop() may be called from any thread: then it takes no more."""
 
     def __init__(self, connections: Connections, context: ssl.SSLContext | None = None) -> None:
         self._connections = connections
         self._context = context
         self._connection: _Connection | None = None
         self._taking: asyncio.Timeout | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
 
     async def run(self, steps: Steps[Any]) -> Any:
@@ -148,6 +149,7 @@ class Driver:
         """What the generator gives."""
         result: Any = None
         wrong: OSError | None = None
+        self._loop = asyncio.get_running_loop()
         try:
             while not self._stopped.is_set():
                 try:
@@ -168,6 +170,16 @@ class Driver:
 
     def stop(self) -> None:
         """End it, also what it is waiting for."""
+        running = None
+        with suppress(RuntimeError):  # another thread has none
+            running = asyncio.get_running_loop()
+        if self._loop is None or self._loop is running:
+            self._stop()
+        else:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
         self._stopped.set()
         taking, self._taking = self._taking, None
         if taking is not None:

@@ -82,7 +82,7 @@ class Subscriber:
                 yield message
 
     def close(self) -> None:
-        """End the iteration; from any thread where it is plain, from its event loop where it is not."""
+        """End the iteration; from any thread."""
         self._closed = True
         if self._driver is not None:
             self._driver.stop()
