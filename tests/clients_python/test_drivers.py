@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gopush_client import asynchronous, blocking
-from gopush_client.steps import Call, Open, Step, Steps
+from gopush_client.steps import Ask, Call, Open, Step, Steps
 from gopush_client.wire import url
 from tests.clients import eventually
 from tests.servers import free_port
@@ -202,6 +202,19 @@ def test_an_answer_says_whether_it_is_plain_text(way: str, head: str, plain: boo
 
     with serving(serve) as port:
         assert take(way, call(port)) == (404, b"x", plain)
+
+
+def test_a_token_that_only_an_event_loop_can_fetch_is_no_token_of_a_thread() -> None:
+    """The words "<coroutine object …>" were sent as one."""
+
+    async def token() -> str:
+        return "token"
+
+    fetching = token()
+    assert take("asyncio", Ask(token)) == "token"
+    with pytest.raises(TypeError, match="asyncio"):
+        take("threads", Ask(lambda: fetching))
+    fetching.close()
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import ssl
@@ -233,7 +234,10 @@ class Driver:
         elif isinstance(step, Close):
             self._close()
         elif isinstance(step, Ask):
-            return step.function()
+            found = step.function()
+            if inspect.isawaitable(found):
+                raise TypeError("a token function that gives an awaitable needs asyncio")
+            return found
         return None
 
     def _hold(self, connected: socket.socket) -> None:
