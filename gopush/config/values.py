@@ -116,6 +116,11 @@ def node_name(value: str) -> str:
     return value
 
 
+def own_name(value: str) -> str:
+    """A node_name(), or empty: the process finds one."""
+    return node_name(value) if value else value
+
+
 def addresses(value: str) -> tuple[str, ...]:
     """Addresses "host:port" separated by commas or blanks; may be empty."""
     found = tuple(word for word in re.split(r"[,\s]+", value) if word)

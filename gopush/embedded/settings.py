@@ -10,7 +10,7 @@ from zlib import crc32
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
-from gopush.config.values import addresses, count, listeners, node_name, text
+from gopush.config.values import addresses, count, listeners, own_name, text
 from gopush.daemon.listeners import advertised
 from gopush.daemon.logs import LogSettings
 from gopush.errors import SettingsError
@@ -27,10 +27,6 @@ LONGEST_NAME = 64
 """Of a node; see node_name()."""
 
 SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
-
-
-def _name(value: str) -> str:
-    return node_name(value) if value else value
 
 
 def default_name(address: str) -> str:
@@ -53,7 +49,7 @@ class EmbeddedSettings:
         "base",
         "node",
         "",
-        _name,
+        own_name,
         "the name on the ring, another one for each process; empty: the address that others call",
     )
     weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")

@@ -6,14 +6,10 @@ from dataclasses import dataclass, field
 
 from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import option
-from gopush.config.values import count, duration, host_names, listeners, node_name, origins, size, text
+from gopush.config.values import count, duration, host_names, listeners, origins, own_name, size, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
-
-
-def _name(value: str) -> str:
-    return node_name(value) if value else value
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,9 @@ class WebSettings(HttpSettings):
     user: str = option(
         "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
     )
-    node: str = option("base", "node", "", _name, "the name of this process in its log; empty: the name of the machine")
+    node: str = option(
+        "base", "node", "", own_name, "the name of this process in its log; empty: the name of the machine"
+    )
     stat_bind: tuple[str, ...] = option(
         "base", "stat.bind", "localhost:8092", listeners, "where to read its statistics and its health"
     )
