@@ -20,7 +20,6 @@ from typing import Any
 import gopush
 from gopush.client import administration, bench, inifiles, options
 from gopush.client.http import administer, ask, history, nodes, push
-from gopush.client.inifiles import ROLES
 from gopush.client.output import OutputError, check_stdout, drop_stdout, read_stdin, tell, write, writing
 from gopush.client.subscriber import Subscriber
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
@@ -30,7 +29,6 @@ REFUSED = 3
 RETRY_SECONDS = 0.5
 _OPTION = re.compile("--[a-z][a-z-]{1,24}")
 EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
-__all__ = ("ROLES", "main")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ import pytest
 import gopush
 from gopush.__main__ import main as command
 from gopush.client import cli
+from gopush.client.inifiles import ROLES
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from tests.servers.authority import Authority
@@ -195,7 +196,7 @@ def test_wrong_usage_is_status_2(arguments: list[str], capfd: pytest.CaptureFixt
     assert "usage: gopush" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("role", cli.ROLES)
+@pytest.mark.parametrize("role", ROLES)
 def test_check_knows_a_role_by_the_files_name(role: str, capfd: pytest.CaptureFixture[str]) -> None:
     path = ETC / f"{role}.ini"
     assert cli.main(["check", "-c", str(path)]) == 0
@@ -451,7 +452,7 @@ def web() -> Iterator[Any]:
         thread.join()
 
 
-@pytest.mark.parametrize("role", cli.ROLES)
+@pytest.mark.parametrize("role", ROLES)
 def test_ready_asks_the_process_of_the_file(
     web: Any, role: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gopush.client import cli
+from gopush.client.inifiles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "docs" / "man" / "gopush.1").read_text()
@@ -51,7 +52,7 @@ def test_the_shell_completes_the_options(command: str) -> None:
 
 @pytest.mark.parametrize("before", [("check", "--role"), ("ini",)])
 def test_the_shell_completes_the_roles(before: tuple[str, ...]) -> None:
-    assert _completed(*before, "") == set(cli.ROLES)
+    assert _completed(*before, "") == set(ROLES)
 
 
 def test_the_shell_completes_no_values_that_it_does_not_know() -> None:
