@@ -115,7 +115,8 @@ class ClientTls:
         return TlsFactory(options, True, factory)
 
     def _read(self) -> tuple[Any, Any]:
-        roots = _roots(self._authorities) if self._authorities else platformTrust()  # type: ignore[no-untyped-call]
+        authorities = self._authorities
+        roots: Any = trustRootFromCertificates(_certificates(authorities)) if authorities else platformTrust()  # type: ignore[no-untyped-call]
         if not self._own:
             return roots, None
         certificate, key = self._own
@@ -240,10 +241,6 @@ def _load_authorities(context: Any, path: Path) -> None:
 
 def _unreadable(path: Path) -> SettingsError:
     return SettingsError(f"{path}: holds no certificate that OpenSSL can read")
-
-
-def _roots(path: Path) -> Any:
-    return trustRootFromCertificates(_certificates(path))  # type: ignore[no-untyped-call]
 
 
 def _as_openssl_says(_connection: object, _certificate: object, _error: int, _depth: int, good: int) -> bool:
