@@ -139,6 +139,11 @@ def host_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def address(host: str, port: int | str) -> str:
+    """As host_port() takes it apart: an IPv6 address has brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def impossible(host: str) -> bool:
     """Whether no resolver can know such a name: a label is empty or too long, or all of it is."""
     labels = host.removesuffix(".").split(".")

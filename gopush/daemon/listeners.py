@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.config.endpoints import place, words
+from gopush.config.values import address
 from gopush.daemon.start import CannotStartError, console, give_up
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
@@ -150,11 +151,11 @@ def _handed_over(reactor: Any, description: str) -> Any:
         return _NotThere()
 
 
-def _shown(address: Any) -> str:
+def _shown(found: Any) -> str:
     """An address that is listened on: host:port, or the path of a Unix socket."""
-    if not hasattr(address, "port"):
-        return os.fsdecode(getattr(address, "name", None) or str(address))
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    if not hasattr(found, "port"):
+        return os.fsdecode(getattr(found, "name", None) or str(found))
+    return address(found.host, found.port)
 
 
 def _reason(wrong: BaseException | None) -> str:
@@ -172,7 +173,7 @@ def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tupl
     """
     if advertise or not bind:
         return tuple(advertise)
-    found = tuple(address for endpoint in bind if (address := _address(name, endpoint)) is not None)
+    found = tuple(one for endpoint in bind if (one := _address(name, endpoint)) is not None)
     if not found:
         raise SettingsError(f"[base] {name}.bind: {' '.join(bind)}: is no host:port; set {name}.advertise")
     return found
@@ -185,7 +186,7 @@ def _address(name: str, endpoint: str) -> str | None:
         return None
     if host in WILDCARDS or port in ("", "0"):
         raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address(host, port)
 
 
 class LocalPort(NamedTuple):
@@ -205,8 +206,7 @@ def local(bind: Sequence[str]) -> LocalPort | None:
             kind, host, port = place(endpoint)
             if kind in kinds and port not in ("", "0") and not endpoint.startswith("haproxy:"):
                 host = "localhost" if host in WILDCARDS else host
-                address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-                return LocalPort(scheme + address, *_shown_by_callers(endpoint))
+                return LocalPort(scheme + address(host, port), *_shown_by_callers(endpoint))
     return None
 
 

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gopush.config.values import address
 from gopush.net.accept import Accepted
 from gopush.net.eager import Eager, waiting
 from gopush.net.limits import ConnectionLimiter
@@ -56,12 +57,10 @@ def lag(transport: Any) -> tuple[int, float] | None:
 
 def peer(transport: Any) -> str:
     """The client's address, "host:port", of one behind a proxy that tells no port "host"; of a Unix socket its name."""
-    address = _bottom(transport).getPeer()
-    if not hasattr(address, "port"):
-        return str(getattr(address, "name", ""))
-    if not address.port:
-        return str(address.host)
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    found = _bottom(transport).getPeer()
+    if not hasattr(found, "port"):
+        return str(getattr(found, "name", ""))
+    return address(found.host, found.port) if found.port else str(found.host)
 
 
 def peer_host(transport: Any) -> str:

@@ -17,6 +17,7 @@ from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
 from zope.interface import implementer
 
+from gopush.config.values import address
 from gopush.errors import UnavailableError
 from gopush.net.clock import LastLook
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
@@ -197,8 +198,8 @@ class Broker(pb.Broker):
     @property
     def peer(self) -> str:
         """The other side's address, for the log."""
-        address = self.transport.getPeer()
-        return f"{address.host}:{address.port}" if hasattr(address, "host") else str(address)
+        found = self.transport.getPeer()
+        return address(found.host, found.port) if hasattr(found, "host") else str(found)
 
     def explain(self, failure: Failure, name: str) -> pb.CopyableFailure:
         """Make an answer of why a call failed. The operator hears of calls that no node of the cluster makes."""
@@ -220,7 +221,7 @@ class Broker(pb.Broker):
 
     def _complain(self, source: str, format: str, reason: str) -> None:
         """Tell the operator. The port of a caller is another one each time, its address is not."""
-        about = self.peer if self.isClient else self.peer.rpartition(":")[0] or self.peer
+        about = self.peer if self.isClient else getattr(self.transport.getPeer(), "host", self.peer)
         self.factory.complaints.warn(source, format, about, peer=self.peer, reason=reason)
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.testing import StringTransport
 from twisted.spread import pb
 from twisted.spread.banana import decode, encode
 from twisted.spread.jelly import InsecureJelly
@@ -153,6 +155,13 @@ def test_what_is_no_call_ends_the_connection(served: Served, logged: Logged, nam
     assert len(eventually(lambda: logged.lines("connection closed"))) == 1
     assert logged.tracebacks() == []
     served.run(served.peer.ping)
+
+
+def test_the_address_of_a_peer_in_the_log_is_one_that_can_be_called() -> None:
+    broker = Broker()  # type: ignore[no-untyped-call]
+    address = IPv6Address("TCP", "2001:db8::1", 6970)
+    broker.transport = StringTransport(peerAddress=address)  # type: ignore[no-untyped-call]
+    assert broker.peer == "[2001:db8::1]:6970"
 
 
 @pytest.mark.parametrize("name", ANSWERED)
