@@ -165,13 +165,13 @@ def test_glue_stands_on_top() -> None:
     """A role's node composes it: nobody imports that but embedded, which composes all."""
     for role in ROLES:
         importing = {module for module in FILES if f"{role}.node" in imports(module)}
-        assert importing == {"gopush.embedded"}
-    assert {module for module in FILES if "gopush.embedded" in imports(module)} == set()
+        assert importing == {"gopush.embedded.node"}
+    assert {module for module in FILES if "gopush.embedded.node" in imports(module)} == set()
 
 
 def test_only_nodes_touch_the_global_reactor() -> None:
     touching = {module for module in FILES if "twisted.internet.reactor" in names(module)}
-    assert touching == {"gopush.embedded", *(f"{role}.node" for role in ROLES)}
+    assert touching == {"gopush.embedded.node", *(f"{role}.node" for role in ROLES)}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

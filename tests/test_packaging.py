@@ -91,7 +91,7 @@ def test_the_plugin_file_imports_nothing_of_gopush(installed: Path) -> None:
     assert _python(installed, "-c", code, str(installed / "twisted" / "plugins" / "gopush_plugins.py")) == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["comet.node", "message.node", "web.node", "embedded"])
+@pytest.mark.parametrize("module", ["comet.node", "message.node", "web.node", "embedded.node"])
 def test_every_role_can_be_loaded(installed: Path, module: str) -> None:
     """Nothing that it imports was left behind; options and makeService are where twistd looks for them."""
     code = f"import gopush.{module} as m; print(m.Options().getUsage(), callable(m.makeService), m.__file__)"

@@ -28,7 +28,7 @@ ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
     "message": "gopush.message.settings:MessageSettings",
     "web": "gopush.web.settings:WebSettings",
-    "gopush": "gopush.embedded:EmbeddedSettings",
+    "gopush": "gopush.embedded.settings:EmbeddedSettings",
 }
 
 
@@ -153,8 +153,8 @@ def _could_start(role: str, settings: Any) -> None:
 
     from gopush.message.sqlite.file import refuse_unfit
 
-    node = "gopush.embedded" if role == "gopush" else f"gopush.{role}.node"
-    resolve_name(node).make_node(SelectReactor(), settings)
+    package = "embedded" if role == "gopush" else role
+    resolve_name(f"gopush.{package}.node").make_node(SelectReactor(), settings)
     if getattr(settings, "storage", "") == "sqlite":
         refuse_unfit(settings.sqlite.path)
     if role != "web":

@@ -11,7 +11,7 @@ import pytest
 from gopush.comet.settings import CometSettings
 from gopush.config.schema import load, option, options, render
 from gopush.config.values import count, duration, listeners, password
-from gopush.embedded import EmbeddedSettings
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import SettingsError
 from gopush.message.settings import MessageSettings
 from gopush.web.settings import WebSettings

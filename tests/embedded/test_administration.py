@@ -11,7 +11,8 @@ import pytest
 
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.values import listeners
-from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.web.settings import HttpSettings
 from tests.clients import TcpClient, WebSocketClient

@@ -15,7 +15,8 @@ import pytest
 from gopush.client import cli
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.values import listeners
-from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.web.settings import HttpSettings
 from tests.conftest import InReactor, reactor

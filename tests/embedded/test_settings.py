@@ -11,7 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from gopush.client import cli
 from gopush.config.schema import load
 from gopush.config.values import node_name
-from gopush.embedded import EmbeddedNode
+from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import SettingsError
 from gopush.membership.view import StaticCoordination

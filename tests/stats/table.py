@@ -14,7 +14,8 @@ from prometheus_client import Metric
 from twisted.internet.testing import MemoryReactorClock
 
 from gopush.comet.counters import CometCounters
-from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.net.http.parts import HttpCounters
 from gopush.web.counters import WebCounters
 

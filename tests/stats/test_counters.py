@@ -18,7 +18,8 @@ from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.daemon.service import collector
-from gopush.embedded import EmbeddedNode, EmbeddedSettings
+from gopush.embedded.node import EmbeddedNode
+from gopush.embedded.settings import EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.node import MessageNode

@@ -11,5 +11,5 @@ web = ServiceMaker(
     "gopush-web",
 )
 embedded = ServiceMaker(
-    "gopush", "gopush.embedded", "All of gopush in one process, alone or in a cluster of equals.", "gopush"
+    "gopush", "gopush.embedded.node", "All of gopush in one process, alone or in a cluster of equals.", "gopush"
 )

@@ -1,0 +1,233 @@
+"""All of gopush in one process: the same services as those of the roles, called directly where these use RPC.
+
+Alone it is a cluster of one; with a ZooKeeper it is a member of a cluster of equals, and registers as a comet and as a
+message node at one address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from gopush.comet.feed import LocalFeed
+from gopush.comet.housekeeping import Housekeeping
+from gopush.comet.moves import MOVE_SECONDS
+from gopush.comet.node import ClientPorts, offered
+from gopush.comet.node import show as show_comet
+from gopush.comet.remote_feed import FeedServer
+from gopush.comet.service import Comet
+from gopush.daemon.listeners import Listeners, advertised
+from gopush.daemon.service import DaemonService, collector
+from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.embedded.settings import EmbeddedSettings, default_name
+from gopush.errors import UnavailableError
+from gopush.membership.node import LocalNode, Reachability, Together
+from gopush.membership.view import Coordination, StaticCoordination
+from gopush.message.node import LEAVE_SECONDS, LINGER_SECONDS
+from gopush.message.node import show as show_message
+from gopush.message.registration import StoreRegistration
+from gopush.message.service import StoreService
+from gopush.message.settings import open_store
+from gopush.model import NodeInfo
+from gopush.net.clock import quiet, steady
+from gopush.net.eager import EagerReactor
+from gopush.net.limits import Shared
+from gopush.routing.comets import CometPeer, Comets
+from gopush.routing.messages import MessagePeer, Messages
+from gopush.routing.peer import Here
+from gopush.routing.stat import show as show_view
+from gopush.routing.stat import show_batchers
+from gopush.rpc.logins import Logins
+from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
+from gopush.stats.resource import Health, Statistics
+from gopush.web.feed import remote_feed
+from gopush.web.node import HttpPorts
+from gopush.web.node import show as show_web
+from gopush.web.service import Web
+
+NAME = "embedded"
+"""Of a process that nobody calls."""
+
+log = Logger()
+
+
+class EmbeddedNode(MultiService):
+    """A whole gopush. `coordination`: of a cluster of one where it is not given."""
+
+    def __init__(self, reactor: Any, settings: EmbeddedSettings, coordination: Coordination | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._coordination = coordination = coordination or StaticCoordination()
+        subscribers, rpc = settings.subscribers, settings.rpc
+        store = open_store(settings, reactor)
+        address = advertised("rpc", settings.called_at, settings.rpc_advertise) if settings.called_at else (NAME,)
+        self.node_name = settings.node or default_name(address[0])
+        info = NodeInfo(
+            node=self.node_name,
+            sequence=0,
+            rpc=address,
+            tcp=offered(subscribers, "tcp"),
+            ws=offered(subscribers, "websocket"),
+            weight=settings.weight,
+        )
+        self._id = info.id
+        logins = self._logins = Logins(reactor, info.id)
+
+        def to_message(other: NodeInfo) -> MessagePeer:
+            here = other.id == info.id
+            return cast(
+                MessagePeer, Here(self._message_node) if here else RemoteMessage(reactor, other, rpc, logins=logins)
+            )
+
+        def to_comet(other: NodeInfo) -> CometPeer:
+            here = other.id == info.id
+            return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc, logins=logins))
+
+        self._message = StoreService(store, reactor)
+        self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
+        self._comets = Comets(reactor, coordination, to_comet, rpc)
+        self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)
+        self._housekeeping = Housekeeping(reactor, self._comet, coordination, settings.zookeeper.session_timeout)
+        self._comet_node = LocalNode(reactor, coordination, info, self._comet, self._comet.load)
+        keeper = info._replace(node=info.id, stores=store.shards)
+        self._message_node = LocalNode(reactor, coordination, keeper, self._message, self._comet.load)
+        self._comet_node.beside(self._message_node)
+        self._registration = StoreRegistration(
+            reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
+        )
+        shared = Shared()
+        self._remote_feed = remote_feed(reactor, coordination, rpc, logins)
+        web = self._web = Web(
+            reactor,
+            coordination,
+            self._messages,
+            self._comets,
+            settings.http,
+            rpc.push_deadline,
+            stat_bind=subscribers.stat_bind,
+            feeds=(LocalFeed(self._comet, reactor), self._remote_feed),
+        )
+        self.statistics = Statistics(settings)
+        show_comet(self._comet, self.statistics)
+        show_message(self._message, self.statistics)
+        show_web(web, self.statistics)
+        show_view(coordination, reactor, self.statistics)
+        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
+        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
+        self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
+        ports = (
+            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
+            self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
+            self._http,
+        )
+        for port in ports:
+            port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._reachability: Reachability | None = None
+        if settings.called_at:
+            self._let_others_call(settings, info)
+
+    def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
+        reactor, rpc = self._reactor, settings.rpc
+        # The message node answers what both have: a ping asks whether this process reaches the store.
+        both = Together(self._message_node, self._comet_node, FeedServer(self._comet, reactor))
+        served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
+        calls = secured(served, settings.rpc_bind, rpc)
+        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._comet_node.defend(
+            lambda other: RemoteComet(reactor, other, rpc, rpc.attempt_timeout), partial(give_up, reactor)
+        )
+        itself = RemoteComet(reactor, info, rpc)
+        self._reachability = Reachability(
+            reactor, itself, self._comet_node.own_identity, rpc.call_timeout, self._coordination, self._logins
+        )
+        self._housekeeping.reachability = self._reachability
+
+    def startService(self) -> None:
+        """Listen, open the store, then take part in the cluster."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._housekeeping.start()
+        self._coordination.start()
+        Deferred.fromCoroutine(self._register()).addErrback(start_failed, self._reactor)
+
+    def stopService(self) -> Deferred[None]:
+        """Hand over to the others, answer what is under way, then close the store."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _register(self) -> None:
+        opened = Deferred.fromCoroutine(self._message.start())
+        if self._reachability is not None:
+            await opened  # whose data are there must be known before others, or this comet, use it
+        # Else the ports are open already, and calls must wait for the store, not fail.
+        await self._registration.register()
+        await self._coordination.register_comet(self._comet_node.info)
+        await opened
+        if self._reachability is not None:
+            self._reachability.start()
+
+    async def _stop(self) -> None:
+        self._registration.stop()
+        view = self._coordination.view
+        if any(info.id != self._id for info in (*view.comets, *view.messages)):
+            await self._hand_over()
+        if self._reachability is not None:
+            self._reachability.stop()
+        await super().stopService()  # type: ignore[no-untyped-call]
+        self._housekeeping.stop()
+        self._remote_feed.stop()
+        self._comets.stop()
+        self._messages.stop()
+        await self._message.stop()
+        await self._coordination.stop()
+
+    async def _hand_over(self) -> None:
+        """First what comes in by HTTP, then the subscribers, then what other comets have stored here."""
+        log.info("leaving: {count} subscribers move", count=self._comet.subscribed)
+        self._housekeeping.leaving = True
+        await self._http.disownServiceParent()  # type: ignore[no-untyped-call]
+        await self._comet_node.leave()
+        self._housekeeping.move_all()
+        await self._quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS)
+        await self._message_node.leave()
+        await self._quiet(lambda: self._message.under_way > 0, LINGER_SECONDS)
+
+    async def _quiet(self, busy: Callable[[], bool], least: float) -> None:
+        if not await quiet(busy, least, LEAVE_SECONDS, self._reactor):
+            log.warn("leaving, although other nodes still call this one")
+
+    async def _check(self) -> None:
+        if not self._coordination.view.knows(self._id):
+            raise UnavailableError("this process is not registered")
+        if self._reachability is not None:
+            self._reachability.check()
+        await self._messages.ping()
+
+
+class Options(DaemonOptions):
+    """Of `twistd gopush`; see DaemonOptions."""
+
+    role = EmbeddedSettings
+
+
+def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
+    """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
+    if not settings.zookeeper.hosts:
+        return EmbeddedNode(reactor, settings)
+    from gopush.membership.zookeeper import coordinate  # a process that is alone needs no ZooKeeper
+
+    return EmbeddedNode(reactor, settings, coordinate(reactor, settings.zookeeper))
+
+
+def makeService(options: Options) -> DaemonService:
+    """What twistd runs."""
+    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+
+    reactor = steady(process_reactor)
+    with start_errors(options.path):
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, node.node_name)
