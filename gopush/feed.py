@@ -1,7 +1,7 @@
 """Subscriptions without a connection of one's own to a comet: web makes them, for event streams and long polling.
 
 A comet of this process gives a feed (comet/feed.py), and so does another one, which web calls (web/feed.py,
-comet/remote_feed.py). Pure.
+comet/feed_server.py). Pure.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.comet.counters import SSE
+from gopush.comet.feed_server import FeedServer
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.moves import MOVE_SECONDS
-from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory

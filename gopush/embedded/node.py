@@ -15,11 +15,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.comet.feed import LocalFeed
+from gopush.comet.feed_server import FeedServer
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
-from gopush.comet.remote_feed import FeedServer
 from gopush.comet.service import Comet
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, collector

@@ -1,5 +1,5 @@
 """Subscriptions at the comets of other processes: all of this process at one comet go over one connection of calls
-(comet/remote_feed.py has the other end), and what comes for many of them comes once.
+(comet/feed_server.py has the other end), and what comes for many of them comes once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gopush.rpc.settings import RpcSettings
 from gopush.web.feed_writer import FeedWriter, RemoteSubscription
 
 TIMEOUT_SECONDS = 10.0
-"""A comet that has nothing to say says so earlier (comet/remote_feed.py)."""
+"""A comet that has nothing to say says so earlier (comet/feed_server.py)."""
 
 IDLE_SECONDS = 30.0
 """How long a connection without subscriptions is kept."""

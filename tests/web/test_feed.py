@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from gopush.comet import remote_feed
+from gopush.comet import feed_server
 from gopush.errors import UnavailableError
 from gopush.feed import ENDED, FeedItem, FeedRequest, Write
 from gopush.membership.view import View
@@ -27,7 +27,7 @@ class Peer:
     connected = True
     connections = 1
 
-    def __init__(self, comet: remote_feed.FeedServer) -> None:
+    def __init__(self, comet: feed_server.FeedServer) -> None:
         self.comet = comet
         self.items: list[FeedItem] = []
         self.taken = 0
@@ -139,7 +139,7 @@ class Far:
 
     def __init__(self, **settings: Any) -> None:
         self.world = World(**{"max_subscribers": 1000, **settings})
-        self.comet = remote_feed.FeedServer(self.world.comet, self.world.clock)
+        self.comet = feed_server.FeedServer(self.world.comet, self.world.clock)
         self.peers: list[Peer] = []
         self.older = False
         self.feed = feed.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
@@ -283,7 +283,7 @@ def test_subscriptions_begin_a_few_in_each_turn() -> None:
     far.clients(1)
     subscriptions = [far.subscribe()[1] for _ in range(100)]
     far.world.turns(1)
-    assert far.world.comet.counters.opened_connections["sse"] == 1 + remote_feed.IN_A_TURN
+    assert far.world.comet.counters.opened_connections["sse"] == 1 + feed_server.IN_A_TURN
     subscriptions[-1].close()
     far.world.turns()
     assert far.subscribers() == 100
@@ -344,7 +344,7 @@ def test_a_process_that_takes_nothing_is_cut_off() -> None:
     far = Far()
     far.clients(2)
     far.peer.silent = True
-    far.world.wait(4 * remote_feed.LOOK_SECONDS)
+    far.world.wait(4 * feed_server.LOOK_SECONDS)
     assert far.peer.refused == ["took nothing of what came for its 2 event streams"]
     assert far.subscribers() == 0
 
@@ -362,8 +362,8 @@ def test_what_waits_for_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     far = Far()
     clients = far.clients(2)
     far.peer.silent = True
-    far.world.wait(remote_feed.LOOK_SECONDS + 1)  # what was asked for is answered
-    monkeypatch.setattr(remote_feed, "MOST_WAITING_BYTES", 5000)
+    far.world.wait(feed_server.LOOK_SECONDS + 1)  # what was asked for is answered
+    monkeypatch.setattr(feed_server, "MOST_WAITING_BYTES", 5000)
     for _ in range(10):
         far.world.push(b'"%b"' % (b"x" * 1000))
     assert far.subscribers() == 0
@@ -383,9 +383,9 @@ def test_who_resumes_where_there_is_no_room_is_ended_and_waits_for_nothing(monke
     client, _ = far.subscribe()
     far.world.turns()
     far.peer.silent = True
-    far.world.wait(remote_feed.LOOK_SECONDS + 1)
+    far.world.wait(feed_server.LOOK_SECONDS + 1)
     for most in (100_000, 900_000):  # no room for the first page, and none behind it
-        monkeypatch.setattr(remote_feed, "MOST_WAITING_BYTES", most)
+        monkeypatch.setattr(feed_server, "MOST_WAITING_BYTES", most)
         far.subscribe(mid=0)
         far.world.turns()
         assert far.subscribers() == 1
