@@ -143,15 +143,15 @@ class RedisLink(Factory):
         connection = self._ready
         if connection is not None:
             call.tries -= 1
-            return connection.run(call).addCallback(self._ran, connection).addErrback(self._tried, call, connection)
+            running = connection.run(call)
+            if self._left:
+                running.addCallback(self._ran, connection)
+            return running.addErrback(self._tried, call, connection)
         if not self._hoping:
             return self._not_ready()
-        return self._next_attempt().addCallback(lambda _: self._try(call))
-
-    def _next_attempt(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
-        return waiting
+        return waiting.addCallback(lambda _: self._try(call))
 
     def _ran(self, answer: bytes, connection: RedisConnection) -> bytes:
         if self._left and connection is self._ready:  # not before: it may have come to the same replica again
@@ -246,9 +246,8 @@ class RedisLink(Factory):
         ensureDeferred(self._prepare(connection)).addErrback(self._not_prepared, connection)
 
     async def _prepare(self, connection: RedisConnection) -> None:
-        source = self._source
         texts = [script.text for script in self._scripts]
-        await prepare(connection, source.password, texts, master=bool(source.sentinels))
+        await prepare(connection, self._source.password, texts, master=bool(self._source.sentinels))
         self._ready = connection
         self._ready_since = self._reactor.seconds()
         if self._stale:
