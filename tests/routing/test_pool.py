@@ -744,10 +744,10 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, min_size=20, max_size=60), st.sampled_from([first, by_key]), st.sampled_from([4, 20_000]))
 def test_whatever_fails_each_call_is_answered_once_in_time_and_a_keys_answers_keep_their_order(
-    steps: list[tuple[Any, ...]], choose: Choose[Node], lane: int
+    steps: list[tuple[Any, ...]], choose: Choose[Node], lane_messages: int
 ) -> None:
     """Modes change within a turn, too, and lanes may be full."""
-    world = World("a", "b", "c", choose=choose, batch_messages=3, lane_messages=lane)
+    world = World("a", "b", "c", choose=choose, batch_messages=3, lane_messages=lane_messages)
     calls: list[tuple[str, list[Any]]] = []
 
     def answer(node: Node) -> None:
