@@ -1,6 +1,6 @@
 """Subscriptions without a connection of one's own to a comet: web makes them, for event streams and long polling.
 
-A comet of this process gives a feed (comet/feed.py), and so does another one, which web calls (web/feed.py,
+A comet of this process gives a feed (comet/feed.py), and so does another one, which web calls (web/feed_client.py,
 comet/feed_server.py). Pure.
 """
 

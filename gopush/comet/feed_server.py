@@ -1,8 +1,8 @@
 """Subscriptions of other processes: event streams and waiting reads there, whose key this comet owns.
 
-Such a process calls this one (web/feed.py), and has all its subscriptions over that one connection: what a round of
-delivery sends to many of them travels once, with their numbers. Each is a session here, so that the rules for devices
-hold for it: the key's owner, tokens, limits, moves. Whether its client reads is looked at where the client is.
+Such a process calls this one (web/feed_client.py), and has all its subscriptions over that one connection: what a
+round of delivery sends to many of them travels once, with their numbers. Each is a session here, so that the rules for
+devices hold for it: the key's owner, tokens, limits, moves. Whether its client reads is looked at where the client is.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ from gopush.routing.stat import show_batchers
 from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
 from gopush.stats.resource import Health, Statistics
-from gopush.web.feed import remote_feed
+from gopush.web.feed_client import remote_feed
 from gopush.web.node import HttpPorts
 from gopush.web.node import show as show_web
 from gopush.web.service import Web

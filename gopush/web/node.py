@@ -26,7 +26,7 @@ from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
-from gopush.web.feed import remote_feed
+from gopush.web.feed_client import remote_feed
 from gopush.web.service import Web
 from gopush.web.settings import HttpSettings, WebSettings
 

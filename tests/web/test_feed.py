@@ -14,7 +14,7 @@ from gopush.feed import ENDED, FeedItem, FeedRequest, Write
 from gopush.membership.view import View
 from gopush.model import TCP_RAW, Format, NodeInfo, Subscribe
 from gopush.rpc.codec import COMET_CALLS, pack, unpack
-from gopush.web import feed, feed_writer
+from gopush.web import feed_client, feed_writer
 from tests.comet.harness import World, frame
 from tests.fixtures import Logged
 
@@ -142,7 +142,7 @@ class Far:
         self.comet = feed_server.FeedServer(self.world.comet, self.world.clock)
         self.peers: list[Peer] = []
         self.older = False
-        self.feed = feed.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
+        self.feed = feed_client.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
 
     def _connect(self, owner: NodeInfo) -> Peer:
         peer = Peer(self.comet)
@@ -199,7 +199,7 @@ def test_a_connection_that_is_lost_while_no_call_is_out_is_noticed(
     far = Far()
     clients = far.clients(3)
     with monkeypatch.context() as patch:
-        patch.setattr(feed, "MOST_PENDING", -1)
+        patch.setattr(feed_client, "MOST_PENDING", -1)
         far.world.pushed(b"1")
         far.peer.lose()
         far.peer.connected = back
@@ -316,8 +316,8 @@ def test_readers_leave_a_frozen_comet_once_others_have_its_keys_spread_over_a_se
     only(far, "c2")
     only(far, "c2")
     ended: list[int] = []
-    for _ in range(feed.LEAVE_STEPS):
-        far.world.wait(feed.LEAVE_SECONDS / feed.LEAVE_STEPS)
+    for _ in range(feed_client.LEAVE_STEPS):
+        far.world.wait(feed_client.LEAVE_SECONDS / feed_client.LEAVE_STEPS)
         ended.append(sum(client.heard[-1:] == [False] for client in clients))
     assert ended == list(range(5, 101, 5))
     assert all(client.heard.count(False) == 1 for client in clients)
@@ -331,12 +331,12 @@ def test_readers_stay_at_a_comet_that_comes_back_while_they_leave() -> None:
     far.world.add_comet("c2")
     back = far.world.coordination.view
     only(far, "c2")
-    far.world.wait(feed.LEAVE_SECONDS / 2)
+    far.world.wait(feed_client.LEAVE_SECONDS / 2)
     far.world.coordination.adopt(back)
     far.world.wait(5)
     assert sum(client.heard == ["accepted"] for client in clients) == far.subscribers() == 50
     only(far, "c2")
-    far.world.wait(feed.LEAVE_SECONDS)
+    far.world.wait(feed_client.LEAVE_SECONDS)
     assert [client.heard for client in clients] == [["accepted", False]] * 100
 
 
@@ -449,13 +449,13 @@ def test_a_connection_that_nobody_needs_is_closed() -> None:
     _, subscription = far.subscribe()
     far.world.turns()
     subscription.close()
-    far.world.wait(feed.IDLE_SECONDS - 1)
+    far.world.wait(feed_client.IDLE_SECONDS - 1)
     assert not far.peer.stopped
     _, subscription = far.subscribe()
-    far.world.wait(2 * feed.IDLE_SECONDS)
+    far.world.wait(2 * feed_client.IDLE_SECONDS)
     assert not far.peer.stopped
     subscription.close()
-    far.world.wait(feed.IDLE_SECONDS + 1)
+    far.world.wait(feed_client.IDLE_SECONDS + 1)
     assert far.peer.stopped
     assert not far.feed.links
     (client,) = far.clients(1)
@@ -472,7 +472,7 @@ def test_a_comet_that_is_back_with_another_second_address_is_connected_anew() ->
     far.peers[0].connected = False
     far.world.turns()
     assert old.heard[-1] != "accepted"
-    far.world.wait(feed.IDLE_SECONDS + 1)
+    far.world.wait(feed_client.IDLE_SECONDS + 1)
     assert [peer.stopped for peer in far.peers] == [True, False]
     assert new.heard == ["accepted"]
 
