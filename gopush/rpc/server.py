@@ -150,6 +150,7 @@ class _CallTls(TlsProtocol):
         """See IProtocol."""
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None  # it knows this connection
         wrong = self._reason or reason
         if not self._handshakeDone and wrong.check(SSL.Error):
             self._complain(f"is refused in the TLS handshake: {handshake_failure(wrong.value)}")
