@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 
 from gopush.errors import ParameterError
-from gopush.model import MAX_TOKEN_BYTES, REFUSE_NODE, Subscribe, subscribe
-
-__all__ = ["REFUSE_NODE", "SubRequest", "Subscribe", "parse_subscribe", "subscribe", "whole"]
+from gopush.model import MAX_TOKEN_BYTES, Subscribe, subscribe
 
 MAX_NUMBER_BYTES = 32
 # command, key, heartbeat, token, version, mid: what an argument may have in bytes

@@ -8,13 +8,13 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from gopush.comet import codec
 from gopush.comet.channel import Channel
 from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
 from gopush.membership.node import Reachability
 from gopush.membership.view import Coordination, View
+from gopush.model import REFUSE_NODE
 from gopush.net.clock import Clock, Expiry, repeating
 
 TICK_SECONDS = 0.5
@@ -151,6 +151,6 @@ class Housekeeping:
                 counters.moved += not cut_off
                 counters.cut_off_closed += cut_off
                 try:
-                    self._comet.refuse(session, codec.REFUSE_NODE)
+                    self._comet.refuse(session, REFUSE_NODE)
                 except Exception:
                     self._comet.guard.caught("moving a subscriber", (session,))

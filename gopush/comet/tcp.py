@@ -18,21 +18,21 @@ from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
-from gopush.model import TCP_OLD, TCP_RAW
+from gopush.model import TCP_OLD, TCP_RAW, Format, Subscribe
 from gopush.net import transport as wire
 from gopush.net.clock import Clock
 
 LONG_HEARTBEAT_SECONDS = 600
 
 
-class TcpSubscriber(LineReceiver):
-    """One client: lines until its request is complete, then heartbeats."""
+class ClientWire:
+    """What the connection of each client is to its session, whatever it speaks. A mixin of protocols; `beginning`: the
+    format until the client's request is read.
+    """
 
+    kind: str
+    beginning: Format
     transport: Any
-    delimiter = b"\n"  # an LF without its CR is to be seen at once
-    MAX_LENGTH = codec.MAX_LINE_BYTES
-    kind = "tcp"
-    _request: SubRequest | None = None
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
@@ -42,8 +42,45 @@ class TcpSubscriber(LineReceiver):
         """See Protocol."""
         tune(self.transport, self._comet.settings)
         self.send = wire.sender(self.transport)
-        self._session = Session(self, TCP_OLD, self._comet.settings, self._clock.seconds())
+        self._session = Session(self, self.beginning, self._comet.settings, self._clock.seconds())
         self._comet.opened(self._session)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """See Protocol."""
+        self._comet.closed(self._session)
+
+    def finish(self) -> None:
+        """See Wire."""
+        wire.finish(self.transport)
+
+    def abort(self) -> None:
+        """See Wire."""
+        wire.abort(self.transport)
+
+    def drained(self) -> Deferred[None]:
+        """See Wire."""
+        return wire.drained(self.transport)
+
+    def behind(self) -> SendLag | None:
+        """See Wire."""
+        lag = wire.lag(self.transport)
+        return None if lag is None else SendLag(self.kind, wire.peer(self.transport), *lag)
+
+    def join(self, request: Subscribe, format: Format) -> None:
+        """The request was read."""
+        keep_alive(self.transport, request.heartbeat)
+        self._session.join(request, format, self._clock.seconds())
+        self._comet.subscribe(self._session)
+
+
+class TcpSubscriber(ClientWire, LineReceiver):
+    """One client: lines until its request is complete, then heartbeats."""
+
+    delimiter = b"\n"  # an LF without its CR is to be seen at once
+    MAX_LENGTH = codec.MAX_LINE_BYTES
+    kind = "tcp"
+    beginning = TCP_OLD
+    _request: SubRequest | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. A request that came in one piece is not taken to lines."""
@@ -96,26 +133,6 @@ class TcpSubscriber(LineReceiver):
         if heartbeats < len(data):
             self._comet.end(session)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """See Protocol."""
-        self._comet.closed(self._session)
-
-    def finish(self) -> None:
-        """See Wire."""
-        wire.finish(self.transport)
-
-    def abort(self) -> None:
-        """See Wire."""
-        wire.abort(self.transport)
-
-    def drained(self) -> Deferred[None]:
-        """See Wire."""
-        return wire.drained(self.transport)
-
-    def behind(self) -> SendLag | None:
-        """See Wire."""
-        return behind(self.kind, self.transport)
-
     def _subscribe(self, arguments: list[bytes]) -> None:
         """The request is complete."""
         try:
@@ -124,9 +141,7 @@ class TcpSubscriber(LineReceiver):
             self._refuse()
             return
         self.setRawMode()  # type: ignore[no-untyped-call]
-        keep_alive(self.transport, request.heartbeat)
-        self._session.join(request, TCP_RAW if request.version else TCP_OLD, self._clock.seconds())
-        self._comet.subscribe(self._session)
+        self.join(request, TCP_RAW if request.version else TCP_OLD)
 
     def _refuse(self) -> None:
         self.setRawMode()  # type: ignore[no-untyped-call]
@@ -146,12 +161,6 @@ class TcpFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> TcpSubscriber:
         """See Factory."""
         return self.subscriber(self._comet, self._clock)
-
-
-def behind(kind: str, transport: Any) -> SendLag | None:
-    """What waits for a client of this kind."""
-    lag = wire.lag(transport)
-    return None if lag is None else SendLag(kind, wire.peer(transport), *lag)
 
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:

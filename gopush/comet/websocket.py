@@ -14,19 +14,16 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.protocol import PreparedMessage
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.protocol import Factory
 
-from gopush.comet import codec, handshake
-from gopush.comet.codec import Subscribe
+from gopush.comet import handshake
 from gopush.comet.handshake import HandshakeError
 from gopush.comet.service import Comet
-from gopush.comet.session import SendLag, Session, State
-from gopush.comet.tcp import behind, keep_alive, tune
+from gopush.comet.session import State
+from gopush.comet.tcp import ClientWire
 from gopush.errors import ParameterError
-from gopush.model import Format, old_json, raw_json
+from gopush.model import Format, Subscribe, old_json, raw_json, subscribe
 from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.clock import Clock, TurnLimit
@@ -49,13 +46,13 @@ WEBSOCKET_RAW = Format(lambda message: _frame(raw_json(message)), _frame)
 WEBSOCKET_OLD = Format(lambda message: _frame(old_json(message)), _frame)
 
 
-class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
+class WebSocketSubscriber(ClientWire, WebSocketServerProtocol):  # type: ignore[misc]
     """One client."""
 
-    transport: Any
     data: bytes
     message_data: list[bytes] | None
     kind = "websocket"
+    beginning = WEBSOCKET_OLD
     # autobahn's settings
     CONFIG_ATTRS = ()  # what the class has need not be copied into each connection
     maxFramePayloadSize = maxMessagePayloadSize = MAX_MESSAGE_BYTES
@@ -71,17 +68,6 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     _unread_pong_bytes = 0
     _unread = b""  # what has come and waits its turn
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
-        self._comet = comet
-        self._clock = clock
-
-    def connectionMade(self) -> None:
-        """See Protocol."""
-        tune(self.transport, self._comet.settings)
-        self.send = wire.sender(self.transport)
-        self._session = Session(self, WEBSOCKET_OLD, self._comet.settings, self._clock.seconds())
-        self._comet.opened(self._session)
-
     def dataReceived(self, data: bytes) -> None:
         """See Protocol. What comes after the last word is thrown away."""
         self._comet.counters.received_bytes += len(data)
@@ -91,10 +77,6 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
             self._read(data)
         else:
             self._dataReceived(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """See Protocol."""
-        self._comet.closed(self._session)
 
     def _read(self, data: bytes) -> None:
         """Frames have come. Many at once wait their turn, part by part."""
@@ -186,19 +168,7 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
     def finish(self) -> None:
         """See Wire."""
         self.sendCloseFrame(self.CLOSE_STATUS_CODE_NORMAL)
-        wire.finish(self.transport)
-
-    def abort(self) -> None:
-        """See Wire."""
-        wire.abort(self.transport)
-
-    def drained(self) -> Deferred[None]:
-        """See Wire."""
-        return wire.drained(self.transport)
-
-    def behind(self) -> SendLag | None:
-        """See Wire."""
-        return behind(self.kind, self.transport)
+        super().finish()
 
     def _belong(self, fields: Mapping[bytes, bytes], proxies: tuple[str, ...]) -> bool:
         """The connection is that of the client that a proxy names; whether it may have one more."""
@@ -211,15 +181,12 @@ class WebSocketSubscriber(WebSocketServerProtocol):  # type: ignore[misc]
         self.dropConnection()
 
     def _subscribe(self, query: Form) -> None:
-        session = self._session
         try:
             request = _request(query)
         except ParameterError:
-            self._comet.refuse_parameter(session)
+            self._comet.refuse_parameter(self._session)
             return
-        keep_alive(self.transport, request.heartbeat)
-        session.join(request, WEBSOCKET_RAW if request.version else WEBSOCKET_OLD, self._clock.seconds())
-        self._comet.subscribe(session)
+        self.join(request, WEBSOCKET_RAW if request.version else WEBSOCKET_OLD)
 
 
 class SubscriberFactory(Factory):
@@ -242,7 +209,7 @@ class SubscriberFactory(Factory):
 
 
 def _request(query: Form) -> Subscribe:
-    return codec.subscribe(
+    return subscribe(
         query.text("key"), query.text("heartbeat"), query.text("token"), query.text("ver"), query.get("mid")
     )
 
