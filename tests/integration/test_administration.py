@@ -16,7 +16,7 @@ import gopush
 from gopush.client import cli
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
 from tests.chaos.cluster import Cluster, Node
-from tests.clients import TcpClient
+from tests.clients import TcpClient, request
 
 PATIENCE = 30.0
 
@@ -78,6 +78,21 @@ def key_of(cluster: Cluster, name: str) -> str:
     return next(key for key in map(str, range(1000)) if owner(cluster, key) == name)
 
 
+def subscribed(comet: Node, key: str) -> TcpClient:
+    """A subscriber, as soon as the comet knows what the web node knows."""
+
+    def attempt() -> TcpClient | None:
+        client = TcpClient(comet.ports["tcp"])
+        client.send(request("sub", key, "30"))
+        if client.read(4) == b"+h\r\n":
+            return client
+        client.close()
+        return None
+
+    found: TcpClient = until(attempt)
+    return found
+
+
 def test_every_process_tells_its_own_numbers(cluster: Cluster) -> None:
     """protocol.md, section 10: /stat of all roles has the form of section 6."""
     types = {
@@ -126,12 +141,12 @@ def test_a_new_weight_reaches_every_process(cluster: Cluster) -> None:
     shares = [owner(cluster, f"key-{i}", "web-2") for i in range(200)]
     assert 120 < shares.count("comet-2") < 180
     assert admin(cluster, "/1/admin/node/weight", node="node2", weight="1") == RET_OK
-    until(lambda: nodes(cluster, "web-2")["comet-2"]["weight"] == 1)
+    until(lambda: all(nodes(cluster, web)["comet-2"]["weight"] == 1 for web in ("web-1", "web-2")))
 
 
 def test_a_drained_comet_hands_its_subscribers_over_and_takes_them_back(cluster: Cluster) -> None:
     key = key_of(cluster, "comet-2")
-    device = TcpClient(cluster["comet-2"].ports["tcp"]).subscribe(key)
+    device = subscribed(cluster["comet-2"], key)
     assert admin(cluster, "/1/admin/node/drain", node="node2") == RET_OK
     assert device.rest() == b"-n\r\n"
     until(lambda: owner(cluster, key) == owner(cluster, key, "web-2") == "comet-1")
