@@ -180,13 +180,13 @@ class Insight:
         self._latency = latency
 
     def routes(self) -> Routes:
-        """The routes of the admin port."""
+        """The routes of the admin port. What tells of others' keys and messages may be large."""
         return {
             "/1/admin/status": {"GET": Route(api(self._status))},
-            "/1/admin/key": {"GET": Route(api(self._key))},
-            "/1/admin/key/message": {"GET": Route(api(self._message))},
-            "/1/admin/keys": {"GET": Route(api(self._keys))},
-            "/1/admin/slowest": {"GET": Route(api(self._slow_consumers))},
+            "/1/admin/key": {"GET": Route(api(self._key), alone=True)},
+            "/1/admin/key/message": {"GET": Route(api(self._message), alone=True)},
+            "/1/admin/keys": {"GET": Route(api(self._keys), alone=True)},
+            "/1/admin/slowest": {"GET": Route(api(self._slow_consumers), alone=True)},
         }
 
     def _status(self, _request: Request) -> bytes:

@@ -38,7 +38,7 @@ class Tokens:
         return {
             "/1/admin/token": {
                 "POST": Route(api(self._create)),
-                "GET": Route(api(self._list)),
+                "GET": Route(api(self._list), alone=True),
                 "DELETE": Route(api(self._revoke)),
             }
         }

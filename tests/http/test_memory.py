@@ -82,6 +82,18 @@ def test_pipelined_reads_that_nobody_reads_are_not_made(victim: Victim, log: byt
         assert settled(victim) - before < 100 * MIB
 
 
+@pytest.mark.parametrize("call", ["key?key=big", "key/message?key=big&mid={}"])
+def test_pipelined_looks_at_a_large_log_are_made_one_by_one(victim: Victim, log: bytes, call: str) -> None:
+    shown = victim.call("GET", "/1/admin/key?key=big")
+    path = call.format(shown["messages"][0]["mid"])
+    before = victim.memory
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", victim.admin)))
+            client.sendall(f"GET /1/admin/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 64)
+        assert settled(victim) - before < 100 * MIB
+
+
 def test_slow_readers_of_large_logs_hold_a_page_each(victim: Victim, log: bytes) -> None:
     before = victim.memory
     with ExitStack() as stack:
