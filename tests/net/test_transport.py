@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from gopush.net import transport as wire
 from gopush.net.eager import MOST_UNSENT, EagerReactor, EagerServer
 from tests.conftest import InReactor, reactor
+from tests.fixtures import lines_logged
 
 PATIENCE = 30.0
 
@@ -449,3 +453,18 @@ def test_what_is_there_when_it_is_accepted_is_read_at_once_and_an_error_ends_tha
         client.close()
     clients[1].close()
     in_reactor(port.stopListening)
+
+
+@pytest.mark.parametrize(("service", "lines"), [(ClientService, True), (wire.QuietClientService, False)])
+def test_an_attempt_to_connect_makes_no_line(service: type[ClientService], lines: bool) -> None:
+    class Nowhere:
+        def connect(self, _: Any) -> Deferred[Any]:
+            return fail(ConnectionRefusedError())
+
+    clock, nowhere, factory = cast(Any, (Clock(), Nowhere(), Factory()))
+    with lines_logged(lambda _: True) as found:
+        made: Any = service(nowhere, factory, clock=clock)
+        made.startService()
+        clock.pump([1.0] * 10)
+        made.stopService()
+    assert bool(found) is lines
