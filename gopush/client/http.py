@@ -36,6 +36,8 @@ TRANSIENT = (
 the network of a hotel does until its guest has logged in.
 """
 TCP = "2"
+SECRETS = {"t", "token"}
+"""Parameters, besides the API key, that a stranger must not see."""
 # Numbers stay text: they may have more digits than Python turns into an int.
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 _BRACKET = re.compile(r'(?:[^"\[\]{}]|"(?:[^"\\]|\\.)*+")*+([\[\]{}])')
@@ -190,7 +192,7 @@ def _call(
     try:
         connection = _connection(address, context)
         try:
-            if not address.startswith(SECURE) and headers:
+            if not address.startswith(SECURE) and (headers or SECRETS & query.keys()):
                 _expect_clear(connection, address)
             connection.request(method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **(headers or {})})
             response = connection.getresponse()

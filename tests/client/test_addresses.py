@@ -149,13 +149,25 @@ def eavesdrop(answer: Callable[[socket.socket], None]) -> tuple[str, list[bytes]
     ],
     ids=["closed", "alert", "nginx"],
 )
-@pytest.mark.parametrize("command", ["push k 1", "nodes", "token create k", "bench --seconds 1"])
-def test_a_key_is_never_sent_in_the_clear_to_a_tls_port(
-    answer: bytes, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("command", "door", "api_key"),
+    [
+        *((command, "admin", "hunter2") for command in ("push k 1", "nodes", "token create k", "bench --seconds 1")),
+        *((f"{command} k --token hunter2", "web", "") for command in ("history", "sub")),
+        ("token revoke k hunter2", "admin", ""),
+    ],
+)
+def test_no_secret_is_sent_in_the_clear_to_a_tls_port(
+    answer: bytes,
+    command: str,
+    door: str,
+    api_key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GOPUSH_API_KEY", "hunter2")
+    monkeypatch.setenv("GOPUSH_API_KEY", api_key)
     where, heard = eavesdrop(lambda connection: connection.sendall(answer))
-    assert main([*command.split(), "--admin", where]) == 3
+    assert main([*command.split(), f"--{door}", where]) == 3
     assert (
         f"{where} does not speak plain HTTP, and gopush sent it no secret (try https://{where})"
         in capfd.readouterr().err
