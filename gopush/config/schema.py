@@ -22,6 +22,9 @@ SECRETS = frozenset({"secret", "sentinel.password", "source"})
 _PLAIN = re.compile(r"[A-Za-z.]{1,24}")
 """What a mistyped name looks like; a password mostly does not."""
 
+_SECTION = re.compile(r"\[(?P<header>[^]]+(?=\]\s*([#;].*)?$)|.*\].*)")
+"""Where other text than a comment stands behind it, it is part of the name: configparser would drop it."""
+
 HEADER = """\
 # All options with their defaults. A duration has a unit (ms, s, m, h, d), a size may have one (B, KiB, MiB, GiB).
 # Addresses to listen on: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
@@ -131,6 +134,7 @@ def _read(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
         interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"), default_section="\0", strict=True
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.SECTCRE = _SECTION
     try:
         content = path.read_text("utf-8-sig")
         parser.read_string(content, str(path))
@@ -162,6 +166,9 @@ def _refuse_unknown(
     for opt in declared:
         known.setdefault(opt.section, set()).add(opt.name)
     for section, lines in found.items():
+        if "]" in section:
+            line, _ = _index(content, section)
+            raise SettingsError(f"{path}: line {line}: holds more than [section]: an option has a line of its own")
         if section not in known:
             names = ", ".join(f"[{name}]" for name in known)
             shown = _shown(f"[{section}]", section, *_index(content, section))
@@ -178,7 +185,7 @@ def _index(content: str, section: str, name: str | None = None) -> tuple[int, bo
     current, secret = "", False
     for number, line in enumerate(map(str.strip, content.split("\n")), 1):
         if line.startswith("["):
-            if name is None and line.startswith(f"[{section}]"):
+            if name is None and (line.startswith(f"[{section}]") or line == f"[{section}"):
                 return number, secret
             current, secret = line, False
         found, is_option, _ = line.partition("=")

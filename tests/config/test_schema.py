@@ -64,6 +64,11 @@ def test_a_byte_order_mark_and_windows_lines_do_no_harm(ini: Any) -> None:
     assert load(Outer, ini(b"\xef\xbb\xbf[base]\r\nweight = 2\r\n")).weight == 2
 
 
+@pytest.mark.parametrize("behind", ["", "  ", " # the share", "\t; [of] this node", "#"])
+def test_a_comment_may_stand_behind_a_section(ini: Any, behind: str) -> None:
+    assert load(Outer, ini(f"[base]{behind}\nweight = 2\n")).weight == 2
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         load(Outer, None).weight = 2  # type: ignore[misc]
@@ -132,6 +137,9 @@ SECRET = "hunter2"
         ("[rpc]\nsecret = long\n[hunter]\n", "line 3: is no section here"),
         (f"[{SECRET}]\n", "line 1: is no section here"),
         (f"[base]\nweight = 1\n[base]\n{SECRET}\n", "line 3: the [section] was there before"),
+        (f"[rpc] secret = {SECRET}\n", "line 1: holds more than [section]: an option has a line of its own"),
+        (f"[base]\nweight = 1\n\n[rpc] {SECRET}]\nping = 1s\n", "line 4: holds more than [section]"),
+        (f"[base]\n  [rpc]{SECRET}\n", "line 2: holds more than [section]"),
         (f"[base]\nsecret = {SECRET}\n", "[base] secret: is no option here"),
         (f"[base]\nnode1:1 tcp@localhost:6379#{SECRET}=\n", "line 2: is no option here"),
         (f"[redis.source]\nnode1:1 tcp@localhost:6379#{SECRET}\n", "line 2: is neither"),
