@@ -79,10 +79,7 @@ class ReloadingFile(Generic[T]):
         try:
             return self._read()
         except OSError as wrong:
-            name = str(wrong.filename).partition("\n")[
-                0
-            ]  # the rest is a key that somebody wrote in the place of its file
-            raise SettingsError(f"{name}: cannot be read: {wrong.strerror}") from None
+            raise SettingsError(f"{wrong.filename}: cannot be read: {wrong.strerror}") from None
 
     def _look(self) -> list[Stamp]:
         return [_stamp(path) for path in self._paths]

@@ -202,7 +202,7 @@ def _shown(words: str, name: str, line: int, after_secret: bool) -> str:
 
 def _parse(path: Path | None, opt: Option, raw: str) -> Any:
     try:
-        return opt.parse(raw.strip())
+        return opt.parse(raw)
     except ValueError as wrong:
         found = "(hidden)" if opt.name in SECRETS else shown(raw)
         hint = "; a comment has a line of its own" if re.search(r"\s[#;]", raw) else ""

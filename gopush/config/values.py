@@ -37,16 +37,18 @@ def shown(value: str, whole: str = "") -> str:
 
 
 def password(value: str) -> str:
-    """Any text, also none; in double quotes, in which a backslash takes the next character as it is, also blanks."""
-    if not value.startswith('"'):
+    """A text(); in double quotes, in which a backslash takes the next character as it is, also blanks."""
+    if not text(value).startswith('"'):
         return value
-    if not re.fullmatch(r'"(?:[^"\\]|\\.)*"', value, re.DOTALL):
+    if not re.fullmatch(r'"(?:[^"\\]|\\.)*"', value):
         raise ValueError('begins with a double quote, and does not end with one (within, write \\" for one)')
-    return re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL)
+    return re.sub(r"\\(.)", r"\1", value[1:-1])
 
 
 def text(value: str) -> str:
-    """Any text, also none."""
+    """One line, also an empty one: what is indented below may be meant for another option."""
+    if "\n" in value:
+        raise ValueError("goes on over several lines; an option begins at its line's start")
     return value
 
 
@@ -101,7 +103,7 @@ def some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:
     """One or more of these words, separated by commas or blanks."""
 
     def parse(value: str) -> tuple[str, ...]:
-        words = tuple(re.split(r"[,\s]+", value.strip(", ")))
+        words = tuple(re.split(r"[,\s]+", value.strip(", \n")))
         if not set(words) <= set(choices):
             raise ValueError(f"is not a list of {', '.join(choices)}")
         return words

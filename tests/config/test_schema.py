@@ -112,6 +112,38 @@ def test_a_file_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
         load(Outer, tmp_path / "some.ini")
 
 
+@pytest.mark.parametrize("value", ["", "text", '"text'])
+def test_what_is_indented_below_an_option_is_not_taken_for_its_value(ini: Any, value: str) -> None:
+    """It may be an option that somebody indented, or a password; lists alone go on over several lines."""
+    lists = {opt for opt in options(EmbeddedSettings) if isinstance(opt.parse(opt.default), tuple)}
+    for opt in options(EmbeddedSettings):
+        if opt not in lists:
+            with pytest.raises(SettingsError, match=rf"\[{opt.section}\] {opt.name}: \(hidden\)") as wrong:
+                load(EmbeddedSettings, ini(f"[{opt.section}]\n{opt.name} = {value or opt.default}\n  {SECRET} = 1\n"))
+            assert SECRET not in str(wrong.value)
+            with pytest.raises(SettingsError, match=rf"\[{opt.section}\] {opt.name}: \(hidden\)"):
+                load(EmbeddedSettings, ini(f"[{opt.section}]\n{opt.name} =\n  {SECRET}\n"))
+    with pytest.raises(SettingsError, match=r"prefix: \(hidden\) goes on over several lines; an option begins at its"):
+        load(EmbeddedSettings, ini("[redis]\nprefix = gopush:\n  wait = 1\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("[base]\nproto =", "websocket,\n  tcp"),
+        ("[base]\nhttp.bind =", "tcp:1\n  tcp:2"),
+        ("[base]\ntcp.advertise =", "a:1,\n  b:2"),
+        ("[admin]\nhosts =", "a\n  b"),
+        ("[connections]\norigins =", "https://a\n  https://b"),
+        ("[connections]\nproxies =", "unix\n  ::1"),
+        ("[redis]\nsource =", "node1:1 tcp@a:1,\n  node2:1 tcp@b:1"),
+    ],
+)
+def test_a_list_goes_on_over_several_lines(ini: Any, line: str, value: str) -> None:
+    one_line = load(EmbeddedSettings, ini(f"{line} {value.replace(chr(10), '')}\n"))
+    assert load(EmbeddedSettings, ini(f"{line}\n  {value}\n")) == one_line != EmbeddedSettings()
+
+
 def test_a_secret_is_never_shown(ini: Any) -> None:
     @dataclass(frozen=True)
     class Guarded:
