@@ -184,6 +184,8 @@ def host_names(value: str) -> tuple[str, ...]:
     for word in found:
         if not _HOST_NAME.fullmatch(word):
             raise ValueError(f"holds {shown(word, value)}, which is no name of a host (try push.example.org)")
+        if impossible(word):
+            raise ValueError(f"holds {shown(word, value)}: this is not a valid host name")
     return found
 
 
@@ -209,6 +211,8 @@ def _listener(word: str, value: str) -> str:
             f"holds {shown(word, value)}, which is no Twisted endpoint"
             " (try tcp:6969:interface=127.0.0.1, or localhost:6969)"
         )
+    if impossible(match[1]):
+        raise ValueError(f"holds {shown(word, value)}: this is not a valid host name")
     host = match[1].strip("[]")
     kind = "tcp6" if ":" in host else "tcp"
     host = "127.0.0.1" if host == "localhost" else host.replace(":", "\\:")

@@ -48,6 +48,7 @@ SOME = values.some_of("tcp", "websocket")
         (values.node_name, "node-1.a_b", "node-1.a_b"),
         (values.addresses, "", ()),
         (values.addresses, "a.example:1, [::1]:2\n10.0.0.1:65535", ("a.example:1", "[::1]:2", "10.0.0.1:65535")),
+        (values.host_names, "A.example, b.\nlocalhost", ("a.example", "b.", "localhost")),
         (values.listeners, "", ()),
         (values.listeners, "localhost:6969", ("tcp:6969:interface=127.0.0.1:backlog=4096",)),
         (values.listeners, "0.0.0.0:0", ("tcp:0:interface=0.0.0.0:backlog=4096",)),
@@ -77,6 +78,8 @@ def test_reads(parse: Callable[[str], Any], value: str, found: Any) -> None:
         *((values.node_name, value) for value in ("", "a/b", "a b", "ä", "n" * 65)),
         *((values.addresses, value) for value in ("host", "host:", ":1", "host:0", "host:65536", "::1:80", "a:1;b:2")),
         *((values.addresses, value) for value in ("a_b..c:1", ".c:1", "z" * 64 + ".c:1")),
+        *((values.listeners, value) for value in ("a_b..c:1", ".c:1", "z" * 64 + ".c:1", "z." * 150 + "z:1")),
+        *((values.host_names, value) for value in ("a_b..c", ".c", "z" * 64 + ".c", "z." * 150 + "z")),
         *(
             (values.listeners, value)
             for value in ("tcp:65536", "tcp6:port=99999", "ssl:65536:privateKey=k", "haproxy:tcp:65536")

@@ -35,6 +35,14 @@ def test_sources(value: str, expected: list[Source]) -> None:
         ("node1:1 tcp@localhost:65536", "which is not"),
         ("node1:1 tcp@localhost", "which is not"),
         ("node1:1 udp@localhost:6379", "which is not"),
+        (
+            "node1:1 tcp@redis..example:6379",
+            "holds 'node1:1 tcp@redis..example:6379': its host is not a valid host name",
+        ),
+        (f"node1:1 tcp@{'z' * 64}.example:6379", "is not a valid host name"),
+        ("node1:1 rediss@.example:6379", "is not a valid host name"),
+        (f"node1:1 tcp@{'z.' * 150}z:6379", "is not a valid host name"),
+        (f"node1:1 tcp@{'ä' * 70}:6379", "holds as number 1 what is not shown: its host is not a valid host name"),
         ("node/1:1 tcp@localhost:6379", "is not a node name"),
         ("a:1 tcp@h:1, a:1 tcp@h:2", "gives two Redis servers the same name"),
     ],
@@ -47,6 +55,9 @@ def test_what_cannot_be_read_is_said(value: str, words: str) -> None:
 def test_no_password_is_ever_shown() -> None:
     with pytest.raises(ValueError, match="which is not") as refused:
         sources("node1:1 tcp@localhost#hunter2")
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ValueError, match="not shown: its host") as refused:
+        sources("node1:1 tcp@redis..example:6379#hunter2")
     assert "hunter2" not in str(refused.value)
 
 

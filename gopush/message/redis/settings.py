@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gopush.config.schema import option
-from gopush.config.values import addresses, count, duration, node_name, text
+from gopush.config.values import addresses, count, duration, impossible, node_name, text
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _WORD = re.compile(rf"(?:#{_QUOTED}|[^,\n])+")
@@ -63,13 +63,15 @@ def sources(value: str) -> tuple[Source, ...]:
 
 def _source(word: str, index: int) -> Source:
     match = _SOURCE.fullmatch(word)
+    shown = repr(word) if _HARMLESS.fullmatch(word) else f"as number {index} what is not shown"
     if not match or not 0 < int(match["weight"]) <= 1000 or not 0 < int(match["port"] or 1) < 65536:
-        shown = repr(word) if _HARMLESS.fullmatch(word) else f"as number {index} what is not shown"
         raise ValueError(
             f"holds {shown}, which is not name:weight and tcp@ or rediss@host:port[#password], unix@/path[#password]"
             " or sentinel@ or rediss-sentinel@host:port;host:port/master[#password]"
             ' (try node1:1 tcp@localhost:6379, or tcp@localhost:6379#"pass,word"; the weight is 1 to 1000)'
         )
+    if match["host"] and impossible(match["host"]):
+        raise ValueError(f"holds {shown}: its host is not a valid host name")
     return Source(
         node_name(match["name"]),
         int(match["weight"]),
