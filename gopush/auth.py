@@ -32,7 +32,7 @@ class SignedTokens:
         """Raises SettingsError where the file holds no such key."""
         self._algorithm = algorithm
         self._path = lasting(path)
-        self._file: ReloadingFile[Any] = ReloadingFile([self._path], self._read)
+        self._file: ReloadingFile[Any] = ReloadingFile([self._path], self._read, "[token] signed.key")
 
     def allow(self, token: str, key: str) -> bool:
         """Whether this is a token for `key` that holds now."""
@@ -47,11 +47,7 @@ class SignedTokens:
         return bool(claims["sub"] == key)
 
     def _read(self) -> Any:
-        try:
-            data = self._path.read_bytes()
-        except OSError as wrong:
-            # Do not name it: somebody may have written the secret in its place.
-            raise SettingsError(f"[token] signed.key: the file cannot be read: {wrong.strerror}") from None
+        data = self._path.read_bytes()
         if self._algorithm == "HS256":
             secret = data.strip()
             if len(secret) < LEAST_SECRET_BYTES:

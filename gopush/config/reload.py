@@ -29,12 +29,14 @@ class ReloadingFile(Generic[T]):
     """The value that `read` makes of `paths`, made anew once one of them has changed.
 
     The first reading raises SettingsError where it fails. Later, the log says what is wrong with the files, and the
-    value stays as it was.
+    value stays as it was. `option`: what names them, where somebody may have written a secret in a file's place, so
+    that no error shows a path which cannot be read.
     """
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[], T]) -> None:
+    def __init__(self, paths: Sequence[Path], read: Callable[[], T], option: str = "") -> None:
         self._paths = tuple(paths)
         self._read = read
+        self._option = option
         self._good = self._look()
         """As the files were when reading them last went well."""
         self._looked = time.monotonic()
@@ -79,7 +81,8 @@ class ReloadingFile(Generic[T]):
         try:
             return self._read()
         except OSError as wrong:
-            raise SettingsError(f"{wrong.filename}: cannot be read: {wrong.strerror}") from None
+            file = f"{self._option}: the file" if self._option else f"{wrong.filename}:"
+            raise SettingsError(f"{file} cannot be read: {wrong.strerror}") from None
 
     def _look(self) -> list[Stamp]:
         return [_stamp(path) for path in self._paths]

@@ -8,7 +8,6 @@ from pathlib import Path
 from random import random
 
 from gopush.auth import signed_tokens
-from gopush.errors import naming
 from gopush.feed import Feed
 from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
@@ -58,8 +57,7 @@ class Web:
         """
         self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
-        with naming("[admin] keys"):
-            self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
+        self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = Health(clock, comets.ping)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
         self.latency = publisher.latency

@@ -234,7 +234,7 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
     ("role", "content", "complaint"),
     [
         ("web", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
-        ("web", "[admin]\nkeys = /no/such/file\n", "[admin] keys: /no/such/file: cannot be read: No such file"),
+        ("web", "[admin]\nkeys = /no/such/file\n", "[admin] keys: the file cannot be read: No such file"),
         (
             "web",
             "[rpc]\ntls.ca = /no/ca\ntls.cert = /no/cert\ntls.key = /no/key\n",

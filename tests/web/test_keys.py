@@ -214,8 +214,21 @@ def test_a_file_that_makes_no_sense_is_refused_and_not_shown(text: bytes) -> Non
 
 
 def test_a_file_that_is_not_there_stops_the_start(make_world: MakeWorld, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^\[admin\] keys: .*/none: cannot be read"):
+    with pytest.raises(SettingsError, match=r"^\[admin\] keys: the file cannot be read: No such file"):
         make_world(api_keys=str(tmp_path / "none"))
+
+
+def test_a_key_in_the_place_of_its_file_is_not_shown(make_world: MakeWorld) -> None:
+    for written in ("billing:hunter2", "billing:hunter2" * 50):
+        with pytest.raises(SettingsError, match=r"^\[admin\] keys: the file cannot be read: ") as wrong:
+            make_world(api_keys=written)
+        assert "hunter2" not in str(wrong.value)
+
+
+def test_what_is_wrong_with_the_file_names_the_option(make_world: MakeWorld, tmp_path: Path) -> None:
+    path = write(tmp_path / "keys", "what is this")
+    with pytest.raises(SettingsError, match=rf"^\[admin\] keys: {path}: line 1 is not"):
+        make_world(api_keys=str(path))
 
 
 @pytest.mark.parametrize(
