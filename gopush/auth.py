@@ -51,20 +51,16 @@ class SignedTokens:
         if self._algorithm == "HS256":
             secret = data.strip()
             if len(secret) < LEAST_SECRET_BYTES:
-                raise SettingsError(
-                    f"[token] signed.key: {self._path}: a secret has at least {LEAST_SECRET_BYTES} bytes"
-                )
+                raise SettingsError(f"{self._path}: a secret has at least {LEAST_SECRET_BYTES} bytes")
             return secret
         try:
             key = load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm):
-            raise SettingsError(
-                f"[token] signed.key: {self._path}: holds no public key in PEM that gopush can read"
-            ) from None
+            raise SettingsError(f"{self._path}: holds no public key in PEM that gopush can read") from None
         wanted = RSAPublicKey if self._algorithm == "RS256" else Ed25519PublicKey
         if not isinstance(key, wanted) or (isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS):
             raise SettingsError(
-                f"[token] signed.key: {self._path}: holds no public key for {self._algorithm}"
+                f"{self._path}: holds no public key for {self._algorithm}"
                 f" (RS256: RSA of at least {LEAST_RSA_BITS} bits; EdDSA: Ed25519)"
             )
         return key

@@ -29,8 +29,8 @@ class ReloadingFile(Generic[T]):
     """The value that `read` makes of `paths`, made anew once one of them has changed.
 
     The first reading raises SettingsError where it fails. Later, the log says what is wrong with the files, and the
-    value stays as it was. `option`: what names them, where somebody may have written a secret in a file's place, so
-    that no error shows a path which cannot be read.
+    value stays as it was. `option`: what names them, and begins each error, where somebody may have written a secret in
+    a file's place: then no error shows a path which cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], T], option: str = "") -> None:
@@ -80,9 +80,12 @@ class ReloadingFile(Generic[T]):
     def _read_now(self) -> T:
         try:
             return self._read()
-        except OSError as wrong:
-            file = f"{self._option}: the file" if self._option else f"{wrong.filename}:"
-            raise SettingsError(f"{file} cannot be read: {wrong.strerror}") from None
+        except OSError as failed:
+            file = "the file" if self._option else f"{failed.filename}:"
+            wrong = f"{file} cannot be read: {failed.strerror}"
+        except SettingsError as refused:
+            wrong = str(refused)
+        raise SettingsError(f"{self._option}: {wrong}" if self._option else wrong)
 
     def _look(self) -> list[Stamp]:
         return [_stamp(path) for path in self._paths]

@@ -152,7 +152,7 @@ class ApiKeys:
 
     def _read(self) -> Sequence[Caller]:
         before = {caller.line: caller for caller in self._callers}
-        read = parse(self._path.read_bytes(), f"[admin] keys: {self._path}", self._now)
+        read = parse(self._path.read_bytes(), str(self._path), self._now)
         # A caller that stays keeps what it has spent.
         self._callers = [before.get(caller.line, caller) for caller in read]
         return self._callers
