@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import combinations
 
-_WITH_PORT = ("tcp", "tcp6", "ssl")
+WITH_PORT = ("tcp", "tcp6", "ssl")
 
 
 def words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:
@@ -28,7 +28,7 @@ def place(endpoint: str) -> tuple[str, str, str]:
 def port(endpoint: str) -> int | None:
     """The port of an endpoint; 0: any; None where it is of a kind without one, or names none."""
     kind, _, found = place(endpoint)
-    return int(found) if kind in _WITH_PORT and re.fullmatch("[0-9]+", found) else None
+    return int(found) if kind in WITH_PORT and re.fullmatch("[0-9]+", found) else None
 
 
 def refuse_shared(binds: Mapping[str, Sequence[str]]) -> None:

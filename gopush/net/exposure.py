@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from gopush.config.endpoints import WITH_PORT, place
 from gopush.errors import StartError
 
 
@@ -54,13 +54,8 @@ def is_home(address: str) -> bool:
 
 def stays_home(endpoint: str) -> bool:
     """Whether only this machine can connect to a Twisted endpoint string."""
-    kind, *words = [word.replace("\\", "") for word in re.split(r"(?<!\\):", endpoint)]
-    if kind == "haproxy":
-        return stays_home(endpoint.partition(":")[2])
-    if kind == "unix":
-        return True
-    named = dict(word.split("=", 1) for word in words if "=" in word)
-    return kind in ("tcp", "tcp6", "ssl") and _is_loopback(named.get("interface", ""))
+    kind, interface, _ = place(endpoint)
+    return kind == "unix" or (kind in WITH_PORT and _is_loopback(interface))
 
 
 def _is_loopback(interface: str) -> bool:

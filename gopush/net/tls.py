@@ -30,6 +30,7 @@ from twisted.internet.ssl import (
 )
 from zope.interface import implementer
 
+from gopush.config.endpoints import words
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import BACKLOG
 from gopush.errors import SettingsError, naming
@@ -170,14 +171,14 @@ class TlsEndpoint:
     """
 
     def __init__(self, reactor: Any, description: str) -> None:
-        words = _words(description)
+        found = _words(description)
         self._reactor = reactor
-        self._port = int(words["port"])
-        self._interface = words.get("interface", "")
-        self._backlog = int(words.get("backlog", BACKLOG))
-        key = words["privateKey"]
+        self._port = int(found["port"])
+        self._interface = found.get("interface", "")
+        self._backlog = int(found.get("backlog", BACKLOG))
+        key = found["privateKey"]
         self._tls = ServerTls(
-            words.get("certKey", key), key, words.get("clientCA", ""), words.get("extraCertChain", "")
+            found.get("certKey", key), key, found.get("clientCA", ""), found.get("extraCertChain", "")
         )
 
     def listen(self, factory: IProtocolFactory) -> Deferred[Any]:
@@ -187,9 +188,9 @@ class TlsEndpoint:
 
 
 def _words(description: str) -> Mapping[str, str]:
-    _, port, *rest = (re.sub(r"\\(.)", r"\1", word) for word in re.split(r"(?<!\\):", description))
-    found = dict(word.partition("=")[::2] for word in (port if "=" in port else f"port={port}", *rest))
-    if not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
+    _, plain, named = words(description)
+    found = {"port": plain[0], **named} if plain else named
+    if len(plain) > 1 or not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
         raise ValueError(description)
     return found
 
