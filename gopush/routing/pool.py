@@ -163,15 +163,6 @@ class Peers(Generic[S]):
         way.put(pending, gathered)
 
     def _open_batcher(self, call: BatchCall[S], name: str, peer: Peer[S]) -> Batcher:
-        def gave_up(pendings: list[PendingCalls]) -> None:
-            self._given_up(call, name, peer, pendings)
-
-        def moved(pendings: list[PendingCalls]) -> None:
-            self._move(call, name, pendings)
-
-        def sent_back(refusals: list[Refusal], behind: list[PendingCalls]) -> None:
-            self._sent_back(call, name, peer, refusals, behind)
-
         receiving = getattr(type(peer.service), "receiving", None)  # a peer in this process has no such thing
         going_on = partial(receiving, peer.service) if call.long and receiving else None
         return Batcher(
@@ -179,12 +170,12 @@ class Peers(Generic[S]):
             partial(call.send, peer.service),
             call.timeout,
             self._settings,
-            gave_up,
-            moved,
+            partial(self._given_up, call, name, peer),
+            partial(self._move, call, name),
             call.most,
             self.numbers,
             call.refused,
-            sent_back,
+            partial(self._sent_back, call, name, peer),
             going_on,
         )
 
