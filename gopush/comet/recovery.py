@@ -13,7 +13,6 @@ from functools import partial
 from hashlib import sha256
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 
 from gopush.auth import SignedTokens, is_signed
 from gopush.comet.channel import Channel
@@ -28,8 +27,6 @@ from gopush.routing.messages import Messages
 
 PATIENCE_SECONDS = 2
 RETRY_SECONDS = 0.25
-
-log = Logger()
 
 
 class Recovery:
@@ -75,7 +72,9 @@ class Recovery:
         channel.start_recovery(session)
         self._begin(channel)
         if session.resumes:
-            Deferred.fromCoroutine(self._resume(session, channel)).addErrback(self._broke, session)
+            Deferred.fromCoroutine(self._resume(session, channel)).addErrback(
+                lambda failure: self._guard.caught("letting a subscriber into its channel", (session,), failure)
+            )
         elif channel.cursor is None:
             self._wait_patiently(session, channel)
 
@@ -143,7 +142,7 @@ class Recovery:
             try:
                 self._let_in_blindly(session, channel)
             except Exception:
-                self._guard.caught("letting a subscriber in", (session,))
+                self._guard.caught("letting a subscriber into its channel", (session,))
         if self._patient:
             self._clock.callLater(self._patient[0][0] - now, self._patience_ends)
 
@@ -160,7 +159,7 @@ class Recovery:
                 session.accept()
                 session.go_live()
             except Exception:
-                self._guard.caught("letting a subscriber in", (session,))
+                self._guard.caught("letting a subscriber into its channel", (session,))
 
     async def _resume(self, session: Session, channel: Channel) -> None:
         request = session.request
@@ -239,7 +238,3 @@ class Recovery:
         pause: Deferred[None] = Deferred()
         self._clock.callLater(RETRY_SECONDS, pause.callback, None)
         return pause
-
-    def _broke(self, failure: object, session: Session) -> None:
-        log.error("a subscriber failed to join its channel: {failure}", failure=failure)
-        session.abort()
