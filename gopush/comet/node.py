@@ -120,7 +120,7 @@ class CometNode(MultiService):
         self.statistics = Statistics(settings)
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
-        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
+        show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
         for port in (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),

@@ -117,7 +117,7 @@ class EmbeddedNode(MultiService):
         show_message(self._message, self.statistics)
         show_web(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
-        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
+        show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
         ports = (

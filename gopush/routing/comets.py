@@ -24,7 +24,7 @@ from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
-from gopush.routing.stat import BatcherCounters, BatcherStats
+from gopush.routing.stat import BatcherCounters
 from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
@@ -44,7 +44,7 @@ class CometPeer(CometService, NodeService, Protocol):
         """Let go of the connection."""
 
 
-class Comets:
+class Comets(Peers[CometPeer]):
     """Every live comet process, the standbys included."""
 
     def __init__(
@@ -60,23 +60,12 @@ class Comets:
         )
         self._forward = BatchCall[CometPeer](_forward, settings.call_timeout, moves=False)
         self._close = BatchCall[CometPeer](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
-        self._clock = clock
+        super().__init__(clock, connect, self._owner_first, settings)
         self._now = now
         self._coordination = coordination
-        self._peers = Peers(clock, connect, self._owner_first, settings)
-        self._forwards = Forwards(clock, self._peers.live, self.forward, self.batchers.counters)
+        self._forwards = Forwards(clock, self.live, self.forward, self.numbers.counters)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
-
-    @property
-    def batchers(self) -> BatcherStats:
-        """What the calls to them count."""
-        return self._peers.numbers
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call has no answer yet."""
-        return self._peers.busy
 
     def push(self, pushes: Sequence[Push], answered: OnPushed) -> None:
         """Push through the owners, else through any others, until the deadline, which is one for all.
@@ -86,16 +75,16 @@ class Comets:
         """
         until = self._clock.seconds() + pushes[0].deadline - self._now()
         keys = [push.key for push in pushes]
-        self._peers.send(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
+        self.send(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
 
     def forward(self, name: str, forward: Forward) -> None:
         """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
-        sent = self._peers.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
+        sent = self.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
         sent.addErrback(lambda _: self._forwards.keep(name, forward))
 
     def beside(self, name: str, key: str) -> NodeInfo | None:
         """Another comet than `name`, the same one for a key, and one that answers if there is any."""
-        others = {id: peer for id, peer in self._peers.live.items() if id != name}
+        others = {id: peer for id, peer in self.live.items() if id != name}
         others = {id: peer for id, peer in others.items() if peer.healthy} or others
         if not others:
             return None
@@ -103,7 +92,7 @@ class Comets:
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
-        answers = [self._peers.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self._peers.live]
+        answers = [self.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self.live]
         for answer in answers:
             answer.addErrback(lambda _: 0)
         return gatherResults(answers).addCallback(sum)
@@ -130,9 +119,9 @@ class Comets:
             for start in range(0, len(keys), PRESENCE_KEYS):
                 group = keys[start : start + PRESENCE_KEYS]
                 try:
-                    found = await self._peers.ask(name, partial(_presence, group))
+                    found = await self.ask(name, partial(_presence, group))
                 except UnavailableError:
-                    found = await self._peers.ask(name, partial(_counts, group))
+                    found = await self.ask(name, partial(_counts, group))
                 there += zip(group, found, strict=True)
         return there
 
@@ -145,21 +134,13 @@ class Comets:
         return self._ask_all(lambda node: node.keys(prefix, most))
 
     def _ask_all(self, call: Callable[[CometPeer], Deferred[T]]) -> Deferred[dict[str, T | None]]:
-        names = list(self._peers.live)
-        answers = [self._peers.ask(name, call).addErrback(lambda _: None) for name in names]
+        names = list(self.live)
+        answers = [self.ask(name, call).addErrback(lambda _: None) for name in names]
         return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
 
-    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
-        """Call this comet as its administrator. Fails with UnavailableError."""
-        return self._peers.ask(name, call)
-
-    def ping(self) -> Deferred[None]:
+    def ping(self) -> Deferred[None]:  # type: ignore[override]
         """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError."""
-        return self._peers.ping(lambda node: node.subscribers(()))
-
-    def stop(self) -> None:
-        """Let go of all comets; what waits fails."""
-        self._peers.stop()
+        return super().ping(lambda node: node.subscribers(()))
 
     def _pushed(
         self,
@@ -168,11 +149,11 @@ class Comets:
         results: Sequence[Pushed] | UnavailableError,
     ) -> None:
         if isinstance(results, UnavailableError):
-            results = [Pushed(RET_INTERNAL if self._peers.live else RET_NO_NODE, 0)] * len(indexes)
+            results = [Pushed(RET_INTERNAL if self.live else RET_NO_NODE, 0)] * len(indexes)
         answered(indexes, results)
 
     def _adopt(self, view: View) -> None:
-        self._peers.update(view.comets)
+        self.update(view.comets)
 
     def _owner_first(self, key: str, peers: Sequence[Peer[CometPeer]]) -> Peer[CometPeer]:
         owner = self._coordination.view.owner(key)

@@ -19,7 +19,6 @@ from gopush.net.clock import Clock
 from gopush.routing.peer import BatchCall, Peer
 from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
-from gopush.routing.stat import BatcherStats
 from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings
 
@@ -40,7 +39,7 @@ class MessagePeer(MessageService, NodeService, Protocol):
         """Let go of the connection."""
 
 
-class Messages:
+class Messages(Peers[MessagePeer]):
     """All that a key's log can do. Every call fails with UnavailableError where no node answers in time."""
 
     def __init__(
@@ -57,24 +56,13 @@ class Messages:
         self._read = BatchCall[MessagePeer](self._read_batch, timeout, most=MOST_READS, long=True)
         self._heads = BatchCall[MessagePeer](lambda node, keys: node.heads(keys), timeout)
         self._single = BatchCall[MessagePeer](_one_by_one, timeout)
-        self._clock = clock
+        super().__init__(clock, connect, self._own_first, settings)
         self._attempt = settings.attempt_timeout
         self._shards = Shards()
         self._room = ROOM_BYTES
         self._own = own
-        self._peers = Peers(clock, connect, self._own_first, settings)
         coordination.watch(self._adopt)
         self._adopt(coordination.view)
-
-    @property
-    def batchers(self) -> BatcherStats:
-        """What the calls to them count."""
-        return self._peers.numbers
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call has no answer yet."""
-        return self._peers.busy
 
     def append(self, appends: Sequence[Append], answered: OnAnswers) -> None:
         """Sequence pushes, and keep those that are to be kept (delivery rules 1, 2, 6 and 7).
@@ -88,7 +76,7 @@ class Messages:
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
         item = Read(key, after, limit)
-        page = self._peers.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
+        page = self.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
         return page.addCallback(self._read_one, item)
 
     def _read_one(self, page: Page, item: Read) -> Page | Deferred[Page]:
@@ -119,7 +107,7 @@ class Messages:
 
     def head(self, key: str) -> Deferred[Head]:
         """Where the key's log ends."""
-        return self._peers.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return self.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
 
     def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
         """Where the logs of these keys end; `answered` is called as in append(), with Heads, if there are any keys."""
@@ -146,20 +134,12 @@ class Messages:
         """Whether the key was created and whether the token is good."""
         return self._call(key, lambda node: node.check_token(key, digest))
 
-    def ask(self, name: str, call: Callable[[NodeService], Deferred[T]]) -> Deferred[T]:
-        """Call this message node as its administrator. Fails with UnavailableError."""
-        return self._peers.ask(name, call)
-
-    def ping(self) -> Deferred[None]:
-        """Fires as soon as one message node answers after a round trip to its store. Fails with UnavailableError."""
-        return self._peers.ping()
-
     def reachable(self) -> Deferred[bool]:
         """Whether a message node answers that is of use to this process; never fails. One in another process is, even
         if its store does not answer: no other comet is better off then. The one in this process always answers: it is
         of use while it reaches the store.
         """
-        asked = [self.ask(name, _ping if name == self._own else _status) for name in self._peers.live]
+        asked = [self.ask(name, _ping if name == self._own else _status) for name in self.live]
         if not asked:
             return succeed(False)
         # What it fires with: a pair as soon as one has answered, else the list of all failures.
@@ -167,19 +147,15 @@ class Messages:
             lambda outcome: isinstance(outcome, tuple)
         )
 
-    def stop(self) -> None:
-        """Let go of all nodes; what waits fails."""
-        self._peers.stop()
-
     def _send(self, call: BatchCall[MessagePeer], pending: PendingCalls) -> None:
         if self._shards.ring is None:
-            self._peers.send(call, pending)
+            self.send(call, pending)
             return
         for shard, mine in self._shards.spread(pending.keys).items():
-            self._peers.send(call, pending if len(mine) == len(pending.keys) else pending.part(mine), shard)
+            self.send(call, pending if len(mine) == len(pending.keys) else pending.part(mine), shard)
 
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
-        return self._peers.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
 
     def _own_first(self, key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
         """The one in this process, else the one that rendezvous hashing gives the key."""
@@ -196,7 +172,7 @@ class Messages:
         return "" if self._shards.ring is None else self._shards.of(key)
 
     def _adopt(self, view: View) -> None:
-        self._peers.update(view.messages)
+        self.update(view.messages)
         if view.stores != self._shards.weights:
             self._shards = Shards(view.stores, view.shards)
 

@@ -137,7 +137,7 @@ class WebNode(MultiService):
         self.statistics = Statistics(settings)
         show(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
-        show_batchers(self.statistics, messages=self._messages.batchers, comets=self._comets.batchers)
+        show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
         port = self.statistics.port(reactor, settings.stat_bind, web.health, http=web.public, admin=web.admin)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
 

@@ -228,9 +228,9 @@ def test_the_comet_beside_is_one_that_answers() -> None:
     world = World("c1", "c2", "c3")
     found = {world.comets.beside("c1", f"k{number}") for number in range(50)}
     assert {info.id for info in found if info} == {"c2", "c3"}
-    world.comets._peers.live["c2"].healthy = False
-    assert world.comets.beside("c1", "k") == world.comets._peers.live["c3"].info
-    world.comets._peers.live["c3"].healthy = False
+    world.comets.live["c2"].healthy = False
+    assert world.comets.beside("c1", "k") == world.comets.live["c3"].info
+    world.comets.live["c3"].healthy = False
     assert world.comets.beside("c1", "k") is not None
     assert World("c1").comets.beside("c1", "k") is None
 

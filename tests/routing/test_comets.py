@@ -170,7 +170,7 @@ def test_a_push_that_the_owner_could_not_have_stored_goes_elsewhere() -> None:
     world.wait()
     assert answer == [Pushed(RET_OK, 3)]
     assert world.asked() == ["c1", "c2", "c3"]
-    assert world.client.batchers.counters.retried == 2
+    assert world.client.numbers.counters.retried == 2
 
 
 def test_where_none_can_have_it_stored_the_answer_is_65535() -> None:

@@ -186,7 +186,7 @@ def _kept(process: Process) -> dict[str, int]:
         kept["joining"] = len(comet._recovery._beginning) + len(comet.delivery._ahead)
         kept["touched"] = len(comet.delivery._touched)
     if isinstance(process, (CometProcess, WebProcess)):
-        for name, peers in (("messages", process.messages._peers), ("comets", process.comets._peers)):
+        for name, peers in (("messages", process.messages), ("comets", process.comets)):
             batchers = [batcher for peer in peers.live.values() for batcher in peer.batchers.values()]
             kept[f"calls to {name}"] = sum(len(batcher.unanswered) for batcher in batchers)
             kept[f"keys held for {name}"] = sum(map(len, peers._router._held.values())) + len(peers._paused)

@@ -386,7 +386,7 @@ def batcher_moves() -> Moves:
     moves = Moves("gopush_lane_")
     world = Comets("c1", "c2", rpc=RpcSettings(lane_messages=3, push_deadline=1.0))
     services = world.services.values()
-    with moves.watch(lambda statistics: show_batchers(statistics, comets=world.comets.batchers)) as look:
+    with moves.watch(lambda statistics: show_batchers(statistics, comets=world.comets.numbers)) as look:
         for limiter in services:
             limiter.late = ("push",)
         for _ in range(9):
