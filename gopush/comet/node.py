@@ -18,13 +18,13 @@ from gopush.comet.service import Comet
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.daemon.listeners import Listeners, advertised
-from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.daemon.service import DaemonService, make_service
+from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet, steady
+from gopush.net.clock import quiet
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
 from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
@@ -32,8 +32,9 @@ from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
+from gopush.rpc.codec import COMET_CALLS
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_comet
+from gopush.rpc.server import RemoteComet, RemoteMessage, call_port
 from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import PeriodicSummary
 
@@ -90,6 +91,7 @@ class CometNode(MultiService):
     def __init__(self, reactor: Any, settings: CometSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
+        self.log_name = settings.node
         self._coordination = coordination
         self._info = NodeInfo(
             node=settings.node,
@@ -107,10 +109,7 @@ class CometNode(MultiService):
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._housekeeping = Housekeeping(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
         self._node = LocalNode(reactor, coordination, self._info, self.comet, self.comet.load)
-        self._node.defend(
-            lambda info: RemoteComet(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
-            partial(give_up, reactor),
-        )
+        self._node.defend(rpc, partial(give_up, reactor))
         itself = RemoteComet(reactor, self._info, rpc)
         self._reachability = Reachability(
             reactor, itself, self._node.own_identity, rpc.call_timeout, coordination, logins
@@ -121,17 +120,13 @@ class CometNode(MultiService):
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
+        service = Together(self._node, FeedServer(self.comet, reactor))
         for port in (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),
+            call_port(reactor, service, COMET_CALLS, rpc, settings.rpc_bind, self._info.rpc),
         ):
             port.setServiceParent(self)  # type: ignore[no-untyped-call]
-        secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
-        served = serve_comet(
-            reactor, Together(self._node, FeedServer(self.comet, reactor)), secret, self._info.rpc, legacy=legacy
-        )
-        calls = secured(served, settings.rpc_bind, settings.rpc)
-        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Listen, then tell the others."""
@@ -243,10 +238,6 @@ def make_node(reactor: Any, settings: CometSettings) -> CometNode:
 
 def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
-    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+    from twisted.internet import reactor  # by now twistd has chosen which
 
-    reactor = steady(process_reactor)
-    with start_errors(options.path):
-        node = make_node(reactor, options.settings)
-    collector.freeze()
-    return DaemonService(reactor, options, node, options.settings.node)
+    return make_service(reactor, options, make_node)

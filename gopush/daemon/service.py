@@ -12,6 +12,7 @@ import os
 import platform
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -26,8 +27,9 @@ from gopush.config import reload as files
 from gopush.config.reload import lasting
 from gopush.config.schema import adopt, load
 from gopush.daemon.logs import Lines, reopen
-from gopush.daemon.start import DaemonOptions, console
+from gopush.daemon.start import DaemonOptions, console, start_errors
 from gopush.errors import SettingsError
+from gopush.net.clock import steady
 from gopush.stats.histogram import Histogram
 
 log = Logger()
@@ -132,6 +134,15 @@ class DaemonService(MultiService):
         log.info("stopping")
         stopping: Deferred[None] = super().stopService()  # type: ignore[no-untyped-call]
         return stopping.addCallback(lambda _: log.info("stopped"))
+
+
+def make_service(reactor: Any, options: DaemonOptions, make_node: Callable[[Any, Any], Any]) -> DaemonService:
+    """The service of a process: `make_node` makes what does its work, which has a `log_name`."""
+    reactor = steady(reactor)
+    with start_errors(options.path):
+        node = make_node(reactor, options.settings)
+    collector.freeze()
+    return DaemonService(reactor, options, node, node.log_name)
 
 
 def _observer(twistd: Any, lines: Lines) -> Any:

@@ -21,9 +21,9 @@ from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.node import ClientPorts, offered
 from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
-from gopush.daemon.listeners import Listeners, advertised
-from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.daemon.listeners import advertised
+from gopush.daemon.service import DaemonService, make_service
+from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together
@@ -34,16 +34,16 @@ from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
 from gopush.message.settings import open_store
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet, steady
-from gopush.net.eager import EagerReactor
+from gopush.net.clock import quiet
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
 from gopush.routing.messages import MessagePeer, Messages
 from gopush.routing.peer import Here
 from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteComet, RemoteMessage, secured, serve_both
+from gopush.rpc.server import RemoteComet, RemoteMessage, call_port
 from gopush.stats.resource import Health, Statistics
 from gopush.web.feed_client import remote_feed
 from gopush.web.node import HttpPorts
@@ -66,9 +66,9 @@ class EmbeddedNode(MultiService):
         subscribers, rpc = settings.subscribers, settings.rpc
         store = open_store(settings, reactor)
         address = advertised("rpc", settings.called_at, settings.rpc_advertise) if settings.called_at else (NAME,)
-        self.node_name = settings.node or default_name(address[0])
+        self.log_name = settings.node or default_name(address[0])
         info = NodeInfo(
-            node=self.node_name,
+            node=self.log_name,
             sequence=0,
             rpc=address,
             tcp=offered(subscribers, "tcp"),
@@ -135,12 +135,9 @@ class EmbeddedNode(MultiService):
         reactor, rpc = self._reactor, settings.rpc
         # The message node answers what both have: a ping asks whether this process reaches the store.
         both = Together(self._message_node, self._comet_node, FeedServer(self._comet, reactor))
-        served = serve_both(reactor, both, rpc.secret, info.rpc, legacy=rpc.legacy_secret)
-        calls = secured(served, settings.rpc_bind, rpc)
-        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
-        self._comet_node.defend(
-            lambda other: RemoteComet(reactor, other, rpc, rpc.attempt_timeout), partial(give_up, reactor)
-        )
+        port = call_port(reactor, both, {**MESSAGE_CALLS, **COMET_CALLS}, rpc, settings.rpc_bind, info.rpc)
+        port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._comet_node.defend(rpc, partial(give_up, reactor))
         itself = RemoteComet(reactor, info, rpc)
         self._reachability = Reachability(
             reactor, itself, self._comet_node.own_identity, rpc.call_timeout, self._coordination, self._logins
@@ -224,10 +221,6 @@ def make_node(reactor: Any, settings: EmbeddedSettings) -> EmbeddedNode:
 
 def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
-    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+    from twisted.internet import reactor  # by now twistd has chosen which
 
-    reactor = steady(process_reactor)
-    with start_errors(options.path):
-        node = make_node(reactor, options.settings)
-    collector.freeze()
-    return DaemonService(reactor, options, node, node.node_name)
+    return make_service(reactor, options, make_node)

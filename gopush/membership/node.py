@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
@@ -18,6 +19,8 @@ from gopush.net.clock import Clock, repeating, within
 from gopush.reports import Load, Status
 from gopush.rpc.client import Remote
 from gopush.rpc.logins import Logins
+from gopush.rpc.server import RemoteNode
+from gopush.rpc.settings import RpcSettings
 
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change, which comes in any case."""
@@ -65,11 +68,13 @@ class LocalNode:
         """See NodeService."""
         return succeed(self.own_identity)
 
-    def defend(self, connect: Callable[[NodeInfo], Remote], refused: Callable[[StartError], object]) -> None:
+    def defend(self, rpc: RpcSettings, refused: Callable[[StartError], object]) -> None:
         """Where another process advertises the address of this one, call that address; see Coordination.contest()."""
-        self._coordination.contest(lambda: self._leads_here(connect(self.info._replace(rpc=(self.info.id,)))), refused)
+        self._coordination.contest(partial(self._leads_here, rpc), refused)
 
-    def _leads_here(self, remote: Remote) -> Deferred[bool | None]:
+    def _leads_here(self, rpc: RpcSettings) -> Deferred[bool | None]:
+        remote = RemoteNode(self._clock, self.info._replace(rpc=(self.info.id,)), rpc, rpc.attempt_timeout)
+
         def answered(answer: Any) -> bool | None:
             remote.stop()
             return None if isinstance(answer, Failure) else bool(answer == self.own_identity)

@@ -10,9 +10,9 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from gopush.daemon.listeners import Listeners, advertised
-from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, give_up, start_errors, start_failed
+from gopush.daemon.listeners import advertised
+from gopush.daemon.service import DaemonService, make_service
+from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, LoginProbe, Reachability
 from gopush.membership.view import Coordination
@@ -21,11 +21,11 @@ from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, open_store
 from gopush.message.store import StoreNumbers
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet, steady
-from gopush.net.eager import EagerReactor
+from gopush.net.clock import quiet
 from gopush.routing.stat import show as show_view
+from gopush.rpc.codec import MESSAGE_CALLS
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteMessage, RemoteNode, secured, serve_message
+from gopush.rpc.server import RemoteMessage, RemoteNode, call_port
 from gopush.stats.resource import Health, Statistics
 
 LINGER_SECONDS = 1.0
@@ -45,16 +45,12 @@ class MessageNode(MultiService):
         store = open_store(settings, reactor)
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
+        self.log_name = self.info.node
         self._message = StoreService(store, reactor)
         self._node = LocalNode(reactor, coordination, self.info, self._message)
-        self._node.defend(
-            lambda info: RemoteMessage(reactor, info, settings.rpc, settings.rpc.attempt_timeout),
-            partial(give_up, reactor),
-        )
-        secret, legacy = settings.rpc.secret, settings.rpc.legacy_secret
-        served = serve_message(reactor, self._node, secret, self.info.rpc, legacy=legacy)
-        calls = secured(served, settings.rpc_bind, settings.rpc)
-        Listeners(EagerReactor(reactor), "[base] rpc.bind", settings.rpc_bind, calls).setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._node.defend(settings.rpc, partial(give_up, reactor))
+        port = call_port(reactor, self._node, MESSAGE_CALLS, settings.rpc, settings.rpc_bind, self.info.rpc)
+        port.setServiceParent(self)  # type: ignore[no-untyped-call]
 
         self._registration = StoreRegistration(
             reactor, coordination, self._node, self._message, partial(give_up, reactor)
@@ -158,10 +154,6 @@ def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
 
 def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
-    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+    from twisted.internet import reactor  # by now twistd has chosen which
 
-    reactor = steady(process_reactor)
-    with start_errors(options.path):
-        node = make_node(reactor, options.settings)
-    collector.freeze()
-    return DaemonService(reactor, options, node, node.info.node)
+    return make_service(reactor, options, make_node)

@@ -28,7 +28,7 @@ USER = b"gopush"
 
 
 class Door(Reachable):
-    """What one caller meets, and behind it the `calls`. See server.serve_comet() for the rest."""
+    """What one caller meets, and behind it the `calls`. See server.ServerFactory for the rest."""
 
     def __init__(self, calls: Any, secret: str, addresses: Collection[str], *, legacy: bool) -> None:
         self._calls = calls

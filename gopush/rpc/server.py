@@ -8,7 +8,7 @@ A call is a callRemote() of a name in codec.py with one argument, a packed batch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -17,54 +17,36 @@ from twisted.internet.protocol import connectionDone
 from twisted.spread import pb
 from zope.interface import implementer
 
+from gopush.daemon.listeners import Listeners
 from gopush.errors import StartError, naming
 from gopush.net.clock import LastLook
+from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls
 from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
 from gopush.rpc.broker import LOGIN_SECONDS, MOST_STRANGERS, Broker, Calls, security
 from gopush.rpc.client import Remote, caller_tls
-from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, NODE_CALLS
+from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, NODE_CALLS, CallFormat
 from gopush.rpc.login import Door
-from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
 
 
-def serve_comet(
-    reactor: Any, service: CometService, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
-) -> ServerFactory:
-    """The factory for a listener where other nodes call this comet. See refuse_open_doors() for where to listen.
-
-    `addresses`: those that it advertises: it refuses a caller whom somebody in the middle has sent to another one.
-    `legacy`: [rpc] secret.legacy.
-    """
-    return ServerFactory(reactor, Calls(service, COMET_CALLS), secret, addresses, legacy)
-
-
-def serve_message(
-    reactor: Any, service: MessageService, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
-) -> ServerFactory:
-    """As serve_comet(), for a message node."""
-    return ServerFactory(reactor, Calls(service, MESSAGE_CALLS), secret, addresses, legacy)
-
-
-def serve_both(
-    reactor: Any, service: object, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
-) -> ServerFactory:
-    """As serve_comet(), for a comet that is a message node, too: callers of either know the calls that they make."""
-    return ServerFactory(reactor, Calls(service, {**MESSAGE_CALLS, **COMET_CALLS}), secret, addresses, legacy)
-
-
 @implementer(pb.IPBRoot)
 class ServerFactory(pb.PBServerFactory):
-    """Makes the brokers of a listener, and what their callers meet first."""
+    """Makes the brokers of a listener, and what their callers meet first.
+
+    `addresses`: those that the node advertises: it refuses a caller whom somebody in the middle has sent to another
+    one. `legacy`: [rpc] secret.legacy.
+    """
 
     protocol = Broker
     noisy = False
 
-    def __init__(self, reactor: Any, calls: Calls, secret: str, addresses: Collection[str], legacy: bool) -> None:
+    def __init__(
+        self, reactor: Any, calls: Calls, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
+    ) -> None:
         super().__init__(self, security=security())
         self._calls = calls
         self._secret = secret
@@ -114,6 +96,19 @@ class RemoteNode(Remote):
     """A process of either kind: a NodeService."""
 
     calls = NODE_CALLS
+
+
+def call_port(
+    reactor: Any,
+    service: object,
+    calls: Mapping[str, CallFormat],
+    settings: RpcSettings,
+    bind: Sequence[str],
+    addresses: Collection[str],
+) -> Listeners:
+    """The port where other nodes make these calls to a service, at `addresses`. Raises what secured() raises."""
+    factory = ServerFactory(reactor, Calls(service, calls), settings.secret, addresses, legacy=settings.legacy_secret)
+    return Listeners(EagerReactor(reactor), "[base] rpc.bind", bind, secured(factory, bind, settings))
 
 
 def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:

@@ -10,10 +10,9 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from gopush.daemon.listeners import Listeners
-from gopush.daemon.service import DaemonService, collector
-from gopush.daemon.start import DaemonOptions, start_errors
+from gopush.daemon.service import DaemonService, make_service
+from gopush.daemon.start import DaemonOptions
 from gopush.membership.view import Coordination, View
-from gopush.net.clock import steady
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
 from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
@@ -115,6 +114,7 @@ class WebNode(MultiService):
     def __init__(self, reactor: Any, settings: WebSettings, coordination: Coordination) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         rpc = settings.rpc
+        self.log_name = settings.node or gethostname()
         caller_tls(rpc)  # report now what is wrong with its files
         self._coordination = coordination
         logins = Logins(reactor)
@@ -200,10 +200,6 @@ def make_node(reactor: Any, settings: WebSettings) -> WebNode:
 
 def makeService(options: Options) -> DaemonService:
     """What twistd runs."""
-    from twisted.internet import reactor as process_reactor  # by now twistd has chosen which
+    from twisted.internet import reactor  # by now twistd has chosen which
 
-    reactor = steady(process_reactor)
-    with start_errors(options.path):
-        node = make_node(reactor, options.settings)
-    collector.freeze()
-    return DaemonService(reactor, options, node, options.settings.node or gethostname())
+    return make_service(reactor, options, make_node)

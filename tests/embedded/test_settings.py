@@ -69,7 +69,7 @@ def test_a_process_alone_is_called_by_nobody(tmp_path: Path) -> None:
 def test_who_has_no_name_is_called_by_its_address(tmp_path: Path, base: str, name: str) -> None:
     """So that nobody is a standby by oversight."""
     settings = read(tmp_path, f"[base]\n{base}{KEEPER}{REDIS}")
-    assert EmbeddedNode(memory_reactor(), settings, StaticCoordination()).node_name == name
+    assert EmbeddedNode(memory_reactor(), settings, StaticCoordination()).log_name == name
 
 
 def test_a_name_from_a_long_address_is_another_one_for_each(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_name_from_a_long_address_is_another_one_for_each(tmp_path: Path) -> N
 
 
 def test_a_process_alone_needs_no_name(tmp_path: Path) -> None:
-    assert EmbeddedNode(memory_reactor(), read(tmp_path, "[storage]\ntype = memory\n")).node_name == "embedded"
+    assert EmbeddedNode(memory_reactor(), read(tmp_path, "[storage]\ntype = memory\n")).log_name == "embedded"
 
 
 def test_all_else_of_zookeeper_is_as_in_the_roles(tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ from gopush.errors import UnavailableError
 from gopush.message.settings import MessageSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor
-from gopush.rpc.server import RemoteMessage, secured, serve_message
+from gopush.rpc.server import RemoteMessage, secured
 from gopush.rpc.settings import RpcSettings
 from tests.chaos.cluster import Node
 from tests.clients import eventually
 from tests.conftest import InReactor, reactor
+from tests.rpc.serving import serve_message
 from tests.rpc.test_server import OneMessage
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="wants openssl")

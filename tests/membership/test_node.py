@@ -12,10 +12,11 @@ from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode, Together
 from gopush.membership.view import StaticCoordination
 from gopush.model import Head, NodeInfo
 from gopush.reports import Load, Status
-from gopush.rpc.server import RemoteComet, RemoteMessage, RemoteNode, serve_both, serve_comet, serve_message
+from gopush.rpc.server import RemoteComet, RemoteMessage, RemoteNode
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
 from tests.conftest import InReactor, reactor
+from tests.rpc.serving import serve_both, serve_comet, serve_message
 
 COMET = NodeInfo("node1", 0, ("c:1",))
 

@@ -23,12 +23,13 @@ from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor, EagerServer
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
-from gopush.rpc.server import RemoteMessage, secured, serve_message
+from gopush.rpc.server import RemoteMessage, secured
 from gopush.rpc.settings import RpcSettings
 from tests.clients import CLOSE, eventually, frame, opening, request
 from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
 from tests.leaving import assert_nothing_is_left
+from tests.rpc.serving import serve_message
 from tests.rpc.test_server import OneMessage
 from tests.servers.authority import Authority, Issued
 

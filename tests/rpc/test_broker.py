@@ -23,10 +23,11 @@ from twisted.spread.jelly import InsecureJelly
 from gopush.model import Head, Message, NodeInfo, Page, Read
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import pack
-from gopush.rpc.server import RemoteMessage, serve_message
+from gopush.rpc.server import RemoteMessage
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
+from tests.rpc.serving import serve_message
 
 PAGE_BYTES = 2**20
 STRANGERS = 300
@@ -51,7 +52,7 @@ class Served:
 
     def __init__(self, in_reactor: InReactor, secret: str) -> None:
         self.service = Pages()
-        factory = serve_message(reactor, self.service, secret)  # type: ignore[arg-type]
+        factory = serve_message(reactor, self.service, secret)
         self.run = in_reactor
         self.listening = in_reactor(reactor.listenTCP, 0, factory, interface="127.0.0.1")
         self.port: int = self.listening.getHost().port

@@ -22,10 +22,11 @@ from gopush.config.schema import load
 from gopush.errors import SettingsError, UnavailableError
 from gopush.model import NodeInfo, Push, Pushed
 from gopush.rpc.codec import pack, unpack
-from gopush.rpc.server import RemoteComet, serve_comet
+from gopush.rpc.server import RemoteComet
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, eventually
+from tests.rpc.serving import serve_comet
 from tests.rpc.test_server import OneComet
 
 SECRET = "the secret of this cluster"

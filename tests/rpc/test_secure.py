@@ -20,12 +20,13 @@ from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
 from gopush.rpc.broker import LOGIN_SECONDS
-from gopush.rpc.server import RemoteMessage, secured, serve_message
+from gopush.rpc.server import RemoteMessage, secured
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
 from tests.comet.harness import Clock
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
+from tests.rpc.serving import serve_message
 from tests.rpc.test_server import OneMessage
 from tests.servers.authority import Authority, Issued
 

@@ -22,13 +22,14 @@ from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.comets import Comets
 from gopush.rpc.broker import LOGIN_SECONDS, Calls
 from gopush.rpc.codec import COMET_CALLS
-from gopush.rpc.server import RemoteComet, RemoteMessage, ServerFactory, serve_comet, serve_message
+from gopush.rpc.server import RemoteComet, RemoteMessage, ServerFactory
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
 from tests.comet.harness import Clock
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
+from tests.rpc.serving import serve_comet, serve_message
 from tests.servers import free_port
 
 PUSH = Push("Ключ", b'{"a":1}', 600, "id", 60, 1.5)
@@ -224,7 +225,7 @@ def test_a_comet_of_an_older_release_tells_what_it_can_of_presence_and_keys(
 ) -> None:
     """It knows no such call, refuses it with a line, and is asked for what it does know; the connection stays."""
     older = {name: call for name, call in COMET_CALLS.items() if name not in ("presence", "keys")}
-    port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), "", (), False))
+    port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), "", ()))
     coordination = StaticCoordination(View([NodeInfo("node1", 0, (f"127.0.0.1:{port}",))]))
     comets = in_reactor(
         Comets, reactor, coordination, lambda info: RemoteComet(reactor, info, RpcSettings()), RpcSettings()
