@@ -84,6 +84,22 @@ def test_the_right_holder_is_let_in_and_nobody_else(tmp_path: Path, algorithm: s
     assert not tokens.allow(f"{head}.{part(other)}.{signature}", "victim")
 
 
+@pytest.mark.parametrize(
+    "more", [{"iat": time.time() + 30}, {"iat": 0}, {"iat": "now"}, {"jti": 7}, {"jti": "7"}, {"iss": "login"}]
+)
+def test_claims_that_say_nothing_of_who_is_let_in_refuse_nobody(tmp_path: Path, more: dict[str, Any]) -> None:
+    """RFC 7519, section 4.1.6: `iat` tells an age. A login service's clock may be ahead, and libraries write it."""
+    payload = json.dumps(claims(**more)).encode()
+    assert known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
+
+
+@pytest.mark.parametrize("more", [{"aud": "another service"}, {"aud": ["gopush"]}, {"nbf": time.time() + 600}])
+def test_a_token_for_another_service_or_a_later_time_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    """RFC 7519, sections 4.1.3 and 4.1.5."""
+    payload = json.dumps(claims(**more)).encode()
+    assert not known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
+
+
 @pytest.mark.parametrize("exp", ["soon", None, [], {}, 1e400, -1, True, 2**70])
 def test_an_end_that_is_none_is_refused_or_far_away(tmp_path: Path, exp: object) -> None:
     tokens = known(tmp_path, "HS256")
