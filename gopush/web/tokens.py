@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from hashlib import sha256
+from math import ceil
 from secrets import token_urlsafe
 
 from twisted.internet.defer import Deferred
@@ -19,8 +20,7 @@ from gopush.net.http.routes import Route, Routes
 from gopush.routing.messages import Messages
 from gopush.web import params
 from gopush.web.responses import api
-
-MAX_LIFE = 2**32 - 1
+from gopush.web.schemas import MAX_EXPIRE
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -46,8 +46,8 @@ class Tokens:
     def _create(self, request: Request) -> Deferred[bytes]:
         key = params.key(request.query, "key")
         life = request.query.get("life")
-        seconds = int(self._life()) if life is None else params.decimal(life, MAX_LIFE, "life")
-        expires = int(self._now()) + seconds
+        seconds = self._life() if life is None else params.decimal(life, MAX_EXPIRE, "life")
+        expires = ceil(self._now() + seconds)
         token = token_urlsafe(32)
         kept = self._messages.create_token(key, Token(digest(token), expires))
         return kept.addCallback(lambda _: b'{"token":"%b","expires":%d}' % (token.encode(), expires))

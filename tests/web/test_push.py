@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytest
 
 from gopush.model import OnPushed, Push
+from gopush.net.http.request import Form
+from gopush.routing.messages import Messages
+from gopush.web.tokens import Tokens
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data
-from tests.web.fakes import NOW
+from tests.web.fakes import NOW, FakeMessages
 
 OK = b'{"ret":0}'
 PARAMETER = b'{"ret":65534}'
@@ -428,6 +433,16 @@ def test_tokens_are_created_listed_and_revoked(world: World) -> None:
         assert data(world.call_admin("DELETE", "/1/admin/token", key="x", **named)) == {"revoked": True}
         assert data(world.call_admin("DELETE", "/1/admin/token", key="x", **named)) == {"revoked": False}
     assert data(world.call_admin("GET", "/1/admin/token", key="x")) == {"tokens": []}
+
+
+def test_a_token_lives_no_shorter_than_it_was_asked_to() -> None:
+    """Ends are whole seconds."""
+    messages = FakeMessages()
+    tokens = Tokens(cast(Messages, messages), lambda: 0.5, lambda: 1000.7)
+    create = cast(Any, tokens.routes()["/1/admin/token"]["POST"]).handler
+    for query, expires in (b"key=x&life=1", 1002), (b"key=x", 1002), (b"key=x&life=300", 1301):
+        create(SimpleNamespace(query=Form(query), origin=None))
+        assert messages.kept_tokens["x"][-1].expires == expires
 
 
 @pytest.mark.parametrize(
