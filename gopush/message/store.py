@@ -145,10 +145,6 @@ class Troubles:
     def __contains__(self, part: str) -> bool:
         return part in self.now
 
-    def get(self, part: str) -> str | None:
-        """What is wrong with this part, if anything."""
-        return self.now.get(part)
-
     def begin(self, part: str, trouble: str) -> None:
         """This is wrong now. A part that fails again and again must work for CALM_SECONDS before that is believed."""
         now = self._clock.seconds()

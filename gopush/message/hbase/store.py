@@ -223,7 +223,7 @@ class HBaseStore:
         if isinstance(failed, HBaseError):
             self._log.debug("HBase: {said}", said=failed.text)
         if not self._troubles.now or "appends" in self._troubles:
-            self._troubles.begin("appends", self._troubles.get("appends") or f"appends fail: {failed}")
+            self._troubles.begin("appends", self._troubles.now.get("appends") or f"appends fail: {failed}")
 
     def _tell(self, link: object, address: str, trouble: str | None) -> None:
         if trouble is None:

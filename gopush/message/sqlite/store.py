@@ -117,7 +117,7 @@ class SqliteStore:
         """A store that fails now and then is not ready before it has worked for a while, though a small write may
         succeed.
         """
-        if trouble := self._troubles.get("writes"):
+        if trouble := self._troubles.now.get("writes"):
             raise UnavailableError(f"{self._path}: {trouble}")
 
     def purge(self) -> Deferred[None]:
