@@ -55,6 +55,7 @@ class CometCounters:
     slow_closed: int = CLOSED.of("slow", "too much waited for it because it did not read ([channel] msgbuf)")
     deaf_closed: int = CLOSED.of("deaf", "it did not read what it resumed with")
     overflows: int = counter("channels closed because too much waited while the comet could not read the log")
+    overruns: int = counter("channels closed because messages came faster than the comet could send them to everybody")
     moved: int = CLOSED.of("moved", "its key has another comet now")
     cut_off_closed: int = CLOSED.of("cut_off", "this comet is cut off from its cluster")
     cut_off_refused: int = REFUSED.of("cut_off", "this comet is cut off from its cluster")

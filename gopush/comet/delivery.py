@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from gopush.comet.channel import Channel, Unanswered, Unkept
 from gopush.comet.counters import CometCounters, Guard
-from gopush.comet.rounds import Round
+from gopush.comet.rounds import Round, crowded, in_parts
 from gopush.comet.session import Limits, Session
 from gopush.errors import UnavailableError
 from gopush.model import Format, Head, Message, Page
@@ -21,6 +21,10 @@ from gopush.routing.messages import Messages
 SLICE_CHANNELS = 64
 """In one turn of the reactor: the next batch is read, and on its way to the store, while this one is delivered."""
 RETRY_SECONDS = 0.5
+CROWD_MSGBUFS = 8
+"""What may wait for a key with so many subscribers that its rounds take several turns: `msgbuf` this often, which is
+less than may wait for these subscribers themselves. A burst comes faster than the rounds go.
+"""
 
 
 class Delivery:
@@ -136,9 +140,16 @@ class Delivery:
             self._deliver_one(sessions[0], messages[0])
             return
         gap, channel.gap = channel.gap, False
-        frames = self._frames_of(messages[0]) if len(messages) == 1 else {}
+        frames: dict[Format, bytes] = {}
+        later: Sequence[list[Message]] = ()
+        if len(messages) == 1:
+            frames = self._frames_of(messages[0])
+        else:
+            messages, *later = in_parts(messages, self._limits)
         self._send_due()  # perhaps to one of these: what waited for a step may make the next one at once
-        Round(self._clock, self._counters, channel, sessions, messages, frames, gap, self.advance, self._guard).run()
+        Round(
+            self._clock, self._counters, channel, sessions, messages, later, frames, gap, self.advance, self._guard
+        ).run()
 
     def _deliver_one(self, session: Session, message: Message) -> None:
         """A round of one message to the only subscriber, as most are."""
@@ -215,12 +226,17 @@ class Delivery:
                 self.advance(channel)
 
     def _bound(self, channel: Channel) -> None:
-        """Too much waits for a read that does not come: close the subscribers, which resume elsewhere or later."""
-        limits = self._limits
-        if channel.waiting_messages > limits.msgbuf_messages or (
-            channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes
+        """Too much waits for a read that does not come, or for a round: close the subscribers, which resume elsewhere
+        or later.
+        """
+        limits, times = self._limits, CROWD_MSGBUFS if crowded(channel) else 1
+        if channel.waiting_messages > limits.msgbuf_messages * times or (
+            channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes * times
         ):
-            self._counters.overflows += 1
+            if channel.busy:
+                self._counters.overruns += 1
+            else:
+                self._counters.overflows += 1
             for session in self._all(channel):
                 session.abort()
 

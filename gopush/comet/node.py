@@ -45,6 +45,7 @@ SUMMARIZED = {
     "slow_closed": "subscribers closed because they did not read what was sent ([channel] msgbuf)",
     "deaf_closed": "subscribers closed because they did not read what they resumed with",
     "overflows": "channels closed because too much waited while the store could not be read ([channel] msgbuf)",
+    "overruns": "channels closed because messages came faster than they could be sent to everybody ([channel] msgbuf)",
     "errors": "errors caught, each of one subscriber or channel; the log has the traceback of one",
     "refused_limit": "subscribers refused because their key has all its connections ([channel] maxsubscriber)",
     "refused_address": "connections closed because their address has all its connections ([connections] address.max)",

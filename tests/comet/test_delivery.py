@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gopush.comet.delivery import RETRY_SECONDS
+from gopush.comet.delivery import CROWD_MSGBUFS, RETRY_SECONDS
 from gopush.comet.rounds import SLICE_SUBSCRIBERS
 from gopush.membership.view import View
 from gopush.model import TCP_OLD, TCP_RAW, Append, Format, Forward, Message, NodeInfo, Push, old_json
@@ -236,6 +236,109 @@ def test_whom_a_round_closes_does_not_disturb_it() -> None:
     mids = [world.pushed(b"%d" % i) for i in range(4)]
     assert slow.aborted
     assert quick.out.count(b'"mid":') == len(mids)
+
+
+# --- bursts ---
+
+
+def burst(world: World, first: int, count: int) -> list[Forward]:
+    """So many messages of another comet's, all at once."""
+    forwards = [append(world, b"%d" % number) for number in range(first, first + count)]
+    world.comet.forward(forwards)
+    return forwards
+
+
+def frames(forwards: list[Forward]) -> bytes:
+    return b"".join(frame(forward.mid, forward.body or b"") for forward in forwards)
+
+
+def test_a_burst_reaches_a_crowd_that_reads_though_the_log_has_not_kept_it() -> None:
+    """Delivery rule 9: nobody of these is slow. What comes while a round is under way is in memory: nothing is read."""
+    world = World(store=2, max_subscribers=10_000, msgbuf_messages=8)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS + 1)
+    forwards = []
+    for turn in range(3):
+        forwards += burst(world, 20 * turn, 20)
+        world.turns(1)
+    world.turns()
+    assert {wire.out for wire in wires} == {H + frames(forwards)}
+    assert world.comet.counters.catch_ups == 0
+
+
+def test_a_burst_of_large_messages_reaches_a_crowd_that_reads() -> None:
+    world = World(max_subscribers=10_000, msgbuf_bytes=400)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS + 1)
+    forwards = []
+    for turn in range(3):
+        forwards += [append(world, b"%d" % (10**200 + 10 * turn + number)) for number in range(4)]
+        world.comet.forward(forwards[-4:])
+        world.turns(1)
+    world.turns()
+    assert {wire.out for wire in wires} == {H + frames(forwards)}
+
+
+def test_what_comes_faster_than_rounds_go_is_bounded() -> None:
+    """Its subscribers are closed, and resume; the log was never out of reach."""
+    world = World(max_subscribers=10_000, msgbuf_messages=8)
+    wires = crowd(world, 4 * SLICE_SUBSCRIBERS)
+    burst(world, 0, 1)
+    world.turns(1)
+    burst(world, 1, 8 * CROWD_MSGBUFS)
+    world.turns(1)
+    assert not any(wire.closed for wire in wires)
+    burst(world, 1 + 8 * CROWD_MSGBUFS, 1)
+    world.turns()
+    assert all(wire.aborted for wire in wires)
+    assert (world.comet.counters.overruns, world.comet.counters.overflows) == (1, 0)
+    assert world.comet.channels == {}
+
+
+def test_a_crowd_that_waits_for_a_read_may_have_as_much_waiting_as_for_a_round() -> None:
+    """A burst ends in a hole: the round's end is no reason to close anybody."""
+    world = World(store=100, max_subscribers=10_000, msgbuf_messages=8)
+    wires = crowd(world, 2 * SLICE_SUBSCRIBERS)
+    forwards = burst(world, 0, 1)
+    world.turns(1)
+    forwards.append(append(world, b"1"))
+    forwards += burst(world, 2, 20)
+    world.node.late = ("read",)
+    world.turns()
+    world.node.release()
+    world.turns()
+    assert {wire.out for wire in wires} == {H + frames(forwards)}
+
+
+def test_a_burst_goes_out_in_parts_of_msgbuf() -> None:
+    """All of a send counts as waiting while its last byte does."""
+    world = World(msgbuf_messages=8)
+    wires = crowd(world, 2)
+    wires[0].send = lambda data: Wire.send(wires[0], data) + 1  # type: ignore[method-assign]
+    forwards = burst(world, 0, 20)
+    world.turns()
+    assert wires[0].sends[1:] == [frames(forwards[at : at + 2]) for at in range(0, 20, 2)]
+    assert [wire.out for wire in wires] == [H + frames(forwards)] * 2
+    assert world.comet.counters.deliveries == 40
+    assert world.comet.counters.sent_bytes == 2 * len(frames(forwards))
+
+
+def test_parts_are_bounded_in_bytes_and_one_message_is_never_too_much() -> None:
+    world = World(msgbuf_bytes=40)
+    _, wire = world.subscribe()
+    forwards = [append(world, b"1" * size) for size in (4, 6, 7, 3, 30, 1)]
+    world.comet.forward(forwards)
+    world.turns()
+    sends = [forwards[0:2], forwards[2:4], forwards[4:5], forwards[5:6]]
+    assert wire.sends[1:] == [frames(send) for send in sends]
+
+
+def test_a_gap_is_reported_before_the_first_part_alone() -> None:
+    world = World(store=6, msgbuf_messages=8)
+    _, resuming = world.subscribe(mid=0)
+    forwards = [append(world, b"%d" % i) for i in range(10)]
+    world.comet.forward([forwards[-1]])
+    world.turns()
+    assert resuming.out == H + b"+g\r\n" + frames(forwards[4:])
+    assert len(resuming.sends) == 4
 
 
 # --- catching up ---

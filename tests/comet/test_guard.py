@@ -84,6 +84,18 @@ def test_a_round_in_slices_goes_on(broken: int, failures: list[Any]) -> None:
     assert len(failures) == 1
 
 
+def test_a_round_that_breaks_between_its_parts_leaves_nobody_with_a_hole(
+    monkeypatch: pytest.MonkeyPatch, failures: list[Any]
+) -> None:
+    world = World(max_subscribers=1000, msgbuf_messages=8)
+    wires = [world.subscribe()[1] for _ in range(2 * SLICE_SUBSCRIBERS)]
+    monkeypatch.setattr("gopush.comet.rounds._count", fail)
+    world.comet.forward([append(world, b"%d" % number) for number in range(3)])
+    world.turns()
+    assert all(wire.aborted for wire in wires)
+    assert [type(failure) for failure in failures] == [Mistake]
+
+
 def test_a_channel_that_fails_once_is_tried_again(monkeypatch: pytest.MonkeyPatch, failures: list[Any]) -> None:
     world = World()
     wires = {key: world.subscribe(key=key)[1] for key in ("a", "b", "c")}

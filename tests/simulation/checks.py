@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
+from gopush.comet.delivery import CROWD_MSGBUFS
 from gopush.comet.session import State
 from tests.simulation.history import KeyHistory, Record
 from tests.simulation.process import CometProcess, Process, WebProcess
@@ -141,7 +142,8 @@ def _lacks(world: World, subscriber: Subscriber, record: Record, when: str, time
 
 def check_bounds(world: World) -> None:
     """Rule 9: what waits in a channel is bounded."""
-    limit = world.plan.settings.msgbuf_messages
+    settings = world.plan.settings
+    limit = settings.msgbuf_messages * (CROWD_MSGBUFS if settings.max_subscribers > world.plan.slice else 1)
     for process in world.comets():
         for channel in process.comet.channels.values():
             if not process.frozen and channel.waiting_messages > limit:

@@ -14,8 +14,10 @@ from twisted.internet.task import Clock as StillClock
 from twisted.internet.testing import MemoryReactorClock
 
 from gopush.comet.busy_keys import SLICE_KEYS, WALK_SECONDS
+from gopush.comet.delivery import CROWD_MSGBUFS
 from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
+from gopush.comet.rounds import SLICE_SUBSCRIBERS
 from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.daemon.service import collector
 from gopush.embedded.node import EmbeddedNode
@@ -179,6 +181,15 @@ class Comet:
                 look()
             world.turns()
 
+    def is_overrun(self) -> None:
+        with self.world(max_subscribers=1000, msgbuf_messages=1) as (world, _):
+            for _ in range(2 * SLICE_SUBSCRIBERS + 1):
+                world.subscribe()
+            world.comet.forward([append(world, b"0")])
+            world.turns(1)
+            world.comet.forward([append(world, b"%d" % number) for number in range(1 + CROWD_MSGBUFS)])
+            world.turns()
+
     def moves_whom_it_does_not_own(self) -> None:
         with self.world("c1") as (world, _):
             world.housekeeping()
@@ -253,6 +264,7 @@ def comet_moves() -> Moves:
     comet.makes_a_mistake()
     comet.catches_up()
     comet.waits_for_the_log()
+    comet.is_overrun()
     comet.moves_whom_it_does_not_own()
     comet.is_cut_off()
     comet.refuses()
