@@ -207,79 +207,22 @@ class Channel:
         self._pending_bytes += len(body)
 
 
-class Unkept:
-    """Pushes that the store never keeps and that have no answer yet, by key; each gets it within the time of an
-    attempt.
-
-    The log cannot give them back, so a read of it counts as complete only once they have come.
-    """
-
-    __slots__ = ("_calls", "_under_way", "_waiting")
-
-    def __init__(self) -> None:
-        self._calls = 0
-        self._under_way: dict[str, dict[int, int]] = {}  # by key: how many in each call, the oldest first
-        self._waiting: dict[
-            str, list[tuple[int, Callable[[None], object]]]
-        ] = {}  # until all calls up to this one are answered
-
-    def sent(self, pushes: Sequence[Push]) -> int:
-        """These are on their way; gives the number of the call, 0 where all of them are kept."""
-        call = 0
-        for push in pushes:
-            if not push.expire:
-                call = self._calls + 1
-                calls = self._under_way.setdefault(push.key, {})
-                calls[call] = calls.get(call, 0) + 1
-        self._calls = call or self._calls
-        return call
-
-    def answered(self, call: int, pushes: Sequence[Push]) -> None:
-        """These of the call were delivered, or are lost."""
-        for push in pushes:
-            if push.expire:
-                continue
-            calls = self._under_way[push.key]
-            calls[call] -= 1
-            if not calls[call]:
-                del calls[call]
-                self._wake(push.key, calls)
-
-    def settled(self, key: str, then: Callable[[None], object]) -> bool:
-        """Have `then` called once those of the key that are under way now have been answered; False: there are none."""
-        calls = self._under_way.get(key)
-        if calls is None:
-            return False
-        self._waiting.setdefault(key, []).append((next(reversed(calls)), then))
-        return True
-
-    def _wake(self, key: str, calls: dict[int, int]) -> None:
-        if not calls:
-            del self._under_way[key]
-        oldest = next(iter(calls), self._calls + 1)
-        waiting = self._waiting.pop(key, [])
-        if left := [one for one in waiting if one[0] >= oldest]:
-            self._waiting[key] = left
-        for call, then in waiting:
-            if call < oldest:
-                then(None)
-
-
 class Unanswered:
     """The batches of pushes that have no answer yet; each has it within the time of an attempt.
 
-    A batch may be longer than the log of a key: messages that the store trims at once come only with its answer.
+    A read of the log tells nothing of some of their messages: of those that the store never keeps, and of those that it
+    trims at once, for a batch may be longer than the log of a key.
     """
 
     __slots__ = ("_batches", "_waiting")
 
     def __init__(self) -> None:
-        self._batches: dict[object, Sequence[Push]] = {}
+        self._batches: dict[object, tuple[Sequence[Push], frozenset[str]]] = {}  # with the keys of what is not kept
         self._waiting: list[tuple[set[object], Callable[[None], object]]] = []
 
     def sent(self, batch: object, pushes: Sequence[Push]) -> None:
         """These are on their way."""
-        self._batches[batch] = pushes
+        self._batches[batch] = pushes, frozenset([push.key for push in pushes if not push.expire])
 
     def answered(self, batch: object) -> None:
         """All of the batch were delivered, or are lost."""
@@ -290,9 +233,15 @@ class Unanswered:
                 self._waiting.remove((batches, then))
                 then(None)
 
-    def settled(self, key: str, then: Callable[[None], object]) -> bool:
-        """Have `then` called once the key's batches that are under way now were answered; False: there are none."""
-        batches = {batch for batch, pushes in self._batches.items() if any(push.key == key for push in pushes)}
+    def settled(self, key: str, then: Callable[[None], object], unkept: bool = False) -> bool:
+        """Have `then` called once the key's batches that are under way now were answered, or only those in which it has
+        pushes that are not kept; False: there are none.
+        """
+        batches = {
+            batch
+            for batch, (pushes, keys) in self._batches.items()
+            if key in keys or (not unkept and any(push.key == key for push in pushes))
+        }
         if batches:
             self._waiting.append((batches, then))
         return bool(batches)

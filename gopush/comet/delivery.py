@@ -9,7 +9,7 @@ from itertools import islice
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
-from gopush.comet.channel import Channel, Unanswered, Unkept
+from gopush.comet.channel import Channel, Unanswered
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.rounds import Round, crowded, in_parts
 from gopush.comet.session import Limits, Session
@@ -36,12 +36,10 @@ class Delivery:
         messages: Messages,
         limits: Limits,
         counters: CometCounters,
-        unkept: Unkept,
         unanswered: Unanswered,
         guard: Guard,
     ) -> None:
-        self.unkept = unkept
-        self._unanswered = unanswered
+        self.unanswered = unanswered
         self._clock = clock
         self._messages = messages
         self._limits = limits
@@ -179,17 +177,10 @@ class Delivery:
         return self._frames
 
     def _read(self, page: Page, channel: Channel) -> None:
-        settled: Deferred[None] = Deferred()
-        if self.unkept.settled(channel.key, settled.callback):
-            settled.addCallback(lambda _: self._mind_trimmed(page, channel))
-        else:
-            self._mind_trimmed(page, channel)
-
-    def _mind_trimmed(self, page: Page, channel: Channel) -> None:
-        """The trimmed messages after the cursor may be our own pushes, which come with their answer."""
+        """What the log does not tell may be our own pushes, which come with their answer."""
         settled: Deferred[None] = Deferred()
         trimmed = page.head.trimmed > (channel.cursor or 0)
-        if trimmed and self._unanswered.settled(channel.key, settled.callback):
+        if self.unanswered.settled(channel.key, settled.callback, unkept=not trimmed):
             settled.addCallback(lambda _: self._take_in(page, channel))
         else:
             self._take_in(page, channel)

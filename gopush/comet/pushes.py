@@ -8,7 +8,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred, succeed
 
-from gopush.comet.channel import Channel, Unanswered, Unkept
+from gopush.comet.channel import Channel, Unanswered
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.delivery import Delivery
 from gopush.comet.moves import EarlierOwners
@@ -120,7 +120,6 @@ class Pushes:
         self._coordination = coordination
         self._messages = messages
         self._comets = comets
-        self._unkept = Unkept()
         self._unanswered = Unanswered()
         self._store_time = StoreTime(clock, now)
         self._rates = PushRates(clock)
@@ -128,14 +127,14 @@ class Pushes:
         self._doubts = False
         self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
-        self.delivery = Delivery(clock, messages, limits, self.counters, self._unkept, self._unanswered, self.guard)
+        self.delivery = Delivery(clock, messages, limits, self.counters, self._unanswered, self.guard)
 
     def push(self, pushes: Sequence[Push]) -> Deferred[list[Pushed]]:
         """See CometService. A push is answered as soon as it is stored; delivery follows in the same turn."""
         if not pushes:
             return succeed([])
         channels = list(map(self.channels.get, [push.key for push in pushes]))
-        batch = _PushBatch(pushes, channels, self._unkept.sent(pushes))
+        batch = _PushBatch(pushes, channels)
         self._unanswered.sent(batch, pushes)
         floors = [0 if channel is None else channel.floor for channel in channels]
         self._messages.append(records(Append, pushes, floors), partial(self._appended, batch))
@@ -155,8 +154,6 @@ class Pushes:
             self._not_appended(batch, indexes)
         else:
             self._offer_all(batch, indexes, results)
-        if batch.call:
-            self._unkept.answered(batch.call, [batch.pushes[index] for index in indexes])
         if batch.answered:
             self._unanswered.answered(batch)
 
@@ -232,10 +229,9 @@ class Pushes:
 class _PushBatch:
     """Gathers the answers to a call's pushes, in their order; `channels`: those that their keys had when they came."""
 
-    __slots__ = ("_answers", "_left", "call", "channels", "done", "pushes")
+    __slots__ = ("_answers", "_left", "channels", "done", "pushes")
 
-    def __init__(self, pushes: Sequence[Push], channels: Sequence[Channel | None], call: int) -> None:
-        self.call = call
+    def __init__(self, pushes: Sequence[Push], channels: Sequence[Channel | None]) -> None:
         self.channels = channels
         self.done: Deferred[list[Pushed]] = Deferred()
         self.pushes = pushes

@@ -115,7 +115,7 @@ class Recovery:
 
     def _head_found(self, head: Head, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
-        if self._delivery.unkept.settled(channel.key, settled.callback):
+        if self._delivery.unanswered.settled(channel.key, settled.callback, unkept=True):
             settled.addCallback(lambda _: self._take_cursor(head, channel))
             settled.addErrback(lambda failure: self._guard.caught("taking the last mid of a key", (), failure))
         else:
@@ -188,7 +188,7 @@ class Recovery:
                 accepted = True
                 session.accept()
             settled: Deferred[None] = Deferred()
-            if not page.more and self._delivery.unkept.settled(channel.key, settled.callback):
+            if not page.more and self._delivery.unanswered.settled(channel.key, settled.callback, unkept=True):
                 await settled
                 await self._reach(session, channel, page.head.last)
                 page = page._replace(messages=channel.mingle(page, max(cursor, channel_cursor or 0)))

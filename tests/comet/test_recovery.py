@@ -693,8 +693,8 @@ def test_a_push_that_is_lost_keeps_nobody_out() -> None:
     world.wait(5)
     assert resuming.out == H + frame(other.mid, b"2")
     assert live.out == H + frame(mid, b"0") + frame(other.mid, b"2")
-    assert not world.comet._unkept._under_way
-    assert not world.comet._unkept._waiting
+    assert not world.comet._unanswered._batches
+    assert not world.comet._unanswered._waiting
 
 
 def test_a_stream_of_what_is_never_kept_lets_others_in() -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from gopush.comet.channel import Channel, Unkept
+from gopush.comet.channel import Channel, Unanswered
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
 from gopush.comet.rounds import Round
@@ -125,7 +125,7 @@ BREAKS: dict[str, Callable[[], Any]] = {
     "5-doubt": _never_look,
     "6": lambda: patch.object(memory, "sequence", _no_ids),
     "6-deadline": lambda: patch.object(memory, "sequence", _no_deadline),
-    "7": lambda: patch.object(Unkept, "settled", _none),
+    "7": lambda: patch.object(Unanswered, "settled", _none),
     "8-way": lambda: patch("gopush.message.service.UNAVAILABLE", object()),
     "8-lines": lambda: patch.object(Peers, "_sent_back", _each_its_own_way),
     "9": lambda: patch.object(Session, "_fall_behind", _no_limit),
