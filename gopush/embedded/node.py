@@ -102,6 +102,7 @@ class EmbeddedNode(MultiService):
         )
         shared = Shared()
         self._remote_feed = remote_feed(reactor, coordination, rpc, logins)
+        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         web = self._web = Web(
             reactor,
             coordination,
@@ -111,6 +112,7 @@ class EmbeddedNode(MultiService):
             rpc.push_deadline,
             stat_bind=subscribers.stat_bind,
             feeds=(LocalFeed(self._comet, reactor), self._remote_feed),
+            health=health,
         )
         self.statistics = Statistics(settings)
         show_comet(self._comet, self.statistics)
@@ -118,7 +120,6 @@ class EmbeddedNode(MultiService):
         show_web(web, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
-        health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
         self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
         ports = (
             ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),

@@ -43,7 +43,7 @@ NO_KEY = _own(RET_PARAMETER, "k has an item that is no key: a key has 1 to 255 b
 _WHY = {
     RET_NO_NODE: "no comet is known",
     RET_PARAMETER: "a comet refused it",
-    RET_INTERNAL: "it was not stored in time (/health says whether the store is away): try again, with the same id",
+    RET_INTERNAL: "it was not stored in time (a comet's /health says if the store is away): try again with the same id",
 }
 
 

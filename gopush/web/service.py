@@ -51,14 +51,15 @@ class Web:
         now: Callable[[], float] = time.time,
         stat_bind: Sequence[str] = (),
         feeds: Sequence[Feed] = (),
+        health: Health | None = None,
     ) -> None:
         """`stat_bind`: where this process shows its statistics, for the pages. `feeds`: where streams and waiting reads
-        subscribe.
+        subscribe. `health`: of the process, where it is more than a web node.
         """
         self.counters = WebCounters()
         self.origins = Origins(lambda: settings.admin_origins)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
-        self.health = Health(clock, comets.ping)
+        self.health = health or Health(clock, comets.ping)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
         self.latency = publisher.latency
         followers = Followers(clock, coordination, feeds, random)

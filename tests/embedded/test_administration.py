@@ -14,6 +14,7 @@ from gopush.config.values import listeners
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import RET_NO_NODE, RET_OK, RET_PARAMETER
+from gopush.message.redis.settings import RedisSettings, sources
 from gopush.web.settings import HttpSettings
 from tests.clients import TcpClient, WebSocketClient
 from tests.conftest import InReactor, reactor
@@ -25,14 +26,16 @@ from tests.servers import free_port
 class World:
     """A whole gopush in memory."""
 
-    def __init__(self, in_reactor: InReactor, *proto: str) -> None:
+    def __init__(self, in_reactor: InReactor, *proto: str, redis: int = 0) -> None:
+        """`redis`: the port of one that keeps the messages."""
         self.ports = {name: free_port() for name in ("tcp", "websocket", "stat", "http", "admin")}
         bind = {f"{name}_bind": listeners(f"localhost:{port}") for name, port in self.ports.items()}
         http = {name: bind.pop(name) for name in ("http_bind", "admin_bind")}
         settings = EmbeddedSettings(
             subscribers=SubscriberSettings(proto=proto or ("tcp", "websocket"), **bind),  # type: ignore[arg-type]
             http=HttpSettings(**http),  # type: ignore[arg-type]
-            storage="memory",
+            storage="redis" if redis else "memory",
+            redis=RedisSettings(sources=sources(f"node1:1 tcp@127.0.0.1:{redis or 6379}")),
         )
         self._in_reactor = in_reactor
         self._node = in_reactor(EmbeddedNode, reactor, settings)
@@ -62,6 +65,16 @@ def nodes(world: World) -> list[tuple[str, str, str, int]]:
 def test_health_is_reported_on_every_port_for_http(world: World) -> None:
     for port in ("stat", "http", "admin"):
         assert world.call(port, "GET", "/health") == (200, {"alive": True, "ready": True})
+
+
+def test_the_health_of_a_process_is_the_same_at_every_port(in_reactor: InReactor) -> None:
+    """What a balancer asks at http.bind is what an operator asks at stat.bind (docs/balancers.md)."""
+    world = World(in_reactor, redis=free_port())
+    try:
+        answers = [world.call(port, "GET", "/health") for port in ("stat", "http", "admin")]
+        assert [(status, said["ready"]) for status, said in answers] == [(503, False)] * 3
+    finally:
+        world.close()
 
 
 def test_the_process_is_listed_as_a_comet_and_a_message_node(world: World) -> None:

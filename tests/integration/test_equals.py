@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -197,6 +198,19 @@ def test_who_bears_the_name_of_another_is_its_standby(equals: Cluster) -> None:
             until(lambda name=name: listed(equals, name) == states("active", *NAMES))  # type: ignore[misc]
     finally:
         equals.nodes.pop("member-9").kill()
+
+
+def test_without_zookeeper_all_stay_ready_at_every_port(equals: Cluster) -> None:
+    """A balancer that asks at http.bind would take out all members at once, although they work."""
+    equals.zookeeper.kill()
+    try:
+        time.sleep(1.5)
+        for node in equals.nodes.values():
+            for port in ("stat", "http", "admin"):
+                assert http(node.address(port), "GET", "/health") == (200, {"alive": True, "ready": True})
+    finally:
+        equals.zookeeper.start()
+    whole(equals)
 
 
 def test_a_weight_is_that_of_both(equals: Cluster) -> None:
