@@ -146,6 +146,15 @@ def test_behind_https_it_finds_the_public_port_at_its_own_address(page: Browser,
     page.complaints()
 
 
+def test_where_the_public_port_cannot_be_reached_the_page_names_it(page: Browser) -> None:
+    """As through a tunnel that leads to the admin port alone."""
+    public = f"http://127.0.0.1:{free_port()}"
+    with embedded({"admin": {"public": public}}) as system:
+        page.open(demo(system.webs[0]))
+        page.wait_for("#detail", f"The browser must reach {public}, ")
+    page.complaints()
+
+
 @pytest.mark.slow
 def test_in_a_cluster_nothing_is_lost_when_a_comet_dies(page: Browser) -> None:
     with clustered() as system:

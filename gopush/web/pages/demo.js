@@ -40,7 +40,7 @@ function changed(now, why) {
 /** The public port says nothing to this page: where the admin port does, it may be for the list of origins. */
 async function explain() {
   const answers = await call("GET", "/1/admin/status").then(() => true, wrong => !(wrong instanceof Away));
-  if (answers && state === "away") at("detail").textContent += hintOfOrigins(await PUBLIC);
+  if (answers && state === "away") at("detail").textContent += hintOfPublic(await PUBLIC);
 }
 
 function beginGap() {

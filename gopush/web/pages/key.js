@@ -151,7 +151,7 @@ async function showState(key, state, why) {
   }
   if (state === "away") reason = why;
   if (state === "away" && lived) lost = inWords(why);
-  const hint = /fetch/i.test(reason) && !document.body.classList.contains("gone") ? hintOfOrigins(await PUBLIC) : "";
+  const hint = /fetch/i.test(reason) && !document.body.classList.contains("gone") ? hintOfPublic(await PUBLIC) : "";
   return tell("watching", `${key}: ${state}${reason && `: ${inWords(reason)}`}${hint}`, reason === "", true);
 }
 

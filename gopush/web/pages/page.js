@@ -192,8 +192,9 @@ async function findPublic() {
 }
 const PUBLIC = findPublic();
 
-/** A browser does not tell a page why it may not ask: it may be a list of origins, which this page is not on. */
-const hintOfOrigins = url => `. Where ${url} lists origins, its ini file needs: [connections] origins = ${location.origin}`;
+/** A browser does not tell a page why it has no answer: a tunnel may lack this port, or a list of origins this page. */
+const hintOfPublic = url =>
+  `. The browser must reach ${url}, through a tunnel too. If that lists origins, its ini file needs: [connections] origins = ${location.origin}`;
 
 async function tokenFor(key, refusal) {
   if (refusal === "") return "";
