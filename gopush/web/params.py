@@ -8,10 +8,9 @@ section 3). The standard library's scanner is fast but stops at some depth; a wa
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from json.decoder import scanstring  # type: ignore[attr-defined]
+from json.decoder import JSONDecodeError, JSONDecoder, scanstring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 from gopush.errors import ParameterError
@@ -107,11 +106,11 @@ def found(value: str) -> str:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    raise _NotJsonError(f"is not JSON (it holds {constant})")
 
 
 # Numbers are only scanned: len() takes them, of any length, and is faster than int() and float().
-_decoder: Any = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
+_decoder: Any = JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
 _scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 
 _space = re.compile(r"[ \t\n\r]*")
@@ -174,7 +173,7 @@ def end_of_value(text: str, at: int) -> int:
     """Where the JSON value that begins at `at` ends; 0 where there is none, or one that is nested deeply."""
     try:
         return _scan(text, at)[1]
-    except (RecursionError, ValueError, StopIteration):
+    except (RecursionError, ValueError, StopIteration, _NotJsonError):
         return 0
 
 
@@ -197,7 +196,7 @@ def _properties(text: str) -> dict[str, Property]:
             continue
         after = _after_value.match(text, end)
         if after is None:
-            raise _wrong(end)
+            raise _wrong(_skip(text, end))
         at = after.end()
         if after[1] == "}":
             break
@@ -214,8 +213,8 @@ def _name(text: str, at: int) -> tuple[str, int]:
         raise _wrong(at)
     try:
         name, at = scanstring(text, at + 1, True)
-    except ValueError:
-        raise _wrong(at) from None
+    except JSONDecodeError as wrong:
+        raise _wrong(wrong.pos) from None
     at = _skip(text, at)
     if text[at : at + 1] != ":":
         raise _wrong(at)
@@ -228,8 +227,8 @@ def _value(text: str, at: int, budget: list[int]) -> tuple[Any, int]:
         return _scan(text, at)
     except RecursionError:
         return None, _walk(text, at, budget)
-    except (ValueError, StopIteration):
-        raise _wrong(at) from None
+    except (JSONDecodeError, StopIteration) as wrong:
+        raise _wrong(wrong.pos if isinstance(wrong, JSONDecodeError) else wrong.value) from None
 
 
 def _walk(text: str, at: int, budget: list[int]) -> int:
@@ -258,8 +257,8 @@ def _walk(text: str, at: int, budget: list[int]) -> int:
             except RecursionError:
                 levels = len(closers) + _LEVELS_BY_HAND
                 continue
-            except (ValueError, StopIteration):
-                raise _wrong(at) from None
+            except (JSONDecodeError, StopIteration) as wrong:
+                raise _wrong(wrong.pos if isinstance(wrong, JSONDecodeError) else wrong.value) from None
         at = _close(text, at, closers)
         if not closers:
             return at
@@ -292,7 +291,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _expect_end(text: str, at: int) -> None:
-    if at < len(text) and _skip(text, at) < len(text):
+    if at < len(text) and (at := _skip(text, at)) < len(text):
         raise _wrong(at)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import example, given
@@ -96,6 +97,28 @@ def test_what_is_not_json_in_utf8_is_refused(body: bytes) -> None:
     """protocol.md, section 5: "a body that is not JSON (UTF-8) is 65534"."""
     with pytest.raises(ParameterError):
         params.check_json(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"a":1,"b":x}', "at character 11"),
+        (b'{"a":1 "b":2}', "at character 7"),
+        ('{"\xe9":"\\q"}'.encode(), "at character 6"),
+        (b'{"a":1} x', "at character 8"),
+        (b'{"a\\q":1}', "at character 3"),
+        (b'{"a":tru}', "at character 5"),
+        (b'{"a":NaN}', "it holds NaN"),
+        (b'{"a":' + b"[" * 5_000 + b"x", "at character 5005"),
+        (b'{"a":' + b"[" * 5_000 + b'"\\q"', "at character 5006"),
+        (b'{"a":' + b"[" * 5_000 + b"-Infinity", "it holds -Infinity"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_what_is_wrong_is_said_with_its_place(body: bytes, where: str) -> None:
+    for check in (params.check_json, lambda body: params.properties(body.decode())):
+        with pytest.raises(ParameterError, match=re.escape(f"is not JSON ({where})")):
+            check(body)
 
 
 def _is_json(text: str) -> bool:
