@@ -20,6 +20,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "docs/monitoring/*.md", "clients/*/*.md")
     for path in ROOT.glob(pattern)
 )
+MANUALS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/man/*"))
 ELSEWHERE = ("LICENSE", "CHANGELOG.md")
 """Debian has them as copyright and changelog.gz."""
 
@@ -120,6 +121,13 @@ def test_the_command_understands_each_gopush_in_a_document(document: str) -> Non
         options = commands.choices[words[0]]._option_string_actions
         given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert given <= options.keys(), f"{document}: {line}"
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="wants groff")
+@pytest.mark.parametrize("page", MANUALS)
+def test_nothing_is_wrong_with_a_manual_page(page: str) -> None:
+    command = ["groff", "-mandoc", "-ww", "-z", "-Tutf8", str(ROOT / page)]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr == ""
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="wants make")
