@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.attack.__main__ import main
 from tests.attack.attacks import ATTACKS
 from tests.attack.run import attack, victim_of
 from tests.attack.victim import Victim
@@ -18,6 +19,20 @@ GROWTH_KIB = 40_000
 SCALES = {"files": 1.0, "strangers": 0.1}
 MOST_LINES = 30
 """That an attack may leave in the log."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "said"), [("--help", 0, "usage: "), ("nobody", 2, "no such attack: nobody")]
+)
+def test_nobody_is_attacked_where_it_is_not_said_how(
+    asked: str, status: int, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["attack", asked])
+    monkeypatch.delattr("tests.attack.__main__.victim_of")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert said in "".join(capfd.readouterr())
 
 
 @pytest.fixture(scope="module")
