@@ -141,3 +141,12 @@ def test_make_run_installs_what_running_needs_and_make_test_the_rest() -> None:
     for target in ("run", "venv"):
         assert re.findall(r"pip install .*-e (\S+)", would(target)) == ["."]
     assert re.findall(r"pip install .*-e (\S+)", would("test")) == [".", "'.[test,check]'"]
+
+
+def test_the_readme_names_the_packages_that_make_test_installs() -> None:
+    recipe = re.search(r"^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    named = set(re.split(r"[\s,.:]+", (ROOT / "README.md").read_text()))
+    wanted = " ".join(re.findall(r"\$\(call debian,.*,([^,\n]*)\)$", recipe[1], re.MULTILINE)).split()
+    assert len(wanted) > 10
+    assert {package for package in wanted if not package.startswith("-")} <= named
