@@ -111,7 +111,11 @@ class LocalNode:
             announced.addCallback(lambda _, info: self._coordination.announce(info), node.info)
         seen: Deferred[None] = Deferred()
         announced.chainDeferred(seen)
-        return self._soon(seen)
+        return self._soon(seen).addCallback(self._in_effect)
+
+    def _in_effect(self, _: None) -> None:
+        if not self._coordination.connected:
+            raise UnavailableError("ZooKeeper is away: this takes effect once it is back")
 
     def _soon(self, announced: Deferred[None]) -> Deferred[None]:
         return within(ANNOUNCE_SECONDS, announced, self._clock).addErrback(lambda _: None)

@@ -132,8 +132,8 @@ def _tell(processes: Iterable[_Process], call: Callable[[NodeService], Deferred[
     return gatherResults(sent, consumeErrors=True).addCallbacks(lambda _: b"", _first)
 
 
-def _first(failure: Any) -> Any:
-    return failure.value.subFailure
+def _first(failure: Any) -> bytes:
+    raise FailedError(RET_INTERNAL, why=failure.value.subFailure.getErrorMessage())
 
 
 def _status(process: _Process) -> Deferred[Status]:

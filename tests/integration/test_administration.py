@@ -9,6 +9,7 @@ from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
@@ -49,6 +50,12 @@ def http(address: str, method: str, path: str, *, body: bytes = b"", **query: st
 
 def health(node: Node) -> tuple[int, Any]:
     return http(node.address("stat"), "GET", "/health")
+
+
+def reaches_zookeeper(node: Node) -> bool:
+    """Who does not has no change of the cluster to tell, and cannot be administered."""
+    with urlopen(f"http://{node.address('stat')}/metrics", timeout=PATIENCE) as answer:
+        return b"gopush_coordinator_connected 1.0\n" in answer.read()
 
 
 def unhealthy(node: Node) -> bool:
@@ -212,6 +219,7 @@ def test_health_needs_the_store_but_not_zookeeper(cluster: Cluster) -> None:
         assert all(health(node)[0] == 200 for node in cluster.nodes.values())
     finally:
         cluster.zookeeper.start()
+    until(lambda: all(map(reaches_zookeeper, cluster.nodes.values())))
 
 
 def test_health_is_reported_on_all_ports_for_http(cluster: Cluster) -> None:

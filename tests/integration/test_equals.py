@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from gopush.errors import RET_OK, RET_PARAMETER
+from gopush.errors import RET_INTERNAL, RET_OK, RET_PARAMETER
 from gopush_client import Subscriber
 from tests.chaos.cluster import ALONE, MIXED, Cluster, Node
 from tests.clients import TcpClient
 from tests.integration.systems import settle
-from tests.integration.test_administration import admin, health, http, until
+from tests.integration.test_administration import admin, health, http, reaches_zookeeper, until
 from tests.servers.proxy import Proxy
 
 NAMES = ("member-1", "member-2", "member-3")
@@ -210,6 +210,22 @@ def test_without_zookeeper_all_stay_ready_at_every_port(equals: Cluster) -> None
                 assert http(node.address(port), "GET", "/health") == (200, {"alive": True, "ready": True})
     finally:
         equals.zookeeper.start()
+    until(lambda: all(map(reaches_zookeeper, equals.nodes.values())))
+
+
+def test_a_drain_without_zookeeper_takes_effect_once_that_is_back(equals: Cluster) -> None:
+    drained = equals["member-2"].address("rpc")
+    equals.zookeeper.kill()
+    try:
+        why = f"{drained}: drain: ZooKeeper is away: this takes effect once it is back"
+        where = equals["member-1"].address("admin")
+        refused = (200, {"ret": RET_INTERNAL, "why": why})
+        until(lambda: http(where, "POST", "/1/admin/node/drain", node=drained, why="1") == refused)
+    finally:
+        equals.zookeeper.start()
+    until(lambda: all(map(reaches_zookeeper, equals.nodes.values())))
+    until(lambda: set(states("draining", "member-2")) <= set(listed(equals, "member-1")))
+    assert admin(equals, "/1/admin/node/undrain", web="member-1", node=drained) == RET_OK
     whole(equals)
 
 

@@ -42,6 +42,15 @@ def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordinatio
     assert coordination.view.comets == (COMET._replace(weight=5),)
 
 
+def test_without_zookeeper_it_is_said_when_a_change_takes_effect(coordination: StaticCoordination) -> None:
+    coordination.connected = False
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    for (refused,) in (result(local.set_weight(5)), result(local.drain(True))):
+        assert isinstance(refused, UnavailableError)
+        assert str(refused) == "ZooKeeper is away: this takes effect once it is back"
+    assert local.info == COMET._replace(weight=5, draining=True)
+
+
 @pytest.mark.parametrize("weight", [0, 1001, -1])
 def test_a_weight_that_no_ring_can_have_is_refused(coordination: StaticCoordination, weight: int) -> None:
     local = LocalNode(Clock(), coordination, COMET, Service())

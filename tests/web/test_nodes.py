@@ -121,6 +121,8 @@ def test_a_weight_is_from_1_to_1000(cluster: World, weight: str) -> None:
 
 def test_a_node_that_does_not_obey_in_time_is_65535(cluster: World) -> None:
     assert ret(cluster.post("/1/admin/node/weight", node="node2", weight="2")) == RET_INTERNAL
+    said = json.loads(cluster.post("/1/admin/node/weight", node="node2", weight="2", why="1").body)
+    assert said == {"ret": RET_INTERNAL, "why": "c2:6970 is silent"}
 
 
 def test_a_keys_subscribers_are_closed(cluster: World) -> None:
