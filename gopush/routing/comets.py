@@ -13,7 +13,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, UnavailableError
 from gopush.hashing import best
@@ -140,6 +140,8 @@ class Comets(Peers[CometPeer]):
 
     def ping(self) -> Deferred[None]:  # type: ignore[override]
         """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError."""
+        if not (self.live or self._coordination.connected):
+            return fail(UnavailableError("no comet is known, and ZooKeeper cannot be reached"))
         return super().ping(lambda node: node.subscribers(()))
 
     def _pushed(

@@ -41,7 +41,7 @@ KEY_RATE = _own(RET_INTERNAL, "the key has used up its pushes for this second ([
 CALLER_LIMIT = _own(RET_INTERNAL, "this API key has no pushes left for now: try again")
 NO_KEY = _own(RET_PARAMETER, "k has an item that is no key: a key has 1 to 255 bytes, and no control characters")
 _WHY = {
-    RET_NO_NODE: "no comet is known",
+    RET_NO_NODE: "no comet is known (/health of this port says why)",
     RET_PARAMETER: "a comet refused it",
     RET_INTERNAL: "it was not stored in time (a comet's /health says if the store is away): try again with the same id",
 }

@@ -296,6 +296,15 @@ def test_a_comet_that_reaches_no_message_node_answers_all_the_same() -> None:
     assert not isinstance(answers[0], Failure)
 
 
+@pytest.mark.parametrize(("connected", "zookeeper"), [(True, False), (False, True)])
+def test_who_knows_no_comet_says_whether_it_is_for_want_of_zookeeper(connected: bool, zookeeper: bool) -> None:
+    world = World(0)
+    world.coordination.connected = connected
+    (wrong,) = result(world.client.ping())
+    assert isinstance(wrong, UnavailableError)
+    assert ("ZooKeeper cannot be reached" in str(wrong)) is zookeeper
+
+
 def test_where_all_refuse_the_owner_is_asked_first() -> None:
     world = World()
     for comet in world.comets.values():

@@ -134,7 +134,10 @@ def test_what_is_found_is_no_script_and_no_line(world: World) -> None:
 
 
 def test_a_push_that_nobody_took_says_why(world: World) -> None:
-    for ret, expected in ((1001, "no comet is known"), (65535, "it was not stored in time (a comet's /health says")):
+    for ret, expected in (
+        (1001, "no comet is known (/health of this port says why)"),
+        (65535, "it was not stored in time (a comet's /health says"),
+    ):
         world.comets.refuse = {"k": ret}.__getitem__
         plain = ask(world.admin.port, "POST", f"{PUSH}?key=k&expire=0", b"1")
         assert plain.body == b'{"ret":%d}' % ret
