@@ -269,6 +269,44 @@ def test_a_user_who_is_busy_has_the_rest_of_the_backlog_read_meanwhile() -> None
     assert [int(at - 1000) for at in read[:5]] == [0, 8, 8, 8, 16]
 
 
+def test_a_fast_flow_is_given_as_it_comes() -> None:
+    """Something new is there whenever it reads: that is no reason to read on before the user gets what has come."""
+    pieces = [b"+h\r\n", *(bulk(16 * number) for number in range(1, 40_001))]
+    comet = Comet(*pieces)
+    answer, behind = comet.walk._answer, []
+
+    def flow(step: Step) -> Any:
+        if isinstance(step, Receive):
+            comet.walk.now += 0.0005
+        if isinstance(step, Give):
+            behind.append(len(pieces) - 1 - len(comet.script) - len(comet.given))
+        return answer(step)
+
+    comet.walk._answer = flow
+    comet.subscribe(since=0)
+    assert len(comet.given) == 40_000
+    assert set(behind) == {1}
+
+
+def test_a_user_who_is_busy_in_a_fast_flow_has_the_next_message_soon() -> None:
+    piece = b"".join(bulk(16 * number) for number in range(1, 11))
+    comet = Comet(b"+h\r\n" + piece, *(bulk(16 * number) for number in range(11, 10_000)))
+    answer, given = comet.walk._answer, []
+
+    def flow(step: Step) -> Any:
+        if isinstance(step, Receive):
+            comet.walk.now += 0.0005
+        if isinstance(step, Give):
+            given.append(comet.walk.now)
+            comet.walk.now += 6 if len(given) < 10 else 0
+        return answer(step)
+
+    comet.walk._answer = flow
+    comet.subscribe(since=0)
+    assert len(comet.given) == 9_999
+    assert max(after - before for before, after in pairwise(given)) <= 6.1
+
+
 def test_gaps_are_reported() -> None:
     comet = Comet(b"+h\r\n+g\r\n" + bulk(64))
     comet.subscribe(since=16)

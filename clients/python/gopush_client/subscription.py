@@ -21,6 +21,9 @@ GRACE_SECONDS = 5.0
 the user gets a message, who may take a heartbeat's time for it.
 """
 
+READ_ON_SECONDS = 0.05
+"""How long it reads at most while the user, who has been busy for GRACE_SECONDS, waits for the next message."""
+
 MOST_AHEAD_BYTES = 4 << 20
 """So much is read while the user is busy, at most and roughly: as much as the largest message."""
 
@@ -161,13 +164,15 @@ class Subscription:
             if received == b"":
                 raise UnavailableError("the connection was closed")
             if received:
-                dead = math.inf
+                dead, read = math.inf, self.clock()
                 self._buffer += received
                 for frame in wire.frames(self._buffer):
                     if self.clock() >= sent + GRACE_SECONDS:
                         yield Send(b"h", CALL_SECONDS)
-                        yield from self._read_on()
                         sent = self.clock()
+                    if self.clock() >= read + GRACE_SECONDS:
+                        yield from self._read_on()
+                        read = self.clock()
                     yield from self._take(frame)
             now = self.clock()  # the user may have taken any time
             if now >= dead:
@@ -175,7 +180,8 @@ class Subscription:
 
     def _read_on(self) -> Steps[None]:
         """Take what is there: the comet closes who reads nothing of its backlog for ten seconds."""
-        while len(self._buffer) < MOST_AHEAD_BYTES and (received := (yield Receive(0.001))):
+        end = self.clock() + READ_ON_SECONDS  # more may come as fast as it is read
+        while len(self._buffer) < MOST_AHEAD_BYTES and self.clock() < end and (received := (yield Receive(0.001))):
             self._buffer += received
 
     def _take(self, frame: bytes) -> Steps[None]:
