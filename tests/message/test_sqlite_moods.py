@@ -192,6 +192,19 @@ def test_pushes_do_not_take_the_place_of_a_reserve_that_was_given_up(in_reactor:
     subject.close()
 
 
+@pytest.mark.parametrize("how", ["empty", "sparse"])
+def test_a_reserve_without_its_blocks_is_made_anew(in_reactor: InReactor, disk: Path, how: str) -> None:
+    """As a start leaves it that is killed, and a copy that leaves out what is all zeros."""
+    open_sqlite(in_reactor, disk / "x.sqlite").close()
+    reserve = disk / "x.sqlite-reserve"
+    whole = reserve.stat()
+    reserve.write_bytes(b"")
+    if how == "sparse":
+        os.truncate(reserve, whole.st_size)
+    open_sqlite(in_reactor, disk / "x.sqlite").close()
+    assert (reserve.stat().st_size, reserve.stat().st_blocks) == (whole.st_size, whole.st_blocks)
+
+
 def test_a_file_system_that_does_not_say_how_large_it_is_has_no_bound(
     in_reactor: InReactor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,9 +189,8 @@ LOG_BYTES, ROOMY_BYTES = 40 << 20, 256 << 20
 commit. Where the disk has less room than the other it is as long as half of the reserve: so it can always be copied.
 """
 
-PAGE_BYTES = 4096
-MOST_PAGES = 2**30 - 1
-"""SQLite's own bound of a database."""
+PAGE_BYTES, MOST_PAGES = 4096, 2**30 - 1
+"""The latter is SQLite's own bound of a database."""
 
 
 class DatabaseFiles:
@@ -206,6 +205,8 @@ class DatabaseFiles:
         self.reserve_bytes = _reserve_of(os.statvfs(self._path.parent))
         self._log_bytes = 0
         self.check()
+        if self._reserve.exists() and self._reserve.stat().st_blocks * 512 < self.reserve_bytes:
+            self._reserve.unlink()  # a start was killed before it had its blocks, or a copy left them out
         self.lay_in()
 
     def check(self) -> None:
