@@ -39,6 +39,7 @@ class ReloadingFile(Generic[T]):
         self._option = option
         self._good = self._look()
         """As the files were when reading them last went well."""
+        self._wrong = False
         self._looked = time.monotonic()
         self._value = self._read_now()
         _all.add(self)
@@ -51,6 +52,8 @@ class ReloadingFile(Generic[T]):
             self._looked = time.monotonic()
             if self._look() != self._good:
                 self.reload()
+            elif self._wrong:
+                self._is_right()
         return self._value
 
     def reload(self) -> None:
@@ -59,6 +62,7 @@ class ReloadingFile(Generic[T]):
         now = self._look()
         stamps = zip(self._paths, now, self._good, strict=True)
         changes = [(path, stamp) for path, stamp, good in stamps if stamp != good]
+        self._wrong = True
         try:
             self._value = self._read_now()
         except SettingsError as wrong:
@@ -75,6 +79,11 @@ class ReloadingFile(Generic[T]):
                 _announced[path] = stamp
                 log.info("read anew: {path}", path=str(path))
         self._good = now
+        self._is_right()
+
+    def _is_right(self) -> None:
+        """What goes wrong from here on is news."""
+        self._wrong = False
         _refused.difference_update([said for said in _refused if said[1] in self._paths])
 
     def _read_now(self) -> T:

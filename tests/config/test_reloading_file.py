@@ -163,3 +163,19 @@ def test_what_was_mended_and_is_wrong_once_more_is_news(
         path.write_text(text)
         assert reader.value == text
     assert [line for line in lines if line.endswith("before")] == [missing, missing]
+
+
+def test_what_goes_away_and_comes_back_unchanged_is_news_each_time(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many parts of a process read it."""
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.0)
+    pair = Pair(tmp_path)
+    missing = f"{pair.key}: cannot be read: No such file or directory; gopush keeps what it read before"
+    for times in range(1, 4):
+        pair.key.rename(tmp_path / "away")
+        for _ in range(3):
+            assert pair.values() == ["first"] * 2
+        assert lines == [missing] * times
+        (tmp_path / "away").rename(pair.key)
+        assert pair.values() == ["first"] * 2
