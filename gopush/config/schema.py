@@ -168,7 +168,8 @@ def _refuse_unknown(
     for section, lines in found.items():
         if "]" in section:
             line, _ = _index(content, section)
-            raise SettingsError(f"{path}: line {line}: holds more than [section]: an option has a line of its own")
+            more = "holds more than [section]: an option has a line of its own"
+            raise SettingsError(f"{path}: line {line}: {'names no section' if section.startswith(']') else more}")
         if section not in known:
             names = ", ".join(f"[{name}]" for name in known)
             shown = _shown(f"[{section}]", section, *_index(content, section))

@@ -172,6 +172,8 @@ SECRET = "hunter2"
         (f"[rpc] secret = {SECRET}\n", "line 1: holds more than [section]: an option has a line of its own"),
         (f"[base]\nweight = 1\n\n[rpc] {SECRET}]\nping = 1s\n", "line 4: holds more than [section]"),
         (f"[base]\n  [rpc]{SECRET}\n", "line 2: holds more than [section]"),
+        ("[base]\n[]\nweight = 1\n", "line 2: names no section"),
+        (f"[] {SECRET}\n", "line 1: names no section"),
         (f"[base]\nsecret = {SECRET}\n", "[base] secret: is no option here"),
         (f"[base]\nnode1:1 tcp@localhost:6379#{SECRET}=\n", "line 2: is no option here"),
         (f"[redis.source]\nnode1:1 tcp@localhost:6379#{SECRET}\n", "line 2: is neither"),
