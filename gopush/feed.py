@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol
 
 from gopush.model import Format, Message, NodeInfo, Subscribe
+from gopush.reports import Lag
 
 Write = Callable[[bytes], int]
 
@@ -62,8 +63,8 @@ class Reader(Protocol):
     def ended(self, reached: bool) -> None:
         """The subscription is over without a reply. `reached`: the comet was there."""
 
-    def waiting(self) -> tuple[int, float] | None:
-        """How many bytes wait for its client, and for how many seconds some have; None: none do."""
+    def waiting(self) -> Lag | None:
+        """What waits for its client; None: nothing."""
 
     def until_drained(self) -> Awaitable[None]:
         """Fires when little waits for its client, or that is gone."""

@@ -13,6 +13,16 @@ class Load(NamedTuple):
     deliveries: int | None = None
 
 
+class Lag(NamedTuple):
+    """What waits for a client that is slow to read: the bytes in this process, for how many seconds some have waited,
+    and how many bytes its system has not acknowledged; the kernel has some of these.
+    """
+
+    bytes: int
+    seconds: float
+    unread: int
+
+
 class SlowConsumer(NamedTuple):
     """A connection that is behind: its key, its kind ("tcp", "websocket"), the client's address, what waits for it.
 

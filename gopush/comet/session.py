@@ -18,12 +18,13 @@ MAX_OWED_HEARTBEATS = 1024
 
 
 class SendLag(NamedTuple):
-    """What waits for a client: over which kind of connection ("tcp", "websocket"), to which address, for how long."""
+    """What waits for a client (see Lag): over which kind of connection ("tcp", "websocket"), to which address."""
 
     kind: str
     peer: str
     bytes: int
     seconds: float
+    unread: int
 
 
 class Wire(Protocol):
@@ -174,11 +175,12 @@ class Session:
 
     @property
     def unread(self) -> int:
-        """How many bytes wait of what it caught up with; what was delivered live came after that."""
+        """How much is unread of what it caught up with, while some of it waits; what was delivered live came later."""
         behind = self.wire.behind()
         if behind is None:
             return 0
-        return behind.bytes - (0 if self._backlog is None else min(self._backlog.bytes, behind.bytes))
+        live = 0 if self._backlog is None else self._backlog.bytes
+        return behind.unread - live if behind.bytes > live else 0
 
     def join(self, request: Subscribe, format: Format, now: float) -> None:
         """The request was read; the client is silent for heartbeat + 5 s at most from here on."""

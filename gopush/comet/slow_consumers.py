@@ -72,7 +72,7 @@ def _slow_consumer(session: Session) -> SlowConsumer | None:
     behind = session.wire.behind()
     if behind is None or session.request is None:
         return None
-    kind, peer, size, seconds = behind
+    kind, peer, size, seconds, _ = behind
     return SlowConsumer(session.request.key, kind, peer, session.waiting_messages(size), size, round(seconds, 3))
 
 
@@ -88,7 +88,7 @@ STOOD_STILL_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Left:
-    """Bytes that waited when the client had last read enough, and whether its time has begun anew since then."""
+    """Bytes that were unread when the client had last read enough, and whether its time has begun anew since then."""
 
     size: int
     since: float

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Any
 
 from twisted.internet import tcp
@@ -23,8 +26,8 @@ from gopush.net.limits import ConnectionLimiter
 _DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
 
 MOST_UNSENT = 64 << 10
-"""How much the kernel takes of a connection beyond what is on its way. With its own limit a slow reader shows nothing
-for MBs: the kernel asks for more only when a third of its buffer is free.
+"""How much the kernel takes of a connection beyond what is on its way; it asks for more once half of that is gone. With
+its own limit it takes MBs for a slow reader.
 """
 
 log = Logger()
@@ -63,6 +66,13 @@ class Eager(tcp.Connection):
         """See ITransport."""
         if data:
             self.send(data)
+
+    def in_kernel(self) -> int:
+        """How many bytes the kernel has that the other side's has not acknowledged."""
+        try:
+            return int.from_bytes(ioctl(self.fileno(), TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):  # it does not say, or the connection is lost
+            return 0
 
 
 class EagerServer(accept.Accepted, Eager, tcp.Server):

@@ -19,6 +19,7 @@ from gopush.config.values import address
 from gopush.net.accept import Accepted
 from gopush.net.eager import Eager, waiting
 from gopush.net.limits import ConnectionLimiter
+from gopush.reports import Lag
 
 Send = Callable[[bytes], int]
 
@@ -46,13 +47,15 @@ def drained(transport: Any) -> Deferred[None]:
     return drain.done
 
 
-def lag(transport: Any) -> tuple[int, float] | None:
-    """How many bytes wait in this process, and for how many seconds some have done so; None where none do."""
+def lag(transport: Any) -> Lag | None:
+    """What waits for a client that is slow to read; None where nothing does in this process."""
     bottom = _bottom(transport)
     size = waiting(bottom)
     if not size:
         return None
-    return size, bottom.reactor.seconds() - bottom.lagging_since if isinstance(bottom, Eager) else 0.0
+    if not isinstance(bottom, Eager):
+        return Lag(size, 0.0, size)
+    return Lag(size, bottom.reactor.seconds() - bottom.lagging_since, size + bottom.in_kernel())
 
 
 def peer(transport: Any) -> str:

@@ -11,6 +11,7 @@ from gopush.feed import VERSION, Feed, Subscription, Write
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE, Format, Subscribe
 from gopush.net.clock import Clock
+from gopush.reports import Lag
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
@@ -76,7 +77,7 @@ class Follower:
 
     # --- and what only those with a client that reads do ---
 
-    def waiting(self) -> tuple[int, float] | None:
+    def waiting(self) -> Lag | None:
         """See Reader."""
         return None
 

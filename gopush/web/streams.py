@@ -19,6 +19,7 @@ from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import TEXT, Request, Response, Streamed, chunk, plain
 from gopush.net.http.routes import Answered, Route, Routes
 from gopush.net.timers import NO_SLOT, Wheel
+from gopush.reports import Lag
 from gopush.routing.messages import Messages
 from gopush.web.counters import WebCounters
 from gopush.web.follower import Follower, Followers
@@ -198,7 +199,7 @@ class EventStream(Follower):
         self.end(reason)
         return False
 
-    def waiting(self) -> tuple[int, float] | None:
+    def waiting(self) -> Lag | None:
         """See Reader."""
         return self._answer.waiting()
 

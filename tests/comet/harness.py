@@ -77,7 +77,7 @@ class Wire:
         self._close()
 
     def behind(self) -> SendLag | None:
-        return SendLag("tcp", "client:1", len(self.waiting), 0.0) if self.waiting else None
+        return SendLag("tcp", "client:1", len(self.waiting), 0.0, len(self.waiting)) if self.waiting else None
 
     def drained(self) -> Deferred[None]:
         waiting: Deferred[None] = Deferred()

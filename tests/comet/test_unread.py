@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -97,6 +98,29 @@ def test_who_reads_slowly_gets_all_whatever_the_kernel_would_take(start: Start, 
             client.read(200_000)
             eventually(partial(has_moved, server, key, before))
             server.leap(0.7 * DEAF_SECONDS)
+        assert server.subscribers(key) == 1
+        assert server.comet.counters.deaf_closed == 0
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "websocket"])
+def test_who_reads_little_but_steadily_gets_all(start: Start, key: str, protocol: str) -> None:
+    """Less than what the kernel has to be rid of before it asks for more."""
+    server = start(store=StoreSettings(store=MESSAGES), sndbuf=0)
+    for _ in range(MESSAGES):
+        server.push(key, BODY)
+
+    def left() -> int:
+        channel = server.comet.channels[key]
+        return sum(session.unread for session in (*channel.live, *channel.recovering))
+
+    with resume(server, protocol, key) as client:
+        eventually(lambda: unread(server, key) > 100_000)
+        for _ in range(10):
+            before = in_reactor(left)
+            client.read(2 * LEAST_BYTES)
+            eventually(lambda: in_reactor(left) <= before - LEAST_BYTES)  # noqa: B023
+            server.leap(0.7 * DEAF_SECONDS)
+            time.sleep(0.05)
         assert server.subscribers(key) == 1
         assert server.comet.counters.deaf_closed == 0
 

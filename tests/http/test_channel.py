@@ -573,6 +573,20 @@ def test_who_does_not_read_its_answer_is_closed(serve: Serve) -> None:
         assert (server.factory.counters.idle_closed, server.factory.counters.slow_closed) == (0, 1)
 
 
+def test_who_reads_too_little_of_its_answer_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gopush.net.http.bounds.LEAST_READ_BYTES", 1 << 20)
+    server = serve(routes(), Clock())
+    with Client(server.port, rcvbuf=4096) as client:
+        client.send(b"GET /big HTTP/1.1\r\n\r\n")
+        poll(lambda: any(channel.stalled for channel in server.factory.channels))
+        for _ in range(3):
+            assert client.socket.recv(10_000)
+            time.sleep(0.05)
+            server.advance(4)
+        poll(lambda: not server.factory.channels)
+        assert server.factory.counters.slow_closed == 1
+
+
 # The end
 
 

@@ -163,6 +163,26 @@ def test_the_kernel_asks_for_more_as_soon_as_a_little_is_read(connect: Connect) 
         waits = pair.send(b"")
 
 
+def test_what_a_slow_client_reads_shows_before_the_kernel_asks_for_more(connect: Connect) -> None:
+    pair = connect()
+    pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    pair.fill()
+    waits = pair.send(b"x" * (1 << 20))
+
+    def unread() -> int:
+        lag = pair.do(wire.lag, pair.transport)
+        assert lag is not None
+        return int(lag.unread)
+
+    assert unread() > waits
+    pair.read(2 * MOST_UNSENT)  # among it what the client's kernel took before it had so small a buffer
+    for _ in range(4):
+        time.sleep(0.05)
+        before = unread()
+        pair.read(MOST_UNSENT // 8)
+        _eventually(lambda: unread() <= before - 4096)  # noqa: B023
+
+
 @both
 def test_what_the_client_does_not_read_is_counted_and_kept_in_order(connect: Connect) -> None:
     """The bytes that wait in this process are what `send` answers."""

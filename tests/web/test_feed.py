@@ -13,6 +13,7 @@ from gopush.errors import UnavailableError
 from gopush.feed import ENDED, FeedItem, FeedRequest, Write
 from gopush.membership.view import View
 from gopush.model import TCP_RAW, Format, NodeInfo, Subscribe
+from gopush.reports import Lag
 from gopush.rpc.codec import COMET_CALLS, pack, unpack
 from gopush.web import feed_client, feed_writer
 from tests.comet.harness import World, frame
@@ -123,7 +124,7 @@ class Client:
     def ended(self, reached: bool) -> None:
         self.heard.append(reached)
 
-    def waiting(self) -> tuple[int, float] | None:
+    def waiting(self) -> Lag | None:
         return None
 
     def until_drained(self) -> Deferred[None]:

@@ -20,6 +20,8 @@ from gopush.net.timers import NO_SLOT
 
 LEAST_BYTES = 1024
 """How much of a body has to come in `idle` seconds: less is no progress."""
+LEAST_READ_BYTES = 4096
+"""How much a client has to read in that time of what waits for it, or all of it."""
 
 TOO_MANY = plain(429)
 
@@ -60,7 +62,7 @@ class BoundedChannel(HTTPChannel):
     _scheduled = False  # it goes on in a later turn
     _line_end = b""  # the last byte that a chunked body's decoder was given
     _forwarding: Forwarding | None = None
-    _unread = 0  # bytes that waited for the client at the last look
+    _unread = 0  # bytes that the client had not read when it had last read enough
     _read_at = 0.0
 
     # What of a head is taken.
@@ -209,7 +211,7 @@ class BoundedChannel(HTTPChannel):
         """The deadline has passed: close, unless it is our turn, or the client has read of what waits for it."""
         behind = wire.lag(self.transport)
         if behind is not None:
-            self._look(behind[0])
+            self._look(behind.unread)
             return
         self._unread = 0
         if self.closing:
@@ -220,13 +222,13 @@ class BoundedChannel(HTTPChannel):
             self.site.counters.idle_closed += not self.deaf
             self.leave(linger=False)
 
-    def _look(self, unsent: int) -> None:
+    def _look(self, unread: int) -> None:
         now = self.site.clock.seconds()
         if not self._unread:
             self._read_at = self._read_at if self.stalled else now
-            self._unread = unsent
-        elif unsent < self._unread:
-            self._read_at, self._unread = now, unsent
+            self._unread = unread
+        elif unread <= self._unread - LEAST_READ_BYTES:
+            self._read_at, self._unread = now, unread
         elif now - self._read_at >= self.site.idle:
             self.site.counters.slow_closed += 1
             self.abort()

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.net import transport as wire
 from gopush.net.http.request import AnyResponse, Response, Streamed, chunk, explained
+from gopush.reports import Lag
 
 T = TypeVar("T")
 
@@ -122,8 +123,8 @@ class HeldAnswer:
         self._close()
         self._channel.abort()
 
-    def waiting(self) -> tuple[int, float] | None:
-        """How many bytes wait for the client, and for how many seconds some have; None: none do."""
+    def waiting(self) -> Lag | None:
+        """What waits for the client; None: nothing."""
         return wire.lag(self._channel.transport)
 
     def until_drained(self) -> Awaitable[None]:
