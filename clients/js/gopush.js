@@ -9,30 +9,28 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, LONGEST_MS = 3e4, FULL_MS = 2e4, STEADY_MS = 3e3, PATIENCE_MS = 1e4, MOST_MS = 2e9;
-  /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
-  const TRUST_MS = 1e5;
-  const NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" };
-  const nothing = () => {}, now = () => performance.now();
-  /** When a WebSocket was last heard, by the address of the web node: what the page has learned, for all its keys. */
-  const heard = {};
+  const FIRST_MS = 500, WAIT_MS = 1e4, MOST_MS = 2e9,
+    /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
+    TRUST_MS = 1e5,
+    NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" },
+    /** When a WebSocket was last heard, by the address of the web node: what the page has learned, for all its keys. */
+    heard = {},
+    now = () => performance.now();
   /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
   const form = query => {
     try {
-      return Object.entries(query).map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+      return Object.keys(query).map(name => name + "=" + encodeURIComponent(query[name])).join("&");
     } catch ({ message }) {
       throw { reply: "-p", message };
     }
   };
 
   function subscribe(url, key, options = {}) {
-    const { onMessage, onGap, onState, since = null, heartbeat = 30, transport } = options;
-    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS);
-    const byStream = transport ? transport === "sse" : !root.WebSocket;
-    const fetched = typeof options.token === "function";
-    let mid = since === null ? null : String(since), token = fetched ? null : options.token || "";
-    let closed, renewed, followed, blocked, liveSince, retryMs, streams = byStream;
-    let stop = nothing, probe = nothing, hurry = nothing;
+    const { onMessage, onGap, onState, since, heartbeat = 30, transport } = options;
+    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS),
+      sse = transport ? transport === "sse" : !root.WebSocket, fetched = typeof options.token === "function";
+    let mid = since?.toString() ?? null, token = fetched ? null : options.token || "",
+      closed, renewed, moved, blocked, standsIn, liveAt, retryMs, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
     const isNew = id => BigInt(id) > BigInt(mid ?? -1);
@@ -47,13 +45,13 @@
     };
 
     /** Whether a WebSocket that fails may be one that does not come through. */
-    const doubtful = () => !(now() - heard[base] < TRUST_MS);
+    const doubt = () => !(now() - heard[base] < TRUST_MS);
 
     const live = () => {
       // NaN where it is not live: no comparison holds.
-      if (closed || liveSince >= 0) return;
-      liveSince = now();
-      renewed = followed = blocked = false;
+      if (closed || liveAt >= 0) return;
+      liveAt = now();
+      renewed = moved = blocked = false;
       // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
       if (mid === "0") mid = "15";
       call(onState, "live", "");
@@ -79,7 +77,7 @@
 
     /** Fetch, and give the text piece by piece, as long as each comes in time. */
     async function* pieces(path, query, ms) {
-      const abort = new AbortController(), decoder = new TextDecoder();
+      const abort = new AbortController(), utf8 = new TextDecoder();
       stop = () => abort.abort();
       let doom = setTimeout(stop, ms);
       try {
@@ -95,7 +93,7 @@
           if (done) return;
           clearTimeout(doom);
           doom = setTimeout(stop, ms);
-          yield decoder.decode(value, { stream: true });
+          yield utf8.decode(value, { stream: true });
         }
       } finally {
         clearTimeout(doom);
@@ -106,7 +104,7 @@
     /** Ask web; gives what it answers, as text. */
     const ask = async (path, query) => {
       let text = "";
-      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), PATIENCE_MS)) text += piece;
+      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), WAIT_MS)) text += piece;
       return text;
     };
 
@@ -117,9 +115,9 @@
     /** Where the key's WebSocket is, and where what is new begins. */
     const prepare = async () => {
       const found = JSON.parse(await ask("/1/server/get", { p: 1 }));
-      blocked = found.ret !== 0 && doubtful();
+      blocked = found.ret && doubt();
       check(found, "-p");
-      if (mid === null) {
+      if (!mid) {
         const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) });
         const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
@@ -128,23 +126,23 @@
       return found.data.server;
     };
 
-    const query = more => form({ key, ver: 1, ...(token && { token }), ...(mid === null ? {} : { mid }), ...more });
+    const query = heartbeat => form({ key, ver: 1, ...(token && { token }), ...(mid && { mid }), heartbeat });
 
     /** One connection over WebSocket; gives the reply that ended it, if there was one. */
     const socket = async () => {
-      const address = await prepare();
+      const comet = await prepare();
       if (closed) return;
-      blocked = doubtful();
+      blocked = doubt();
       return new Promise(done => {
         // A page in the background has its timers slowed down to one a minute: the server waits for longer.
-        const open = new root.WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${address}/sub?${query({ heartbeat: 3 * heartbeat })}`);
-        let beat = 0, doom = 0, came = 0;
+        const open = new root.WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${comet}/sub?${query(3 * heartbeat)}`);
+        let beat, doom, came = 0;
         const expect = () => {
           doom ||= setTimeout(() => {
             // The answer may stand behind a message that takes long: only a stream shows that it is coming.
-            if (came === 1) blocked = true;
+            blocked ||= came === 1;
             stop();
-          }, PATIENCE_MS);
+          }, WAIT_MS);
         };
         stop = reply => {
           clearTimeout(beat);
@@ -176,12 +174,12 @@
 
     /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
     const stream = async () => {
-      let buffer = "", event = {};
-      for await (const piece of pieces("/sub", query({ heartbeat }), beatMs + PATIENCE_MS)) {
-        buffer += piece;
+      let rest = "", event = {};
+      for await (const piece of pieces("/sub", query(heartbeat), beatMs + WAIT_MS)) {
+        rest += piece;
         // A long message comes in many pieces: it is not searched anew for each of them.
-        const lines = /[\r\n]/.test(piece) ? buffer.split(/\r\n|\n|\r(?!$)/) : [buffer];
-        buffer = lines.pop();
+        const lines = /[\r\n]/.test(piece) ? rest.split(/\r\n|\n|\r(?!$)/) : [rest];
+        rest = lines.pop();
         if (!lines.includes("event: refused")) live();
         for (const line of lines) {
           if (closed) return;
@@ -192,7 +190,7 @@
             continue;
           }
           const { event: type = "message", data, id, retry } = event;
-          if (retry) retryMs = Number(retry);
+          if (retry) retryMs = +retry;
           if (data) {
             if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
@@ -201,7 +199,7 @@
           event = {};
         }
         // A stream is one of the browser's six connections to web, and a WebSocket may come through by now.
-        if (!byStream && !buffer && now() - liveSince > 6 * TRUST_MS) return;
+        if (!sse && !rest && now() - liveAt > 6 * TRUST_MS) return;
       }
     };
 
@@ -217,53 +215,55 @@
       let bound = FIRST_MS, refusal = "";
       while (!closed) {
         call(onState, "connecting", "");
-        liveSince = NaN;
+        liveAt = NaN;
         retryMs = 0;
         blocked = false;
         let reply = "", why;
         try {
           if (token === null) token = String((await options.token(refusal)) || "");
-          if (!closed) reply = (await (streams ? stream() : socket())) || "";
+          if (closed) return;
+          reply = (await (sse || standsIn ? stream() : socket())) || "";
         } catch (wrong) {
           reply = wrong?.reply || "";
           why = String(wrong?.message || reply || wrong);
         }
-        stop = probe = nothing;
+        stop = probe = null;
         if (closed) return;
         why ||= reply || "the connection ended";
         const forToken = /^-[ac]$/.test(reply);
         if (reply === "-p" || (forToken && (renewed || !fetched))) return close(why);
-        const atOnce = forToken || (reply === "-n" && !followed);
+        const atOnce = forToken || (reply === "-n" && !moved);
         if (forToken) {
           renewed = true;
           token = null;
           refusal = reply;
         }
-        followed ||= reply === "-n";
-        if (now() - liveSince > STEADY_MS) bound = FIRST_MS;
+        moved ||= reply === "-n";
+        // After so long it has worked.
+        if (now() - liveAt > 3e3) bound = FIRST_MS;
         // Where no WebSocket comes through, a stream may.
-        if (!transport && reply[0] !== "-") streams = byStream || blocked;
+        if (reply[0] !== "-") standsIn = !transport && blocked;
         call(onState, "away", why);
         if (atOnce || closed) continue;
-        const least = reply === "-l" ? FULL_MS * (0.75 + Math.random() / 2) : retryMs;
+        const least = reply === "-l" ? 2e4 * (0.75 + Math.random() / 2) : retryMs;
         await pause(Math.max(bound * (0.5 + Math.random() / 2), least));
-        bound = Math.min(2 * bound, LONGEST_MS);
+        bound = Math.min(2 * bound, 3e4);
       }
     };
 
     /** The network is back, or somebody looks: now is the time to see what is alive. */
     const wake = () => {
       if (root.document?.hidden) return;
-      hurry();
-      probe();
-    };
-    /** A stream cannot be asked whether it is alive. */
-    const online = () => {
-      if (streams) stop();
-      wake();
+      hurry?.();
+      probe?.();
     };
     /** A page that is left may be kept for who comes back: its connection is not. */
-    const leave = () => stop();
+    const leave = () => stop?.();
+    /** A stream cannot be asked whether it is alive. */
+    const online = () => {
+      if (sse || standsIn) leave();
+      wake();
+    };
     const listen = what => {
       root[what]?.("online", online);
       root[what]?.("pageshow", wake);
@@ -275,8 +275,8 @@
       if (closed) return;
       closed = true;
       listen("removeEventListener");
-      stop();
-      hurry();
+      stop?.();
+      hurry?.();
       call(onState, "closed", why);
     }
 
