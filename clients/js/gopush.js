@@ -213,6 +213,8 @@
 
     const run = async () => {
       let bound = FIRST_MS, refusal = "";
+      // A callback may use what subscribe() gives.
+      await null;
       while (!closed) {
         call(onState, "connecting", "");
         liveAt = NaN;

@@ -101,6 +101,13 @@ def test_mids_stay_text_and_a_new_connection_goes_on_behind_the_last(world: Worl
     assert world.heard() == ["connecting", "live", "gap", "100000000000000000 1 1"]
 
 
+def test_a_callback_may_use_what_subscribe_gives(world: World) -> None:
+    world.run("const early = subscribe({ since: 0, onState: state => heard.push(`${state} ${early.mid}`) })")
+    assert world.heard() == ["connecting 0"]
+    world.run("const left = subscribe({ since: 0 }); left.close()")
+    assert world.heard() == ["closed"]
+
+
 @pytest.mark.parametrize(("since", "mid"), [("0", "0"), (f"'{MID}'", MID)])
 def test_since(world: World, since: str, mid: str) -> None:
     world.subscribe(f"{{ since: {since} }}")
