@@ -87,6 +87,7 @@
           // What a proxy says in gopush's place, as a page in HTML, is no refusal of gopush's.
           throw { reply: ((status === 200 || /^text\/plain/.test(type)) && NO_STREAM[status]) || "HTTP " + status };
         }
+        if (status !== 200) throw "HTTP " + status;
         const reader = body.getReader();
         for (;;) {
           const { done, value } = await reader.read();

@@ -232,6 +232,16 @@ def test_a_full_key_is_left_for_long(world: World) -> None:
     assert world.run("sockets.length") == 2
 
 
+@pytest.mark.parametrize("status", [403, 502])
+def test_what_a_proxy_says_in_the_place_of_a_look_up_has_its_status(world: World, status: int) -> None:
+    world.run(f"web.lookups = {status}; web.refusal = 'text/plain'")
+    world.subscribe()
+    assert world.heard() == ["connecting", f"away HTTP {status}"]
+    world.run("web.lookups = 200")
+    world.after(1)
+    assert world.run("sockets.length") == 1
+
+
 def test_pauses_grow_with_a_bound_and_a_long_subscription_ends_that(world: World) -> None:
     world.run('web["/1/server/get"] = null')
     world.subscribe("{ since: 0, transport: 'ws' }")

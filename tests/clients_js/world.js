@@ -1,7 +1,7 @@
 // What gopush.js finds around it, made by hand: a clock that is moved, a web and comets that say what a test says.
 let now = 1000000, timers = [], number = 0;
 const calls = [], sockets = [], streams = [], heard = [], listeners = {};
-const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', status: 200, type: "text/event-stream", refusal: "text/plain;charset=utf-8" };
+const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', lookups: 200, status: 200, type: "text/event-stream", refusal: "text/plain;charset=utf-8" };
 
 Date.now = () => now;
 globalThis.performance = { now: () => now };
@@ -74,7 +74,7 @@ globalThis.fetch = (url, { signal }) => {
     stream.aborted = true;
     if (stream.next) stream.next.failed(new Error("aborted"));
   };
-  const status = path === "/sub" ? web.status : 200, type = status === 200 ? web.type : web.refusal;
+  const status = path === "/sub" ? web.status : web.lookups, type = status === 200 ? web.type : web.refusal;
   return Promise.resolve({ status, headers: { get: () => type }, body: stream });
 };
 
