@@ -30,7 +30,7 @@
     const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS),
       sse = transport ? transport === "sse" : !root.WebSocket, fetched = typeof options.token === "function";
     let mid = since?.toString() ?? null, token = fetched ? null : options.token || "",
-      closed, renewed, moved, blocked, standsIn, liveAt, retryMs, stop, probe, hurry;
+      closed, renewed, moved, blocked, standsIn, eager, liveAt, leastMs = 0, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
     const isNew = id => BigInt(id) > BigInt(mid ?? -1);
@@ -48,6 +48,7 @@
     const doubt = () => !(now() - heard[base] < TRUST_MS);
 
     const live = () => {
+      eager = false;
       // NaN where it is not live: no comparison holds.
       if (closed || liveAt >= 0) return;
       liveAt = now();
@@ -191,7 +192,7 @@
             continue;
           }
           const { event: type = "message", data, id, retry } = event;
-          if (retry) retryMs = +retry;
+          if (retry) leastMs = +retry;
           if (data) {
             if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
@@ -204,7 +205,7 @@
       }
     };
 
-    const pause = ms => new Promise(done => {
+    const pause = ms => ms > 0 && new Promise(done => {
       const timer = setTimeout(done, Math.min(ms, MOST_MS));
       hurry = () => {
         clearTimeout(timer);
@@ -219,7 +220,6 @@
       while (!closed) {
         call(onState, "connecting", "");
         liveAt = NaN;
-        retryMs = 0;
         blocked = false;
         let reply = "", why;
         try {
@@ -235,21 +235,27 @@
         why ||= reply || "the connection ended";
         const forToken = /^-[ac]$/.test(reply);
         if (reply === "-p" || (forToken && (renewed || !fetched))) return close(why);
-        const atOnce = forToken || (reply === "-n" && !moved);
         if (forToken) {
-          renewed = true;
+          renewed = eager = true;
           token = null;
           refusal = reply;
+        } else if (reply === "-n") {
+          eager ||= !moved;
+          moved = true;
         }
-        moved ||= reply === "-n";
         // After so long it has worked.
         if (now() - liveAt > 3e3) bound = FIRST_MS;
         // Where no WebSocket comes through, a stream may.
         if (reply[0] !== "-") standsIn = !transport && blocked;
         call(onState, "away", why);
-        if (atOnce || closed) continue;
-        const least = reply === "-l" ? 2e4 * (0.75 + Math.random() / 2) : retryMs;
-        await pause(Math.max(bound * (0.5 + Math.random() / 2), least));
+        if (closed) return;
+        if (reply === "-l") leastMs = 2e4 * (0.75 + Math.random() / 2);
+        const more = bound * (0.5 + Math.random() / 2) - leastMs;
+        // So long gopush wants to be left alone, whoever wakes.
+        await pause(leastMs);
+        leastMs = 0;
+        if (!eager) await pause(more);
+        eager = false;
         bound = Math.min(2 * bound, 3e4);
       }
     };
@@ -257,14 +263,18 @@
     /** The network is back, or somebody looks: now is the time to see what is alive. */
     const wake = () => {
       if (root.document?.hidden) return;
-      hurry?.();
+      eager = true;
+      if (!leastMs) hurry?.();
       probe?.();
     };
     /** A page that is left may be kept for who comes back: its connection is not. */
-    const leave = () => stop?.();
-    /** A stream cannot be asked whether it is alive. */
+    const leave = () => {
+      blocked = false;
+      stop?.();
+    };
+    /** What cannot be asked whether it is alive begins anew. */
     const online = () => {
-      if (sse || standsIn) leave();
+      if (!probe) leave();
       wake();
     };
     const listen = what => {

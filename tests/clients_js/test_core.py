@@ -299,6 +299,63 @@ def test_who_comes_back_to_the_page_or_the_network_does_not_wait(world: World) -
     assert world.run(f"sockets[{count}].closed")
 
 
+@pytest.mark.parametrize("what", ["look-up", "socket", "stream"])
+def test_what_the_network_swallowed_is_begun_anew_once_it_is_back(world: World, what: str) -> None:
+    """Also a WebSocket, which may well come through now."""
+    if what == "look-up":
+        world.run("web['/1/server/get'] = 'slow'")
+    world.subscribe(f"{{ since: 0, transport: '{'sse' if what == 'stream' else ''}' }}")
+    count = world.get("[calls.length, sockets.length]")
+    world.after(5)
+    world.run("listeners.online()")
+    assert world.get("[calls.length, sockets.length]") == [count[0] + 1, 2 * count[1]]
+    assert world.get("calls[0] === calls[1]")
+
+
+def test_who_comes_back_while_an_attempt_is_under_way_does_not_wait_after_it(world: World) -> None:
+    """But once."""
+    world.run("web['/1/server/get'] = null")
+    world.subscribe("{ since: 0, transport: 'ws' }")
+    world.after(100)
+    world.run("web['/1/server/get'] = 'slow'")
+    while not world.run("streams.length"):
+        world.after(1)
+    count = world.run("calls.length")
+    world.run("listeners.visibilitychange()")
+    assert world.run("calls.length") == count
+    world.run("web['/1/server/get'] = null; streams[0].next.failed(new Error('gone'))")
+    assert world.run("calls.length") == count + 1
+    world.after(14)
+    assert world.run("calls.length") == count + 1
+
+
+def test_who_looked_at_a_page_that_is_live_comes_back_as_everybody_does(world: World) -> None:
+    world.subscribe("{ since: 0 }")
+    world.say("+h\r\n")
+    world.run("listeners.visibilitychange()")
+    world.say("+h\r\n")
+    world.after(4)
+    world.end()
+    assert world.run("sockets.length") == 1
+    world.after(0.5)
+    assert world.run("sockets.length") == 2
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_nobody_comes_back_earlier_than_gopush_wants(world: World, transport: str) -> None:
+    where = {"ws": "sockets", "sse": "streams"}[transport]
+    refusal = {"ws": "-l\r\n", "sse": 'retry: 20000\nid: 0\n\nevent: refused\ndata: {"reason":"limit"}\n\n'}[transport]
+    world.subscribe(f"{{ since: 0, transport: '{transport}' }}")
+    world.say(refusal, where)
+    world.run("listeners.online()")
+    world.after(19)
+    assert world.run(f"{where}.length") == 1
+    world.after(2)
+    assert world.run(f"{where}.length") == 2
+    world.run("mine.close()")
+    assert world.get("timers") == []
+
+
 def test_who_was_there_for_some_seconds_is_back_at_once_however_often_that_was_so(world: World) -> None:
     """A server that is killed again and again: each time it stood, and that is what counts."""
     world.subscribe("{ since: 0, transport: 'ws' }")
