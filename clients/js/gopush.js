@@ -13,8 +13,8 @@
     /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
     TRUST_MS = 1e5,
     NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" },
-    /** When a WebSocket was last heard, by the address of the web node: what the page has learned, for all its keys. */
-    heard = {},
+    /** What a page knows of each web node, for all its keys: its streams, and when each comet was heard by WebSocket. */
+    sites = {},
     now = () => performance.now();
   /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
   const form = query => {
@@ -28,8 +28,9 @@
   function subscribe(url, key, options = {}) {
     const { onMessage, onGap, onState, since, heartbeat = 30, transport } = options;
     const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS),
-      sse = transport ? transport === "sse" : !root.WebSocket, fetched = typeof options.token === "function";
-    let mid = since?.toString() ?? null, token = fetched ? null : options.token || "",
+      sse = transport ? transport === "sse" : !root.WebSocket, fetched = typeof options.token === "function",
+      { heard, streams } = sites[base] ||= { heard: {}, streams: new Set() };
+    let mid = since?.toString() ?? null, token = fetched ? null : options.token || "", comet = "",
       closed, renewed, moved, blocked, standsIn, eager, liveAt, leastMs = 0, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
@@ -45,7 +46,7 @@
     };
 
     /** Whether a WebSocket that fails may be one that does not come through. */
-    const doubt = () => !(now() - heard[base] < TRUST_MS);
+    const doubt = () => !(now() - heard[comet] < TRUST_MS);
 
     const live = () => {
       eager = false;
@@ -125,14 +126,14 @@
         if (!last) check(JSON.parse(kept), "-a");
         mid = last?.[1] || "0";
       }
-      return found.data.server;
+      comet = found.data.server;
     };
 
     const query = heartbeat => form({ key, ver: 1, ...(token && { token }), ...(mid && { mid }), heartbeat });
 
     /** One connection over WebSocket; gives the reply that ended it, if there was one. */
     const socket = async () => {
-      const comet = await prepare();
+      await prepare();
       if (closed) return;
       blocked = doubt();
       return new Promise(done => {
@@ -163,7 +164,7 @@
           clearTimeout(doom);
           doom = 0;
           came++;
-          heard[base] = now();
+          heard[""] = heard[comet] = now();
           beat ||= setTimeout(send, beatMs);
           probe = send;
           const reply = take(data.trimEnd());
@@ -177,6 +178,7 @@
     /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
     const stream = async () => {
       let rest = "", event = {};
+      streams.add(stream);
       for await (const piece of pieces("/sub", query(heartbeat), beatMs + WAIT_MS)) {
         rest += piece;
         // A long message comes in many pieces: it is not searched anew for each of them.
@@ -200,8 +202,8 @@
           } else if (id && isNew(id)) mid = id;
           event = {};
         }
-        // A stream is one of the browser's six connections to web, and a WebSocket may come through by now.
-        if (!sse && !rest && now() - liveAt > 6 * TRUST_MS) return;
+        // A stream is one of the browser's six connections to web: a WebSocket may come through by now, or does.
+        if (!sse && !rest && (now() - liveAt > 6 * TRUST_MS || heard[comet] > liveAt)) return;
       }
     };
 
@@ -225,12 +227,14 @@
         try {
           if (token === null) token = String((await options.token(refusal)) || "");
           if (closed) return;
-          reply = (await (sse || standsIn ? stream() : socket())) || "";
+          // A browser has six connections to web: the other keys need some for their look-ups.
+          reply = (await (sse || (standsIn && streams.size < 4) ? stream() : socket())) || "";
         } catch (wrong) {
           reply = wrong?.reply || "";
           why = String(wrong?.message || reply || wrong);
         }
         stop = probe = null;
+        streams.delete(stream);
         if (closed) return;
         why ||= reply || "the connection ended";
         const forToken = /^-[ac]$/.test(reply);

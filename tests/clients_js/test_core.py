@@ -497,6 +497,52 @@ def test_what_came_through_from_one_site_says_nothing_of_another(world: World) -
     assert world.run("streams.length") == 1
 
 
+def test_streams_in_the_place_of_websockets_leave_other_keys_the_connections_they_need(world: World) -> None:
+    """A browser has six to web. Those that wanted no WebSocket count, and stay."""
+    world.run("for (const key of 'abcdef') subscribe({ key, since: 0 })")
+    world.run("subscribe({ key: 'own', transport: 'sse' })")
+    world.run("sockets.forEach(socket => socket.end())")
+    world.after(1)
+    keys = [parse_qs(urlsplit(call).query)["key"][0] for call in world.get("calls") if call.startswith("/sub")]
+    assert keys == ["own", "a", "b", "c"]
+    assert world.run("sockets.length") == 6 + 3
+    world.run("streams.forEach(stream => stream.say('retry: 1000\\nid: 0\\n\\n'))")
+    world.after(5)
+    world.run("sockets.slice(6).forEach(socket => socket.say('+h\\r\\n'))")
+    world.run("streams.forEach(stream => stream.say(':\\n'))")
+    world.after(0)
+    assert world.get("streams.map(stream => !!stream.aborted)") == [False, True, True, True]
+    world.after(2)
+    assert world.get("[sockets.length, streams.length]") == [6 + 3 + 3, 4]
+
+
+def test_a_stream_that_ends_makes_room_for_another(world: World) -> None:
+    world.run("for (const key of 'abcde') subscribe({ key, since: 0, onMessage: () => {} })")
+    world.run("sockets.forEach(socket => socket.end())")
+    world.after(1)
+    assert world.get("[sockets.length, streams.length]") == [6, 4]
+    world.end("streams")
+    world.end()
+    world.after(2)
+    assert world.get("[sockets.length, streams.length]") == [7, 5]
+
+
+def test_one_comet_that_is_reached_says_nothing_of_another(world: World) -> None:
+    world.run("const other = subscribe({ key: 'other', since: 0 })")
+    world.say("+h\r\n")
+    world.run("web['/1/server/get'] = web['/1/server/get'].replace('comet', 'hidden')")
+    world.subscribe("{ since: 0 }")
+    world.end()
+    world.after(1)
+    assert world.run("streams.length") == 1
+    world.say("retry: 1000\nid: 0\n\n", "streams")
+    world.after(20)
+    world.run("sockets[0].say('+h\\r\\n')")
+    world.say(":\n", "streams")
+    world.after(0)
+    assert not world.run("streams[0].aborted")
+
+
 def test_a_stream_in_the_place_of_a_websocket_lets_one_be_tried_again(world: World) -> None:
     """Not in the middle of a message, and without a loss."""
     world.subscribe("{ since: 0 }")
