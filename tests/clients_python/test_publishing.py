@@ -125,6 +125,42 @@ def test_many_keys_go_in_several_calls_and_those_that_never_worked_are_named() -
     assert [len(json.loads(call.body)["k"]) for call in web.calls[:3]] == [1000, 2, 2]
 
 
+def test_many_keys_take_no_longer_than_the_deadline_however_many_calls_they_are() -> None:
+    """Each call had the time that was left when the attempt began."""
+    web = Web(TimeoutError("timed out"))
+    answer = web.walk._answer
+
+    def slow(step: Step) -> Any:
+        if isinstance(step, Call):
+            web.walk.now += min(4.0, step.seconds)
+            return Answer(200, b'{"ret":0,"data":{}}')
+        return answer(step)
+
+    web.walk._answer = slow
+    with pytest.raises(UnavailableError, match="50000 keys could not be served") as caught:
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(50_000)], 1, 60, ""))
+    assert len(caught.value.failed) == 50_000
+    assert 19 <= web.walk.now - 1000 <= 21
+
+
+def test_a_later_call_that_is_refused_tells_what_is_stored() -> None:
+    """So that a repeat doubles nothing."""
+    stored = json.dumps({"ret": 0, "data": {"mids": {f"k{number}": 16 for number in range(1000)}}}).encode()
+    web = Web(stored, Answer(403, b"Forbidden: a key is outside of the API key's prefix"))
+    with pytest.raises(RefusedError, match="prefix") as caught:
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1002)], 1, 60, ""))
+    assert (caught.value.failed, len(caught.value.mids)) == (["k1000", "k1001"], 1000)
+    assert caught.value.id == web.queries()[0]["id"][0]
+
+
+def test_a_push_that_is_refused_in_the_end_has_its_id() -> None:
+    """An earlier attempt may be stored."""
+    web = Web(TimeoutError(), Answer(401, b"Unauthorized"))
+    with pytest.raises(RefusedError) as caught:
+        web.walk.run(web.publishing.push("k", 1, 60, "mine"))
+    assert caught.value.id == "mine"
+
+
 def test_lines_that_were_not_answered_are_repeated_and_bad_ones_are_not() -> None:
     lines = [line(Push(f"k{number}", {"n": number}, 60)) for number in range(4)]
     web = Web(

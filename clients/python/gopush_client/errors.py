@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 
 
 class GopushError(Exception):
-    """Any of the errors of this package."""
-
-
-class RefusedError(GopushError):
-    """gopush has refused it, and would refuse it again: a wrong parameter, token or API key."""
-
-
-class UnavailableError(GopushError):
-    """It did not work within its time, and may work later.
+    """Any of the errors of this package.
 
     Of a push: it may be stored all the same. Who repeats it gives its `id`, so that it is stored once; `failed` are the
     keys of a multiple push that it did not reach for sure, `mids` those that it did.
@@ -25,3 +17,11 @@ class UnavailableError(GopushError):
         self.id = id
         self.failed = list(failed)
         self.mids = dict(mids or {})
+
+
+class RefusedError(GopushError):
+    """gopush has refused it, and would refuse it again: a wrong parameter, token or API key."""
+
+
+class UnavailableError(GopushError):
+    """It did not work within its time, and may work later."""

@@ -69,7 +69,8 @@ class Publisher:
         return int(self._run(self._publishing.push(key, message, expire, id)))
 
     def push_many(self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str = "") -> dict[str, int]:
-        """Push one message to many keys; gives their mids. An UnavailableError tells which keys `failed`."""
+        """Push one message to many keys; gives their mids. An error tells which keys `failed`, and the
+        `mids` of the others."""
         return dict(self._run(self._publishing.push_many(list(keys), message, expire, id)))
 
     def push_stream(self, pushes: Iterable[Push | tuple[Any, ...]]) -> Iterator[Pushed]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from gopush_client import wire
-from gopush_client.errors import UnavailableError
+from gopush_client.errors import GopushError, RefusedError, UnavailableError
 from gopush_client.steps import Backoff, Call, Pause, Steps
 
 ATTEMPT_SECONDS = 8.0
@@ -116,8 +116,8 @@ class Publishing:
         target = wire.path("/1/admin/push/private", {"key": wire.check_key(key), "expire": expire, "mid": 1, "id": id})
         body = encode(message)
 
-        def attempt(seconds: float) -> Steps[int]:
-            return int(wire.data((yield from self._call(target, body, min(ATTEMPT_SECONDS, seconds)))).get("mid", 0))
+        def attempt(end: float) -> Steps[int]:
+            return int(wire.data((yield from self._call(target, body, ATTEMPT_SECONDS, end))).get("mid", 0))
 
         return (yield from self._repeat(attempt, id))
 
@@ -129,19 +129,21 @@ class Publishing:
         target = wire.path("/1/admin/push/mprivate", {"expire": expire, "mid": 1, "id": id})
         mids: dict[str, int] = {}
 
-        def attempt(seconds: float) -> Steps[None]:
+        def attempt(end: float) -> Steps[None]:
             left[:] = [key for key in left if key not in mids]
             for start in range(0, len(left), MOST_KEYS):
+                if start and self.clock() >= end:
+                    break
                 body = json.dumps({"m": text, "k": left[start : start + MOST_KEYS]}).encode()
-                answer = wire.data((yield from self._call(target, body, min(ATTEMPT_SECONDS, seconds))))
+                answer = wire.data((yield from self._call(target, body, ATTEMPT_SECONDS, end)))
                 mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
             if missing := len(left) - sum(key in mids for key in left):
                 raise UnavailableError(f"{missing} keys could not be served")
 
         try:
             yield from self._repeat(attempt, id)
-        except UnavailableError as wrong:
-            raise UnavailableError(str(wrong), id, [key for key in left if key not in mids], mids) from None
+        except GopushError as wrong:
+            raise type(wrong)(str(wrong), id, [key for key in left if key not in mids], mids) from None
         return mids
 
     def push_lines(self, lines: Sequence[Line]) -> Steps[list[Pushed]]:
@@ -152,10 +154,10 @@ class Publishing:
             if each.why
         }
 
-        def attempt(seconds: float) -> Steps[None]:
+        def attempt(end: float) -> Steps[None]:
             left = [number for number in range(len(lines)) if number not in results]
             body = b"".join(lines[number].data for number in left)
-            answer = yield from self._call("/1/admin/push/bulk", body, min(BULK_SECONDS, seconds))
+            answer = yield from self._call("/1/admin/push/bulk", body, BULK_SECONDS, end)
             if answer.status != 200:
                 wire.data(answer)
             said = answer.body.split(b"\n")
@@ -177,19 +179,23 @@ class Publishing:
             for number, each in enumerate(lines)
         ]
 
-    def _call(self, target: str, body: bytes, seconds: float) -> Steps[wire.Answer]:
+    def _call(self, target: str, body: bytes, most: float, end: float) -> Steps[wire.Answer]:
+        """Within `most` seconds, and until `end`."""
+        seconds = min(most, max(end - self.clock(), LEAST_SECONDS))
         headers = {"Content-Type": "application/json", "Prefer": "why", **self.headers}
         answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, keep=True)
         return answer
 
     def _repeat(self, attempt: Callable[[float], Steps[Done]], id: str) -> Steps[Done]:
-        """Do it until it is done, or the deadline has passed. `attempt` hears how many seconds each of its calls may
-        take."""
+        """Do it until it is done, or the deadline has passed: `attempt` hears when that is."""
         end = self.clock() + self.deadline
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self.random)
         while True:
             try:
-                return (yield from attempt(max(end - self.clock(), LEAST_SECONDS)))
+                return (yield from attempt(end))
+            except RefusedError as wrong:
+                wrong.id = id  # an earlier attempt may have been stored
+                raise
             except (UnavailableError, OSError) as wrong:
                 pause = backoff.next()
                 if self.clock() + pause > end:
