@@ -88,13 +88,35 @@ def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(
 
 
 @pytest.mark.parametrize(
-    "answer", [b'{"ret":65534,"why":"the message is not JSON"}', Answer(401, b"Unauthorized: x"), Answer(413, b"")]
+    "answer",
+    [
+        b'{"ret":65534,"why":"the message is not JSON"}',
+        Answer(401, b"Unauthorized: x"),
+        Answer(413, b"Request Entity Too Large\n"),
+    ],
 )
 def test_what_is_refused_is_not_repeated(answer: Any) -> None:
     web = Web(answer)
     with pytest.raises(RefusedError):
         web.walk.run(web.publishing.push("K", b"{", 60, ""))
     assert len(web.calls) == 1
+
+
+@pytest.mark.parametrize("what", ["push", "push_many", "push_lines"])
+def test_what_a_proxy_refuses_in_its_place_is_repeated(what: str) -> None:
+    """gopush names the status in words, in plain text."""
+    page = [Answer(status, b"<html>Forbidden", plain=False) for status in (301, 403, 404)]
+    web = Web(*page, Answer(404, b"404 page not found\n"), Answer(404, b""), OSError("enough"))
+    steps: Any = web.publishing.push("k", 1, 60, "")
+    if what == "push_many":
+        steps = web.publishing.push_many(["k"], 1, 60, "")
+    if what == "push_lines":
+        (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+        assert "enough" in result.why
+    else:
+        with pytest.raises(UnavailableError, match="enough"):
+            web.walk.run(steps)
+    assert len(web.calls) > 5
 
 
 @pytest.mark.parametrize("key", ["", "a\nb", "k" * 256, "\ud800"])

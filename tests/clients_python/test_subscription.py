@@ -336,6 +336,7 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
     answers: list[Any] = [OSError("refused"), *(Answer(status, b"no") for status in (503, 302, 303, 307, 511))]
     answers += [Answer(status, b"<html>", plain=False) for status in (301, 400, 401, 403, 404)]
     answers += [Answer(200, body, plain=False) for body in said]
+    answers += [Answer(404, b"404 page not found\n")]
     comet = Comet(b"+h\r\n")
     walk_answer = comet.walk._answer
 
@@ -349,7 +350,7 @@ def test_no_comet_and_a_failing_web_are_waited_for() -> None:
 
     comet.walk._answer = failing
     comet.subscribe(since=0)
-    assert len(comet.pauses) == 14
+    assert len(comet.pauses) == 15
     assert comet.states[-1] == "live"
 
 

@@ -27,6 +27,9 @@ the network of a hotel does until its guest has logged in.
 
 _MESSAGE = re.compile(rb'\{"msg":(.*),"mid":([0-9]{1,19}),"gid":([01])\}', re.DOTALL)
 _LAST_MID = re.compile(rb'"mid":([0-9]{1,19}),"gid":[01]\}\]\}\}\Z')
+_REFUSAL = re.compile(r"[A-Z][A-Za-z-]*(?: [A-Z][A-Za-z-]*)*(?:: .*)?\r?")
+"""The status in words, and why: what gopush says. Proxies have pages of HTML, or "404 page not found"."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -105,9 +108,11 @@ def path(name: str, query: Mapping[str, object]) -> str:
 def data(answer: Answer) -> dict[str, Any]:
     """The data of an answer whose `ret` is 0; else raises RefusedError or UnavailableError."""
     if answer.status != 200:
-        words = _readable(answer.body.decode(errors="replace").partition("\n")[0])
-        again = answer.status >= 500 or answer.status in TRANSIENT
-        raise (UnavailableError if again else RefusedError)(f"HTTP {answer.status}: {words}")
+        if not answer.plain:
+            raise UnavailableError(f"HTTP {answer.status}, from something in gopush's place")
+        words = answer.body.decode(errors="replace").partition("\n")[0]
+        again = answer.status >= 500 or answer.status in TRANSIENT or not _REFUSAL.fullmatch(words)
+        raise (UnavailableError if again else RefusedError)(f"HTTP {answer.status}: {_readable(words)}")
     try:
         said = json.loads(answer.body)
         ret, found, why = int(said["ret"]), said.get("data", {}), str(said.get("why", ""))
