@@ -191,6 +191,14 @@ def test_an_answer_that_was_cut_off_is_none(way: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_connection_that_is_closed_in_an_answers_place_is_reported_in_words(way: str) -> None:
+    with serving(lambda accepted: accepted.recv(1 << 16)) as port, pytest.raises(ConnectionError) as caught:
+        take(way, call(port))
+    assert "undefined" not in str(caught.value)
+    assert "close" in str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("head", "plain"),
     [("Content-Type: Text/Plain;charset=utf-8", True), ("content-type: text/html", False), ("X: y", False)],

@@ -178,8 +178,9 @@ def test_a_refused_token_is_fetched_anew_once(reply: bytes) -> None:
     with pytest.raises(RefusedError, match=r"token|created"):
         comet.subscribe(since=0, token=lambda: "same")
     comet = Comet(reply)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
         comet.subscribe(since=0, token="fixed")
+    assert caught.type is RefusedError
 
 
 def test_a_function_that_has_no_token_shows_none() -> None:

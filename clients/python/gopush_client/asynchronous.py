@@ -93,7 +93,9 @@ class Connections:
                 except BaseException:
                     connection.close()
                     raise
-        except (EOFError, HTTPException, ValueError, asyncio.LimitOverrunError) as wrong:
+        except EOFError:
+            raise ConnectionError("the connection was closed before the answer was complete") from None
+        except (HTTPException, ValueError, asyncio.LimitOverrunError) as wrong:
             raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None
         if call.keep and keeps:
             connection.idle_since = time.monotonic()
@@ -261,7 +263,7 @@ async def _read(reader: asyncio.StreamReader, size: int | None, came: Callable[[
         if not piece and size is None:
             break
         if not piece:
-            raise EOFError("the answer was cut off")
+            raise EOFError
         body += piece
         came(len(piece))
     return bytes(body)

@@ -95,7 +95,7 @@ class Subscription:
                 yield from self._connection()
             except _TokenError as wrong:
                 if not callable(self.token) or self._renewed:
-                    raise
+                    raise RefusedError(str(wrong)) from None
                 self._fetched, self._renewed = None, True
                 at_once, reason = True, wrong
             except _MovedError as wrong:
