@@ -25,6 +25,7 @@ def test_the_client_is_served(world: World, port: str, name: str) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     if port == "public":
         assert answer.headers["Access-Control-Allow-Origin"] in ("*", "https://www.example.org")
+    assert answer.headers.get_all("Vary") == ["Origin"]
     connection.close()
 
 

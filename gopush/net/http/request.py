@@ -228,7 +228,8 @@ class Renderer:
         connection = request.connection
         start = self._starts.get((status, content_type, connection)) or self._start(status, content_type, connection)
         if self._sharing is not None and b"origin" in request.headers:
-            headers += self._sharing.fields(request)
+            # Where a field is in both, as Vary may be, it comes once.
+            headers = tuple(dict.fromkeys(headers + self._sharing.fields(request)))
         fields = _lines(headers) if headers else b""
         if status == _NO_CONTENT:
             return b"%b%b\r\n" % (start, fields)
