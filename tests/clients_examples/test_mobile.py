@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,13 +21,15 @@ from tests.clients import eventually
 from tests.integration.systems import embedded
 from tests.pages import blocks
 from tests.servers import maven
+from tests.servers.authority import Authority
 
 (KOTLIN,) = blocks("docs/mobile.md", "kotlin")
 MAIN = """
 lateinit var subscription: Subscription
 
 fun main(args: Array<String>) {
-    subscription = Subscription(args[0], "k", args[1].toLong(), { "" }, ::Socket) { mid, json ->
+    val connect: (String, Int) -> Socket = if (args.size > 2) ::overTls else ::Socket
+    subscription = Subscription(args[0], "k", args[1].toLong(), { "" }, connect) { mid, json ->
         println("$mid $json")
         if ("the end" in json) subscription.close()
     }
@@ -63,9 +66,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @contextmanager
-def running(client: list[str], address: str) -> Iterator[tuple[IO[str], IO[str]]]:
+def running(client: list[str], address: str, *more: str) -> Iterator[tuple[IO[str], IO[str]]]:
     """What it prints; and where a line closes it."""
-    run = [*client, f"http://{address}", "0"]
+    run = [*client, f"http://{address}", "0", *more]
     with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdin
@@ -163,6 +166,32 @@ def test_kotlin_gives_nothing_behind_its_end(client: list[str]) -> None:
             subscribed.sendall(messages("the end", "late"))
             assert "the end" in lines.readline()
             assert lines.readline() == ""
+
+
+def test_kotlin_takes_no_certificate_of_another_name(client: list[str], tmp_path: Path) -> None:
+    """A socket of Java's does, though its authority is known."""
+    authority = Authority(tmp_path)
+    store = ["-keystore", str(tmp_path / "trusted"), "-storepass", "trusted"]
+    subprocess.run(["keytool", "-importcert", "-noprompt", "-file", str(authority.path), *store], check=True)
+    trust = [f"-Djavax.net.ssl.trustStore={tmp_path / 'trusted'}", "-Djavax.net.ssl.trustStorePassword=trusted"]
+    trusting = [client[0], *trust, *client[1:]]
+    own, other = (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) for _ in range(2))
+    own.load_cert_chain(*authority.issue("own"))
+    other.load_cert_chain(*authority.issue("other", "other.example"))
+    with listening() as web, listening() as comet, running(trusting, address(web), "tls") as (lines, _):
+        for context in (other, own):
+            asked, _ = web.accept()
+            look_up(asked, comet)
+            asked.close()
+            accepted, _ = comet.accept()
+            accepted.settimeout(30)
+            if context is other:
+                with accepted, pytest.raises(ssl.SSLError):
+                    context.wrap_socket(accepted, server_side=True).recv(1)
+                continue
+            with context.wrap_socket(accepted, server_side=True) as subscribed:
+                subscribed.sendall(messages("the end"))
+                assert "the end" in lines.readline()
 
 
 def close(node: Node) -> bytes:
