@@ -125,7 +125,7 @@ class AsyncPublisher:
     async def push_stream(
         self, pushes: Iterable[Push | tuple[Any, ...]] | AsyncIterable[Push | tuple[Any, ...]]
     ) -> AsyncIterator[Pushed]:
-        """See Publisher; what gives the messages may be asynchronous."""
+        """See Publisher; what gives the messages may be asynchronous, but nothing is sent because time passes."""
         batch = _Batch()
         async for push in _each(pushes):
             if lines := batch.add(push):
