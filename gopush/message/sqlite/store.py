@@ -13,8 +13,9 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
+from gopush.message.rules import REFUSED
 from gopush.message.sqlite.backup import Backups
-from gopush.message.sqlite.file import DatabaseFiles, identity, open_file, opening
+from gopush.message.sqlite.file import DatabaseFiles, identity, is_full, open_file, opening
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
@@ -25,6 +26,10 @@ _READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.che
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+class FullError(UnavailableError):
+    """The file has no room, so that nothing was stored: whoever asks again meets the same."""
 
 
 class SqliteStore:
@@ -45,7 +50,7 @@ class SqliteStore:
         self._backups = Backups(reactor, self.numbers["sqlite"].counters)
         self.identity = ""
         self._troubles = Troubles(settings.path, reactor)
-        self._gatherer = Gatherer(lambda appends: self._call(SqliteLogs.append, appends))
+        self._gatherer = Gatherer(self._append)
 
     def start(self) -> Deferred[None]:
         """See Store."""
@@ -76,6 +81,13 @@ class SqliteStore:
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService. All that waits for the thread is committed together."""
         return self._gatherer.append(appends)
+
+    def _append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        return self._call(SqliteLogs.append, appends).addErrback(self._not_appended, len(appends))
+
+    @staticmethod
+    def _not_appended(failure: Failure, count: int) -> Any:
+        return [REFUSED] * count if isinstance(failure.value, FullError) else failure
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
@@ -152,4 +164,5 @@ class SqliteStore:
         trouble = str(failure.value)
         if self._logs is not None:
             self._troubles.begin(part, trouble)
-        raise UnavailableError(f"{self._path}: {trouble}") from None
+        full = isinstance(failure.value, sqlite3.Error) and is_full(failure.value)
+        raise (FullError if full else UnavailableError)(f"{self._path}: {trouble}") from None
