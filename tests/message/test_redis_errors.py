@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
-from gopush.message.redis.connection import UnfitError, error_kind, prepare
+from gopush.message.redis.connection import UnfitError, error_kind, error_text, prepare
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,20 @@ from gopush.message.redis.connection import UnfitError, error_kind, prepare
 )
 def test_the_kind_of_an_error(said: str, kind: str) -> None:
     assert error_kind(ResponseError(said)) == kind
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "OOM command not allowed when used memory > 'maxmemory'. script: 2ee3f418be84, on @user_script:29.",
+        "ERR Error running script (call to f_2ee3f418be84): @user_script:29: @user_script: 29: "
+        "-OOM command not allowed when used memory > 'maxmemory'.",
+    ],
+)
+def test_the_text_of_an_error_is_one_for_all_scripts(said: str) -> None:
+    """Each of them told another line of the log, again and again."""
+    assert error_text(ResponseError(said)) == "OOM command not allowed when used memory > 'maxmemory'."
 
 
 class OfVersion:

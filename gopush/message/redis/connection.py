@@ -58,15 +58,18 @@ OLD_REDIS = ("2", "3", "4", "5")
 PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
 
-_IN_SCRIPT = re.compile(r"ERR Error running script [^\n]*?: -([A-Z]+) ")
-"""How a Redis before 7 says that a call in a script was refused."""
+_OF_SCRIPT = re.compile(r"^ERR Error running script [^\n]*?: -(?=[A-Z]+ )| script: \w+, on @user_script:\d+\.$")
+"""What Redis adds where a call in a script was refused, before 7 in front of its words, later behind them."""
+
+
+def error_text(error: BaseException) -> str:
+    """A server's error in the words that it has for every script and every line of one."""
+    return _OF_SCRIPT.sub("", str(error))
 
 
 def error_kind(error: BaseException) -> str:
     """The word that a server's error begins with: READONLY."""
-    text = str(error)
-    found = _IN_SCRIPT.match(text)
-    return found[1] if found else text.partition(" ")[0]
+    return error_text(error).partition(" ")[0]
 
 
 class RedisConnection(RedisProtocol):  # type: ignore[misc]

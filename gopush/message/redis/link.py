@@ -25,6 +25,7 @@ from gopush.message.redis.connection import (
     ScriptCall,
     UnfitError,
     error_kind,
+    error_text,
     prepare,
     refuse_eviction,
 )
@@ -182,8 +183,8 @@ class RedisLink(Factory):
         if not isinstance(error, RedisError):
             return failure
         if isinstance(error, ResponseError) and error_kind(error) not in PASSING:
-            raise RedisRefusedError(str(error)) from None
-        reason = LOST if isinstance(error, LostConnectionError) else str(error)
+            raise RedisRefusedError(error_text(error)) from None
+        reason = LOST if isinstance(error, LostConnectionError) else error_text(error)
         raise UnavailableError(self._trouble or reason) from None
 
     async def _ping_idle(self) -> None:
