@@ -88,7 +88,7 @@ class EmbeddedNode(MultiService):
             here = other.id == info.id
             return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc, logins=logins))
 
-        self._message = StoreService(store, reactor)
+        self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
         self._comets = Comets(reactor, coordination, to_comet, rpc)
         self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)

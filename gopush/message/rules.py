@@ -21,7 +21,12 @@ MOST_TOKENS = 1000
 """Tokens of one key at most: beyond that the store drops those that end first."""
 
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
-"""The answer to an append that stored nothing."""
+"""The answer to an append that the store failed."""
+
+LATE = Appended(RET_INTERNAL, 0, 0, False)
+"""The answer of a store that works to an append past its deadline: any other than REFUSED and UNAVAILABLE, by identity,
+is one, for a script's answer is a new object.
+"""
 
 UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
 """The same from a store that cannot be reached from here: told apart by identity, for another node may reach it."""
@@ -78,7 +83,7 @@ def sequence(append: Append, last: int, first: First | None, now: float) -> Appe
     if first is not None and now < first.until:
         return Appended(RET_OK, first.mid, first.previous, True)
     if now > append.push.deadline:
-        return REFUSED
+        return LATE
     return Appended(RET_OK, next_mid(last, append.floor, mid_at(now)), last, False)
 
 

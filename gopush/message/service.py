@@ -30,13 +30,15 @@ _REPEAT = attrgetter("repeat")
 class StoreService:
     """Implements MessageService; whatever the store fails with reaches callers as UnavailableError."""
 
-    def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time, attempt: float = 2.0) -> None:
+        """`attempt`: for so many seconds a comet may try for a push that is past its deadline already."""
         self.counters = MessageCounters()
         self.under_way = 0
         self.sizes = Histogram(SIZES)
         self.stores = store.numbers
         self._stopped = False
         self._wall = wall
+        self._attempt = attempt
         self._late_until = 0.0
         self._troubles = Troubles("pushes", clock)
         self._clock = clock
@@ -66,7 +68,9 @@ class StoreService:
         self.counters.batches += 1
         self.sizes.observe(len(appends))
         self.under_way += 1
-        return self._store.append(appends).addCallbacks(self._appended, self._not_appended, callbackArgs=(appends,))
+        return self._store.append(appends).addCallbacks(
+            self._appended, self._not_appended, callbackArgs=(appends, self._wall())
+        )
 
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
@@ -130,29 +134,32 @@ class StoreService:
         self.under_way -= 1
         return self._unavailable(failure)
 
-    def _appended(self, answers: list[Appended], appends: Sequence[Append]) -> list[Appended]:
+    def _appended(self, answers: list[Appended], appends: Sequence[Append], came: float) -> list[Appended]:
         self.under_way -= 1
         refused = [index for index, answer in enumerate(answers) if answer.ret != RET_OK]
         if refused and all(answer is UNAVAILABLE for answer in answers):
             raise UnavailableError("the store cannot be reached from this message node")
         for index in refused:
-            self._look_at_deadline(appends[index].push.deadline, answers[index])
+            if answers[index] is not REFUSED and answers[index] is not UNAVAILABLE:
+                self.counters.late += 1
+                self._look_at_clocks(appends[index].push.deadline, came)
         repeats = sum(map(_REPEAT, answers))
         self.counters.refused += len(refused)
         self.counters.repeats += repeats
         self.counters.saves += len(answers) - len(refused) - repeats
         return answers
 
-    def _look_at_deadline(self, deadline: float, answer: Appended) -> None:
-        """One late push is not worth a line; where all are late, a clock is wrong, and nothing else says so."""
-        behind = self._wall() - deadline
-        if answer is UNAVAILABLE or (answer is REFUSED and behind <= 0):
-            return
-        self.counters.late += 1
-        if behind > 0:
+    def _look_at_clocks(self, deadline: float, came: float) -> None:
+        """A push that is late for less than an attempt was tried for long; where it is more, a clock is wrong, and
+        nothing else says so.
+        """
+        behind = came - deadline
+        if behind > self._attempt:
             said = f"they come {behind:.1f} s past their deadline: web's clock is behind, or the cluster is slow"
-        else:
+        elif deadline - self._wall() > self._attempt:
             said = "they are past their deadline by the store's clock, not by this machine's: the store's is ahead"
+        else:
+            return
         if "deadline" not in self._troubles:
             self._troubles.begin("deadline", f"refused: {said} (run NTP)")
         self._late_until = self._clock.seconds() + CALM_SECONDS

@@ -9,11 +9,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gopush.errors import UnavailableError
+from gopush.errors import RET_INTERNAL, UnavailableError
 from gopush.message.memory import MemoryStore
+from gopush.message.rules import REFUSED
 from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
-from gopush.model import Append, Push, Read, Token
+from gopush.model import Append, Appended, Push, Read, Token
+from tests.fixtures import lines_logged
 from tests.message.subject import FakeTime
 
 
@@ -98,6 +100,32 @@ print([name for name in {absent!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == "[]\n", done.stderr
+
+
+class HeldStore:
+    """A store whose answers the test gives."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, Any] = {}
+        self.answer: Deferred[list[Appended]] = Deferred()
+
+    def append(self, _: object) -> Deferred[list[Appended]]:
+        self.answer = Deferred()
+        return self.answer
+
+
+def test_a_store_that_fails_or_is_slow_is_no_wrong_clock() -> None:
+    """Its refusals come past the deadline, and so do pushes that a comet tries again; "run NTP" would mislead."""
+    now = FakeTime()
+    held: Any = HeldStore()
+    message = StoreService(held, Clock(), now)
+    with lines_logged(lambda line: line.startswith("pushes: ")) as lines:
+        for answer in (REFUSED, Appended(RET_INTERNAL, 0, 0, False)):
+            message.append([append("k", deadline=now() + 1)])
+            now.seconds += 6
+            held.answer.callback([answer])
+        assert (message.counters.refused, message.counters.late) == (2, 1)
+        assert lines == []
 
 
 def test_pushes_that_come_after_their_deadline_are_said_once_and_counted() -> None:
