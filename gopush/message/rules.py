@@ -31,6 +31,9 @@ is one, for a script's answer is a new object.
 UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
 """The same from a store that cannot be reached from here: told apart by identity, for another node may reach it."""
 
+MOST_OWN_SECONDS = 3600.0
+"""For so long web's own id is remembered at most: the deadline of a web node whose clock is ahead is far away."""
+
 NO_HEAD = Head(0, 0)
 """The head of a log that was never written, or is long forgotten."""
 
@@ -89,7 +92,7 @@ def sequence(append: Append, last: int, first: First | None, now: float) -> Appe
 
 def remembered_until(push: Push, now: float) -> float:
     """When the id of a push that is appended now may be forgotten: web's own once no repeat can be stored any more."""
-    return now + push.dedupe if push.dedupe else push.deadline + 1
+    return now + push.dedupe if push.dedupe else min(push.deadline, now + MOST_OWN_SECONDS) + 1
 
 
 def page_bytes(reads: int) -> int:

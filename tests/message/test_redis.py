@@ -89,6 +89,16 @@ def test_an_own_id_is_not_forgotten_earlier_for_a_later_batch(connect: Connect, 
     assert 95 <= redis.call("TTL", "own:o:x") <= 103
 
 
+def test_an_own_id_stays_for_an_hour_where_the_clock_of_web_is_a_day_ahead(
+    connect: Connect, redis: RedisServer
+) -> None:
+    """Each push of that day leaves an id, and all of them would wait for the next one."""
+    subject = connect(redis, prefix="far:")
+    for _ in range(2):
+        subject.push(id="x", dedupe=0, deadline=subject.now() + 86400)
+        assert 3595 <= redis.call("TTL", "far:o:x") <= 3603
+
+
 def test_a_log_used_again_and_again_keeps_its_expiry_ahead(connect: Connect, redis: RedisServer) -> None:
     subject = connect(redis, prefix="ahead:")
     subject.push(expire=1)

@@ -95,11 +95,14 @@ local function first_under(own, key)
   return own.firsts[key]
 end
 
+-- The clock of a web node may be ahead by days, and its deadlines with it.
+local MOST_OWN_SECONDS = 3600
+
 local function remember(own, key, deadline, mid, previous)
   local first = struct.pack('>sdd', key, mid, previous)
   own.firsts[key] = first
   own.added[#own.added + 1] = first
-  own.deadline = math.max(own.deadline, deadline)
+  own.deadline = math.max(own.deadline, math.min(deadline, now + MOST_OWN_SECONDS))
 end
 
 -- It ends a second or two after the latest deadline, which an earlier batch may have brought. Where all were repeats,
