@@ -32,6 +32,9 @@ PATIENCE_SECONDS = 3.0
 FULL_SECONDS = 60.0
 """How often it reads all anew, to find changes that ZooKeeper has not reported."""
 
+QUIET_SECONDS = 60.0
+"""How often a connection that breaks again and again is said to be lost. One that stays away is said all the same."""
+
 STANDBY_SECONDS = 5.0
 """A standby that lost its session lets the active process of its node register first, so that the roles stay."""
 
@@ -76,6 +79,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._alone_since = 0.0
         self._up_since = 0.0
         self._said = False
+        self._quiet_until = float("-inf")
         self._slow = False
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
@@ -140,8 +144,11 @@ class ZooKeeperCoordination(ViewKeeper):
         elif self.connected:
             self.connected = False
             self._settle_at(None)  # what was missing may be back, and nobody would tell
-            self._alone_since = self._reactor.seconds()
-            self._said = True
+            now = self._alone_since = self._reactor.seconds()
+            self._said = now >= self._quiet_until
+            if not self._said:
+                return
+            self._quiet_until = now + QUIET_SECONDS
             log.warn("{name} lost; going on with the last view", name=self._name)
 
     def _refresh(self) -> None:
@@ -253,10 +260,12 @@ class ZooKeeperCoordination(ViewKeeper):
     def _connected(self) -> None:
         if not self.connected:
             self.connected = True
-            self._said = False
-            if self.view != View():
+            first = self.view == View()
+            if not first:
                 self._debouncer.distrust(self._reactor.seconds() + self._settings.session_timeout)
-            log.info("{name} connected", name=self._name)
+            if first or self._said:
+                log.info("{name} connected", name=self._name)
+            self._said = False
 
     def _look_after(self) -> None:
         """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""

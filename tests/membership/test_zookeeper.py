@@ -27,7 +27,7 @@ from gopush.membership.zookeeper import ZooKeeperCoordination
 from gopush.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
 from tests.conftest import InReactor, reactor
-from tests.fixtures import Logged, eventually
+from tests.fixtures import Logged, eventually, lines_logged
 from tests.servers.zookeeper import ZooKeeperServer
 
 SESSION_SECONDS = 4.0
@@ -480,6 +480,22 @@ def test_zookeeper_restarts(own_cluster: Cluster, own_zookeeper: ZooKeeperServer
     eventually(sees(web, [A, B], [M]))
     assert len(logged.lines("lost; going on with the last view")) == 3
     assert logged.tracebacks() == []
+
+
+def test_a_connection_that_breaks_again_and_again_is_said_once(cluster: Cluster) -> None:
+    with lines_logged(lambda line: line.startswith("ZooKeeper at ")) as lines:
+        web: Any = cluster.join(A)
+        eventually(sees(web, [A], []))
+        for _ in range(5):
+            cluster.run(web._state_changed, False)
+            assert not web.connected
+            cluster.run(web._state_changed, True)
+            eventually(lambda: web.connected)
+        assert [line.partition(web._name)[2] for line in lines] == [
+            " connected",
+            " lost; going on with the last view",
+            " connected",
+        ]
 
 
 def test_who_was_missing_when_zookeeper_was_lost_stays_until_that_is_seen_again(
