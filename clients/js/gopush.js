@@ -227,8 +227,8 @@
         try {
           if (token === null) token = String((await options.token(refusal)) || "");
           if (closed) return;
-          // A browser has six connections to web: the other keys need some for their look-ups.
-          reply = (await (sse || (standsIn && streams.size < 4) ? stream() : socket())) || "";
+          // A browser has six connections to web: the other keys need one for their look-ups.
+          reply = (await (sse || (standsIn && streams.size < 5) ? stream() : socket())) || "";
         } catch (wrong) {
           reply = wrong?.reply || "";
           why = String(wrong?.message || reply || wrong);

@@ -504,27 +504,27 @@ def test_streams_in_the_place_of_websockets_leave_other_keys_the_connections_the
     world.run("sockets.forEach(socket => socket.end())")
     world.after(1)
     keys = [parse_qs(urlsplit(call).query)["key"][0] for call in world.get("calls") if call.startswith("/sub")]
-    assert keys == ["own", "a", "b", "c"]
-    assert world.run("sockets.length") == 6 + 3
+    assert keys == ["own", "a", "b", "c", "d"]
+    assert world.run("sockets.length") == 6 + 2
     world.run("streams.forEach(stream => stream.say('retry: 1000\\nid: 0\\n\\n'))")
     world.after(5)
     world.run("sockets.slice(6).forEach(socket => socket.say('+h\\r\\n'))")
     world.run("streams.forEach(stream => stream.say(':\\n'))")
     world.after(0)
-    assert world.get("streams.map(stream => !!stream.aborted)") == [False, True, True, True]
+    assert world.get("streams.map(stream => !!stream.aborted)") == [False, True, True, True, True]
     world.after(2)
-    assert world.get("[sockets.length, streams.length]") == [6 + 3 + 3, 4]
+    assert world.get("[sockets.length, streams.length]") == [6 + 2 + 4, 5]
 
 
 def test_a_stream_that_ends_makes_room_for_another(world: World) -> None:
-    world.run("for (const key of 'abcde') subscribe({ key, since: 0, onMessage: () => {} })")
+    world.run("for (const key of 'abcdef') subscribe({ key, since: 0, onMessage: () => {} })")
     world.run("sockets.forEach(socket => socket.end())")
     world.after(1)
-    assert world.get("[sockets.length, streams.length]") == [6, 4]
+    assert world.get("[sockets.length, streams.length]") == [7, 5]
     world.end("streams")
     world.end()
     world.after(2)
-    assert world.get("[sockets.length, streams.length]") == [7, 5]
+    assert world.get("[sockets.length, streams.length]") == [8, 6]
 
 
 def test_one_comet_that_is_reached_says_nothing_of_another(world: World) -> None:
