@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,6 +23,11 @@ from gopush.net.limits import ConnectionLimiter
 from gopush.reports import Lag
 
 Send = Callable[[bytes], int]
+
+IDLE_SECONDS = 10
+"""A firewall forgets flows that are idle for longer: half a minute, or minutes."""
+PROBE_SECONDS = 3
+MOST_PROBES = 3
 
 
 def sender(transport: Any) -> Send:
@@ -106,6 +112,18 @@ def abort(transport: Any) -> None:
 def handle(transport: Any) -> Any:
     """The socket below a transport."""
     return _bottom(transport).getHandle()
+
+
+def keep_alive(transport: Any) -> None:
+    """Have the kernel ask an idle peer whether it is there: no firewall forgets the flow then, and a connection that
+    one has forgotten is closed. The kernel of a frozen peer answers."""
+    transport.setTcpKeepAlive(True)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, IDLE_SECONDS),
+        (socket.TCP_KEEPINTVL, PROBE_SECONDS),
+        (socket.TCP_KEEPCNT, MOST_PROBES),
+    ):
+        handle(transport).setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 @implementer(IPullProducer)

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from gopush.config.values import address
 from gopush.errors import UnavailableError
 from gopush.net.clock import LastLook
+from gopush.net.transport import keep_alive
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
 
 MAX_DEPTH = 16
@@ -79,7 +80,7 @@ class Broker(pb.Broker):
         """A call must not wait for Nagle, nor a connection outlive a peer that vanished."""
         if hasattr(self.transport, "setTcpKeepAlive"):  # a Unix socket has no such thing
             self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+            keep_alive(self.transport)
         if self.isClient or not self.trusted:
             self._login_deadline = LastLook(self.factory.reactor).callLater(LOGIN_SECONDS, self._too_late)
         if not self.trusted:

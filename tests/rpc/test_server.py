@@ -588,10 +588,25 @@ def test_a_caller_of_another_version_is_answered(network: Network, in_reactor: I
 
 
 def test_nagle_is_off_on_both_sides(network: Network, in_reactor: InReactor) -> None:
+    assert all(in_reactor(end.getTcpNoDelay) for end in both_ends(network, in_reactor))
+
+
+def test_the_kernel_asks_an_idle_peer_on_both_sides(network: Network, in_reactor: InReactor) -> None:
+    """No firewall forgets the flow, and an end whose peer is out of reach is closed within 20 s."""
+    names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    for end in both_ends(network, in_reactor):
+        assert in_reactor(end.getTcpKeepAlive)
+        idle, pause, probes = [end.getHandle().getsockopt(socket.IPPROTO_TCP, name) for name in names]
+        assert idle <= 10
+        assert idle + pause * probes <= 20
+
+
+def both_ends(network: Network, in_reactor: InReactor) -> list[Any]:
+    """The transports of a connection between two nodes."""
     port = network.message_node(OneMessage())
     remote = network.message(port)
     in_reactor(remote.ping)
     tcp = [one for one in in_reactor(reactor.getReaders) if hasattr(one, "getTcpNoDelay")]
     ends = [one for one in tcp if port in (one.getPeer().port, one.getHost().port)]
     assert len(ends) == 2
-    assert all(in_reactor(end.getTcpNoDelay) for end in ends)
+    return ends
