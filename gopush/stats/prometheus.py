@@ -79,7 +79,7 @@ class Metrics:
 
     def routes(self) -> Routes:
         """What a statistics port serves."""
-        return {"/metrics": {"GET": Route(self.response)}}
+        return {"/metrics": {"GET": Route(self.response, alone=True)}}
 
     def collect(self) -> list[Metric]:
         """All families as they are now."""

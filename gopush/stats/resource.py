@@ -71,7 +71,7 @@ class Statistics:
 
     def routes(self) -> Routes:
         """What the statistics port serves."""
-        return {"/stat": {"GET": Route(self._stat)}, **self.metrics.routes()}
+        return {"/stat": {"GET": Route(self._stat, alone=True)}, **self.metrics.routes()}
 
     def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: Site) -> Listeners:
         """The port itself, told to include the HTTP interfaces `http`. Raises SettingsError."""
@@ -82,7 +82,7 @@ class Statistics:
             "file",
             lambda: expiries,
         )
-        metrics = Route(health.before(self.metrics.response))
+        metrics = Route(health.before(once_a_turn(self.metrics.response, reactor)), alone=True)
         factory = Site({**self.routes(), **health.routes(), "/metrics": {"GET": metrics}}, reactor, IDLE_SECONDS)
         sites = http | {"stat": factory}
         counters = {name: interface.counters for name, interface in sites.items()}
@@ -113,6 +113,19 @@ class Statistics:
             "group": _name(lambda: grp.getgrgid(os.getegid()).gr_name, os.getegid()),
             "user": _name(lambda: pwd.getpwuid(os.geteuid()).pw_name, os.geteuid()),
         }
+
+
+def once_a_turn(handler: Callable[[Request], Response], clock: Clock) -> Callable[[Request], Response]:
+    """The handler, whatever the request: all who ask in one turn of the reactor share an answer that takes long."""
+    shared: list[Response] = []
+
+    def answer(request: Request) -> Response:
+        if not shared:
+            shared.append(handler(request))
+            clock.callLater(0, shared.clear)
+        return shared[0]
+
+    return answer
 
 
 def _memory() -> dict[str, Any]:

@@ -19,9 +19,11 @@ class _Crowd:
     def __init__(self) -> None:
         self.clock = Clock()
         self.asked = 0
-        self.site = Site(
-            {"/echo": {"GET": Route(self._echo), "POST": Route(self._echo, 2000)}}, self.clock, 10, lambda: 0.0
-        )
+        routes = {
+            "/echo": {"GET": Route(self._echo), "POST": Route(self._echo, 2000)},
+            "/large": {"GET": Route(self._echo, alone=True)},
+        }
+        self.site = Site(routes, self.clock, 10, lambda: 0.0)
         self.members = [self.connect() for _ in range(CROWD)]
 
     def _echo(self, request: Request) -> Response:
@@ -111,6 +113,17 @@ def test_a_few_simple_requests_are_answered_in_each_turn_in_the_order_of_their_c
         crowd.clock.advance(0)
         assert 0 < crowd.asked - before <= 512
     assert [transport.value().count(b"HTTP/1.1 200 ") for _, transport in crowd.members] == [640] * CROWD
+
+
+def test_fewer_requests_are_answered_in_each_turn_whose_answers_may_be_large(crowd: _Crowd) -> None:
+    """16 of them, and each client's first one."""
+    crowd.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n" * 64)
+    assert crowd.asked == CROWD + 16
+    while crowd.asked < CROWD * 64:
+        before = crowd.asked
+        crowd.clock.advance(0)
+        assert 0 < crowd.asked - before <= 16
+    assert [transport.value().count(b"HTTP/1.1 200 ") for _, transport in crowd.members] == [64] * CROWD
 
 
 def test_who_waits_for_its_turn_is_not_idle(crowd: _Crowd) -> None:

@@ -15,6 +15,7 @@ from gopush.net.http.request import Request, Response
 from gopush.net.http.routes import Route
 from gopush.stats.resource import CHECK_SECONDS, Health, Statistics
 from tests.comet.harness import Clock, result
+from tests.http.ways import Transport
 
 
 @dataclass
@@ -106,3 +107,28 @@ def test_metrics_tell_whether_the_process_is_ready_from_the_first_time_on() -> N
     world.outcome = succeed(None)
     world.clock.advance(CHECK_SECONDS)
     assert ready() == b"gopush_ready 1.0"
+
+
+def test_all_who_ask_for_metrics_in_one_turn_share_the_answer() -> None:
+    """To gather the numbers takes milliseconds, and strangers may ask for them 64 times at once."""
+    world = World()
+    statistics = Statistics(StatSettings())
+    gathered: list[float] = []
+
+    def number() -> float:
+        gathered.append(world.clock.seconds())
+        return 1.0
+
+    statistics.metrics.gauge("number", "one", number)
+    listeners: Any = statistics.port(world.clock, (), world.health)
+    crowd = [(listeners._factory.buildProtocol(None), Transport()) for _ in range(9)]  # type: ignore[no-untyped-call]
+    for channel, transport in crowd:
+        channel.makeConnection(transport)
+    gathered.clear()  # the registry asks once for the name
+    for turn in (1, 2):
+        for channel, _ in crowd:
+            channel.dataReceived(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert len(gathered) == turn
+        answers = [transport.value() for _, transport in crowd]  # type: ignore[no-untyped-call]
+        assert all(answer.count(b"gopush_number 1.0") == turn for answer in answers)
+        world.clock.advance(0)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.http.bounds import LINGER_SECONDS, SIMPLE_COST, BoundedChannel, forwarding
+from gopush.net.http.bounds import ALONE_COST, LINGER_SECONDS, SIMPLE_COST, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
 from gopush.net.http.held import ENDLESS, Held, HeldAnswer
@@ -184,16 +184,16 @@ class HttpChannel(BoundedChannel):
         What may be a large answer is asked for alone, and no more when there is much to read. A refusal ends the
         connection where twisted.web would not have read the body.
         """
-        site, peer, owed, at = self.site, self.peer, self.owed, 0
+        site, peer, owed, at, cost = self.site, self.peer, self.owed, 0, 0
         self._asking = True
         while at < len(data) and len(owed) < MAX_TOGETHER and self._held <= _MAX_HELD_BYTES and not self._ending:
             found = site.reader.read(data, at, peer)
             if found is None or (at and (found[1].alone or self._forwarding)):
                 break
             request, route, at = found
-            answer = Owed(self, request)
-            owed.append(answer)
+            owed.append(answer := Owed(self, request))
             self._missing += 1
+            cost += ALONE_COST if route.alone else SIMPLE_COST
             refusal = (self._forwarding and self.refusal_of_client(request)) or route.refuse(request)
             if refusal is None:
                 answer.ask(route)
@@ -206,7 +206,7 @@ class HttpChannel(BoundedChannel):
                     self._ending = True
                 answer.give(refusal)
         self._asking = False
-        self.unpaid = len(owed) * SIMPLE_COST
+        self.unpaid = cost
         if at and not self._missing:
             self._write()
         elif at and owed[0].data is not None and not self._scheduled:

@@ -25,7 +25,7 @@ from gopush.net.timers import Wheel
 
 HEAD_BYTES_IN_A_TURN = 64 << 10
 """Of heads that twisted.web reads, 1 KiB being added to each piece of 4 KiB: 4 ms of large ones, 20 of small fields.
-What else a segment may have many of has a price in them: CHUNK_LINE_COST, SIMPLE_COST.
+What else a segment may have many of has a price in them: CHUNK_LINE_COST, SIMPLE_COST, ALONE_COST.
 """
 
 log = Logger()
