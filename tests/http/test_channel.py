@@ -238,6 +238,35 @@ def test_what_is_malformed_or_ambiguous_is_refused_and_closed(server: Server, se
         assert before.answer().body == b"GET|/echo|half|"
 
 
+CHUNKED = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("trailer", "status"),
+    [
+        (b"A: b\r\nC:\r\n", 200),
+        (b"A: b\r\n c\r\n", 400),
+        (b"no colon\r\n", 400),
+        (b"A : b\r\n", 400),
+        (b"A: b\rc\r\n", 400),
+        (b"A: b\r\n" * 101, 431),
+        (b"A: %b\r\n" % (b"b" * (16 << 10)), 431),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_fields_behind_a_chunked_body_are_read_as_those_of_a_head(
+    server: Server, trailer: bytes, status: int, step: int
+) -> None:
+    sent = CHUNKED + trailer + (b"\r\n" if status == 200 else b"")  # the others are refused before the end
+    with Client(server.port) as client:
+        for at in range(0, len(sent), step):
+            client.send(sent[at : at + step])
+            time.sleep(0.001 * (step < 100_000 and len(sent) < 1000))
+        assert client.answer().status == status
+        assert status == 200 or client.closed()
+
+
 @pytest.mark.parametrize("step", [1, 7, 1000])
 @pytest.mark.parametrize(
     "sent",

@@ -61,7 +61,7 @@ class BoundedChannel(HTTPChannel):
     stalled = paused = deaf = closing = half_closed = False
     body_bytes = unpaid = 0
     _scheduled = False  # it goes on in a later turn
-    _line_end = b""  # the last byte that a chunked body's decoder was given
+    _line = b""  # of a chunked body, as far as it has come
     _forwarding: Forwarding | None = None
     _unread = 0  # bytes that the client had not read when it had last read enough
     _read_at = 0.0
@@ -70,12 +70,17 @@ class BoundedChannel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """See LineReceiver: the request line, or a field."""
+        taken = self._take(line)
+        if taken is not None:
+            super().lineReceived(taken)  # type: ignore[no-untyped-call]
+
+    def _take(self, line: bytes) -> bytes | None:
+        """A line of the head, or a field behind a chunked body, as it is handed on; None: it ended the connection."""
         try:
-            line = self.head.take(line)
+            return self.head.take(line)
         except WrongHeadError as wrong:
             self.refuse(plain(wrong.status), linger=wrong.status in (414, 431))
-        else:
-            super().lineReceived(line)  # type: ignore[no-untyped-call]
+            return None
 
     def lineLengthExceeded(self, _line: bytes) -> None:
         """See LineReceiver."""
@@ -92,19 +97,24 @@ class BoundedChannel(HTTPChannel):
                 at = start + decoder.length if state == "BODY" else len(data)
             else:
                 lines += 1
-                at = data.find(b"\n", start) + 1
-                before = data[at - 2 : at - 1] if at - start > 1 else self._line_end
-                if at and before != b"\r":
-                    self._respondToBadRequestAndDisconnect()
+                at = data.find(b"\n", start) + 1 or len(data)
+                self._line += data[start:at]
+                if self._line.endswith(b"\n") and not self._line_ended(state):
                     return
-                at = at or len(data)
-            self._line_end = data[at - 1 : at]
             super().rawDataReceived(data[start:at])
             if getattr(decoder, "state", "") == "BODY" and not self.deaf:
                 self.requests[-1].expect(decoder.length)
         self.unpaid = lines * CHUNK_LINE_COST
         if not self.deaf:
             self.inbox = data[at:] + self.inbox
+
+    def _line_ended(self, state: str) -> bool:
+        """A line of a chunked body is complete; whether the connection goes on."""
+        line, self._line = self._line, b""
+        if not line.endswith(b"\r\n"):
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return state != "TRAILER" or self._take(line[:-2]) is not None
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Whether the connection goes on after this request."""
