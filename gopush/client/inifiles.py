@@ -5,10 +5,11 @@ moves a store.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -151,14 +152,27 @@ def _could_start(role: str, settings: Any) -> None:
     """Make all that a process of the role is made of, as its start does; bind and start nothing."""
     from twisted.internet.selectreactor import SelectReactor
 
+    from gopush.daemon.listeners import refuse_unbindable
     from gopush.message.sqlite.file import refuse_unfit
 
     package = "embedded" if role == "gopush" else role
     resolve_name(f"gopush.{package}.node").make_node(SelectReactor(), settings)
     if getattr(settings, "storage", "") == "sqlite":
         refuse_unfit(settings.sqlite.path)
+    for name, endpoint in _endpoints(settings):
+        refuse_unbindable(name, endpoint)
     if role != "web":
         _check_own_name(settings)
+
+
+def _endpoints(settings: Any) -> Iterator[tuple[str, str]]:
+    """What is listened on, each with its option."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _endpoints(value)
+        elif (name := field.metadata["option"].name).endswith(".bind"):
+            yield from ((name, endpoint) for endpoint in value)
 
 
 def _check_own_name(settings: Any) -> None:

@@ -206,6 +206,8 @@ def _listener(word: str, value: str) -> str:
             raise ValueError(f"holds {shown(word, value)}, whose port is above 65535")
         return word
     match = _HOST_PORT.fullmatch(word)
+    if kind == "fd":
+        raise ValueError(f"holds {shown(word, value)}: a socket that systemd hands over is systemd:domain=INET:index=0")
     if not match or int(match[2]) > 65535:
         raise ValueError(
             f"holds {shown(word, value)}, which is no Twisted endpoint"

@@ -38,6 +38,7 @@ _NO_SOCKET = (
     "gopush cannot listen there: systemd handed over no such socket (the .socket unit's FileDescriptorName= is the "
     "name; systemd-socket-activate names one with --fdname=; index=0 needs none)"
 )
+_MOST_PATH_BYTES = 107  # of sockaddr_un
 _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
@@ -149,6 +150,26 @@ def _handed_over(reactor: Any, description: str) -> Any:
         return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
     except (IndexError, KeyError):
         return _NotThere()
+
+
+def refuse_unbindable(name: str, endpoint: str) -> None:
+    """Raise StartError where an endpoint in [base] `name` is a Unix socket that cannot be, as far as that shows without
+    binding it."""
+    kind, plain, named = words(endpoint)
+    path = Path(named.get("address") or "".join(plain[:1]))
+    if kind == "unix" and (why := _no_place(path)):
+        raise StartError(f"[base] {name}: {endpoint}: {why}")
+
+
+def _no_place(path: Path) -> str:
+    """Why no Unix socket can be there; empty: one can."""
+    if len(os.fsencode(path)) > _MOST_PATH_BYTES:
+        return f"the path has more than {_MOST_PATH_BYTES} bytes"
+    if not path.parent.is_dir():
+        return "there is no such directory, or none that this user can reach"
+    if os.path.lexists(path) and not path.is_socket():
+        return "something that is no socket has this name"
+    return "" if os.access(path.parent, os.W_OK | os.X_OK) else "this user cannot write to its directory"
 
 
 def _shown(found: Any) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -255,6 +256,7 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
         ("web", "[zookeeper]\naddr = zk..example:2181\n", "'zk..example:2181': this is not a valid host name"),
         ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "this is not a valid host name"),
         ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
+        ("web", "[base]\nhttp.bind = fd:3\n", "a socket that systemd hands over is systemd:domain=INET:index=0"),
     ],
 )
 def test_check_refuses_what_the_start_refuses(
@@ -278,6 +280,7 @@ def test_check_refuses_what_the_start_refuses(
         ("directory", "Is a directory"),
         ("text", "file is not a database"),
         ("pipe", "not seekable"),
+        ("/dev/null", "is no file on a disk"),
         ("locked/store.sqlite", "this user cannot write to its directory"),
     ],
 )
@@ -297,6 +300,40 @@ def test_check_looks_at_the_database(
     reported = capfd.readouterr().err
     assert reported.startswith(f"gopush: {path}: [sqlite] path: {file}: cannot be opened: ")
     assert why in reported
+
+
+@pytest.mark.parametrize("role", ["web", "gopush"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/socket", "there is no such directory"),
+        ("x" * 108, "the path has more than 107 bytes"),
+        ("text", "something that is no socket has this name"),
+        ("directory", "something that is no socket has this name"),
+        ("locked/socket", "this user cannot write to its directory"),
+    ],
+)
+def test_check_looks_at_the_paths_of_unix_sockets(
+    role: str, name: str, why: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for directory in ("directory", "locked"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "text").write_text("no socket")
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
+    path = tmp_path / f"{role}.ini"
+    for endpoint in (f"unix:{tmp_path}/{name}", f"haproxy:unix:address={tmp_path}/{name}:mode=660"):
+        path.write_text(f"[base]\nuser =\nhttp.bind = {endpoint}\n")
+        assert cli.main(["check", "-c", str(path)]) == 3
+        assert f"gopush: {path}: [base] http.bind: {endpoint}: {why}" in capfd.readouterr().err
+
+
+def test_check_takes_a_unix_socket_that_is_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "web.ini"
+    path.write_text(f"[base]\nhttp.bind = unix:{tmp_path}/there unix:{tmp_path}/new\n")
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(tmp_path / "there"))
+        assert cli.main(["check", "-c", str(path)]) == 0
+    assert not (tmp_path / "new").exists()
 
 
 def test_check_makes_no_database_and_lets_one_be(tmp_path: Path) -> None:

@@ -70,13 +70,14 @@ _PRAGMAS = (
 
 def refuse_unfit(path: str) -> None:
     """Raise StartError where no database can be, as far as that shows without opening or making one."""
-    directory = Path(path).parent
+    begins, directory = b"", Path(path).parent
     if not os.path.isdir(directory):
         raise _cannot_open(path, "there is no such directory, or none that this user can reach")
-    begins = b""
     try:
         with open(path, "r+b") as file:
             begins = file.read(len(_MAGIC))
+            if not os.path.isfile(path):
+                raise OSError("is no file on a disk")
     except FileNotFoundError:
         if not os.access(directory, os.W_OK | os.X_OK):
             raise _cannot_open(path, "this user cannot write to its directory") from None
