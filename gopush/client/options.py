@@ -76,6 +76,8 @@ def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
             variable = f"GOPUSH_{name.upper()}"
             try:
                 given = os.environ.get(variable) or f"localhost:{port}"
+                if not is_text(given):
+                    error(f"{variable}: is not UTF-8")
                 setattr(asked, name, getattr(asked, f"read_{name}")(given))
             except argparse.ArgumentTypeError as wrong:
                 error(f"{variable}: {wrong}")

@@ -213,6 +213,11 @@ def test_the_environment_says_what_the_command_line_does_not(
         main(["nodes"])
     assert ended.value.code == 2
     assert "GOPUSH_ADMIN: 'localhost' names no port" in capfd.readouterr().err
+    monkeypatch.setenv("GOPUSH_ADMIN", "\udcff:1")
+    with pytest.raises(SystemExit) as ended:
+        main(["nodes"])
+    assert ended.value.code == 2
+    assert "GOPUSH_ADMIN: is not UTF-8" in capfd.readouterr().err
 
 
 def test_a_mistyped_command_is_met_with_the_one_that_is_near(capfd: pytest.CaptureFixture[str]) -> None:
