@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from gopush.client import options
 from gopush.client.http import ask
-from gopush.client.output import read_stdin, write
+from gopush.client.output import OutputError, read_stdin, write, write_outcome
 from gopush.errors import ParameterError
 
 ASK_SECONDS = 0.3
@@ -88,7 +88,11 @@ def _token(asked: argparse.Namespace) -> None:
         asked.usage("revoke needs a token" if asked.token is None else f"{asked.what} takes only a key")
     if asked.what == "create":
         life = {} if asked.life is None else {"life": str(asked.life)}
-        write(_ask(asked, "POST", "/1/admin/token", {"key": asked.key, **life})["token"])
+        token = _ask(asked, "POST", "/1/admin/token", {"key": asked.key, **life})["token"]
+        try:
+            write(token)
+        except OutputError as wrong:  # not as what has worked: who asked has no token
+            raise OutputError(f"a token is made, but {wrong}") from None
     elif asked.what == "list":
         for listed in _ask(asked, "GET", "/1/admin/token", {"key": asked.key})["tokens"]:
             write(f"{listed['digest']}  until {_time(listed['expires'])}")
@@ -116,7 +120,7 @@ def _backup(asked: argparse.Namespace) -> None:
     query = {"file": os.path.abspath(asked.file), "id": uuid.uuid4().hex}
     while (found := _ask(asked, "POST", "/1/admin/backup", query))["state"] != "done":
         time.sleep(ASK_SECONDS)
-    write(f"{query['file']}  {found['size']} bytes")
+    write_outcome(f"{query['file']}  {found['size']} bytes", "the copy is made")
 
 
 def _time(seconds: int) -> str:

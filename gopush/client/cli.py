@@ -20,7 +20,7 @@ from typing import Any
 import gopush
 from gopush.client import administration, bench, inifiles, options
 from gopush.client.http import administer, ask, history, nodes, push
-from gopush.client.output import OutputError, check_stdout, drop_stdout, read_stdin, tell, write, writing
+from gopush.client.output import check_stdout, drop_stdout, read_stdin, tell, write, write_outcome, writing
 from gopush.client.subscriber import Subscriber
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
 
@@ -140,14 +140,18 @@ def _add_admin_commands(commands: Any) -> None:
     weight = commands.add_parser("weight", help="change a node's share, until it ends", epilog=EPILOG)
     drain = commands.add_parser("drain", help="have a node hand over all that it has", epilog=EPILOG)
     undrain = commands.add_parser("undrain", help="take a node back", epilog=EPILOG)
-    for name, command in (("weight", weight), ("drain", drain), ("undrain", undrain)):
+    for name, command, done in (
+        ("weight", weight, "the weight is changed"),
+        ("drain", drain, "the node drains"),
+        ("undrain", undrain, "the node is taken back"),
+    ):
         command.add_argument("node", help="the name of a node, for all its processes; or the RPC address of one")
-        command.set_defaults(run=_administer, call=f"node/{name}", named=("node",))
+        command.set_defaults(run=_administer, call=f"node/{name}", named=("node",), done=done)
     weight.add_argument("weight", help="from 1 to 1000")
     weight.set_defaults(named=("node", "weight"))
     close = commands.add_parser("close", help="close a key's connections", epilog=EPILOG)
     close.add_argument("key")
-    close.set_defaults(run=_administer, call="key/close", named=("key",))
+    close.set_defaults(run=_administer, call="key/close", named=("key",), done="the connections are closed")
     for command in (lister, weight, drain, undrain, close):
         options.add_admin(command)
 
@@ -170,10 +174,8 @@ def _push(asked: argparse.Namespace) -> None:
         end, asked.admin, asked.key, body, asked.expire, asked.id, options.api_key(asked), **options.tls(asked)
     )
     if asked.mid:
-        try:
-            write("(not told)" if mid is None else mid)
-        except OutputError as wrong:
-            tell(f"the message is stored, but {wrong}")  # a repeat would push it twice
+        # A repeat would push it twice.
+        write_outcome("(not told)" if mid is None else mid, "the message is stored")
 
 
 def _push_until(
@@ -212,7 +214,7 @@ def _nodes(asked: argparse.Namespace) -> None:
 def _administer(asked: argparse.Namespace) -> None:
     query = {name: getattr(asked, name) for name in asked.named}
     for value in administer(asked.admin, asked.call, query, options.api_key(asked), **options.tls(asked)).values():
-        write(value)
+        write_outcome(value, asked.done)
 
 
 def _history(asked: argparse.Namespace) -> None:

@@ -39,6 +39,14 @@ def write(words: object, end: str = "\n") -> None:
         sys.stdout.buffer.flush()
 
 
+def write_outcome(words: object, done: str) -> None:
+    """Write what a command that has `done` its work tells of it: where that fails it has worked all the same."""
+    try:
+        write(words)
+    except OutputError as wrong:
+        tell(f"{done}, but {wrong}")
+
+
 @contextmanager
 def writing() -> Iterator[None]:
     """Around what writes to stdout."""

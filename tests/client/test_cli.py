@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import socket
@@ -561,6 +562,28 @@ def test_a_push_that_was_stored_is_status_0(web: Any, shell: str, more: tuple[st
     assert b"Traceback" not in ended.stderr
     if more and "2>" not in shell:
         assert ended.stderr.startswith(b"gopush: the message is stored, but stdout ")
+
+
+@pytest.mark.parametrize("shell", [">&-", ">/dev/full"])
+@pytest.mark.parametrize(
+    ("command", "data", "status", "done"),
+    [
+        ("close key", {"closed": 1}, 0, "the connections are closed"),
+        ("weight node1 2", {"nodes": 1}, 0, "the weight is changed"),
+        ("drain node1", {"nodes": 1}, 0, "the node drains"),
+        ("undrain node1", {"nodes": 1}, 0, "the node is taken back"),
+        ("backup file", {"state": "done", "size": 1}, 0, "the copy is made"),
+        ("token create key", {"token": "t", "expires": 1}, 1, "a token is made"),
+    ],
+)
+def test_what_was_done_is_said_where_its_outcome_cannot_be_written(
+    web: Any, command: str, data: dict[str, Any], status: int, done: str, shell: str
+) -> None:
+    """Only who has asked for a token has nothing then."""
+    web.RequestHandlerClass.answer = json.dumps({"ret": 0, "data": data}).encode()
+    ended = run(*command.split(), "--admin", f"127.0.0.1:{web.server_port}", shell=shell)
+    assert ended.stderr.startswith(f"gopush: {done}, but stdout ".encode())
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (status, 1)
 
 
 @pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])
