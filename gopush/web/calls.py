@@ -20,7 +20,6 @@ from gopush.web.schemas import (
     Call,
     Parameter,
     counted,
-    either,
     listed,
     made_of,
 )
@@ -224,7 +223,7 @@ ADMIN = (
         "Who is connected to each of many keys",
         (),
         made_of(presence=listed(schemas.PRESENCE)),
-        Body(made_of("k", k=either({**listed(PLAIN_KEY), "minItems": 1, "maxItems": 10_000}, schemas.JOINED_KEYS))),
+        Body(schemas.MANY_KEYS),
         named="body",
     ),
     Call(

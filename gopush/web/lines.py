@@ -50,7 +50,7 @@ def _look(text: str, most_expire: int) -> PublishRequest | None:
 
 
 def _scan(text: str, most_expire: int) -> PublishRequest:
-    found = params.properties(text, "the line")
+    found = params.properties(text, "the line", message="m")
     if missing := {"k", "m", "expire"} - found.keys():
         raise ParameterError(f"the line lacks {', '.join(sorted(missing))}")
     key = params.valid_key(found["k"].value, "k")

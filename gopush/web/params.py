@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from gopush.errors import ParameterError
 from gopush.model import MAX_ID_BYTES, MAX_INT64, MAX_KEY_BYTES, is_key, is_plain
 from gopush.net.http.request import Form
+from gopush.web.envelopes import MAX_CONTAINERS, MAX_PROPERTIES, Property, is_strings
 
 
 class PublishRequest(NamedTuple):
@@ -68,16 +69,6 @@ def why_no_key(value: object) -> str:
     return "holds a control character, which no key does"
 
 
-def key_names(value: object, most: int) -> list[str]:
-    """What a list names as keys, or a text with commas between them: at least one and at most so many, each once."""
-    names = value.split(",", most) if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
-        raise ParameterError('k names no keys: "k1,k2", or a list of strings')
-    if len(names) > most:
-        raise ParameterError(f"k names more than the {most} keys that a call may have")
-    return list(dict.fromkeys(names))
-
-
 def decimal(value: str, most: int, name: str, least: int = 0) -> int:
     """A plain decimal from `least` to `most`: ASCII digits alone."""
     digits = value.lstrip("0") or value[-1:]  # int() takes no number of zeros
@@ -127,18 +118,6 @@ class _NotJsonError(Exception):
     """What a text is, or is not; the caller knows which text."""
 
 
-class Property(NamedTuple):
-    """A member of an object: where its value lies in the text, and the value as scanned, its numbers not kept."""
-
-    value: Any
-    start: int
-    end: int
-
-    def of(self, text: str) -> str:
-        """The value as it is written in the text it was found in."""
-        return text[self.start : self.end]
-
-
 def check_json(body: bytes, name: str = "the message") -> None:
     """Raise ParameterError unless `body` is one JSON text in UTF-8 (RFC 8259); `name` says there what it is."""
     text = decode(body, name)
@@ -158,13 +137,13 @@ def decode(body: bytes, name: str = "the body") -> str:
         raise ParameterError(f"{name} is not UTF-8 (at byte {wrong.start})") from None
 
 
-def properties(text: str, name: str = "the body") -> dict[str, Property]:
-    """The members of the object that `text` holds, of a repeated name the last one.
+def properties(text: str, name: str = "the body", message: str = "", strings: int = 0) -> dict[str, Property]:
+    """The members of the object that `text` holds, of a repeated name the last one. Raises ParameterError.
 
-    Raises ParameterError where it holds none.
+    Only the member `message`, and lists of at most so many `strings`, may be large containers (envelopes.py).
     """
     try:
-        return _properties(text)
+        return _properties(text, message, strings)
     except _NotJsonError as wrong:
         raise ParameterError(f"{name} {wrong}") from None
 
@@ -177,9 +156,9 @@ def end_of_value(text: str, at: int) -> int:
         return 0
 
 
-def _properties(text: str) -> dict[str, Property]:
+def _properties(text: str, message: str, strings: int) -> dict[str, Property]:
     found: dict[str, Property] = {}
-    budget = [MAX_WALKED]
+    budget, count = [MAX_WALKED, MAX_CONTAINERS], 0
     opening = _opening.match(text)
     if opening is None:
         raise _NotJsonError("is not a JSON object")
@@ -189,7 +168,10 @@ def _properties(text: str) -> dict[str, Property]:
         return found
     name, start = _name(text, at)
     while True:
-        value, end = _value(text, start, budget)
+        count += 1
+        if count > MAX_PROPERTIES:
+            raise _NotJsonError(f"has more than {MAX_PROPERTIES} members")
+        value, end = _value(text, start, budget) if name == message else _bounded_value(text, start, budget, strings)
         found[name] = Property(value, start, end)
         if plain := _next_plain_name.match(text, end):
             name, start = plain[1], plain.end()
@@ -219,6 +201,22 @@ def _name(text: str, at: int) -> tuple[str, int]:
     if text[at : at + 1] != ":":
         raise _wrong(at)
     return name, _skip(text, at + 1)
+
+
+def _bounded_value(text: str, at: int, budget: list[int], strings: int) -> tuple[Any, int]:
+    """As _value(), of a member whose size is bounded."""
+    if not text.startswith(("[", "{"), at) or (strings and is_strings(text, at, strings + 1)):
+        return _value(text, at, budget)
+    try:
+        value, size = _value(text[at : at + budget[1]], 0, budget)
+    except _NotJsonError:
+        if at + budget[1] < len(text):
+            may = f"a list of at most {strings} strings" if strings else "m"
+            what = f"only {may} may take more than {MAX_CONTAINERS} characters"
+            raise _NotJsonError(f"is not JSON (at character {at}), or holds too much there: {what}") from None
+        raise _wrong(at) from None
+    budget[1] -= size
+    return value, at + size
 
 
 def _value(text: str, at: int, budget: list[int]) -> tuple[Any, int]:

@@ -14,6 +14,7 @@ from gopush.net.http.routes import Route, Routes
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.web import params
+from gopush.web.envelopes import key_names
 from gopush.web.keys import check_keys
 from gopush.web.params import PublishRequest
 from gopush.web.publisher import Publisher, why_not
@@ -66,9 +67,7 @@ class Admin:
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
         expire = params.decimal(request.query.text("expire"), self._settings.max_expire, "expire")
-        message, names = _envelope(request.body, self._settings.multi_keys)
-        if len(message) > self._settings.body:
-            raise ParameterError(f"m has {len(message)} bytes, and a message at most {self._settings.body}")
+        message, names = _envelope(request.body, self._settings.multi_keys, self._settings.body)
         check_keys(request, names)
         pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
         return pushing.addCallback(partial(_multiple, names, request.query.get("mid") == "1"))
@@ -120,17 +119,19 @@ def _settle(promise: Promise, with_mid: bool, request: Request, pushed: Pushed) 
         promise.give(OK)
 
 
-def _envelope(body: bytes, most_keys: int) -> tuple[bytes, list[str]]:
+def _envelope(body: bytes, most_keys: int, most_bytes: int) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
-    found = params.properties(params.decode(body))
+    found = params.properties(params.decode(body), strings=most_keys)
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m must be a string that holds the message's JSON")
-    keys = params.key_names(names, most_keys)
+    keys = key_names(names, most_keys)
     try:
         message, _ = text.encode(), "".join(keys).encode()
     except UnicodeEncodeError:
         raise ParameterError(f"m or k {params.HALF_PAIR}") from None
+    if len(message) > most_bytes:
+        raise ParameterError(f"m has {len(message)} bytes, and a message at most {most_bytes}")
     params.check_json(message, "m")
     return message, keys
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from gopush.web.envelopes import MAX_PROPERTIES
+
 Schema = Mapping[str, Any]
 
 STRING: Schema = {"type": "string"}
@@ -79,11 +81,19 @@ STATUS = made_of(
     push_seconds=made_of(bounds=listed({"type": "number"}), counts=listed(INTEGER), total={"type": "number"}),
 )
 PRESENCE = made_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=counted(INTEGER))
-MANY = made_of(
-    "m k",
-    m={"type": "string", "description": "the message: JSON as a string"},
-    k=either(listed(PLAIN_KEY), JOINED_KEYS),
-)
+FEW_PROPERTIES: Schema = {"maxProperties": MAX_PROPERTIES}
+MANY: Schema = {
+    **FEW_PROPERTIES,
+    **made_of(
+        "m k",
+        m={"type": "string", "description": "the message: JSON as a string"},
+        k=either(listed(PLAIN_KEY), JOINED_KEYS),
+    ),
+}
+MANY_KEYS: Schema = {
+    **FEW_PROPERTIES,
+    **made_of("k", k=either({**listed(PLAIN_KEY), "minItems": 1, "maxItems": 10_000}, JOINED_KEYS)),
+}
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -130,7 +130,7 @@ def bodies(data: bytes, cuts: Sequence[float]) -> None:
     else:
         json.loads(data, parse_int=len, parse_float=len)
     try:
-        message, keys = _envelope(data, 100)
+        message, keys = _envelope(data, 100, 4096)
         assert message
         assert keys
     except ParameterError:

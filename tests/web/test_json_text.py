@@ -207,6 +207,44 @@ def test_an_empty_object_has_no_properties() -> None:
     assert params.properties(" { } ") == {}
 
 
+def test_an_object_has_at_most_a_thousand_properties() -> None:
+    """protocol.md, section 5. Each is looked at by itself, and nobody else is served meanwhile."""
+    members = [f'"{number}":{number}' for number in range(1001)]
+    assert len(params.properties(f"{{{','.join(members[:1000])}}}")) == 1000
+    for many in (members, ['"a":1'] * 1001):
+        with pytest.raises(ParameterError, match="has more than 1000 members"):
+            params.properties(f"{{{','.join(many)}}}")
+
+
+KIB = "[" + "[]," * 341 + "[]]"  # 1,027 characters
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        (f'{{"a":[{",".join([KIB] * 60)}],"b":1}}', True),
+        (f'{{"a":[{",".join([KIB] * 70)}],"b":1}}', False),
+        (f'{{"a":{{"x":[{",".join([KIB] * 70)}]}}}}', False),
+        (f'{{{",".join([f""""{n}":{KIB}""" for n in range(60)])}}}', True),
+        (f'{{{",".join([f""""{n}":{KIB}""" for n in range(70)])}}}', False),
+        (f'{{"a":"{KIB * 70}","b":{"1" * 70_000}}}', True),
+        (f'{{"m":[{",".join([KIB] * 70)}],"b":[]}}', True),
+        (json.dumps({"k": ["\\x" * 99] * 1000, "b": 1}, indent=1), True),
+        (json.dumps({"k": ["x" * 99] * 1002}), False),
+        (json.dumps({"k": ["x" * 99] * 1000 + [[]]}), False),
+        (json.dumps({"a": ["x" * 99] * 1000, "k": ["x" * 99] * 1000}), True),
+    ],
+    ids=range(11),
+)
+def test_only_the_message_and_lists_of_strings_are_large(text: str, good: bool) -> None:
+    """protocol.md, section 5. The scanner takes two seconds for 16 MiB of lists and objects; none for strings."""
+    if good:
+        assert {name: found.of(text) for name, found in params.properties(text, message="m", strings=1000).items()}
+    else:
+        with pytest.raises(ParameterError, match="holds too much there: only a list of at most 1000 strings may"):
+            params.properties(text, message="m", strings=1000)
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

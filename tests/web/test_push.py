@@ -247,6 +247,28 @@ def test_a_wrong_envelope_is_65534_as_a_whole(world: World, body: str) -> None:
     assert not world.comets.pushes
 
 
+def test_a_message_that_is_too_large_is_not_read(make_world: MakeWorld) -> None:
+    world = make_world(body=9)
+    why = world.post(MANY, json.dumps({"m": "x" * 10, "k": "a"}), "Prefer: why\r\n", expire="600").body
+    assert b"m has 10 bytes, and a message at most 9" in why
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"m":"1","k":"a",%b"b":1}' % (b'"x":1,' * 1_000_000),
+        b'{"m":"1","k":{%b"b":1}}' % (b'"x":1,' * 1_000_000),
+        b'{"m":"1","k":[%b"b"]}' % (b'"a",' * 2_000_000),
+        b'{"m":"1","k":"a","x":[%b1]}' % (b"[]," * 2_000_000),
+    ],
+    ids=range(4),
+)
+def test_a_large_envelope_is_refused_at_a_glance(world: World, body: bytes) -> None:
+    """protocol.md, section 5: so many members are 65534, and so much beside the message and the keys."""
+    assert world.post(MANY, body, expire="600").body == PARAMETER
+    assert not world.comets.pushes
+
+
 def test_many_keys_go_out_in_bounded_groups(world: World) -> None:
     keys = [f"k{number}" for number in range(2_500)]
     assert world.post(MANY, json.dumps({"m": "1", "k": keys}), expire="1").body == OK
