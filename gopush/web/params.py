@@ -207,16 +207,18 @@ def _bounded_value(text: str, at: int, budget: list[int], strings: int) -> tuple
     """As _value(), of a member whose size is bounded."""
     if not text.startswith(("[", "{"), at) or (strings and is_strings(text, at, strings + 1)):
         return _value(text, at, budget)
-    try:
-        value, size = _value(text[at : at + budget[1]], 0, budget)
-    except _NotJsonError:
-        if at + budget[1] < len(text):
+    if at + budget[1] >= len(text):
+        value, end = _value(text, at, budget)
+    else:
+        try:
+            value, size = _value(text[at : at + budget[1]], 0, budget)
+        except _NotJsonError:
             may = f"a list of at most {strings} strings" if strings else "m"
             what = f"only {may} may take more than {MAX_CONTAINERS} characters"
             raise _NotJsonError(f"is not JSON (at character {at}), or holds too much there: {what}") from None
-        raise _wrong(at) from None
-    budget[1] -= size
-    return value, at + size
+        end = at + size
+    budget[1] -= end - at
+    return value, end
 
 
 def _value(text: str, at: int, budget: list[int]) -> tuple[Any, int]:
