@@ -17,8 +17,8 @@ import pytest
 from gopush.config.schema import load
 from gopush.errors import RET_OK, SettingsError, UnavailableError
 from gopush.message.rules import REFUSED
+from gopush.message.sqlite.disk import expect_room
 from gopush.message.sqlite.export import opened
-from gopush.message.sqlite.file import expect_room
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.sqlite.store import SqliteStore
 from gopush.message.store import StoreSettings

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from gopush.errors import UnavailableError
-from gopush.message.sqlite.file import PAGE_BYTES, expect_room
+from gopush.message.sqlite.disk import PAGE_BYTES, expect_room
 from gopush.message.store import StoreCounters
 from gopush.reports import Backup
 

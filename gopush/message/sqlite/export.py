@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gopush.errors import SettingsError, UnavailableError
 from gopush.message.rules import KeptLog
-from gopush.message.sqlite.file import UPGRADES, expect_room, size_of
+from gopush.message.sqlite.disk import expect_room, size_of
+from gopush.message.sqlite.file import UPGRADES
 from gopush.model import Token
 
 WAL_HEADER_BYTES = 32

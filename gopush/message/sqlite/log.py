@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
 from gopush.message.sqlite.batch import Batch, LogRow
-from gopush.message.sqlite.file import PAGE_BYTES, UPGRADES, DatabaseFiles, is_full, transaction
+from gopush.message.sqlite.disk import PAGE_BYTES, DatabaseFiles, is_full
+from gopush.message.sqlite.file import UPGRADES, transaction
 from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended, Head, Message, Page, Read, Token, TokenState
 

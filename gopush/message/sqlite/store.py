@@ -15,7 +15,8 @@ from twisted.python.threadpool import ThreadPool
 from gopush.errors import UnavailableError
 from gopush.message.rules import REFUSED
 from gopush.message.sqlite.backup import Backups
-from gopush.message.sqlite.file import DatabaseFiles, identity, is_full, open_file, opening
+from gopush.message.sqlite.disk import DatabaseFiles, is_full
+from gopush.message.sqlite.file import identity, open_file, opening
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
