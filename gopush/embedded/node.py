@@ -183,13 +183,14 @@ class EmbeddedNode(MultiService):
         await self._coordination.stop()
 
     async def _hand_over(self) -> None:
-        """First what comes in by HTTP, then the subscribers, then what other comets have stored here."""
+        """First the subscribers, while what came in by HTTP is answered, then what other comets have stored here."""
         log.info("leaving: {count} subscribers move", count=self._comet.subscribed)
         self._housekeeping.leaving = True
-        await self._http.disownServiceParent()  # type: ignore[no-untyped-call]
+        closed = self._http.disownServiceParent()  # type: ignore[no-untyped-call]
         await self._comet_node.leave()
         self._housekeeping.move_all()
         await self._quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS)
+        await closed
         await self._message_node.leave()
         await self._quiet(lambda: self._message.under_way > 0, LINGER_SECONDS)
 

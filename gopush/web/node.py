@@ -7,7 +7,7 @@ from socket import gethostname
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.daemon.listeners import Listeners
 from gopush.daemon.service import DaemonService, make_service
@@ -100,8 +100,7 @@ class HttpPorts(MultiService):
             self._patience.cancel()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._web.leave()
-        await self._web.public.stop()
-        await self._web.admin.stop()
+        await gatherResults([self._web.public.stop(), self._web.admin.stop()])
 
     def stopService(self) -> Deferred[None]:
         """See close()."""

@@ -18,6 +18,7 @@ from gopush.net.http.bounds import LEAST_BYTES
 from gopush.net.http.channel import MAX_TOGETHER, HttpChannel
 from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
+from gopush.net.http.site import STOP_SECONDS
 from gopush.net.transport import lag
 from tests.conftest import InReactor
 from tests.fixtures import Logged, eventually
@@ -635,6 +636,22 @@ def test_stop_closes_idle_connections_and_answers_the_others_first(
         assert busy.answer().body == b"later 1"
         assert busy.closed()
         poll(lambda: stopped)
+
+
+def test_stop_waits_for_who_reads_slowly_but_not_for_long(serve: Serve, in_reactor: InReactor) -> None:
+    server = serve(routes(), Clock(), idle=60.0)
+    with Client(server.port, rcvbuf=4096) as slow:
+        slow.send(b"GET /big HTTP/1.1\r\n\r\n")
+        poll(lambda: any(channel.stalled for channel in server.factory.channels))
+        stopped: list[object] = []
+        in_reactor(lambda: server.factory.stop().addCallback(stopped.append) and None)
+        for second in range(int(STOP_SECONDS) + 3):
+            assert second > STOP_SECONDS or not stopped
+            with contextlib.suppress(ConnectionResetError):
+                slow.socket.recv(8192)
+            server.advance(1)
+        poll(lambda: stopped)
+        assert server.factory.counters.slow_closed == 1
 
 
 def test_stop_without_connections_fires_at_once(serve: Serve, in_reactor: InReactor) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 
 from twisted.internet.task import Clock
 
 from gopush.net.http.request import Promise, Request, Response, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
+from gopush.net.http.site import STOP_SECONDS
 from tests.conftest import InReactor
 from tests.http.client import PATIENCE, Client
-from tests.http.conftest import Serve
+from tests.http.conftest import Serve, Server
 from tests.http.test_channel import Delayed, echo, poll
 
 
@@ -233,3 +236,25 @@ def test_a_stream_without_progress_is_closed_but_not_while_it_is_the_servers_tur
         assert client._chunk() == b"A"
         server.advance(12)
         assert client.closed()
+
+
+def closed_or_read(server: Server, before: int) -> bool:
+    return not server.factory.channels or server.factory.counters.received_bytes > before
+
+
+def test_a_client_that_sends_on_holds_up_the_end_of_its_port_for_a_moment_alone(
+    serve: Serve, in_reactor: InReactor
+) -> None:
+    server = serve(Streams().routes(), Clock(), idle=60.0)
+    with Client(server.port) as client:
+        client.send(CHUNKED + chunk(b"a"))
+        assert client._until(b"A")
+        stopped: list[object] = []
+        in_reactor(lambda: server.factory.stop().addCallback(stopped.append) and None)
+        for _ in range(int(STOP_SECONDS) + 3):
+            before = server.factory.counters.received_bytes
+            with suppress(ConnectionError):
+                client.send(chunk(b"a"))
+            poll(partial(closed_or_read, server, before))
+            server.advance(1)
+        poll(lambda: stopped)

@@ -165,7 +165,7 @@ class BoundedChannel(HTTPChannel):
         for exchange in self.requests:
             exchange.connectionLost(None)
         if linger and not self.half_closed:
-            self.leave_at = self.site.clock.seconds() + self.site.idle
+            self.leave_at = min(self.site.clock.seconds() + self.site.idle, self.site.stop_by)
             self.expire_in(LINGER_SECONDS)
             self.transport.resumeProducing()
         else:
@@ -235,12 +235,15 @@ class BoundedChannel(HTTPChannel):
 
     def _look(self, unread: int) -> None:
         now = self.site.clock.seconds()
+        late = now >= self.site.stop_by
         if not self._unread:
             self._read_at = self._read_at if self.stalled else now
             self._unread = unread
         elif unread <= self._unread - LEAST_READ_BYTES:
             self._read_at, self._unread = now, unread
-        elif now - self._read_at >= self.site.idle:
+        else:
+            late |= now - self._read_at >= self.site.idle
+        if late:
             self.site.counters.slow_closed += 1
             self.abort()
             return

@@ -24,6 +24,7 @@ class HttpSite(Protocol):
     heads: TurnLimit
     wheel: Any
     stopping: bool
+    stop_by: float
 
     def opened(self, channel: Any) -> None:
         """A connection was made."""

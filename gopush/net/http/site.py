@@ -28,6 +28,9 @@ HEAD_BYTES_IN_A_TURN = 64 << 10
 What else a segment may have many of has a price in them: CHUNK_LINE_COST, SIMPLE_COST, ALONE_COST.
 """
 
+STOP_SECONDS = 3.5
+"""How long whoever is behind with its answer may still read once the port closes: others wait for that."""
+
 log = Logger()
 
 
@@ -86,6 +89,7 @@ class Site(server.Site):
         self.renderer = Renderer(now(), sharing)
         self.channels: set[HttpChannel] = set()
         self.stopping = False
+        self.stop_by = float("inf")
         self._now = now
         self.paths = {
             path: RouteResource(path, {method.encode(): route for method, route in methods.items()}, sharing)
@@ -129,11 +133,13 @@ class Site(server.Site):
         self._check_stopped()
 
     def stop(self) -> Deferred[None]:
-        """Close the connections, each once its requests are answered; fires when none is left.
+        """Close the connections, each once its requests are answered, and those of slow readers after STOP_SECONDS;
+        fires when none is left.
 
         New connections are the listener's affair: stop that first.
         """
         self.stopping = True
+        self.stop_by = self.clock.seconds() + STOP_SECONDS
         self._stopped = stopped = Deferred[None]()
         for channel in list(self.channels):
             channel.stop()
