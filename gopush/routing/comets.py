@@ -75,7 +75,7 @@ class Comets(Peers[CometPeer]):
         """
         until = self._clock.seconds() + pushes[0].deadline - self._now()
         keys = [push.key for push in pushes]
-        self.send(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
+        self.send_by_store(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
 
     def forward(self, name: str, forward: Forward) -> None:
         """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
@@ -155,7 +155,7 @@ class Comets(Peers[CometPeer]):
         answered(indexes, results)
 
     def _adopt(self, view: View) -> None:
-        self.update(view.comets)
+        self.adopt(view, view.comets)
 
     def _owner_first(self, key: str, peers: Sequence[Peer[CometPeer]]) -> Peer[CometPeer]:
         owner = self._coordination.view.owner(key)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.python.failure import Failure
 
-from gopush.hashing import Shards, best
+from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
@@ -58,7 +58,6 @@ class Messages(Peers[MessagePeer]):
         self._single = BatchCall[MessagePeer](_one_by_one, timeout)
         super().__init__(clock, connect, self._own_first, settings)
         self._attempt = settings.attempt_timeout
-        self._shards = Shards()
         self._room = ROOM_BYTES
         self._own = own
         coordination.watch(self._adopt)
@@ -71,7 +70,7 @@ class Messages(Peers[MessagePeer]):
         once for those that went together.
         """
         keys = [push.key for push, _ in appends]
-        self._send(self._append, PendingCalls(keys, appends, _sizes, self._until(), answered))
+        self.send_by_store(self._append, PendingCalls(keys, appends, _sizes, self._until(), answered))
 
     def read(self, key: str, after: int, limit: int = PAGE_MESSAGES) -> Deferred[Page]:
         """A page of the key's log after the cursor `after`."""
@@ -112,7 +111,7 @@ class Messages(Peers[MessagePeer]):
     def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
         """Where the logs of these keys end; `answered` is called as in append(), with Heads, if there are any keys."""
         if keys:
-            self._send(self._heads, PendingCalls(keys, keys, _overheads, self._until(), answered))
+            self.send_by_store(self._heads, PendingCalls(keys, keys, _overheads, self._until(), answered))
 
     def delete(self, key: str) -> Deferred[None]:
         """Delete the key's kept messages."""
@@ -147,13 +146,6 @@ class Messages(Peers[MessagePeer]):
             lambda outcome: isinstance(outcome, tuple)
         )
 
-    def _send(self, call: BatchCall[MessagePeer], pending: PendingCalls) -> None:
-        if self._shards.ring is None:
-            self.send(call, pending)
-            return
-        for shard, mine in self._shards.spread(pending.keys).items():
-            self.send(call, pending if len(mine) == len(pending.keys) else pending.part(mine), shard)
-
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
         return self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
 
@@ -172,9 +164,7 @@ class Messages(Peers[MessagePeer]):
         return "" if self._shards.ring is None else self._shards.of(key)
 
     def _adopt(self, view: View) -> None:
-        self.update(view.messages)
-        if view.stores != self._shards.weights:
-            self._shards = Shards(view.stores, view.shards)
+        self.adopt(view, view.messages)
 
 
 def _bodies(pages: Sequence[Page]) -> int:

@@ -11,6 +11,8 @@ from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
+from gopush.hashing import Shards
+from gopush.membership.view import View
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher, Refusal
@@ -33,11 +35,7 @@ class Peers(Generic[S]):
     """Calls peers through batchers. `choose` picks the peer for a key among those that may still be tried."""
 
     def __init__(
-        self,
-        clock: Clock,
-        connect: Callable[[NodeInfo], S],
-        choose: Choose[S],
-        settings: RpcSettings,
+        self, clock: Clock, connect: Callable[[NodeInfo], S], choose: Choose[S], settings: RpcSettings
     ) -> None:
         self.live: dict[str, Peer[S]] = {}
         self.numbers = BatcherStats(self._waiting)
@@ -45,6 +43,7 @@ class Peers(Generic[S]):
         self._connect = connect
         self._settings = settings
         self._router = Router(self.live, choose)
+        self._shards = Shards()
         self._paused: dict[tuple[BatchCall[S], str], _Paused] = {}
         self._health = HealthChecker(clock, self.live, settings, self._router.forget)
 
@@ -59,6 +58,12 @@ class Peers(Generic[S]):
         waiting = [batcher.waiting for peer in self.live.values() for batcher in peer.batchers.values()]
         waiting += [(len(paused.calls), paused.size) for paused in self._paused.values()]
         return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
+
+    def adopt(self, view: View, infos: Iterable[NodeInfo]) -> None:
+        """Adopt the peers of a new view, and its stores."""
+        self.update(infos)
+        if view.stores != self._shards.weights:
+            self._shards = Shards(view.stores, view.shards)
 
     def update(self, infos: Iterable[NodeInfo]) -> None:
         """Adopt the peers of a new view; what waits for one that is gone, or drains, moves to the others.
@@ -121,6 +126,14 @@ class Peers(Generic[S]):
             while parts:
                 self._route(call, batcher, parts.popleft(), gathered=True)
             self._router.going.pop()
+
+    def send_by_store(self, call: BatchCall[S], pending: PendingCalls) -> None:
+        """send(), by a batcher for each server of the store: none waits for another one."""
+        if self._shards.ring is None:
+            self.send(call, pending)
+            return
+        for shard, mine in self._shards.spread(pending.keys).items():
+            self.send(call, pending if len(mine) == len(pending.keys) else pending.part(mine), shard)
 
     def call_peer(self, call: BatchCall[S], name: str, item: Any, size: int) -> Deferred[Any]:
         """Have `item` answered by this peer, or fail."""

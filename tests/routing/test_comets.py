@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
+from gopush.hashing import Shards
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import Forward, NodeInfo, Push, Pushed
 from gopush.reports import Presence
@@ -112,6 +113,10 @@ class World:
         answer: list[Any] = []
         self.client.push([push], lambda _, pushed: answer.extend(pushed))
         return answer
+
+    def push_to(self, key: str, answered: list[str]) -> None:
+        push = Push(key, b"1", 60, "", 60, self.now() + 4)
+        self.client.push([push], lambda _, __: answered.append(key))
 
     def wait(self, seconds: float = 0) -> None:
         for _ in range(round(seconds * 16) + 1):
@@ -351,6 +356,25 @@ def test_a_push_past_its_deadline_is_not_sent() -> None:
     world.wait()
     assert answer == [Pushed(RET_INTERNAL, 0)]
     assert world.asked() == []
+
+
+def test_pushes_to_other_stores_do_not_wait_for_one_that_hangs() -> None:
+    world = World(1)
+    keeper = NodeInfo("", 0, ("m1",), stores=(("r1", 1), ("r2", 1)))
+    world.coordination.adopt(View(world.coordination.view.comets, [keeper]))
+    shards = Shards(keeper.stores)
+    slow, quick = (next(key for key in map(str, range(50)) if shards.of(key) == store) for store in ("r1", "r2"))
+    comet, answered = world.comets["c1"], list[str]()
+    comet.mode = "silent"
+    world.push_to(slow, answered)
+    comet.mode = "up"
+    world.push_to(slow, answered)
+    world.push_to(quick, answered)
+    world.wait()
+    assert answered == [quick]
+    comet.answer()
+    world.wait()
+    assert answered == [quick, slow, slow]
 
 
 def test_pushes_follow_the_view() -> None:
