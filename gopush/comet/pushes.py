@@ -216,7 +216,7 @@ class Pushes:
                     owner = self._comets.beside(self.name, key)  # it may know of a new owner
                 if owner is not None and owner.id != self.name:
                     self.counters.notices_sent += 1
-                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1))
+                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1), self.name)
                 if self._earlier_owners.views and hops == MAX_FORWARD_HOPS:  # the first comet alone tells them
                     for name in self._earlier_owners.of(key):
                         self.counters.notices_sent += 1

@@ -77,10 +77,28 @@ class Comets(Peers[CometPeer]):
         keys = [push.key for push in pushes]
         self.send_by_store(self._push, PendingCalls(keys, pushes, _sizes, until, partial(self._pushed, answered)))
 
-    def forward(self, name: str, forward: Forward) -> None:
-        """Tell the comet `name` of a message: again where that fails, as long as it is in the view."""
+    def forward(self, name: str, forward: Forward, own: str = "") -> None:
+        """Tell the comet `name` of a message: again where that fails, as long as it is in the view.
+
+        `own`: the comet that tells. While `name` does not answer it, another one, which may reach it, is told, too.
+        """
+        around = self._forward_around(name, forward, own)
         sent = self.call_peer(self._forward, name, forward, OVERHEAD_BYTES + len(forward.body or b""))
-        sent.addErrback(lambda _: self._forwards.keep(name, forward))
+        sent.addErrback(lambda _: self._not_forwarded(name, forward, "" if around else own))
+
+    def _not_forwarded(self, name: str, forward: Forward, own: str) -> None:
+        self._forwards.keep(name, forward)
+        self._forward_around(name, forward, own)
+
+    def _forward_around(self, name: str, forward: Forward, own: str) -> bool:
+        """Whether `name` does not answer: then another comet, which may pass the message on, is told."""
+        peer = self.live.get(name)
+        if not own or not forward.hops or peer is None or peer.healthy:
+            return False
+        other = self.beside(own, forward.key)
+        if other is not None and self.live[other.id].healthy:
+            self.forward(other.id, forward)
+        return True
 
     def beside(self, name: str, key: str) -> NodeInfo | None:
         """Another comet than `name`, the same one for a key, and one that answers if there is any."""

@@ -235,6 +235,23 @@ def test_the_comet_beside_is_one_that_answers() -> None:
     assert World("c1").comets.beside("c1", "k") is None
 
 
+def test_who_does_not_reach_the_owner_tells_another_comet_too() -> None:
+    world = World("c1", "c2", "c3")
+    key = owned_by(world, "c2")
+    world.comet_named("c1").push([push(world, key=key)])
+    world.turns()
+    assert world.services["c3"].calls == []
+    world.comets.live["c2"].healthy = False
+    _, wire = world.subscribe(key=key, comet=world.comet_named("c2"))
+    world.comet_named("c1").push([push(world, key=key)])
+    world.turns()
+    ((name, (forward,)),) = world.services["c3"].calls
+    assert (name, forward.hops) == ("forward", 1)
+    hops = [forward.hops for _, forwards in world.services["c2"].calls for forward in forwards]
+    assert sorted(hops) == [0, 1, 1]
+    assert wire.out.count(b'"msg":1') == 1
+
+
 def test_the_owner_passes_nothing_on() -> None:
     world = World("c1", "c2")
     key = owned_by(world, "c1")

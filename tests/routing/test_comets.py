@@ -422,6 +422,38 @@ def test_a_forward_is_sent_once_and_its_loss_is_no_trouble(mode: str) -> None:
     assert world.comets["c1"].forwards == world.comets["c3"].forwards == []
 
 
+@pytest.mark.parametrize("mode", ["silent", "down"])
+def test_while_a_comet_does_not_answer_another_one_may_pass_its_forwards_on(mode: str) -> None:
+    world = World()
+    world.comets["c2"].mode, world.comets["c2"].reaches = mode, False
+    first, second, last = (Forward(world.key, 16 * number, 0, b"1", 1) for number in (1, 2, 3))
+    world.client.forward("c2", first, "c1")
+    world.wait(1.5)
+    assert world.comets["c3"].forwards == [first]
+    world.client.forward("c2", second, "c1")
+    world.client.forward("c2", last._replace(hops=0), "c1")
+    world.wait(0)
+    assert world.comets["c3"].forwards == [first, second]
+    world.wait(3)
+    world.comets["c2"].mode, world.comets["c2"].reaches = "up", True
+    world.wait(3)
+    world.client.forward("c2", last, "c1")
+    world.wait(0)
+    assert world.comets["c2"].forwards[-1] == last
+    assert world.comets["c3"].forwards == [first, second]
+    assert world.comets["c1"].forwards == []
+
+
+def test_where_no_other_comet_answers_a_forward_goes_to_the_one_that_is_named() -> None:
+    world = World(2)
+    world.comets["c2"].mode = "down"
+    for mid in (16, 32):
+        world.client.forward("c2", Forward(world.key, mid, 0, b"1", 1), "c1")
+        world.wait(1.5)
+    assert len(world.comets["c2"].forwards) == 2
+    assert world.comets["c1"].forwards == []
+
+
 def test_a_forward_to_a_comet_that_is_gone_is_no_trouble() -> None:
     World().client.forward("c9", Forward("k", 16, 0, None, 1))
 
