@@ -204,6 +204,7 @@ class EmbeddedNode(MultiService):
         if self._reachability is not None:
             self._reachability.check()
         await self._messages.ping()
+        await self._comets.ping()
 
 
 class Options(DaemonOptions):

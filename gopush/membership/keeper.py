@@ -57,6 +57,8 @@ class ViewKeeper:
                 messages=len(view.messages),
                 changes=changes,
             )
+        if view.all_drain and not before.all_drain:
+            log.warn("all comets drain: subscribers find none until one drains no more (gopush undrain NODE)")
         for watcher in self._watchers:
             try:
                 watcher(view)

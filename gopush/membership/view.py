@@ -95,6 +95,11 @@ class View:
         """The comets that are on the ring."""
         return tuple(self._active.values())
 
+    @property
+    def all_drain(self) -> bool:
+        """Whether there are comets, and none on the ring: those that drain have no keys, for they may be leaving."""
+        return bool(self.comets) and not self._active
+
     def knows(self, id: str) -> bool:
         """Whether the process of this id is registered."""
         return any(info.id == id for info in (*self.comets, *self.messages))

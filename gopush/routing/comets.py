@@ -157,9 +157,13 @@ class Comets(Peers[CometPeer]):
         return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
 
     def ping(self) -> Deferred[None]:  # type: ignore[override]
-        """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError."""
+        """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError, also
+        where look-ups name no comet.
+        """
         if not (self.live or self._coordination.connected):
             return fail(UnavailableError("no comet is known, and ZooKeeper cannot be reached"))
+        if self._coordination.view.all_drain:
+            return fail(UnavailableError("all comets drain: subscribers find none (gopush undrain NODE)"))
         return super().ping(lambda node: node.subscribers(()))
 
     def _pushed(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from twisted.internet.task import Clock
 
+from gopush.membership.keeper import ViewKeeper
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import NodeInfo
 from tests.comet.harness import result
+from tests.fixtures import Logged
 
 KEYS = [f"key-{i}" for i in range(500)]
 
@@ -72,6 +75,19 @@ def test_a_draining_comet_owns_nothing_and_its_standby_takes_over() -> None:
     assert {info.id for info in view.active} == {"a-2:6970", "b-3:6970"}
     assert {View([drains, comet("b", 3)]).owner(str(i)) for i in range(50)} == {comet("b", 3)}
     assert View([drains]).owner("k") is None
+
+
+def test_where_all_comets_drain_the_log_says_so_once(logged: Logged) -> None:
+    a, b = comet("a", 1), comet("b", 2)
+    drains = a._replace(draining=True)
+    views = [View([drains, b]), View([drains]), View([drains], [NodeInfo("", 0, ("m:1",))]), View([a]), View([drains])]
+    assert [view.all_drain for view in (View(), *views)] == [False, False, True, True, False, True]
+    keeper = ViewKeeper(Clock(), 0.0, rings=False)
+    said = []
+    for view in views:
+        keeper._adopt(view)
+        said.append(len(logged.lines("all comets drain")))
+    assert said == [0, 1, 1, 1, 2]
 
 
 def test_what_changed_is_reported_in_few_words() -> None:

@@ -310,6 +310,14 @@ def test_who_knows_no_comet_says_whether_it_is_for_want_of_zookeeper(connected: 
     assert ("ZooKeeper cannot be reached" in str(wrong)) is zookeeper
 
 
+def test_where_all_comets_drain_no_answer_helps() -> None:
+    """They take pushes, but no subscribers: an administrator has to take one back."""
+    world = World(2)
+    world.coordination.adopt(View([comet._replace(draining=True) for comet in world.coordination.view.comets]))
+    (wrong,) = result(world.client.ping())
+    assert str(wrong) == "all comets drain: subscribers find none (gopush undrain NODE)"
+
+
 def test_where_all_refuse_the_owner_is_asked_first() -> None:
     world = World()
     for comet in world.comets.values():
