@@ -213,7 +213,7 @@ def test_what_cannot_be_moved_is_said(
 def test_without_redis_nothing_moves(tmp_path: Path, source: Node, capfd: pytest.CaptureFixture[str]) -> None:
     to = "redis:node1:1 tcp@127.0.0.1:1"
     assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == 1
-    assert "gopush: " in capfd.readouterr().err
+    assert "gopush: Redis (--to): cannot be reached at 127.0.0.1:1: " in capfd.readouterr().err
     assert source.pid
 
 

@@ -121,3 +121,13 @@ def test_a_head_never_lives_shorter_for_a_move(
     lives = server.call("TTL", "gopush:h:k")
     in_reactor(target.take, [KeptLog("k", mid_at(now - 85_000), 0, now + 5, (), (), ())], now)
     assert server.call("TTL", "gopush:h:k") >= lives - 2
+
+
+@pytest.mark.parametrize("how", ["take", "insert"])
+def test_a_target_that_is_gone_is_named(in_reactor: InReactor, server: RedisServer, target: Any, how: str) -> None:
+    server.kill()
+    now = time.time()
+    old = OldLog("k", [OldMessage(mid_at(now), int(now) + 600, b"1")])
+    log = old if how == "insert" else of([(mid_at(now), now + 600, b"1")])
+    with pytest.raises(UnavailableError, match=r"^Redis \(--to\): .*; what was moved so far stays: try again$"):
+        in_reactor(getattr(target, how), [log], now)

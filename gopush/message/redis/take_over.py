@@ -34,6 +34,7 @@ _SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _TOKENS = tuple(
 )
 
 
+A = TypeVar("A")
 L = TypeVar("L", KeptLog, OldLog)
 
 
@@ -105,7 +106,7 @@ class RedisTakeOver:
             if refusal is not None:
                 raise StartError(f"Redis: {refusal}")
         for link in self._links.values():
-            await link.ping()
+            await _asked(link.ping(), "")
 
     def stop(self) -> Deferred[Any]:
         """Let go of the servers."""
@@ -121,11 +122,11 @@ class RedisTakeOver:
             for log in mine:
                 for token in log.tokens:
                     create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
-                    await self._links[name].run(_TOKENS, create)
+                    await _asked(self._links[name].run(_TOKENS, create))
         return missing
 
     async def _mids(self, link: RedisLink, logs: Sequence[KeptLog]) -> list[Sequence[int]]:
-        answer = await link.run(_MIDS, [self._settings.prefix, *(log.key for log in logs)])
+        answer = await _asked(link.run(_MIDS, [self._settings.prefix, *(log.key for log in logs)]))
         return [list(map(int, mids)) for mids in msgpack.unpackb(answer)]
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
@@ -147,13 +148,13 @@ class RedisTakeOver:
         return inserted
 
     async def _marks(self, link: RedisLink, logs: Sequence[OldLog]) -> list[KeyState]:
-        answer = msgpack.unpackb(await link.run(_MARKS, [self._settings.prefix, *(log.key for log in logs)]), raw=True)
+        answer = await _asked(link.run(_MARKS, [self._settings.prefix, *(log.key for log in logs)]))
         return [
             KeyState(
                 Head(*map(int, _MESSAGE.unpack(head))) if head else NO_HEAD,
                 list(zip(marks[::2], marks[1::2], strict=True)),
             )
-            for head, marks in answer
+            for head, marks in msgpack.unpackb(answer, raw=True)
         ]
 
     def _spread(self, logs: Iterable[L]) -> dict[str, list[L]]:
@@ -166,7 +167,7 @@ class RedisTakeOver:
         """Which of them are there as they are here; ids and tokens are sent again in any case."""
         there: dict[str, tuple[float, ...]] = {}
         for name, mine in self._spread(logs).items():
-            answer = await self._links[name].run(_LOOK, [self._settings.prefix, *(log.key for log in mine)])
+            answer = await _asked(self._links[name].run(_LOOK, [self._settings.prefix, *(log.key for log in mine)]))
             there |= {log.key: found for log, found in zip(mine, _TAKEN.iter_unpack(answer), strict=True)}
         return [there[log.key] == _taken(log) and not (log.ids or log.tokens) for log in logs]
 
@@ -188,11 +189,16 @@ class RedisTakeOver:
         arguments: list[Any] = [self._settings.prefix, self._head_life]
         for part in parts:
             arguments += part.packed(now)
-        try:
-            answer = await link.run(_TAKE_OVER, arguments, self._settings.wait)
-        except UnavailableError as failed:
-            raise UnavailableError(f"Redis: {failed}; what was moved so far stays: try again") from None
+        answer = await _asked(link.run(_TAKE_OVER, arguments, self._settings.wait))
         return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
+
+
+async def _asked(call: Deferred[A], moved: str = "; what was moved so far stays: try again") -> A:
+    """What the server answers. Raises UnavailableError, which names it: the source may be Redis, too."""
+    try:
+        return await call
+    except UnavailableError as failed:
+        raise UnavailableError(f"Redis (--to): {failed}{moved}") from None
 
 
 def _taken(log: KeptLog) -> tuple[float, ...]:
