@@ -157,8 +157,8 @@ class Comets(Peers[CometPeer]):
         return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
 
     def ping(self) -> Deferred[None]:  # type: ignore[override]
-        """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError where
-        none does, and where look-ups name none.
+        """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError, as
+        where look-ups name none.
         """
         if not (self.live or self._coordination.connected):
             return fail(UnavailableError("no comet is known, and ZooKeeper cannot be reached"))
