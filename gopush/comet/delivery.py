@@ -87,7 +87,8 @@ class Delivery:
         if channel.cursor is None:
             self._bound(channel)
             return
-        if not channel.busy:
+        stands = channel.busy  # until its round is over
+        if not stands:
             messages = channel.take()
             if messages or channel.gap:
                 self._begin(channel, messages)
@@ -95,14 +96,15 @@ class Delivery:
             if channel.behind and not channel.reading and not channel.busy:
                 self.catch_up(channel)
             self._bound(channel)
-        if self._ahead:
+        if self._ahead and not stands:
             self.moved(channel)
 
     def next_step(self, channel: Channel) -> Deferred[None]:
         """Read the channel's log; fires after its next step."""
         stepped: Deferred[None] = Deferred()
         self._ahead.setdefault(channel, []).append(stepped)
-        self.catch_up(channel)
+        if not channel.busy:
+            self.catch_up(channel)
         return stepped
 
     def moved(self, channel: Channel) -> None:

@@ -333,6 +333,25 @@ def test_a_resume_ahead_of_the_channel_waits_for_it() -> None:
     assert other.out.endswith(frame(mid, b"3"))
 
 
+def test_a_resume_while_a_round_goes_on_reads_the_log_once_more_and_not_in_each_turn() -> None:
+    world = World(max_subscribers=1000, msgbuf_messages=64)
+    for _ in range(500):
+        world.subscribe()
+    world.comet.forward([append(world, b"%d" % number) for number in range(200)])
+    world.turns(3)
+    world.comet.forward([append(world, b"late")])
+    world.node.calls.clear()
+    session, wire = world.subscribe(mid=0, turns=0)
+    turns = 0
+    while world.comet.channels["k"].busy:
+        world.turns(1)
+        turns += 1
+    world.turns()
+    assert session.state is State.LIVE
+    assert wire.out.count(b"late") == 1
+    assert world.node.count("read") <= 3 < 20 < turns
+
+
 def test_a_cursor_ahead_of_the_log_is_kept_to() -> None:
     """The store lost what the client has seen: what comes next gets a higher mid (delivery rule 2)."""
     world = World()
