@@ -6,6 +6,7 @@ import re
 import ssl
 from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import NamedTuple
 
 from gopush.config.values import impossible, shown
 from gopush.errors import SettingsError
@@ -13,6 +14,14 @@ from gopush.errors import SettingsError
 SECURE = "https://"
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\s/:@?#\[\]]+")
 _PORTS = {"http": "80", "https": "443"}
+
+
+class Server(NamedTuple):
+    """A port that takes calls: its address, the API key for it, and whom TLS trusts."""
+
+    address: str
+    api_key: str = ""
+    context: ssl.SSLContext | None = None
 
 
 def address(value: str, port: int = 8091) -> str:

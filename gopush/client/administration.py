@@ -62,7 +62,7 @@ def add_commands(commands: Any, epilog: str) -> None:
 def _ask(
     asked: argparse.Namespace, method: str, path: str, query: Mapping[str, str], body: bytes | None = None
 ) -> dict[str, Any]:
-    return ask(asked.admin, method, path, query, options.api_key(asked), body, **options.tls(asked))
+    return ask(options.admin(asked), method, path, query, body)
 
 
 def _key(asked: argparse.Namespace) -> None:

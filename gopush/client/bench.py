@@ -32,21 +32,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=_whole(least, most), default=default, metavar="N", help=help)
 
 
-def run(asked: argparse.Namespace, api_key: str, write: Callable[[str], object]) -> None:
+def run(asked: argparse.Namespace, write: Callable[[str], object]) -> None:
     """Do it, and `write` the report. Raises UnavailableError also where a push failed or a delivery was lost."""
     from gopush.client.load import LoadPlan, Runner
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
     runner = Runner(
-        LoadPlan(
-            asked.web,
-            asked.admin,
-            api_key,
-            auth=asked.auth,
-            comet_tls=asked.comet_tls,
-            **numbers,
-            **options.tls(asked),
-        ),
+        LoadPlan(options.web(asked), options.admin(asked), auth=asked.auth, comet_tls=asked.comet_tls, **numbers),
         _progress,
     )
     try:

@@ -19,6 +19,7 @@ from typing import Any
 
 import gopush
 from gopush.client import administration, bench, inifiles, options
+from gopush.client.address import Server
 from gopush.client.http import administer, ask, history, nodes, push
 from gopush.client.output import check_stdout, drop_stdout, read_stdin, tell, write, write_outcome, writing
 from gopush.client.subscriber import Subscriber
@@ -159,7 +160,7 @@ def _add_admin_commands(commands: Any) -> None:
 def _sub(asked: argparse.Namespace) -> None:
     check_stdout()
     device = Subscriber(
-        asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, tell, asked.comet_tls, **options.tls(asked)
+        asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, tell, asked.comet_tls, options.context(asked)
     )
     for number, message in enumerate(device.messages(follow=not asked.once), 1):
         write(message)
@@ -170,22 +171,18 @@ def _sub(asked: argparse.Namespace) -> None:
 def _push(asked: argparse.Namespace) -> None:
     body = read_stdin() if asked.json == "-" else os.fsencode(asked.json)
     end = time.monotonic() + asked.wait
-    mid = _push_until(
-        end, asked.admin, asked.key, body, asked.expire, asked.id, options.api_key(asked), **options.tls(asked)
-    )
+    mid = _push_until(end, options.admin(asked), asked.key, body, asked.expire, asked.id)
     if asked.mid:
         # A repeat would push it twice.
         write_outcome("(not told)" if mid is None else mid, "the message is stored")
 
 
-def _push_until(
-    end: float, admin: str, key: str, body: bytes, expire: int, id: str, api_key: str, **tls: Any
-) -> int | None:
+def _push_until(end: float, admin: Server, key: str, body: bytes, expire: int, id: str) -> int | None:
     """Push, again where it failed for now; one id for all attempts, so that it is one message."""
     id = id or uuid.uuid4().hex
     while True:
         try:
-            return push(admin, key, body, expire, id, api_key, **tls)
+            return push(admin, key, body, expire, id)
         except (UnavailableError, NoNodeError):
             if time.monotonic() + RETRY_SECONDS > end:
                 raise
@@ -194,17 +191,17 @@ def _push_until(
 
 def _bench(asked: argparse.Namespace) -> None:
     check_stdout()
-    bench.run(asked, options.api_key(asked), write)
+    bench.run(asked, write)
 
 
 def _nodes(asked: argparse.Namespace) -> None:
     if asked.json:
-        data = ask(asked.admin, "GET", "/1/admin/nodes", {}, options.api_key(asked), **options.tls(asked))
+        data = ask(options.admin(asked), "GET", "/1/admin/nodes", {})
         write(json.dumps(data["nodes"], ensure_ascii=False))
         return
     columns = ("role", "node", "state", "weight", "connections", "channels", "age", "version")
     rows = [[*columns, "rpc"]]
-    for node in nodes(asked.admin, options.api_key(asked), **options.tls(asked)):
+    for node in nodes(options.admin(asked)):
         rows.append([*("-" if node[column] is None else node[column] for column in columns), node["rpc"][0]])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -213,10 +210,10 @@ def _nodes(asked: argparse.Namespace) -> None:
 
 def _administer(asked: argparse.Namespace) -> None:
     query = {name: getattr(asked, name) for name in asked.named}
-    for value in administer(asked.admin, asked.call, query, options.api_key(asked), **options.tls(asked)).values():
+    for value in administer(options.admin(asked), asked.call, query).values():
         write_outcome(value, asked.done)
 
 
 def _history(asked: argparse.Namespace) -> None:
-    for message in history(asked.web, asked.key, asked.after, asked.token, **options.tls(asked)):
+    for message in history(options.web(asked), asked.key, asked.after, asked.token):
         write(message)

@@ -15,7 +15,7 @@ from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConne
 from typing import Any
 from urllib.parse import urlencode
 
-from gopush.client.address import SECURE, plain
+from gopush.client.address import SECURE, Server, plain
 from gopush.errors import (
     RET_NO_NODE,
     RET_OK,
@@ -44,101 +44,83 @@ _BRACKET = re.compile(r'(?:[^"\[\]{}]|"(?:[^"\\]|\\.)*+")*+([\[\]{}])')
 """The next one that is not within a string, and what is before it."""
 
 
-def look_up(web: str, key: str, context: ssl.SSLContext | None = None) -> str:
+def look_up(web: Server, key: str) -> str:
     """The "host:port" of the comet that takes the key's TCP subscribers."""
-    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP}, context=context)
-    with _understood(web):
+    answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
+    with _understood(web.address):
         return str(DECODER.decode(answer)["data"]["server"])
 
 
-def history(web: str, key: str, after: int, token: str = "", context: ssl.SSLContext | None = None) -> list[bytes]:
+def history(web: Server, key: str, after: int, token: str = "") -> list[bytes]:
     """The key's kept messages after the mid `after`, each as it was answered, digit for digit."""
     query = {"k": key, "m": str(after)} | ({"t": token} if token else {})
-    text = _call(web, "GET", "/1/msg/get", query, context=context)
+    text = _call(web, "GET", "/1/msg/get", query)
     start = text.find('"msgs":[')
-    with _understood(web):
+    with _understood(web.address):
         return [] if start < 0 else _objects(text, start + len('"msgs":['))
 
 
-def health(address: str, context: ssl.SSLContext | None = None) -> None:
+def health(server: Server) -> None:
     """Raise UnavailableError, with the reason, unless the process there can do its work."""
-    connection = _connection(address, context)
+    connection = _connection(server)
     try:
         connection.request("GET", "/health")
-        with _understood(address):
+        with _understood(server.address):
             said = json.loads(connection.getresponse().read())
             ready, reason = said["ready"], _readable(str(said.get("reason", "")))
     except (OSError, HTTPException) as wrong:
         why = getattr(wrong, "strerror", None) or _readable(str(wrong))
-        raise UnavailableError(f"{address} cannot be reached: {why}") from None
+        raise UnavailableError(f"{server.address} cannot be reached: {why}") from None
     finally:
         connection.close()
     if not ready:
-        raise UnavailableError(f"{address} is not ready: {reason}")
+        raise UnavailableError(f"{server.address} is not ready: {reason}")
 
 
-def push(
-    admin: str,
-    key: str,
-    body: bytes,
-    expire: int,
-    id: str = "",
-    api_key: str = "",
-    context: ssl.SSLContext | None = None,
-) -> int | None:
+def push(admin: Server, key: str, body: bytes, expire: int, id: str = "") -> int | None:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid, None where that is not told.
 
     `id` tells repeats apart.
     """
     query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
-    answer = _call(admin, "POST", "/1/admin/push/private", query, body, authorization(api_key), context)
+    answer = _call(admin, "POST", "/1/admin/push/private", query, body)
     try:
         return int(DECODER.decode(answer)["data"]["mid"])
     except (ValueError, KeyError, TypeError):
         return None  # `ret` was 0: it is stored
 
 
-def nodes(admin: str, api_key: str = "", context: ssl.SSLContext | None = None) -> list[dict[str, Any]]:
+def nodes(admin: Server) -> list[dict[str, Any]]:
     """The processes of the cluster (section 10); numbers as text."""
-    answer = _call(admin, "GET", "/1/admin/nodes", {}, headers=authorization(api_key), context=context)
-    with _understood(admin):
+    answer = _call(admin, "GET", "/1/admin/nodes", {})
+    with _understood(admin.address):
         return [dict(node) for node in DECODER.decode(answer)["data"]["nodes"]]
 
 
-def administer(
-    admin: str, call: str, query: Mapping[str, str], api_key: str = "", context: ssl.SSLContext | None = None
-) -> dict[str, Any]:
+def administer(admin: Server, call: str, query: Mapping[str, str]) -> dict[str, Any]:
     """One of the calls of section 10 that change something: "node/drain"; answers its data."""
     try:
-        return ask(admin, "POST", f"/1/admin/{call}", query, api_key, context=context)
+        return ask(admin, "POST", f"/1/admin/{call}", query)
     except NoNodeError:
         if "node" not in query:
             raise
         there = "\n"
         with suppress(GopushError):
-            there += f"registered are: {', '.join(sorted({node['node'] for node in nodes(admin, api_key, context)}))}"
+            there += f"registered are: {', '.join(sorted({node['node'] for node in nodes(admin)}))}"
         raise NoNodeError(f"{query['node']} is not registered{there.rstrip()}") from None
 
 
-def ask(
-    admin: str,
-    method: str,
-    path: str,
-    query: Mapping[str, str],
-    api_key: str = "",
-    body: bytes | None = None,
-    context: ssl.SSLContext | None = None,
-) -> dict[str, Any]:
+def ask(admin: Server, method: str, path: str, query: Mapping[str, str], body: bytes | None = None) -> dict[str, Any]:
     """Any call of the admin port; answers its data."""
-    answer = _call(admin, method, path, query, body, authorization(api_key), context)
-    with _understood(admin):
+    answer = _call(admin, method, path, query, body)
+    with _understood(admin.address):
         return dict(json.loads(answer).get("data", {}))
 
 
-def create_token(admin: str, key: str, api_key: str = "", context: ssl.SSLContext | None = None) -> str:
+def create_token(admin: Server, key: str) -> str:
     """A token for a subscriber of the key."""
-    data = ask(admin, "POST", "/1/admin/token", {"key": key}, api_key, context=context)
-    with _understood(admin):
+    data = ask(admin, "POST", "/1/admin/token", {"key": key})
+    with _understood(admin.address):
         return str(data["token"])
 
 
@@ -180,21 +162,16 @@ def _ret(answer: str) -> tuple[int, str]:
     return int(said["ret"]), _readable(str(said.get("why", "")))
 
 
-def _call(
-    address: str,
-    method: str,
-    path: str,
-    query: Mapping[str, str],
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
-    context: ssl.SSLContext | None = None,
-) -> str:
+def _call(server: Server, method: str, path: str, query: Mapping[str, str], body: bytes | None = None) -> str:
+    address = server.address
     try:
-        connection = _connection(address, context)
+        connection = _connection(server)
         try:
-            if not address.startswith(SECURE) and (headers or SECRETS & query.keys()):
+            if not address.startswith(SECURE) and (server.api_key or SECRETS & query.keys()):
                 _expect_clear(connection, address)
-            connection.request(method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **(headers or {})})
+            connection.request(
+                method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **authorization(server.api_key)}
+            )
             response = connection.getresponse()
             with _understood(address):
                 answer = response.read().decode()
@@ -218,10 +195,10 @@ def _call(
     return answer
 
 
-def _connection(address: str, context: ssl.SSLContext | None) -> HTTPConnection:
-    if address.startswith(SECURE):
-        return HTTPSConnection(plain(address), timeout=TIMEOUT_SECONDS, context=context)
-    return HTTPConnection(address, timeout=TIMEOUT_SECONDS)
+def _connection(server: Server) -> HTTPConnection:
+    if server.address.startswith(SECURE):
+        return HTTPSConnection(plain(server.address), timeout=TIMEOUT_SECONDS, context=server.context)
+    return HTTPConnection(server.address, timeout=TIMEOUT_SECONDS)
 
 
 def _expect_clear(connection: HTTPConnection, address: str) -> None:

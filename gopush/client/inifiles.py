@@ -16,7 +16,7 @@ from typing import Any
 
 from gopush.client import convert
 from gopush.client import migrate as move
-from gopush.client.address import SECURE, trust
+from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import health
 from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write
@@ -113,10 +113,11 @@ def _ready(asked: argparse.Namespace) -> None:
     if port is None:
         raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
     context = _context(port.certificate, port.key) if port.address.startswith(SECURE) else None
+    server = Server(port.address, context=context)
     end = time.monotonic() + asked.wait
     while True:
         try:
-            health(port.address, context)
+            health(server)
             return
         except UnavailableError:
             if time.monotonic() + RETRY_SECONDS > end:

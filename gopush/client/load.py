@@ -6,13 +6,12 @@ import asyncio
 import json
 import re
 import resource
-import ssl
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gopush.client.address import SECURE, plain
+from gopush.client.address import SECURE, Server, plain
 from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.client.subscriber import REFUSALS, frames, subscribe
@@ -35,12 +34,11 @@ class LoadPlan:
     """The load. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
     `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token; `comet_tls`:
-    whether they connect over TLS; `context`: whom TLS trusts.
+    whether they connect over TLS, and trust whom `web` trusts.
     """
 
-    web: str
-    admin: str
-    api_key: str
+    web: Server
+    admin: Server
     keys: int
     subscribers: int
     seconds: float
@@ -49,7 +47,6 @@ class LoadPlan:
     pushers: int
     auth: bool
     comet_tls: bool = False
-    context: ssl.SSLContext | None = None
 
 
 class _Device(asyncio.Protocol):
@@ -108,7 +105,7 @@ class Runner:
         self._next = 0
         self._name = f"gopush-bench-{uuid.uuid4().hex[:8]}"
         self._padding = "x" * load.size
-        self._tls = load.context if load.admin.startswith(SECURE) else None
+        self._tls = load.admin.context if load.admin.address.startswith(SECURE) else None
 
     def run(self) -> None:
         """Subscribe, push, wait for what is under way.
@@ -119,9 +116,7 @@ class Runner:
 
     async def _run(self) -> None:
         load = self._load
-        push(
-            load.admin, self._name, b"0", 0, api_key=load.api_key, context=load.context
-        )  # report now what is wrong in general
+        push(load.admin, self._name, b"0", 0)  # report now what is wrong in general
         telling = asyncio.create_task(self._tell())
         try:
             await self._subscribe()
@@ -152,7 +147,7 @@ class Runner:
         _raise_file_limit()
         some = asyncio.Semaphore(CONNECTING)
         load = self._load
-        comet_tls = load.context if load.comet_tls else None
+        comet_tls = load.web.context if load.comet_tls else None
 
         async def connect(host: str, port: int, hello: bytes) -> None:
             async with some, asyncio.timeout(TIMEOUT_SECONDS):
@@ -162,10 +157,8 @@ class Runner:
 
         for number in range(load.keys):
             key = f"{self._name}-{number}"
-            token = (
-                await asyncio.to_thread(create_token, load.admin, key, load.api_key, load.context) if load.auth else ""
-            )
-            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key, load.context))
+            token = await asyncio.to_thread(create_token, load.admin, key) if load.auth else ""
+            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key))
             hello = subscribe(key, HEARTBEAT_SECONDS, token)
             connecting = (connect(host, port, hello) for _ in range(load.subscribers))
             for outcome in await asyncio.gather(*connecting, return_exceptions=True):
@@ -181,7 +174,9 @@ class Runner:
         """Push over one connection, made anew when it breaks, until the time is over."""
         while self._left() > 0:
             try:
-                reader, writer = await asyncio.open_connection(*_host_port(plain(self._load.admin)), ssl=self._tls)
+                reader, writer = await asyncio.open_connection(
+                    *_host_port(plain(self._load.admin.address)), ssl=self._tls
+                )
                 try:
                     while await self._push(reader, writer):
                         pass
@@ -213,7 +208,8 @@ class Runner:
         start = f'{{"n":{number},"t":{int(due * 1e9)},"x":"'
         body = f'{start}{self._padding[len(start) + 2 :]}"}}'
         target = f"/1/admin/push/private?key={self._name}-{number % self._load.keys}&expire={EXPIRE_SECONDS}"
-        headers = {"Host": plain(self._load.admin), "Content-Length": len(body)} | authorization(self._load.api_key)
+        admin = self._load.admin
+        headers = {"Host": plain(admin.address), "Content-Length": len(body)} | authorization(admin.api_key)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"POST {target} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 

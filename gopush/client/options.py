@@ -6,17 +6,18 @@ import argparse
 import math
 import os
 import re
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gopush.client.address import SECURE, address, trust
+from gopush.client.address import SECURE, Server, address, trust
 from gopush.errors import SettingsError
 from gopush.model import MAX_CURSOR, MAX_INT64
 
 _PORTS = {"web": 8090, "admin": 8091}
-_API_KEY = re.compile("[!-~]*")
+_KEY = re.compile("[!-~]*")
 
 
 def add_web(command: argparse.ArgumentParser, several: bool = False) -> None:
@@ -83,14 +84,24 @@ def fill(asked: argparse.Namespace, error: Callable[[str], Any]) -> None:
                 error(f"{variable}: {wrong}")
 
 
-def tls(asked: argparse.Namespace) -> dict[str, Any]:
-    """Further arguments of a command's calls, where they go to a TLS port."""
+def web(asked: argparse.Namespace) -> Server:
+    """Where devices look up."""
+    return Server(asked.web, context=context(asked))
+
+
+def admin(asked: argparse.Namespace) -> Server:
+    """Where services push."""
+    return Server(asked.admin, _api_key(asked), context(asked))
+
+
+def context(asked: argparse.Namespace) -> ssl.SSLContext | None:
+    """Whom a command trusts that makes calls to a TLS port."""
     if getattr(asked, "comet_tls", False) or any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
-        return {"context": trust(asked.cacert, asked.insecure)}
-    return {}
+        return trust(asked.cacert, asked.insecure)
+    return None
 
 
-def api_key(asked: argparse.Namespace) -> str:
+def _api_key(asked: argparse.Namespace) -> str:
     """The key: of the file that the command line names, else of the environment; "" where there is none."""
     path: Path | None = asked.api_key_file
     if path is None and (key := os.environ.get("GOPUSH_API_KEY", "").strip()):
@@ -101,7 +112,7 @@ def api_key(asked: argparse.Namespace) -> str:
 
 
 def _checked(key: str, where: str) -> str:
-    if not _API_KEY.fullmatch(key):
+    if not _KEY.fullmatch(key):
         raise SettingsError(f"{where} is no API key (make one with gopush key NAME)")
     return key
 

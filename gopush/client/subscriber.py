@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle
 
 import gopush
+from gopush.client.address import Server
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
 from gopush.config.values import impossible
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
@@ -82,12 +83,8 @@ class Subscriber:
     context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self._webs = cycle(self.web.split(","))
+        self._webs = cycle(Server(address, context=self.context) for address in self.web.split(","))
         self._web = next(self._webs)
-
-    @property
-    def _tls(self) -> dict[str, ssl.SSLContext]:
-        return {} if self.context is None else {"context": self.context}
 
     def messages(self, follow: bool = True) -> Iterator[bytes]:
         """Every message after the cursor, each once, as JSON; without `follow` until the connection ends.
@@ -119,12 +116,12 @@ class Subscriber:
     def _connection(self) -> Iterator[bytes]:
         """The frames of one connection, from the look-up to its end, which is an UnavailableError."""
         if self.cursor is None:
-            kept = history(self._web, self.key, 0, self.token, **self._tls)
+            kept = history(self._web, self.key, 0, self.token)
             self.cursor = mid_of(kept[-1]) if kept else 0
-        address = look_up(self._web, self.key, **self._tls)
+        address = look_up(self._web, self.key)
         host, _, port = address.rpartition(":")
         if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
-            raise UnavailableError(f"{self._web} named no address to connect to")
+            raise UnavailableError(f"{self._web.address} named no address to connect to")
         try:
             with self._connect(host.strip("[]"), int(port)) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))

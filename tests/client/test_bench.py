@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gopush.client import load
+from gopush.client.address import Server
 from gopush.errors import UnavailableError
 from gopush.web.keys import make
 from tests.chaos.cluster import ROOT, Node
@@ -123,7 +124,7 @@ def test_a_comet_that_does_not_answer_is_said_in_words(monkeypatch: pytest.Monke
         monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.2)
         monkeypatch.setattr(load, "push", lambda *_, **__: None)
         monkeypatch.setattr(load, "look_up", lambda *_: address)
-        plan = load.LoadPlan("", "", "", 1, 1, seconds=1, size=64, rate=1, pushers=1, auth=False)
+        plan = load.LoadPlan(Server(""), Server(""), 1, 1, seconds=1, size=64, rate=1, pushers=1, auth=False)
         with pytest.raises(UnavailableError, match=f"^{address}: no answer in time$"):
             load.Runner(plan, print).run()
 

@@ -21,6 +21,7 @@ import pytest
 import gopush
 from gopush.__main__ import main as command
 from gopush.client import cli
+from gopush.client.address import Server
 from gopush.client.inifiles import ROLES
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
@@ -70,8 +71,8 @@ def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFix
     assert cli.main(["push", "key", '{"ü":1}']) == 0
     assert cli.main(["push", "key", "1", "--expire", "0", "--id", "once", "--admin", "a:1", "--mid"]) == 0
     assert calls == [
-        ("localhost:8091", "key", '{"ü":1}'.encode(), 600, calls[0][4], ""),
-        ("a:1", "key", b"1", 0, "once", ""),
+        (Server("localhost:8091"), "key", '{"ü":1}'.encode(), 600, calls[0][4]),
+        (Server("a:1"), "key", b"1", 0, "once"),
     ]
     assert capfd.readouterr().out == "32\n"
 
@@ -83,7 +84,7 @@ def test_push_tries_again_with_one_id_for_as_long_as_it_is_asked(
     failures: list[Exception] = [NoNodeError("no node"), UnavailableError("down")]
     ids = []
 
-    def push(admin: str, key: str, body: bytes, expire: int, id: str, api_key: str) -> int:
+    def push(admin: Server, key: str, body: bytes, expire: int, id: str) -> int:
         ids.append(id)
         if failures:
             raise failures.pop(0)
@@ -133,7 +134,7 @@ def test_nodes_are_administered(
     monkeypatch.setattr(cli, "administer", administer)
     (tmp_path / "key").write_text("secret\n")
     assert cli.main([*command, "--admin", "a:1", "--api-key-file", str(tmp_path / "key")]) == 0
-    assert asked == [("a:1", call, query, "secret")]
+    assert asked == [(Server("a:1", "secret"), call, query)]
     assert capfd.readouterr() == ("2\n" if call == "key/close" else "", "")
 
 
@@ -152,7 +153,7 @@ def test_nodes_are_listed_in_columns(monkeypatch: pytest.MonkeyPatch, capfd: pyt
 
 def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["history", "key", "--after", "15", "--web", "w:1", "--token", "t"]) == 0
-    assert calls == [("w:1", "key", 15, "t")]
+    assert calls == [(Server("w:1"), "key", 15, "t")]
     assert capfd.readouterr().out == "16\n32\n"
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from gopush.client.address import Server
 from gopush.client.http import history, look_up, push
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 
@@ -58,7 +59,7 @@ def web() -> Iterator[FakeWeb]:
 def test_looks_up_as_a_device(web: FakeWeb) -> None:
     """protocol.md, section 4: /1/server/get."""
     web.answer = b'{"ret":0,"data":{"server":"push1.example.org:6969"}}'
-    assert look_up(web.address, "ké y") == "push1.example.org:6969"
+    assert look_up(Server(web.address), "ké y") == "push1.example.org:6969"
     assert web.asked == [("GET", "/1/server/get", {"k": "ké y", "p": "2"}, b"")]
 
 
@@ -71,7 +72,7 @@ def test_reads_offline_messages_digit_for_digit(web: FakeWeb) -> None:
         '{"msg":"ü","mid":64,"gid":0}'.encode(),
     ]
     web.answer = b'{"ret":0,"data":{"msgs":[%b]}}' % b",".join(messages)
-    assert history(web.address, "k", 15, "t") == messages
+    assert history(Server(web.address), "k", 15, "t") == messages
     in_the_clear, read = web.asked  # a token, too, goes only to a port that has answered in the clear
     assert in_the_clear == ("GET", "/health", {}, b"")
     assert read == ("GET", "/1/msg/get", {"k": "k", "m": "15", "t": "t"}, b"")
@@ -86,27 +87,27 @@ def test_reads_offline_messages_however_deeply_they_nest(web: FakeWeb, body: byt
     """protocol.md, section 3: what the server took is no error of its reader's."""
     messages = [b'{"msg":%b,"mid":16,"gid":0}' % each for each in (b"1", body, b'"["')]
     web.answer = b'{"ret":0,"data":{"msgs":[%b]}}' % b",".join(messages)
-    assert history(web.address, "k", 0) == messages
+    assert history(Server(web.address), "k", 0) == messages
 
 
 @pytest.mark.parametrize("rest", [b"", b"1]}}", b'{"msg":[1,"mid":16,"gid":0}]}}', b'{"msg":"1]}}'])
 def test_what_is_no_list_of_messages_is_an_error(web: FakeWeb, rest: bytes) -> None:
     web.answer = b'{"ret":0,"data":{"msgs":[' + rest
     with pytest.raises(UnavailableError, match="did not answer as gopush does"):
-        history(web.address, "k", 0)
+        history(Server(web.address), "k", 0)
 
 
 def test_no_offline_messages(web: FakeWeb) -> None:
     """protocol.md, section 4: no `data` when there are none."""
-    assert history(web.address, "k", 0) == []
+    assert history(Server(web.address), "k", 0) == []
     assert web.asked == [("GET", "/1/msg/get", {"k": "k", "m": "0"}, b"")]
 
 
 def test_pushes_as_a_service(web: FakeWeb) -> None:
     """protocol.md, section 5: /1/admin/push/private."""
     web.answer = b'{"ret":0,"data":{"mid":17000000000000016}}'
-    assert push(web.address, "k", b'{"a": 1}', 600) == 17000000000000016
-    assert push(web.address, "k", b"1", 0, id="once") == 17000000000000016
+    assert push(Server(web.address), "k", b'{"a": 1}', 600) == 17000000000000016
+    assert push(Server(web.address), "k", b"1", 0, id="once") == 17000000000000016
     assert web.asked == [
         ("POST", "/1/admin/push/private", {"key": "k", "expire": "600", "mid": "1"}, b'{"a": 1}'),
         ("POST", "/1/admin/push/private", {"key": "k", "expire": "0", "mid": "1", "id": "once"}, b"1"),
@@ -139,13 +140,13 @@ def test_every_other_answer_is_an_error(web: FakeWeb, status: int, answer: bytes
     """protocol.md, section 4: the numbers in `ret`."""
     web.status, web.answer = status, answer
     with pytest.raises(error, match=web.address):
-        look_up(web.address, "k")
+        look_up(Server(web.address), "k")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port", "nowhere.invalid:80"])
 def test_nobody_there_is_an_error(address: str) -> None:
     with pytest.raises(UnavailableError, match=f"^{address} cannot be reached: "):
-        look_up(address, "k")
+        look_up(Server(address), "k")
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -164,5 +165,5 @@ def test_a_tls_handshake_that_is_cut_short_is_an_error_for_now(reset: bool) -> N
         cutting.start()
         address = f"https://localhost:{listener.getsockname()[1]}"
         with pytest.raises(UnavailableError, match=f"^{address} cannot be reached: "):
-            look_up(address, "k")
+            look_up(Server(address), "k")
         cutting.join(10)

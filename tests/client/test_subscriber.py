@@ -9,6 +9,7 @@ import pytest
 
 import gopush
 from gopush.client import subscriber
+from gopush.client.address import Server
 from gopush.client.subscriber import Subscriber, frames, mid_of
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 
@@ -117,9 +118,9 @@ def test_goes_to_the_next_web_node_where_one_does_not_answer(
 ) -> None:
     asked: list[str] = []
 
-    def look_up(web: str, key: str) -> str:
-        asked.append(web)
-        if web == "web:1":
+    def look_up(web: Server, key: str) -> str:
+        asked.append(web.address)
+        if web.address == "web:1":
             raise UnavailableError("web:1 cannot be reached")
         return comet.address
 
@@ -180,7 +181,7 @@ def test_once_means_one_connection(comet: FakeComet, device: Subscriber) -> None
 def test_waits_until_there_is_a_comet(comet: FakeComet, device: Subscriber, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = [NoNodeError("none"), UnavailableError("down"), comet.address]
 
-    def look_up(web: str, key: str) -> str:
+    def look_up(web: Server, key: str) -> str:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
