@@ -18,22 +18,8 @@ class Channel:
     """The subscribers of one key and their place in its log."""
 
     __slots__ = (
-        "_head",
-        "_pending",
-        "_pending_bytes",
-        "_proven",
-        "_replay",
-        "_settles",
-        "_since",
-        "busy",
-        "claimed",
-        "cursor",
-        "gap",
-        "key",
-        "live",
-        "reading",
-        "recovering",
-        "since",
+        *("_head", "_pending", "_pending_bytes", "_proven", "_replay", "_settles", "_since"),
+        *("busy", "claimed", "cursor", "gap", "key", "live", "reading", "recovering", "since"),
     )
 
     def __init__(self, key: str, since: int = 0) -> None:

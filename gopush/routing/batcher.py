@@ -40,33 +40,9 @@ class Batcher:
     """
 
     __slots__ = (
-        "_answers",
-        "_bytes",
-        "_call",
-        "_calls",
-        "_clock",
-        "_filled",
-        "_gave_up",
-        "_going_on",
-        "_handing_over",
-        "_handling",
-        "_most",
-        "_moved",
-        "_numbers",
-        "_overdue",
-        "_refused",
-        "_room",
-        "_scheduled",
-        "_send",
-        "_sending",
-        "_sent",
-        "_sent_back",
-        "_settings",
-        "_timeout",
-        "_took",
-        "_waiting",
-        "_waits",
-        "_watch",
+        *("_answers", "_bytes", "_call", "_calls", "_clock", "_filled", "_gave_up", "_going_on", "_handing_over"),
+        *("_handling", "_most", "_moved", "_numbers", "_overdue", "_refused", "_room", "_scheduled", "_send"),
+        *("_sending", "_sent", "_sent_back", "_settings", "_timeout", "_took", "_waiting", "_waits", "_watch"),
     )
 
     def __init__(

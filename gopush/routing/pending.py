@@ -34,18 +34,8 @@ class PendingCalls:
     """
 
     __slots__ = (
-        "_answered",
-        "_held",
-        "_limit",
-        "ended",
-        "indexes",
-        "items",
-        "keys",
-        "peer",
-        "size",
-        "sizes",
-        "tried",
-        "until",
+        *("_answered", "_held", "_limit"),
+        *("ended", "indexes", "items", "keys", "peer", "size", "sizes", "tried", "until"),
     )
 
     def __init__(
