@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from itertools import count
 from typing import Any
 
-from twisted.internet.task import deferLater
-
 from gopush.errors import RET_OK, UnavailableError
-from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.client import Client, NotSentError, trying
 from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.connection import LostError
 from gopush.message.hbase.row import (
@@ -29,8 +25,6 @@ from gopush.message.rules import REFUSED, First
 from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
-
-JITTER_SECONDS = 0.01
 
 GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
 """Reads cells of a row: (row, cells, until) -> Deferred of Cells."""
@@ -95,19 +89,13 @@ class RowAppend:
     async def _trying(
         self, attempt: Callable[[float], Coroutine[Any, Any, list[Appended] | None]], until: float
     ) -> list[Appended]:
-        """The result of the first attempt that has one before `until`."""
-        for tries in count(1):
-            failed = UnavailableError("other nodes kept writing to the same key")
+        async def once() -> list[Appended] | None:
             try:
-                if (answers := await attempt(until)) is not None:
-                    return answers
+                return await attempt(until)
             except UnavailableError as error:
-                failed = self._with_words(error)
-            if self._clock.seconds() >= until:
-                raise failed
-            reactor_time: Any = self._clock
-            await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
-        raise AssertionError
+                raise self._with_words(error) from None
+
+        return await trying(once, until, self._clock)
 
     def _with_words(self, error: UnavailableError) -> UnavailableError:
         """What is not sent any more in the end fails for what HBase said before."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import count
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -16,7 +19,7 @@ from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.store import unwrap
-from gopush.net.clock import LastLook, repeating
+from gopush.net.clock import Clock, LastLook, repeating
 from gopush.net.tls import client_tls
 
 PING_SECONDS = 20.0
@@ -25,6 +28,10 @@ PING_SECONDS = 20.0
 MOST_GETS = 100
 MOST_BYTES = 2 << 20
 """The largest answer to a call for several rows: it holds up the calls behind it."""
+
+JITTER_SECONDS = 0.01
+
+T = TypeVar("T")
 
 
 class NotSentError(UnavailableError):
@@ -135,6 +142,30 @@ class Client:
         """Write to a row where its cell has the `old` value (None: is not there); whether it had."""
         arguments = check_and_mutate(self._table, row, puts, old, cell)
         return self.call("checkAndMutate", arguments, until, send_by)
+
+
+async def trying(attempt: Callable[[], Coroutine[Any, Any, T | None]], until: float, clock: Clock) -> T:
+    """What comes of an attempt that is not in vain: somebody else may write to the same row, and calls get lost.
+
+    Raises UnavailableError where none was before `until`.
+    """
+    for tries in count(1):
+        try:
+            if (found := await attempt()) is not None:
+                return found
+        except UnavailableError:
+            if clock.seconds() >= until:
+                raise
+        await pause(clock, until, tries)
+    raise AssertionError
+
+
+async def pause(clock: Clock, until: float, tries: int = 1) -> None:
+    """Wait a little before another try. Raises UnavailableError where it is too late for one."""
+    if clock.seconds() >= until:
+        raise UnavailableError("other nodes kept writing to the same key")
+    reactor_time: Any = clock
+    await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
 
 
 def _give(found: list[Cells], answers: list[Deferred[Cells]], part: list[int]) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import gatherResults
-from twisted.internet.task import deferLater
 
-from gopush.errors import UnavailableError
-from gopush.message.hbase.append import JITTER_SECONDS
-from gopush.message.hbase.client import Client
+from gopush.message.hbase.client import Client, pause
 from gopush.message.hbase.codec import Get
 from gopush.message.hbase.row import HEAD, Cells, Record, RowHead, after, body_in, head_of, row_head, row_key, slot_cell
 from gopush.message.hbase.settings import HBaseSettings
@@ -75,13 +71,6 @@ class RowReader:
         """Cells of rows (see Client.get); fails as a whole."""
         found = gatherResults(self._client.get(gets, until, sizes), consumeErrors=True)
         return await found.addErrback(unwrap)
-
-
-async def pause(reactor: Any, until: float) -> None:
-    """Wait a little before another try. Raises UnavailableError where it is too late for one."""
-    if reactor.seconds() >= until:
-        raise UnavailableError("other nodes kept writing to the same key")
-    await deferLater(reactor, random.uniform(0, JITTER_SECONDS), lambda: None)
 
 
 def _pick(

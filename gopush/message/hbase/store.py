@@ -15,9 +15,9 @@ from twisted.logger import Logger
 
 from gopush.errors import StartError, UnavailableError
 from gopush.message.hbase.appender import Appender
-from gopush.message.hbase.client import Client
+from gopush.message.hbase.client import Client, trying
 from gopush.message.hbase.codec import HBaseError
-from gopush.message.hbase.reader import RowReader, pause
+from gopush.message.hbase.reader import RowReader
 from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
@@ -195,17 +195,15 @@ class HBaseStore:
         """Write what is made of a cell's old value, unless nothing is; gives the values found first and last."""
         until = self._until()
         found: list[bytes | None] = []
-        while True:
-            try:
-                old = (await self._appender.get(row, [cell], until)).get(cell)
-                found.append(old)
-                puts = make(old)
-                if not puts or await self._writes.check(row, puts, old, until, cell=cell):
-                    return found[0], old
-            except UnavailableError:
-                if self._reactor.seconds() >= until:
-                    raise
-            await pause(self._reactor, until)
+
+        async def change() -> tuple[bytes | None, bytes | None] | None:
+            old = (await self._appender.get(row, [cell], until)).get(cell)
+            found.append(old)
+            puts = make(old)
+            done = not puts or await self._writes.check(row, puts, old, until, cell=cell)
+            return (found[0], old) if done else None
+
+        return await trying(change, until, self._reactor)
 
     def _until(self) -> float:
         return float(self._reactor.seconds() + TRY_PARTS * self._settings.timeout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
@@ -12,8 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from gopush.errors import StartError, UnavailableError
-from gopush.message.hbase.append import JITTER_SECONDS
-from gopush.message.hbase.client import Client
+from gopush.message.hbase.client import Client, trying
 from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
@@ -167,18 +165,7 @@ class HBaseTakeOver:
         return await answer
 
     async def _trying(self, attempt: Callable[[], Coroutine[Any, Any, T | None]]) -> T:
-        """What comes of an attempt that is not in vain: somebody else may write to the same row, and calls get lost."""
-        until = self._until()
-        while True:
-            try:
-                if (found := await attempt()) is not None:
-                    return found
-                failed = UnavailableError("other nodes kept writing to the same key")
-            except UnavailableError as error:
-                failed = error
-            if self._reactor.seconds() > until:
-                raise failed
-            await deferLater(self._reactor, random.uniform(0, JITTER_SECONDS), lambda: None)
+        return await trying(attempt, self._until(), self._reactor)
 
     def _until(self) -> float:
         return float(self._reactor.seconds() + self._settings.timeout)
