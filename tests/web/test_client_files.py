@@ -36,6 +36,7 @@ def test_the_client_is_served(world: World, port: str, name: str) -> None:
         ("tcp6:80:interface=\\:\\:1", "http:80"),
         ("haproxy:tcp:8090", "http:8090"),
         ("tcp:interface=127.0.0.1:port=81", "http:81"),
+        ("tcp6:interface=\\:\\:1:port=82", "http:82"),
         ("ssl:8443:privateKey=/a:certKey=/b", "https:8443"),
         ("ssl:privateKey=/a1:port=8443:certKey=/b", "https:8443"),
         ("unix:/run/gopush", ""),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gopush
+from gopush.config.endpoints import port, words
 from gopush.net.http.request import Fields, Request, Response, plain
 from gopush.net.http.routes import Route, Routes, always
 
@@ -36,7 +37,6 @@ _CLIENT_HEADERS = (
 )
 _OWN_HEADERS = (("Content-Security-Policy", POLICY), *_HEADERS)
 START = "administration.md"
-_LISTENS = re.compile(r"(?:haproxy:)?(tcp6?|ssl):(?:[^\d].*?:)?(?:port=)?(\d{1,5})(?::.*)?")
 
 
 class Ports(NamedTuple):
@@ -89,8 +89,8 @@ def _document(path: Path, _request: Request) -> Response:
 def public_port(http_bind: Sequence[str]) -> str:
     """Where a page finds the public port on its own host: "http:8090"; "" where that is no port (a Unix socket)."""
     for endpoint in http_bind:
-        if found := _LISTENS.fullmatch(endpoint):
-            return f"{'https' if found[1] == 'ssl' else 'http'}:{found[2]}"
+        if (number := port(endpoint)) is not None:
+            return f"{'https' if words(endpoint)[0] == 'ssl' else 'http'}:{number}"
     return ""
 
 
