@@ -123,9 +123,14 @@ def own_name(value: str) -> str:
     return node_name(value) if value else value
 
 
+def _words(value: str) -> list[str]:
+    """What commas or blanks separate; perhaps nothing."""
+    return [word for word in re.split(r"[,\s]+", value) if word]
+
+
 def addresses(value: str) -> tuple[str, ...]:
     """Addresses "host:port" separated by commas or blanks; may be empty."""
-    found = tuple(word for word in re.split(r"[,\s]+", value) if word)
+    found = tuple(_words(value))
     for word in found:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
@@ -154,7 +159,7 @@ def impossible(host: str) -> bool:
 
 def origins(value: str) -> tuple[str, ...]:
     """Web origins, https://www.example.org or with a port, separated by commas or blanks; may be empty."""
-    found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
+    found = tuple(_words(value.lower()))
     for word in found:
         if not _ORIGIN.fullmatch(word):
             raise ValueError(f"holds {shown(word, value)}, which is no origin (try https://www.example.org)")
@@ -163,7 +168,7 @@ def origins(value: str) -> tuple[str, ...]:
 
 def proxies(value: str) -> tuple[str, ...]:
     """IP addresses, networks (10.0.0.0/8), and "unix" for all UNIX sockets, by commas or blanks; may be empty."""
-    return tuple(_proxy(word, value) for word in re.split(r"[,\s]+", value) if word)
+    return tuple(_proxy(word, value) for word in _words(value))
 
 
 def _proxy(word: str, value: str) -> str:
@@ -180,7 +185,7 @@ def _proxy(word: str, value: str) -> str:
 
 def host_names(value: str) -> tuple[str, ...]:
     """Names of hosts without a port, separated by commas or blanks; may be empty."""
-    found = tuple(word.lower() for word in re.split(r"[,\s]+", value) if word)
+    found = tuple(_words(value.lower()))
     for word in found:
         if not _HOST_NAME.fullmatch(word):
             raise ValueError(f"holds {shown(word, value)}, which is no name of a host (try push.example.org)")
