@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import resource
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.client.subscriber import REFUSALS, frames, subscribe
 from gopush.errors import ParameterError, UnavailableError
+from gopush.net.limits import raise_file_limit
 
 EXPIRE_SECONDS = 60
 DRAIN_SECONDS = 5.0
@@ -144,7 +144,7 @@ class Runner:
     # --- devices ---
 
     async def _subscribe(self) -> None:
-        _raise_file_limit()
+        raise_file_limit()
         some = asyncio.Semaphore(CONNECTING)
         load = self._load
         comet_tls = load.web.context if load.comet_tls else None
@@ -233,8 +233,3 @@ def _host_port(address: str) -> tuple[str, int]:
     if not port.isdecimal():
         raise ParameterError(f"{address!r} is not host:port")
     return host.strip("[]"), int(port)
-
-
-def _raise_file_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
