@@ -24,7 +24,7 @@ class Lag(NamedTuple):
 
 
 class SlowConsumer(NamedTuple):
-    """A connection that is behind: its key, its kind ("tcp", "websocket"), the client's address, what waits for it.
+    """A connection that is behind: its key, its kind ("tcp", "websocket", "sse"), the client's address, what waits.
 
     `messages` are those of the `bytes` that were delivered live; `seconds`: how long some have waited without a break.
     """
@@ -49,7 +49,7 @@ class Presence(NamedTuple):
     """Who is subscribed to a key on a comet: how many, since when without a break, over what.
 
     `seconds`: how long ago the first of them came, None where the comet does not tell. `over`: kinds of connections
-    ("tcp", "websocket") and how many are of each.
+    ("tcp", "websocket", "sse") and how many are of each.
     """
 
     connections: int

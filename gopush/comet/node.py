@@ -232,7 +232,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: CometSettings) -> CometNode:
     """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
-    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded/ needs this module, but perhaps no ZooKeeper
 
     return CometNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 

@@ -18,7 +18,7 @@ MAX_OWED_HEARTBEATS = 1024
 
 
 class SendLag(NamedTuple):
-    """What waits for a client (see Lag): over which kind of connection ("tcp", "websocket"), to which address."""
+    """What waits for a client (see Lag): over which kind of connection (see Wire), to which address."""
 
     kind: str
     peer: str
@@ -28,7 +28,7 @@ class SendLag(NamedTuple):
 
 
 class Wire(Protocol):
-    """The connection below a session; `kind`: "tcp", "websocket"."""
+    """The connection below a session; `kind`: "tcp", "websocket", "sse"."""
 
     kind: str
 

@@ -147,7 +147,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: MessageSettings) -> MessageNode:
     """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
-    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded/ needs this module, but perhaps no ZooKeeper
 
     return MessageNode(reactor, settings, coordinate(reactor, settings.zookeeper, rings=False))
 

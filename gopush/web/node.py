@@ -192,7 +192,7 @@ class Options(DaemonOptions):
 
 def make_node(reactor: Any, settings: WebSettings) -> WebNode:
     """Make the node, and start nothing. Raises SettingsError or StartError where that is impossible."""
-    from gopush.membership.zookeeper import coordinate  # embedded.py needs this module, but perhaps no ZooKeeper
+    from gopush.membership.zookeeper import coordinate  # embedded/ needs this module, but perhaps no ZooKeeper
 
     return WebNode(reactor, settings, coordinate(reactor, settings.zookeeper))
 

@@ -1,4 +1,4 @@
-"""Lanes: batches while one is under way, order, bounds, and what becomes of the content when a call fails."""
+"""Batchers: batches while one is under way, order, bounds, and what becomes of the content when a call fails."""
 
 from __future__ import annotations
 
