@@ -21,10 +21,9 @@ from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, Reachability, Together
+from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
 from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
@@ -37,9 +36,6 @@ from gopush.rpc.logins import Logins
 from gopush.rpc.server import RemoteComet, RemoteMessage, call_port
 from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import PeriodicSummary
-
-LEAVE_SECONDS = 3.5
-"""How long leaving may take after the others know of it."""
 
 SUMMARIZED = {
     "slow_closed": "subscribers closed because they did not read what was sent ([channel] msgbuf)",
@@ -146,10 +142,7 @@ class CometNode(MultiService):
         self._housekeeping.leaving = True
         await self._node.leave()
         self._housekeeping.move_all()
-        if not await quiet(
-            lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, LEAVE_SECONDS, self._reactor
-        ):
-            log.warn("leaving, although other nodes still call this one")
+        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, self._reactor)
         self._housekeeping.stop()
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]

@@ -26,9 +26,9 @@ from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, Reachability, Together
+from gopush.membership.node import LEAVE_SECONDS, LocalNode, Reachability, Together
 from gopush.membership.view import Coordination, StaticCoordination
-from gopush.message.node import LEAVE_SECONDS, LINGER_SECONDS
+from gopush.message.node import LINGER_SECONDS
 from gopush.message.node import show as show_message
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService

@@ -15,7 +15,7 @@ import gopush
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.view import Coordination, View
 from gopush.model import MAX_WEIGHT, NodeInfo
-from gopush.net.clock import Clock, repeating, within
+from gopush.net.clock import Clock, quiet, repeating, within
 from gopush.reports import Load, Status
 from gopush.rpc.client import Remote
 from gopush.rpc.logins import Logins
@@ -25,7 +25,16 @@ from gopush.rpc.settings import RpcSettings
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change, which comes in any case."""
 
+LEAVE_SECONDS = 3.5
+"""How long leaving may take after the others know of it."""
+
 log = Logger()
+
+
+async def until_quiet(busy: Callable[[], bool], least: float, clock: Clock) -> None:
+    """Once this process has left: wait until nobody keeps it `busy` any more, see quiet(), LEAVE_SECONDS at most."""
+    if not await quiet(busy, least, LEAVE_SECONDS, clock):
+        log.warn("leaving, although other nodes still call this one")
 
 
 class LocalNode:

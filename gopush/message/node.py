@@ -8,20 +8,18 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, LoginProbe, Reachability
+from gopush.membership.node import LocalNode, LoginProbe, Reachability, until_quiet
 from gopush.membership.view import Coordination
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, open_store
 from gopush.message.store import StoreNumbers
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
 from gopush.routing.stat import show as show_view
 from gopush.rpc.codec import MESSAGE_CALLS
 from gopush.rpc.logins import Logins
@@ -29,10 +27,6 @@ from gopush.rpc.server import RemoteMessage, RemoteNode, call_port
 from gopush.stats.resource import Health, Statistics
 
 LINGER_SECONDS = 1.0
-LEAVE_SECONDS = 3.5
-"""How long leaving may take after the others know of it."""
-
-log = Logger()
 
 
 class MessageNode(MultiService):
@@ -87,8 +81,7 @@ class MessageNode(MultiService):
     async def _leave(self) -> None:
         self._registration.stop()
         await self._node.leave()
-        if not await quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, LEAVE_SECONDS, self._reactor):
-            log.warn("leaving, although other nodes still call this one")
+        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, self._reactor)
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()
