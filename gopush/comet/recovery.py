@@ -19,7 +19,7 @@ from gopush.comet.channel import Channel
 from gopush.comet.counters import Guard
 from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
-from gopush.comet.slow_consumers import Unread
+from gopush.comet.unread import Unread
 from gopush.errors import UnavailableError
 from gopush.model import REFUSE_KEY, REFUSE_TOKEN, Head, Message
 from gopush.net.clock import Clock

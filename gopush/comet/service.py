@@ -11,11 +11,13 @@ from twisted.python.failure import Failure
 from gopush.auth import signed_tokens
 from gopush.comet.busy_keys import BusyKeys
 from gopush.comet.channel import Channel
+from gopush.comet.cut_off import CutOff
 from gopush.comet.pushes import Pushes
 from gopush.comet.recovery import Recovery
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
-from gopush.comet.slow_consumers import CutOff, SlowConsumers, Unread
+from gopush.comet.slow_consumers import SlowConsumers
+from gopush.comet.unread import Unread
 from gopush.membership.view import Coordination
 from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_NODE, REFUSE_PARAMETER, Head, Subscribe, mid_at
 from gopush.net.clock import Clock

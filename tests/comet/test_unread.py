@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from gopush.comet.session import State
-from gopush.comet.slow_consumers import DEAF_SECONDS, LEAST_BYTES
+from gopush.comet.unread import DEAF_SECONDS, LEAST_BYTES
 from gopush.message.store import StoreSettings
 from gopush.routing.messages import PAGE_MESSAGES
 from tests.clients import TcpClient, WebSocketClient, eventually, frame, request
@@ -184,7 +184,7 @@ def test_a_slow_reader_has_its_time_after_this_process_stood_still() -> None:
 
 
 def test_all_are_looked_after_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gopush.comet.slow_consumers.MOST_LOOKS", 3)
+    monkeypatch.setattr("gopush.comet.unread.MOST_LOOKS", 3)
     world = World(max_subscribers=1000)
     world.pushed(b'"%b"' % (b"x" * 10_000))
     wires = [world.subscribe(mid=0, reads=False)[1] for _ in range(10)]

@@ -8,12 +8,12 @@ from typing import Any
 from unittest.mock import patch
 
 from gopush.comet.channel import Channel, Unanswered
+from gopush.comet.cut_off import CutOff
 from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
 from gopush.comet.rounds import Round
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
 from gopush.comet.session import Session
-from gopush.comet.slow_consumers import CutOff
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.redis.replication import Replication
