@@ -22,7 +22,7 @@ from gopush.web.responses import OK, FailedError, answer, api, failure
 from gopush.web.settings import HttpSettings
 
 
-class Admin:
+class PushApi:
     """Pushes and deletions."""
 
     def __init__(self, messages: Messages, comets: Comets, publisher: Publisher, settings: HttpSettings) -> None:

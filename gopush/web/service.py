@@ -28,7 +28,7 @@ from gopush.web.nodes import Cluster, Insight
 from gopush.web.polling import Polls
 from gopush.web.presence import PresenceApi
 from gopush.web.publisher import Publisher
-from gopush.web.push import Admin
+from gopush.web.push import PushApi
 from gopush.web.settings import HttpSettings
 from gopush.web.streams import EventStreams
 from gopush.web.tokens import Tokens
@@ -79,7 +79,7 @@ class Web:
         }
         admin = {
             **openapi.routes(),
-            **Admin(messages, comets, publisher, settings).routes(),
+            **PushApi(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, settings).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
