@@ -49,7 +49,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
 
     def _tlsShutdownFinished(self, reason: Any) -> None:
         """Twisted has an error of OpenSSL in a frame of the error's own traceback: that cycle would hold all of the
-        connection until a collection, and for ever where that freezes (gopush/daemon/service.py)."""
+        connection until a collection, and for ever where that freezes (gopush/daemon/gc.py)."""
         if reason is not None:
             reason.value.__traceback__ = reason.tb = None
         super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]

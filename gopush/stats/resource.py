@@ -26,8 +26,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.config.schema import SECRETS
+from gopush.daemon.gc import collector
 from gopush.daemon.listeners import Listeners
-from gopush.daemon.service import collector
 from gopush.errors import UnavailableError
 from gopush.net.certificates import expiries
 from gopush.net.clock import Clock, within

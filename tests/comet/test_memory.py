@@ -1,4 +1,4 @@
-"""What a connection leaves behind: nothing, also where the garbage collector does not look (daemon/service.py)."""
+"""What a connection leaves behind: nothing, also where the garbage collector does not look (daemon/gc.py)."""
 
 from __future__ import annotations
 

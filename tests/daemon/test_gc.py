@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gopush.daemon.service import PAUSE_SECONDS, THRESHOLDS, Collector
+from gopush.daemon.gc import PAUSE_SECONDS, THRESHOLDS, Collector
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_survived_a_long_full_collection_is_left_alone(
 
 
 LARGE = """
-from gopush.daemon.service import collector
+from gopush.daemon.gc import collector
 
 def resident() -> int:
     with open("/proc/self/status") as status:

@@ -1,4 +1,4 @@
-"""Connections that have ended are freed by their references alone: what is frozen (daemon/service.py) is freed by
+"""Connections that have ended are freed by their references alone: what is frozen (daemon/gc.py) is freed by
 nothing else."""
 
 from __future__ import annotations

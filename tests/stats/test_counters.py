@@ -19,7 +19,7 @@ from gopush.comet.node import CometNode
 from gopush.comet.node import show as show_comet
 from gopush.comet.rounds import SLICE_SUBSCRIBERS
 from gopush.comet.settings import CometSettings, SubscriberSettings
-from gopush.daemon.service import collector
+from gopush.daemon.gc import collector
 from gopush.embedded.node import EmbeddedNode
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.membership.view import StaticCoordination, View

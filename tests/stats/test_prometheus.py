@@ -19,7 +19,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import gopush
-from gopush.daemon.service import THRESHOLDS
+from gopush.daemon.gc import THRESHOLDS
 from tests.chaos.cluster import Node
 from tests.chaos.wire import Http, TcpDevice
 from tests.clients import opening
