@@ -33,7 +33,8 @@ from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.codec import COMET_CALLS
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteComet, RemoteMessage, call_port
+from gopush.rpc.remote import RemoteComet, RemoteMessage
+from gopush.rpc.server import call_port
 from gopush.stats.resource import Health, Statistics
 from gopush.stats.summary import PeriodicSummary
 

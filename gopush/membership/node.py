@@ -19,7 +19,7 @@ from gopush.net.clock import Clock, quiet, repeating, within
 from gopush.reports import Load, Status
 from gopush.rpc.client import Remote
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteNode
+from gopush.rpc.remote import RemoteNode
 from gopush.rpc.settings import RpcSettings
 
 ANNOUNCE_SECONDS = 0.5

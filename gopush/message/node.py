@@ -23,7 +23,8 @@ from gopush.model import NodeInfo
 from gopush.routing.stat import show as show_view
 from gopush.rpc.codec import MESSAGE_CALLS
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteMessage, RemoteNode, call_port
+from gopush.rpc.remote import RemoteMessage, RemoteNode
+from gopush.rpc.server import call_port
 from gopush.stats.resource import Health, Statistics
 
 LINGER_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""The services of services.py over Perspective Broker: what a node serves, and what its callers hold.
+"""The services of services.py over Perspective Broker: what a node serves.
 
 A call is a callRemote() of a name in codec.py with one argument, a packed batch, and answers another.
 """
@@ -9,7 +9,6 @@ A call is a callRemote() of a name in codec.py with one argument, a packed batch
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Any
 
 from OpenSSL import SSL
@@ -26,8 +25,8 @@ from gopush.net.tls import ServerTls
 from gopush.net.tls_protocol import TlsFactory, TlsProtocol, handshake_failure
 from gopush.net.transport import peer
 from gopush.rpc.broker import LOGIN_SECONDS, MOST_STRANGERS, Broker, Calls, security
-from gopush.rpc.client import Remote, caller_tls
-from gopush.rpc.codec import COMET_CALLS, MESSAGE_CALLS, NODE_CALLS, CallFormat
+from gopush.rpc.client import caller_tls
+from gopush.rpc.codec import CallFormat
 from gopush.rpc.login import Door
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import Complaints
@@ -77,25 +76,6 @@ class ServerFactory(pb.PBServerFactory):
         """Nobody can call any more."""
         super().stopFactory()
         self.complaints.stop()
-
-
-class RemoteComet(Remote):
-    """A comet in another process: a CometService and a NodeService, as services.py describes them."""
-
-    calls = COMET_CALLS
-    patience = attrgetter("attempt_timeout")
-
-
-class RemoteMessage(Remote):
-    """A message node in another process: a MessageService and a NodeService."""
-
-    calls = MESSAGE_CALLS
-
-
-class RemoteNode(Remote):
-    """A process of either kind: a NodeService."""
-
-    calls = NODE_CALLS
 
 
 def call_port(

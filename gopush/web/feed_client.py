@@ -19,7 +19,7 @@ from gopush.membership.view import Coordination, View
 from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
 from gopush.net.clock import Clock
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteComet
+from gopush.rpc.remote import RemoteComet
 from gopush.rpc.services import FeedService
 from gopush.rpc.settings import RpcSettings
 from gopush.web.feed_writer import FeedWriter, RemoteSubscription

@@ -22,7 +22,7 @@ from gopush.routing.stat import show as show_view
 from gopush.routing.stat import show_batchers
 from gopush.rpc.client import caller_tls
 from gopush.rpc.logins import Logins
-from gopush.rpc.server import RemoteComet, RemoteMessage
+from gopush.rpc.remote import RemoteComet, RemoteMessage
 from gopush.stats.resource import Statistics
 from gopush.stats.summary import PeriodicSummary
 from gopush.web.feed_client import remote_feed

@@ -21,7 +21,8 @@ from gopush.errors import UnavailableError
 from gopush.message.settings import MessageSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor
-from gopush.rpc.server import RemoteMessage, secured
+from gopush.rpc.remote import RemoteMessage
+from gopush.rpc.server import secured
 from gopush.rpc.settings import RpcSettings
 from tests.chaos.cluster import Node
 from tests.clients import eventually

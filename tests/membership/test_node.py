@@ -12,7 +12,7 @@ from gopush.membership.node import ANNOUNCE_SECONDS, LocalNode, Together
 from gopush.membership.view import StaticCoordination
 from gopush.model import Head, NodeInfo
 from gopush.reports import Load, Status
-from gopush.rpc.server import RemoteComet, RemoteMessage, RemoteNode
+from gopush.rpc.remote import RemoteComet, RemoteMessage, RemoteNode
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
 from tests.conftest import InReactor, reactor

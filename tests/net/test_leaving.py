@@ -23,7 +23,8 @@ from gopush.message.store import StoreSettings
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor, EagerServer
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
-from gopush.rpc.server import RemoteMessage, secured
+from gopush.rpc.remote import RemoteMessage
+from gopush.rpc.server import secured
 from gopush.rpc.settings import RpcSettings
 from tests.clients import CLOSE, eventually, frame, opening, request
 from tests.comet.wire import CometServer

@@ -23,7 +23,7 @@ from twisted.spread.jelly import InsecureJelly
 from gopush.model import Head, Message, NodeInfo, Page, Read
 from gopush.rpc.broker import Broker, security
 from gopush.rpc.codec import pack
-from gopush.rpc.server import RemoteMessage
+from gopush.rpc.remote import RemoteMessage
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually

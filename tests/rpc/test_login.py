@@ -22,7 +22,7 @@ from gopush.config.schema import load
 from gopush.errors import SettingsError, UnavailableError
 from gopush.model import NodeInfo, Push, Pushed
 from gopush.rpc.codec import pack, unpack
-from gopush.rpc.server import RemoteComet
+from gopush.rpc.remote import RemoteComet
 from gopush.rpc.settings import RpcSettings
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, eventually

@@ -20,7 +20,8 @@ from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
 from gopush.rpc.broker import LOGIN_SECONDS
-from gopush.rpc.server import RemoteMessage, secured
+from gopush.rpc.remote import RemoteMessage
+from gopush.rpc.server import secured
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
 from tests.comet.harness import Clock

@@ -22,7 +22,8 @@ from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.comets import Comets
 from gopush.rpc.broker import LOGIN_SECONDS, Calls
 from gopush.rpc.codec import COMET_CALLS
-from gopush.rpc.server import RemoteComet, RemoteMessage, ServerFactory
+from gopush.rpc.remote import RemoteComet, RemoteMessage
+from gopush.rpc.server import ServerFactory
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
