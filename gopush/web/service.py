@@ -11,6 +11,7 @@ from gopush.auth import signed_tokens
 from gopush.feed import Feed
 from gopush.membership.view import Coordination
 from gopush.net.clock import Clock
+from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
@@ -67,18 +68,13 @@ class Web:
         """Whether there are files for one more subscription; whoever opens listeners knows."""
         self.streams = EventStreams(followers, messages, self.counters, lambda: self.room())
         self.polls = Polls(followers, messages, self.counters, lambda: self.room())
+        signed = signed_tokens(settings.tokens)
         public = {
             **Lookup(coordination, now, self.counters).routes(),
-            **Offline(
-                messages, lambda: settings.auth, self.counters, signed_tokens(settings.tokens), self.polls
-            ).routes(),
+            **Offline(messages, lambda: settings.auth, self.counters, signed, self.polls).routes(),
             **self.streams.routes(),
-            **self.health.routes(),
-            **own_pages.client(),
-            **openapi.routes(),
         }
         admin = {
-            **openapi.routes(),
             **PushApi(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, settings).routes(),
             **Tokens(messages, lambda: settings.token_life, now).routes(),
@@ -86,8 +82,17 @@ class Web:
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
         }
+        self.public = self._public(public, clock, settings)
+        self.admin = self._admin(admin, clock, settings, stat_bind)
+
+    def _public(self, calls: Routes, clock: Clock, settings: HttpSettings) -> Site:
+        """What devices and pages call, some of any web site."""
         sharing = Sharing(lambda: settings.connections.origins, self.counters, self.origins.own)
-        self.public = Site(sharing.guard(public), clock, settings.idle, sharing=sharing)
+        routes = {**calls, **self.health.routes(), **own_pages.client(), **openapi.routes()}
+        return Site(sharing.guard(routes), clock, settings.idle, sharing=sharing)
+
+    def _admin(self, calls: Routes, clock: Clock, settings: HttpSettings, stat_bind: Sequence[str]) -> Site:
+        """What needs an API key where there are any, and the pages, which do not."""
         hosts = None if self.keys else lambda: settings.admin_hosts
         guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
         ports = own_pages.Ports(settings.http_bind, stat_bind, settings.public_urls)
@@ -97,9 +102,10 @@ class Web:
             **own_pages.client(),
             **self.health.routes(),
         }
-        calls = locked(admin, self.keys, guard, self.counters) if self.keys else guarded(admin, guard)
-        admin_sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
-        self.admin = Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=admin_sharing)
+        calls = {**openapi.routes(), **calls}
+        calls = locked(calls, self.keys, guard, self.counters) if self.keys else guarded(calls, guard)
+        sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
+        return Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=sharing)
 
     def leave(self) -> None:
         """End what goes on for long: streams, and reads that wait for messages."""
