@@ -207,41 +207,52 @@ def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) 
 
     A browser shows no key by itself, so a caller with one passes from anywhere; for others `guard` is asked first.
     """
+    lock = _Lock(keys, guard, counters)
+    return {
+        path: {method: lock.put_on(route, _USES.get(path, _OTHER_USE)) for method, route in methods.items()}
+        for path, methods in routes.items()
+    }
 
-    def refuse(use: KeyUse, request: Request) -> Response | None:
+
+class _Lock:
+    """See locked()."""
+
+    def __init__(self, keys: ApiKeys, guard: Refuse, counters: WebCounters) -> None:
+        self._keys = keys
+        self._guard = guard
+        self._counters = counters
+
+    def put_on(self, route: AnyRoute, use: KeyUse) -> AnyRoute:
+        if isinstance(route, Route) and use.named == "body":
+            route = replace(route, handler=partial(self._counted, route.handler))
+        return replace(route, refuse=partial(self._refuse, use))
+
+    def _refuse(self, use: KeyUse, request: Request) -> Response | None:
         given = _given(request.headers)
-        caller = keys.find(given)
+        caller = self._keys.find(given)
         if caller is None:
-            refused = guard(request)
-            if refused is None and given:
-                counters.wrong_keys += 1
-            elif refused is None:
-                counters.missing_keys += 1  # a page that asks for one, most often
-            return refused or _UNAUTHORIZED
+            return self._guard(request) or self._unknown(given)
         request.caller = caller
         if why := caller.why_not(use, request):
-            counters.outside_scope += 1
+            self._counters.outside_scope += 1
             return explained(FORBIDDEN, request, why)
         if not caller.may_push:
-            counters.limited_keys += 1
+            self._counters.limited_keys += 1
             return explained(_TOO_MANY, request, f"this API key may push {caller.limit} times a second")
         return None
 
-    def counted(handler: Handler, request: Request) -> Answered:
+    def _unknown(self, given: bytes) -> Response:
+        if given:
+            self._counters.wrong_keys += 1
+        else:
+            self._counters.missing_keys += 1  # a page that asks for one, most often
+        return _UNAUTHORIZED
+
+    def _counted(self, handler: Handler, request: Request) -> Answered:
         """A handler that looks itself at the keys that a body names."""
         answered = handler(request)
-        counters.outside_scope += isinstance(answered, Response) and answered.status == HTTPStatus.FORBIDDEN
+        self._counters.outside_scope += isinstance(answered, Response) and answered.status == HTTPStatus.FORBIDDEN
         return answered
-
-    def lock(use: KeyUse, route: AnyRoute) -> AnyRoute:
-        if isinstance(route, Route) and use.named == "body":
-            route = replace(route, handler=partial(counted, route.handler))
-        return replace(route, refuse=partial(refuse, use))
-
-    return {
-        path: {method: lock(_USES.get(path, _OTHER_USE), route) for method, route in methods.items()}
-        for path, methods in routes.items()
-    }
 
 
 OUTSIDE = "this API key is for keys with another prefix"
