@@ -83,7 +83,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("gopush", description="Push messages and receive them.", epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"gopush {gopush.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_sub(commands)
+    _add_push(commands)
 
+    offline = commands.add_parser("history", help="print a key's kept messages", epilog=EPILOG)
+    offline.add_argument("key")
+    options.add_web(offline)
+    offline.add_argument("--token", default="", help="the subscriber's token")
+    offline.add_argument("--after", type=options.mid, default=0, metavar="MID", help="only messages after this one")
+    offline.set_defaults(run=_history)
+
+    load = commands.add_parser("bench", help="subscribe, push, and show how fast that was", epilog=EPILOG)
+    options.add_admin(load)
+    bench.add_options(load)
+    load.set_defaults(run=_bench)
+
+    _add_admin_commands(commands)
+    administration.add_commands(commands, EPILOG)
+    inifiles.add_commands(commands, EPILOG)
+    return parser
+
+
+def _add_sub(commands: Any) -> None:
     sub = commands.add_parser("sub", help="receive a key's messages, one line of JSON each", epilog=EPILOG)
     sub.add_argument("key")
     options.add_web(sub, several=True)
@@ -97,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--once", action="store_true", help="end with the connection instead of connecting again")
     sub.set_defaults(run=_sub)
 
+
+def _add_push(commands: Any) -> None:
     pusher = commands.add_parser("push", help="push a message to a key", epilog=EPILOG)
     pusher.add_argument("key")
     pusher.add_argument("json", help="the message; -: read it from stdin")
@@ -114,24 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     pusher.add_argument("--mid", action="store_true", help="print the message's mid")
     pusher.set_defaults(run=_push)
-
-    offline = commands.add_parser("history", help="print a key's kept messages", epilog=EPILOG)
-    offline.add_argument("key")
-    options.add_web(offline)
-    offline.add_argument("--token", default="", help="the subscriber's token")
-    offline.add_argument("--after", type=options.mid, default=0, metavar="MID", help="only messages after this one")
-    offline.set_defaults(run=_history)
-
-    load = commands.add_parser("bench", help="subscribe, push, and show how fast that was", epilog=EPILOG)
-    options.add_admin(load)
-    bench.add_options(load)
-    load.set_defaults(run=_bench)
-
-    _add_admin_commands(commands)
-
-    administration.add_commands(commands, EPILOG)
-    inifiles.add_commands(commands, EPILOG)
-    return parser
 
 
 def _add_admin_commands(commands: Any) -> None:
