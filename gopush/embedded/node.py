@@ -6,7 +6,6 @@ message node at one address.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -26,7 +25,7 @@ from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, give_up, start_failed
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
-from gopush.membership.node import LEAVE_SECONDS, LocalNode, Reachability, Together
+from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
 from gopush.membership.view import Coordination, StaticCoordination
 from gopush.message.node import LINGER_SECONDS
 from gopush.message.node import show as show_message
@@ -34,7 +33,6 @@ from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
 from gopush.message.settings import open_store
 from gopush.model import NodeInfo
-from gopush.net.clock import quiet
 from gopush.net.limits import Shared
 from gopush.routing.comets import CometPeer, Comets
 from gopush.routing.messages import MessagePeer, Messages
@@ -190,14 +188,10 @@ class EmbeddedNode(MultiService):
         closed = self._http.disownServiceParent()  # type: ignore[no-untyped-call]
         await self._comet_node.leave()
         self._housekeeping.move_all()
-        await self._quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS)
+        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, self._reactor)
         await closed
         await self._message_node.leave()
-        await self._quiet(lambda: self._message.under_way > 0, LINGER_SECONDS)
-
-    async def _quiet(self, busy: Callable[[], bool], least: float) -> None:
-        if not await quiet(busy, least, LEAVE_SECONDS, self._reactor):
-            log.warn("leaving, although other nodes still call this one")
+        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, self._reactor)
 
     async def _check(self) -> None:
         if not self._coordination.view.knows(self._id):
