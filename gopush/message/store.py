@@ -127,6 +127,8 @@ class StoreNumbers:
 
 RELAPSE_SECONDS = 60.0
 CALM_SECONDS = 10.0
+SKEW_SECONDS = 1.0
+"""By how much the clocks of this process and of a store may differ before that is said."""
 
 log = Logger()
 
@@ -155,6 +157,15 @@ class Troubles:
         if trouble not in self.now.values():
             log.warn("{store}: {trouble}", store=self._name, trouble=trouble)
         self.now[part] = trouble
+
+    def clock(self, skew: float) -> None:
+        """The store's clock is ahead of this process's by so many seconds."""
+        if abs(skew) < SKEW_SECONDS / 2:
+            self.end("clock")
+        elif abs(skew) > SKEW_SECONDS and "clock" not in self.now:
+            way = "ahead of" if skew > 0 else "behind"
+            said = f"its clock is {abs(skew):.1f} s {way} this process's (run NTP: pushes have a deadline)"
+            self.begin("clock", said)
 
     def end(self, part: str, *, calm: bool = False, lucky: bool = False) -> None:
         """This part works. `calm`: it says so again and again, and may be lucky between failures; `lucky`: what works

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
@@ -11,10 +12,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gopush.client import cli
-from gopush.errors import RET_INTERNAL, RET_OK
+from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
-from gopush.message.hbase.store import HBaseStore
+from gopush.message.hbase.store import TOUCH_PURGES, HBaseStore
 from gopush.message.store import StoreSettings
 from gopush.model import Page
 from tests.conftest import InReactor, reactor
@@ -36,15 +37,30 @@ def open_at(in_reactor: InReactor) -> Iterator[Open]:
     """Open a store at this Thrift server."""
     opened: list[Subject] = []
 
-    def open_one(address: str, timeout: float = 0.3) -> Subject:
+    def open_one(address: str, timeout: float = 0.3, ahead: float = 0.0) -> Subject:
+        """By how much the clock of its process is `ahead`."""
         settings = HBaseSettings((address,), timeout=timeout)
-        subject = Subject("hbase", in_reactor, lambda: HBaseStore(StoreSettings(), settings, reactor), None)
+        with clock_ahead(ahead) as clock:
+            subject = Subject("hbase", in_reactor, lambda: HBaseStore(StoreSettings(), settings, reactor, clock), None)
         opened.append(subject)
         return subject
 
     yield open_one
     for subject in opened:
         subject.close()
+
+
+@contextmanager
+def clock_ahead(seconds: float) -> Iterator[Callable[[], float]]:
+    """Gives a clock that is so far ahead; what looks at HBase's meanwhile goes by it."""
+
+    def clock() -> float:
+        return real() + seconds
+
+    real = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gopush.message.hbase.clock.time.time", clock)
+        yield clock
 
 
 def logged() -> AbstractContextManager[list[str]]:
@@ -87,6 +103,52 @@ def test_a_key_whose_messages_are_all_gone_is_looked_at_twice(open_at: Open, tab
     table.asked.clear()
     assert subject.page() == Page([], subject.head(), False)
     assert len(table.asked) <= 4
+
+
+@pytest.mark.parametrize("ahead", [-700.0, 700.0])
+def test_nodes_whose_clocks_differ_see_and_keep_the_same(open_at: Open, table: ThriftTable, ahead: float) -> None:
+    right, wrong = open_at(table.address), open_at(table.address, ahead=ahead)
+    bodies = [b"%d" % number for number in range(20)]
+    for body in bodies:
+        assert right.push(body=body).ret == RET_OK
+    assert wrong.bodies() == bodies
+    assert wrong.push(body=b"20").ret == RET_OK
+    for subject in (right, wrong):
+        assert subject.bodies() == [*bodies[1:], b"20"]
+        assert subject.head().trimmed > 0
+
+
+def test_a_clock_that_differs_is_named(open_at: Open, table: ThriftTable) -> None:
+    """One line when it begins and one when it ends; the figure is in the metrics."""
+    subject = open_at(table.address)
+    with logged() as lines:
+        table.ahead = 10.0
+        for _ in range(2 * TOUCH_PURGES):
+            subject.purge()
+        assert lines == ["HBase: its clock is 10.0 s ahead of this process's (run NTP: pushes have a deadline)"]
+        assert 9 < subject.store.numbers["hbase"].skew < 11
+        table.says = "gopush is disabled."
+        subject.push()
+        assert any(line.startswith("HBase: appends fail: ") for line in lines)
+        table.says, table.ahead = None, 0.0
+        assert subject.push(deadline=time.time() + 60).ret == RET_OK
+        for _ in range(TOUCH_PURGES):
+            subject.purge()
+        assert lines[-1] == "HBase: all is well again"
+        assert subject.store.numbers["hbase"].skew == pytest.approx(0, abs=0.3)
+
+
+def test_before_the_clock_of_hbase_is_known_nothing_is_read_or_written(open_at: Open, table: ThriftTable) -> None:
+    table.says = "gopush is disabled."
+    subject = open_at(table.address)
+    table.says = None
+    assert subject.push().ret == RET_INTERNAL
+    with pytest.raises(UnavailableError, match="HBase's clock is not known yet"):
+        subject.page()
+    assert "checkAndMutate" not in table.asked
+    subject.purge()
+    assert subject.push().ret == RET_OK
+    assert len(subject.read()) == 1
 
 
 def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(open_at: Open, table: ThriftTable) -> None:

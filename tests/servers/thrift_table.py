@@ -6,6 +6,7 @@ import socketserver
 import struct
 import threading
 import time
+from time import time as now
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +26,7 @@ Cells = dict[tuple[bytes, bytes], bytes]
 
 class ThriftTable:
     """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
-    `asked`: those that came. `seconds`: how long LARGE answers are on their way.
+    `asked`: those that came. `seconds`: how long LARGE answers are on their way. `ahead`: by how much its clock is.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class ThriftTable:
         self.says: str | None = None
         self.asked: list[str] = []
         self.seconds = 0.0
+        self.ahead = 0.0
+        self._stamps: dict[tuple[bytes, bytes, bytes], int] = {}
         self._lock = threading.Lock()
         handler: Any = self._serve
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
@@ -51,8 +54,11 @@ class ThriftTable:
         cells = self.cells.setdefault(row, {})
         if cells.get((family, qualifier), b"") != value:
             return False
+        stamp = max(int((now() + self.ahead) * 1000), self._stamps.get((row, family, qualifier), 0))
         for mutation in mutations.mutations:
-            cells.update({(cell.family, cell.qualifier): cell.value for cell in mutation.put.columnValues})
+            for cell in mutation.put.columnValues:
+                cells[cell.family, cell.qualifier] = cell.value
+                self._stamps[row, cell.family, cell.qualifier] = stamp
         return True
 
     def getAllRegionLocations(self, table: bytes) -> list[Any]:
@@ -68,7 +74,7 @@ class ThriftTable:
     def _found(self, get: Any) -> list[Any]:
         cells = self.cells.get(get.row, {})
         return [
-            idl.ColumnValue(family, qualifier, value)
+            idl.ColumnValue(family, qualifier, value, self._stamps.get((get.row, family, qualifier)))
             for (family, qualifier), value in cells.items()
             if any(family == one.family and one.qualifier in (None, qualifier) for one in get.columns)
         ]

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple
+from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple, written
 from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
@@ -114,6 +114,10 @@ class Client:
                 _give, _give_failure, callbackArgs=(answers, part), errbackArgs=(answers, part)
             )
         return answers
+
+    def written(self, row: bytes, cell: tuple[str, bytes], until: float) -> Deferred[float]:
+        """When HBase wrote a cell, in seconds since the epoch by its clock."""
+        return self.call("getMultiple", get_multiple(self._table, [(row, [cell])]), until).addCallback(written)
 
     def _parts(self, rows: Sequence[bytes], sizes: Sequence[int]) -> list[list[int]]:
         """How rows are divided among calls: indexes."""

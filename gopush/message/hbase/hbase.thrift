@@ -8,7 +8,8 @@ struct Column {
 struct ColumnValue {
   1: required binary family,
   2: required binary qualifier,
-  3: required binary value
+  3: required binary value,
+  4: optional i64 timestamp
 }
 
 struct Result {

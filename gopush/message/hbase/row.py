@@ -90,6 +90,11 @@ def row_key(prefix: str, key: str) -> bytes:
     return sha1(name).digest()[:4] + name
 
 
+def own_row(prefix: str) -> bytes:
+    """Where what is said of all keys is: no key holds a control character."""
+    return row_key(prefix, "\0store")
+
+
 def slot_cell(slot: int) -> tuple[str, bytes]:
     """The cell of a slot."""
     return ("m", b"s%d" % slot)

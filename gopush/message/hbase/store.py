@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from gopush.errors import StartError, UnavailableError
 from gopush.message.hbase.appender import Appender
 from gopush.message.hbase.client import Client, trying
+from gopush.message.hbase.clock import TableClock
 from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.reader import RowReader
 from gopush.message.hbase.row import (
@@ -25,6 +26,7 @@ from gopush.message.hbase.row import (
     emptied,
     has_message,
     head_of,
+    own_row,
     row_head,
     row_key,
     token_cell,
@@ -46,7 +48,7 @@ NO_BACKUP = "HBase keeps the messages: save its tables with its own tools (hbase
 
 
 class HBaseStore:
-    """A Store in a table of HBase. `now`: the clock, in seconds since the epoch; HBase offers none."""
+    """A Store in a table of HBase. `now`: this process's clock, in seconds since the epoch."""
 
     _log = Logger()
     shards: tuple[tuple[str, int], ...] = (("hbase", 1),)
@@ -59,13 +61,15 @@ class HBaseStore:
         self._reactor = reactor
         self._store = store
         self._settings = settings
-        self._now = now
         self._troubles = Troubles("HBase", reactor)
         self._writes = Client(reactor, settings, self._tell)
         self._reads = Client(reactor, settings, self._tell)
-        self._reader = RowReader(self._reads, settings, reactor, now)
-        self._appender = Appender(self._writes, settings, store, self._numbers, reactor, now, self._appended)
+        self._row = own_row(settings.prefix)
+        self._now = TableClock(self._writes, self._row, now, self._tell_skew)
+        self._reader = RowReader(self._reads, settings, reactor, self._now)
+        self._appender = Appender(self._writes, settings, store, self._numbers, reactor, self._now, self._appended)
         self.identity = ""
+        self._started = False
         self._purges = 0
 
     def start(self) -> Deferred[None]:
@@ -79,6 +83,7 @@ class HBaseStore:
             raise StartError(f"HBase: {refusal}")
         with suppress(UnavailableError):
             await self._touch()
+        self._started = True
 
     def stop(self) -> Deferred[None]:
         """See Store."""
@@ -94,7 +99,7 @@ class HBaseStore:
     def purge(self) -> Deferred[None]:
         """See Store. HBase drops what has expired by itself; every few calls this checks that HBase answers."""
         self._purges += 1
-        return self.ping() if self._purges % TOUCH_PURGES == 0 else succeed(None)
+        return self.ping() if self._purges % TOUCH_PURGES == 0 or not self._now.known else succeed(None)
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService; never fails."""
@@ -140,13 +145,16 @@ class HBaseStore:
 
     def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
         """See MessageService."""
+        return self._timed("tokens", self._revoke_token(key, digest))
+
+    async def _revoke_token(self, key: str, digest: bytes) -> bool:
         now = self._now()
 
         def revoke(old: bytes | None) -> list[Put]:
             return [token_put(digest, 0, old, now)] if token_ends(old) > now else []
 
-        changed = self._change(row_key(self._settings.prefix, key), token_cell(digest), revoke)
-        return self._timed("tokens", changed).addCallback(lambda found: token_ends(found[0]) > now)
+        first, _ = await self._change(row_key(self._settings.prefix, key), token_cell(digest), revoke)
+        return token_ends(first) > now
 
     def tokens(self, key: str) -> Deferred[list[Token]]:
         """See MessageService."""
@@ -179,15 +187,19 @@ class HBaseStore:
         return ensureDeferred(self._touch())
 
     async def _touch(self) -> None:
-        """Write the id of the data in this table, under this prefix, anew: a new one where there is none."""
+        """Write the id of the data in this table, under this prefix, anew: a new one where there is none. Then look at
+        HBase's clock.
+        """
         new = uuid4().hex.encode()
-        row = row_key(self._settings.prefix, "\0store")  # no key holds a control character
-        _, found = await self._change(row, HEAD, lambda old: [Put({HEAD: old or new}, ID_SECONDS)])
+        _, found = await self._change(self._row, HEAD, lambda old: [Put({HEAD: old or new}, ID_SECONDS)])
         identity = (found or new).decode()
         if self.identity and identity != self.identity:
             self._log.warn("HBase: the table has lost what it held; it begins anew")
         self.identity = identity
         self._troubles.end("appends", calm=True)
+        with suppress(UnavailableError):
+            await self._now.look(self._until())
+        self._now()  # raises where it is not known
 
     async def _change(
         self, row: bytes, cell: tuple[str, bytes], make: Callable[[bytes | None], list[Put]]
@@ -220,11 +232,17 @@ class HBaseStore:
             self._log.failure("HBase: appending")
         if isinstance(failed, HBaseError):
             self._log.debug("HBase: {said}", said=failed.text)
-        if not self._troubles.now or "appends" in self._troubles:
+        if "appends" in self._troubles or not self._troubles.now.keys() - {"clock"}:
             self._troubles.begin("appends", self._troubles.now.get("appends") or f"appends fail: {failed}")
+
+    def _tell_skew(self, skew: float) -> None:
+        self._numbers.skew = skew
+        self._troubles.clock(skew)
 
     def _tell(self, link: object, address: str, trouble: str | None) -> None:
         if trouble is None:
             self._troubles.end(f"{id(link)}", calm=True)
+            if self._started and not self._now.known:
+                self.ping().addErrback(lambda _: None)
         else:
             self._troubles.begin(f"{id(link)}", f"Thrift server {address}: {trouble}")

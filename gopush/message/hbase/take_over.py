@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from twisted.internet.task import deferLater
 
 from gopush.errors import StartError, UnavailableError
 from gopush.message.hbase.client import Client, trying
+from gopush.message.hbase.clock import TableClock
 from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
@@ -23,6 +23,7 @@ from gopush.message.hbase.row import (
     head_of,
     head_put,
     merged,
+    own_row,
     row_head,
     row_key,
     slot_cell,
@@ -58,6 +59,7 @@ class HBaseTakeOver:
         self._head_life = head_life
         self._troubles: dict[object, str | None] = {}
         self._client = Client(reactor, settings, self._tell)
+        self._now = TableClock(self._client, own_row(settings.prefix))
 
     async def start(self) -> None:
         """Connect. Raises StartError where the table will not do, UnavailableError where no server answers."""
@@ -68,6 +70,10 @@ class HBaseTakeOver:
                 raise StartError(f"HBase: {refusal}")
         if None not in self._troubles.values():
             raise UnavailableError(f"HBase: {'; '.join(dict.fromkeys(filter(None, self._troubles.values())))}")
+        try:
+            await self._now.look(self._until())
+        except UnavailableError as failed:
+            raise UnavailableError(f"HBase: {failed}") from None
 
     def _tell(self, link: object, address: str, trouble: str | None) -> None:
         self._troubles[link] = trouble and f"Thrift server {address}: {trouble}"
@@ -105,7 +111,7 @@ class HBaseTakeOver:
 
     async def _merge(self, row: bytes, log: KeptLog) -> bool | None:
         old = (await self._cells(row, [HEAD])).get(HEAD)
-        head, now = row_head(old), time.time()
+        head, now = row_head(old), self._now()
         ends = max([log.ends, *(expires + self._head_life for _, expires, _ in log.messages)])
         stays = pushed_here(_mids(head), log)
         new, slots = merged(head, log._replace(ends=ends), stays, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
@@ -121,7 +127,7 @@ class HBaseTakeOver:
 
     async def _merge_old(self, row: bytes, log: OldLog) -> int | None:
         old = (await self._cells(row, [HEAD])).get(HEAD)
-        head, now = row_head(old), time.time()
+        head, now = row_head(old), self._now()
         new = placed(log.messages, await self._state(row, head, now))
         if not new:
             return 0
@@ -157,7 +163,7 @@ class HBaseTakeOver:
         old = (await self._cells(row, [cell])).get(cell)
         if token_ends(old) >= token.expires:
             return True
-        put = token_put(token.digest, token.expires, old, time.time())
+        put = token_put(token.digest, token.expires, old, self._now())
         return await self._client.check(row, [put], old, self._until(), cell=cell) or None
 
     async def _cells(self, row: bytes, wanted: Sequence[tuple[str, bytes | None]]) -> Cells:

@@ -24,9 +24,6 @@ from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, 
 from gopush.net.clock import within
 from gopush.net.tls import client_tls
 
-SKEW_SECONDS = 1.0
-"""By how much the clocks of this process and of a server may differ before that is said."""
-
 IDENTITY_SECONDS = 10 * 86400
 """How long a store that nobody touches keeps its id."""
 PING_SHARE = 0.8
@@ -158,12 +155,7 @@ class RedisServer:
 
     def _tell_skew(self, skew: float) -> None:
         self.numbers.skew = skew
-        if abs(skew) < SKEW_SECONDS / 2:
-            self._troubles.end("clock")
-        elif abs(skew) > SKEW_SECONDS and "clock" not in self._troubles:
-            way = "ahead of" if skew > 0 else "behind"
-            said = f"its clock is {abs(skew):.1f} s {way} this process's (run NTP: pushes have a deadline)"
-            self._troubles.begin("clock", said)
+        self._troubles.clock(skew)
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""

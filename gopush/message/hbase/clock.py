@@ -1,0 +1,62 @@
+"""The time of a table, by which all its nodes go: where each went by its own clock, one that is ahead dropped as
+expired what the others still have to deliver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from gopush.message.hbase.client import Client, NotSentError
+from gopush.message.hbase.row import Put
+
+CELL_SECONDS = 60.0
+"""How long HBase keeps a cell that only tells when it was written."""
+
+TICK = 0.001
+"""HBase leaves out parts of a millisecond."""
+
+
+class TableClock:
+    """What HBase's clock shows: `now`, this process's, and by how much HBase's is ahead, which `tell` hears.
+
+    HBase's is that of the region server that has `row`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        row: bytes,
+        now: Callable[[], float] = time.time,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._client = client
+        self._row = row
+        self._now = now
+        self._tell = tell
+        self._skew: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether HBase's clock was read."""
+        return self._skew is not None
+
+    def __call__(self) -> float:
+        """Seconds since the epoch. Raises NotSentError while that is not known."""
+        if self._skew is None:
+            raise NotSentError("HBase's clock is not known yet")
+        return self._now() + self._skew
+
+    async def look(self, until: float) -> None:
+        """Have HBase write a cell, and read when it did; how long that took is no difference between the clocks.
+
+        The cell is new each time: HBase gives no cell an earlier time than the one that was there and checked.
+        """
+        cell = ("m", b"clock" + uuid4().bytes)
+        began = time.time()
+        await self._client.check(self._row, [Put({cell: b"1"}, CELL_SECONDS)], None, until, cell=cell)
+        ended = time.time()
+        written = await self._client.written(self._row, cell, until)
+        self._skew = max(min(self._skew or 0.0, written + TICK - began), written - ended)
+        self._tell(self._skew)
