@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from gopush.client import cli
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
+from gopush.message.hbase.connection import PROBE_BYTES
 from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import TOUCH_PURGES, HBaseStore
@@ -20,6 +21,7 @@ from gopush.message.store import StoreSettings
 from gopush.model import Page
 from tests.conftest import InReactor, reactor
 from tests.fixtures import lines_logged
+from tests.message.conftest import eventually
 from tests.message.subject import Subject
 from tests.servers.thrift_table import LARGE, ThriftTable
 
@@ -161,6 +163,32 @@ def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(ope
         assert lines == []
 
 
+def test_an_answer_that_comes_too_slowly_is_given_up(
+    open_at: Open, table: ThriftTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gopush.message.hbase.connection.OLDEST_SECONDS", 1.0)
+    subject = open_at(table.address)
+    assert subject.push(body=b"x" * LARGE).ret == RET_OK
+    table.seconds = 2.5
+    with logged() as lines:
+        with pytest.raises(UnavailableError):
+            subject.read()
+        eventually(lambda: lines, 2.0)
+        assert lines == [f"HBase: Thrift server {table.address}: no answer within 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(PROBE_BYTES, "no answer within 0.5 s"), (PROBE_BYTES + 1, "the connection was lost")]
+)
+def test_who_begins_an_answer_and_goes_on_for_ever_is_left(
+    open_at: Open, monkeypatch: pytest.MonkeyPatch, size: int, said: str
+) -> None:
+    monkeypatch.setattr("gopush.message.hbase.connection.PROBE_SECONDS", 0.5)
+    with dripping(size) as address, logged() as lines:
+        open_at(address)
+        assert lines == [f"HBase: Thrift server {address}: {said}"]
+
+
 def test_a_clean_stop_warns_of_nothing(open_at: Open, table: ThriftTable) -> None:
     subject = open_at(table.address)
     assert subject.push().ret == RET_OK
@@ -178,6 +206,29 @@ def test_one_that_is_stopped_while_it_connects_says_nothing(in_reactor: InReacto
         store: HBaseStore = in_reactor(HBaseStore, StoreSettings(), HBaseSettings((table.address,)), reactor)
         in_reactor(start_and_stop)
         assert lines == []
+
+
+@contextmanager
+def dripping(size: int) -> Iterator[str]:
+    """Who begins an answer of this size to all that is asked, and adds a byte now and then; gives its address."""
+
+    def drip(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            client.sendall(size.to_bytes(4, "big"))
+            while True:
+                client.sendall(b"x")
+                time.sleep(0.05)
+
+    def drip_all() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=drip, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip_all, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

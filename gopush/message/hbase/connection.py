@@ -28,6 +28,7 @@ from gopush.message.hbase.codec import (
     reply,
     request,
 )
+from gopush.message.hbase.settings import PARTS
 from gopush.net.clock import LastLook
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
@@ -37,7 +38,13 @@ WINDOW = 16
 """Calls that are under way on a connection at most."""
 
 PROBE_SECONDS = 5.0
-"""How long a server may take for the first calls of a connection; a fresh one is slow."""
+PROBE_BYTES = 1 << 20
+"""How long a server may take for the first calls of a connection, and how large an answer may be: a fresh one is slow,
+and what answers may be no Thrift server.
+"""
+
+OLDEST_SECONDS = 5.0
+"""How long an answer may take, PARTS time-outs at least: whoever asked has given up by then, and it fills memory."""
 
 log = Logger()
 
@@ -140,6 +147,7 @@ class ThriftLink(Factory):
     async def _look(self, connection: _Connection) -> None:
         self._seen(await connection.call("getAllRegionLocations", locations(self.table)))
         if connection is self._connection:
+            connection.trust()
             self.ready = True
             self._say(None)
             self.free()
@@ -169,12 +177,12 @@ class ThriftLink(Factory):
     def _unreachable(self, failure: Failure) -> None:
         self._say(f"cannot be reached: {failure.getErrorMessage()}")
 
-    def lost(self, connection: _Connection, silent: bool) -> None:
-        """A connection was lost."""
+    def lost(self, connection: _Connection, silent: float | None) -> None:
+        """A connection was lost; `silent`: where it was given up, the seconds that it had for an answer."""
         if self._connection is connection:
             self.ready, self._connection = False, None
-            if silent:
-                self._say(f"no answer within {self.timeout:g} s")
+            if silent is not None:
+                self._say(f"no answer within {silent:g} s")
                 self.silent(self.address)
             elif self._trouble is None and self._service.running:
                 self._say("the connection was lost")
@@ -189,34 +197,45 @@ class ThriftLink(Factory):
 
 
 class _Connection(Int32StringReceiver):
-    MAX_LENGTH = FRAME_BYTES
+    MAX_LENGTH = PROBE_BYTES
     transport: Any
 
     def __init__(self, link: ThriftLink) -> None:
-        self.calls: dict[int, Deferred[Any]] = {}
+        self.calls: dict[int, tuple[float, Deferred[Any]]] = {}
         self._link = link
         self._number = 0
         self._timer: Any = None
-        self._silent = False
+        self._age_timer: Any = None
+        self._trusted = False
+        self._silent: float | None = None
 
     def connectionMade(self) -> None:
         """See IProtocol."""
         self.transport.setTcpNoDelay(True)
         self._link.made(self)
 
+    def trust(self) -> None:
+        """It has answered as a Thrift server does: large answers may take their time from now on."""
+        if not self._trusted:
+            self._trusted, self.MAX_LENGTH = True, FRAME_BYTES
+            self._cancel()
+
     def call(self, name: str, arguments: Any) -> Deferred[Any]:
         self._number = self._number % (2**31 - 1) + 1
         answer: Deferred[Any] = Deferred()
         frame = request(name, self._number, arguments)
-        self.calls[self._number] = answer
+        self.calls[self._number] = self._link.reactor.seconds(), answer
         self.sendString(frame)  # type: ignore[no-untyped-call]
         if self._timer is None:
             self._wait()
+        if self._age_timer is None:
+            self._look_at_oldest()
         return answer
 
     def dataReceived(self, data: bytes) -> None:
         """See IProtocol: whatever comes, the server is not silent, and a large answer may take its time."""
-        self._cancel()
+        if self._trusted:
+            self._cancel()
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         if self.calls and self._timer is None:
             self._wait()
@@ -225,7 +244,7 @@ class _Connection(Int32StringReceiver):
         """See Int32StringReceiver."""
         try:
             number, result = reply(string)
-            answer = self.calls.pop(number)
+            _, answer = self.calls.pop(number)
         except Exception:  # not what a Thrift server sends
             self.transport.abortConnection()
             return
@@ -237,16 +256,28 @@ class _Connection(Int32StringReceiver):
 
     def _wait(self) -> None:
         seconds = self._link.timeout if self._link.ready else max(PROBE_SECONDS, self._link.timeout)
-        self._timer = LastLook(self._link.reactor).callLater(seconds, self._give_up)
+        self._timer = LastLook(self._link.reactor).callLater(seconds, self._give_up, seconds)
+
+    def _look_at_oldest(self) -> None:
+        """Give up where its answer comes too slowly."""
+        self._age_timer = None
+        if self.calls:
+            since, _ = next(iter(self.calls.values()))
+            most = max(OLDEST_SECONDS, PARTS * self._link.timeout)
+            left = since + most - self._link.reactor.seconds()
+            if left > 0:
+                self._age_timer = LastLook(self._link.reactor).callLater(left, self._look_at_oldest)
+            else:
+                self._give_up(most)
 
     def _cancel(self) -> None:
-        if self._timer is not None:
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
-            self._timer = None
-
-    def _give_up(self) -> None:
         self._timer = None
-        self._silent = True
+
+    def _give_up(self, seconds: float) -> None:
+        self._cancel()
+        self._silent = seconds
         self.transport.abortConnection()
 
     def lengthLimitExceeded(self, length: int) -> None:
@@ -256,7 +287,10 @@ class _Connection(Int32StringReceiver):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """See IProtocol."""
         self._cancel()
+        if self._age_timer is not None:
+            self._age_timer.cancel()
         self._link.lost(self, self._silent)
         calls, self.calls = self.calls, {}
-        for answer in calls.values():
-            answer.errback(LostError("no answer in time" if self._silent else "the connection was lost"))
+        said = "the connection was lost" if self._silent is None else "no answer in time"
+        for _, answer in calls.values():
+            answer.errback(LostError(said))
