@@ -23,6 +23,7 @@ from gopush.client.output import tell, write
 from gopush.config.schema import load, options, render
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError, UnavailableError
+from gopush.message.hbase.settings import table_name
 
 RETRY_SECONDS = 0.5
 ROLES = {
@@ -40,7 +41,7 @@ def add_commands(commands: Any, epilog: str) -> None:
     hbase.add_argument(
         "--thrift", type=_address, default="localhost:9090", metavar="HOST:PORT", help="(default: localhost:9090)"
     )
-    hbase.add_argument("--table", default="gopush", help="(default: gopush)")
+    hbase.add_argument("--table", type=_table, default="gopush", help="(default: gopush)")
     hbase.add_argument(
         "--regions", type=positive, default=1, metavar="N", help="how many regions it begins with (default: 1)"
     )
@@ -88,6 +89,13 @@ def _address(value: str) -> str:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{value!r} is not host:port") from None
     return address
+
+
+def _table(value: str) -> str:
+    try:
+        return table_name(value)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(f"{value!r} {wrong}") from None
 
 
 def _check(asked: argparse.Namespace) -> None:

@@ -243,6 +243,7 @@ def test_keys_of_several_regions_are_read_and_written_in_one_batch(open_at: Open
     [
         ("store = 1001", "[storage] store: a key keeps at most 1000 messages in HBase, not 1001"),
         ("[hbase]\ntimeout = 1s", "[hbase] timeout: 3 times 1 s is not below [rpc] timeout, 1 s"),
+        ("[hbase]\ntable = bad!name", "[hbase] table: 'bad!name' is no name of a table"),
         ("[hbase]\nthrift =", "[hbase] thrift: names no Thrift server (try localhost:9090)"),
     ],
 )

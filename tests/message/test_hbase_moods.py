@@ -264,3 +264,28 @@ def test_create_says_where_the_connection_was_closed(answer: bytes, capfd: pytes
         assert cli.main(["hbase", "create", "--thrift", address]) == 1
     said = f"gopush: the Thrift server at {address} does not answer: it closed the connection\n"
     assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize("said", ["NamespaceNotFoundException", "CallTimeoutException"])
+def test_create_of_several_regions_says_what_hbase_says(
+    table: ThriftTable, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], said: str
+) -> None:
+    """The shell would get the same."""
+    monkeypatch.setattr("gopush.message.hbase.create.split_frames", lambda message, _: [message])
+    table.says = f"org.apache.hadoop.hbase.{said}: nons"
+    assert cli.main(["hbase", "create", "--thrift", table.address, "--regions", "3"]) == 1
+    assert capfd.readouterr().err == f"gopush: HBase at {table.address}: {said}\n"
+
+
+def test_create_gives_the_shells_line_where_the_server_takes_no_starts(
+    table: ThriftTable, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As all types but threadpool: it closes the connection, and goes on."""
+    assert cli.main(["hbase", "create", "--thrift", table.address, "--regions", "3"]) == 3
+    assert "HBase's shell can:\ncreate 'gopush', {NAME => 'm'}" in capfd.readouterr().err
+
+
+def test_create_gives_no_line_where_nobody_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with answering(b"") as address:
+        assert cli.main(["hbase", "create", "--thrift", address, "--regions", "3"]) == 1
+    assert "HBase's shell" not in capfd.readouterr().err

@@ -66,6 +66,14 @@ class ThriftTable:
         server = idl.ServerName(hostName="localhost")
         return [idl.RegionLocation(server, idl.RegionInfo(regionId=1, tableName=table))]
 
+    def tableExists(self, table: Any) -> bool:
+        """See hbase.thrift."""
+        return False
+
+    def createTable(self, table: Any, starts: list[bytes] | None) -> None:
+        """See hbase.thrift."""
+        self._called("createTable")
+
     def _called(self, name: str) -> None:
         self.asked.append(name)
         if self.says is not None:

@@ -27,6 +27,10 @@ _START = struct.Struct(">I")
 _SIZE = struct.Struct(">I")
 
 
+class _ClosedError(ConnectionError):
+    """The connection was closed before the answer."""
+
+
 class _NoThriftError(Exception):
     """What came is no answer to a call."""
 
@@ -37,14 +41,41 @@ def create(address: str, table: str, regions: int) -> str:
     Raises ParameterError where it never will, UnavailableError where it does not now.
     """
     try:
-        with socket.create_connection(host_port(address), timeout=SECONDS) as connection:
-            return _create(connection, table, regions)
+        with _connected(address) as connection:
+            try:
+                return _create(connection, table, regions)
+            except _ClosedError:
+                if regions == 1:
+                    raise
+        with _connected(address) as connection:
+            return _after_close(connection, table, regions)
     except _NoThriftError:
         raise ParameterError(f"what answers at {address} is no Thrift2 server (framed)") from None
     except HBaseError as refused:
         raise UnavailableError(f"HBase at {address}: {refused}") from None
     except OSError as failed:
         raise UnavailableError(f"the Thrift server at {address} does not answer: {failed}") from None
+
+
+def _connected(address: str) -> socket.socket:
+    return socket.create_connection(host_port(address), timeout=SECONDS)
+
+
+def _after_close(connection: socket.socket, table: str, regions: int) -> str:
+    """What to print where the table is there all the same. A Thrift server that goes on closes for the regions' starts
+    alone: only the default type takes them as split_frames() sends them.
+    """
+    name = table.encode()
+    if _ask(connection, [request("tableExists", 1, exists(name))]):
+        return _made(connection, table)
+    raise ParameterError(
+        f"this Thrift server cannot make a table of several regions; HBase's shell can:\n{shell(table, regions)}"
+    )
+
+
+def _made(connection: socket.socket, table: str) -> str:
+    made = region_starts(_ask(connection, [request("getAllRegionLocations", 4, locations(table.encode()))]))
+    return f"the table {table} is made, regions: {len(made)}"
 
 
 def _create(connection: socket.socket, table: str, regions: int) -> str:
@@ -57,17 +88,8 @@ def _create(connection: socket.socket, table: str, regions: int) -> str:
             )
         return f"the table {table} is there already"
     starts = splits(regions)
-    try:
-        _ask(connection, split_frames(request("createTable", 3, create_table(name, starts)), starts))
-        made = region_starts(_ask(connection, [request("getAllRegionLocations", 4, locations(name))]))
-    except (HBaseError, OSError) as failed:
-        if regions == 1:
-            raise
-        raise ParameterError(
-            f"this Thrift server cannot make a table of several regions ({failed}); HBase's shell can:\n"
-            + shell(table, regions)
-        ) from None
-    return f"the table {table} is made, regions: {len(made)}"
+    _ask(connection, split_frames(request("createTable", 3, create_table(name, starts)), starts))
+    return _made(connection, table)
 
 
 def split_frames(message: bytes, starts: list[bytes]) -> list[bytes]:
@@ -104,7 +126,7 @@ def _ask(connection: socket.socket, frames: list[bytes]) -> Any:
 def _read(stream: BinaryIO, size: int) -> bytes:
     found = stream.read(size)
     if len(found) < size:
-        raise ConnectionError("it closed the connection")
+        raise _ClosedError("it closed the connection")
     return found
 
 

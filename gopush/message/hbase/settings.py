@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gopush.config.schema import option
@@ -14,6 +15,16 @@ TRY_PARTS, PARTS = 2, 3
 """For how many times `timeout` a call to the store is tried, and how long it takes at most, the fence included."""
 
 
+_TABLE = re.compile(r"\w[\w.-]*(:\w[\w.-]*)?", re.ASCII)
+
+
+def table_name(value: str) -> str:
+    """A name that HBase lets a table have."""
+    if not _TABLE.fullmatch(value):
+        raise ValueError("is no name of a table (letters, digits, _ . and -; a namespace may stand before a colon)")
+    return value
+
+
 @dataclass(frozen=True)
 class HBaseSettings:
     """Section [hbase]."""
@@ -21,7 +32,9 @@ class HBaseSettings:
     thrift: tuple[str, ...] = option(
         "hbase", "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
     )
-    table: str = option("hbase", "table", "gopush", text, "the table; a namespace may stand before it: push:gopush")
+    table: str = option(
+        "hbase", "table", "gopush", table_name, "the table; a namespace may stand before it: push:gopush"
+    )
     prefix: str = option("hbase", "prefix", "gopush:", text, "how the row of every key begins, after its hash")
     timeout: float = option(
         "hbase",
