@@ -1,7 +1,8 @@
-"""How cost grows: `python -m bench.growth DIRECTORY` measures series and writes a plot (SVG) of each there."""
+"""How cost grows: measures series, and writes a plot (SVG) of each."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ SIZES = (100, 400, 1600, 6400, 16_000, 64_000)
 
 def main(arguments: Sequence[str]) -> int:
     """Measure all series; the raw limit beside them where there is one."""
-    target = Path(arguments[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
+    parser.add_argument("directory", type=Path, help="where to write the plots")
+    target: Path = parser.parse_args(arguments).directory
     target.mkdir(parents=True, exist_ok=True)
     program = compiled(directory())
     with Systems() as systems, systems.running(CLUSTER, fresh=True) as system:

@@ -1,11 +1,11 @@
-"""100,000 live connections on one machine, over six comet nodes or members, and a message to every one of them.
-
-`python -m bench.many [CONNECTIONS] [members]`. Each node has a key of its own; a process may have 20,000 open files at
-most on many machines, so each node has a load generator, too, and addresses 127.0.0.x of its own.
+"""100,000 live connections on one machine, over six comet nodes or members, and a message to every one of them. Each
+node has a key of its own; a process may have 20,000 open files at most on many machines, so each node has a load
+generator, too, and addresses 127.0.0.x of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 from bench.load import Load, compiled, directory, resident_bytes
 from bench.system import START_SECONDS, Cluster, Equals
+from gopush.client.options import positive
 
 NODES = 6
 CORES = (0, 1)
@@ -22,11 +23,14 @@ SOURCES = 16
 
 def main(arguments: Sequence[str]) -> int:
     """Connect, push, and tell; 1 unless everybody received the message once."""
-    wanted = int(arguments[0]) if arguments else 100_000
+    parser = argparse.ArgumentParser(prog="python -m bench.many", description=__doc__)
+    parser.add_argument("connections", type=positive, nargs="?", default=100_000, help="how many (100,000)")
+    parser.add_argument("members", nargs="?", choices=["members"], help="over members, not comet nodes")
+    options = parser.parse_args(arguments)
+    wanted: int = options.connections
     each = -(-wanted // NODES)
     program = compiled(directory())
-    members = "members" in arguments
-    with Equals(*CORES, nodes=NODES) if members else Cluster(*CORES, comets=NODES) as cluster:
+    with Equals(*CORES, nodes=NODES) if options.members else Cluster(*CORES, comets=NODES) as cluster:
         before = resident_bytes(cluster.processes)
         prefixes = _prefixes(cluster)
         began = time.monotonic()

@@ -1,8 +1,10 @@
-"""`python -m bench.stores`: what an append costs in SQLite, Redis and HBase, in one run."""
+"""What an append costs in SQLite, Redis and HBase, in one run."""
 
 from __future__ import annotations
 
+import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -116,12 +118,13 @@ async def measure(stores: dict[str, Callable[[int], Store]], processes: dict[str
             print(f"{name}: {await growth(open_store, kept)}", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """See the head of this file."""
+    argparse.ArgumentParser(prog="python -m bench.stores", description=__doc__).parse_args(arguments)
     with servers() as (stores, processes):
         react: Any = task.react
         react(lambda _: defer.Deferred.fromCoroutine(measure(stores, processes)))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What who waits costs the store: `python -m bench.waiting [WAITERS]`.
+"""What who waits costs the store.
 
 What message nodes ask the store in a minute: while so many wait by `wait=60` for messages that do not come, and while
 as many are subscribed over TCP, whose channels the sweep compares with the store every 30 s. 1 where waiting is dearer.
@@ -6,6 +6,7 @@ as many are subscribed over TCP, whose channels the sweep compares with the stor
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import time
@@ -15,6 +16,7 @@ from urllib.request import urlopen
 from bench.load import Load, compiled, directory
 from bench.runner import ADDRESS, LOAD_CORE, SERVER_CORE
 from bench.system import Equals
+from gopush.client.options import positive
 
 SECONDS = 65
 SETTLE_SECONDS = 40
@@ -23,7 +25,9 @@ NAMES = ("reads", "heads")
 
 def main(arguments: Sequence[str]) -> int:
     """Measure and print."""
-    waiters = int(arguments[0]) if arguments else 10_000
+    parser = argparse.ArgumentParser(prog="python -m bench.waiting", description=__doc__)
+    parser.add_argument("waiters", type=positive, nargs="?", default=10_000, help="how many (10,000)")
+    waiters: int = parser.parse_args(arguments).waiters
     program = compiled(directory())
     calls: dict[str, dict[str, int]] = {}
     for client in ("tcp", "poll"):

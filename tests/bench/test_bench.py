@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import xml.etree.ElementTree as ElementTree
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,11 @@ def test_a_plot_is_svg_with_a_line_for_each_series() -> None:
     lines = [element for element in drawn.iter() if element.tag.endswith("polyline")]
     assert len(lines) == 2
     assert len(lines[0].attrib["points"].split()) == 2
+
+
+@pytest.mark.parametrize("name", ["__main__", "growth", "many", "stores", "waiting"])
+def test_each_measurement_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"bench.{name}").main(["--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: python -m bench")
