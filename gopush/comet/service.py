@@ -223,6 +223,10 @@ class Comet(Pushes):
         session.abort()
 
     def _join(self, session: Session, request: Subscribe) -> None:
+        if self.cut_off.holds:  # by now: those that were there have been told to go
+            self.counters.cut_off_refused += 1
+            self.refuse(session, REFUSE_NODE)
+            return
         self.counters.channels_accessed += 1
         channel = self.channels.get(request.key)
         if channel is None:

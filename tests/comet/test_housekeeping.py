@@ -358,6 +358,20 @@ def test_who_can_deliver_nothing_closes_its_subscribers_and_refuses_others(mode:
     assert (counters.cut_off_closed, counters.cut_off_refused, counters.moved) == (100, 2, 0)
 
 
+def test_who_was_being_checked_when_it_was_cut_off_is_refused_too() -> None:
+    """Nobody would close it: those that were there have been told to go."""
+    world = World()
+    mid = world.pushed(b"1")
+    world.comet_skew = -3600  # so that the log's head is read first
+    world.node.hold = ("heads",)
+    _, wire = world.subscribe(mid=mid)
+    world.comet.cut_off.holds = True
+    world.node.release()
+    world.turns()
+    assert wire.out == b"-n\r\n"
+    assert world.comet.counters.cut_off_refused == 1
+
+
 @pytest.mark.parametrize("back", ["a message node", "ZooKeeper"])
 def test_it_lets_them_in_again_once_either_is_back(back: str) -> None:
     world = World()
