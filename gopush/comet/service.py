@@ -101,8 +101,7 @@ class Comet(Pushes):
         request = session.request
         assert request is not None
         if self.cut_off.holds:
-            self.counters.cut_off_refused += 1
-            self.refuse(session, REFUSE_NODE)
+            self._refuse_cut_off(session)
         elif not self.owns(request.key):
             self._refuse_node(session)
         else:
@@ -215,6 +214,10 @@ class Comet(Pushes):
         else:
             self._join(session, request)
 
+    def _refuse_cut_off(self, session: Session) -> None:
+        self.counters.cut_off_refused += 1
+        self.refuse(session, REFUSE_NODE)
+
     def _refuse_node(self, session: Session) -> None:
         self.counters.refused_node += 1
         self.refuse(session, REFUSE_NODE)
@@ -224,8 +227,7 @@ class Comet(Pushes):
 
     def _join(self, session: Session, request: Subscribe) -> None:
         if self.cut_off.holds:  # by now: those that were there have been told to go
-            self.counters.cut_off_refused += 1
-            self.refuse(session, REFUSE_NODE)
+            self._refuse_cut_off(session)
             return
         self.counters.channels_accessed += 1
         channel = self.channels.get(request.key)
