@@ -93,7 +93,7 @@ def test_claims_that_say_nothing_of_who_is_let_in_refuse_nobody(tmp_path: Path, 
     assert known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
 
 
-@pytest.mark.parametrize("more", [{"aud": "another service"}, {"aud": ["gopush"]}, {"nbf": time.time() + 600}])
+@pytest.mark.parametrize("more", [{"aud": "another service"}, {"aud": ["gopush"]}, {"nbf": 2**33}])
 def test_a_token_for_another_service_or_a_later_time_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
     """RFC 7519, sections 4.1.3 and 4.1.5."""
     payload = json.dumps(claims(**more)).encode()
