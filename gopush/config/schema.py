@@ -1,4 +1,4 @@
-"""Ini files to frozen, typed settings. A role declares its options as the fields of a dataclass, with option().
+"""Ini files to frozen, typed settings. A role declares its options as fields of a dataclass, each by its Section.
 
 Only adopt() changes them, and only those declared `live`, which code has to read whenever it needs them. Each mistake
 in a file is one line: file, section, option, what was found, what would be right.
@@ -50,10 +50,16 @@ class Option:
     live: bool = False
 
 
-def option(section: str, name: str, default: str, parse: Callable[[str], T], help: str, *, live: bool = False) -> T:
-    """Declare a field of a settings dataclass; `parse` raises ValueError saying what would be right."""
-    declared = Option(section, name, default, parse, help, live)
-    return dataclasses.field(default_factory=lambda: parse(default), metadata={"option": declared})
+class Section:
+    """A section of the ini file; called, it declares one of its options as a field of a settings dataclass."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, name: str, default: str, parse: Callable[[str], T], help: str, *, live: bool = False) -> T:
+        """`parse` raises ValueError saying what would be right."""
+        declared = Option(self._name, name, default, parse, help, live)
+        return dataclasses.field(default_factory=lambda: parse(default), metadata={"option": declared})
 
 
 def options(settings: type[Any]) -> list[Option]:

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.logger import LogEvent, Logger, LogLevel, eventAsText, formatEvent
 from twisted.python.logfile import LogFile
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import one_of
 
 log = Logger()
@@ -24,21 +24,22 @@ log = Logger()
 OWN_NAMESPACES = ("gopush", "stdout", "stderr")
 _LEVELS = {level.name: level for level in LogLevel.iterconstants()}
 
+_log = Section("log")
+
 
 @dataclass(frozen=True)
 class LogSettings:
     """Section [log]."""
 
-    format: str = option(
-        "log",
+    format: str = _log(
         "format",
         "text",
         one_of("text", "json"),
         "the format of log lines: text, or json (an object for each line)",
         live=True,
     )
-    level: str = option(
-        "log", "level", "info", one_of(*_LEVELS), f"the lowest level that is logged: {', '.join(_LEVELS)}", live=True
+    level: str = _log(
+        "level", "info", one_of(*_LEVELS), f"the lowest level that is logged: {', '.join(_LEVELS)}", live=True
     )
 
 

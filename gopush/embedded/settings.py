@@ -9,7 +9,7 @@ from zlib import crc32
 
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.endpoints import refuse_shared
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import addresses, count, listeners, own_name, text
 from gopush.daemon.listeners import advertised
 from gopush.daemon.logs import LogSettings
@@ -28,6 +28,8 @@ LONGEST_NAME = 64
 
 SHARED = ", ".join(name for name, kind in STORES.items() if not kind.alone)
 
+_base, _storage = map(Section, ("base", "storage"))
+
 
 def default_name(address: str) -> str:
     """The name on the ring of who has none: a long one is cut, and still another one for each address."""
@@ -40,35 +42,21 @@ def default_name(address: str) -> str:
 class EmbeddedSettings:
     """All of etc/gopush.ini."""
 
-    user: str = option(
-        "base", "user", "", text, "the user that the process becomes when root starts it; empty: stay root"
-    )
+    user: str = _base("user", "", text, "the user that the process becomes when root starts it; empty: stay root")
     subscribers: SubscriberSettings = field(default_factory=SubscriberSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
-    node: str = option(
-        "base",
-        "node",
-        "",
-        own_name,
-        "the name on the ring, another one for each process; empty: the address that others call",
+    node: str = _base(
+        "node", "", own_name, "the name on the ring, another one for each process; empty: the address that others call"
     )
-    weight: int = option("base", "weight", "1", count(1, 1000), "the node's share of the keys")
-    rpc_bind: tuple[str, ...] = option(
-        "base",
-        "rpc.bind",
-        "localhost:6970",
-        listeners,
-        "where other nodes call this process, in a cluster ([zookeeper] addr)",
+    weight: int = _base("weight", "1", count(1, 1000), "the node's share of the keys")
+    rpc_bind: tuple[str, ...] = _base(
+        "rpc.bind", "localhost:6970", listeners, "where other nodes call this process, in a cluster ([zookeeper] addr)"
     )
-    rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
+    rpc_advertise: tuple[str, ...] = _base(
+        "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
-    storage: str = option(
-        "storage",
-        "type",
-        "sqlite",
-        store_type(),
-        f"the store: sqlite or memory; in a cluster {SHARED}, which all share",
+    storage: str = _storage(
+        "type", "sqlite", store_type(), f"the store: sqlite or memory; in a cluster {SHARED}, which all share"
     )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from gopush.config.endpoints import refuse_shared
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import addresses, count, listeners, one_of, text
 from gopush.daemon.logs import LogSettings
 from gopush.message.hbase.settings import HBaseSettings
@@ -20,6 +20,8 @@ from gopush.message.redis.settings import RedisSettings
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Store, StoreSettings
 from gopush.rpc.settings import RpcSettings, ZooKeeperSettings, call_listeners
+
+_base, _node, _storage = map(Section, ("base", "node", "storage"))
 
 
 class StoreType(NamedTuple):
@@ -88,19 +90,17 @@ def store_type() -> Callable[[str], str]:
 class MessageSettings:
     """All of etc/message.ini."""
 
-    user: str = option(
-        "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
+    user: str = _base("user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root")
+    storage: str = _storage("type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
+    weight: int = _node("weight", "1", count(1, 1000), "the node's share of the keys")
+    rpc_bind: tuple[str, ...] = _base(
+        "rpc.bind", "localhost:8070", call_listeners, "where other nodes call this process"
     )
-    storage: str = option("storage", "type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
-    weight: int = option("node", "weight", "1", count(1, 1000), "the node's share of the keys")
-    rpc_bind: tuple[str, ...] = option(
-        "base", "rpc.bind", "localhost:8070", call_listeners, "where other nodes call this process"
+    rpc_advertise: tuple[str, ...] = _base(
+        "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
-    rpc_advertise: tuple[str, ...] = option(
-        "base", "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
-    )
-    stat_bind: tuple[str, ...] = option(
-        "base", "stat.bind", "localhost:8072", listeners, "where to read its statistics and its health"
+    stat_bind: tuple[str, ...] = _base(
+        "stat.bind", "localhost:8072", listeners, "where to read its statistics and its health"
     )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)

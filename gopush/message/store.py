@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, FirstError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import count, duration
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
@@ -19,16 +19,16 @@ from gopush.rpc.services import BackupService, MessageService
 from gopush.stats.counting import counter
 from gopush.stats.histogram import Histogram
 
+_storage = Section("storage")
+
 
 @dataclass(frozen=True)
 class StoreSettings:
     """What every store is told."""
 
-    store: int = option(
-        "storage", "store", "20", count(1, 1_000_000), "how many messages a key keeps: the newest", live=True
-    )
-    head_life: float = option(
-        "storage", "head.life", "1d", duration, "how long a key's last mid outlives its messages", live=True
+    store: int = _storage("store", "20", count(1, 1_000_000), "how many messages a key keeps: the newest", live=True)
+    head_life: float = _storage(
+        "head.life", "1d", duration, "how long a key's last mid outlives its messages", live=True
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Network
 from typing import Protocol
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import count, origins, proxies
 from gopush.net import forwarded
 from gopush.net.clock import Clock
@@ -24,6 +24,8 @@ RESERVED_FILES = 200
 BURST_SECONDS = 0.1
 WAIT_SECONDS = 0.02
 
+_connections = Section("connections")
+
 
 @dataclass(frozen=True)
 class ConnectionSettings:
@@ -31,35 +33,25 @@ class ConnectionSettings:
     waits for a look-up because the subscribers are as many as they may be.
     """
 
-    most: int = option(
-        "connections",
+    most: int = _connections(
         "max",
         "0",
         count(),
         "connections of subscribers, and as many to the public port; more wait; 0: as many as open files allow",
         live=True,
     )
-    rate: int = option(
-        "connections", "rate", "20000", count(1), "new connections per second of either; more wait", live=True
-    )
-    most_of_address: int = option(
-        "connections",
+    rate: int = _connections("rate", "20000", count(1), "new connections per second of either; more wait", live=True)
+    most_of_address: int = _connections(
         "address.max",
         "0",
         count(),
         "connections of either from one address (IPv6: one /64); gopush closes more; 0: any number",
         live=True,
     )
-    origins: tuple[str, ...] = option(
-        "connections",
-        "origins",
-        "",
-        origins,
-        "web sites whose pages may connect, https://www.example.org; empty: all",
-        live=True,
+    origins: tuple[str, ...] = _connections(
+        "origins", "", origins, "web sites whose pages may connect, https://www.example.org; empty: all", live=True
     )
-    proxies: tuple[str, ...] = option(
-        "connections",
+    proxies: tuple[str, ...] = _connections(
         "proxies",
         "",
         proxies,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import addresses, count, duration, listeners, one_of, password, size, switch, text
 
 LEAST_SECRET_BYTES = 16
 LEAST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 1, 86400
 """Below, no connection is made in time. From 25 days on kazoo cannot ask for it; ZooKeeper grants no more than it is
 configured for, 40 s by default."""
+
+_channel, _rpc, _token, _zookeeper = map(Section, ("channel", "rpc", "token", "zookeeper"))
 
 
 def _secret(raw: str) -> str:
@@ -51,54 +53,37 @@ def _names_znode(part: str) -> bool:
 
 def auth_option() -> bool:
     """Declares `[channel] auth`, which comets and web nodes share: in one process it is one line for both."""
-    return option(
-        "channel", "auth", "no", switch, "whether subscribing and fetching offline messages need a token", live=True
-    )
+    return _channel("auth", "no", switch, "whether subscribing and fetching offline messages need a token", live=True)
 
 
 @dataclass(frozen=True)
 class ZooKeeperSettings:
     """Section [zookeeper]."""
 
-    hosts: tuple[str, ...] = option(
-        "zookeeper", "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
+    hosts: tuple[str, ...] = _zookeeper(
+        "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
     )
-    session_timeout: float = option(
-        "zookeeper", "timeout", "30s", _session, "how long a silent process still counts as alive"
+    session_timeout: float = _zookeeper("timeout", "30s", _session, "how long a silent process still counts as alive")
+    comet_path: str = _zookeeper("comet.path", "/gopush-cluster-comet", _znode, "where comets register")
+    message_path: str = _zookeeper("message.path", "/gopush-cluster-message", _znode, "where message nodes register")
+    settle: float = _zookeeper("settle", "1s", duration, "how long a node must be absent before the others believe it")
+    user: str = _zookeeper(
+        "user", "", text, "the only user who may change registrations (digest scheme); empty: everybody may"
     )
-    comet_path: str = option("zookeeper", "comet.path", "/gopush-cluster-comet", _znode, "where comets register")
-    message_path: str = option(
-        "zookeeper", "message.path", "/gopush-cluster-message", _znode, "where message nodes register"
-    )
-    settle: float = option(
-        "zookeeper", "settle", "1s", duration, "how long a node must be absent before the others believe it"
-    )
-    user: str = option(
-        "zookeeper",
-        "user",
-        "",
-        text,
-        "the only user who may change registrations (digest scheme); empty: everybody may",
-    )
-    secret: str = option(
-        "zookeeper", "secret", "", password, "the password of that user; the same in the whole cluster"
-    )
-    readable: bool = option(
-        "zookeeper", "readable", "yes", switch, "whether others may read what such a user registers"
-    )
-    trusted: bool = option(
-        "zookeeper",
+    secret: str = _zookeeper("secret", "", password, "the password of that user; the same in the whole cluster")
+    readable: bool = _zookeeper("readable", "yes", switch, "whether others may read what such a user registers")
+    trusted: bool = _zookeeper(
         "trusted",
         "no",
         switch,
         "whether only the cluster can reach a ZooKeeper on other machines: it may be open then, without a user",
     )
-    tls: bool = option("zookeeper", "tls", "no", switch, "whether to reach the ZooKeeper servers over TLS")
-    tls_authorities: str = option("zookeeper", "tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
-    tls_certificate: str = option(
-        "zookeeper", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
+    tls: bool = _zookeeper("tls", "no", switch, "whether to reach the ZooKeeper servers over TLS")
+    tls_authorities: str = _zookeeper("tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
+    tls_certificate: str = _zookeeper(
+        "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
     )
-    tls_key: str = option("zookeeper", "tls.key", "", text, "the file of its key")
+    tls_key: str = _zookeeper("tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:
         if bool(self.user) != bool(self.secret) or ":" in self.user:
@@ -114,8 +99,7 @@ class ZooKeeperSettings:
 class ClusterSettings(ZooKeeperSettings):
     """Section [zookeeper], where there may be no ZooKeeper."""
 
-    hosts: tuple[str, ...] = option(
-        "zookeeper",
+    hosts: tuple[str, ...] = _zookeeper(
         "addr",
         "",
         addresses,
@@ -127,15 +111,14 @@ class ClusterSettings(ZooKeeperSettings):
 class TokenSettings:
     """Section [token], of what comets and web nodes must agree on."""
 
-    algorithm: str = option(
-        "token",
+    algorithm: str = _token(
         "signed.alg",
         "none",
         one_of("none", "HS256", "RS256", "EdDSA"),
         "the algorithm of signed tokens (JWT): HS256, RS256, EdDSA, or none, which accepts no such tokens",
     )
-    key_file: str = option(
-        "token", "signed.key", "", text, "the file of their secret (HS256) or of the public key in PEM (the others)"
+    key_file: str = _token(
+        "signed.key", "", text, "the file of their secret (HS256) or of the public key in PEM (the others)"
     )
 
 
@@ -143,51 +126,44 @@ class TokenSettings:
 class RpcSettings:
     """Section [rpc]: calls to other processes."""
 
-    ping: float = option("rpc", "ping", "1s", duration, "how often to try a failed peer again")
-    retry: float = option("rpc", "retry", "1s", duration, "the longest wait between attempts to connect to a peer")
-    call_timeout: float = option(
-        "rpc",
-        "timeout",
-        "1s",
-        duration,
-        "how long a call to a message node may take before the caller asks another one",
+    ping: float = _rpc("ping", "1s", duration, "how often to try a failed peer again")
+    retry: float = _rpc("retry", "1s", duration, "the longest wait between attempts to connect to a peer")
+    call_timeout: float = _rpc(
+        "timeout", "1s", duration, "how long a call to a message node may take before the caller asks another one"
     )
-    attempt_timeout: float = option(
-        "rpc", "attempt", "2s", duration, "how long a comet may take for a push before web asks another one"
+    attempt_timeout: float = _rpc(
+        "attempt", "2s", duration, "how long a comet may take for a push before web asks another one"
     )
-    push_deadline: float = option(
-        "rpc", "deadline", "4s", duration, "how long a push may take to be stored; then gopush refuses it for good"
+    push_deadline: float = _rpc(
+        "deadline", "4s", duration, "how long a push may take to be stored; then gopush refuses it for good"
     )
-    batch_messages: int = option("rpc", "batch.num", "1000", count(1, 100_000), "messages in one call at most")
-    batch_bytes: int = option("rpc", "batch.size", "4MiB", size, "bytes in one call at most (one message may be more)")
-    lane_messages: int = option(
-        "rpc", "lane.num", "20000", count(1), "messages that may wait for one peer; gopush refuses more at once"
+    batch_messages: int = _rpc("batch.num", "1000", count(1, 100_000), "messages in one call at most")
+    batch_bytes: int = _rpc("batch.size", "4MiB", size, "bytes in one call at most (one message may be more)")
+    lane_messages: int = _rpc(
+        "lane.num", "20000", count(1), "messages that may wait for one peer; gopush refuses more at once"
     )
-    lane_bytes: int = option("rpc", "lane.size", "64MiB", size, "bytes that may wait for one peer")
-    secret: str = option(
-        "rpc",
+    lane_bytes: int = _rpc("lane.size", "64MiB", size, "bytes that may wait for one peer")
+    secret: str = _rpc(
         "secret",
         "",
         _secret,
         "the secret that all processes of the cluster share, 16 bytes or more; needed beyond loopback; empty: none",
     )
-    legacy_secret: bool = option(
-        "rpc",
+    legacy_secret: bool = _rpc(
         "secret.legacy",
         "no",
         switch,
         "whether nodes of an older release, which prove the secret by MD5 and on one side only, are called and served: "
         "for one rolling upgrade",
     )
-    tls_authorities: str = option(
-        "rpc",
+    tls_authorities: str = _rpc(
         "tls.ca",
         "",
         text,
         "the file of the cluster's own CA: with it calls go over TLS, and each side checks the other",
     )
-    tls_certificate: str = option("rpc", "tls.cert", "", text, "the file of this process's certificate, in PEM")
-    tls_key: str = option("rpc", "tls.key", "", text, "the file of its key")
+    tls_certificate: str = _rpc("tls.cert", "", text, "the file of this process's certificate, in PEM")
+    tls_key: str = _rpc("tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:
         if len({bool(self.tls_authorities), bool(self.tls_certificate), bool(self.tls_key)}) > 1:

@@ -5,85 +5,71 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gopush.config.endpoints import refuse_shared
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import count, duration, host_names, listeners, origins, own_name, size, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
+
+_admin, _base, _http, _push, _token = map(Section, ("admin", "base", "http", "push", "token"))
 
 
 @dataclass(frozen=True)
 class HttpSettings:
     """Both HTTP interfaces; equal nodes have them too."""
 
-    http_bind: tuple[str, ...] = option(
-        "base", "http.bind", "localhost:8090", listeners, "where clients look up and fetch: endpoints"
+    http_bind: tuple[str, ...] = _base(
+        "http.bind", "localhost:8090", listeners, "where clients look up and fetch: endpoints"
     )
-    admin_bind: tuple[str, ...] = option("base", "admin.bind", "localhost:8091", listeners, "where services push")
-    idle: float = option(
-        "http",
-        "idle",
-        "10s",
-        duration,
-        "how long a connection may be idle, or a request incomplete, before gopush closes it",
+    admin_bind: tuple[str, ...] = _base("admin.bind", "localhost:8091", listeners, "where services push")
+    idle: float = _http(
+        "idle", "10s", duration, "how long a connection may be idle, or a request incomplete, before gopush closes it"
     )
-    body: int = option("http", "body.size", "4MiB", size, "the largest pushed message, with its envelope")
-    multi_body: int = option("http", "mprivate.size", "16MiB", size, "the largest body of a multiple push")
-    multi_keys: int = option(
-        "http", "mprivate.keys", "100000", count(1), "how many keys a multiple push may have", live=True
-    )
-    dedupe: float = option(
-        "push",
+    body: int = _http("body.size", "4MiB", size, "the largest pushed message, with its envelope")
+    multi_body: int = _http("mprivate.size", "16MiB", size, "the largest body of a multiple push")
+    multi_keys: int = _http("mprivate.keys", "100000", count(1), "how many keys a multiple push may have", live=True)
+    dedupe: float = _push(
         "dedupe",
         "60s",
         duration,
         "how long gopush remembers a publisher's id at least; never less than twice [rpc] deadline",
         live=True,
     )
-    key_rate: int = option(
-        "push",
+    key_rate: int = _push(
         "key.rate",
         "0",
         count(),
         "pushes per second for one key, through this process; more fail; 0: any number",
         live=True,
     )
-    max_expire: int = option(
-        "push",
+    max_expire: int = _push(
         "expire.max",
         "4294967295",
         count(1, 2**32 - 1),
         "the longest expire, in seconds, that a push may ask for",
         live=True,
     )
-    token_life: float = option(
-        "token", "life", "30d", duration, "how long a new token lives, unless its call says how long", live=True
+    token_life: float = _token(
+        "life", "30d", duration, "how long a new token lives, unless its call says how long", live=True
     )
-    api_keys: str = option(
-        "admin",
-        "keys",
-        "",
-        text,
-        "the file of the API keys that the admin port asks for (gopush key); needed beyond loopback",
+    api_keys: str = _admin(
+        "keys", "", text, "the file of the API keys that the admin port asks for (gopush key); needed beyond loopback"
     )
-    admin_origins: tuple[str, ...] = option(
-        "admin",
+    admin_origins: tuple[str, ...] = _admin(
         "origins",
         "",
         origins,
         "web sites, besides the admin port itself, whose pages may call it: https://www.example.org",
         live=True,
     )
-    admin_hosts: tuple[str, ...] = option(
-        "admin",
+    admin_hosts: tuple[str, ...] = _admin(
         "hosts",
         "",
         host_names,
         "names in Host, besides localhost and addresses, by which clients may read the admin port while it has no keys",
         live=True,
     )
-    public_urls: tuple[str, ...] = option(
-        "admin",
+    public_urls: tuple[str, ...] = _admin(
         "public",
         "",
         origins,
@@ -103,14 +89,10 @@ class HttpSettings:
 class WebSettings(HttpSettings):
     """All of etc/web.ini."""
 
-    user: str = option(
-        "base", "user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root"
-    )
-    node: str = option(
-        "base", "node", "", own_name, "the name of this process in its log; empty: the name of the machine"
-    )
-    stat_bind: tuple[str, ...] = option(
-        "base", "stat.bind", "localhost:8092", listeners, "where to read its statistics and its health"
+    user: str = _base("user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root")
+    node: str = _base("node", "", own_name, "the name of this process in its log; empty: the name of the machine")
+    stat_bind: tuple[str, ...] = _base(
+        "stat.bind", "localhost:8092", listeners, "where to read its statistics and its health"
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gopush.comet.settings import CometSettings
-from gopush.config.schema import load, option, options, render
+from gopush.config.schema import Section, load, options, render
 from gopush.config.values import count, duration, listeners, password
 from gopush.embedded.settings import EmbeddedSettings
 from gopush.errors import SettingsError
@@ -28,14 +28,14 @@ shipped = pytest.mark.parametrize(("name", "settings"), SHIPPED.items(), ids=SHI
 
 @dataclass(frozen=True)
 class Inner:
-    secret: str = option("rpc", "secret", "", password, "what only we know")
-    ping: float = option("rpc", "ping", "1s", duration, "how often")
+    secret: str = Section("rpc")("secret", "", password, "what only we know")
+    ping: float = Section("rpc")("ping", "1s", duration, "how often")
 
 
 @dataclass(frozen=True)
 class Outer:
-    weight: int = option("base", "weight", "1", count(1), "the share")
-    bind: tuple[str, ...] = option("base", "tcp.bind", "localhost:1", listeners, "where")
+    weight: int = Section("base")("weight", "1", count(1), "the share")
+    bind: tuple[str, ...] = Section("base")("tcp.bind", "localhost:1", listeners, "where")
     inner: Inner = field(default_factory=Inner)
 
 
@@ -147,7 +147,7 @@ def test_a_list_goes_on_over_several_lines(ini: Any, line: str, value: str) -> N
 def test_a_secret_is_never_shown(ini: Any) -> None:
     @dataclass(frozen=True)
     class Guarded:
-        secret: int = option("rpc", "secret", "1", count(), "a number for once")
+        secret: int = Section("rpc")("secret", "1", count(), "a number for once")
 
     with pytest.raises(SettingsError, match=r"\[rpc\] secret: \(hidden\) is not a whole number") as wrong:
         load(Guarded, ini("[rpc]\nsecret = hush\n"))
@@ -264,7 +264,7 @@ def test_no_part_of_a_password_is_shown(ini: Any, place: str, name: str, separat
 def test_a_secret_may_hold_any_character(ini: Any, written: str, expected: str) -> None:
     @dataclass(frozen=True)
     class Guarded:
-        secret: str = option("rpc", "secret", "", password, "what only we know")
+        secret: str = Section("rpc")("secret", "", password, "what only we know")
 
     assert load(Guarded, ini(f"[rpc]\nsecret = {written}\n")).secret == expected
 

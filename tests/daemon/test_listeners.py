@@ -287,14 +287,14 @@ ROLE = textwrap.dedent(
     from gopush.errors import StartError
     from gopush.daemon.listeners import Listeners
     from gopush.daemon.start import DaemonOptions, give_up, start_errors
-    from gopush.config.schema import option
+    from gopush.config.schema import Section
     from gopush.config.values import listeners, text
 
     @dataclass(frozen=True)
     class Settings:
-        user: str = option("base", "user", "", text, "")
-        bind: tuple = option("base", "tcp.bind", "tcp:0:interface=127.0.0.1", listeners, "")
-        late: str = option("base", "late", "", text, "")
+        user: str = Section("base")("user", "", text, "")
+        bind: tuple = Section("base")("tcp.bind", "tcp:0:interface=127.0.0.1", listeners, "")
+        late: str = Section("base")("late", "", text, "")
 
     class Options(DaemonOptions):
         role = Settings
@@ -444,7 +444,7 @@ def test_a_default_user_that_cannot_read_the_library_is_one_line_and_status_1(tw
     locked.mkdir(0o700)
     (locked / "gopush.py").touch()
     source = (tmp_path / "somerole.py").read_text()
-    source = source.replace('option("base", "user", "",', 'option("base", "user", "nobody",')
+    source = source.replace('Section("base")("user", "",', 'Section("base")("user", "nobody",')
     (tmp_path / "somerole.py").write_text(f"import gopush\ngopush.__file__ = {str(locked / 'gopush.py')!r}\n{source}")
     ended = twistd()
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)

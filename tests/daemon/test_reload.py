@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gopush.config.schema import adopt, load, option
+from gopush.config.schema import Section, adopt, load
 from gopush.config.values import count, text
 from gopush.web.keys import make
 from tests.chaos.cluster import Node
@@ -24,13 +24,13 @@ from tests.http.client import Client
 
 @dataclass(frozen=True)
 class Inner:
-    most: int = option("channel", "most", "1", count(), "", live=True)
-    name: str = option("base", "name", "a", text, "")
+    most: int = Section("channel")("most", "1", count(), "", live=True)
+    name: str = Section("base")("name", "a", text, "")
 
 
 @dataclass(frozen=True)
 class Outer:
-    bind: str = option("base", "bind", "here", text, "")
+    bind: str = Section("base")("bind", "here", text, "")
     inner: Inner = field(default_factory=Inner)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import addresses, count, duration, switch, text
 
 MOST_MESSAGES = 1000
@@ -16,6 +16,8 @@ TRY_PARTS, PARTS = 2, 3
 
 
 _TABLE = re.compile(r"\w[\w.-]*(:\w[\w.-]*)?", re.ASCII)
+
+_hbase = Section("hbase")
 
 
 def table_name(value: str) -> str:
@@ -29,33 +31,24 @@ def table_name(value: str) -> str:
 class HBaseSettings:
     """Section [hbase]."""
 
-    thrift: tuple[str, ...] = option(
-        "hbase", "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
+    thrift: tuple[str, ...] = _hbase(
+        "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
     )
-    table: str = option(
-        "hbase", "table", "gopush", table_name, "the table; a namespace may stand before it: push:gopush"
-    )
-    prefix: str = option("hbase", "prefix", "gopush:", text, "how the row of every key begins, after its hash")
-    timeout: float = option(
-        "hbase",
+    table: str = _hbase("table", "gopush", table_name, "the table; a namespace may stand before it: push:gopush")
+    prefix: str = _hbase("prefix", "gopush:", text, "how the row of every key begins, after its hash")
+    timeout: float = _hbase(
         "timeout",
         "300ms",
         duration,
         "how long a Thrift server may take to answer a call: longer than its own limits, a third of [rpc] timeout",
     )
-    connections: int = option(
-        "hbase",
-        "connections",
-        "4",
-        count(1, 100),
-        "connections to each Thrift server for appends, and as many for reads",
+    connections: int = _hbase(
+        "connections", "4", count(1, 100), "connections to each Thrift server for appends, and as many for reads"
     )
-    tls: bool = option("hbase", "tls", "no", switch, "whether to reach the Thrift servers over TLS")
-    tls_authorities: str = option("hbase", "tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
-    tls_certificate: str = option(
-        "hbase", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
-    )
-    tls_key: str = option("hbase", "tls.key", "", text, "the file of its key")
+    tls: bool = _hbase("tls", "no", switch, "whether to reach the Thrift servers over TLS")
+    tls_authorities: str = _hbase("tls.ca", "", text, "the file of their CA; empty: the CAs of the system")
+    tls_certificate: str = _hbase("tls.cert", "", text, "the file of this process's certificate, if they ask for one")
+    tls_key: str = _hbase("tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:
         if not self.thrift:

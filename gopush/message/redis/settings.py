@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
 from gopush.config.values import addresses, count, duration, impossible, node_name, text
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -19,6 +19,8 @@ _SOURCE = re.compile(
 )
 _HARMLESS = re.compile(r"[A-Za-z0-9._-]+(?::\d+)?\s+(?:tcp|rediss)@[A-Za-z0-9._-]+(?::\d+)?")
 """What may be shown of a line that can hold a password, as it has no place for one."""
+
+_redis = Section("redis")
 
 
 class Source(NamedTuple):
@@ -99,18 +101,12 @@ def _sentinels(value: str) -> tuple[str, ...]:
 class RedisSettings:
     """Sections [redis] and [redis.source]."""
 
-    timeout: float = option("redis", "timeout", "1s", duration, "how long a Redis server may take to answer")
-    prefix: str = option("redis", "prefix", "gopush:", text, "how the name of every key in Redis begins")
-    wait: int = option(
-        "redis",
-        "wait",
-        "0",
-        count(0, 100),
-        "replicas that must have a message before gopush acknowledges it",
-        live=True,
+    timeout: float = _redis("timeout", "1s", duration, "how long a Redis server may take to answer")
+    prefix: str = _redis("prefix", "gopush:", text, "how the name of every key in Redis begins")
+    wait: int = _redis(
+        "wait", "0", count(0, 100), "replicas that must have a message before gopush acknowledges it", live=True
     )
-    sources: tuple[Source, ...] = option(
-        "redis",
+    sources: tuple[Source, ...] = _redis(
         "source",
         "node1:1 tcp@localhost:6379",
         sources,
@@ -119,14 +115,12 @@ class RedisSettings:
         'a password with a comma or a blank in double quotes: #"pass,word"; '
         "where Redis has users, write user:password",
     )
-    sentinel_password: str = option(
-        "redis", "sentinel.password", "", text, "the password of the sentinels, or user:password; empty: none"
+    sentinel_password: str = _redis(
+        "sentinel.password", "", text, "the password of the sentinels, or user:password; empty: none"
     )
-    tls_authorities: str = option("redis", "tls.ca", "", text, "the CA file for TLS; empty: the CAs of the system")
-    tls_certificate: str = option(
-        "redis", "tls.cert", "", text, "the file of this process's certificate, if they ask for one"
-    )
-    tls_key: str = option("redis", "tls.key", "", text, "the file of its key")
+    tls_authorities: str = _redis("tls.ca", "", text, "the CA file for TLS; empty: the CAs of the system")
+    tls_certificate: str = _redis("tls.cert", "", text, "the file of this process's certificate, if they ask for one")
+    tls_key: str = _redis("tls.key", "", text, "the file of its key")
 
     def __post_init__(self) -> None:
         if bool(self.tls_certificate) != bool(self.tls_key):

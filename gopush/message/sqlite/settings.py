@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gopush.config.schema import option
+from gopush.config.schema import Section
+
+_sqlite = Section("sqlite")
 
 
 def _file(value: str) -> str:
@@ -21,4 +23,4 @@ def _file(value: str) -> str:
 class SqliteSettings:
     """Section [sqlite]."""
 
-    path: str = option("sqlite", "path", "gopush.sqlite", _file, "the database file")
+    path: str = _sqlite("path", "gopush.sqlite", _file, "the database file")
