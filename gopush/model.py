@@ -284,9 +284,5 @@ def _bulk_string(json: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(json), json)
 
 
-def _as_is(reply: bytes) -> bytes:
-    return reply
-
-
-TCP_RAW = Format(lambda message: _bulk_string(raw_json(message)), _as_is)
-TCP_OLD = Format(lambda message: _bulk_string(old_json(message)), _as_is)
+TCP_RAW = Format(lambda message: _bulk_string(raw_json(message)), bytes)
+TCP_OLD = Format(lambda message: _bulk_string(old_json(message)), bytes)

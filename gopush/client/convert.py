@@ -48,10 +48,6 @@ def _lines(text: str) -> Iterator[Line]:
             yield Line(number, section, name, value.strip())
 
 
-def _plain(value: str) -> str:
-    return value
-
-
 def _first_word(value: str) -> str:
     """nobody of "nobody nobody": the group is the user's."""
     return value.split()[0] if value else ""
@@ -89,7 +85,7 @@ class Rule(NamedTuple):
     """
 
     to: str
-    write: Callable[[str], str] = _plain
+    write: Callable[[str], str] = str
     usual: tuple[str, ...] = ()
     why: str = ""
 

@@ -24,8 +24,6 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self.longest = 0.0
-        """The longest collection so far, in seconds."""
         self.pauses = [Histogram() for _ in THRESHOLDS]
         """How long the collections of each generation took, in seconds."""
         self._began = 0.0
@@ -44,7 +42,6 @@ class Collector:
             self._began = time.perf_counter()
             return
         took = time.perf_counter() - self._began
-        self.longest = max(self.longest, took)
         self.pauses[info["generation"]].observe(took)
         if info["generation"] == 2 and took > PAUSE_SECONDS:
             gc.freeze()

@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -70,24 +71,19 @@ class Reload(Service):
 
 
 def _stop_once() -> None:
+    """Pass only the first signal on: a reactor that stops cannot be stopped."""
+    heard = False
+
+    def once(stop: Any, *signalled: Any) -> None:
+        nonlocal heard
+        if not heard:
+            heard = True
+            stop(*signalled)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         stop: Any = signal.getsignal(number)
         if callable(stop):
-            signal.signal(number, _Once(stop))
-
-
-class _Once:
-    """A signal handler that passes only the first signal on: a reactor that stops cannot be stopped."""
-
-    _heard = False
-
-    def __init__(self, stop: Any) -> None:
-        self._stop = stop
-
-    def __call__(self, *signalled: Any) -> None:
-        if not _Once._heard:
-            _Once._heard = True
-            self._stop(*signalled)
+            signal.signal(number, partial(once, stop))
 
 
 class DaemonService(MultiService):

@@ -16,13 +16,13 @@ expiries: dict[str, float] = {}
 
 def note(path: Path, pem: bytes) -> None:
     """The process uses this certificate, the first one in the file, from now on."""
-    ends: bytes = _load(pem).original.get_notAfter()
+    ends: bytes = Certificate.loadPEM(pem).original.get_notAfter()
     expiries[str(path)] = datetime.strptime(ends.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def names(pem: bytes, host: str) -> bool:
     """Whether the first certificate in PEM is good for this host name or IP address, as a TLS client sees it."""
-    certificate = _load(pem).original.to_cryptography()
+    certificate = Certificate.loadPEM(pem).original.to_cryptography()
     try:
         ip_address(host)
         verify: Any = verify_certificate_ip_address
@@ -33,7 +33,3 @@ def names(pem: bytes, host: str) -> bool:
     except Exception:  # each release of the library has its own
         return False
     return True
-
-
-def _load(pem: bytes) -> Any:
-    return Certificate.loadPEM(pem)

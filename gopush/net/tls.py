@@ -157,12 +157,6 @@ def reached(endpoint: Any, host: str, tls: ClientTls | None) -> Any:
     return endpoint if tls is None else _SecuredEndpoint(endpoint, host, tls)
 
 
-def server_factory(tls: ServerTls, factory: Any) -> TlsFactory:
-    """What to listen with, for the factory of the connections within TLS."""
-    creator: Any = tls
-    return TlsFactory(creator, False, factory)
-
-
 @implementer(IStreamServerEndpoint)
 class TlsEndpoint:
     """`ssl:PORT:privateKey=FILE:certKey=FILE[:extraCertChain=FILE][:clientCA=FILE][:interface=ADDRESS][:backlog=N]`.
@@ -183,7 +177,8 @@ class TlsEndpoint:
 
     def listen(self, factory: IProtocolFactory) -> Deferred[Any]:
         """See IStreamServerEndpoint."""
-        secured = server_factory(self._tls, factory)
+        creator: Any = self._tls
+        secured = TlsFactory(creator, False, factory)
         return execute(self._reactor.listenTCP, self._port, secured, backlog=self._backlog, interface=self._interface)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from ipaddress import ip_address
 
-from gopush.net.http.request import Fields, Request, Response, explained, plain
+from gopush.net.http.request import Fields, Request, Response, explained
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.counters import WebCounters
+from gopush.web.responses import FORBIDDEN
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_FORBIDDEN = plain(403)
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 _PROXIED = frozenset((b"forwarded", b"x-forwarded-for"))
 _PREFLIGHT_SECONDS = "600"
@@ -81,7 +81,7 @@ class Sharing:
         if self._allows(origin) if origin else not elsewhere:
             return None
         self._counters.foreign_origins += 1
-        return explained(_FORBIDDEN, request, "pages of this web site may not call it ([connections] origins)")
+        return explained(FORBIDDEN, request, "pages of this web site may not call it ([connections] origins)")
 
 
 class AdminSharing:
@@ -110,7 +110,7 @@ class AdminSharing:
         if self._with_keys or self._origins.allow(request):
             return _permission(request, methods)
         self._counters.foreign_origins += 1
-        return _FORBIDDEN
+        return FORBIDDEN
 
 
 class AdminGuard:
@@ -136,7 +136,7 @@ class AdminGuard:
         """See Route."""
         if b"origin" in request.headers and not self._origins.allow(request):
             self._counters.foreign_origins += 1
-            return explained(_FORBIDDEN, request, "pages of this web site may not call it ([admin] origins)")
+            return explained(FORBIDDEN, request, "pages of this web site may not call it ([admin] origins)")
         if self._hosts is None:
             return None
         if self._proxies() and not _PROXIED.isdisjoint(
@@ -144,7 +144,7 @@ class AdminGuard:
         ):  # it comes from anywhere, though the proxy is on this machine
             self._counters.proxied_calls += 1
             return explained(
-                _FORBIDDEN, request, "a call through a proxy needs an API key, and this port has none ([admin] keys)"
+                FORBIDDEN, request, "a call through a proxy needs an API key, and this port has none ([admin] keys)"
             )
         host = request.header(b"host")
         if host is None or request.method not in (b"GET", b"HEAD"):
@@ -153,7 +153,7 @@ class AdminGuard:
         if name == "localhost" or _is_address(name) or name in self._hosts():
             return None
         self._counters.foreign_hosts += 1
-        return explained(_FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")
+        return explained(FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")
 
 
 def _is_preflight(request: Request) -> bool:

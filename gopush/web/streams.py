@@ -45,10 +45,6 @@ REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key
 _HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
 
 
-def _as_it_is(piece: bytes) -> bytes:
-    return piece
-
-
 class EventStreams:
     """All streams. `room`: whether there are files for one more."""
 
@@ -63,7 +59,7 @@ class EventStreams:
         self.streams: dict[EventStream, None] = {}
         self.wheel: Wheel[EventStream] = Wheel(followers.clock.seconds())
         self._deadlines = Deadlines(self.wheel, EventStream.due, lambda: self.streams, followers.clock)
-        self.formats = {True: event_format(chunk), False: event_format(_as_it_is)}
+        self.formats = {True: event_format(chunk), False: event_format(bytes)}
 
     def routes(self) -> Routes:
         """The route of the public port. Whether a stream would begin shows only where one does: there is no HEAD."""

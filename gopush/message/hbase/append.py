@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.hbase.client import Client, NotSentError, trying
@@ -30,17 +30,16 @@ GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
 """Reads cells of a row: (row, cells, until) -> Deferred of Cells."""
 
 
-class _Sent:
+class _Sent(NamedTuple):
     """A write that may have been done: the head that its own should follow, and the answers that it should give.
 
     `refused`: HBase said that the head was another one. It was ours where the Thrift server, which had no answer in
     time, sent the write once more by itself.
     """
 
-    def __init__(self, old: bytes | None, answers: list[Appended], refused: bool) -> None:
-        self.old = old
-        self.answers = answers
-        self.refused = refused
+    old: bytes | None
+    answers: list[Appended]
+    refused: bool
 
 
 class RowAppend:

@@ -152,19 +152,9 @@ def _upgrade(path: str, connection: sqlite3.Connection) -> None:
         return
     with transaction(connection):
         for upgrade in UPGRADES[version:]:
-            for statement in _statements(upgrade):
+            for statement in upgrade.split(";\n"):  # executescript() would end the transaction
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """executescript() would end the transaction."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
 
 
 def _refused(path: str, wrong: sqlite3.Error) -> StartError:
