@@ -63,6 +63,7 @@ class ZooKeeperSession:
         self._changed: deque[str | None] = deque()
         self._cache: dict[str, Registered | None] = {}
         self._cached_for = 0
+        self._skipped: set[str] = set()
         self._deadline = 0.0
         self._refused = False
         self._names = 0
@@ -204,8 +205,9 @@ class ZooKeeperSession:
             if path in self._cache:
                 cache[path] = self._cache[path]
             elif contents[path] is not None:
-                cache[path] = _registered(node, path, *contents[path])
+                cache[path] = self._registered(node, path, *contents[path])
         self._cache = cache
+        self._skipped.intersection_update(cache)
         return [registered for registered in cache.values() if registered is not None]
 
     def _forget_changed(self) -> None:
@@ -280,12 +282,16 @@ class ZooKeeperSession:
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
 
-
-def _registered(node: str, path: str, data: bytes, stat: Any) -> Registered | None:
-    name = path.rpartition("/")[2]
-    try:
-        info = znodes.read_comet(node, name, data) if node else znodes.read_message(name, data)
-    except ValueError as wrong:
-        log.warn("{path} is skipped: {reason}", path=path, reason=wrong)
-        return None
-    return Registered(path, bool(node), info, stat.ephemeralOwner, stat.czxid)
+    def _registered(self, node: str, path: str, data: bytes, stat: Any) -> Registered | None:
+        name = path.rpartition("/")[2]
+        try:
+            if not stat.ephemeralOwner:
+                raise ValueError("it is persistent, and says of no process that it lives")
+            info = znodes.read_comet(node, name, data) if node else znodes.read_message(name, data)
+        except ValueError as wrong:
+            if path not in self._skipped:
+                self._skipped.add(path)
+                log.warn("{path} is skipped: {reason}", path=path, reason=wrong)
+            return None
+        self._skipped.discard(path)
+        return Registered(path, bool(node), info, stat.ephemeralOwner, stat.czxid)

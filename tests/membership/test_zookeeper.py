@@ -349,6 +349,24 @@ def test_malformed_znodes_are_skipped_with_one_line(cluster: Cluster, znodes: An
         assert len([line for line in logged.lines("is skipped") if path in line]) == 2, "one for each process"
 
 
+def test_persistent_registrations_are_of_no_process(
+    cluster: Cluster, znodes: Any, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a copied tree has them: they stay for ever. One line says so, however often all is read anew."""
+    monkeypatch.setattr("gopush.membership.zookeeper.FULL_SECONDS", 1.0)
+    stranger = message_data(M._replace(rpc=("n:8070",), stores=(("one", 1),)))
+    for path, data in ((f"{cluster.comets}/node2/", comet_data(B)), (f"{cluster.messages}/", stranger)):
+        znodes.create(path, data, sequence=True, makepath=True)
+    web = cluster.join(A)
+    cluster.run(cluster.register(cluster.join(), M))
+    eventually(sees(web, [A], [M]))
+    znodes.set(f"{cluster.comets}/node2/0000000000", comet_data(B._replace(weight=2)))
+    znodes.create(f"{cluster.comets}/node3/", comet_data(STANDBY), sequence=True, ephemeral=True, makepath=True)
+    eventually(lambda: len(web.view.comets) == 2)
+    for path in ("node2/0000000000", "message/0000000000"):
+        assert len([line for line in logged.lines("is skipped: it is persistent") if path in line]) == 2
+
+
 def test_unknown_fields_are_left_alone(cluster: Cluster, znodes: Any) -> None:
     data = b'{"rpc":["z:1"],"zone":"eu","weight":2}'
     znodes.create(f"{cluster.comets}/node9/", data, sequence=True, ephemeral=True, makepath=True)
