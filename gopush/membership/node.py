@@ -117,7 +117,8 @@ class LocalNode:
         announced: Deferred[None] = succeed(None)
         for node in self._process:
             node.info = node.info._replace(**changed)
-            announced.addCallback(lambda _, info: self._coordination.announce(info), node.info)
+            # Not what holds now: another call may change that before this one's turn comes.
+            announced.addCallback(lambda _, node: self._coordination.announce(node.info), node)
         seen: Deferred[None] = Deferred()
         announced.chainDeferred(seen)
         return self._soon(seen).addCallback(self._in_effect)

@@ -161,6 +161,20 @@ def test_who_is_a_comet_and_a_message_node_drains_as_both_the_comet_first(asked:
     assert result(both.comet.identity()) == result(both.message.identity())
 
 
+def test_of_calls_that_meet_while_the_coordinator_hangs_the_last_one_holds() -> None:
+    """For both roles: the first one's second half comes after it, and must not undo it."""
+    both = Both(Clock())
+    note, hanging = both.coordination.announce, Deferred[None]()
+    both.coordination.announce = lambda info: note(info) and hanging  # type: ignore[method-assign]
+    both.comet.drain(True)
+    both.coordination.announce = note  # type: ignore[method-assign]
+    both.message.tell_store("abc")
+    assert result(both.comet.drain(False)) == [None]
+    hanging.callback(None)
+    assert both.coordination.view.comets == (COMET,)
+    assert both.coordination.view.messages == (KEEPER._replace(store="abc"),)
+
+
 def test_it_leaves_as_a_comet_before_it_does_as_a_message_node() -> None:
     both = Both(Clock())
     both.comet.leave()
