@@ -28,6 +28,7 @@ class ViewDebouncer:
         self._seen: View | None = None
         self._missing: dict[tuple[str, str], float] = {}
         self._distrusted_until = float("-inf")
+        self._patience = 0.0
 
     def offer(self, seen: View, now: float) -> View | None:
         """A view that was seen; gives the one to adopt, None: nothing changes for now."""
@@ -42,9 +43,13 @@ class ViewDebouncer:
         """Whether this process must register again before it acts on what it sees."""
         return not {*seen.comets, *seen.messages}.issuperset(self.mine)
 
-    def distrust(self, until: float) -> None:
-        """Remove nothing before this time: the coordinator was away, and the others are on their way back to it."""
-        self._distrusted_until = until
+    def distrust(self, now: float, away: float, seconds: float) -> None:
+        """Remove nothing for `seconds`: the coordinator was `away`, and the others are on their way back to it.
+
+        Who was missing before that has waited already, but for the time in which nobody could come back.
+        """
+        self._distrusted_until, self._patience = now + seconds, seconds
+        self._missing = {key: then + away for key, then in self._missing.items()}
 
     @property
     def due(self) -> float | None:
@@ -73,7 +78,7 @@ class ViewDebouncer:
         return [*seen, *held] if seen else current
 
     def _believed_at(self, missing_since: float) -> float:
-        return max(missing_since + self._settle, self._distrusted_until)
+        return max(missing_since + self._settle, min(self._distrusted_until, missing_since + self._patience))
 
 
 class Rings:

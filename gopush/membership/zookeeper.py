@@ -262,7 +262,8 @@ class ZooKeeperCoordination(ViewKeeper):
             self.connected = True
             first = self.view == View()
             if not first:
-                self._debouncer.distrust(self._reactor.seconds() + self._settings.session_timeout)
+                now = self._reactor.seconds()
+                self._debouncer.distrust(now, now - self._alone_since, self._settings.session_timeout)
             if first or self._said:
                 log.info("{name} connected", name=self._name)
             self._said = False

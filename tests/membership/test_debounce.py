@@ -120,11 +120,23 @@ def test_a_process_that_is_missing_does_not_act_on_the_view() -> None:
 
 def test_after_the_coordinator_was_away_removals_wait_longer() -> None:
     debouncer = adopted()
-    debouncer.distrust(204.0)
+    debouncer.distrust(200.0, 9.0, 4.0)
     assert debouncer.offer(ONE, 200.0) is None
     assert debouncer.due == 204.0
     assert debouncer.tick(203.9) is None
     assert debouncer.tick(204.0) == ONE
+
+
+def test_a_coordinator_that_is_away_again_and_again_hides_no_death() -> None:
+    """Only the time without it does not count."""
+    debouncer = adopted()
+    debouncer.offer(ONE, 200.0)
+    for back, away in ((203.0, 0.25), (206.0, 2.0)):
+        debouncer.distrust(back, away, 4.0)
+        assert debouncer.offer(ONE, back) is None
+    assert debouncer.due == 206.25
+    assert debouncer.tick(206.0) is None
+    assert debouncer.tick(206.25) == ONE
 
 
 names = st.sampled_from("abcd")
