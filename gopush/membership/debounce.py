@@ -133,13 +133,13 @@ class Rings:
         self._known[share] = yield from points(*share)
 
     def _without_new(self, view: View) -> View:
-        """The view without the nodes whose points are not there yet; those on the ring now keep their weights."""
+        """What holds until all points are there: nodes on the ring keep their weights, others drain, new ones wait."""
         missing = set(self._missing(view))
-        before = self._ring.weights
+        before, here = self._ring.weights, {info.place for info in self.view.comets}
         weights = {
             name: before.get(name) if (name, weight) in missing else weight for name, weight in view.weights.items()
         }
-        comets = [_weighing(info, weights.get(info.node, info.weight)) for info in view.comets]
+        comets = [_weighing(info, weights.get(info.node, info.weight), info.place in here) for info in view.comets]
         return View((info for info in comets if info is not None), view.messages)
 
     def _use(self, view: View) -> View:
@@ -159,5 +159,7 @@ class Rings:
         return view
 
 
-def _weighing(info: NodeInfo, weight: int | None) -> NodeInfo | None:
-    return None if weight is None else info._replace(weight=weight)
+def _weighing(info: NodeInfo, weight: int | None, here: bool) -> NodeInfo | None:
+    if weight is not None:
+        return info._replace(weight=weight)
+    return info._replace(draining=True) if here else None

@@ -92,6 +92,20 @@ def test_who_leaves_does_not_wait_for_who_comes() -> None:
     assert owners(view) == expected({"a": 90, "c": 1, "d": 70})
 
 
+def test_who_drains_no_more_stays_until_its_points_are_there() -> None:
+    """As one that drains: without it in the view, calls to it would fail. Who is new may wait."""
+    rings = Rings()
+    drained = View([comet("a"), comet("b", 90, draining=True), comet("b", 90, 1, draining=True)])
+    assert rings.offer(drained) is drained
+    back = View([comet("a"), comet("b", 90), comet("b", 90, 1)])
+    assert rings.offer(back) is None
+    assert finished(rings)[1] == back
+    assert owners(back) == expected({"a": 1, "b": 90})
+    rings.offer(drained)
+    meanwhile = rings.offer(View([comet("a", 2), comet("b", 80), comet("c", 70)]))
+    assert meanwhile == View([comet("a", 1), comet("b", 80, draining=True)])
+
+
 def test_of_views_that_follow_each_other_only_the_last_is_used() -> None:
     rings = Rings()
     views = [View([comet("a", 40), comet("b", weight)]) for weight in (50, 60, 70)]
