@@ -19,7 +19,7 @@ from gopush.comet.settings import CometSettings, SubscriberSettings
 from gopush.comet.tcp import TcpFactory
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, make_service
-from gopush.daemon.start import DaemonOptions, give_up, start_failed
+from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
 from gopush.membership.view import Coordination
@@ -131,7 +131,7 @@ class CometNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
-        self._coordination.register_comet(self._info).addErrback(start_failed, self._reactor)
+        end_where_it_fails(self._coordination.register_comet(self._info), self._reactor)
         self._reachability.start()
 
     def stopService(self) -> Deferred[None]:

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from gopush.config.endpoints import place, words
 from gopush.config.values import address
-from gopush.daemon.start import CannotStartError, console, give_up
+from gopush.daemon.start import give_up, refuse
 from gopush.errors import SettingsError, StartError
 from gopush.net.proxy_protocol import ProxiedReactor
 from gopush.net.tls import TlsEndpoint
@@ -66,8 +66,7 @@ class Listeners(Service):
             bound = endpoint.listen(self._factory)
             self._binding.append(bound.addCallbacks(self._bound, self._refuse, errbackArgs=(description,)))
         if self._refused is not None:
-            console.tell(self._refused)
-            raise CannotStartError(1 if console.has_log else self._refused)
+            refuse(self._refused)
 
     def startService(self) -> None:
         """Bind, unless that was done with privileges."""

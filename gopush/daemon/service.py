@@ -94,7 +94,8 @@ class DaemonService(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         twistd: Any = options.parent
         self._observer = _observer(twistd, Lines(options.settings.log, twistd.subCommand, name))
-        for service in (node, Reload(reactor, options, _file(self._observer))):
+        # First what listens for signals: before it does, one ends the process, and a node may take a while to start.
+        for service in (Reload(reactor, options, _file(self._observer)), node):
             service.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def setServiceParent(self, parent: Any) -> None:
@@ -115,9 +116,9 @@ class DaemonService(MultiService):
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """All ports are bound."""
-        console.let_go()
+        """All ports are bound. Raises CannotStartError where the store is a file that cannot be opened."""
         super().startService()  # type: ignore[no-untyped-call]
+        console.let_go()
 
     def stopService(self) -> Deferred[None]:
         """Stop all, and say so."""

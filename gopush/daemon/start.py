@@ -1,6 +1,7 @@
 """How a process of any role starts: its command line, its settings, its user, and how it says clearly why it cannot.
 
-A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it.
+A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it; but
+what only servers and other processes tell a daemon, while its reactor runs, is in its log alone.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -72,6 +74,12 @@ def start_errors(path: Path | None = None) -> Iterator[None]:
         raise CannotStartError(f"{path}: {wrong}" if path else str(wrong)) from None
 
 
+def refuse(line: str) -> NoReturn:
+    """Stop a process before its reactor runs."""
+    console.tell(line)
+    raise CannotStartError(1 if console.has_log else line)
+
+
 def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
     """End a process whose reactor runs already, for a reason that waiting cannot mend: one line, exit status 1."""
     if not console.has_log:
@@ -83,13 +91,27 @@ def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
         reactor.stop()
 
 
-def start_failed(failure: Failure, reactor: Any) -> None:
-    """End a process whose start failed while its reactor runs; with a traceback in the log where that is an error of
-    ours: nobody else would hear of it, and the process would stay, of no use.
+def end_where_it_fails(start: Deferred[Any], reactor: Any) -> None:
+    """End a process whose `start` fails: with CannotStartError where it has done so already, for which twistd's parent
+    waits, else as start_failed() does.
     """
+    failed = start.result if start.called else None
+    if isinstance(failed, Failure):
+        start.addErrback(lambda _: None)
+        refuse(str(_explained(failed)))
+    start.addErrback(start_failed, reactor)
+
+
+def start_failed(failure: Failure, reactor: Any) -> None:
+    """End a process whose start failed while its reactor runs: it would stay, of no use."""
+    give_up(reactor, _explained(failure))
+
+
+def _explained(failure: Failure) -> StartError:
+    """Why a start failed; with a traceback in the log where that is an error of ours: nobody else would hear of it."""
     if not failure.check(StartError):  # type: ignore[no-untyped-call]
         log.failure("the start failed", failure)
-    give_up(reactor, StartError(failure.getErrorMessage()))
+    return StartError(failure.getErrorMessage())
 
 
 class DaemonOptions(Options):

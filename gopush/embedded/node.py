@@ -22,7 +22,7 @@ from gopush.comet.node import show as show_comet
 from gopush.comet.service import Comet
 from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
-from gopush.daemon.start import DaemonOptions, give_up, start_failed
+from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
@@ -149,7 +149,7 @@ class EmbeddedNode(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         self._housekeeping.start()
         self._coordination.start()
-        Deferred.fromCoroutine(self._register()).addErrback(start_failed, self._reactor)
+        end_where_it_fails(Deferred.fromCoroutine(self._register()), self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Hand over to the others, answer what is under way, then close the store."""

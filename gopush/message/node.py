@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
-from gopush.daemon.start import DaemonOptions, give_up, start_failed
+from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, LoginProbe, Reachability, until_quiet
 from gopush.membership.view import Coordination
@@ -67,7 +67,7 @@ class MessageNode(MultiService):
     def startService(self) -> None:
         """Open the store and listen, then tell the others."""
         super().startService()  # type: ignore[no-untyped-call]
-        Deferred.fromCoroutine(self._register()).addErrback(start_failed, self._reactor)
+        end_where_it_fails(Deferred.fromCoroutine(self._register()), self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Tell the others, serve on until nobody calls any more, and only then stop."""

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 
 from gopush.daemon.listeners import Listeners, advertised, local
-from gopush.daemon.start import CannotStartError, start_failed
+from gopush.daemon.start import CannotStartError, end_where_it_fails, start_failed
 from gopush.errors import SettingsError, StartError
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import raise_file_limit
@@ -211,6 +211,17 @@ def test_a_start_that_fails_later_ends_the_process_whatever_it_was(
     start_failed(Failure(wrong), late)  # type: ignore[no-untyped-call]
     assert capfd.readouterr().err == f"{wrong}\n"
     assert (late.stopped, at_exit) == (1, [(os._exit, 1)])
+    assert bool(logged.lines("the start failed")) == isinstance(wrong, RuntimeError)
+
+
+@pytest.mark.parametrize("wrong", [StartError("the file is in use"), RuntimeError("a fault of ours")])
+def test_a_start_that_has_failed_already_ends_before_the_reactor_runs(
+    capfd: pytest.CaptureFixture[str], logged: Logged, wrong: Exception
+) -> None:
+    """A reactor that does not run yet cannot be stopped."""
+    with pytest.raises(CannotStartError, match=str(wrong)):
+        end_where_it_fails(fail(wrong), LateReactor())
+    assert capfd.readouterr().err == f"{wrong}\n"
     assert bool(logged.lines("the start failed")) == isinstance(wrong, RuntimeError)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from gopush.message.sqlite.file import open_file
 from tests.chaos.cluster import ROOT, TWISTD, Node
 
 JSON = {"log": {"format": "json"}}
@@ -132,3 +133,30 @@ def test_a_daemon_whose_port_is_in_use_says_so_in_one_whole_line(directory: Path
     assert re.search(line, ended.stderr, re.MULTILINE), ended.stderr
     assert (start().returncode, (directory / "gopush.pid").exists()) == (0, True)
     os.kill(int((directory / "gopush.pid").read_text()), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("role", ["message", "gopush"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/store.sqlite", "cannot be opened: there is no such directory, or none that this user can reach"),
+        ("text", "cannot be opened: file is not a database"),
+        ("used.sqlite", "is in use by another process"),
+    ],
+)
+def test_a_daemon_that_cannot_open_its_store_says_so_in_one_whole_line(
+    role: str, name: str, why: str, directory: Path
+) -> None:
+    (directory / "text").write_text("no database")
+    used = open_file(str(directory / "used.sqlite"))
+    path = directory / name
+    Node(role, role, directory, {"storage": {"type": "sqlite"}, "sqlite": {"path": str(path)}})
+    command = [sys.executable, "-c", TWISTD, "--pidfile=role.pid", "--logfile=daemon.log", role, "-c", f"{role}.ini"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+    used.close()
+    assert ended.returncode == 1
+    line = f"[sqlite] path: {path}: {why}\n"
+    assert line in ended.stderr
+    eventually(lambda: not (directory / "role.pid").exists())
+    assert (directory / "daemon.log").read_text().count(line) == 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -54,10 +54,10 @@ class SqliteStore:
         self._gatherer = Gatherer(self._append)
 
     def start(self) -> Deferred[None]:
-        """See Store."""
-        self._pool = ThreadPool(1, 1, "sqlite")  # a stopped one starts no more
-        self._pool.start()
-        return deferToThreadPool(self._reactor, self._pool, self._open).addErrback(self._end_thread)
+        """See Store. It is open, or refused, at once: while a process starts its reactor has nothing else to do, and
+        twistd's parent waits for that alone.
+        """
+        return execute(self._open).addCallback(self._begin_thread)
 
     def _open(self) -> None:
         connection = open_file(self._path)
@@ -65,6 +65,10 @@ class SqliteStore:
             self.identity = f"{identity(connection):08x}"
             index = DatabaseFiles(self._path, connection)
             self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
+
+    def _begin_thread(self, _: None) -> None:
+        self._pool = ThreadPool(1, 1, "sqlite")  # a stopped one starts no more
+        self._pool.start()
 
     def stop(self) -> Deferred[None]:
         """See Store."""
@@ -138,7 +142,7 @@ class SqliteStore:
         return self._call(SqliteLogs.purge).addCallback(lambda more: self.purge() if more else None)
 
     def _call(self, method: Callable[Concatenate[SqliteLogs, P], T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Have the thread call; what comes while the file is being opened waits for that."""
+        """Have the thread call."""
         if not self._pool.started:
             return fail(UnavailableError(f"{self._path} is not open"))
 
