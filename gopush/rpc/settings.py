@@ -39,6 +39,14 @@ def call_listeners(value: str) -> tuple[str, ...]:
     return found
 
 
+def _servers(value: str) -> tuple[str, ...]:
+    """The addresses() of ZooKeeper servers, one at least."""
+    found = addresses(value)
+    if not found:
+        raise ValueError("names no server (try localhost:2181; only twistd gopush runs without ZooKeeper)")
+    return found
+
+
 def _znode(value: str) -> str:
     """The path of a znode below the root, as ZooKeeper has it."""
     root, *parts = value.split("/")
@@ -61,7 +69,7 @@ class ZooKeeperSettings:
     """Section [zookeeper]."""
 
     hosts: tuple[str, ...] = _zookeeper(
-        "addr", "localhost:2181", addresses, "the ZooKeeper servers, host:port, separated by commas"
+        "addr", "localhost:2181", _servers, "the ZooKeeper servers, host:port, separated by commas"
     )
     session_timeout: float = _zookeeper("timeout", "30s", _session, "how long a silent process still counts as alive")
     comet_path: str = _zookeeper("comet.path", "/gopush-cluster-comet", _znode, "where comets register")

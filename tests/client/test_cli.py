@@ -256,6 +256,11 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
         ("comet", "[zookeeper]\naddr = 10.0.0.1:2181\n", "[zookeeper] addr: 10.0.0.1:2181 can be reached"),
         ("comet", "[zookeeper]\ntls = yes\ntls.ca = /no/such/file\n", "[zookeeper] tls.ca"),
         ("web", "[zookeeper]\naddr = zk..example:2181\n", "'zk..example:2181': this is not a valid host name"),
+        *(
+            (role, f"[zookeeper]\naddr = {none}\n", f"[zookeeper] addr: '{none}' names no server (try localhost:2181;")
+            for role in ("comet", "message", "web")
+            for none in ("", ",")
+        ),
         ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "this is not a valid host name"),
         ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
         ("web", "[base]\nhttp.bind = fd:3\n", "a socket that systemd hands over is systemd:domain=INET:index=0"),
