@@ -163,6 +163,16 @@ def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(ope
         assert lines == []
 
 
+def test_a_table_of_many_regions_takes_its_time_to_name_them(
+    open_at: Open, table: ThriftTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gopush.message.hbase.connection.PROBE_SECONDS", 1.0)
+    table.regions, table.seconds = PROBE_BYTES // 40, 1.4
+    with logged() as lines:
+        assert open_at(table.address).push().ret == RET_OK
+        assert lines == []
+
+
 def test_an_answer_that_comes_too_slowly_is_given_up(
     open_at: Open, table: ThriftTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +188,11 @@ def test_an_answer_that_comes_too_slowly_is_given_up(
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(PROBE_BYTES, "no answer within 0.5 s"), (PROBE_BYTES + 1, "the connection was lost")]
+    ("size", "said"),
+    [
+        (PROBE_BYTES, "no answer within 0.5 s"),
+        (PROBE_BYTES + 1, "an answer is too large, or it is no Thrift server's"),
+    ],
 )
 def test_who_begins_an_answer_and_goes_on_for_ever_is_left(
     open_at: Open, monkeypatch: pytest.MonkeyPatch, size: int, said: str

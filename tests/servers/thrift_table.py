@@ -27,6 +27,7 @@ Cells = dict[tuple[bytes, bytes], bytes]
 class ThriftTable:
     """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
     `asked`: those that came. `seconds`: how long LARGE answers are on their way. `ahead`: by how much its clock is.
+    `regions`: how many it has.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class ThriftTable:
         self.asked: list[str] = []
         self.seconds = 0.0
         self.ahead = 0.0
+        self.regions = 1
         self._stamps: dict[tuple[bytes, bytes, bytes], int] = {}
         self._lock = threading.Lock()
         handler: Any = self._serve
@@ -64,7 +66,8 @@ class ThriftTable:
     def getAllRegionLocations(self, table: bytes) -> list[Any]:
         """See hbase.thrift."""
         server = idl.ServerName(hostName="localhost")
-        return [idl.RegionLocation(server, idl.RegionInfo(regionId=1, tableName=table))]
+        starts = [b"%d" % number if number else b"" for number in range(self.regions)]
+        return [idl.RegionLocation(server, idl.RegionInfo(1, table, startKey=start)) for start in starts]
 
     def tableExists(self, table: Any) -> bool:
         """See hbase.thrift."""

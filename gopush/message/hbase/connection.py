@@ -39,8 +39,8 @@ WINDOW = 16
 
 PROBE_SECONDS = 5.0
 PROBE_BYTES = 1 << 20
-"""How long a server may take for the first calls of a connection, and how large an answer may be: a fresh one is slow,
-and what answers may be no Thrift server.
+"""How long a server may take for each of the first calls of a connection, and how large the first answer may be: a
+fresh one is slow, and what answers may be no Thrift server.
 """
 
 OLDEST_SECONDS = 5.0
@@ -147,7 +147,6 @@ class ThriftLink(Factory):
     async def _look(self, connection: _Connection) -> None:
         self._seen(await connection.call("getAllRegionLocations", locations(self.table)))
         if connection is self._connection:
-            connection.trust()
             self.ready = True
             self._say(None)
             self.free()
@@ -176,6 +175,11 @@ class ThriftLink(Factory):
 
     def _unreachable(self, failure: Failure) -> None:
         self._say(f"cannot be reached: {failure.getErrorMessage()}")
+
+    def too_large(self, connection: _Connection) -> None:
+        """An answer is larger than may come in."""
+        if connection is self._connection:
+            self._say("an answer is too large, or it is no Thrift server's")
 
     def lost(self, connection: _Connection, silent: float | None) -> None:
         """A connection was lost; `silent`: where it was given up, the seconds that it had for an answer."""
@@ -214,12 +218,6 @@ class _Connection(Int32StringReceiver):
         self.transport.setTcpNoDelay(True)
         self._link.made(self)
 
-    def trust(self) -> None:
-        """It has answered as a Thrift server does: large answers may take their time from now on."""
-        if not self._trusted:
-            self._trusted, self.MAX_LENGTH = True, FRAME_BYTES
-            self._cancel()
-
     def call(self, name: str, arguments: Any) -> Deferred[Any]:
         self._number = self._number % (2**31 - 1) + 1
         answer: Deferred[Any] = Deferred()
@@ -248,6 +246,9 @@ class _Connection(Int32StringReceiver):
         except Exception:  # not what a Thrift server sends
             self.transport.abortConnection()
             return
+        if not self._trusted:  # it answers as a Thrift server does: large answers may take their time from now on
+            self._trusted, self.MAX_LENGTH = True, FRAME_BYTES
+            self._cancel()
         if isinstance(result, HBaseError):
             answer.errback(result)
         else:
@@ -282,6 +283,7 @@ class _Connection(Int32StringReceiver):
 
     def lengthLimitExceeded(self, length: int) -> None:
         """See Int32StringReceiver."""
+        self._link.too_large(self)
         self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
