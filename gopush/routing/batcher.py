@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.net.clock import MOST_WAITS, Clock
-from gopush.routing.pending import PendingCalls
+from gopush.routing.pending import PendingCalls, Waiting
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 
@@ -34,15 +34,16 @@ class Batcher:
 
     `moved` takes what waits when the batcher has to hand it over. `sent_back` takes the calls that the peer refused,
     each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at most `most` calls,
-    if no PendingCalls has more, besides what the settings say. Batchers may share `numbers`. What has no answer after
+    if no PendingCalls has more, besides what the settings say. Batchers may share `numbers`, and `at_peer`: this bounds
+    them together, and each has room for a batch all the same, whatever waits in the others. What has no answer after
     `timeout` seconds is given up, once all that has come meanwhile was read; where `going_on` says that the answer is
     on its way, it gets as long again, MOST_WAITS times at most, whatever its callers' time is.
     """
 
     __slots__ = (
-        *("_answers", "_bytes", "_call", "_calls", "_clock", "_filled", "_gave_up", "_going_on", "_handing_over"),
-        *("_handling", "_most", "_moved", "_numbers", "_overdue", "_refused", "_room", "_scheduled", "_send"),
-        *("_sending", "_sent", "_sent_back", "_settings", "_timeout", "_took", "_waiting", "_waits", "_watch"),
+        *("_answers", "_at_peer", "_bytes", "_call", "_calls", "_clock", "_filled", "_gave_up", "_going_on"),
+        *("_handing_over", "_handling", "_most", "_moved", "_numbers", "_overdue", "_refused", "_room", "_scheduled"),
+        *("_send", "_sending", "_sent", "_sent_back", "_settings", "_timeout", "_took", "_waiting", "_waits", "_watch"),
     )
 
     def __init__(
@@ -58,6 +59,7 @@ class Batcher:
         refused: Callable[[Any], bool] | None = None,
         sent_back: Callable[[list[Refusal], list[PendingCalls]], None] | None = None,
         going_on: Callable[[], bool] | None = None,
+        at_peer: Waiting | None = None,
     ) -> None:
         self._clock = clock
         self._send = send
@@ -77,6 +79,7 @@ class Batcher:
         self._waiting: deque[PendingCalls] = deque()
         self._calls = 0  # that wait, and their bytes
         self._bytes = 0
+        self._at_peer = at_peer or Waiting()
         self._sent: list[PendingCalls] = []
         self._scheduled = False
         self._sending = False
@@ -104,14 +107,17 @@ class Batcher:
 
     def put(self, pending: PendingCalls, gathered: bool = False) -> None:
         """Queue calls; they fail where the batcher has no room for them."""
-        calls = self._calls + len(pending.items)
-        if calls > self._settings.lane_messages or self._bytes > self._settings.lane_bytes:
-            self._numbers.counters.refused += len(pending.items)
+        calls, at_peer, settings = len(pending.items), self._at_peer, self._settings
+        full = at_peer.calls + calls > settings.lane_messages or at_peer.bytes > settings.lane_bytes
+        if full and not self._has_room(calls):
+            self._numbers.counters.refused += calls
             pending.fail("too many calls wait for this peer")
             return
         self._waiting.append(pending)
-        self._calls = calls
+        self._calls += calls
         self._bytes += pending.size
+        at_peer.calls += calls
+        at_peer.bytes += pending.size
         if self._sent or self._scheduled:
             return
         if gathered and not self._handling and not self._sending:
@@ -119,6 +125,12 @@ class Batcher:
         else:
             self._scheduled = True
             self._clock.callLater(0, self._send_batches)
+
+    def _has_room(self, calls: int) -> bool:
+        """For a batch: a store that hangs, or takes less than comes, must not shut out the others."""
+        settings = self._settings
+        most, most_bytes = min(self._most, settings.lane_messages), min(settings.batch_bytes, settings.lane_bytes)
+        return self._calls + calls <= most and self._bytes <= most_bytes
 
     def give_up(self) -> None:
         """Hand over all that has no answer; an answer that comes late is ignored."""
@@ -138,6 +150,8 @@ class Batcher:
     def _take_waiting(self) -> list[PendingCalls]:
         pendings = list(self._waiting)
         self._waiting.clear()
+        self._at_peer.calls -= self._calls
+        self._at_peer.bytes -= self._bytes
         self._calls = self._bytes = 0
         self._handing_over = False
         return pendings
@@ -198,6 +212,7 @@ class Batcher:
         batch: list[PendingCalls] = []
         room, calls_left = self._room, self._most
         now = self._clock.seconds()
+        at_peer = self._at_peer
         took, self._took = self._took, 0.0
         while self._waiting:
             pending = self._waiting[0]
@@ -211,6 +226,8 @@ class Batcher:
                 continue
             self._calls -= calls
             self._bytes -= pending.size
+            at_peer.calls -= calls
+            at_peer.bytes -= pending.size
             if pending.until <= now + took:
                 self._numbers.counters.late += calls
                 pending.fail("it waited too long for its turn")

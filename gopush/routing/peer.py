@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, repeating, within
 from gopush.routing.batcher import Batcher
+from gopush.routing.pending import Waiting
 from gopush.rpc.settings import RpcSettings
 
 
@@ -49,7 +50,7 @@ class BatchCall(Generic[S]):
 class Peer(Generic[S]):
     """One live peer. `logged`: the log says that it is not healthy; that is not logged again before `quiet_until`."""
 
-    __slots__ = ("batchers", "healthy", "info", "logged", "quiet_until", "service")
+    __slots__ = ("batchers", "healthy", "info", "logged", "quiet_until", "service", "waiting")
 
     def __init__(self, info: NodeInfo, service: S) -> None:
         self.info = info
@@ -58,6 +59,7 @@ class Peer(Generic[S]):
         self.logged = False
         self.quiet_until = float("-inf")
         self.batchers: dict[tuple[BatchCall[S], str], Batcher] = {}
+        self.waiting: dict[BatchCall[S], Waiting] = {}
 
 
 QUIET_SECONDS = 60.0

@@ -25,6 +25,16 @@ class Hold:
         self.calls = 0
 
 
+class Waiting:
+    """The calls of a kind that wait for their turn at one peer, in all its batchers, and their bytes."""
+
+    __slots__ = ("bytes", "calls")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.bytes = 0
+
+
 class PendingCalls:
     """Calls that go through a batcher together: `items`, one for each of `keys`; `sizes` of them, in bytes.
 

@@ -17,7 +17,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher, Refusal
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service
-from gopush.routing.pending import PendingCalls
+from gopush.routing.pending import PendingCalls, Waiting
 from gopush.routing.router import Choose, Router
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.codec import MAX_ITEMS
@@ -44,19 +44,18 @@ class Peers(Generic[S]):
         self._settings = settings
         self._router = Router(self.live, choose)
         self._shards = Shards()
-        self._paused: dict[tuple[BatchCall[S], str], _Paused] = {}
+        self._paused: dict[BatchCall[S], _Paused] = {}
         self._health = HealthChecker(clock, self.live, settings, self._router.forget)
 
     @property
     def busy(self) -> bool:
         """Whether a call has no answer yet."""
-        return bool(self._paused) or any(
-            batcher.busy for peer in self.live.values() for batcher in peer.batchers.values()
-        )
+        busy = (batcher.busy for peer in self.live.values() for batcher in peer.batchers.values())
+        return bool(self._paused) or any(busy)
 
     def _waiting(self) -> tuple[int, int]:
         waiting = [batcher.waiting for peer in self.live.values() for batcher in peer.batchers.values()]
-        waiting += [(len(paused.calls), paused.size) for paused in self._paused.values()]
+        waiting += [(paused.count, paused.size) for paused in self._paused.values()]
         return sum(calls for calls, _ in waiting), sum(size for _, size in waiting)
 
     def adopt(self, view: View, infos: Iterable[NodeInfo]) -> None:
@@ -97,7 +96,7 @@ class Peers(Generic[S]):
     def stop(self) -> None:
         """Let go of all peers; what waits fails."""
         paused, self._paused = self._paused, {}
-        for pending in [one for some in paused.values() for one in some.calls]:
+        for pending in [one for some in paused.values() for calls in some.calls.values() for one in calls]:
             pending.fail("stopped")
         self.update(())
         self._health.stop()
@@ -190,6 +189,7 @@ class Peers(Generic[S]):
             call.refused,
             partial(self._sent_back, call, name, peer),
             going_on,
+            peer.waiting.setdefault(call, Waiting()),
         )
 
     def _given_up(self, call: BatchCall[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls]) -> None:
@@ -246,28 +246,30 @@ class Peers(Generic[S]):
             return
         if not self._paused:
             self._clock.callLater(RETRY_PAUSE_SECONDS, self._resume)
-        paused = self._paused.setdefault((call, batcher), _Paused())
-        settings = self._settings
-        if len(paused.calls) + len(pending.items) > settings.lane_messages or paused.size > settings.lane_bytes:
-            self.numbers.counters.refused += len(pending.items)
+        paused, count = self._paused.setdefault(call, _Paused()), len(pending.items)
+        if paused.count + count > self._settings.lane_messages or paused.size > self._settings.lane_bytes:
+            self.numbers.counters.refused += count
             pending.fail("too many calls wait for a peer")
             return
-        paused.calls += pending.singles()
+        paused.calls.setdefault(batcher, []).extend(pending.singles())
+        paused.count += count
         paused.size += pending.size
 
     def _resume(self) -> None:
         paused, self._paused = self._paused, {}
-        for (call, batcher), some in paused.items():
-            self._move(call, batcher, some.calls)
+        for call, some in paused.items():
+            for batcher, calls in some.calls.items():
+                self._move(call, batcher, calls)
 
 
 class _Paused:
-    """Calls of one kind that wait until their peers are tried again, each by itself, and their bytes."""
+    """Calls of one kind that wait until their peers are tried again, each by itself, by batcher; `size` in bytes."""
 
-    __slots__ = ("calls", "size")
+    __slots__ = ("calls", "count", "size")
 
     def __init__(self) -> None:
-        self.calls: list[PendingCalls] = []
+        self.calls: dict[str, list[PendingCalls]] = {}
+        self.count = 0
         self.size = 0
 
 

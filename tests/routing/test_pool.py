@@ -60,9 +60,11 @@ class World:
     def update(self, *names: str) -> None:
         self.peers.update(map(info, names))
 
-    def call(self, item: Any, key: str = "k", life: float = 10.0, call: BatchCall[Node] | None = None) -> list[Any]:
+    def call(
+        self, item: Any, key: str = "k", life: float = 10.0, call: BatchCall[Node] | None = None, batcher: str = ""
+    ) -> list[Any]:
         until = self.clock.seconds() + life
-        return result(self.peers.call(call or self.ordered, key, item, 1, until).addCallback(self._note))
+        return result(self.peers.call(call or self.ordered, key, item, 1, until, batcher).addCallback(self._note))
 
     def _note(self, answer: Any) -> Any:
         if answer[0] != REFUSED:
@@ -148,6 +150,26 @@ def test_what_is_too_much_for_a_batcher_fails_at_once(kind: str) -> None:
     assert failed(answers[2])
     world.wait()
     assert answers[:2] == [[("a", 0)], [("a", 1)]]
+
+
+@pytest.mark.parametrize("bound", [{"lane_messages": 4}, {"lane_bytes": 3}])
+def test_the_batchers_of_a_peer_are_bounded_together_and_each_has_room_for_a_batch(bound: dict[str, Any]) -> None:
+    """One store that hangs neither shuts out the others, nor has what waits grow with their number."""
+    world = World("a", batch_messages=1, batch_bytes=1, **bound)
+    node = world.nodes["a"]
+    node.next_modes = ["late", "late"]
+    for store in ("hangs", "goes on"):
+        world.call("under way", store, batcher=store)
+    world.wait()
+    for _ in range(2):
+        answers = [world.call(item, "hangs", batcher="hangs") for item in range(5)]
+        answers += [world.call(item, "goes on", batcher="goes on") for item in range(2)]
+        assert list(map(failed, answers)) == [False] * 4 + [True, False, True]
+        assert world.peers.numbers.waiting() == (5, 5)
+        node.answer_late()
+        world.wait()
+        assert world.peers.numbers.waiting() == (0, 0)
+        assert all(answers)
 
 
 # --- what was gathered ---
@@ -490,12 +512,13 @@ def test_new_calls_about_a_key_wait_behind_those_that_pause() -> None:
     assert world.nodes["a"].items == [1, 2]
 
 
+@pytest.mark.parametrize("batchers", [("", "", ""), ("r1", "r2", "r3")])
 @pytest.mark.parametrize("bound", [{"lane_messages": 3}, {"lane_bytes": 2}])
-def test_what_pauses_is_counted_and_bounded_as_what_waits(bound: dict[str, Any]) -> None:
+def test_what_pauses_is_counted_and_bounded_as_what_waits(bound: dict[str, Any], batchers: Sequence[str]) -> None:
     """Each kind of calls by itself: others' must not take the room of pushes."""
     world = World("a", **bound)
     world.nodes["a"].mode = "down"
-    answers = [world.call(i) for i in range(3)]
+    answers = [world.call(i, batcher=batcher) for i, batcher in enumerate(batchers)]
     world.wait()
     assert (answers, world.peers.numbers.waiting()) == ([[]] * 3, (3, 3))
     assert failed(world.call(3))

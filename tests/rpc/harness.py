@@ -47,6 +47,11 @@ class Node:
         if not waiting.called:
             waiting.callback(self._answers(items, self.mode))
 
+    def answer_late(self) -> None:
+        """Answer all calls that wait for it."""
+        while self._late:
+            self.answer()
+
     def _answers(self, items: list[Any], mode: str) -> list[Any]:
         refused = items if mode == "refuse" else items[::2] if mode == "refuse some" else []
         return [(REFUSED if item in refused else self.name, item) for item in items]
