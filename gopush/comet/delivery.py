@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from gopush.comet.channel import Channel, Unanswered
 from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.rounds import Round, crowded, in_parts
-from gopush.comet.session import Limits, Session
+from gopush.comet.session import Limits, Session, State
 from gopush.errors import UnavailableError
 from gopush.model import Format, Head, Message, Page
 from gopush.net.clock import Clock
@@ -226,11 +226,13 @@ class Delivery:
         if channel.waiting_messages > limits.msgbuf_messages * times or (
             channel.waiting_messages > 1 and channel.waiting_bytes > limits.msgbuf_bytes * times
         ):
-            if channel.busy:
+            # Who is closed stays in the channel until the end of its connection is told.
+            left = [session for session in self._all(channel) if session.state is not State.CLOSING]
+            if left and channel.busy:
                 self._counters.overruns += 1
-            else:
+            elif left:
                 self._counters.overflows += 1
-            for session in self._all(channel):
+            for session in left:
                 session.abort()
 
     def _all(self, channel: Channel) -> list[Session]:
