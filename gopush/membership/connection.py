@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NoReturn
@@ -28,6 +30,10 @@ from gopush.rpc.settings import ZooKeeperSettings
 
 CONNECT_SECONDS = 5.0
 """For the connection to one server, TLS included; the next one is tried then."""
+
+
+AT_ONCE = 100
+"""Questions under way. Each is many objects: a garbage collection among those of thousands holds the reactor up."""
 
 
 class Connector(SequentialThreadingHandler):  # type: ignore[misc]
@@ -132,9 +138,9 @@ class Ownership:
         paths = set(paths)
         self._ours &= paths
         self._foreign &= paths
-        asked = [(path, client.get_acls_async(path)) for path in paths - self._ours]
-        open_ones = [path for path, result in asked if not self._is_ours(path, _answer(wait, result))]
-        taking = [(path, client.set_acls_async(path, self.acl)) for path in open_ones]
+        looking = asked(client.get_acls_async, paths - self._ours)
+        open_ones = [path for path, result in looking if not self._is_ours(path, _answer(wait, result))]
+        taking = asked(partial(client.set_acls_async, acls=self.acl), open_ones)
         foreign = {path for path, result in taking if _answer(wait, result) is NoAuthError}
         for path in sorted(foreign - self._foreign):
             log.warn("{path} is skipped: it belongs to another [zookeeper] user", path=path)
@@ -150,6 +156,13 @@ class Ownership:
     def _is_good(self, acl: Any) -> bool:
         reads = acl.perms == Permissions.READ and self._readable
         return reads or (acl.id.scheme, acl.id.id) == ("digest", self._us)
+
+
+def asked(ask: Callable[[str], Any], paths: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Ask about each path, and give the results to wait for; AT_ONCE of them are under way at most."""
+    left = iter(paths)
+    while some := [(path, ask(path)) for path in islice(left, AT_ONCE)]:
+        yield from some
 
 
 def _answer(wait: Callable[[Any], Any], result: Any) -> Any:

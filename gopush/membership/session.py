@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from kazoo.client import KazooClient
@@ -16,7 +17,7 @@ from twisted.logger import Logger
 
 from gopush.errors import StartError
 from gopush.membership import znodes
-from gopush.membership.connection import Connector, Ownership
+from gopush.membership.connection import Connector, Ownership, asked
 from gopush.membership.znodes import Registered, Registration, Seen, check_stores
 from gopush.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
@@ -62,6 +63,7 @@ class ZooKeeperSession:
         self._announced: dict[bool, NodeInfo] = {}
         self._changed: deque[str | None] = deque()
         self._cache: dict[str, Registered | None] = {}
+        self._below: dict[str, list[str]] = {}  # what is below each name of a comet's node
         self._cached_for = 0
         self._skipped: set[str] = set()
         self._deadline = 0.0
@@ -112,7 +114,7 @@ class ZooKeeperSession:
         self.forget()  # ZooKeeper does not report what changed while there was no connection
         on_state(state == KazooState.CONNECTED)
 
-    def _data_changed(self, event: Any) -> None:
+    def _reported(self, event: Any) -> None:
         self._changed.append(event.path)
         self._on_event(event)
 
@@ -180,26 +182,33 @@ class ZooKeeperSession:
         if client_id is None:
             raise ConnectionLoss("not connected")
         if client_id[0] != self._cached_for:
-            self._cache, self._cached_for = {}, client_id[0]
+            self._cache, self._below, self._cached_for = {}, {}, client_id[0]
         return self._cached_for
 
     def _wait(self, result: Any) -> Any:
-        return result.get(timeout=max(0.0, self._deadline - time.monotonic()))
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise KazooTimeoutError  # also where the answer is there: who asks many would never end
+        return result.get(timeout=left)
 
     def _read(self, owner: int) -> list[Registered]:
         comets, messages = self._settings.comet_path, self._settings.message_path
         self._forget_changed()
-        nodes = [(node, f"{comets}/{node}") for node in self._children(comets)]
+        nodes = {f"{comets}/{node}": node for node in self._children(comets)}
         self._names = len(nodes)
-        asked = [(node, path, self._client.get_children_async(path, watch=self._on_event)) for node, path in nodes]
-        found = [(node, f"{path}/{name}") for node, path, names in asked for name in self._wait_there(names) or ()]
+        self._below = {path: names for path, names in self._below.items() if path in nodes}
+        look = partial(self._client.get_children_async, watch=self._reported)
+        for path, result in asked(look, [path for path in nodes if path not in self._below]):
+            if (names := self._wait_there(result)) is not None:
+                self._below[path] = names  # at once: where there are too many for a job, the next one goes on here
+        found = [(node, f"{path}/{name}") for path, node in nodes.items() for name in self._below.get(path, ())]
         found += [("", f"{messages}/{name}") for name in self._children(messages)]
-        everything = [*(path for _, path in nodes), *(path for _, path in found)]
+        everything = [*nodes, *(path for _, path in found)]
         foreign = self._ownership.take(self._client, self._wait, everything)
         found = [(node, path) for node, path in found if not {path, path.rpartition("/")[0]} & foreign]
         unknown = [path for _, path in found if path not in self._cache]
-        reading = [(path, self._client.get_async(path, watch=self._data_changed)) for path in unknown]
-        contents = {path: self._wait_there(result) for path, result in reading}
+        read = partial(self._client.get_async, watch=self._reported)
+        contents = {path: self._wait_there(result) for path, result in asked(read, unknown)}
         cache: dict[str, Registered | None] = {}
         for node, path in found:
             if path in self._cache:
@@ -215,16 +224,18 @@ class ZooKeeperSession:
             path = self._changed.popleft()
             if path is None:
                 self._cache.clear()
+                self._below.clear()
                 self._ownership.forget()
             else:
                 self._cache.pop(path, None)
+                self._below.pop(path, None)
 
     def _children(self, path: str) -> list[str]:
         try:
-            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+            return list(self._wait(self._client.get_children_async(path, watch=self._reported)))
         except NoNodeError:
             self._wait(self._client.ensure_path_async(path))
-            return list(self._wait(self._client.get_children_async(path, watch=self._on_event)))
+            return list(self._wait(self._client.get_children_async(path, watch=self._reported)))
 
     def _wait_there(self, result: Any) -> Any:
         """The result of reading something that may have gone meanwhile: None."""
@@ -241,6 +252,7 @@ class ZooKeeperSession:
             self._wait(self._client.ensure_path_async(path))
         self._own(path)
         self._wait(self._client.create_async(f"{path}/", znodes.content(registration), ephemeral=True, sequence=True))
+        self._changed.append(path)  # the report of it may come later than the answer
 
     def _own(self, path: str) -> None:
         """Take over what was there before there was a user: whoever may write into a znode may delete its children."""
@@ -269,11 +281,7 @@ class ZooKeeperSession:
         """Delete what an earlier life of this process left behind: older registrations of its address."""
         ids = {registered.info.id for registered in mine}
         newest = max((registered.made for registered in mine), default=0)
-        ghosts = [
-            registered
-            for registered in registrations
-            if registered.info.id in ids and registered.made < newest and registered not in mine
-        ]
+        ghosts = [one for one in registrations if one.info.id in ids and one.made < newest and one not in mine]
         for ghost in ghosts:
             log.info("older registration {path} of {id} removed", path=ghost.path, id=ghost.info.id)
             self._delete(ghost.path)
@@ -281,6 +289,7 @@ class ZooKeeperSession:
 
     def _delete(self, path: str) -> None:
         self._wait_there(self._client.delete_async(path))
+        self._changed.append(path.rpartition("/")[0])
 
     def _registered(self, node: str, path: str, data: bytes, stat: Any) -> Registered | None:
         name = path.rpartition("/")[2]

@@ -262,7 +262,7 @@ def test_what_was_not_reported_is_found_once_in_a_while(
 ) -> None:
     """A watch that is lost, for whatever reason, hides a change for a minute at most."""
     monkeypatch.setattr("gopush.membership.zookeeper.FULL_SECONDS", 1.0, raising=False)
-    monkeypatch.setattr(ZooKeeperSession, "_data_changed", lambda *_: None)
+    monkeypatch.setattr(ZooKeeperSession, "_reported", lambda *_: None)
     web = cluster.join(A)
     eventually(sees(web, [A], []))
     znodes.set(f"{cluster.comets}/node1/0000000000", comet_data(A._replace(weight=7)))
