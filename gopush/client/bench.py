@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from gopush.client import options
+from gopush.client.output import NoReaderError
 from gopush.errors import UnavailableError
 
 OPTIONS = (
@@ -46,7 +47,8 @@ def run(asked: argparse.Namespace, write: Callable[[str], object]) -> None:
     finally:
         if runner.began:
             _progress("")
-            write("\n".join(runner.figures.report(runner.seconds)))
+            with suppress(NoReaderError):  # what was lost is an error all the same
+                write("\n".join(runner.figures.report(runner.seconds)))
     if lost_or_failed := runner.figures.lost + runner.figures.errors.total():
         raise UnavailableError(f"{lost_or_failed} deliveries lost or pushes failed")
 

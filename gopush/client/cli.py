@@ -21,7 +21,7 @@ import gopush
 from gopush.client import administration, bench, inifiles, options
 from gopush.client.address import Server
 from gopush.client.http import administer, ask, history, nodes, push
-from gopush.client.output import check_stdout, drop_stdout, read_stdin, tell, write, write_outcome, writing
+from gopush.client.output import NoReaderError, check_stdout, read_stdin, tell, write, write_outcome, writing
 from gopush.client.subscriber import Subscriber
 from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
 
@@ -38,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked = _parse(arguments)
         asked.run(asked)
         return 0
-    except BrokenPipeError:
-        # The reader of stdout has seen enough.
-        drop_stdout()
-        return 0
+    except NoReaderError:
+        return 0  # only where the work of a command is its output: see write_outcome()
     except (ParameterError, SettingsError) as wrong:
         tell(str(wrong))
         return REFUSED

@@ -19,7 +19,7 @@ from gopush.client import migrate as move
 from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import health
 from gopush.client.options import positive, seconds
-from gopush.client.output import tell, write
+from gopush.client.output import tell, write, write_outcome
 from gopush.config.schema import load, options, render
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError, UnavailableError
@@ -209,7 +209,7 @@ def _create_table(asked: argparse.Namespace) -> None:
         raise SettingsError(
             f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
         ) from None
-    write(create(asked.thrift, asked.table, asked.regions))
+    write_outcome(create(asked.thrift, asked.table, asked.regions), "the table is there")
 
 
 def _ini(asked: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from gopush.client.output import tell, write
+from gopush.client.output import tell, write_outcome
 from gopush.config.schema import load
 from gopush.config.values import addresses, shown
 from gopush.errors import SettingsError, StartError, UnavailableError
@@ -24,6 +24,7 @@ CALL_SECONDS = 30.0
 """For each call: what is moved at once is more than a push."""
 
 SHOWN_KEY_BYTES = 40
+DONE = "the pass is over"
 ORIGINAL = "cluster-redis"
 MESSAGE = "gopush.message.settings:MessageSettings"
 EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
@@ -101,10 +102,12 @@ def run(asked: argparse.Namespace) -> None:
     target, reactor = _target(asked.target), SelectReactor()
     try:
         if kind == ORIGINAL:
-            left = take_in(reactor, _original(reactor, name, asked.before), asked.before, target(reactor), write)
-            _complete(left)
+            source = _original(reactor, name, asked.before)
+            write_outcome(take_in(reactor, source, asked.before, target(reactor), tell), DONE)
+            _complete(source.passed)
             return
-        is_over = migrate(reactor, Path(name), target(reactor), write)
+        moved, is_over = migrate(reactor, Path(name), target(reactor), tell)
+        write_outcome(moved, DONE)
     except StartError as refused:
         raise SettingsError(str(refused)) from None
     except KeyboardInterrupt:

@@ -1,4 +1,6 @@
-"""What a command reads and writes: a closed stream or a full disk is one line, a reader that has seen enough none."""
+"""What a command reads and writes. A closed stream or a full disk is one line; a reader that has seen enough is none,
+unless there is an outcome to tell of.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,10 @@ from gopush.errors import GopushError, ParameterError
 
 class OutputError(GopushError):
     """The output cannot be written."""
+
+
+class NoReaderError(OutputError):
+    """Nobody reads it any more: its reader has seen enough."""
 
 
 def read_stdin() -> bytes:
@@ -31,7 +37,7 @@ def check_stdout() -> None:
 
 
 def write(words: object, end: str = "\n") -> None:
-    """Write words, or bytes as they are. Raises OutputError, and BrokenPipeError where nobody reads any more."""
+    """Write words, or bytes as they are. Raises OutputError."""
     check_stdout()
     content = words if isinstance(words, bytes) else str(words).encode(errors="surrogateescape")
     with writing():
@@ -49,17 +55,16 @@ def write_outcome(words: object, done: str) -> None:
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Around what writes to stdout."""
+    """Around what writes to stdout: raises OutputError."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as wrong:
-        drop_stdout()
-        raise OutputError(f"stdout cannot be written: {wrong.strerror}") from None
+        _drop_stdout()
+        refused = NoReaderError if isinstance(wrong, BrokenPipeError) else OutputError
+        raise refused(f"stdout cannot be written: {wrong.strerror}") from None
 
 
-def drop_stdout() -> None:
+def _drop_stdout() -> None:
     """Flush nothing at the exit: the rest could not be written then either."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

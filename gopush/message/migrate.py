@@ -60,21 +60,22 @@ class Original(Protocol):
         """What has a mid below `before` and has not ended by `now`. A key may come again."""
 
 
-def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> bool:
-    """Make a pass from a SQLite file, and `tell` how it goes; whether it was the last one: the source was at rest.
+def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> tuple[str, bool]:
+    """Make a pass from a SQLite file, and `tell` how it goes; gives what came of it, in words, and whether it was the
+    last one: the source was at rest.
 
     Raises what opened() and the target raise, and KeyboardInterrupt at SIGINT and SIGTERM. `reactor`: one of its own,
-    which runs as long as this.
+    which runs as long as this. `tell` raises nothing.
     """
-    return bool(_run(reactor, _pass(path, target, tell), target))
+    moved: tuple[str, bool] = _run(reactor, _pass(path, target, tell), target)
+    return moved
 
 
-def take_in(reactor: Any, source: Original, before: int, target: Target, tell: Tell) -> Passed:
-    """Take in what gopush-cluster has stored before a mid; gives what stays behind. Raises what source and target
-    raise; see migrate().
+def take_in(reactor: Any, source: Original, before: int, target: Target, tell: Tell) -> str:
+    """Take in what gopush-cluster has stored before a mid; gives what came of it, in words. What stays behind is in
+    the source's `passed`. Raises what source and target raise; see migrate().
     """
-    _run(reactor, _take_in(source, before, target, tell), target)
-    return source.passed
+    return str(_run(reactor, _take_in(source, before, target, tell), target))
 
 
 def when(mid: int) -> str:
@@ -120,14 +121,13 @@ def _signals(stop: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _pass(path: Path, target: Target, tell: Tell) -> bool:
+async def _pass(path: Path, target: Target, tell: Tell) -> tuple[str, bool]:
     began = time.monotonic()
     with opened(path) as (connection, at_rest):
         now = time.time()
         moved = await _move(target, logs(connection, now, at_rest), now, tell)
     state = "at rest: this was the last pass" if at_rest else "in use: stop it, and make a last pass"
-    tell(f"{moved} moved in {time.monotonic() - began:.1f} s; {path} is {state}")
-    return at_rest
+    return f"{moved} moved in {time.monotonic() - began:.1f} s; {path} is {state}", at_rest
 
 
 async def _move(target: Target, source: Iterator[KeptLog], now: float, tell: Tell) -> str:
@@ -157,7 +157,7 @@ def _batches(source: Iterator[KeptLog]) -> Iterator[list[KeptLog]]:
         yield batch
 
 
-async def _take_in(source: Original, before: int, target: Target, tell: Tell) -> None:
+async def _take_in(source: Original, before: int, target: Target, tell: Tell) -> str:
     began, now = time.monotonic(), time.time()
     keys = messages = moved = 0
     progress = _Progress(tell)
@@ -171,12 +171,14 @@ async def _take_in(source: Original, before: int, target: Target, tell: Tell) ->
     finally:
         await source.stop()
     passed, seconds = source.passed, time.monotonic() - began
-    tell(
+    outcome = (
         f"of {messages} messages of {keys} keys {moved} moved in {seconds:.1f} s; {passed.later} are of later, "
         f"not before {when(before)}"
     )
     if passed.members or passed.keys:
-        tell(f"not gopush-cluster's: {passed.keys} keys that are no sorted sets, {passed.members} members of others")
+        others = f"{passed.keys} keys that are no sorted sets, {passed.members} members of others"
+        outcome += f"\nnot gopush-cluster's: {others}"
+    return outcome
 
 
 class _Progress:

@@ -20,9 +20,10 @@ import pytest
 
 import gopush
 from gopush.__main__ import main as command
-from gopush.client import cli
+from gopush.client import cli, load
 from gopush.client.address import Server
 from gopush.client.inifiles import ROLES
+from gopush.client.output import NoReaderError
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from tests.servers.authority import Authority
@@ -163,7 +164,7 @@ def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[
         (UnavailableError("down"), 1),
         (NoNodeError("down"), 1),
         (ParameterError("down"), 3),
-        (BrokenPipeError(), 0),
+        (NoReaderError("down"), 0),
     ],
 )
 def test_the_exit_status_says_how_it_ended(
@@ -590,6 +591,52 @@ def test_what_was_done_is_said_where_its_outcome_cannot_be_written(
     ended = run(*command.split(), "--admin", f"127.0.0.1:{web.server_port}", shell=shell)
     assert ended.stderr.startswith(f"gopush: {done}, but stdout ".encode())
     assert (ended.returncode, ended.stderr.count(b"\n")) == (status, 1)
+
+
+def unread(*arguments: str) -> int:
+    """The status of a command whose stdout is a pipe that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", stdout)
+        return cli.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "status", "done"),
+    [
+        ("push key 1 --mid", {"mid": 32}, 0, "the message is stored"),
+        ("drain node1", {"nodes": 1}, 0, "the node drains"),
+        ("backup file", {"state": "done", "size": 1}, 0, "the copy is made"),
+        ("token create key", {"token": "t", "expires": 1}, 1, "a token is made"),
+    ],
+)
+def test_what_was_done_is_said_where_nobody_reads_its_outcome_any_more(
+    web: Any, command: str, data: dict[str, Any], status: int, done: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    web.RequestHandlerClass.answer = json.dumps({"ret": 0, "data": data}).encode()
+    assert unread(*command.split(), "--admin", f"127.0.0.1:{web.server_port}") == status
+    assert capfd.readouterr().err == f"gopush: {done}, but stdout cannot be written: Broken pipe\n"
+
+
+def test_a_table_is_made_also_where_nobody_reads_of_it_any_more(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gopush.message.hbase.create.create", lambda *_: "the table gopush is made, regions: 1")
+    assert unread("hbase", "create") == 0
+    assert capfd.readouterr().err == "gopush: the table is there, but stdout cannot be written: Broken pipe\n"
+
+
+def test_a_bench_that_lost_deliveries_is_status_1_also_where_nobody_reads_its_report(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(runner: load.Runner) -> None:
+        runner.began = runner.seconds = 1.0
+        runner.figures.failed("a push")
+
+    monkeypatch.setattr(load.Runner, "run", run)
+    assert unread("bench") == 1
+    assert "gopush: 1 deliveries lost or pushes failed\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])

@@ -8,13 +8,17 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from twisted.internet.defer import Deferred, succeed
 
 from gopush.client import cli
+from gopush.client import migrate as client
+from gopush.message import migrate as message
+from gopush.message.rules import KeptLog
 from tests.chaos.cluster import Ini, Node
 from tests.clients import TcpClient
 from tests.integration.systems import settle
@@ -232,6 +236,61 @@ def test_without_a_table_nothing_moves(
     to = to.replace("THRIFT", thrift.address)
     assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", to]) == status
     assert complaint in capfd.readouterr().err
+
+
+class Taken:
+    """A store that takes over, in memory; `logs`: what it has taken."""
+
+    def __init__(self) -> None:
+        self.logs: list[KeptLog] = []
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+    async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
+        self.logs += logs
+        return list(logs)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    """The target of each pass, in calls of one log."""
+    taken = Taken()
+    monkeypatch.setattr(client, "_target", lambda _: lambda _: taken)
+    monkeypatch.setattr(message, "CALL_LOGS", 1)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("stdout", "why"),
+    [
+        ("no reader", "stdout cannot be written: Broken pipe"),
+        ("full", "stdout cannot be written: No space left on device"),
+        ("closed", "stdout is closed"),
+    ],
+)
+def test_a_pass_ends_whatever_becomes_of_what_it_prints(
+    tmp_path: Path,
+    taken: Taken,
+    stdout: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr("sys.stdout", {"no reader": unread, "full": full, "closed": None}[stdout])
+        monkeypatch.setattr(message, "TELL_SECONDS", -1.0)
+        assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", "redis:none"]) == 0
+    *progress, last = capfd.readouterr().err.splitlines()
+    assert {log.key for log in taken.logs} == {"trimmed", "id", "deleted", "sequenced", "guarded"}
+    assert [line.split(",")[0] for line in progress] == [f"gopush: {keys} keys looked at" for keys in range(1, 6)]
+    assert last == f"gopush: the pass is over, but {why}"
 
 
 @pytest.mark.parametrize("name", ["comet.ini", "web.ini", "node1.ini"])
