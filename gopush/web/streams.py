@@ -29,6 +29,8 @@ PATIENCE_SECONDS = 5.0
 RETRY_MS = 1000, 3000
 RETRY_AT_LIMIT_MS = 15_000, 30_000
 LEFT_IN_A_TURN = 500
+MOST_HEARTBEAT_SECONDS = 600
+"""Only a comment finds out that a client has vanished: it would keep its place at a quiet key."""
 
 _UNAUTHORIZED = Response(
     401,
@@ -119,7 +121,7 @@ class EventStream(Follower):
         self._answer = answer
         self.write = answer.send
         self._streams = streams
-        self._heartbeat = wanted.heartbeat
+        self._heartbeat = min(wanted.heartbeat, MOST_HEARTBEAT_SECONDS)
         self._begun = False
         self._mid = wanted.mid
         self.slot = NO_SLOT

@@ -304,9 +304,12 @@ def test_leaving(make_whole: MakeWhole, key: str) -> None:
         stream.close()
 
 
-def test_heartbeats(whole: Whole, key: str) -> None:
-    """A comment from our side, whatever else goes on: this client cannot speak."""
-    with whole.stream(key) as stream:
+@pytest.mark.parametrize(("heartbeat", "seconds"), [(30, 30), (2**63 - 1, 600)])
+def test_heartbeats(whole: Whole, key: str, heartbeat: int, seconds: int) -> None:
+    """A comment from our side, whatever else goes on: this client cannot speak. One that is gone leaves its place in
+    ten minutes.
+    """
+    with Stream(whole.host, f"/sub?key={key}&heartbeat={heartbeat}") as stream:
         stream.began()
         (found,) = [one for one in whole.node._web.streams.streams if one.key == key]
 
@@ -314,11 +317,15 @@ def test_heartbeats(whole: Whole, key: str) -> None:
             found.deadline = 0.0
             whole.node._web.streams.wheel.add(found)
 
+        def left() -> float:
+            return float(found.deadline - whole.node._web.streams.followers.clock.seconds())
+
+        wait_for(lambda: seconds - 5 < left() <= seconds)
         for number in range(2):
             whole.in_reactor(bring_forward)
             stream.until(lambda number=number: stream.parser.comments == number + 1)  # type: ignore[misc]
         assert stream.raw.endswith(COMMENT)
-        assert 25 < found.deadline - whole.node._web.streams.followers.clock.seconds() <= 30
+        assert seconds - 5 < left() <= seconds
         mid = whole.push(key, b"1")
         assert stream.event() == message(mid, 1)
 
