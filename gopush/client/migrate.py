@@ -94,12 +94,14 @@ def run(asked: argparse.Namespace) -> None:
     """Make a pass."""
     from twisted.internet.selectreactor import SelectReactor
 
+    from gopush.net.clock import steady
+
     kind, name = asked.source
     if (kind == ORIGINAL) != (asked.before is not None):
         raise SettingsError(
             f"--before: goes with --from {ORIGINAL}, and says from when on services push to both (docs/migration.md)"
         )
-    target, reactor = _target(asked.target), SelectReactor()
+    target, reactor = _target(asked.target), steady(SelectReactor())
     try:
         if kind == ORIGINAL:
             source = _original(reactor, name, asked.before)

@@ -239,10 +239,16 @@ def test_without_a_table_nothing_moves(
 
 
 class Taken:
-    """A store that takes over, in memory; `logs`: what it has taken."""
+    """A store that takes over, in memory; `logs`: what it has taken. `reactor`: that of the pass."""
+
+    reactor: Any
 
     def __init__(self) -> None:
         self.logs: list[KeptLog] = []
+
+    def on(self, reactor: Any) -> Taken:
+        self.reactor = reactor
+        return self
 
     async def start(self) -> None:
         pass
@@ -259,7 +265,7 @@ class Taken:
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     """The target of each pass, in calls of one log."""
     taken = Taken()
-    monkeypatch.setattr(client, "_target", lambda _: lambda _: taken)
+    monkeypatch.setattr(client, "_target", lambda _: taken.on)
     monkeypatch.setattr(message, "CALL_LOGS", 1)
     return taken
 
@@ -291,6 +297,12 @@ def test_a_pass_ends_whatever_becomes_of_what_it_prints(
     assert {log.key for log in taken.logs} == {"trimmed", "id", "deleted", "sequenced", "guarded"}
     assert [line.split(",")[0] for line in progress] == [f"gopush: {keys} keys looked at" for keys in range(1, 6)]
     assert last == f"gopush: the pass is over, but {why}"
+
+
+def test_a_pass_keeps_time_by_a_clock_that_nobody_sets(tmp_path: Path, taken: Taken) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    assert cli.main(["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", "redis:none"]) == 0
+    assert abs(taken.reactor.seconds() - time.monotonic()) < 60
 
 
 @pytest.mark.parametrize("name", ["comet.ini", "web.ini", "node1.ini"])
