@@ -27,6 +27,9 @@ from gopush.errors import (
 )
 
 TIMEOUT_SECONDS = 10
+LEAST_SENT_BYTES = 1 << 16
+"""What has to be sent in a second of a large message, besides."""
+
 LONGEST_REASON = 300
 TRANSIENT = (
     *(HTTPStatus.FOUND, HTTPStatus.SEE_OTHER, HTTPStatus.TEMPORARY_REDIRECT),
@@ -169,6 +172,9 @@ def _call(server: Server, method: str, path: str, query: Mapping[str, str], body
         try:
             if not address.startswith(SECURE) and (server.api_key or SECRETS & query.keys()):
                 _expect_clear(connection, address)
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(TIMEOUT_SECONDS + len(body or b"") / LEAST_SENT_BYTES)
             connection.request(
                 method, f"{path}?{urlencode(query)}", body, {"Prefer": "why", **authorization(server.api_key)}
             )
@@ -189,6 +195,8 @@ def _call(server: Server, method: str, path: str, query: Mapping[str, str], body
         raise UnavailableError(f"{address} cannot be reached: it ended the TLS connection") from None
     except ssl.SSLError as wrong:
         raise ParameterError(f"{address} does not speak TLS that gopush understands: {wrong.reason or wrong}") from None
+    except TimeoutError:
+        raise UnavailableError(f"{address} did not answer in time") from None
     except (OSError, HTTPException, ValueError) as wrong:  # a ValueError is a name or a header that cannot be
         why = getattr(wrong, "strerror", None) or _readable(str(wrong))
         raise UnavailableError(f"{address} cannot be reached: {why}{_tls_hint(wrong, address)}") from None

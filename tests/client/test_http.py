@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from gopush.client import http
 from gopush.client.address import Server
 from gopush.client.http import history, look_up, push
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
@@ -20,11 +22,13 @@ class FakeWeb:
 
     def __init__(self) -> None:
         self.status, self.answer = 200, b'{"ret":0}'
+        self.pause = 0.0
         self.asked: list[Any] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                time.sleep(outer.pause)
                 url = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer.asked.append((self.command, url.path, dict(parse_qsl(url.query)), body))
@@ -112,6 +116,14 @@ def test_pushes_as_a_service(web: FakeWeb) -> None:
         ("POST", "/1/admin/push/private", {"key": "k", "expire": "600", "mid": "1"}, b'{"a": 1}'),
         ("POST", "/1/admin/push/private", {"key": "k", "expire": "0", "mid": "1", "id": "once"}, b"1"),
     ]
+
+
+def test_a_large_message_has_longer_to_be_sent(web: FakeWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "TIMEOUT_SECONDS", 0.2)
+    web.pause, web.answer = 0.5, b'{"ret":0,"data":{"mid":16}}'
+    assert push(Server(web.address), "k", b"1" * (1 << 18), 600) == 16
+    with pytest.raises(UnavailableError, match=f"^{web.address} did not answer in time$"):
+        push(Server(web.address), "k", b"1", 600)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,26 @@ def test_a_call_ends_in_time_however_its_answer_drips(way: str, start: bytes, pa
     assert time.monotonic() - before < 10
 
 
+def late(accepted: socket.socket) -> None:
+    """Takes what is sent after a second."""
+    time.sleep(1)
+    missing = 1 << 18
+    while missing > 0 and (piece := accepted.recv(1 << 16)):
+        missing -= len(piece)
+    accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_large_body_may_take_longer_to_be_sent(way: str) -> None:
+    def push(port: int, sending: float) -> Call:
+        return Call(url(f"http://127.0.0.1:{port}"), "POST", "/", b"1" * (1 << 18), {}, 0.5, sending=sending)
+
+    with serving(late) as port:
+        assert take(way, push(port, sending=10)).body == b"1"
+    with serving(late) as port, pytest.raises(TimeoutError):
+        take(way, push(port, sending=0.1))
+
+
 def slowly(framing: str) -> Callable[[socket.socket], None]:
     """An answer of 10 KiB in a second."""
     piece = b"1" * 1024

@@ -87,6 +87,19 @@ def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(
     assert max(call.seconds for call in web.calls) <= 30
 
 
+@pytest.mark.parametrize(("deadline", "more"), [(60, 52), (20, 12), (5, 0)])
+def test_a_large_message_may_be_sent_until_the_deadline(deadline: float, more: float) -> None:
+    """Each attempt began anew after 8 s: over a slow line none was ever complete."""
+    web = Web(b'{"ret":0,"data":{"mid":16}}', deadline=deadline)
+    assert web.walk.run(web.publishing.push("K", "x" * 500_000, 60, "")) == 16
+    (call,) = web.calls
+    assert (call.seconds, call.sending) == (min(deadline, 8), more)
+    pieces = list(call.pieces())
+    assert b"".join(piece for piece, _ in pieces).endswith(b"\r\n\r\n" + call.body)
+    assert pieces[0][1] - call.seconds == min(0.25, more)
+    assert pieces[-1][1] - call.seconds == pytest.approx(min(500_000 / 65536, more), abs=0.3)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

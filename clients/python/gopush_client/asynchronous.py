@@ -80,6 +80,7 @@ class Connections:
     async def call(self, call: Call) -> Answer:
         """Raises OSError."""
         try:
+            begun = asyncio.get_running_loop().time()
             async with asyncio.timeout(call.seconds) as bound:
 
                 def came(size: int) -> None:
@@ -88,7 +89,9 @@ class Connections:
 
                 connection = await self._take(call)
                 try:
-                    await connection.send(call.request())
+                    for piece, seconds in call.pieces():
+                        await connection.send(piece)
+                        bound.reschedule(begun + seconds)
                     answer, keeps = await _read_answer(connection.reader, came)
                 except BaseException:
                     connection.close()

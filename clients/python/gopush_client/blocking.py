@@ -74,11 +74,14 @@ class Connections:
 
     def call(self, call: Call, hold: Hold) -> Answer:
         """Raises OSError."""
-        end = time.monotonic() + call.seconds
+        begun = time.monotonic()
+        end = begun + call.seconds
         connected = self._take(call, hold)
         try:
-            connected.settimeout(_left(end))
-            connected.sendall(call.request())
+            for piece, seconds in call.pieces():
+                connected.settimeout(_left(end))
+                connected.sendall(piece)
+                end = begun + seconds
             with HTTPResponse(_Incoming(connected, call, end), method=call.method) as response:  # type: ignore[arg-type]
                 response.begin()
                 answer = Answer(response.status, response.read(), is_plain(response.getheader("Content-Type")))

@@ -180,10 +180,11 @@ class Publishing:
         ]
 
     def _call(self, target: str, body: bytes, most: float, end: float) -> Steps[wire.Answer]:
-        """Within `most` seconds, and until `end`."""
-        seconds = min(most, max(end - self.clock(), LEAST_SECONDS))
+        """Within `most` seconds, not counting what the sending of a large body takes, and until `end`."""
+        left = max(end - self.clock(), LEAST_SECONDS)
+        seconds = min(most, left)
         headers = {"Content-Type": "application/json", "Prefer": "why", **self.headers}
-        answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, keep=True)
+        answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, True, sending=left - seconds)
         return answer
 
     def _repeat(self, attempt: Callable[[float], Steps[Done]], id: str) -> Steps[Done]:

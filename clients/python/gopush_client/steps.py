@@ -6,7 +6,7 @@ the generator. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from gopush_client.wire import Url, host_port
@@ -15,6 +15,11 @@ Made = TypeVar("Made")
 
 LEAST_BYTES = 1 << 10
 """What a long answer has to bring in a second."""
+
+LEAST_SENT_BYTES = 1 << 16
+"""What has to be sent in a second of a large body, whose sending alone may take longer than the answer does."""
+
+PIECE_BYTES = 1 << 14
 
 
 LEAST_SECONDS = 2.0
@@ -28,7 +33,8 @@ def share(left: float, others: int) -> float:
 
 class Call(NamedTuple):
     """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow.
-    `long`: the answer may be, and has a second more for each LEAST_BYTES that have come.
+    `long`: the answer may be, and has a second more for each LEAST_BYTES that have come. `sending`: so many seconds
+    more it has at most, one for each LEAST_SENT_BYTES that were sent: a server that is dead takes few.
     """
 
     url: Url
@@ -39,12 +45,19 @@ class Call(NamedTuple):
     seconds: float
     keep: bool = False
     long: bool = False
+    sending: float = 0.0
 
     def more(self, size: int) -> float:
         """How many seconds more there are, now that so many bytes have come."""
         return size / LEAST_BYTES if self.long else 0.0
 
-    def request(self) -> bytes:
+    def pieces(self) -> Iterator[tuple[bytes, float]]:
+        """What is sent, with how many seconds the call has in all once that is done. Raises ValueError."""
+        data = self._request()
+        for end in range(PIECE_BYTES, len(data) + PIECE_BYTES, PIECE_BYTES):
+            yield data[end - PIECE_BYTES : end], self.seconds + min(end / LEAST_SENT_BYTES, self.sending)
+
+    def _request(self) -> bytes:
         """As it is sent. Raises ValueError."""
         size = {"Content-Length": str(len(self.body))} if self.method != "GET" else {}
         end = {} if self.keep else {"Connection": "close"}
