@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopush_client import RefusedError
+from gopush_client import RefusedError, UnavailableError
 from gopush_client.steps import Ask, Call, Give, Open, Pause, Receive, Send, Step
 from gopush_client.subscription import Subscription
 from gopush_client.wire import Answer, url
@@ -35,6 +35,8 @@ class Comet:
         self.kept = kept
         self.given: list[int] = []
         self.gaps = 0
+        self.wrong: dict[str, Exception] = {}
+        """What the user's callbacks raise, when they hear of a gap or of this state."""
         self.states: list[str] = []
         self.reasons: list[str] = []
         self.walk = Walk(self.answer)
@@ -59,12 +61,18 @@ class Comet:
         return None
 
     def subscribe(self, since: int | None = None, token: str | Callable[[], Any] = "", heartbeat: int = 30) -> None:
+        def err(what: str) -> None:
+            if what in self.wrong:
+                raise self.wrong[what]
+
         def gap() -> None:
             self.gaps += 1
+            err("gap")
 
         def hear(state: str, why: str) -> None:
             self.states.append(state)
             self.reasons += [why] if state == "away" else []
+            err(state)
 
         subscription = Subscription(
             url=url("web:8090"),
@@ -158,6 +166,18 @@ def test_why_it_is_away_is_said_also_where_the_error_has_no_words() -> None:
     comet.subscribe(since=0)
     full = "the key has as many connections as it may have (-l)"
     assert comet.reasons == ["TimeoutError", "reset", "Connection refused", full]
+
+
+@pytest.mark.parametrize("what", ["gap", "connecting", "live", "away"])
+@pytest.mark.parametrize("wrong", [OSError(28, "No space left on device"), UnavailableError("no push"), KeyError("x")])
+def test_what_a_callback_raises_ends_it_and_is_no_lost_connection(what: str, wrong: Exception) -> None:
+    """It came back for ever, gave no message and told nobody."""
+    comet = Comet(b"+h\r\n+g\r\n" + bulk(16), b"")
+    comet.wrong[what] = wrong
+    with pytest.raises(type(wrong)) as caught:
+        comet.subscribe(since=0)
+    assert caught.value is wrong
+    assert comet.states[-1] == ("live" if what == "gap" else what)
 
 
 def test_who_finds_the_key_full_comes_back_later() -> None:

@@ -82,6 +82,8 @@ class Subscription:
     _followed: bool = field(default=False, init=False)
     """Whether the key had moved since."""
     _live_since: float | None = field(default=None, init=False)
+    _raised: Exception | None = field(default=None, init=False)
+    """By a callback: that is no loss of the connection, whatever it is."""
     _buffer: bytearray = field(default_factory=bytearray, init=False)
 
     def steps(self) -> Steps[None]:
@@ -102,6 +104,8 @@ class Subscription:
                 at_once, reason = not self._followed, wrong
                 self._followed = True
             except (UnavailableError, OSError) as wrong:
+                if wrong is self._raised:
+                    raise
                 reason = wrong
             yield Close()
             if self._live_since is not None and self.clock() - self._live_since > STEADY_SECONDS:
@@ -193,11 +197,18 @@ class Subscription:
                 self._live_since = self.clock()
                 self._renewed = self._followed = False
                 self.cursor = self.cursor or wire.LEAST_CURSOR
-                self.on_state("live", "")
+                self._tell(self.on_state, "live", "")
         elif frame == b"+g":
-            self.on_gap()
+            self._tell(self.on_gap)
         else:
             raise _refusal(frame)
+
+    def _tell(self, callback: Callable[..., object], *values: str) -> None:
+        try:
+            callback(*values)
+        except Exception as wrong:
+            self._raised = wrong
+            raise
 
 
 def _refusal(frame: bytes) -> Exception:
