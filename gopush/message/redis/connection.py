@@ -165,17 +165,19 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
             raise (refused if error_kind(refused) == "WRONGPASS" else also) from None
 
 
-async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> None:
-    """Check the server, and load the scripts. `master`: whether the sentinels call it one."""
+async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> str:
+    """Check the server, and load the scripts. Gives its run id. `master`: whether the sentinels call it one."""
     if password is not None:
         await log_in(connection, password)
     if master:
         _refuse_replica(await connection.execute_command("ROLE"))
-    _refuse_old(_facts(await connection.execute_command("INFO", "server")))
+    facts = _facts(await connection.execute_command("INFO", "server"))
+    _refuse_old(facts)
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
     await refuse_eviction(connection)
     for script in scripts:
         await connection.execute_command("SCRIPT", "LOAD", script)
+    return facts.get("run_id", "")
 
 
 def _facts(info: bytes) -> dict[str, str]:

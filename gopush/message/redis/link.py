@@ -78,6 +78,7 @@ class RedisLink(Factory):
         self._scripts = tuple(scripts)
         self._watcher = watcher
         self._trouble: str | None = None
+        self.server = ""  # the run id of the one that the latest connection led to
         self._ready: RedisConnection | None = None
         self._ready_since = 0.0
         self._at_once = False
@@ -248,7 +249,7 @@ class RedisLink(Factory):
 
     async def _prepare(self, connection: RedisConnection) -> None:
         texts = [script.text for script in self._scripts]
-        await prepare(connection, self._source.password, texts, master=bool(self._source.sentinels))
+        self.server = await prepare(connection, self._source.password, texts, master=bool(self._source.sentinels))
         self._ready = connection
         self._ready_since = self._reactor.seconds()
         if self._stale:

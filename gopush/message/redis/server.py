@@ -150,6 +150,8 @@ class RedisServer:
         self._replication.forget()
         if trouble is None:
             self._troubles.end(part)
+            if part == "writes" and self._reads.connected and self._reads.server != self._writes.server:
+                self._reads.leave()
         else:
             self._troubles.begin(part, trouble)
 
@@ -185,18 +187,24 @@ class RedisServer:
         """See MessageService."""
         return Deferred.fromCoroutine(self._read(reads))
 
-    async def _on_replicas(self, heads: Sequence[Head]) -> None:
-        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
-        if any(self._replication.lacks(head.last) for head in heads):
+    async def _on_replicas(self, heads: Sequence[Head], servers: set[str]) -> None:
+        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must. `servers`
+        told of them: what a new master confirms says nothing of the old one's logs.
+        """
+        if servers != {self._writes.server} or any(self._replication.lacks(head.last) for head in heads):
             await self._replication.confirm()
+        if servers != {self._writes.server}:
+            raise UnavailableError(f"Redis {self.name}: the master has moved")
 
     async def _read(self, reads: Sequence[Read]) -> list[Page]:
         """In several calls where one answer would be too big, or where much has expired."""
         room = min((read.room for read in reads if read.room), default=ANSWER_BYTES)
         pages: list[Page | None] = [None] * len(reads)
+        servers: set[str] = set()
         left = dict(enumerate(reads))
         while left:
             answers = await self._read_some(list(left.values()), room)
+            servers.add(self._reads.server)
             for index, (page, passed) in zip(list(left), answers, strict=True):
                 read = left[index]
                 if page.more and not page.messages and (passed or not read.room):
@@ -206,7 +214,7 @@ class RedisServer:
                     pages[index] = page
         found = cast(list[Page], pages)
         if self._settings.wait:
-            await self._on_replicas([page.head for page in found])
+            await self._on_replicas([page.head for page in found], servers)
         return found
 
     async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page, int]]:
@@ -233,7 +241,7 @@ class RedisServer:
         self._replication.saw("reads", *_CLOCK.unpack_from(answer))
         heads = [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer[_CLOCK.size :])]
         if self._settings.wait:
-            await self._on_replicas(heads)
+            await self._on_replicas(heads, {self._reads.server})
         return heads
 
     def delete(self, key: str) -> Deferred[None]:

@@ -1,0 +1,141 @@
+"""Nobody reads what too few replicas have (wait = 1), also while the master moves; the connections are fakes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gopush.errors import UnavailableError
+from gopush.message.redis.connection import Script
+from gopush.message.redis.server import RedisServer
+from gopush.message.redis.settings import RedisSettings, sources
+from gopush.message.store import StoreSettings
+from gopush.model import Head, Page, Read, mid_at
+
+NOW = 1_800_000_000.0
+LAST = mid_at(NOW) + 16
+
+
+class FakeLink:
+    """A connection to a server; the test answers what it was asked."""
+
+    def __init__(self) -> None:
+        self.server = "one"
+        self.connected = True
+        self.asked: list[tuple[str, Deferred[bytes]]] = []
+        self.left = 0
+
+    def run(self, script: Script, *_: object) -> Deferred[bytes]:
+        answer: Deferred[bytes] = Deferred()
+        self.asked.append((script.name, answer))
+        return answer
+
+    def answer(self, name: str) -> None:
+        """The one question that is open: this script."""
+        ((asked, answering),) = self.asked
+        assert asked == name
+        self.asked.clear()
+        answering.callback(ANSWERS[name])
+
+    def leave(self) -> None:
+        self.left += 1
+
+
+HEAD = struct.pack(">dd", LAST, 0)
+ANSWERS = {
+    "read": msgpack.packb([NOW, HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
+    "heads": struct.pack(">d", NOW) + HEAD,
+    "touch": msgpack.packb(["id", NOW + 1]),
+}
+
+Ask = Callable[[RedisServer], Deferred[Any]]
+ASKS: dict[str, Ask] = {
+    "read": lambda server: server.read([Read("k", 0, 9)]),
+    "heads": lambda server: server.heads(["k"]),
+}
+
+
+class Servers:
+    """A server of the store, and its two connections."""
+
+    def __init__(self) -> None:
+        settings = RedisSettings(3.0, "gopush:", 1, sources("node1:1 unix@/nowhere"))
+        (source,) = settings.sources
+        self.store = RedisServer(Clock(), source, settings, StoreSettings())
+        self.reads, self.writes = FakeLink(), FakeLink()
+        links: Any = self.store
+        links._reads, links._writes = self.reads, self.writes
+
+    def ask(self, name: str) -> list[Any]:
+        """Read, and see the answer: what comes of it is in the list once it is there."""
+        came: list[Any] = []
+        ASKS[name](self.store).addBoth(came.append)
+        self.reads.answer(name)
+        return came
+
+    def reconnected(self, part: str, server: str) -> None:
+        """This connection was lost and is back, at this server."""
+        getattr(self, part).server = server
+        self.store._tell(part, "the connection was lost")
+        self.store._tell(part, None)
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+def reported(came: list[Any]) -> int:
+    """The last mid that a reader got."""
+    ((one,),) = came
+    head: Head = one.head if isinstance(one, Page) else one
+    return head.last
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_what_replicas_confirm_is_reported(servers: Servers, name: str) -> None:
+    came = servers.ask(name)
+    assert came == []
+    servers.writes.answer("touch")
+    assert reported(came) == LAST
+    assert reported(servers.ask(name)) == LAST, "it is known now"
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_what_a_new_master_confirms_says_nothing_of_what_is_at_the_old_one(servers: Servers, name: str) -> None:
+    """The fail-over comes while the replicas are asked: the question goes on to the new master."""
+    came = servers.ask(name)
+    servers.reconnected("writes", "two")
+    servers.writes.answer("touch")
+    assert came[0].check(UnavailableError)
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_reads_that_are_still_at_the_old_master_report_nothing(servers: Servers, name: str) -> None:
+    """The other connection was lost alone, and came back at the new master, which has confirmed something already."""
+    servers.reconnected("writes", "two")
+    servers.store._touch()
+    servers.writes.answer("touch")
+    came = servers.ask(name)
+    servers.writes.answer("touch")
+    assert came[0].check(UnavailableError)
+    assert servers.reads.left == 1, "nor do they stay there"
+
+
+def test_a_page_in_pieces_is_of_one_server(servers: Servers) -> None:
+    """The first piece, where much had expired, is of the old master, the other one of the new one."""
+    passed = msgpack.packb([NOW, HEAD, True, LAST - 16, []])
+    came: list[Any] = []
+    servers.store.read([Read("k", 0, 9)]).addBoth(came.append)
+    servers.reads.asked.pop()[1].callback(passed)
+    for part in ("writes", "reads"):
+        servers.reconnected(part, "two")
+    servers.reads.answer("read")
+    servers.writes.answer("touch")
+    assert came[0].check(UnavailableError)
