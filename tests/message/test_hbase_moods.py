@@ -85,6 +85,18 @@ def test_appends_that_fail_are_named_once(open_at: Open, table: ThriftTable) -> 
         assert lines[-1] == "HBase: all is well again"
 
 
+def test_an_answer_without_all_rows_fails_its_calls_alone(open_at: Open, table: ThriftTable) -> None:
+    """They waited for ever, and so did all that came after them for the same key."""
+    subject = open_at(table.address)
+    assert subject.push().ret == RET_OK
+    table.lacks = True
+    assert subject.push().ret == RET_INTERNAL
+    with pytest.raises(UnavailableError, match="does not speak of all rows"):
+        subject.head()
+    table.lacks = False
+    assert subject.push().ret == RET_OK
+
+
 def test_a_message_whose_body_hbase_let_go_of_is_left_out(open_at: Open, table: ThriftTable) -> None:
     """It was pushed by a clock that was ahead, and is right again: the head names it for hours."""
     subject = open_at(table.address)

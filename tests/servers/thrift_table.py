@@ -26,14 +26,15 @@ Cells = dict[tuple[bytes, bytes], bytes]
 
 class ThriftTable:
     """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
-    `asked`: those that came. `seconds`: how long LARGE answers are on their way. `ahead`: by how much its clock is.
-    `regions`: how many it has.
+    `asked`: those that came. `lacks`: reads are answered without the last row. `seconds`: how long LARGE answers are on
+    their way. `ahead`: by how much its clock is. `regions`: how many it has.
     """
 
     def __init__(self) -> None:
         self.cells: dict[bytes, Cells] = {}
         self.says: str | None = None
         self.asked: list[str] = []
+        self.lacks = False
         self.seconds = 0.0
         self.ahead = 0.0
         self.regions = 1
@@ -47,7 +48,7 @@ class ThriftTable:
     def getMultiple(self, table: bytes, gets: list[Any]) -> list[Any]:
         """See hbase.thrift."""
         self._called("getMultiple")
-        return [idl.Result(columnValues=self._found(get)) for get in gets]
+        return [idl.Result(columnValues=self._found(get)) for get in gets[: -1 if self.lacks else None]]
 
     def checkAndMutate(self, table: bytes, row: bytes, family: bytes, qualifier: bytes, *how: Any) -> bool:
         """See hbase.thrift."""

@@ -110,7 +110,7 @@ class Client:
         answers: list[Deferred[Cells]] = [Deferred() for _ in gets]
         for part in self._parts([row for row, _ in gets], sizes or [0] * len(gets)):
             call = self.call("getMultiple", get_multiple(self._table, [gets[index] for index in part]), until)
-            call.addCallback(cells).addCallbacks(
+            call.addCallback(_whole, len(part)).addCallbacks(
                 _give, _give_failure, callbackArgs=(answers, part), errbackArgs=(answers, part)
             )
         return answers
@@ -170,6 +170,13 @@ async def pause(clock: Clock, until: float, tries: int = 1) -> None:
         raise UnavailableError("other nodes kept writing to the same key")
     reactor_time: Any = clock
     await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
+
+
+def _whole(results: Sequence[Any] | None, rows: int) -> list[Cells]:
+    """What getMultiple has found in so many rows. Raises LostError where it does not speak of all of them."""
+    if results is None or len(results) != rows:
+        raise LostError("an answer that does not speak of all rows that were asked for")
+    return cells(results)
 
 
 def _give(found: list[Cells], answers: list[Deferred[Cells]], part: list[int]) -> None:

@@ -92,11 +92,12 @@ def cells(results: Sequence[Any]) -> list[Cells]:
     ]
 
 
-def written(results: Sequence[Any]) -> float:
+def written(results: Sequence[Any] | None) -> float:
     """When HBase wrote the only cell that getMultiple was asked for, in seconds since the epoch by its clock. Raises
     UnavailableError where it is not there.
     """
-    stamps = [cell.timestamp for cell in results[0].columnValues or () if cell.timestamp is not None]
+    found = (cell for result in results or () for cell in result.columnValues or ())
+    stamps = [cell.timestamp for cell in found if cell.timestamp is not None]
     if not stamps:
         raise UnavailableError("HBase does not say when it wrote a cell")
     return float(stamps[0] / 1000)
