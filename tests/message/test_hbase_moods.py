@@ -36,12 +36,12 @@ def table() -> Iterator[ThriftTable]:
 
 @pytest.fixture
 def open_at(in_reactor: InReactor) -> Iterator[Open]:
-    """Open a store at this Thrift server."""
+    """Open a store at these Thrift servers."""
     opened: list[Subject] = []
 
-    def open_one(address: str, timeout: float = 0.3, ahead: float = 0.0) -> Subject:
+    def open_one(*addresses: str, timeout: float = 0.3, ahead: float = 0.0) -> Subject:
         """By how much the clock of its process is `ahead`."""
-        settings = HBaseSettings((address,), timeout=timeout)
+        settings = HBaseSettings(addresses, timeout=timeout)
         with clock_ahead(ahead) as clock:
             subject = Subject("hbase", in_reactor, lambda: HBaseStore(StoreSettings(), settings, reactor, clock), None)
         opened.append(subject)

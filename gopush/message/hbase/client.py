@@ -1,4 +1,4 @@
-"""Calls to HBase: to whichever of its Thrift2 servers has the least to do, each in its time."""
+"""Calls to HBase: to whichever of its Thrift2 servers that work has the least to do, each in its time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
-from gopush.message.hbase.codec import Get, cells, check_and_mutate, get_multiple, written
+from gopush.message.hbase.codec import Get, HBaseError, cells, check_and_mutate, get_multiple, written
 from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
@@ -28,6 +28,11 @@ PING_SECONDS = 20.0
 MOST_GETS = 100
 MOST_BYTES = 2 << 20
 """The largest answer to a call for several rows: it holds up the calls behind it."""
+
+SHUN_SECONDS = 5.0
+"""How long a Thrift server behind which a call has failed comes after the others: who fails at once has the least to
+do.
+"""
 
 JITTER_SECONDS = 0.01
 
@@ -47,6 +52,7 @@ class Client:
         self._waiting: deque[_Call] = deque()
         self._used = 0
         self._last_use: dict[ThriftLink, int] = {}
+        self._shunned: dict[str, float] = {}  # addresses, and until when
         tls = client_tls("hbase", settings) if settings.tls else None
         for address in settings.thrift * settings.connections:
             link = ThriftLink(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
@@ -92,11 +98,20 @@ class Client:
             if self._reactor.seconds() > call.send_by:
                 call.give_up()
                 continue
-            link = min(links, key=lambda link: (link.load, self._last_use[link]))
+            link = min(links, key=self._rank)
             self._used += 1
             self._last_use[link] = self._used
             call.sent = True
-            link.call(call.name, call.arguments).addBoth(call.answered)
+            link.call(call.name, call.arguments).addErrback(self._failed, link).addBoth(call.answered)
+
+    def _rank(self, link: ThriftLink) -> tuple[bool, int, int]:
+        shunned = self._shunned.get(link.address, 0.0) > self._reactor.seconds()
+        return shunned, link.load, self._last_use[link]
+
+    def _failed(self, failure: Failure, link: ThriftLink) -> Failure:
+        if isinstance(failure.value, HBaseError):
+            self._shunned[link.address] = self._reactor.seconds() + SHUN_SECONDS
+        return failure
 
     def _ping(self) -> None:
         for link in self._last_use:

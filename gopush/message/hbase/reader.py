@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import DeferredList, gatherResults
 
 from gopush.message.hbase.client import Client, pause
 from gopush.message.hbase.codec import Get
@@ -68,9 +68,15 @@ class RowReader:
         return pages
 
     async def cells(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[Cells]:
-        """Cells of rows (see Client.get); fails as a whole."""
-        found = gatherResults(self._client.get(gets, until, sizes), consumeErrors=True)
-        return await found.addErrback(unwrap)
+        """Cells of rows (see Client.get); fails as a whole. What fails is asked for once more, of another server where
+        there is one that works.
+        """
+        sizes = sizes or [0] * len(gets)
+        tried = await DeferredList(self._client.get(gets, until, sizes), consumeErrors=True)
+        again = [index for index, (done, _) in enumerate(tried) if not done]
+        left = self._client.get([gets[index] for index in again], until, [sizes[index] for index in again])
+        second = iter(await gatherResults(left, consumeErrors=True).addErrback(unwrap))
+        return [found if done else next(second) for done, found in tried]
 
 
 def _pick(

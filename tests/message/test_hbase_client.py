@@ -1,0 +1,134 @@
+"""Which connection a call to HBase takes, where servers or regions fail (gopush/message/hbase/client.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from gopush.errors import UnavailableError
+from gopush.message.hbase.client import SHUN_SECONDS, Client
+from gopush.message.hbase.codec import HBaseError, idl
+from gopush.message.hbase.reader import RowReader
+from gopush.message.hbase.row import HEAD
+from gopush.message.hbase.settings import HBaseSettings
+from tests.comet.harness import EPOCH, Clock
+
+AWAY = HBaseError("org.apache.hadoop.hbase.NotServingRegionException: it is away")
+NEAR_ROW, FAR_ROW = b"a", b"z"
+
+
+class Link:
+    """A connection whose calls a test answers, oldest first; in a table of two regions."""
+
+    def __init__(self, reactor: Any, address: str, *more: Any) -> None:
+        self.address = address
+        self.ready = True
+        self.starts = [b"", b"m"]
+        self.calls: list[tuple[Any, Deferred[Any]]] = []
+        self._free: Callable[[], None] = more[-2]
+
+    @property
+    def load(self) -> int:
+        return len(self.calls)
+
+    def call(self, name: str, arguments: Any) -> Deferred[Any]:
+        self.calls.append((arguments, Deferred()))
+        return self.calls[-1][1]
+
+    def answer(self, failure: Exception | None = None) -> None:
+        """Answer the oldest call: nothing is found, or it fails."""
+        arguments, answer = self.calls.pop(0)
+        if failure is None:
+            answer.callback([idl.Result(columnValues=[]) for _ in arguments.gets])
+        else:
+            answer.errback(failure)
+        self._free()
+
+
+class Servers:
+    """A client of Thrift servers "a:1", "b:1", …; `links` to each."""
+
+    def __init__(self, count: int, links: int) -> None:
+        self.clock = Clock()
+        addresses = tuple(f"{name}:1" for name in "abcdef"[:count])
+        settings = HBaseSettings(addresses, connections=links)
+        self.client = Client(self.clock, settings, lambda *_: None)
+        self.links: list[Any] = list(self.client._last_use)
+        self.reader = RowReader(self.client, settings, self.clock, lambda: EPOCH)
+
+    def ask(self, *rows: bytes, seconds: float = 600.0) -> list[Any]:
+        """Read these rows; what comes of that: a dict for each, or a Failure."""
+        outcomes: list[Any] = []
+        for answer in self.client.get([(row, [HEAD]) for row in rows], self.clock.seconds() + seconds):
+            answer.addBoth(outcomes.append)
+        return outcomes
+
+    def read(self, rows: Sequence[bytes]) -> list[Any]:
+        """Read them as a store does; what comes of it: a list, or a Failure."""
+        outcomes: list[Any] = []
+        ensureDeferred(self.reader.cells([(row, [HEAD]) for row in rows], 600.0)).addBoth(outcomes.append)
+        return outcomes
+
+    def busy(self) -> set[str]:
+        """The addresses that have calls under way."""
+        return {link.address for link in self.links if link.calls}
+
+    def answer(self, address: str, failure: Exception | None = None) -> None:
+        """Answer a call at this address."""
+        next(link for link in self.links if link.address == address and link.calls).answer(failure)
+
+
+Make = Callable[[int, int], Servers]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Make:
+    monkeypatch.setattr("gopush.message.hbase.client.ThriftLink", Link)
+    return Servers
+
+
+def test_a_server_that_fails_comes_after_the_others_for_a_while(servers: Make) -> None:
+    """It had the least to do, so most calls went to it."""
+    both = servers(2, 2)
+    both.ask(NEAR_ROW)
+    both.answer("a:1", AWAY)
+    for _ in range(4):
+        both.ask(NEAR_ROW)
+    assert both.busy() == {"b:1"}
+    both.clock.advance(SHUN_SECONDS)
+    both.ask(NEAR_ROW)
+    assert both.busy() == {"a:1", "b:1"}
+
+
+def test_a_server_that_fails_is_asked_where_no_other_one_has_room(servers: Make) -> None:
+    one = servers(1, 1)
+    first = one.ask(NEAR_ROW)
+    one.answer("a:1", AWAY)
+    assert len(first) == 1
+    second = one.ask(NEAR_ROW)
+    one.answer("a:1")
+    assert second == [{}]
+
+
+def test_a_read_that_one_server_fails_is_asked_of_another(servers: Make) -> None:
+    both = servers(2, 1)
+    read = both.read([NEAR_ROW])
+    both.answer("a:1", AWAY)
+    assert both.busy() == {"b:1"}
+    both.answer("b:1")
+    assert read == [[{}]]
+
+
+def test_what_is_asked_again_is_only_what_failed_and_once(servers: Make) -> None:
+    both = servers(2, 1)
+    read = both.read([FAR_ROW, NEAR_ROW])
+    both.answer("a:1", AWAY)
+    both.answer("b:1")
+    (again,) = (arguments for link in both.links for arguments, _ in link.calls)
+    assert [get.row for get in again.gets] == [FAR_ROW]
+    both.answer("b:1", AWAY)
+    assert both.busy() == set()
+    assert read[0].check(UnavailableError)
