@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from gopush.errors import UnavailableError
-from gopush.message.hbase.client import SHUN_SECONDS, Client
+from gopush.message.hbase.client import SHUN_SECONDS, Client, NotSentError
 from gopush.message.hbase.codec import HBaseError, idl
 from gopush.message.hbase.reader import RowReader
 from gopush.message.hbase.row import HEAD
@@ -96,10 +96,10 @@ def test_a_server_that_fails_comes_after_the_others_for_a_while(servers: Make) -
     both.ask(NEAR_ROW)
     both.answer("a:1", AWAY)
     for _ in range(4):
-        both.ask(NEAR_ROW)
+        both.ask(FAR_ROW)
     assert both.busy() == {"b:1"}
     both.clock.advance(SHUN_SECONDS)
-    both.ask(NEAR_ROW)
+    both.ask(FAR_ROW)
     assert both.busy() == {"a:1", "b:1"}
 
 
@@ -132,3 +132,40 @@ def test_what_is_asked_again_is_only_what_failed_and_once(servers: Make) -> None
     both.answer("b:1", AWAY)
     assert both.busy() == set()
     assert read[0].check(UnavailableError)
+
+
+def test_a_region_that_is_away_leaves_half_the_connections_to_the_others(servers: Make) -> None:
+    """Its calls held all of them, each for as long as HBase tried, and those to all other regions failed with it."""
+    all_ = servers(2, 2)
+    all_.ask(FAR_ROW)
+    all_.answer("a:1", AWAY)
+    far = [all_.ask(FAR_ROW) for _ in range(10)]
+    assert sorted(link.load for link in all_.links) == [0, 0, 1, 1]
+    near = [all_.ask(NEAR_ROW) for _ in range(4)]
+    assert sorted(link.load for link in all_.links) == [1, 1, 2, 2]
+    for link in all_.links:
+        if link.load == 2:
+            link.answer()
+            link.answer()
+    assert near == [[{}]] * 4
+    assert sum(link.load for link in all_.links) == 2
+    held = next(link for link in all_.links if link.calls)
+    held.answer(AWAY)
+    assert sum(link.load for link in all_.links) == 2
+    held = next(link for link in all_.links if link.calls)
+    held.answer()
+    assert sum(map(len, far)) == 2
+    assert sum(link.load for link in all_.links) == 8
+
+
+def test_what_waits_for_a_region_that_is_away_does_so_for_its_time_alone(servers: Make) -> None:
+    one = servers(1, 1)
+    one.ask(FAR_ROW)
+    one.answer("a:1", AWAY)
+    slow, late = one.ask(FAR_ROW), one.ask(FAR_ROW, seconds=1.0)
+    one.clock.advance(1.0)
+    one.clock.advance(0.0)
+    assert late[0].check(NotSentError)
+    one.answer("a:1", AWAY)
+    assert slow[0].check(HBaseError)
+    assert one.busy() == set()

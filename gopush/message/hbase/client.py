@@ -6,6 +6,7 @@ import random
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar
 
@@ -44,19 +45,27 @@ class NotSentError(UnavailableError):
 
 
 class Client:
-    """A few connections to each Thrift2 server. See Link for `tell`."""
+    """A few connections to each Thrift2 server. See Link for `tell`.
+
+    Regions whose last call HBase has failed have half the connections at most, one call on each: each call to a region
+    that is away holds its connection for as long as HBase tries. What finds no room there is set aside.
+    """
 
     def __init__(self, reactor: Any, settings: HBaseSettings, tell: Callable[[object, str, str | None], None]) -> None:
         self._reactor = reactor
         self._table = settings.table.encode()
         self._waiting: deque[_Call] = deque()
+        self._set_aside: deque[_Call] = deque()
+        self._under_way: dict[ThriftLink, list[_Call]] = {}
         self._used = 0
         self._last_use: dict[ThriftLink, int] = {}
         self._shunned: dict[str, float] = {}  # addresses, and until when
+        self._failing: set[bytes] = set()  # regions, by their first rows
         tls = client_tls("hbase", settings) if settings.tls else None
         for address in settings.thrift * settings.connections:
             link = ThriftLink(reactor, address, self._table, settings.timeout, tls, tell, self._pump, self._doubt)
             self._last_use[link] = 0
+            self._under_way[link] = []
         self._pinging = repeating(self._ping, reactor)
 
     def _doubt(self, address: str) -> None:
@@ -75,12 +84,12 @@ class Client:
             self._pinging.stop()
         return gatherResults([link.stop() for link in self._last_use])
 
-    def call(self, name: str, arguments: Any, until: float, send_by: float | None = None) -> Deferred[Any]:
-        """Make a call that has an answer before `until`, and is not sent after `send_by` (reactor seconds).
+    def call(self, name: str, row: bytes, arguments: Any, until: float, send_by: float | None = None) -> Deferred[Any]:
+        """Make a call for a row that has an answer before `until`, and is not sent after `send_by` (reactor seconds).
 
         Fails with NotSentError where nothing was sent, else with HBaseError or LostError.
         """
-        call = _Call(name, arguments, until if send_by is None else send_by)
+        call = _Call(name, row, arguments, until if send_by is None else send_by)
         call.timer = LastLook(self._reactor).callLater(max(0, until - self._reactor.seconds()), call.give_up)
         self._waiting.append(call)
         self._pump()
@@ -98,20 +107,54 @@ class Client:
             if self._reactor.seconds() > call.send_by:
                 call.give_up()
                 continue
-            link = min(links, key=self._rank)
+            call.region = self._region(call.row)
+            held = self._held() if self._failing else []
+            if call.region in self._failing and len(held) >= max(1, sum(link.ready for link in self._last_use) // 2):
+                self._set_aside.append(call)
+                continue
+            link = min(links, key=partial(self._rank, held))
             self._used += 1
             self._last_use[link] = self._used
+            self._under_way[link].append(call)
             call.sent = True
-            link.call(call.name, call.arguments).addErrback(self._failed, link).addBoth(call.answered)
+            link.call(call.name, call.arguments).addBoth(self._answered, call, link)
 
-    def _rank(self, link: ThriftLink) -> tuple[bool, int, int]:
+    def _region(self, row: bytes) -> bytes:
+        starts = self._starts()
+        return starts[bisect_right(starts, row) - 1] if starts else b""
+
+    def _starts(self) -> list[bytes]:
+        return next((link.starts for link in self._last_use if link.ready), [])
+
+    def _held(self) -> list[ThriftLink]:
+        """The connections of calls to regions that fail, one for each."""
+        return [link for link, calls in self._under_way.items() for call in calls if call.region in self._failing]
+
+    def _rank(self, held: list[ThriftLink], link: ThriftLink) -> tuple[bool, bool, int, int]:
         shunned = self._shunned.get(link.address, 0.0) > self._reactor.seconds()
-        return shunned, link.load, self._last_use[link]
+        return link in held, shunned, link.load, self._last_use[link]
 
-    def _failed(self, failure: Failure, link: ThriftLink) -> Failure:
-        if isinstance(failure.value, HBaseError):
+    def _answered(self, result: Any, call: _Call, link: ThriftLink) -> None:
+        self._under_way[link].remove(call)
+        failed = call.region in self._failing
+        if not isinstance(result, Failure):
+            self._failing.discard(call.region)
+        elif isinstance(result.value, HBaseError) and not failed:
+            self._failing.add(call.region)
             self._shunned[link.address] = self._reactor.seconds() + SHUN_SECONDS
-        return failure
+        if failed:
+            self._take_back(1 if call.region in self._failing else len(self._set_aside))
+        call.answered(result)
+
+    def _take_back(self, most: int) -> None:
+        """Let so many calls that were set aside have their turn before those that came later."""
+        left: list[_Call] = []
+        while self._set_aside and len(left) < most:
+            if not (call := self._set_aside.popleft()).answer.called:
+                left.append(call)
+        if left:
+            self._waiting.extendleft(reversed(left))
+            self._pump()
 
     def _ping(self) -> None:
         for link in self._last_use:
@@ -124,7 +167,8 @@ class Client:
         """
         answers: list[Deferred[Cells]] = [Deferred() for _ in gets]
         for part in self._parts([row for row, _ in gets], sizes or [0] * len(gets)):
-            call = self.call("getMultiple", get_multiple(self._table, [gets[index] for index in part]), until)
+            asked = [gets[index] for index in part]
+            call = self.call("getMultiple", asked[0][0], get_multiple(self._table, asked), until)
             call.addCallback(_whole, len(part)).addCallbacks(
                 _give, _give_failure, callbackArgs=(answers, part), errbackArgs=(answers, part)
             )
@@ -132,11 +176,11 @@ class Client:
 
     def written(self, row: bytes, cell: tuple[str, bytes], until: float) -> Deferred[float]:
         """When HBase wrote a cell, in seconds since the epoch by its clock."""
-        return self.call("getMultiple", get_multiple(self._table, [(row, [cell])]), until).addCallback(written)
+        return self.call("getMultiple", row, get_multiple(self._table, [(row, [cell])]), until).addCallback(written)
 
     def _parts(self, rows: Sequence[bytes], sizes: Sequence[int]) -> list[list[int]]:
         """How rows are divided among calls: indexes."""
-        starts = next((link.starts for link in self._last_use if link.ready), [])
+        starts = self._starts()
         open_parts: dict[int, tuple[list[int], int]] = {}
         parts: list[list[int]] = []
         for index, (row, size) in enumerate(zip(rows, sizes, strict=True)):
@@ -160,7 +204,7 @@ class Client:
     ) -> Deferred[bool]:
         """Write to a row where its cell has the `old` value (None: is not there); whether it had."""
         arguments = check_and_mutate(self._table, row, puts, old, cell)
-        return self.call("checkAndMutate", arguments, until, send_by)
+        return self.call("checkAndMutate", row, arguments, until, send_by)
 
 
 async def trying(attempt: Callable[[], Coroutine[Any, Any, T | None]], until: float, clock: Clock) -> T:
@@ -205,10 +249,12 @@ def _give_failure(failure: Failure, answers: list[Deferred[Cells]], part: list[i
 
 
 class _Call:
-    __slots__ = ("answer", "arguments", "name", "send_by", "sent", "timer")
+    __slots__ = ("answer", "arguments", "name", "region", "row", "send_by", "sent", "timer")
 
-    def __init__(self, name: str, arguments: Any, send_by: float) -> None:
+    def __init__(self, name: str, row: bytes, arguments: Any, send_by: float) -> None:
         self.name = name
+        self.row = row
+        self.region = b""
         self.arguments = arguments
         self.send_by = send_by
         self.sent = False
