@@ -23,6 +23,7 @@ from tests.conftest import InReactor, reactor
 from tests.fixtures import lines_logged
 from tests.message.conftest import eventually
 from tests.message.subject import Subject
+from tests.servers import free_port
 from tests.servers.thrift_table import LARGE, ThriftTable
 
 Open = Callable[..., Subject]
@@ -83,6 +84,16 @@ def test_appends_that_fail_are_named_once(open_at: Open, table: ThriftTable) -> 
         table.says = None
         assert subject.push().ret == RET_OK
         assert lines[-1] == "HBase: all is well again"
+
+
+def test_appends_that_fail_are_named_while_another_thrift_server_is_down(open_at: Open, table: ThriftTable) -> None:
+    with lines_logged(lambda line: "cannot be reached" in line) as lines:
+        subject = open_at(table.address, f"127.0.0.1:{free_port()}")
+        eventually(lambda: lines, 5.0)
+    table.says = "gopush is disabled."
+    with logged() as lines:
+        assert subject.push().ret == RET_INTERNAL
+        assert any(line.startswith("HBase: appends fail: ") for line in lines)
 
 
 def test_an_answer_without_all_rows_fails_its_calls_alone(open_at: Open, table: ThriftTable) -> None:

@@ -68,6 +68,11 @@ class Client:
             self._under_way[link] = []
         self._pinging = repeating(self._ping, reactor)
 
+    @property
+    def ready(self) -> bool:
+        """Whether a Thrift server takes calls."""
+        return any(link.ready for link in self._last_use)
+
     def _doubt(self, address: str) -> None:
         for link in self._last_use:
             if link.address == address:

@@ -232,7 +232,7 @@ class HBaseStore:
             self._log.failure("HBase: appending")
         if isinstance(failed, HBaseError):
             self._log.debug("HBase: {said}", said=failed.text)
-        if "appends" in self._troubles or not self._troubles.now.keys() - {"clock"}:
+        if "appends" in self._troubles or self._writes.ready:  # else what is wrong was said of the Thrift servers
             self._troubles.begin("appends", self._troubles.now.get("appends") or f"appends fail: {failed}")
 
     def _tell_skew(self, skew: float) -> None:
