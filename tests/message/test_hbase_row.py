@@ -20,6 +20,8 @@ from gopush.message.hbase.row import (
     emptied,
     fenced,
     firsts_of,
+    head_in,
+    head_of,
     head_put,
     merged,
     row_head,
@@ -30,7 +32,7 @@ from gopush.message.hbase.row import (
     token_ends,
     token_put,
 )
-from gopush.message.rules import KeptLog, pushed_here
+from gopush.message.rules import NO_HEAD, KeptLog, pushed_here
 from gopush.model import MID_STEP, Append, Push, mid_at
 
 NOW = 1_700_000_000.0
@@ -114,6 +116,15 @@ def test_a_fence_changes_the_stamp_alone() -> None:
     nothing = row_head(put.cells[HEAD])
     assert nothing is not None
     assert (nothing.last, nothing.trimmed, nothing.ends, nothing.records) == (0, 0, 0, ())
+
+
+def test_where_a_log_ends_is_told_without_a_look_at_its_entries() -> None:
+    """There may be a thousand, and of a thousand heads that took a third of a second."""
+    value = written({}, *[push() for _ in range(5)])[HEAD]
+    now = NOW + 1
+    assert head_in(value + b"no entry", now) == head_of(row_head(value), now)
+    assert head_in(value + b"no entry", now).trimmed > 0
+    assert head_in(None, now) == NO_HEAD
 
 
 def test_a_revoked_token_stays_as_long_as_what_it_covers() -> None:

@@ -127,6 +127,11 @@ def head_of(head: RowHead | None, now: float) -> Head:
     return Head(head.last, head.trimmed) if head and now < head.ends else NO_HEAD
 
 
+def head_in(value: bytes | None, now: float) -> Head:
+    """What others see of the head in `m:h`, whose entries, a thousand perhaps, stay as they are."""
+    return head_of(row_head(value and value[: _HEAD.size]), now)
+
+
 def firsts_of(cells: Cells) -> dict[str, First]:
     """The ids among these cells."""
     return {name.decode(): First(*_FIRST.unpack(value)) for (family, name), value in cells.items() if family == "i"}

@@ -25,7 +25,7 @@ from gopush.message.hbase.row import (
     Put,
     emptied,
     has_message,
-    head_of,
+    head_in,
     own_row,
     row_head,
     row_key,
@@ -116,7 +116,7 @@ class HBaseStore:
     async def _heads(self, keys: Sequence[str]) -> list[Head]:
         gets = [(row_key(self._settings.prefix, key), [HEAD]) for key in keys]
         found = await self._reader.cells(gets, self._until())
-        return [head_of(row_head(cells.get(HEAD)), self._now()) for cells in found]
+        return [head_in(cells.get(HEAD), self._now()) for cells in found]
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""
