@@ -161,6 +161,8 @@ class Broker(pb.Broker):
             raise ViolationError("an unknown command")
         if expression[0] == b"message" and self.localObjectForID(expression[2]) is None:
             raise ViolationError("a call of nothing")
+        if expression[0] == b"message" and not expression[4]:
+            raise ViolationError("a call that wants no answer")
         super().expressionReceived(expression)
 
     def serialize(

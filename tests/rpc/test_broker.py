@@ -90,8 +90,8 @@ def open_door(in_reactor: InReactor) -> Iterator[Served]:
     served.close()
 
 
-def call(name: bytes, *args: Any, luid: Any = b"root") -> bytes:
-    return expression([b"message", 1, luid, name, 1, [b"tuple", *args], [b"dictionary"]])
+def call(name: bytes, *args: Any, luid: Any = b"root", answer: int = 1) -> bytes:
+    return expression([b"message", 1, luid, name, answer, [b"tuple", *args], [b"dictionary"]])
 
 
 def bare_call(name: bytes, *chunks: Any) -> bytes:
@@ -116,6 +116,7 @@ CUT = {
     "error to nothing": expression([b"error", 5, [b"None"]]),
     "wrong version": expression([b"version", 5]),
     "decref of nothing": expression([b"decref", 99]),
+    "no answer": call(b"ping", answer=0),
     "name that is no text": call(b"\xff\xfe"),
     "bare name that is no text": bare_call(b"\xff\xfe"),
     "bare name that is a number": expression([b"call", 1, 5]),
