@@ -117,10 +117,22 @@ def _presence(asked: argparse.Namespace) -> None:
 
 def _backup(asked: argparse.Namespace) -> None:
     """The process makes the copy; this only asks how far it is."""
-    query = {"file": os.path.abspath(asked.file), "id": uuid.uuid4().hex}
+    query = {"file": _whole_path(asked.file), "id": uuid.uuid4().hex}
     while (found := _ask(asked, "POST", "/1/admin/backup", query))["state"] != "done":
         time.sleep(ASK_SECONDS)
     write_outcome(f"{query['file']}  {found['size']} bytes", "the copy is made")
+
+
+def _whole_path(file: str) -> str:
+    """Of a file that may be named from where the command runs. Raises ParameterError where that has no name to send."""
+    hint = "name the file with its whole path"
+    try:
+        path = os.path.abspath(file)
+    except OSError as wrong:
+        raise ParameterError(f"the working directory has no name ({wrong.strerror}): {hint}") from None
+    if not options.is_text(path):
+        raise ParameterError(f"the working directory's name is not UTF-8: {hint}")
+    return path
 
 
 def _time(seconds: int) -> str:

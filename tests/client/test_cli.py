@@ -20,7 +20,7 @@ import pytest
 
 import gopush
 from gopush.__main__ import main as command
-from gopush.client import cli, load
+from gopush.client import administration, cli, load
 from gopush.client.address import Server
 from gopush.client.inifiles import ROLES
 from gopush.client.output import NoReaderError
@@ -591,6 +591,32 @@ def test_what_was_done_is_said_where_its_outcome_cannot_be_written(
     ended = run(*command.split(), "--admin", f"127.0.0.1:{web.server_port}", shell=shell)
     assert ended.stderr.startswith(f"gopush: {done}, but stdout ".encode())
     assert (ended.returncode, ended.stderr.count(b"\n")) == (status, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [(b"removed", " has no name (No such file or directory)"), (b"\xff", "'s name is not UTF-8")],
+    ids=["removed", "not UTF-8"],
+)
+def test_a_backup_goes_to_a_file_with_a_name(
+    name: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def ask(*given: Any) -> dict[str, Any]:
+        asked.append(given)
+        return {"state": "done", "size": 1}
+
+    monkeypatch.setattr(administration, "ask", ask)
+    directory = tmp_path / os.fsdecode(name)
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    if name == b"removed":
+        directory.rmdir()
+    assert cli.main(["backup", "file"]) == 3
+    assert capfd.readouterr().err == f"gopush: the working directory{why}: name the file with its whole path\n"
+    assert cli.main(["backup", "/file"]) == 0
+    assert [query["file"] for _, _, _, query, _ in asked] == ["/file"]
 
 
 def unread(*arguments: str) -> int:
