@@ -20,6 +20,9 @@ from gopush.model import MID_STEP
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
+FULL_PAUSE_SECONDS = 25
+"""Where the key has all the connections that it may have: one that is dead, this device's last, may be among them."""
+
 LONGEST_WAIT_SECONDS = 3600.0
 LEAST_CURSOR = MID_STEP - 1
 """Below every mid, and a comet rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap."""
@@ -63,6 +66,10 @@ def mid_of(message: bytes) -> int:
     return int(match[1])
 
 
+class _FullError(UnavailableError):
+    """The key has no room."""
+
+
 @dataclass
 class Subscriber:
     """One device. `web`: where it looks up, or several addresses by commas: after a failure it goes to the next one.
@@ -104,6 +111,7 @@ class Subscriber:
                     raise
                 self.tell(f"{wrong}; trying again")
                 self._web = next(self._webs)
+                pause = FULL_PAUSE_SECONDS if isinstance(wrong, _FullError) else pause
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -179,7 +187,8 @@ class Subscriber:
     def _judge(self, frame: bytes, address: str) -> None:
         """Raise what a reply that ends the connection means; tell of a gap."""
         if frame in REFUSALS:
-            raise ParameterError(f"{address} refused: {REFUSALS[frame]}")
+            refused = _FullError if frame == b"-l" else ParameterError
+            raise refused(f"{address} refused: {REFUSALS[frame]}")
         if frame == b"-n":
             raise UnavailableError(f"{address} does not have the key any more (-n)")
         if frame == b"+g":

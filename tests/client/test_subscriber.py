@@ -195,12 +195,29 @@ def test_waits_until_there_is_a_comet(comet: FakeComet, device: Subscriber, monk
     assert heard[:2] == ["none; trying again", "down; trying again"]
 
 
-@pytest.mark.parametrize("reply", [b"-a", b"-c", b"-l", b"-p"])
+@pytest.mark.parametrize("reply", [b"-a", b"-c", b"-p"])
 def test_a_refusal_ends_it(comet: FakeComet, device: Subscriber, reply: bytes) -> None:
     """protocol.md, section 1: the replies that close."""
     comet.serve(says(reply + b"\r\n"))
     with pytest.raises(ParameterError, match=reply.decode()):
         next(device.messages())
+
+
+def test_who_finds_the_key_full_comes_back_later(
+    comet: FakeComet, device: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """protocol.md, section 1: the place may be held by the device's own connection, which is dead."""
+    heard: list[str] = []
+    pauses: list[float] = []
+    device.tell = heard.append
+    monkeypatch.setattr("time.sleep", pauses.append)
+    comet.serve(says(b"-l\r\n"), says(b"+h\r\n", framed(message(16))), says(b"-l\r\n"))
+    assert next(device.messages()) == message(16)
+    full = f"{comet.address} refused: the key has as many connections as it may have (-l)"
+    assert heard == [f"{full}; trying again", f"subscribed to kéy at {comet.address}"]
+    assert 12 < pauses[0] <= 25
+    with pytest.raises(UnavailableError, match="-l"):
+        next(device.messages(follow=False))
 
 
 def test_a_gap_is_reported(comet: FakeComet, device: Subscriber) -> None:
