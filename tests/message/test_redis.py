@@ -492,6 +492,37 @@ def test_the_work_of_an_append_does_not_grow_with_what_a_key_keeps(connect: Conn
         assert subject.head().trimmed > 0
 
 
+def test_what_expired_far_behind_is_looked_for_once_a_second(connect: Connect, redis: RedisServer) -> None:
+    """One expired message behind those that an append looks at: they were read again at every append."""
+    subject = connect(redis, store=300, prefix="behind:")
+    subject.append(*[subject.item()] * 290, subject.item(expire=1), *[subject.item()] * 9)
+    time.sleep(1.1)
+    before, began = calls(redis, "lrange"), time.monotonic()
+    for _ in range(40):
+        subject.append(subject.item())
+    assert calls(redis, "lrange") - before <= time.monotonic() - began + 1
+    time.sleep(1)
+    subject.append(subject.item())
+    (numbers,) = subject.store.numbers.values()
+    assert numbers.counters.expired == 1
+
+
+def test_what_expired_is_dropped_at_once_where_nothing_else_is_among_the_oldest(open_store: OpenStore) -> None:
+    subject = open_store("redis", store=600)
+    subject.append(*[subject.item(expire=1)] * 600)
+    time.sleep(1.1)
+    for _ in range(60):
+        subject.append(*[subject.item()] * 10)
+    assert subject.head().trimmed == 0
+
+
+def calls(server: RedisServer, command: str) -> int:
+    """How often this command has been run."""
+    stats = server.call("INFO", "commandstats").decode()
+    (line,) = [line for line in stats.splitlines() if line.startswith(f"cmdstat_{command}:")] or ["calls=0,"]
+    return int(line.partition("calls=")[2].partition(",")[0])
+
+
 def _bytes_out(server: RedisServer) -> int:
     info = dict(line.split(b":") for line in server.call("INFO", "stats").splitlines() if b":" in line)
     return int(info[b"total_net_output_bytes"])

@@ -21,7 +21,7 @@ from gopush.model import Append, Appended, Push, Read
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import eventually, redis_settings
 from tests.message.subject import Subject
-from tests.message.test_redis import logged
+from tests.message.test_redis import calls, logged
 from tests.servers import free_port
 from tests.servers.proxy import Proxy
 from tests.servers.redis import RedisServer
@@ -287,10 +287,10 @@ def test_what_replicas_have_is_reported_without_asking_them_each_time(connect: C
         eventually(lambda: b"state=online" in master.call("INFO", "replication"))
         subject = connect(master, wait=1, timeout=2)
         eventually(lambda: subject.push(id="a").ret == RET_OK)
-        before = _calls(master)
+        before = calls(master, "wait")
         for _ in range(50):
             assert len(subject.read()) == 1
-        assert _calls(master) - before < 10
+        assert calls(master, "wait") - before < 10
 
 
 def test_a_batch_that_wrote_nothing_does_not_tell_what_replicas_have(connect: Connect) -> None:
@@ -306,12 +306,6 @@ def test_a_batch_that_wrote_nothing_does_not_tell_what_replicas_have(connect: Co
         assert server._replication.until == known > 0
         assert subject.push(id="a").repeat
         assert server._replication.until > known
-
-
-def _calls(server: RedisServer) -> int:
-    stats = server.call("INFO", "commandstats").decode()
-    (line,) = [line for line in stats.splitlines() if line.startswith("cmdstat_wait:")]
-    return int(line.partition("calls=")[2].partition(",")[0])
 
 
 def test_a_server_in_cluster_mode_is_refused(connect: Connect) -> None:

@@ -121,7 +121,8 @@ local function settle_own(own)
 end
 
 -- Of a log with too many messages the oldest ones are looked at, so many or such bytes of them at most, however many
--- the log keeps: what expired further behind counts until it is among these.
+-- the log keeps: what expired further behind counts until it is among these. They are looked at again when one of them
+-- expires, and else in a second, not at every append; at once only where all of them had expired.
 local MOST_LOOKED_AT, MOST_BYTES = 256, 33554432
 
 -- Gives how many expired ones it dropped. Mostly those are the first ones of the list.
@@ -143,6 +144,8 @@ local function drop_expired(name)
   end
   if #members == log_count then
     log_soonest = soonest
+  elseif #live > 0 then
+    log_soonest = math.min(soonest, now + 1)
   end
   if #live + leading == #members then
     call('LTRIM', name, leading, -1)

@@ -2,8 +2,8 @@
 --
 -- Mids are doubles here: exact, as multiples of 16 below 2^57 are; only their text needs care (%.0f).
 -- All names expire:
---   h:<key>        string: last mid, highest trimmed mid, soonest expiry, end of m:<key>, and bytes of its largest body
---                  (doubles; the last one is missing where an older gopush wrote it)
+--   h:<key>        string: last mid, highest trimmed mid, when to look for expired messages, end of m:<key>, and bytes
+--                  of its largest body (doubles; the last one is missing where an older gopush wrote it)
 --   m:<key>        list, mids ascending: mid and expiry (doubles), then the body
 --   i:<key>\0<id>  string: mid and previous mid (doubles) of the first append under a publisher's id
 --   o:<id>         string: for each key that was pushed to under an own id of web's: key, \0, mid and previous mid
