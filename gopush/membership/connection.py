@@ -7,6 +7,7 @@ ports of an address that needs no resolving, and this module makes the connectio
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -31,9 +32,23 @@ from gopush.rpc.settings import ZooKeeperSettings
 CONNECT_SECONDS = 5.0
 """For the connection to one server, TLS included; the next one is tried then."""
 
-
 AT_ONCE = 100
 """Questions under way. Each is many objects: a garbage collection among those of thousands holds the reactor up."""
+
+log = Logger()
+
+
+class _KazooLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a line over to Twisted's log."""
+        log.warn("kazoo: {line}", line=record.getMessage())
+
+
+_kazoo = logging.getLogger("kazoo")
+_kazoo.propagate = False
+# Below that it has a line for every attempt to connect; zookeeper.py says what an operator needs to know.
+_kazoo.setLevel(logging.ERROR)
+_kazoo.addHandler(_KazooLog())
 
 
 class Connector(SequentialThreadingHandler):  # type: ignore[misc]
@@ -109,9 +124,6 @@ def _reason(wrong: BaseException) -> str:
         getattr(wrong, "verify_message", "") or getattr(wrong, "strerror", None) or str(wrong) or type(wrong).__name__
     )
     return " ".join(str(words).split())
-
-
-log = Logger()
 
 
 class Ownership:

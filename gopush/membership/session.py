@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -33,19 +32,6 @@ log = Logger()
 
 class SlowReadError(Exception):
     """ZooKeeper has too much there to be read in a job, or is slow."""
-
-
-class _KazooLog(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand a line over to Twisted's log."""
-        log.warn("kazoo: {line}", line=record.getMessage())
-
-
-_kazoo = logging.getLogger("kazoo")
-_kazoo.propagate = False
-# Below that it has a line for every attempt to connect; zookeeper.py says what an operator needs to know.
-_kazoo.setLevel(logging.ERROR)
-_kazoo.addHandler(_KazooLog())
 
 
 class ZooKeeperSession:

@@ -186,11 +186,12 @@ def test_a_large_answer_may_be_longer_on_its_way_than_a_server_may_be_silent(ope
         assert lines == []
 
 
-def test_a_table_of_many_regions_takes_its_time_to_name_them(
+def test_the_list_of_a_tables_regions_may_be_large(
     open_at: Open, table: ThriftTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gopush.message.hbase.connection.PROBE_SECONDS", 1.0)
-    table.regions, table.seconds = PROBE_BYTES // 40, 1.4
+    """Larger than a stranger's first answer."""
+    monkeypatch.setattr("gopush.message.hbase.connection._Connection.MAX_LENGTH", 10_000)
+    table.regions = 500
     with logged() as lines:
         assert open_at(table.address).push().ret == RET_OK
         assert lines == []

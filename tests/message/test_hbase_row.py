@@ -118,7 +118,7 @@ def test_a_fence_changes_the_stamp_alone() -> None:
     assert (nothing.last, nothing.trimmed, nothing.ends, nothing.records) == (0, 0, 0, ())
 
 
-def test_where_a_log_ends_is_told_without_a_look_at_its_entries() -> None:
+def test_where_a_log_ends_is_read_without_a_look_at_its_records() -> None:
     """There may be a thousand, and of a thousand heads that took a third of a second."""
     value = written({}, *[push() for _ in range(5)])[HEAD]
     now = NOW + 1
