@@ -50,15 +50,20 @@ $(TOOLS): $(READY)
 run: $(READY) ## all of gopush in the foreground; what it keeps is in var/
 	@mkdir -p var
 	@bound() { sed -n "s/^$$1 *= *//p" etc/gopush.ini | head -n 1; }; \
-		web=$$(bound http.bind); export GOPUSH_ADMIN=$$(bound admin.bind); admin=$$GOPUSH_ADMIN; \
-		if $(BIN)/gopush nodes >/dev/null 2>&1; then \
-			echo "a gopush runs already at $$admin: end it, or give this one other ports in etc/gopush.ini" >&2; exit 1; \
+		web=$$(bound http.bind); admin=$$(bound admin.bind); \
+		ready() { $(BIN)/gopush ready --config etc/gopush.ini >/dev/null 2>&1; }; \
+		if ready; then \
+			echo "a gopush runs already: end it, or give this one other ports in etc/gopush.ini" >&2; exit 1; \
 		fi; \
 		[ "$$web" = localhost:8090 ] || web_option=" --web $$web"; \
 		[ "$$admin" = localhost:8091 ] || admin_option=" --admin $$admin"; \
 		echo "starting gopush; Ctrl-C ends it"; \
-		(while kill -0 $$$$ && ! $(BIN)/gopush nodes; do sleep 0.2; done >/dev/null 2>&1; \
-		kill -0 $$$$ 2>/dev/null && printf '%s\n' \
+		(until ready; do [ $$? = 1 ] && sleep 0.2 && kill -0 $$$$ 2>/dev/null || exit; done; \
+		kill -0 $$$$ 2>/dev/null || exit; \
+		case $$web/$$admin in *tcp:*|*tcp6:*|*ssl:*|*unix:*|*systemd:*|*" "*|/*|*/) \
+			echo "gopush runs, where etc/gopush.ini says"; exit;; \
+		esac; \
+		printf '%s\n' \
 			"gopush runs. In two other terminals:" \
 			"  $(BIN)/gopush sub Terry-Mao$$web_option" \
 			"  $(BIN)/gopush push Terry-Mao '{\"hello\": \"world\"}' --expire 600$$admin_option" \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.chaos.cluster import Node
 from tests.clients import eventually
 from tests.integration.systems import embedded
 from tests.pages import ROOT, Shell, blocks
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +137,34 @@ def test_the_examples_of_the_python_package(node: Node, tmp_path: Path) -> None:
             assert receiving.stdout.readline().endswith("{'hello': 'both'}\n")
         finally:
             receiving.terminate()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="wants make")
+@pytest.mark.parametrize(
+    ("admin", "says"),
+    [
+        ("admin.bind = localhost:{}\n[admin]\nkeys = {}\n", "gopush runs. In two other terminals:\n"),
+        ("admin.bind = tcp:{}:interface=127.0.0.1\n[admin]\nkeys = {}\n", "gopush runs, where etc/gopush.ini says\n"),
+    ],
+)
+def test_make_run_says_when_gopush_runs(tmp_path: Path, admin: str, says: str) -> None:
+    """Also where the admin port asks for keys, or is no host:port."""
+    shell = Shell(tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(tmp_path / ".commands")
+    for name in ("setup.cfg", "pyproject.toml", ".venv/.ready"):
+        (tmp_path / name).touch()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "keys").write_text(shell.run("gopush key service 2>/dev/null"))
+    (tmp_path / "etc").mkdir()
+    bind = "".join(f"{name}.bind = localhost:{free_port()}\n" for name in ("tcp", "websocket", "stat", "http"))
+    ini = f"[base]\nuser =\n{bind}{admin.format(free_port(), tmp_path / 'keys')}"
+    (tmp_path / "etc" / "gopush.ini").write_text(ini)
+    log = tmp_path / "said"
+    with shell.start("exec make run", log) as run:
+        try:
+            eventually(lambda: says in log.read_text())
+            with pytest.raises(AssertionError, match="a gopush runs already: end it"):
+                shell.run("make run")
+        finally:
+            run.terminate()
