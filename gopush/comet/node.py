@@ -139,11 +139,12 @@ class CometNode(MultiService):
         return Deferred.fromCoroutine(self._leave())
 
     async def _leave(self) -> None:
+        since = self._reactor.seconds()
         log.info("leaving: {count} subscribers move", count=self.comet.subscribed)
         self._housekeeping.leaving = True
         await self._node.leave()
         self._housekeeping.move_all()
-        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, self._reactor)
+        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, since, self._reactor)
         self._housekeeping.stop()
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]

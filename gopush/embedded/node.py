@@ -183,15 +183,16 @@ class EmbeddedNode(MultiService):
 
     async def _hand_over(self) -> None:
         """First the subscribers, while what came in by HTTP is answered, then what other comets have stored here."""
+        since = self._reactor.seconds()
         log.info("leaving: {count} subscribers move", count=self._comet.subscribed)
         self._housekeeping.leaving = True
         closed = self._http.disownServiceParent()  # type: ignore[no-untyped-call]
         await self._comet_node.leave()
         self._housekeeping.move_all()
-        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, self._reactor)
+        await until_quiet(lambda: self._messages.busy or self._comets.busy, MOVE_SECONDS, since, self._reactor)
         await closed
         await self._message_node.leave()
-        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, self._reactor)
+        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, since, self._reactor)
 
     async def _check(self) -> None:
         if not self._coordination.view.knows(self._id):

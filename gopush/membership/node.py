@@ -25,15 +25,18 @@ from gopush.rpc.settings import RpcSettings
 ANNOUNCE_SECONDS = 0.5
 """How long a caller waits until the others can see the change, which comes in any case."""
 
-LEAVE_SECONDS = 3.5
-"""How long leaving may take after the others know of it."""
+LEAVE_SECONDS = 4.5
+"""How long leaving may take, until the others know of it included, where they still call after that."""
 
 log = Logger()
 
 
-async def until_quiet(busy: Callable[[], bool], least: float, clock: Clock) -> None:
-    """Once this process has left: wait until nobody keeps it `busy` any more, see quiet(), LEAVE_SECONDS at most."""
-    if not await quiet(busy, least, LEAVE_SECONDS, clock):
+async def until_quiet(busy: Callable[[], bool], least: float, since: float, clock: Clock) -> None:
+    """Once this process has left: wait until nobody keeps it `busy` any more, see quiet().
+
+    LEAVE_SECONDS at most `since` it began to leave, but `least` in any case.
+    """
+    if not await quiet(busy, least, max(least, since + LEAVE_SECONDS - clock.seconds()), clock):
         log.warn("leaving, although other nodes still call this one")
 
 

@@ -54,7 +54,7 @@ class ZooKeeperSession:
         self._skipped: set[str] = set()
         self._deadline = 0.0
         self._refused = False
-        self._names = 0
+        self._names: int | None = None
         self._ownership = Ownership(settings)
         # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
         timeout = settings.session_timeout - settings.settle - TICK_SECONDS
@@ -125,10 +125,12 @@ class ZooKeeperSession:
             raise
         except KazooTimeoutError:
             names, path = self._names, self._settings.comet_path
+            if names is None:
+                raise SlowReadError(f"no answer within {JOB_SECONDS:g} s") from None
             raise SlowReadError(f"{JOB_SECONDS:g} s were too short to read all, {path} with {names} names") from None
 
     def _refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool) -> Seen:
-        self._deadline = time.monotonic() + JOB_SECONDS
+        self._names, self._deadline = None, time.monotonic() + JOB_SECONDS
         owner = self._owner()
         registrations = self._read(owner)
         due = [one for one in wanted if comets or not one.comet or self._find(registrations, one, owner)]
@@ -137,8 +139,7 @@ class ZooKeeperSession:
         if proven or not contested:
             for registration in due:
                 registrations = self._register(registrations, registration, owner)
-        found = [self._find(registrations, registration, owner) for registration in due]
-        mine = [registered for registered in found if registered is not None]
+        mine = [found for one in due if (found := self._find(registrations, one, owner)) is not None]
         if proven or not contested:
             if len(mine) < len(due):
                 raise ConnectionLoss("a registration is gone again")
@@ -247,11 +248,9 @@ class ZooKeeperSession:
 
     def _find(self, registrations: list[Registered], registration: Registration, owner: int) -> Registered | None:
         mine = [
-            registered
-            for registered in registrations
-            if registered.owner == owner
-            and registered.comet == registration.comet
-            and registered.info.id == registration.info.id
+            one
+            for one in registrations
+            if (one.owner, one.comet, one.info.id) == (owner, registration.comet, registration.info.id)
         ]
         return max(mine, key=lambda registered: registered.made, default=None)
 

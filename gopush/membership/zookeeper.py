@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -81,6 +81,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._said = False
         self._quiet_until = float("-inf")
         self._slow = False
+        self._silent = False
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
@@ -99,29 +100,30 @@ class ZooKeeperCoordination(ViewKeeper):
         self._check.start(CHECK_SECONDS, now=False)
 
     def announce(self, info: NodeInfo) -> Deferred[None]:
-        """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away."""
+        """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away or silent."""
         found = [one for one in self._registrations.values() if one.info.place == info.place]
         if not found:
             return succeed(None)
         (registration,) = found
         self._registrations[registration.comet] = registration._replace(info=info)
-        if registration.new or not self.connected:
+        self._refresh()
+        if registration.new or not self.connected or self._silent:
             return succeed(None)
         announced: Deferred[None] = Deferred()
         self._registered.append((registration.comet, announced))
-        self._refresh()
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
     def stop(self) -> Deferred[None]:
-        """See Coordination. What is registered goes with the session. Fires soon even if ZooKeeper does not answer."""
+        """See Coordination. What is registered goes with the session. Fires soon even if ZooKeeper does not answer, at
+        once if it has not answered before."""
         if not self._running:
             return succeed(None)
         self._running = self.connected = False
         self._check.stop()
         self._rest()
-        stopped = self._bounded(self._session.close)
+        closed = self._run(self._session.close)
         self._worker.stop()
-        return stopped
+        return within(PATIENCE_SECONDS * (not self._silent), closed, self._reactor)
 
     def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
         """See Coordination."""
@@ -171,7 +173,7 @@ class ZooKeeperCoordination(ViewKeeper):
         return not is_standby or self._reactor.seconds() >= self._up_since + STANDBY_SECONDS
 
     def _seen(self, seen: Seen, wanted: Sequence[Registration]) -> None:
-        self._refreshing = self._slow = False
+        self._refreshing = self._slow = self._silent = False
         again = self._stale
         if self._up and self._running:
             self._connected()
@@ -290,8 +292,8 @@ class ZooKeeperCoordination(ViewKeeper):
         done = self._worker.run(job)
         return done.addErrback(lambda failure: log.debug("{name}: {reason!r}", name=self._name, reason=failure.value))
 
-    def _bounded(self, job: Callable[[], None]) -> Deferred[None]:
-        return within(PATIENCE_SECONDS, self._run(job), self._reactor).addErrback(self._left_behind)
-
     def _left_behind(self, failure: Failure) -> None:
+        if failure.check(CancelledError):  # type: ignore[no-untyped-call]
+            return  # who announced waits no more
+        self._silent = True
         log.warn("{name} does not answer; it will notice by itself that this process has left", name=self._name)

@@ -80,9 +80,10 @@ class MessageNode(MultiService):
         self._reachability.start()
 
     async def _leave(self) -> None:
+        since = self._reactor.seconds()
         self._registration.stop()
         await self._node.leave()
-        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, self._reactor)
+        await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, since, self._reactor)
         self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         await self._message.stop()

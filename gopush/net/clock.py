@@ -106,12 +106,13 @@ async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Cloc
     reactor_time: Any = clock
     start = clock.seconds()
     calm = 0
-    while clock.seconds() < start + most:
+    while True:
         calm = 0 if busy() else calm + 1
         if calm >= CALM_LOOKS and clock.seconds() >= start + least:
             return True
+        if clock.seconds() >= start + most:
+            return False
         await deferLater(reactor_time, LOOK_SECONDS, lambda: None)
-    return False
 
 
 def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:

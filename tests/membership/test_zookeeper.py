@@ -417,7 +417,7 @@ def test_zookeeper_may_come_later(own_cluster: Cluster, own_zookeeper: ZooKeeper
     assert len(logged.lines()) == 1
 
 
-def test_where_there_is_too_much_to_read_that_is_said_once(
+def test_that_there_was_no_answer_in_time_is_said_once(
     cluster: Cluster, logged: Logged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ZooKeeper can be reached."""
@@ -425,10 +425,10 @@ def test_where_there_is_too_much_to_read_that_is_said_once(
     monkeypatch.setattr("gopush.membership.zookeeper.JOB_SECONDS", 0.0)
     monkeypatch.setattr("gopush.membership.zookeeper.PATIENCE_SECONDS", 1.0)
     web = cluster.join()
-    eventually(lambda: logged.lines("were too short to read all"))
+    eventually(lambda: logged.lines("no answer within"))
     time.sleep(2)
     (line,) = logged.lines()
-    assert f"0 s were too short to read all, {cluster.comets} with 0 names; trying again" in line
+    assert "no answer within 0 s; trying again" in line
     monkeypatch.undo()
     eventually(lambda: web.connected)
 

@@ -1,0 +1,110 @@
+"""How long a process that leaves waits for a ZooKeeper that hangs, and for others that still call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gopush.membership.node import LEAVE_SECONDS, until_quiet
+from gopush.membership.znodes import Registered, Seen
+from gopush.membership.zookeeper import PATIENCE_SECONDS, ZooKeeperCoordination
+from gopush.model import NodeInfo
+from gopush.rpc.settings import ZooKeeperSettings
+from tests.fixtures import Logged
+
+COMET = NodeInfo("node1", 0, ("a:6970",), ("a:6969",))
+KEEPER = NodeInfo("a:6970", 0, ("a:6970",), stores=(("one", 1),))
+
+
+class Worker:
+    """Its jobs end when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Deferred[Any]] = []
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def run(self, job: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        self.jobs.append(Deferred())
+        return self.jobs[-1]
+
+
+class Equal:
+    """A comet and message node, registered."""
+
+    def __init__(self) -> None:
+        self.clock: Any = Clock()
+        settings = ZooKeeperSettings(("localhost:2181",))
+        self.coordination = cast(Any, ZooKeeperCoordination(self.clock, settings))
+        self.worker = Worker()
+        self.coordination._worker = self.worker
+        self.coordination.start()
+        self.coordination.register_comet(COMET)
+        self.coordination.register_message(KEEPER)
+        self.coordination._state_changed(True)
+        self.answer(COMET, KEEPER)
+
+    def answer(self, *infos: NodeInfo) -> None:
+        """ZooKeeper answers the refresh under way."""
+        mine = [Registered(info.node, info.node == COMET.node, info, 1, 1) for info in infos]
+        self.worker.jobs[-1].callback(Seen(mine, mine))
+
+    def took(self, act: Callable[[], Deferred[Any]]) -> float:
+        """After how many seconds what is begun here fires."""
+        began, fired = self.clock.seconds(), list[float]()
+        act().addCallback(lambda _: fired.append(self.clock.seconds() - began))
+        for _ in range(100):
+            if fired:
+                return fired[0]
+            self.clock.advance(0.1)
+        raise AssertionError
+
+    def drain(self, info: NodeInfo) -> float:
+        return self.took(lambda: self.coordination.announce(info._replace(draining=True)))
+
+
+def test_a_zookeeper_that_hangs_is_waited_for_once(logged: Logged) -> None:
+    equal = Equal()
+    assert equal.drain(COMET) == pytest.approx(PATIENCE_SECONDS, abs=0.3)
+    assert equal.drain(KEEPER) == 0
+    assert equal.took(equal.coordination.stop) < 0.5
+    assert len(logged.lines("does not answer; it will notice by itself")) == 1
+
+
+def test_what_was_announced_to_a_zookeeper_that_hung_is_there_once_it_answers() -> None:
+    equal = Equal()
+    equal.drain(COMET)
+    equal.drain(KEEPER)
+    equal.answer(COMET, KEEPER)
+    equal.answer(COMET._replace(draining=True), KEEPER._replace(draining=True))
+    assert [info.draining for info in equal.coordination.view.messages] == [True]
+    assert equal.drain(KEEPER) == pytest.approx(PATIENCE_SECONDS, abs=0.3)
+
+
+def test_others_that_call_on_and_on_are_waited_for_once(logged: Logged) -> None:
+    """However many times a process looks whether they have ended, and however late they heard of it."""
+    equal = Equal()
+
+    async def leave() -> None:
+        equal.clock.advance(PATIENCE_SECONDS)
+        for _ in range(2):
+            await until_quiet(lambda: True, 1.0, 0.0, equal.clock)
+
+    assert equal.took(lambda: Deferred.fromCoroutine(leave())) == pytest.approx(LEAVE_SECONDS + 1.0, abs=0.3)
+    assert len(logged.lines("other nodes still call")) == 2
+
+
+def test_nobody_who_calls_no_more_is_said_to_call(logged: Logged) -> None:
+    """Also where only the least is left of the time."""
+    equal = Equal()
+    equal.clock.advance(LEAVE_SECONDS)
+    assert equal.took(
+        lambda: Deferred.fromCoroutine(until_quiet(lambda: False, 1.0, 0.0, equal.clock))
+    ) == pytest.approx(1.0, abs=0.3)
+    assert not logged.lines()
