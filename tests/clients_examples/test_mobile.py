@@ -168,6 +168,22 @@ def test_kotlin_gives_nothing_behind_its_end(client: list[str]) -> None:
             assert lines.readline() == ""
 
 
+def test_kotlin_comes_back_from_what_is_not_gopush(client: list[str]) -> None:
+    """What is no number ended its thread."""
+    said = [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$-1\r\n", b"$2\r\n{}\r\n", messages("the end")]
+    with listening() as web, listening() as comet, running(client, address(web)) as (lines, _):
+        for words in said:
+            asked, _ = web.accept()
+            look_up(asked, comet)
+            asked.close()
+            subscribed, _ = comet.accept()
+            with subscribed:
+                subscribed.recv(4096)
+                subscribed.sendall(words)
+                if words == said[-1]:
+                    assert "the end" in lines.readline()
+
+
 def test_kotlin_takes_no_certificate_of_another_name(client: list[str], tmp_path: Path) -> None:
     """A socket of Java's does, though its authority is known."""
     authority = Authority(tmp_path)
