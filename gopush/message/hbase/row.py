@@ -128,7 +128,7 @@ def head_of(head: RowHead | None, now: float) -> Head:
 
 
 def head_in(value: bytes | None, now: float) -> Head:
-    """What others see of the head in `m:h`, whose entries, a thousand perhaps, stay as they are."""
+    """What others see of the head in `m:h`, whose records, a thousand perhaps, nobody unpacks."""
     return head_of(row_head(value and value[: _HEAD.size]), now)
 
 
