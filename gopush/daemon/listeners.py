@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
@@ -28,7 +28,7 @@ from gopush.net.tls import TlsEndpoint
 _WHERE = "[:interface=ADDRESS][:backlog=N]"
 _FORMS = {
     "tcp": f"tcp:PORT{_WHERE}",
-    "tcp6": f"tcp6:PORT{_WHERE}",
+    "tcp6": f"tcp6:PORT{_WHERE}, with \\: for each colon of an address",
     "ssl": f"ssl:PORT:privateKey=FILE[:certKey=FILE][:extraCertChain=FILE][:clientCA=FILE]{_WHERE}",
     "unix": "unix:PATH[:mode=660][:backlog=N]",
     "systemd": "systemd:domain=INET:index=0, or systemd:domain=INET:name=NAME",
@@ -189,13 +189,14 @@ def _reason(wrong: BaseException | None) -> str:
 def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tuple[str, ...]:
     """The addresses for others of the endpoints in option `<name>.bind`: `<name>.advertise`, else "host:port" as bound.
 
-    Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets.
+    Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets; or, of an
+    endpoint that nobody can listen at either, what is wrong with it.
     """
     if advertise or not bind:
         return tuple(advertise)
     found = tuple(one for endpoint in bind if (one := _address(name, endpoint)) is not None)
     if not found:
-        raise SettingsError(f"[base] {name}.bind: {' '.join(bind)}: is no host:port; set {name}.advertise")
+        _refuse_unadvertised(name, bind, "is no host:port")
     return found
 
 
@@ -205,8 +206,14 @@ def _address(name: str, endpoint: str) -> str | None:
     if kind not in ("tcp", "tcp6", "ssl"):
         return None
     if host in WILDCARDS or port in ("", "0"):
-        raise SettingsError(f"[base] {name}.bind: {endpoint}: others cannot connect to that; set {name}.advertise")
+        _refuse_unadvertised(name, [endpoint], "others cannot connect to that")
     return address(host, port)
+
+
+def _refuse_unadvertised(name: str, bind: Sequence[str], why: str) -> NoReturn:
+    for endpoint in bind:
+        _endpoint(None, f"[base] {name}.bind", endpoint)  # an oversight there is the reason, and an address no help
+    raise SettingsError(f"[base] {name}.bind: {' '.join(bind)}: {why}; set {name}.advertise")
 
 
 class LocalPort(NamedTuple):

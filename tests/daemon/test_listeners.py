@@ -29,6 +29,7 @@ from gopush.net.eager import EagerReactor
 from gopush.net.limits import raise_file_limit
 from tests.conftest import InReactor
 from tests.fixtures import Logged
+from tests.servers.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -123,6 +124,7 @@ def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:
         ("haproxy:tcp6:7000:interfce=1", "tcp6:PORT[:interface=ADDRESS][:backlog=N]"),
         ("ssl:7000:privatekey=key.pem", "ssl:PORT:privateKey=FILE[:certKey=FILE]"),
         ("ssl:abc:privateKey=key.pem", "ssl:PORT:privateKey=FILE[:certKey=FILE]"),
+        ("tcp6:7000:interface=::1", "tcp6:PORT[:interface=ADDRESS][:backlog=N], with \\: for each colon of an address"),
         ("unix:/run/socket:mode=rw", "unix:PATH[:mode=660][:backlog=N]"),
         ("systemd:index=0", "systemd:domain=INET:index=0"),
     ],
@@ -279,13 +281,29 @@ def test_where_this_machine_reaches_it(bind: list[str], reached: tuple[str, str,
     "bind",
     [
         *("tcp:6969", "tcp:6969:interface=0.0.0.0", "tcp6:6969", "tcp6:6969:interface=\\:\\:", "haproxy:tcp:6969"),
-        *("ssl:443:privateKey=k.pem", "tcp:0:interface=127.0.0.1", "unix:/run/socket", "systemd:domain=INET:index=0"),
+        *("ssl:443:{}", "tcp:0:interface=127.0.0.1", "unix:/run/socket", "systemd:domain=INET:index=0"),
     ],
 )
-def test_what_nobody_can_connect_to_is_not_advertised(bind: str) -> None:
+def test_what_nobody_can_connect_to_is_not_advertised(bind: str, tmp_path: Path) -> None:
     """protocol.md, section 7: neither a wildcard nor another address that means nothing elsewhere is published."""
     with pytest.raises(SettingsError, match=r"set tcp\.advertise$"):
+        advertised("tcp", [bind.format(Authority(tmp_path).issue("own").endpoint)], [])
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        *("tcp:interface=127.0.0.1", "tcp:port=abc", "tcp:6969:interface=::1", "tcp6:6969:interface=::1", "nothing:1"),
+        *("ssl:6969", "ssl:6969:privatekey=/x", "ssl:6969:privateKey=/none.pem", "haproxy:tcp:abc", "systemd:index=0"),
+    ],
+)
+def test_a_mistake_in_an_endpoint_is_said_before_that_others_cannot_connect(bind: str) -> None:
+    """An address for others would not mend it."""
+    with pytest.raises(SettingsError) as wrong:
         advertised("tcp", [bind], [])
+    with pytest.raises(SettingsError) as heard:
+        listeners(bind)
+    assert str(wrong.value) == str(heard.value)
 
 
 ROLE = textwrap.dedent(
