@@ -18,6 +18,7 @@ class ViewKeeper:
     def __init__(self, reactor: Any, settle: float, rings: bool) -> None:
         """`settle`: see ViewDebouncer. `rings`: whether views need theirs."""
         self.view = View()
+        self.leaving = False
         self._reactor = reactor
         self._debouncer = ViewDebouncer(settle)
         self._rings = Rings() if rings else None
@@ -57,8 +58,8 @@ class ViewKeeper:
                 messages=len(view.messages),
                 changes=changes,
             )
-        if view.all_drain and not before.all_drain:
-            log.warn("all comets drain: subscribers find none until one drains no more (gopush undrain NODE)")
+        if view.all_drain and not (before.all_drain or self.leaving):
+            log.warn("all comets drain, or stop: subscribers find none (gopush undrain NODE, or start one)")
         for watcher in self._watchers:
             try:
                 watcher(view)

@@ -113,6 +113,7 @@ class LocalNode:
 
     def leave(self) -> Deferred[None]:
         """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
+        self._coordination.leaving = True
         self.info = self.info._replace(draining=True)
         return self._coordination.announce(self.info)
 

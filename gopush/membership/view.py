@@ -140,6 +140,8 @@ class Coordination(Protocol):
 
     view: View
     connected: bool
+    leaving: bool
+    """Whether this process has said that it ends soon."""
     cluster: str
     """Which cluster this is, for people: where it is registered; empty: one process alone."""
 
@@ -179,6 +181,7 @@ class StaticCoordination:
     """The coordination of a cluster of one, which never changes but by itself."""
 
     connected = True
+    leaving = False
     cluster = ""
 
     def __init__(self, view: View | None = None) -> None:

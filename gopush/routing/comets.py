@@ -162,9 +162,12 @@ class Comets(Peers[CometPeer]):
         """
         if not (self.live or self._coordination.connected):
             return fail(UnavailableError("no comet is known, and ZooKeeper cannot be reached"))
+        return super().ping(lambda node: node.subscribers(())).addCallback(self._answers)
+
+    def _answers(self, _: None) -> None:
+        """The last comet that stops drains for good in this view, but answers no more."""
         if self._coordination.view.all_drain:
-            return fail(UnavailableError("all comets drain: subscribers find none (gopush undrain NODE)"))
-        return super().ping(lambda node: node.subscribers(()))
+            raise UnavailableError("all comets drain: subscribers find none (gopush undrain NODE)")
 
     def _pushed(
         self,

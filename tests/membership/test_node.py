@@ -64,6 +64,7 @@ def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination
     local.set_weight(5)
     local.leave()
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
+    assert coordination.leaving
 
 
 def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:

@@ -90,6 +90,14 @@ def test_where_all_comets_drain_the_log_says_so_once(logged: Logged) -> None:
     assert said == [0, 1, 1, 1, 2]
 
 
+def test_a_process_that_leaves_does_not_say_that_all_comets_drain(logged: Logged) -> None:
+    """It is the one."""
+    keeper = ViewKeeper(Clock(), 0.0, rings=False)
+    keeper.leaving = True
+    keeper._adopt(View([comet("a", 1)._replace(draining=True)]))
+    assert logged.lines("all comets drain") == []
+
+
 def test_what_changed_is_reported_in_few_words() -> None:
     message = NodeInfo("", 0, ("m:1",))
     before = View([comet("a", 1), comet("b", 2), comet("c", 3)], [message])

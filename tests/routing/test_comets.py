@@ -318,6 +318,16 @@ def test_where_all_comets_drain_no_answer_helps() -> None:
     assert str(wrong) == "all comets drain: subscribers find none (gopush undrain NODE)"
 
 
+def test_where_the_last_comet_has_stopped_it_does_not_answer() -> None:
+    """It drains in the last view that this process had: that is not why."""
+    world = World(1)
+    world.coordination.adopt(View([comet._replace(draining=True) for comet in world.coordination.view.comets]))
+    world.comets["c1"].mode = "down"
+    (wrong,) = result(world.client.ping())
+    assert isinstance(wrong, UnavailableError)
+    assert str(wrong).startswith("c1 did not answer")
+
+
 def test_where_all_refuse_the_owner_is_asked_first() -> None:
     world = World()
     for comet in world.comets.values():
