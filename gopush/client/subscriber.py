@@ -26,6 +26,8 @@ FULL_PAUSE_SECONDS = 25
 LONGEST_WAIT_SECONDS = 3600.0
 LEAST_CURSOR = MID_STEP - 1
 """Below every mid, and a comet rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap."""
+LONGEST_LINE_BYTES = 32
+LARGEST_MESSAGE_BYTES = 64 << 20
 REFUSALS = {
     b"-a": "the token is missing or not good (-a)",
     b"-c": "nobody created this key (-c)",
@@ -37,16 +39,18 @@ _MID = re.compile(rb'"mid":([0-9]+),"gid":[01]\}$')
 
 def frames(buffer: bytearray) -> Iterator[bytes]:
     """Take what is complete off the buffer: replies (`+h`) and messages (`{...}`), without their framing."""
-    while (line := buffer.find(b"\r\n")) >= 0:
+    while (line := buffer.find(b"\r\n", 0, LONGEST_LINE_BYTES)) >= 0:
         start, end = 0, line
         if buffer.startswith(b"$"):
-            if not buffer[1:line].isdigit():
+            if not buffer[1:line].isdigit() or int(buffer[1:line]) > LARGEST_MESSAGE_BYTES:
                 raise UnavailableError("received something that is not a message")
             start, end = line + 2, line + 2 + int(buffer[1:line])
             if len(buffer) < end + 2:
                 return
         yield bytes(buffer[start:end])
         del buffer[: end + 2]
+    if len(buffer) >= LONGEST_LINE_BYTES:
+        raise UnavailableError("received something that is not a message")
 
 
 def subscribe(key: str, heartbeat: int, token: str, cursor: int | None = None) -> bytes:

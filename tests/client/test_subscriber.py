@@ -90,7 +90,9 @@ def test_frames_come_in_pieces_of_any_size(size: int) -> None:
     assert not buffer
 
 
-@pytest.mark.parametrize("garbage", [b"$-1\r\n", b"$x\r\n", b"$\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"$-1\r\n", b"$x\r\n", b"$\r\n", b"$67108865\r\n", b"$%b\r\n" % (b"9" * 5000), b"h" * 32]
+)
 def test_what_is_no_frame_is_said_to_be_none(garbage: bytes) -> None:
     with pytest.raises(UnavailableError):
         list(frames(bytearray(garbage)))

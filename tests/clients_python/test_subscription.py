@@ -339,6 +339,8 @@ def test_gaps_are_reported() -> None:
     [
         b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n",
         b"$x\r\n",
+        b"$67108865\r\n",
+        b"$9999999999999999999999999999\r\n",
         b"x" * 40,
         b"$2\r\n{}\r\n",
         b'$5024\r\n{"msg":1,"mid":%b,"gid":0}\r\n' % (b"9" * 5000),

@@ -19,6 +19,7 @@ LEAST_CURSOR = 15
 """Of a subscriber that has seen no message yet: below every mid, and gopush rounds it to 16. Who comes back with 0 asks
 for what is kept, and hears of no gap."""
 
+LARGEST_MESSAGE_BYTES = 64 << 20
 LONGEST_REASON = 300
 TRANSIENT = (302, 303, 307, 408, 425, 429)
 """States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
@@ -145,7 +146,7 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
     while (line := buffer.find(b"\r\n", 0, 32)) >= 0:
         start, end = 0, line
         if buffer.startswith(b"$"):
-            if not buffer[1:line].isdigit():
+            if not buffer[1:line].isdigit() or int(buffer[1:line]) > LARGEST_MESSAGE_BYTES:
                 raise UnavailableError("received something that is not a message")
             start, end = line + 2, line + 2 + int(buffer[1:line])
             if len(buffer) < end + 2:
