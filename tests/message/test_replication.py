@@ -128,6 +128,28 @@ def test_reads_that_are_still_at_the_old_master_report_nothing(servers: Servers,
     assert servers.reads.left == 1, "nor do they stay there"
 
 
+@pytest.mark.parametrize("part", ["reads", "writes"])
+def test_what_replicas_have_is_known_through_a_lost_connection(servers: Servers, part: str) -> None:
+    """Too few of them may be there by now: that does not make all keys unreadable."""
+    servers.reconnected("writes", "one")
+    servers.ask("read")
+    servers.writes.answer("touch")
+    servers.reconnected(part, "one")
+    assert reported(servers.ask("read")) == LAST
+
+
+def test_what_replicas_have_is_unknown_once_a_server_has_started_anew(servers: Servers) -> None:
+    """Or another one is there: its run id says so."""
+    servers.reconnected("writes", "one")
+    servers.ask("read")
+    servers.writes.answer("touch")
+    for part in ("writes", "reads"):
+        servers.reconnected(part, "two")
+    assert servers.ask("read") == []
+    servers.reconnected("writes", "one")
+    servers.writes.answer("touch")
+
+
 def test_a_page_in_pieces_is_of_one_server(servers: Servers) -> None:
     """The first piece, where much had expired, is of the old master, the other one of the new one."""
     passed = msgpack.packb([NOW, HEAD, True, LAST - 16, []])

@@ -23,13 +23,15 @@ class Replication:
     def __init__(self, write: Callable[[], Deferred[None]]) -> None:
         self._write = write
         self.until = 0
+        self._server = ""
         self._clocks: dict[str, float] = {}
         self._asked: list[Deferred[None]] = []
         self._waiting: list[Deferred[None]] = []
 
-    def forget(self) -> None:
-        """Perhaps it is another server from now on."""
-        self.until = 0
+    def at(self, server: str) -> None:
+        """Writes go to the server of this run id from now on; what replicas have of another one's, nobody knows."""
+        if server != self._server:
+            self._server, self.until = server, 0
 
     def saw(self, link: str, now: float) -> None:
         """A script that this connection ran found this time: where the clock steps back, mids prove nothing."""

@@ -147,9 +147,9 @@ class RedisServer:
             self._troubles.begin(part, failure.getErrorMessage())
 
     def _tell(self, part: str, trouble: str | None) -> None:
-        self._replication.forget()
         if trouble is None:
             self._troubles.end(part)
+            self._replication.at(self._writes.server)
             if part == "writes" and self._reads.connected and self._reads.server != self._writes.server:
                 self._reads.leave()
         else:
