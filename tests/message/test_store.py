@@ -344,6 +344,15 @@ def test_a_kept_message_creates_the_key(subject: Subject) -> None:
     assert subject.check_token("kept", b"x") == TokenState(False, False)
 
 
+def test_a_message_that_was_trimmed_creates_no_key(kind: str, open_store: OpenStore) -> None:
+    """It would have lived longer than all that came later."""
+    subject = open_store(kind)
+    subject.append(subject.item(expire=600), *[subject.item(expire=1)] * 20)
+    assert subject.check_token("k", b"x") == TokenState(True, False)
+    subject.wait(1.1)
+    assert subject.check_token("k", b"x") == TokenState(False, False)
+
+
 def test_ten_thousand_identical_bodies_are_ten_thousand_messages(kind: str, open_store: OpenStore) -> None:
     subject = open_store(kind, store=10_000)
     for _ in range(10):

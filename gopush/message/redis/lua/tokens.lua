@@ -4,9 +4,13 @@ local name = tokens_name(key)
 
 local function is_live(of) return (tonumber(call('ZSCORE', name, of) or 0)) > now end
 
--- Of more messages than these the head tells, within a minute, when the last one expires.
+-- The newest 16 messages are looked at, and behind them so many bytes and messages in all. Behind these the head tells,
+-- within a minute, when the last one expires, or one that was trimmed would have.
+local MOST_MESSAGES, MOST_BYTES = 256, 1048576
+
 local function has_message()
-  for last = -1, -16, -1 do
+  local bytes = 0
+  for last = -1, -MOST_MESSAGES, -1 do
     local member = call('LINDEX', messages_name(key), last)
     if not member then
       return false
@@ -14,6 +18,12 @@ local function has_message()
     local _, expires = struct.unpack('>dd', member)
     if expires > now then
       return true
+    end
+    if last < -16 then
+      bytes = bytes + #member
+    end
+    if bytes > MOST_BYTES then
+      break
     end
   end
   local head = call('GET', head_name(key))
