@@ -209,12 +209,12 @@ class Delivery:
             self.catch_up(channel)
 
     def _compare(
-        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head] | UnavailableError
+        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head | None] | UnavailableError
     ) -> None:
         if isinstance(heads, UnavailableError):
             return  # another sweep follows
         for channel, head in zip(map(channels.__getitem__, indexes), heads, strict=True):
-            if channel.cursor is not None and head.last > channel.cursor and channel.subscribers:
+            if head is not None and channel.cursor is not None and head.last > channel.cursor and channel.subscribers:
                 channel.offer(head.last, 0, None)
                 self.advance(channel)
 

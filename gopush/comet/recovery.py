@@ -97,15 +97,17 @@ class Recovery:
         self._messages.heads([channel.key for channel in left], partial(self._heads_answered, left))
 
     def _heads_answered(
-        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head] | UnavailableError
+        self, channels: list[Channel], indexes: Sequence[int], heads: Sequence[Head | None] | UnavailableError
     ) -> None:
         asked = [channels[index] for index in indexes]
-        if isinstance(heads, UnavailableError):
-            self._clock.callLater(RETRY_SECONDS, self._find_again, asked)
-            return
-        for channel, head in zip(asked, heads, strict=True):
+        found = [None] * len(asked) if isinstance(heads, UnavailableError) else heads
+        again = [channel for channel, head in zip(asked, found, strict=True) if head is None]
+        if again:
+            self._clock.callLater(RETRY_SECONDS, self._find_again, again)
+        for channel, head in zip(asked, found, strict=True):
             try:
-                self._head_found(head, channel)
+                if head is not None:
+                    self._head_found(head, channel)
             except Exception:
                 self._guard.caught("taking the last mid of a key")
 

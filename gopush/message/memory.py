@@ -134,7 +134,7 @@ class MemoryStore:
         found = islice(log.after(read.after, now), count)
         return Page([Message(kept.mid, kept.body) for kept in found], Head(log.last, log.trimmed), more)
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         logs = [self.logs.get(key) for key in keys]
         return succeed([NO_HEAD if log is None else Head(log.last, log.trimmed) for log in logs])

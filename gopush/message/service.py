@@ -77,7 +77,7 @@ class StoreService:
         self.counters.reads += len(reads)
         return self._guarded(self._store.read(reads)).addCallback(self._count_pages)
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         self.counters.heads += len(keys)
         return self._guarded(self._store.heads(keys))

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.python.failure import Failure
 
+from gopush.errors import UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
@@ -106,10 +107,13 @@ class Messages(Peers[MessagePeer]):
 
     def head(self, key: str) -> Deferred[Head]:
         """Where the key's log ends."""
-        return self.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+        head = self.call(self._heads, key, key, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return head.addCallback(_known)
 
     def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
-        """Where the logs of these keys end; `answered` is called as in append(), with Heads, if there are any keys."""
+        """Where the logs of these keys end; `answered` is called as in append(), with Heads, None for a key whose log
+        cannot be read, if there are any keys.
+        """
         if keys:
             self.send_by_store(self._heads, PendingCalls(keys, keys, _overheads, self._until(), answered))
 
@@ -165,6 +169,12 @@ class Messages(Peers[MessagePeer]):
 
     def _adopt(self, view: View) -> None:
         self.adopt(view, view.messages)
+
+
+def _known(head: Head | None) -> Head:
+    if head is None:
+        raise UnavailableError("the key's log cannot be read")
+    return head
 
 
 def _bodies(pages: Sequence[Page]) -> int:

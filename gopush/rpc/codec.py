@@ -172,6 +172,11 @@ _feed_request = record(FeedRequest, int, str, str, (int, type(None)))
 _outer_feed_item = record(FeedItem, tuple, bytes)
 
 
+def _head_if_known(row: Any) -> Head | None:
+    """An older caller takes an answer with None for a failure."""
+    return None if row is None else _head(row)
+
+
 def _read(row: Any) -> Read:
     """An older caller wants a page with messages for each read."""
     return _full_read((*row, 0) if type(row) is tuple and len(row) == 3 else row)
@@ -219,7 +224,7 @@ MESSAGE_CALLS: Mapping[str, CallFormat] = {
     **NODE_CALLS,
     "append": CallFormat((many(_append),), many(_appended)),
     "read": CallFormat((many(_read),), many(_page), long=True),
-    "heads": CallFormat((many(_text),), many(_head)),
+    "heads": CallFormat((many(_text),), many(_head_if_known)),
     "delete": CallFormat((_text,), _none),
     "create_token": CallFormat((_text, _token), _none),
     "revoke_token": CallFormat((_text, _binary), _flag),

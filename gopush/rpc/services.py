@@ -25,8 +25,8 @@ class MessageService(Protocol):
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """Read pieces of logs."""
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
-        """Read where logs end."""
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
+        """Read where logs end; None: that of this key cannot be read."""
 
     def delete(self, key: str) -> Deferred[None]:
         """Delete a key's kept messages; its head and the ids of its pushes stay."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from gopush.comet.channel import Channel
+from gopush.comet.recovery import RETRY_SECONDS
 from gopush.comet.session import REPLAY_MESSAGES, State
 from gopush.membership.view import View
-from gopush.model import MID_STEP, TCP_RAW, NodeInfo, Subscribe, Token, mid_at
+from gopush.message.memory import MemoryStore
+from gopush.model import MID_STEP, TCP_RAW, Head, NodeInfo, Subscribe, Token, mid_at
 from gopush.routing.messages import PAGE_MESSAGES
 from tests.comet.harness import World, frame
 from tests.comet.test_delivery import append
@@ -51,6 +55,28 @@ def test_channels_that_begin_in_one_turn_ask_for_their_cursors_together() -> Non
     world.turns()
     assert [wire.out for _, wire in joined] == [H] * 5
     assert [items for name, items in world.node.calls if name == "heads"] == [[f"k{number}" for number in range(5)]]
+
+
+def test_a_key_whose_log_cannot_be_read_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All heads that are asked for together failed with one; so did a sweep."""
+    world = World()
+    away = {"k1"}
+
+    def heads(keys: Sequence[str]) -> Deferred[list[Head | None]]:
+        read = MemoryStore.heads(world.store, keys)
+        return read.addCallback(
+            lambda found: [None if key in away else head for key, head in zip(keys, found, strict=True)]
+        )
+
+    monkeypatch.setattr(world.store, "heads", heads)
+    joined = [world.subscribe(key=f"k{number}", turns=0) for number in range(3)]
+    world.turns()
+    assert [wire.out for _, wire in joined] == [H, b"", H]
+    world.comet.delivery.sweep(world.comet.channels.values())
+    world.turns()
+    away.clear()
+    world.wait(RETRY_SECONDS)
+    assert [wire.out for _, wire in joined] == [H] * 3
 
 
 def test_one_channel_that_fails_to_begin_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from gopush.message.hbase.row import row_key
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.hbase.store import TOUCH_PURGES, HBaseStore
 from gopush.message.store import StoreSettings
-from gopush.model import Page
+from gopush.model import Head, Page
 from tests.conftest import InReactor, reactor
 from tests.fixtures import lines_logged
 from tests.message.conftest import eventually
@@ -108,6 +108,17 @@ def test_an_answer_without_all_rows_fails_its_calls_alone(open_at: Open, table: 
     assert subject.push().ret == RET_OK
 
 
+def test_a_head_that_cannot_be_read_fails_no_other(open_at: Open, table: ThriftTable) -> None:
+    """It is in a region that is away. A single one fails."""
+    near, far = sorted(("k", "l"), key=lambda key: row_key("gopush:", key))
+    table.starts = [b"", row_key("gopush:", far)]
+    subject = open_at(table.address)
+    table.away = row_key("gopush:", far)
+    assert subject.heads([far, near]) == [None, Head(0, 0)]
+    with pytest.raises(UnavailableError, match="NotServingRegionException"):
+        subject.heads([far])
+
+
 def test_a_message_whose_body_hbase_let_go_of_is_left_out(open_at: Open, table: ThriftTable) -> None:
     """It was pushed by a clock that was ahead, and is right again: the head names it for hours."""
     subject = open_at(table.address)
@@ -191,7 +202,7 @@ def test_the_list_of_a_tables_regions_may_be_large(
 ) -> None:
     """Larger than a stranger's first answer."""
     monkeypatch.setattr("gopush.message.hbase.connection._Connection.MAX_LENGTH", 10_000)
-    table.regions = 500
+    table.starts += [b"%03d" % number for number in range(500)]
     with logged() as lines:
         assert open_at(table.address).push().ret == RET_OK
         assert lines == []

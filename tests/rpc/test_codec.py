@@ -44,7 +44,7 @@ VALUES: dict[str, tuple[list[st.SearchStrategy[Any]], st.SearchStrategy[Any]]] =
         [st.lists(st.builds(Read, texts, mids, numbers, numbers))],
         st.lists(st.builds(Page, st.lists(messages), heads, st.booleans())),
     ),
-    "heads": ([st.lists(texts)], st.lists(heads)),
+    "heads": ([st.lists(texts)], st.lists(st.none() | heads)),
     "delete": ([texts], nothing),
     "create_token": ([texts, tokens], nothing),
     "revoke_token": ([texts, blobs], st.booleans()),

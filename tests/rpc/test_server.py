@@ -54,7 +54,7 @@ class OneMessage:
         self.asked.append(list(reads))
         return succeed([Page([Message(32, b"x" * read.limit)], Head(32, 16), False) for read in reads])
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         return succeed([Head(len(key), 0) for key in keys])
 
     def delete(self, key: str) -> Deferred[None]:

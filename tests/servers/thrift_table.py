@@ -27,7 +27,8 @@ Cells = dict[tuple[bytes, bytes], bytes]
 class ThriftTable:
     """Listens at `address`. `cells`: of each row, by family and qualifier. `says`: reads and writes fail so;
     `asked`: those that came. `lacks`: reads are answered without the last row. `seconds`: how long LARGE answers are on
-    their way. `ahead`: by how much its clock is. `regions`: how many it has.
+    their way. `ahead`: by how much its clock is. `starts`: the first rows of its regions; `away`: a row that nobody
+    serves.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,10 @@ class ThriftTable:
         self.says: str | None = None
         self.asked: list[str] = []
         self.lacks = False
+        self.starts = [b""]
+        self.away: bytes | None = None
         self.seconds = 0.0
         self.ahead = 0.0
-        self.regions = 1
         self._stamps: dict[tuple[bytes, bytes, bytes], int] = {}
         self._lock = threading.Lock()
         handler: Any = self._serve
@@ -48,6 +50,8 @@ class ThriftTable:
     def getMultiple(self, table: bytes, gets: list[Any]) -> list[Any]:
         """See hbase.thrift."""
         self._called("getMultiple")
+        if any(get.row == self.away for get in gets):
+            raise idl.IOError(message="org.apache.hadoop.hbase.NotServingRegionException: it is away")
         return [idl.Result(columnValues=self._found(get)) for get in gets[: -1 if self.lacks else None]]
 
     def checkAndMutate(self, table: bytes, row: bytes, family: bytes, qualifier: bytes, *how: Any) -> bool:
@@ -67,8 +71,10 @@ class ThriftTable:
     def getAllRegionLocations(self, table: bytes) -> list[Any]:
         """See hbase.thrift."""
         server = idl.ServerName(hostName="localhost")
-        starts = [b"%d" % number if number else b"" for number in range(self.regions)]
-        return [idl.RegionLocation(server, idl.RegionInfo(1, table, startKey=start)) for start in starts]
+        return [
+            idl.RegionLocation(server, idl.RegionInfo(regionId=1, tableName=table, startKey=start))
+            for start in self.starts
+        ]
 
     def tableExists(self, table: Any) -> bool:
         """See hbase.thrift."""

@@ -172,7 +172,7 @@ class Remote:
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         return self._call(lambda message: message.read(reads))
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         return self._call(lambda message: message.heads(keys))
 
     def delete(self, key: str) -> Deferred[None]:

@@ -134,7 +134,7 @@ class SharedStore:
             lambda pages: self._reported(pages, [page.head for page in pages])
         )
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         return self._reached(lambda: _result(self._inner.heads(keys))).addCallback(
             lambda heads: self._reported(heads, heads)
         )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import DeferredList, gatherResults
+from twisted.internet.defer import DeferredList
 
 from gopush.message.hbase.client import Client, pause
 from gopush.message.hbase.codec import Get
 from gopush.message.hbase.row import HEAD, Cells, Record, RowHead, after, body_in, head_of, row_head, row_key, slot_cell
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.rules import Room
-from gopush.message.store import unwrap
 from gopush.model import Message, Page, Read
 
 _Lacking = set[tuple[bytes, int]]
@@ -68,15 +67,32 @@ class RowReader:
         return pages
 
     async def cells(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[Cells]:
-        """Cells of rows (see Client.get); fails as a whole. What fails is asked for once more, of another server where
-        there is one that works.
-        """
+        """Cells of rows (see Client.get); fails as a whole."""
+        return [_found(one) for one in await self._twice(gets, until, sizes)]
+
+    async def each(self, gets: Sequence[Get], until: float) -> list[Cells | None]:
+        """Cells of rows; None where they cannot be read, as long as those of another row can."""
+        tried = await self._twice(gets, until)
+        if not any(done for done, _ in tried):
+            return [_found(one) for one in tried]
+        return [found if done else None for done, found in tried]
+
+    async def _twice(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[tuple[bool, Any]]:
+        """See DeferredList. What fails is asked for once more, of another server where there is one that works."""
         sizes = sizes or [0] * len(gets)
         tried = await DeferredList(self._client.get(gets, until, sizes), consumeErrors=True)
         again = [index for index, (done, _) in enumerate(tried) if not done]
         left = self._client.get([gets[index] for index in again], until, [sizes[index] for index in again])
-        second = iter(await gatherResults(left, consumeErrors=True).addErrback(unwrap))
-        return [found if done else next(second) for done, found in tried]
+        second = iter(await DeferredList(left, consumeErrors=True))
+        return [one if one[0] else next(second) for one in tried]
+
+
+def _found(tried: tuple[bool, Any]) -> Cells:
+    done, found = tried
+    if not done:
+        found.raiseException()
+    cells: Cells = found
+    return cells
 
 
 def _pick(

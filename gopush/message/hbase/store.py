@@ -109,14 +109,14 @@ class HBaseStore:
         """See MessageService."""
         return self._timed("read", self._reader.read(reads, self._until()))
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return self._timed("heads", self._heads(keys))
 
-    async def _heads(self, keys: Sequence[str]) -> list[Head]:
+    async def _heads(self, keys: Sequence[str]) -> list[Head | None]:
         gets = [(row_key(self._settings.prefix, key), [HEAD]) for key in keys]
-        found = await self._reader.cells(gets, self._until())
-        return [head_in(cells.get(HEAD), self._now()) for cells in found]
+        found = await self._reader.each(gets, self._until())
+        return [None if cells is None else head_in(cells.get(HEAD), self._now()) for cells in found]
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""

@@ -232,17 +232,17 @@ class RedisServer:
             for head, more, passed, members in zip(values, values, values, values, strict=True)
         ]
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return Deferred.fromCoroutine(self._heads(keys))
 
-    async def _heads(self, keys: Sequence[str]) -> list[Head]:
+    async def _heads(self, keys: Sequence[str]) -> list[Head | None]:
         answer = await self._ask(_HEADS, [self._prefix, *keys])
         self._replication.saw("reads", *_CLOCK.unpack_from(answer))
         heads = [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer[_CLOCK.size :])]
         if self._settings.wait:
             await self._on_replicas(heads, {self._reads.server})
-        return heads
+        return [*heads]
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""

@@ -77,7 +77,7 @@ class RedisStore:
         """See MessageService."""
         return self._spread(reads, [read.key for read in reads], RedisServer.read)
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return self._spread(keys, keys, RedisServer.heads)
 

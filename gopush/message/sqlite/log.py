@@ -190,7 +190,7 @@ class SqliteLogs:
         found = self._connection.execute(_LIVE, [log, read.after, now, count]) if count else ()
         return Page([Message(*row) for row in found], Head(last, trimmed), more)
 
-    def heads(self, keys: Sequence[str]) -> list[Head]:
+    def heads(self, keys: Sequence[str]) -> list[Head | None]:
         """See MessageService."""
         logs = {row[0]: Head(row[1], row[2]) for row in self._json(_LOGS, _dump(keys))}
         return [logs.get(key, NO_HEAD) for key in keys]

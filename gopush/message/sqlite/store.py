@@ -98,7 +98,7 @@ class SqliteStore:
         """See MessageService."""
         return self._call(SqliteLogs.read, reads)
 
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head]]:
+    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return self._call(SqliteLogs.heads, keys)
 
