@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred, succeed
 
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.message.hbase.append import RowAppend
+from gopush.message.hbase.appender import Appender
 from gopush.message.hbase.client import Client, NotSentError
 from gopush.message.hbase.codec import HBaseError
 from gopush.message.hbase.connection import LostError
 from gopush.message.hbase.row import HEAD, Cells, Put, after, body_in, decide, firsts_of, row_head, slot_cell
-from gopush.message.store import StoreCounters, StoreSettings
+from gopush.message.hbase.settings import HBaseSettings
+from gopush.message.rules import UNAVAILABLE
+from gopush.message.store import StoreCounters, StoreNumbers, StoreSettings
 from gopush.model import Append, Appended, Push
 from tests.comet.harness import EPOCH, Clock
 
@@ -134,6 +138,60 @@ def test_what_other_nodes_always_come_before_is_refused_and_not_stored() -> None
     row = Row(*[(False, REFUSED)] * 1000)
     assert [answer.ret for answer in appended(row, item(b"1"))] == [RET_INTERNAL]
     assert row.bodies == []
+
+
+class Table(Row):
+    """A client of a table of one row. While it is `silent` all but the first read has no answer in time."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.silent = True
+        self._reads = 0
+        self._clock = clock
+
+    def get_rows(self, gets: Sequence[object], until: float) -> list[Deferred[Cells]]:
+        self._reads += 1
+        return [self._in_time(lambda: dict(self.cells), until, self._reads > 1) for _ in gets]
+
+    def check(self, row: bytes, puts: Sequence[Put], old: bytes | None, *until: float) -> Deferred[bool]:
+        return self._in_time(lambda: super(Table, self).check(row, puts, old), until[0])
+
+    def _in_time(self, answer: Callable[[], Any], until: float, later: bool = True) -> Deferred[Any]:
+        if self._clock.seconds() >= until:
+            return fail(NotSentError("no connection in time"))
+        if not (self.silent and later):
+            return maybeDeferred(answer)
+        late: Deferred[Any] = Deferred()
+        self._clock.callLater(until - self._clock.seconds(), late.errback, LostError("no answer in time"))
+        return late
+
+
+def test_a_push_behind_a_slow_one_has_its_own_time() -> None:
+    """It was written together with one that had waited for too long, and was refused with it."""
+    clock = Clock()
+    table = Table(clock)
+    client = cast(Client, SimpleNamespace(get=table.get_rows, check=table.check))
+    settings = HBaseSettings(timeout=1.0)
+    appender = Appender(client, settings, StoreSettings(10), StoreNumbers(), clock, lambda: EPOCH, lambda _: None)
+    outcomes: dict[bytes, int] = {}
+
+    def push(body: bytes) -> None:
+        appender.append([item(body)]).addCallback(lambda answers: outcomes.update({body: answers[0].ret}))
+
+    def wait(seconds: float) -> None:
+        for _ in range(round(seconds / 0.05)):
+            clock.advance(0.05)
+
+    push(b"slow")
+    wait(0.1)
+    push(b"late")
+    wait(2.0)
+    push(b"fresh")
+    wait(0.85)
+    table.silent = False
+    wait(0.5)
+    assert outcomes == {b"slow": RET_INTERNAL, b"late": UNAVAILABLE.ret, b"fresh": RET_OK}
+    assert table.bodies == [b"fresh"]
 
 
 class Away(Row):

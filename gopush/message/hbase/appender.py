@@ -77,7 +77,7 @@ class Appender:
         """Append to a row whatever waits for that: one write at a time, for two would only be in each other's way."""
         waiting = self._rows[row]
         while waiting:
-            together = _take(waiting)
+            together = _take(waiting, self._settings.timeout)
             try:
                 answers = await self._append(row, together)
                 self._tell(None)
@@ -155,13 +155,15 @@ class _AppendBatch:
             self.done.callback(self._answers)
 
 
-def _take(waiting: deque[_Waiting]) -> list[_Waiting]:
-    """The first appends, as many as may be written together."""
+def _take(waiting: deque[_Waiting], seconds: float) -> list[_Waiting]:
+    """The first appends, as many as may be written together: the time of the oldest ends for all, so none comes with it
+    that is younger by more than this.
+    """
     taken: list[_Waiting] = []
     size = 0
     while waiting and len(taken) < MOST_APPENDS:
         size += len(waiting[0].append.push.body)
-        if taken and size > MOST_BYTES:
+        if taken and (size > MOST_BYTES or waiting[0].arrived > taken[0].arrived + seconds):
             break
         taken.append(waiting.popleft())
     return taken
