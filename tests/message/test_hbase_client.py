@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from gopush.errors import UnavailableError
 from gopush.message.hbase.client import SHUN_SECONDS, Client, NotSentError
-from gopush.message.hbase.codec import HBaseError, idl
+from gopush.message.hbase.codec import HBaseError, get_multiple, idl
+from gopush.message.hbase.connection import ThriftLink
 from gopush.message.hbase.reader import RowReader
 from gopush.message.hbase.row import HEAD
 from gopush.message.hbase.settings import HBaseSettings
 from tests.comet.harness import EPOCH, Clock
+from tests.message.test_hbase_codec import answer
 
 AWAY = HBaseError("org.apache.hadoop.hbase.NotServingRegionException: it is away")
 NEAR_ROW, FAR_ROW = b"a", b"z"
@@ -62,8 +65,8 @@ class Servers:
     def ask(self, *rows: bytes, seconds: float = 600.0) -> list[Any]:
         """Read these rows; what comes of that: a dict for each, or a Failure."""
         outcomes: list[Any] = []
-        for answer in self.client.get([(row, [HEAD]) for row in rows], self.clock.seconds() + seconds):
-            answer.addBoth(outcomes.append)
+        for found in self.client.get([(row, [HEAD]) for row in rows], self.clock.seconds() + seconds):
+            found.addBoth(outcomes.append)
         return outcomes
 
     def read(self, rows: Sequence[bytes]) -> list[Any]:
@@ -169,3 +172,32 @@ def test_what_waits_for_a_region_that_is_away_does_so_for_its_time_alone(servers
     one.answer("a:1", AWAY)
     assert slow[0].check(HBaseError)
     assert one.busy() == set()
+
+
+def test_a_busy_connection_learns_where_regions_begin_by_now_and_is_not_left_where_hbase_does_not_say() -> None:
+    """After a split calls asked for rows of two regions: while one was away, those of the other failed with it."""
+    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    link: Any = ThriftLink(reactor, "a:1", b"gopush", 1.0, None, *[lambda *_: None] * 3)
+    transport: Any = StringTransport()  # type: ignore[no-untyped-call]
+    transport.setTcpNoDelay = lambda _: None
+    connection = link.buildProtocol(None)
+    connection.makeConnection(transport)
+
+    def locations(number: int, *starts: bytes) -> None:
+        found = [idl.RegionLocation(idl.ServerName("h"), idl.RegionInfo(1, b"gopush", start)) for start in starts]
+        failed = None if starts else idl.IOError(message="java.io.IOException: it failed")
+        result = idl.HBase.getAllRegionLocations_result(success=found or None, io=failed)
+        connection.stringReceived(answer("getAllRegionLocations", result, number=number))
+
+    probed = idl.HBase.getMultiple_result(success=[])
+    connection.stringReceived(answer("getMultiple", probed, number=1))
+    locations(2, b"")
+    assert link.ready
+    link.call("getMultiple", get_multiple(b"gopush", [(NEAR_ROW, [HEAD])]))
+    link.ping()
+    locations(4, b"", b"m")
+    assert link.starts == [b"", b"m"]
+    link.ping()
+    locations(5)
+    assert link.ready
+    assert not transport.disconnecting

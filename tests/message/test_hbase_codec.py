@@ -19,11 +19,11 @@ ROWS = [
 REGION = idl.RegionLocation(idl.ServerName("localhost"), idl.RegionInfo(1, b"gopush", b"start"))
 
 
-def answer(name: str, result: Any, kind: int = TMessageType.REPLY) -> bytes:
-    """The frame that answers call 7."""
+def answer(name: str, result: Any, kind: int = TMessageType.REPLY, number: int = 7) -> bytes:
+    """The frame that answers call `number`."""
     buffer = TMemoryBuffer()
     protocol = TBinaryProtocol(buffer)
-    protocol.write_message_begin(name, kind, 7)
+    protocol.write_message_begin(name, kind, number)
     result.write(protocol)
     frame: bytes = buffer.getvalue()
     return frame

@@ -152,11 +152,14 @@ class ThriftLink(Factory):
             self.free()
 
     def ping(self) -> None:
-        """Keep an idle connection from being closed, and look where regions begin by now."""
-        if (connection := self._connection) is not None and self.ready and not connection.calls:
-            asked = connection.call("getAllRegionLocations", locations(self.table))
-            asked.addCallback(self._seen).addCallbacks(
-                lambda _: self._say(None), self._refused, errbackArgs=(connection,)
+        """Keep an idle connection from being closed, and look where regions begin by now. Of one that is busy its calls
+        show whether it is of use: HBase may serve them while it does not say where regions begin.
+        """
+        if (connection := self._connection) is not None and self.ready:
+            idle = not connection.calls
+            seen = connection.call("getAllRegionLocations", locations(self.table)).addCallback(self._seen)
+            seen.addCallbacks(
+                lambda _: self._say(None), lambda failure: self._refused(failure, connection) if idle else None
             )
 
     def _seen(self, answer: Any) -> None:
