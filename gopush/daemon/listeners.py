@@ -189,8 +189,8 @@ def _reason(wrong: BaseException | None) -> str:
 def advertised(name: str, bind: Sequence[str], advertise: Sequence[str]) -> tuple[str, ...]:
     """The addresses for others of the endpoints in option `<name>.bind`: `<name>.advertise`, else "host:port" as bound.
 
-    Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets; or, of an
-    endpoint that nobody can listen at either, what is wrong with it.
+    Raises SettingsError where nobody could connect to that: a wildcard, a port of chance, or only Unix sockets; or, of
+    an endpoint that nobody can listen at either, what is wrong with it.
     """
     if advertise or not bind:
         return tuple(advertise)

@@ -47,7 +47,6 @@ OLDEST_SECONDS = 5.0
 """How long an answer may take, PARTS time-outs at least: whoever asked has given up by then, and it fills memory."""
 
 log = Logger()
-
 RETRIES = backoffPolicy(0.1, 3.0, 1.5)
 _PROBE_ROW = b"\0"
 
