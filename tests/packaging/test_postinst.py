@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FAKES = {
-    "systemctl": 'echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"',
+    "systemctl": '[ -z "$UNITS" ] || echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"',
     "deb-systemd-invoke": 'echo "$@" >>"$DONE"; [ "$2" != "$DEAD" ]',
     "gopush": 'echo "$1 $3" >>"$DONE"; case "$1 $3" in "$WRONG") exit 3;; esac',
 }
@@ -32,7 +33,7 @@ def upgraded(package: str, tmp_path: Path, version: str = "1.0", **moods: str) -
     script = tmp_path / "postinst"
     script.write_text(text.replace("/run/systemd/system", str(tmp_path)).replace("#DEBHELPER#", "UNITS="))
     done = tmp_path / "done"
-    done.touch()
+    done.write_text("")
     units = " ".join(f"{package}{instance}.service" for instance in ("", "@a", "@b"))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DONE": str(done), "UNITS": units}
     environment |= {"DEAD": "", "WRONG": ""} | moods
@@ -49,7 +50,9 @@ def ini(package: str, instance: str = "") -> str:
 def test_one_after_the_other_each_ready_before_the_next(package: str, tmp_path: Path) -> None:
     done, said = upgraded(package, tmp_path)
     assert done == [
-        *(f"{call} {ini(package)}" for call in ("check", "ready")),
+        f"check {ini(package)}",
+        f"try-restart {package}.service",
+        f"ready {ini(package)}",
         f"check {ini(package, '-a')}",
         f"try-restart {package}@a.service",
         f"ready {ini(package, '-a')}",
@@ -72,10 +75,30 @@ def test_those_after_one_that_is_refused_or_not_ready_stay(
     assert f"{package}@b.service" in said
 
 
-def test_those_after_one_that_does_not_start_stay(package: str, tmp_path: Path) -> None:
-    done, said = upgraded(package, tmp_path, DEAD=f"{package}@a.service")
-    assert done[-1] == f"try-restart {package}@a.service"
-    assert said.startswith(f"{package}@a.service is not ready")
+@pytest.mark.parametrize("instance", ["", "@a"])
+def test_those_after_one_that_does_not_start_stay(package: str, instance: str, tmp_path: Path) -> None:
+    unit = f"{package}{instance}.service"
+    done, said = upgraded(package, tmp_path, DEAD=unit)
+    assert done[-1] == f"try-restart {unit}"
+    assert said.startswith(f"{unit} is not ready")
+
+
+@pytest.mark.parametrize("role", ["message", "web"])
+def test_a_role_without_instances_is_restarted_unless_its_ini_file_is_refused(role: str, tmp_path: Path) -> None:
+    package = f"gopush-{role}"
+    check, unit = f"check {ini(package)}", f"{package}.service"
+    assert upgraded(package, tmp_path, UNITS="") == ([], "")
+    refused = f"{unit} is as it was: once its ini file is right, restart it\n"
+    assert upgraded(package, tmp_path, WRONG=check) == ([check], refused)
+    assert upgraded(package, tmp_path) == ([check, f"try-restart {unit}"], "")
+
+
+def test_nothing_restarts_a_unit_before_its_ini_file_is_checked() -> None:
+    """debhelper would."""
+    rules = (ROOT / "debian" / "rules").read_text()
+    calls = re.findall(r"^\tdh_installsystemd (.*)$", rules, re.MULTILINE)
+    assert len(calls) == 2
+    assert all("--no-restart-after-upgrade --no-stop-on-upgrade" in call for call in calls)
 
 
 def test_nothing_is_restarted_where_nothing_ran_before(package: str, tmp_path: Path) -> None:
