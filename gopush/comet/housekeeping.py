@@ -12,7 +12,7 @@ from gopush.comet.channel import Channel
 from gopush.comet.moves import MOVE_SECONDS
 from gopush.comet.service import Comet
 from gopush.comet.session import Session, State
-from gopush.membership.node import Reachability
+from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE
 from gopush.net.clock import Clock, Expiry, repeating

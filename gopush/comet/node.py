@@ -21,7 +21,8 @@ from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
+from gopush.membership.node import LocalNode, Together, until_quiet
+from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor

@@ -25,7 +25,8 @@ from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.embedded.settings import EmbeddedSettings, default_name
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, Reachability, Together, until_quiet
+from gopush.membership.node import LocalNode, Together, until_quiet
+from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination, StaticCoordination
 from gopush.message.node import LINGER_SECONDS
 from gopush.message.node import show as show_message

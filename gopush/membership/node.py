@@ -1,4 +1,4 @@
-"""A process's own service as it is offered to the others, the calls that administer it, and whether others reach it."""
+"""A process's own service as it is offered to the others, and the calls that administer it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from twisted.python.failure import Failure
 
 import gopush
 from gopush.errors import StartError, UnavailableError
-from gopush.membership.view import Coordination, View
+from gopush.membership.view import Coordination
 from gopush.model import MAX_WEIGHT, NodeInfo
-from gopush.net.clock import Clock, quiet, repeating, within
+from gopush.net.clock import Clock, quiet, within
 from gopush.reports import Load, Status
-from gopush.rpc.client import Remote
-from gopush.rpc.logins import Logins
 from gopush.rpc.remote import RemoteNode
 from gopush.rpc.settings import RpcSettings
 
@@ -145,146 +143,3 @@ class Together:
         found = next(getattr(service, name) for service in self._services if hasattr(service, name))
         setattr(self, name, found)
         return found
-
-
-CHECK_SECONDS = 2.0
-MISSED = 2
-"""So many calls in a row must fail."""
-
-
-class Reachability:
-    """Calls `itself`, this process through its advertised addresses, and looks whether others let this process in.
-
-    `identity`: what this process answers (LocalNode.own_identity). A call may take `timeout` seconds. `logins`: what
-    came of this process's logins at others; `probe`: makes some, in a process that otherwise calls nobody.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        itself: Remote,
-        identity: str,
-        timeout: float,
-        coordination: Coordination,
-        logins: Logins,
-        probe: LoginProbe | None = None,
-    ) -> None:
-        self._clock = clock
-        self._itself = itself
-        self._identity = identity
-        self._timeout = timeout
-        self._logins = logins
-        self._probe = probe
-        self._missed = 0
-        self._refusals = 0
-        self._fault = ""
-        """What is wrong at the advertised addresses; empty: nothing, for all that is known."""
-        self._refusal: str | None = None
-        self._elders: frozenset[str] | None = None
-        self._checking = repeating(self._check, clock)
-        coordination.watch(self._joined)
-
-    @property
-    def lost(self) -> bool:
-        """Whether this process does not answer there, or all others refuse it: then nobody sends it messages."""
-        return bool(self._fault) or self._refusal is not None
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._checking.start(CHECK_SECONDS, now=False)
-
-    def stop(self) -> None:
-        """Look no more."""
-        if self._checking.running:
-            self._checking.stop()
-        self._itself.stop()
-        if self._probe is not None:
-            self._probe.stop()
-        self._logins.complaints.stop()
-
-    def check(self) -> None:
-        """Raise UnavailableError where this process does not answer, or all refuse it: for the process's health."""
-        if self._fault:
-            raise UnavailableError(self._fault)
-        if self._refusal is not None:
-            raise UnavailableError(self._refusal)
-
-    @property
-    def _where(self) -> str:
-        return ", ".join(self._itself.info.rpc)
-
-    def _joined(self, view: View) -> None:
-        own = self._itself.info.id
-        if self._elders is None and view.knows(own):
-            self._elders = frozenset(info.id for info in (*view.comets, *view.messages) if info.id != own)
-
-    def _check(self) -> Deferred[None]:
-        if self._probe is not None:
-            self._probe.look()
-        self._look_at_logins()
-        call: Deferred[Any] = within(self._timeout, self._itself.identity(), self._clock)
-        return call.addCallbacks(self._answered, self._unanswered)
-
-    def _look_at_logins(self) -> None:
-        refusal = self._logins.refusal(self._elders or ())
-        self._refusals = 0 if refusal is None else self._refusals + 1
-        if refusal is None and self._refusal is not None:
-            log.info("another process lets this one in again")
-        elif self._refusals == MISSED:
-            log.error("{refusal}; this process is not ready (check [rpc] secret, tls.ca and tls.cert)", refusal=refusal)
-        if self._refusals == 0 or self._refusals >= MISSED:
-            self._refusal = refusal
-
-    def _answered(self, identity: str) -> None:
-        if identity != self._identity:
-            self._missing(f"another process answers at the address that this process advertises, {self._where}")
-            return
-        self._missed = 0
-        if self._fault:
-            self._fault = ""
-            log.info("this process answers again at the address that it advertises, {where}", where=self._where)
-
-    def _unanswered(self, failure: Failure) -> None:
-        fault = f"nobody answers at the address that this process advertises, {self._where}"
-        self._missing(fault, f": {failure.getErrorMessage()}")
-
-    def _missing(self, fault: str, reason: str = "") -> None:
-        self._missed += 1
-        if self._missed >= MISSED and fault != self._fault:
-            self._fault = fault
-            log.error(
-                "{fault}{reason}; other nodes cannot send it messages (check [base] rpc.advertise, rpc.bind, "
-                "[rpc] tls.cert and the firewall)",
-                fault=fault,
-                reason=reason,
-            )
-
-
-class LoginProbe:
-    """Logs in at other processes, one after the other, until one lets this one in; that connection is kept.
-
-    `own`: the NodeInfo.id of this process.
-    """
-
-    def __init__(self, coordination: Coordination, own: str, connect: Callable[[NodeInfo], Remote]) -> None:
-        self._coordination = coordination
-        self._own = own
-        self._connect = connect
-        self._callers: dict[str, Remote] = {}
-
-    def look(self) -> None:
-        """Go on with the next one, unless one lets this process in. Every few seconds."""
-        view = self._coordination.view
-        others = {info.id: info for info in (*view.comets, *view.messages) if info.id != self._own}
-        kept = next((id for id, caller in self._callers.items() if id in others and caller.connected), None)
-        for id in [id for id in self._callers if id not in others or kept not in (None, id)]:
-            self._callers.pop(id).stop()
-        untried = next((info for id, info in others.items() if id not in self._callers), None)
-        if kept is None and untried is not None:
-            self._callers[untried.id] = self._connect(untried)
-
-    def stop(self) -> None:
-        """Let go of all connections."""
-        for caller in self._callers.values():
-            caller.stop()
-        self._callers.clear()

@@ -13,7 +13,8 @@ from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.errors import UnavailableError
-from gopush.membership.node import LocalNode, LoginProbe, Reachability, until_quiet
+from gopush.membership.node import LocalNode, until_quiet
+from gopush.membership.reachability import LoginProbe, Reachability
 from gopush.membership.view import Coordination
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from gopush.errors import UnavailableError
-from gopush.membership.node import CHECK_SECONDS, LoginProbe, Reachability
+from gopush.membership.reachability import CHECK_SECONDS, LoginProbe, Reachability
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import NodeInfo
 from gopush.rpc.logins import Logins
