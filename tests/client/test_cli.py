@@ -264,6 +264,8 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
             for role in ("comet", "message", "web")
             for none in ("", ",")
         ),
+        ("web", "[http]\nbody.size = 0\n", "[http] body.size: '0' is too small for a push, 256 bytes at least"),
+        ("gopush", "[http]\nmprivate.size = 16\n", "[http] mprivate.size: '16' is too small for a push"),
         ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "this is not a valid host name"),
         ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
         ("web", "[base]\nhttp.bind = fd:3\n", "a socket that systemd hands over is systemd:domain=INET:index=0"),
