@@ -104,12 +104,12 @@ def _check(asked: argparse.Namespace) -> None:
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
-        warning = _check_user(settings) if settings.user and os.geteuid() == 0 else ""
         _could_start(role, settings)
+        warnings = list(_check_user(role, settings)) if settings.user and os.geteuid() == 0 else []
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
     write(f"{asked.config}: good for {role}")
-    if warning:
+    for warning in warnings:
         tell(f"{asked.config}: {warning}")
 
 
@@ -145,29 +145,46 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
-def _check_user(settings: Any) -> str:
-    """A warning where `[base] user` cannot read gopush, else "". No error: a process that systemd starts as another
-    user never becomes this one. Raises SettingsError where there is no such user.
+def _check_user(role: str, settings: Any) -> Iterator[str]:
+    """Warnings where `[base] user` cannot read gopush, or use the files that a process needs once it runs. No errors:
+    one that systemd starts as another user never becomes this one. Raises SettingsError where there is no such user.
     """
-    from gopush.daemon.start import find_user, is_default, unfit_user
+    from gopush.daemon.start import as_user, find_user, is_default, unfit_user
 
     pending = find_user(settings.user)
     unfit = unfit_user(settings.user, pending.pw_uid, pending.pw_gid)
-    outcome = "root cannot start it" if is_default(settings) else "root may not be able to start it"
-    return f"{unfit}: {outcome}" if unfit else ""
+    if unfit:
+        yield f"{unfit}: root {'cannot' if is_default(settings) else 'may not be able to'} start it"
+    if refusal := as_user(pending.pw_uid, pending.pw_gid, lambda: _refusal(role, settings)):
+        yield f"[base] user: once the process is {settings.user!r}: {refusal}"
 
 
-def _could_start(role: str, settings: Any) -> None:
-    """Make all that a process of the role is made of, as its start does; bind and start nothing."""
+def _refusal(role: str, settings: Any) -> str:
+    """Why this user cannot make all that a process of the role is made of; empty: it can."""
+    try:
+        _make(role, settings)
+    except (SettingsError, StartError) as wrong:
+        return str(wrong)
+    return ""
+
+
+def _make(role: str, settings: Any) -> None:
+    """Make all that a process of the role is made of, as its start does, and look at its database."""
     from twisted.internet.selectreactor import SelectReactor
 
-    from gopush.daemon.listeners import refuse_unbindable
     from gopush.message.sqlite.file import refuse_unfit
 
     package = "embedded" if role == "gopush" else role
     resolve_name(f"gopush.{package}.node").make_node(SelectReactor(), settings)
     if getattr(settings, "storage", "") == "sqlite":
         refuse_unfit(settings.sqlite.path)
+
+
+def _could_start(role: str, settings: Any) -> None:
+    """Raise SettingsError or StartError where a process of the role could not start. Binds and starts nothing."""
+    from gopush.daemon.listeners import refuse_unbindable
+
+    _make(role, settings)
     for name, endpoint in _endpoints(settings):
         refuse_unbindable(name, endpoint)
     if role != "web":

@@ -10,7 +10,7 @@ import atexit
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -184,17 +184,26 @@ def unfit_user(user: str, uid: int, gid: int) -> str | None:
     that user. None: it can. Only root may ask.
     """
     parts = [str(module.__file__) for module in (os, twisted, gopush)]
+    part = as_user(uid, gid, lambda: next((part for part in parts if not os.access(part, os.R_OK)), ""))
+    return f"[base] user: {user!r} cannot read {part}, as it must (empty: stay root)" if part else None
+
+
+def as_user(uid: int, gid: int, ask: Callable[[], str]) -> str:
+    """What `ask` answers in a child that has become that user, with its groups, as twistd does; empty where it fails.
+    Only root may do so.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        status = len(parts)
         try:
-            os.setgroups([])
+            os.initgroups(pwd.getpwuid(uid).pw_name, gid)
             os.setgid(gid)
             os.setuid(uid)
-            status = next((number for number, part in enumerate(parts) if not os.access(part, os.R_OK)), status)
+            os.write(writing, os.fsencode(ask()))
         finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if not 0 <= status < len(parts):
-        return None
-    return f"[base] user: {user!r} cannot read {parts[status]}, as it must (empty: stay root)"
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        answered = os.fsdecode(answer.read())
+    os.waitpid(child, 0)
+    return answered

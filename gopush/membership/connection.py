@@ -150,8 +150,12 @@ class Ownership:
         paths = set(paths)
         self._ours &= paths
         self._foreign &= paths
-        looking = asked(client.get_acls_async, paths - self._ours)
-        open_ones = [path for path, result in looking if not self._is_ours(path, _answer(wait, result))]
+        open_ones = []
+        for path, result in asked(client.get_acls_async, paths - self._ours):
+            if self._is_ours(path, _answer(wait, result)):
+                self._ours.add(path)  # at once: where there are too many for a job, the next one goes on here
+            else:
+                open_ones.append(path)
         taking = asked(partial(client.set_acls_async, acls=self.acl), open_ones)
         foreign = {path for path, result in taking if _answer(wait, result) is NoAuthError}
         for path in sorted(foreign - self._foreign):

@@ -11,7 +11,16 @@ from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option
 
+LEAST_BODY = 256
+"""Below, hardly a push would get through: somebody has forgotten the unit."""
+
 _admin, _base, _http, _push, _token = map(Section, ("admin", "base", "http", "push", "token"))
+
+
+def _body(value: str) -> int:
+    if (found := size(value)) < LEAST_BODY:
+        raise ValueError(f"is too small for a push, {LEAST_BODY} bytes at least (try 4MiB)")
+    return found
 
 
 @dataclass(frozen=True)
@@ -25,8 +34,8 @@ class HttpSettings:
     idle: float = _http(
         "idle", "10s", duration, "how long a connection may be idle, or a request incomplete, before gopush closes it"
     )
-    body: int = _http("body.size", "4MiB", size, "the largest pushed message, with its envelope")
-    multi_body: int = _http("mprivate.size", "16MiB", size, "the largest body of a multiple push")
+    body: int = _http("body.size", "4MiB", _body, "the largest pushed message, with its envelope")
+    multi_body: int = _http("mprivate.size", "16MiB", _body, "the largest body of a multiple push")
     multi_keys: int = _http("mprivate.keys", "100000", count(1), "how many keys a multiple push may have", live=True)
     dedupe: float = _push(
         "dedupe",

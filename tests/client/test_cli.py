@@ -4,11 +4,13 @@ import io
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -262,6 +264,8 @@ OPEN = "rpc.bind = 0.0.0.0:7000\nrpc.advertise = 10.0.0.1:7000\n"
             for role in ("comet", "message", "web")
             for none in ("", ",")
         ),
+        ("web", "[http]\nbody.size = 0\n", "[http] body.size: '0' is too small for a push, 256 bytes at least"),
+        ("gopush", "[http]\nmprivate.size = 16\n", "[http] mprivate.size: '16' is too small for a push"),
         ("web", f"[zookeeper]\naddr = {'z' * 64}.example:2181\n", "this is not a valid host name"),
         ("gopush", "[base]\nadmin.bind = 0.0.0.0:8091\n", "[base] admin.bind: tcp:8091:interface=0.0.0.0"),
         ("web", "[base]\nhttp.bind = fd:3\n", "a socket that systemd hands over is systemd:domain=INET:index=0"),
@@ -408,6 +412,55 @@ def test_check_warns_root_of_a_user_that_cannot_read_gopush(
             assert re.fullmatch(f"gopush: {re.escape(str(path))}: \\[base\\] user: {warning}", err), err
         else:
             assert err == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("role", "lines", "why"),
+    [
+        (
+            "gopush",
+            "[sqlite]\npath = {}/mine/x",
+            "[sqlite] path: {}/mine/x: cannot be opened: this user cannot write to its",
+        ),
+        (
+            "message",
+            "[storage]\ntype = sqlite\n[sqlite]\npath = {}/mine/x",
+            "[sqlite] path: {}/mine/x: cannot be opened",
+        ),
+        (
+            "web",
+            "[token]\nsigned.alg = HS256\nsigned.key = {}/secret",
+            "[token] signed.key: the file cannot be read: Perm",
+        ),
+        ("comet", "tcp.bind = ssl:1:interface=127.0.0.1:privateKey={0}/own.key:certKey={0}/own.crt", "{}/own.key: "),
+    ],
+)
+def test_check_warns_root_of_what_the_user_cannot_read_or_write_once_the_process_runs(
+    role: str, lines: str, why: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Root reads keys and certificates, and then the user reads them anew; the user alone opens the database."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "mine").mkdir(0o755)
+        Authority(directory).issue("own").key.chmod(0o600)
+        (directory / "secret").write_text("s" * 64)
+        (directory / "secret").chmod(0o600)
+        path = directory / f"{role}.ini"
+
+        def check(user: str) -> tuple[int, str]:
+            path.write_text(f"[base]\nuser = {user}\n{lines.format(name)}\n")
+            return cli.main(["check", "-c", str(path)]), capfd.readouterr().err
+
+        status, said = check("nobody")
+        assert status == 0
+        assert f"gopush: {path}: [base] user: once the process is 'nobody': " in said
+        assert why.format(name) in said
+        assert check("") == (0, "")
+        for made in (directory / "mine", directory / "own.key", directory / "secret"):
+            shutil.chown(made, "nobody")
+        assert "once the process" not in check("nobody")[1]
 
 
 def test_ini_prints_a_file_that_can_be_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 from kazoo.exceptions import NoNodeError
+from kazoo.security import make_digest_acl
 
 from gopush.membership.connection import AT_ONCE
 from gopush.membership.session import JOB_SECONDS, SlowReadError, ZooKeeperSession
@@ -19,6 +21,7 @@ SETTINGS = ZooKeeperSettings(("localhost:2181",))
 COMETS, MESSAGES = SETTINGS.comet_path, SETTINGS.message_path
 A = NodeInfo("name7", 0, ("a:6970",), ("a:6969",))
 ME = 17
+OWN = [make_digest_acl("us", "secret", all=True)]
 
 
 class Event(NamedTuple):
@@ -65,6 +68,13 @@ class Kazoo:
     def get_async(self, path: str, watch: Any) -> Answer:
         return Answer(self, (self.contents[path], Stat(ME, 1)) if path in self.contents else NoNodeError())
 
+    def get_acls_async(self, path: str) -> Answer:
+        self.asked[f"owner of {path}"] += 1
+        return Answer(self, (OWN, Stat(ME, 1)))
+
+    def set_acls_async(self, path: str, acls: object) -> Answer:
+        raise AssertionError("all is ours")
+
     def ensure_path_async(self, path: str) -> Answer:
         return Answer(self, path)
 
@@ -84,8 +94,8 @@ def kazoo(monkeypatch: pytest.MonkeyPatch) -> Kazoo:
     return kazoo
 
 
-def made(kazoo: Kazoo) -> ZooKeeperSession:
-    made = ZooKeeperSession(SETTINGS, lambda up: None, lambda event: None)
+def made(kazoo: Kazoo, settings: ZooKeeperSettings = SETTINGS) -> ZooKeeperSession:
+    made = ZooKeeperSession(settings, lambda up: None, lambda event: None)
     made._client = kazoo
     return made
 
@@ -145,3 +155,15 @@ def test_more_than_a_job_can_read_takes_several(kazoo: Kazoo) -> None:
             session.refresh((), True)
         assert kazoo.now - began < JOB_SECONDS + 2 * kazoo.takes
     assert seen(session) == [A.id]
+
+
+def test_so_does_the_look_whose_they_are(kazoo: Kazoo) -> None:
+    """Where there is a [zookeeper] user: a job goes on where the last one stopped, or none would ever end."""
+    kazoo.takes = JOB_SECONDS / 400
+    kazoo.add(f"{COMETS}/name7", comet_data(A))
+    session = made(kazoo, replace(SETTINGS, user="us", secret="secret"))
+    for _ in range(5):
+        with pytest.raises(SlowReadError):
+            session.refresh((), True)
+    assert seen(session) == [A.id]
+    assert kazoo.asked[f"owner of {COMETS}/name7"] == 1

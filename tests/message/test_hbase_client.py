@@ -69,10 +69,10 @@ class Servers:
             found.addBoth(outcomes.append)
         return outcomes
 
-    def read(self, rows: Sequence[bytes]) -> list[Any]:
+    def read(self, rows: Sequence[bytes], until: float = 600.0) -> list[Any]:
         """Read them as a store does; what comes of it: a list, or a Failure."""
         outcomes: list[Any] = []
-        ensureDeferred(self.reader.cells([(row, [HEAD]) for row in rows], 600.0)).addBoth(outcomes.append)
+        ensureDeferred(self.reader.cells([(row, [HEAD]) for row in rows], until)).addBoth(outcomes.append)
         return outcomes
 
     def busy(self) -> set[str]:
@@ -172,6 +172,36 @@ def test_what_waits_for_a_region_that_is_away_does_so_for_its_time_alone(servers
     one.answer("a:1", AWAY)
     assert slow[0].check(HBaseError)
     assert one.busy() == set()
+
+
+def test_a_turn_that_is_too_late_for_a_call_is_the_next_ones(servers: Make) -> None:
+    """Of those that wait for a region that is away. What is under way then is answered, and has the others go on."""
+    some = servers(1, 2)
+    some.ask(FAR_ROW)
+    some.answer("a:1", AWAY)
+    some.ask(FAR_ROW)
+    late, others = some.ask(FAR_ROW, seconds=0.1), [some.ask(FAR_ROW) for _ in range(3)]
+    some.clock.advance(0.2)
+    some.answer("a:1", AWAY)
+    assert late[0].check(NotSentError)
+    assert "its region failed" in late[0].getErrorMessage()
+    for number in range(3):
+        assert list(map(len, others)) == [1] * number + [0] * (3 - number)
+        some.answer("a:1", AWAY)
+    assert [other[0].check(HBaseError) for other in others] == [HBaseError] * 3
+
+
+def test_why_a_read_failed_is_what_its_first_try_says_where_there_is_no_second(servers: Make) -> None:
+    some = servers(1, 2)
+    silent = some.read([NEAR_ROW], some.clock.seconds() + 1)
+    some.clock.pump([1, 0])
+    assert "no answer in time" in silent[0].getErrorMessage()
+    some.links[0].answer()
+    away = some.read([FAR_ROW], some.clock.seconds() + 1)
+    some.ask(FAR_ROW)  # holds the only connection that the region may have
+    some.links[1].answer(AWAY)
+    some.clock.pump([1, 0])
+    assert away[0].check(HBaseError)
 
 
 def test_a_busy_connection_learns_where_regions_begin_by_now_and_is_not_left_where_hbase_does_not_say() -> None:

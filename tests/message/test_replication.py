@@ -128,6 +128,16 @@ def test_reads_that_are_still_at_the_old_master_report_nothing(servers: Servers,
     assert servers.reads.left == 1, "nor do they stay there"
 
 
+def test_reads_that_come_back_at_the_old_master_later_leave_it(servers: Servers) -> None:
+    """Nothing else would: each read would be refused for as long as that server lives."""
+    servers.reads.connected = False
+    servers.reconnected("writes", "two")
+    assert servers.reads.left == 0
+    servers.reads.connected = True
+    servers.reconnected("reads", "one")
+    assert servers.reads.left == 1
+
+
 @pytest.mark.parametrize("part", ["reads", "writes"])
 def test_what_replicas_have_is_known_through_a_lost_connection(servers: Servers, part: str) -> None:
     """Too few of them may be there by now: that does not make all keys unreadable."""

@@ -101,28 +101,35 @@ class Client:
         return call.answer
 
     def _pump(self) -> None:
-        while self._waiting:
-            if self._waiting[0].answer.called:
-                self._waiting.popleft()
-                continue
-            links = [link for link in self._last_use if link.ready and link.load < WINDOW]
-            if not links:
-                return
-            call = self._waiting.popleft()
-            if self._reactor.seconds() > call.send_by:
-                call.give_up()
-                continue
-            call.region = self._region(call.row)
+        while links := [link for link in self._last_use if link.ready and link.load < WINDOW]:
             held = self._held() if self._failing else []
-            if call.region in self._failing and len(held) >= max(1, sum(link.ready for link in self._last_use) // 2):
-                self._set_aside.append(call)
-                continue
+            call = self._next(len(held))
+            if call is None:
+                return
             link = min(links, key=partial(self._rank, held))
             self._used += 1
             self._last_use[link] = self._used
             self._under_way[link].append(call)
             call.sent = True
             link.call(call.name, call.arguments).addBoth(self._answered, call, link)
+
+    def _next(self, held: int) -> _Call | None:
+        """The call whose turn it is, if any: one that was set aside, where regions that fail may have a connection."""
+        room = held < max(1, sum(link.ready for link in self._last_use) // 2)
+        for calls in [self._set_aside, self._waiting] if room else [self._waiting]:
+            while calls:
+                call = calls.popleft()
+                if call.answer.called:
+                    continue
+                if self._reactor.seconds() > call.send_by:
+                    call.give_up()
+                    continue
+                call.region = self._region(call.row)
+                if room or call.region not in self._failing:
+                    return call
+                call.lacks = "its region failed, and its turn did not come in time"
+                self._set_aside.append(call)
+        return None
 
     def _region(self, row: bytes) -> bytes:
         starts = self._starts()
@@ -147,19 +154,12 @@ class Client:
         elif isinstance(result.value, HBaseError) and not failed:
             self._failing.add(call.region)
             self._shunned[link.address] = self._reactor.seconds() + SHUN_SECONDS
+        if failed and call.region not in self._failing:  # those of other regions are set aside again
+            self._waiting.extendleft(reversed(self._set_aside))
+            self._set_aside.clear()
         if failed:
-            self._take_back(1 if call.region in self._failing else len(self._set_aside))
-        call.answered(result)
-
-    def _take_back(self, most: int) -> None:
-        """Let so many calls that were set aside have their turn before those that came later."""
-        left: list[_Call] = []
-        while self._set_aside and len(left) < most:
-            if not (call := self._set_aside.popleft()).answer.called:
-                left.append(call)
-        if left:
-            self._waiting.extendleft(reversed(left))
             self._pump()
+        call.answered(result)
 
     def _ping(self) -> None:
         for link in self._last_use:
@@ -254,7 +254,7 @@ def _give_failure(failure: Failure, answers: list[Deferred[Cells]], part: list[i
 
 
 class _Call:
-    __slots__ = ("answer", "arguments", "name", "region", "row", "send_by", "sent", "timer")
+    __slots__ = ("answer", "arguments", "lacks", "name", "region", "row", "send_by", "sent", "timer")
 
     def __init__(self, name: str, row: bytes, arguments: Any, send_by: float) -> None:
         self.name = name
@@ -263,6 +263,7 @@ class _Call:
         self.arguments = arguments
         self.send_by = send_by
         self.sent = False
+        self.lacks = "no connection in time"
         self.timer: Any = None
         self.answer: Deferred[Any] = Deferred()
 
@@ -274,7 +275,7 @@ class _Call:
     def give_up(self) -> None:
         if not self.answer.called:
             self._end()
-            self.answer.errback(LostError("no answer in time") if self.sent else NotSentError("no connection in time"))
+            self.answer.errback(LostError("no answer in time") if self.sent else NotSentError(self.lacks))
 
     def _end(self) -> None:
         self.arguments = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import DeferredList
 
-from gopush.message.hbase.client import Client, pause
+from gopush.message.hbase.client import Client, NotSentError, pause
 from gopush.message.hbase.codec import Get
 from gopush.message.hbase.row import HEAD, Cells, Record, RowHead, after, body_in, head_of, row_head, row_key, slot_cell
 from gopush.message.hbase.settings import HBaseSettings
@@ -80,11 +80,14 @@ class RowReader:
     async def _twice(self, gets: Sequence[Get], until: float, sizes: Sequence[int] = ()) -> list[tuple[bool, Any]]:
         """See DeferredList. What fails is asked for once more, of another server where there is one that works."""
         sizes = sizes or [0] * len(gets)
-        tried = await DeferredList(self._client.get(gets, until, sizes), consumeErrors=True)
-        again = [index for index, (done, _) in enumerate(tried) if not done]
+        tried: list[tuple[bool, Any]] = await DeferredList(self._client.get(gets, until, sizes), consumeErrors=True)
+        again = [index for index, (done, _) in enumerate(tried) if not done and self._reactor.seconds() < until]
         left = self._client.get([gets[index] for index in again], until, [sizes[index] for index in again])
-        second = iter(await DeferredList(left, consumeErrors=True))
-        return [one if one[0] else next(second) for one in tried]
+        second: list[tuple[bool, Any]] = await DeferredList(left, consumeErrors=True)
+        for index, (done, found) in zip(again, second, strict=True):
+            if done or not found.check(NotSentError):  # that says less than the first failure
+                tried[index] = done, found
+        return tried
 
 
 def _found(tried: tuple[bool, Any]) -> Cells:

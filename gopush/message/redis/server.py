@@ -150,7 +150,7 @@ class RedisServer:
         if trouble is None:
             self._troubles.end(part)
             self._replication.at(self._writes.server)
-            if part == "writes" and self._reads.connected and self._reads.server != self._writes.server:
+            if self._writes.connected and self._reads.connected and self._reads.server != self._writes.server:
                 self._reads.leave()
         else:
             self._troubles.begin(part, trouble)
