@@ -101,15 +101,17 @@ class Recovery:
     ) -> None:
         asked = [channels[index] for index in indexes]
         found = [None] * len(asked) if isinstance(heads, UnavailableError) else heads
-        again = [channel for channel, head in zip(asked, found, strict=True) if head is None]
-        if again:
-            self._clock.callLater(RETRY_SECONDS, self._find_again, again)
+        again: list[Channel] = []
         for channel, head in zip(asked, found, strict=True):
+            if head is None:
+                again.append(channel)
+                continue
             try:
-                if head is not None:
-                    self._head_found(head, channel)
+                self._head_found(head, channel)
             except Exception:
                 self._guard.caught("taking the last mid of a key")
+        if again:
+            self._clock.callLater(RETRY_SECONDS, self._find_again, again)
 
     def _find_again(self, channels: list[Channel]) -> None:
         for channel in channels:

@@ -123,7 +123,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._rest()
         closed = self._run(self._session.close)
         self._worker.stop()
-        return within(PATIENCE_SECONDS * (not self._silent), closed, self._reactor)
+        return within(0.0 if self._silent else PATIENCE_SECONDS, closed, self._reactor)
 
     def contest(self, leads_here: LeadsHere, refused: Callable[[StartError], object]) -> None:
         """See Coordination."""

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
 
@@ -305,9 +305,10 @@ def test_roles_are_split_out_and_taken_back_under_load(equals: Cluster) -> None:
                     sent[key].append(body)
 
     received: dict[str, list[Any]] = {key: [] for key in sent}
+    subscribers = {key: Subscriber(f"http://{equals['member-1'].address('http')}", key, since=0) for key in sent}
 
     def subscribe(key: str) -> None:
-        for message in Subscriber(f"http://{equals['member-1'].address('http')}", key, since=0):
+        for message in subscribers[key]:
             if message.data == "end":
                 return
             received[key].append(message.data)
@@ -336,8 +337,12 @@ def test_roles_are_split_out_and_taken_back_under_load(equals: Cluster) -> None:
                 publisher.result(60)
             for key in sent:
                 push(equals, "member-2", key, "end")
-        for subscriber in subscribing:
-            subscriber.result(60)
+            _, endless = wait(subscribing, 60)
+            for subscriber in subscribers.values():
+                subscriber.close()  # who has got no end by now would wait for ever
+        assert not endless
+        for subscribed in subscribing:
+            subscribed.result(60)
     assert refused == []
     assert received == sent
     assert sum(map(len, sent.values())) > 200
