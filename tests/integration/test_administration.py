@@ -229,10 +229,15 @@ def test_health_is_reported_on_all_ports_for_http(cluster: Cluster) -> None:
 
 def test_the_shell_has_it_all(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     where = ["--admin", cluster["web-2"].address("admin")]
-    assert cli.main(["nodes", *where]) == 0
-    head, *rows = (line.split() for line in capfd.readouterr().out.splitlines())
-    assert head[:3] == ["role", "node", "state"]
-    assert [row[:2] for row in rows if row[0] == "comet"] == [["comet", "node1"]] * 2 + [["comet", "node2"]]
+
+    def comets() -> list[list[str]]:
+        assert cli.main(["nodes", *where]) == 0
+        head, *rows = (line.split() for line in capfd.readouterr().out.splitlines())
+        assert head[:3] == ["role", "node", "state"]
+        return [row[:2] for row in rows if row[0] == "comet"]
+
+    # A standby whose session did not live through the restart of ZooKeeper comes back after the others.
+    until(lambda: comets() == [["comet", "node1"]] * 2 + [["comet", "node2"]])
     assert cli.main(["weight", "node2", "2", *where]) == 0
     assert cli.main(["weight", "node2", "1", *where]) == 0
     assert cli.main(["close", "k", *where]) == 0
