@@ -62,7 +62,7 @@ def main() -> None:
     sys.argv[1:2] = []
     from twisted.scripts.twistd import run
 
-    run()  # type: ignore[no-untyped-call]
+    run()
 
 
 if __name__ == "__main__":

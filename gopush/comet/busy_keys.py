@@ -63,7 +63,7 @@ class BusyKeys:
                 try:
                     outcome = await self._walk(prefix, WALK_SECONDS / len(together))
                 except Exception:
-                    outcome = Failure()  # type: ignore[no-untyped-call]
+                    outcome = Failure()
                 for asked in self._asking.pop(prefix):
                     asked.callback(cast(Any, outcome))  # a Failure counts as one; who asked may ask again
         self._walking = False

@@ -199,7 +199,7 @@ class Delivery:
             self.advance(channel)
 
     def _unread(self, failure: Failure, channel: Channel) -> None:
-        if not failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+        if not failure.check(UnavailableError):
             self._guard.caught("reading a log", failure=failure)
         self._clock.callLater(RETRY_SECONDS, self._retry, channel)
 

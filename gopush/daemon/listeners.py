@@ -122,7 +122,7 @@ def _listener(reactor: Any, description: str) -> Any:
         return TlsEndpoint(reactor, description)
     if kind == "systemd":
         return _handed_over(reactor, description)
-    return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+    return serverFromString(reactor, description)
 
 
 class _NotThere:
@@ -144,9 +144,9 @@ def _handed_over(reactor: Any, description: str) -> Any:
     given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
     sockets = given.get("LISTEN_FDS", "") if given.get("LISTEN_PID") == str(os.getpid()) else ""
     if "LISTEN_FDNAMES" not in given and index.isdecimal() and sockets.isdecimal() and int(index) < int(sockets):
-        return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)  # type: ignore[no-untyped-call]
+        return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)
     try:
-        return serverFromString(reactor, description)  # type: ignore[no-untyped-call]
+        return serverFromString(reactor, description)
     except (IndexError, KeyError):
         return _NotThere()
 

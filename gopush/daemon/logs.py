@@ -131,7 +131,7 @@ def reopen(file: LogFile) -> None:
         )
         return
     if moved:
-        file.reopen()  # type: ignore[no-untyped-call]
+        file.reopen()
     else:
-        file.rotate()  # type: ignore[no-untyped-call]
+        file.rotate()
     log.info("the log goes on in {path}", path=file.path)

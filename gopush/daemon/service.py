@@ -143,7 +143,7 @@ def _observer(twistd: Any, lines: Lines) -> Any:
     if twistd["logfile"] not in (None, "-"):
         twistd["logfile"] = str(lasting(twistd["logfile"]))
     # twistd chooses the file, gopush the format of an event.
-    observer: Any = UnixAppLogger(twistd)._getLogObserver()  # type: ignore[no-untyped-call]
+    observer: Any = UnixAppLogger(twistd)._getLogObserver()
     observer.formatEvent = lines
     return observer
 

@@ -109,7 +109,7 @@ def start_failed(failure: Failure, reactor: Any) -> None:
 
 def _explained(failure: Failure) -> StartError:
     """Why a start failed; with a traceback in the log where that is an error of ours: nobody else would hear of it."""
-    if not failure.check(StartError):  # type: ignore[no-untyped-call]
+    if not failure.check(StartError):
         log.failure("the start failed", failure)
     return StartError(failure.getErrorMessage())
 

@@ -220,6 +220,6 @@ class Worker:
             try:
                 result = job(*args)
             except Exception:
-                self._reactor.callFromThread(done.errback, Failure())  # type: ignore[no-untyped-call]
+                self._reactor.callFromThread(done.errback, Failure())
             else:
                 self._reactor.callFromThread(done.callback, result)

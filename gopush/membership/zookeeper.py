@@ -242,7 +242,7 @@ class ZooKeeperCoordination(ViewKeeper):
     def _not_seen(self, failure: Failure, wanted: Sequence[Registration]) -> None:
         self._refreshing = False
         self._stale = True
-        if failure.check(SlowReadError) and not self._slow:  # type: ignore[no-untyped-call]
+        if failure.check(SlowReadError) and not self._slow:
             self._slow = self._said = True
             log.warn("{name}: {reason}; trying again", name=self._name, reason=failure.getErrorMessage())
         refused = [one for one in wanted if one.new and self._registrations.get(one.comet) is one]
@@ -293,7 +293,7 @@ class ZooKeeperCoordination(ViewKeeper):
         return done.addErrback(lambda failure: log.debug("{name}: {reason!r}", name=self._name, reason=failure.value))
 
     def _left_behind(self, failure: Failure) -> None:
-        if failure.check(CancelledError):  # type: ignore[no-untyped-call]
+        if failure.check(CancelledError):
             return  # who announced waits no more
         self._silent = True
         log.warn("{name} does not answer; it will notice by itself that this process has left", name=self._name)

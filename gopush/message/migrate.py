@@ -104,7 +104,7 @@ def _run(reactor: Any, work: Coroutine[Any, Any, Any], target: Target) -> Any:
         reactor.run(installSignalHandlers=False)
     (found,) = outcome
     if isinstance(found, Failure):
-        if found.check(CancelledError):  # type: ignore[no-untyped-call]
+        if found.check(CancelledError):
             raise KeyboardInterrupt
         found.raiseException()
     return found

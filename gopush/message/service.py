@@ -125,7 +125,7 @@ class StoreService:
         return result
 
     def _unavailable(self, failure: Failure) -> Any:
-        if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+        if failure.check(UnavailableError):
             return failure
         log.failure("the store failed", failure)
         raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
@@ -175,5 +175,5 @@ class StoreService:
 
     @staticmethod
     def _not_purged(failure: Failure) -> None:
-        if not failure.check(UnavailableError):  # type: ignore[no-untyped-call]  # what the store has said itself
+        if not failure.check(UnavailableError):  # what the store has said itself
             log.failure("old messages were not purged", failure)

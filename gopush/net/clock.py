@@ -162,7 +162,7 @@ class Expiry(Generic[TimedT]):
             try:
                 self._due(item)
             except Exception:
-                self._failed(Failure())  # type: ignore[no-untyped-call]
+                self._failed(Failure())
         if self._wheel.late:
             self._going_on = self._clock.callLater(0, self._expire)
 

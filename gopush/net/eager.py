@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from gopush.net import accept
 from gopush.net.limits import ConnectionLimiter
 
-_DONE = Failure(CONNECTION_DONE)  # type: ignore[no-untyped-call]
+_DONE = Failure(CONNECTION_DONE)
 
 MOST_UNSENT = 64 << 10
 """How much the kernel takes of a connection beyond what is on its way; it asks for more once half of that is gone. With
@@ -144,7 +144,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         if self._ended is CONNECTION_DONE:
             self.readConnectionLost(_DONE)
         else:
-            self.connectionLost(Failure(self._ended))  # type: ignore[no-untyped-call]
+            self.connectionLost(Failure(self._ended))
 
     def look(self) -> None:
         """Read what the client has sent already: most do at once, and an event of the reactor is saved."""

@@ -117,14 +117,14 @@ class ClientTls:
 
     def _read(self) -> tuple[Any, Any]:
         authorities = self._authorities
-        roots: Any = trustRootFromCertificates(_certificates(authorities)) if authorities else platformTrust()  # type: ignore[no-untyped-call]
+        roots: Any = trustRootFromCertificates(_certificates(authorities)) if authorities else platformTrust()
         if not self._own:
             return roots, None
         certificate, key = self._own
         _check_phrase(key)
         pem = key.read_bytes() + b"\n" + certificate.read_bytes()
         try:
-            own: Any = PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
+            own: Any = PrivateCertificate.loadPEM(pem)
             own.options().getContext()  # where the two do not fit, say so now
             note(certificate, certificate.read_bytes())
         except Exception as wrong:

@@ -92,7 +92,7 @@ def finish(transport: Any) -> None:
     """Close for writing once all that was sent is out. Whoever reads on, and throws away what still comes, can be sure
     that no reset overtakes the last bytes."""
     if isinstance(transport, tcp.Connection):
-        transport.loseWriteConnection()  # type: ignore[no-untyped-call]
+        transport.loseWriteConnection()
     else:
         transport.loseConnection()
 

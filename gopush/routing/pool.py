@@ -295,6 +295,6 @@ def _one_answered(outcome: Any) -> None:
 
 
 def _unavailable(failure: Failure, name: str) -> Any:
-    if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+    if failure.check(UnavailableError):
         return failure
     raise UnavailableError(f"{name} did not answer: {failure.getErrorMessage() or failure.type}")

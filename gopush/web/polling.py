@@ -181,7 +181,7 @@ class Poll(Follower):
     def turned_away(self, reply: bytes) -> None:
         """See Follower. A read that waits may wait for a place at the comet, too."""
         if reply in (REFUSE_TOKEN, REFUSE_KEY):
-            self.answer(Failure(ParameterError("the token is missing or not good")))  # type: ignore[no-untyped-call]
+            self.answer(Failure(ParameterError("the token is missing or not good")))
         else:
             self.pause("refused")
 

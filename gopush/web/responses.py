@@ -142,7 +142,7 @@ def _failed(error: BaseException | None, request: Request) -> tuple[int, bytes, 
     if isinstance(error, UnavailableError):
         log.debug("{path} failed: {error}", path=request.path, error=error)
     else:
-        failure = Failure(error)  # type: ignore[no-untyped-call]
+        failure = Failure(error)
         log.failure("{path} failed", failure, path=request.path)
     return RET_INTERNAL, b"", why
 

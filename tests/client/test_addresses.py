@@ -52,7 +52,7 @@ def secure(make_world: MakeWorld, tmp_path: Path, authority: Authority, in_react
     world = make_world(api_keys=str(tmp_path / "keys"))
     issued = authority.issue("server")
     endpoint = f"ssl:0:interface=127.0.0.1:{issued.endpoint}"
-    port = in_reactor(lambda: serverFromString(reactor, endpoint).listen(world.web.admin))  # type: ignore[no-untyped-call]
+    port = in_reactor(lambda: serverFromString(reactor, endpoint).listen(world.web.admin))
     where = f"127.0.0.1:{port.getHost().port}"
     yield Secure(world, key, f"https://{where}", where)
     in_reactor(port.stopListening)

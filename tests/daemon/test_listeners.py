@@ -210,7 +210,7 @@ def test_a_start_that_fails_later_ends_the_process_whatever_it_was(
     at_exit: list[Any] = []
     monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
     late = LateReactor()
-    start_failed(Failure(wrong), late)  # type: ignore[no-untyped-call]
+    start_failed(Failure(wrong), late)
     assert capfd.readouterr().err == f"{wrong}\n"
     assert (late.stopped, at_exit) == (1, [(os._exit, 1)])
     assert bool(logged.lines("the start failed")) == isinstance(wrong, RuntimeError)

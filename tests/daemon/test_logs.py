@@ -38,7 +38,7 @@ def boom(words: str) -> Failure:
     try:
         raise ValueError(words)
     except ValueError:
-        return Failure()  # type: ignore[no-untyped-call]
+        return Failure()
 
 
 def test_a_line_of_text_names_time_role_node_source_and_level() -> None:
@@ -137,7 +137,7 @@ def heard() -> Any:
 
 
 def test_old_and_new_ways_of_logging_give_lines(heard: list[Any]) -> None:
-    old_log.err(boom("old"), "it broke")  # type: ignore[no-untyped-call]
+    old_log.err(boom("old"), "it broke")
     Logger(namespace="gopush.some").failure("it broke", boom("new"))
     old, new = heard
     first, *others = (text(old) or "").splitlines()

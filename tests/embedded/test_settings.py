@@ -23,7 +23,7 @@ REDIS = "[storage]\ntype = redis\n"
 
 def memory_reactor() -> Any:
     """One that connects to nobody."""
-    return MemoryReactorClock()  # type: ignore[no-untyped-call]
+    return MemoryReactorClock()
 
 
 def read(tmp_path: Path, text: str) -> EmbeddedSettings:

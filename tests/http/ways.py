@@ -102,7 +102,7 @@ class Ways:
         for _ in range(TURNS):
             self.clock.advance(0)
         over = channel.deaf
-        channel.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+        channel.connectionLost(Failure(ConnectionDone()))
         assert not self.site.channels
         for _ in range(3):
             self.clock.advance(0)

@@ -206,9 +206,9 @@ def test_why_a_read_failed_is_what_its_first_try_says_where_there_is_no_second(s
 
 def test_a_busy_connection_learns_where_regions_begin_by_now_and_is_not_left_where_hbase_does_not_say() -> None:
     """After a split calls asked for rows of two regions: while one was away, those of the other failed with it."""
-    reactor: Any = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    reactor: Any = MemoryReactorClock()
     link: Any = ThriftLink(reactor, "a:1", b"gopush", 1.0, None, *[lambda *_: None] * 3)
-    transport: Any = StringTransport()  # type: ignore[no-untyped-call]
+    transport: Any = StringTransport()
     transport.setTcpNoDelay = lambda _: None
     connection = link.buildProtocol(None)
     connection.makeConnection(transport)

@@ -132,7 +132,7 @@ def test_a_connection_that_is_lost_twice_or_fails_as_it_is_lost_is_counted_once(
         transport = made[-1].transport
         if not fails:
             transport.abortConnection()
-        transport.connectionLost(Failure(CONNECTION_LOST))  # type: ignore[no-untyped-call]
+        transport.connectionLost(Failure(CONNECTION_LOST))
 
     for _ in range(5):
         with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as client:

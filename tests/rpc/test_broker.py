@@ -72,7 +72,7 @@ class Served:
 
 
 def expression(value: Any) -> bytes:
-    encoded: bytes = encode(value)  # type: ignore[no-untyped-call]
+    encoded: bytes = encode(value)
     return encoded
 
 
@@ -162,7 +162,7 @@ def test_what_is_no_call_ends_the_connection(served: Served, logged: Logged, nam
 def test_the_address_of_a_peer_in_the_log_is_one_that_can_be_called() -> None:
     broker = Broker()  # type: ignore[no-untyped-call]
     address = IPv6Address("TCP", "2001:db8::1", 6970)
-    broker.transport = StringTransport(peerAddress=address)  # type: ignore[no-untyped-call]
+    broker.transport = StringTransport(peerAddress=address)
     assert broker.peer == "[2001:db8::1]:6970"
 
 
@@ -199,9 +199,9 @@ def test_a_call_that_cannot_be_made_is_answered_in_one_line(served: Served, logg
 )
 def test_the_short_way_through_pb_gives_what_the_long_way_gives(value: Any) -> None:
     short, long = Broker(), pb.Broker()  # type: ignore[no-untyped-call]
-    expected = long.serialize(value)  # type: ignore[no-untyped-call]
+    expected = long.serialize(value)
     assert short.serialize(value) == expected
-    read = short.unserialize(decode(expression(expected)))  # type: ignore[no-untyped-call]
+    read = short.unserialize(decode(expression(expected)))
     assert (type(read), read) == (type(value), value)
 
 
@@ -283,7 +283,7 @@ def test_any_bytes_leave_the_others_untouched(served: Served, data: bytes) -> No
 
 def test_a_caller_that_reads_no_answers_is_not_served_on(open_door: Served) -> None:
     """80 pages of a megabyte must not wait in this process."""
-    factory = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+    factory = pb.PBClientFactory()
     answers: list[Deferred[Any]] = []
 
     def ask(root: Any) -> None:
@@ -293,7 +293,7 @@ def test_a_caller_that_reads_no_answers_is_not_served_on(open_door: Served) -> N
 
     def connect() -> Any:
         reactor.connectTCP("127.0.0.1", open_door.port, factory)
-        return factory.getRootObject().addCallback(ask)  # type: ignore[no-untyped-call]
+        return factory.getRootObject().addCallback(ask)
 
     open_door.run(connect)
     open_door.run(open_door.peer.ping)

@@ -103,12 +103,12 @@ class World:
 
     def root(self, port: int) -> Any:
         """What plain PB meets there."""
-        factory = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+        factory = pb.PBClientFactory()
         self._factories.append(factory)
 
         def connect() -> Any:
             reactor.connectTCP("127.0.0.1", port, factory)
-            return factory.getRootObject()  # type: ignore[no-untyped-call]
+            return factory.getRootObject()
 
         return self.run(connect)
 
@@ -139,7 +139,7 @@ def test_who_knows_the_secret_gets_in(world: World) -> None:
 
 def test_an_impostor_is_handed_no_push_and_nothing_to_crack(world: World, logged: Logged) -> None:
     impostor = Impostor()
-    caller = world.caller(world.listen(pb.PBServerFactory(impostor)))  # type: ignore[no-untyped-call]
+    caller = world.caller(world.listen(pb.PBServerFactory(impostor)))
     with pytest.raises(UnavailableError):
         world.run(caller.push, [PUSH])
     assert impostor.heard == ["challenge"]
@@ -157,7 +157,7 @@ def test_a_challenge_that_is_sent_on_to_another_node_proves_nothing(world: World
         return root.callRemote("challenge", nonce, address)
 
     impostor = Impostor(passed_on)
-    caller = world.caller(world.listen(pb.PBServerFactory(impostor)))  # type: ignore[no-untyped-call]
+    caller = world.caller(world.listen(pb.PBServerFactory(impostor)))
     with pytest.raises(UnavailableError):
         world.run(caller.push, [PUSH])
     assert impostor.heard == ["challenge"]
@@ -209,7 +209,7 @@ def test_a_proof_holds_once(world: World) -> None:
 
 def world_caller(world: World, impostor: pb.Root) -> Deferred[Any]:
     """A call through somebody who sends on all that is said, to a node that does not know its own addresses."""
-    port = reactor.listenTCP(0, pb.PBServerFactory(impostor), interface="127.0.0.1")  # type: ignore[no-untyped-call]
+    port = reactor.listenTCP(0, pb.PBServerFactory(impostor), interface="127.0.0.1")
     world._ports.append(port)
     info = NodeInfo("c", 0, (f"127.0.0.1:{port.getHost().port}",))
     caller = RemoteComet(reactor, info, RpcSettings(secret=SECRET, retry=0.2), 5)
@@ -224,17 +224,17 @@ def old_node() -> Any:
     """PB's own login, as nodes of older releases have it."""
     checker = InMemoryUsernamePasswordDatabaseDontUse()
     checker.addUser(b"gopush", SECRET.encode())
-    return pb.PBServerFactory(Portal(Realm(), [checker]))  # type: ignore[no-untyped-call,arg-type,list-item]
+    return pb.PBServerFactory(Portal(Realm(), [checker]))  # type: ignore[arg-type,list-item]
 
 
 def log_in(world: World, port: int, secret: str = SECRET) -> Any:
     """As callers of older releases do; what they may call, or the words of the refusal."""
-    factory = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+    factory = pb.PBClientFactory()
     world._factories.append(factory)
 
     def connect() -> Any:
         reactor.connectTCP("127.0.0.1", port, factory)
-        entered: Any = factory.login(UsernamePassword(b"gopush", secret.encode()))  # type: ignore[no-untyped-call]
+        entered: Any = factory.login(UsernamePassword(b"gopush", secret.encode()))
         return entered.addErrback(lambda wrong: wrong.getErrorMessage())
 
     return world.run(connect)
@@ -260,7 +260,7 @@ def test_older_nodes_are_called_only_where_the_settings_say_so(world: World) -> 
 
 def test_nodes_that_take_older_ones_still_prove_their_secret_to_each_other(world: World) -> None:
     impostor = Impostor()
-    port = world.listen(pb.PBServerFactory(impostor))  # type: ignore[no-untyped-call]
+    port = world.listen(pb.PBServerFactory(impostor))
     with pytest.raises(UnavailableError, match="wrong secret"):
         world.run(world.caller(port, legacy_secret=True).push, [PUSH])
     assert impostor.heard == ["challenge"]
@@ -272,8 +272,8 @@ def test_the_call_of_older_releases_is_understood(world: World) -> None:
     port = world.serve("")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as older:
         for said in (b"pb", [b"version", 6], [b"call", 7, b"push", *pack([[PUSH]])]):
-            older.sendall(encode(said))  # type: ignore[no-untyped-call]
-        reply = encode([b"reply", 7, *pack([Pushed(0, 16)])])  # type: ignore[no-untyped-call]
+            older.sendall(encode(said))
+        reply = encode([b"reply", 7, *pack([Pushed(0, 16)])])
         received = b""
         while reply not in received:
             received += older.recv(65536)

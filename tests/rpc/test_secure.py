@@ -220,7 +220,7 @@ def test_a_handshake_that_comes_while_the_process_stands_still_counts(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    transport = StringTransport()  # type: ignore[no-untyped-call]
+    transport = StringTransport()
     rpc = settings(authority, authority.issue("node"))
     factory = secured(serve_message(clock, OneMessage(), ""), ["tcp:0"], rpc)
     protocol = factory.buildProtocol(None)

@@ -300,7 +300,7 @@ def test_a_stranger_who_does_not_log_in_is_cut(
 
 def test_a_login_that_comes_while_the_process_stands_still_counts() -> None:
     clock = Clock()
-    transport = StringTransport()  # type: ignore[no-untyped-call]
+    transport = StringTransport()
     factory: Any = serve_message(clock, OneMessage(), "secret of the test")
     broker = factory.buildProtocol(None)
     broker.makeConnection(transport)
@@ -575,11 +575,11 @@ def test_what_is_no_call_is_no_method(network: Network) -> None:
 
 def test_a_caller_of_another_version_is_answered(network: Network, in_reactor: InReactor, logged: Logged) -> None:
     port = network.message_node(OneMessage())
-    factory = pb.PBClientFactory()  # type: ignore[no-untyped-call]
+    factory = pb.PBClientFactory()
 
     def call() -> Any:
         reactor.connectTCP("127.0.0.1", port, factory)
-        called = factory.getRootObject()  # type: ignore[no-untyped-call]
+        called = factory.getRootObject()
         called.addCallback(lambda root: root.callRemote("ping", [msgpack.packb((99, ()))]))
         return called.addErrback(lambda failure: failure.getErrorMessage())
 

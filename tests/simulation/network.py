@@ -198,4 +198,4 @@ class Remote:
 
 
 def _unavailable(reason: str) -> Failure:
-    return Failure(UnavailableError(reason))  # type: ignore[no-untyped-call]
+    return Failure(UnavailableError(reason))

@@ -50,7 +50,7 @@ This release has them beside the new ones; the next one drops them.
 
 def families() -> list[Metric]:
     """Of a process that has all roles, and does nothing yet."""
-    nobody = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    nobody = MemoryReactorClock()
     return EmbeddedNode(nobody, EmbeddedSettings(storage="memory")).statistics.metrics.collect()
 
 

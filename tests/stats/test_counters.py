@@ -430,7 +430,7 @@ def process_moves(tmp_path: Path) -> Moves:
 
     def show(statistics: Statistics) -> None:
         show_view(coordination, clock, statistics)
-        statistics.port(MemoryReactorClock(), (), health)  # type: ignore[no-untyped-call]
+        statistics.port(MemoryReactorClock(), (), health)
 
     with moves.watch(show):
         result(health.before(lambda _: plain(200))(Request(b"GET", b"/metrics")))  # type: ignore[arg-type]
@@ -468,7 +468,7 @@ def test_every_number_of_every_role_moves(
 
 def every_role() -> dict[str, Statistics]:
     """Of processes as they are before they start, and call nobody."""
-    reactor = MemoryReactorClock()  # type: ignore[no-untyped-call]
+    reactor = MemoryReactorClock()
     return {
         "embedded": EmbeddedNode(reactor, EmbeddedSettings(storage="memory")).statistics,
         "comet": CometNode(reactor, CometSettings(), StaticCoordination()).statistics,

@@ -92,7 +92,7 @@ def test_however_many_ask_one_check_a_second_is_made() -> None:
 def test_metrics_tell_whether_the_process_is_ready_from_the_first_time_on() -> None:
     world = World()
     statistics = Statistics(StatSettings())
-    statistics.port(MemoryReactorClock(), (), world.health)  # type: ignore[no-untyped-call]
+    statistics.port(MemoryReactorClock(), (), world.health)
     handler = world.health.before(statistics.metrics.response)
 
     def ready() -> bytes:

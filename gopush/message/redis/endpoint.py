@@ -66,12 +66,12 @@ class MasterEndpoint:
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
             return found
-        raise ConnectError(None, f"no sentinel knows where {self._name} is ({'; '.join(reasons)})")  # type: ignore[no-untyped-call]
+        raise ConnectError(None, f"no sentinel knows where {self._name} is ({'; '.join(reasons)})")
 
     async def _ask(self, sentinel: Address) -> Address:
         connection = RedisProtocol(charset="utf-8", convertNumbers=False, replyTimeout=self._timeout)
         connection.callLater = self._reactor.callLater
-        await connectProtocol(self._endpoint(sentinel), connection)  # type: ignore[no-untyped-call]
+        await connectProtocol(self._endpoint(sentinel), connection)
         try:
             if self._password:
                 await log_in(connection, self._password)
@@ -92,5 +92,5 @@ def endpoint_of(reactor: Any, source: Source, timeout: float, tls: ClientTls | N
     if source.sentinels:
         return MasterEndpoint(reactor, source, timeout, tls, sentinel_password)
     if source.path:
-        return UNIXClientEndpoint(reactor, source.path, timeout=timeout)  # type: ignore[no-untyped-call]
+        return UNIXClientEndpoint(reactor, source.path, timeout=timeout)
     return reached(HostnameEndpoint(reactor, source.host, source.port, timeout=timeout), source.host, tls)

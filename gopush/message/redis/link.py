@@ -163,10 +163,10 @@ class RedisLink(Factory):
 
     def _tried(self, failure: Failure, call: ScriptCall, connection: RedisConnection) -> Any:
         """Try again where that may help and does no harm."""
-        if failure.check(LostConnectionError):  # type: ignore[no-untyped-call]
+        if failure.check(LostConnectionError):
             if call.again and call.tries and connection is not self._ready:
                 return self._try(call)
-        elif failure.check(ResponseError):  # type: ignore[no-untyped-call]
+        elif failure.check(ResponseError):
             # It certainly stored nothing, unless it became a replica in WAIT. Its address may lead elsewhere by now.
             kind = error_kind(cast(ResponseError, failure.value))
             if kind == "NOSCRIPT" and call.command[0] == "EVALSHA":
@@ -287,7 +287,7 @@ class RedisLink(Factory):
         self._hoping = self._stale = False
         self._say(trouble, refused)
         waiting, self._waiting = self._waiting, []
-        answer = None if trouble is None else Failure(UnavailableError(trouble))  # type: ignore[no-untyped-call]
+        answer = None if trouble is None else Failure(UnavailableError(trouble))
         for waiter in waiting:
             waiter.callback(answer)
 

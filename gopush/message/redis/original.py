@@ -61,7 +61,7 @@ class OriginalRedis:
         tls = client_tls("redis", settings) if source.tls else None
         endpoint = endpoint_of(self._reactor, source, settings.timeout, tls, settings.sentinel_password)
         reading = RedisConnection(self._reactor, settings.timeout, self)
-        connection: RedisConnection = await connectProtocol(endpoint, reading)  # type: ignore[no-untyped-call]
+        connection: RedisConnection = await connectProtocol(endpoint, reading)
         if source.password is not None:
             await log_in(connection, source.password)
         await connection.execute_command("PING")

@@ -179,7 +179,7 @@ class RedisServer:
         self.identity = identity
 
     def _not_touched(self, failure: Failure) -> Failure:
-        if failure.check(UnavailableError):  # type: ignore[no-untyped-call]
+        if failure.check(UnavailableError):
             self._tell_refusal(failure)
         return failure
 

@@ -162,8 +162,8 @@ class Backups:
         log.info("the backup {path} is complete: {size} bytes in {s:.1f} s", path=self._path, size=size, s=seconds)
 
     def _failed(self, failure: Failure) -> None:
-        refused = failure.check(RefusedError, FileExistsError)  # type: ignore[no-untyped-call]
-        if not refused and not failure.check(UnavailableError, OSError, sqlite3.Error):  # type: ignore[no-untyped-call]
+        refused = failure.check(RefusedError, FileExistsError)
+        if not refused and not failure.check(UnavailableError, OSError, sqlite3.Error):
             log.failure("a backup failed", failure)
         said = getattr(failure.value, "strerror", None) or failure.getErrorMessage()
         why = said if said.startswith(self._path) else f"{self._path}: {said}"

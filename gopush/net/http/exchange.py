@@ -108,7 +108,7 @@ class Exchange(Owed, server.Request):
     _begun = _ended = False
 
     def __init__(self, channel: HttpConnection, *args: Any) -> None:
-        server.Request.__init__(self, channel, *args)  # type: ignore[no-untyped-call]
+        server.Request.__init__(self, channel, *args)
         self.data = None
 
     # What the channel calls, as twisted.web has it.
@@ -275,7 +275,7 @@ def log_failure(failure: Failure, request: Request) -> None:
 
 
 def _current_failure() -> Failure:
-    return Failure()  # type: ignore[no-untyped-call]
+    return Failure()
 
 
 def _failed(failure: Failure, request: Request) -> Response:
