@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, ensureDeferred, fail, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
 from gopush.message.hbase.append import RowAppend
@@ -68,7 +68,7 @@ def outcome(row: Row, *appends: Append) -> Any:
     client = cast(Client, row)
     writing = RowAppend(b"k", appends, client, row.get, clock, lambda: EPOCH, StoreSettings(10), StoreCounters())
     outcomes: list[Any] = []
-    ensureDeferred(writing.run(1.0, 2.0)).addBoth(outcomes.append)
+    Deferred.fromCoroutine(writing.run(1.0, 2.0)).addBoth(outcomes.append)
     for _ in range(300):
         clock.advance(0.01)
     return outcomes[0]

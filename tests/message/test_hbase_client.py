@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from gopush.errors import UnavailableError
@@ -72,7 +72,7 @@ class Servers:
     def read(self, rows: Sequence[bytes], until: float = 600.0) -> list[Any]:
         """Read them as a store does; what comes of it: a list, or a Failure."""
         outcomes: list[Any] = []
-        ensureDeferred(self.reader.cells([(row, [HEAD]) for row in rows], until)).addBoth(outcomes.append)
+        Deferred.fromCoroutine(self.reader.cells([(row, [HEAD]) for row in rows], until)).addBoth(outcomes.append)
         return outcomes
 
     def busy(self) -> set[str]:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from gopush.message.hbase.append import RowAppend
 from gopush.message.hbase.client import Client, NotSentError
@@ -57,24 +57,23 @@ class Appender:
         """See MessageService; never fails. The appends to one key are atomic, as far as they are written together."""
         if not appends:
             return succeed([])
-        batch = _AppendBatch(len(appends))
-        arrived = self._reactor.seconds()
-        idle = []
-        for index, append in enumerate(appends):
+        arrived, idle = self._reactor.seconds(), []
+        answers = [Deferred[Appended]() for _ in appends]
+        for append, answer in zip(appends, answers, strict=True):
             if len(append.push.body) > MOST_BODY:
-                batch.answer(index, REFUSED)
+                answer.callback(REFUSED)
                 continue
             row = row_key(self._settings.prefix, append.push.key)
             if row not in self._rows:
                 self._rows[row] = deque()
                 idle.append(row)
-            self._rows[row].append(_Waiting(append, batch, index, arrived))
+            self._rows[row].append(_Waiting(append, answer, arrived))
         for row in idle:
-            ensureDeferred(self._work(row))
-        return self._numbers.timed("append", batch.done, self._reactor)
+            Deferred.fromCoroutine(self._work(row))
+        return self._numbers.timed("append", gatherResults(answers), self._reactor)
 
     async def _work(self, row: bytes) -> None:
-        """Append to a row whatever waits for that: one write at a time, for two would only be in each other's way."""
+        """Append to a row whatever waits for that."""
         waiting = self._rows[row]
         while waiting:
             together = _take(waiting, self._settings.timeout)
@@ -86,7 +85,7 @@ class Appender:
                 # Another node may still send what this one never sent.
                 answers = [UNAVAILABLE if isinstance(failed, NotSentError) else REFUSED] * len(together)
             for one, answer in zip(together, answers, strict=True):
-                one.batch.answer(one.position, answer)
+                one.answer.callback(answer)
         del self._rows[row]
         if not self._rows:
             idle, self._idle = self._idle, []
@@ -131,28 +130,11 @@ class Appender:
 
 
 class _Waiting(NamedTuple):
-    """An append, its place in its batch, and when it came (reactor seconds)."""
+    """An append, what its answer fires, and when it came (reactor seconds)."""
 
     append: Append
-    batch: _AppendBatch
-    position: int
+    answer: Deferred[Appended]
     arrived: float
-
-
-class _AppendBatch:
-    """The answers to a batch; `done` fires with them when all are there."""
-
-    def __init__(self, size: int) -> None:
-        self.done: Deferred[list[Appended]] = Deferred()
-        self._answers = [REFUSED] * size
-        self._missing = size
-
-    def answer(self, index: int, answer: Appended) -> None:
-        """The answer to one of the appends."""
-        self._answers[index] = answer
-        self._missing -= 1
-        if not self._missing:
-            self.done.callback(self._answers)
 
 
 def _take(waiting: deque[_Waiting], seconds: float) -> list[_Waiting]:

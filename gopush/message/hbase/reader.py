@@ -101,7 +101,7 @@ def _found(tried: tuple[bool, Any]) -> Cells:
 def _pick(
     heads: Sequence[RowHead | None], reads: Sequence[Read], lacking: _Lacking, now: float
 ) -> list[tuple[list[Record], bool]]:
-    """The entries of each page, and whether there may be more."""
+    """The records of each page, and whether there may be more."""
     room = Room(reads)
     picked = []
     for head, read in zip(heads, reads, strict=True):

@@ -225,7 +225,7 @@ def _trim(
 
 
 def _index(messages: Sequence[Record | _New], more: Iterable[Record] = ()) -> tuple[list[Record], Slots]:
-    """Give new messages free slots, which `more` entries have not either: all entries, and the slots to write."""
+    """Give new messages free slots, which `more` have not either: all records, and the slots to write."""
     taken = {message.slot for message in (*messages, *more) if isinstance(message, Record)}
     free = (slot for slot in count() if slot not in taken)
     records, slots = [], {}
@@ -263,14 +263,14 @@ def emptied(head: RowHead, head_life: float, now: float, stamp: bytes) -> list[P
 
 
 def body_in(record: Record, slot: bytes | None) -> bytes | None:
-    """The entry's body in its slot; None where the slot holds another message by now."""
+    """The record's body in its slot; None where the slot holds another message by now."""
     if slot is None or _SLOT.unpack_from(slot)[0] != record.mid:
         return None
     return slot[_SLOT.size :]
 
 
 def after(head: RowHead | None, cursor: int, now: float) -> list[Record]:
-    """The entries of the unexpired messages after a cursor."""
+    """The records of the unexpired messages after a cursor."""
     if head is None:
         return []
     begin = bisect_right(head.records, cursor, key=itemgetter(0))

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.logger import Logger
 
 from gopush.errors import StartError, UnavailableError
@@ -74,7 +74,7 @@ class HBaseStore:
 
     def start(self) -> Deferred[None]:
         """See Store."""
-        return ensureDeferred(self._start())
+        return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
         tried = await gatherResults([self._writes.start(), self._reads.start()])
@@ -87,7 +87,7 @@ class HBaseStore:
 
     def stop(self) -> Deferred[None]:
         """See Store."""
-        return ensureDeferred(self._stop())
+        return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         await self._appender.drained()
@@ -184,7 +184,7 @@ class HBaseStore:
 
     def ping(self) -> Deferred[None]:
         """See MessageService: writes."""
-        return ensureDeferred(self._touch())
+        return Deferred.fromCoroutine(self._touch())
 
     async def _touch(self) -> None:
         """Write the id of the data in this table, under this prefix, anew: a new one where there is none. Then look at
@@ -221,7 +221,7 @@ class HBaseStore:
         return float(self._reactor.seconds() + TRY_PARTS * self._settings.timeout)
 
     def _timed(self, call: str, made: Coroutine[Any, Any, T]) -> Deferred[T]:
-        return self._numbers.timed(call, ensureDeferred(made), self._reactor)
+        return self._numbers.timed(call, Deferred.fromCoroutine(made), self._reactor)
 
     def _appended(self, failed: Exception | None) -> None:
         if failed is None:
