@@ -118,7 +118,7 @@ class Delivery:
             return
         self._counters.catch_ups += 1
         read = maybeDeferred(self._messages.read, channel.key, channel.begin_read())
-        read.addCallbacks(self._read, self._unread, callbackArgs=(channel,), errbackArgs=(channel,))
+        read.addCallbacks(self._read, self._not_read, callbackArgs=(channel,), errbackArgs=(channel,))
 
     def sweep(self, channels: Iterable[Channel]) -> None:
         """Compare channels with the heads of their logs, and catch up where the head is ahead."""
@@ -198,7 +198,7 @@ class Delivery:
         if channel.subscribers:
             self.advance(channel)
 
-    def _unread(self, failure: Failure, channel: Channel) -> None:
+    def _not_read(self, failure: Failure, channel: Channel) -> None:
         if not failure.check(UnavailableError):
             self._guard.caught("reading a log", failure=failure)
         self._clock.callLater(RETRY_SECONDS, self._retry, channel)

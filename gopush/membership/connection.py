@@ -215,8 +215,8 @@ class Worker:
         return done
 
     def _work(self) -> None:
-        while (registered := self._jobs.get()) is not None:
-            done, job, args = registered
+        while (item := self._jobs.get()) is not None:
+            done, job, args = item
             try:
                 result = job(*args)
             except Exception:

@@ -31,7 +31,7 @@ class Router(Generic[S]):
         self._held: dict[BatchCall[S], dict[str, Hold]] = {}  # of ordered calls, the keys that must not move
 
     def spread(self, call: BatchCall[S], pending: PendingCalls) -> Sequence[PendingCalls]:
-        """The entry with its peer chosen (None: all have failed its keys), in parts where there are several.
+        """The call with its peer chosen (None: all have failed its keys), in parts where there are several.
 
         A key that is held goes to its peer, and stays held where that is not the best one.
         """

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred, ensureDeferred, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -245,7 +245,7 @@ class RedisLink(Factory):
         if not self._source.path:
             connection.transport.setTcpNoDelay(True)
             connection.transport.setTcpKeepAlive(True)
-        ensureDeferred(self._prepare(connection)).addErrback(self._not_prepared, connection)
+        Deferred.fromCoroutine(self._prepare(connection)).addErrback(self._not_prepared, connection)
 
     async def _prepare(self, connection: RedisConnection) -> None:
         texts = [script.text for script in self._scripts]

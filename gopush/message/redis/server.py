@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import msgpack
-from twisted.internet.defer import Deferred, TimeoutError, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -111,9 +111,8 @@ class RedisServer:
         except Exception:
             self.numbers.counters.failed += 1
             raise
-        self.numbers.seconds[script.name if script.name in self.numbers.seconds else "other"].observe(
-            self._reactor.seconds() - started
-        )
+        name = script.name if script.name in self.numbers.seconds else "other"
+        self.numbers.seconds[name].observe(self._reactor.seconds() - started)
         return answer
 
     def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
@@ -161,11 +160,12 @@ class RedisServer:
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
-        return self._touch().addErrback(lambda _: None).addCallback(lambda _: ensureDeferred(self._writes.look()))
+        touched = self._touch().addErrback(lambda _: None)
+        return touched.addCallback(lambda _: Deferred.fromCoroutine(self._writes.look()))
 
     def _touch(self) -> Deferred[None]:
-        arguments = [self._prefix, uuid4().hex, IDENTITY_SECONDS]
-        return self._write(_TOUCH, arguments).addCallbacks(self._touched, self._not_touched)
+        touched = self._write(_TOUCH, [self._prefix, uuid4().hex, IDENTITY_SECONDS])
+        return touched.addCallbacks(self._touched, self._not_touched)
 
     def _touched(self, answer: bytes) -> None:
         identity, now = msgpack.unpackb(answer)
@@ -269,11 +269,11 @@ class RedisServer:
             values = iter(msgpack.unpackb(answer, raw=True))
             return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
 
-        return ensureDeferred(self._ask(_TOKENS, [self._prefix, key, "list"])).addCallback(unpack)
+        return Deferred.fromCoroutine(self._ask(_TOKENS, [self._prefix, key, "list"])).addCallback(unpack)
 
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
-        answer = ensureDeferred(self._ask(_TOKENS, [self._prefix, key, "check", digest]))
+        answer = Deferred.fromCoroutine(self._ask(_TOKENS, [self._prefix, key, "check", digest]))
         return answer.addCallback(lambda answer: TokenState(*msgpack.unpackb(answer)))
 
     def ping(self) -> Deferred[None]:

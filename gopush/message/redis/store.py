@@ -7,7 +7,7 @@ from hashlib import sha256
 from itertools import chain
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 
 from gopush.errors import StartError
 from gopush.hashing import Shards
@@ -44,7 +44,7 @@ class RedisStore:
 
     def start(self) -> Deferred[None]:
         """See Store."""
-        return ensureDeferred(self._start())
+        return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
         try:
@@ -55,7 +55,7 @@ class RedisStore:
 
     def stop(self) -> Deferred[None]:
         """See Store."""
-        return self._all(lambda server: ensureDeferred(server.stop()))
+        return self._all(lambda server: Deferred.fromCoroutine(server.stop()))
 
     @property
     def identity(self) -> str:

@@ -106,17 +106,17 @@ class SqliteLogs:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        index: DatabaseFiles,
+        files: DatabaseFiles,
         settings: StoreSettings,
         now: Callable[[], float],
         counters: StoreCounters,
     ) -> None:
         self._connection = connection
-        self._index = index
+        self._files = files
         self._counters = counters
         self._now = now
         self._settings = settings
-        small = index.reserve_bytes // (PURGED_PAGES * PAGE_BYTES)
+        small = files.reserve_bytes // (PURGED_PAGES * PAGE_BYTES)
         self._purged_at_once = min(small or PURGED_AT_ONCE, PURGED_AT_ONCE)
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
@@ -134,7 +134,7 @@ class SqliteLogs:
             answers = [batch.append(append) for append in appends]
             trimmed, expired = self._write(batch)
         self._firsts.update(batch.firsts)  # before anything can fail: it is stored, and a repeat must find it
-        self._index.check()
+        self._files.check()
         self._counters.trimmed += trimmed
         self._counters.expired += expired
         return answers
@@ -145,7 +145,7 @@ class SqliteLogs:
         be found there when they are back."""
         with transaction(self._connection):
             yield
-            self._index.check()
+            self._files.check()
 
     def _write(self, batch: Batch) -> tuple[int, int]:
         """How many messages had to go for it: trimmed ones, expired ones."""
@@ -206,11 +206,11 @@ class SqliteLogs:
         except sqlite3.Error as wrong:
             if not is_full(wrong):
                 raise
-        self._index.make_room()
+        self._files.make_room()
         try:
             return call()
         finally:
-            self._index.tidy()  # also where it fails: what appends took without a bound would be missing for ever
+            self._files.tidy()  # also where it fails: what appends took without a bound would be missing for ever
 
     def _delete(self, key: str) -> None:
         with self._change():
@@ -249,7 +249,7 @@ class SqliteLogs:
 
     def ping(self) -> None:
         """Check that the file can be written."""
-        self._index.check()
+        self._files.check()
         self._connection.execute(f"PRAGMA user_version = {len(UPGRADES)}")
 
     def close(self) -> None:
@@ -258,8 +258,8 @@ class SqliteLogs:
 
     def purge(self) -> bool:
         """Let go of some of what nobody can see any more; whether there is more of it. Works on a full disk, too."""
-        self._index.check()
-        self._index.lay_in()
+        self._files.check()
+        self._files.lay_in()
         return self._with_room(self._purge)
 
     def _purge(self) -> bool:

@@ -63,8 +63,8 @@ class SqliteStore:
         connection = open_file(self._path)
         with opening(self._path, connection):
             self.identity = f"{identity(connection):08x}"
-            index = DatabaseFiles(self._path, connection)
-            self._logs = SqliteLogs(connection, index, self._store, self._now, self.numbers["sqlite"].counters)
+            files = DatabaseFiles(self._path, connection)
+            self._logs = SqliteLogs(connection, files, self._store, self._now, self.numbers["sqlite"].counters)
 
     def _begin_thread(self, _: None) -> None:
         self._pool = ThreadPool(1, 1, "sqlite")  # a stopped one starts no more
