@@ -96,13 +96,11 @@ class LocalNode:
         """See NodeService."""
         if not 1 <= weight <= MAX_WEIGHT:
             return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
-        log.info("an administrator sets the weight from {before} to {weight}", before=self.info.weight, weight=weight)
-        return self._announce(weight=weight)
+        return self._announce(f"sets the weight from {self.info.weight} to {weight}", weight=weight)
 
     def drain(self, draining: bool) -> Deferred[None]:
         """See NodeService."""
-        log.info("an administrator {verb} this process", verb="drains" if draining else "takes back", draining=draining)
-        return self._announce(draining=draining)
+        return self._announce(f"{'drains' if draining else 'takes back'} this process", draining=draining)
 
     def tell_store(self, store: str) -> Deferred[None]:
         """The data behind this message node are these."""
@@ -115,7 +113,10 @@ class LocalNode:
         self.info = self.info._replace(draining=True)
         return self._coordination.announce(self.info)
 
-    def _announce(self, **changed: Any) -> Deferred[None]:
+    def _announce(self, act: str, **changed: Any) -> Deferred[None]:
+        if self._coordination.leaving:
+            return fail(UnavailableError("this process is about to end"))
+        log.info("an administrator {act}", act=act, **changed)
         announced: Deferred[None] = succeed(None)
         for node in self._process:
             node.info = node.info._replace(**changed)

@@ -16,6 +16,7 @@ from gopush.rpc.remote import RemoteComet, RemoteMessage, RemoteNode
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import result
 from tests.conftest import InReactor, reactor
+from tests.fixtures import Logged
 from tests.rpc.serving import serve_both, serve_comet, serve_message
 
 COMET = NodeInfo("node1", 0, ("c:1",))
@@ -65,6 +66,17 @@ def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination
     local.leave()
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
     assert coordination.leaving
+
+
+def test_who_leaves_is_not_taken_back(coordination: StaticCoordination, logged: Logged) -> None:
+    """It would have keys again, and closes its ports."""
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    local.leave()
+    for (refused,) in (result(local.drain(False)), result(local.set_weight(5))):
+        assert isinstance(refused, UnavailableError)
+        assert str(refused) == "this process is about to end"
+    assert coordination.view.comets == (COMET._replace(draining=True),)
+    assert not logged.lines("an administrator")
 
 
 def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
