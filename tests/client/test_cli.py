@@ -294,6 +294,8 @@ def test_check_refuses_what_the_start_refuses(
         ("pipe", "not seekable"),
         ("/dev/null", "is no file on a disk"),
         ("locked/store.sqlite", "this user cannot write to its directory"),
+        ("locked/there.sqlite", "this user cannot write to its directory"),
+        ("link", "there is no such directory"),
     ],
 )
 def test_check_looks_at_the_database(
@@ -301,16 +303,19 @@ def test_check_looks_at_the_database(
 ) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "there.sqlite").touch()
+    (tmp_path / "link").symlink_to("missing/store.sqlite")
     (tmp_path / "text").write_text("no database")
     os.mkfifo(tmp_path / "pipe")
     # Root may write anywhere.
     monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
     path = tmp_path / f"{role}.ini"
+    leads = f" (a link to {tmp_path}/missing/store.sqlite)" if name == "link" else ""
     file = f'"{tmp_path}/store.sqlite"' if name.startswith('"') else str(tmp_path / name)
     path.write_text(f"[base]\nuser =\n[storage]\ntype = sqlite\n[sqlite]\npath = {file}\n")
     assert cli.main(["check", "-c", str(path)]) == 3
     reported = capfd.readouterr().err
-    assert reported.startswith(f"gopush: {path}: [sqlite] path: {file}: cannot be opened: ")
+    assert reported.startswith(f"gopush: {path}: [sqlite] path: {file}{leads}: cannot be opened: ")
     assert why in reported
 
 

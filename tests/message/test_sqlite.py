@@ -80,6 +80,23 @@ def test_a_second_process_is_refused(in_reactor: Any, tmp_path: Path) -> None:
     open_sqlite(in_reactor, path).close()
 
 
+def test_a_link_and_what_it_names_are_one_database(in_reactor: Any, tmp_path: Path) -> None:
+    link, path = tmp_path / "link.sqlite", tmp_path / "x.sqlite"
+    link.symlink_to(path)  # which is not there yet
+    subject = open_sqlite(in_reactor, link)
+    subject.push()
+    assert {file.name for file in tmp_path.glob("link*")} == {link.name}
+    assert (tmp_path / "x.sqlite-wal").stat().st_size
+    for name in (link, path):
+        with pytest.raises(StartError, match=f"{name}: is in use by another process"):
+            open_sqlite(in_reactor, name)
+    subject.close()
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere" / "x.sqlite")
+    with pytest.raises(StartError, match=r"\(a link to \S*/nowhere/x.sqlite\): .* there is no such directory"):
+        open_sqlite(in_reactor, link)
+
+
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(in_reactor: Any, tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("no database at all, but longer than a header would be" * 100)

@@ -288,6 +288,42 @@ def test_files_that_are_taken_away_are_noticed(in_reactor: InReactor, tmp_path: 
     subject.close()
 
 
+def test_a_link_is_followed_to_where_the_log_and_the_room_are(
+    in_reactor: InReactor, tmp_path: Path, disk: Path
+) -> None:
+    link = tmp_path / "x.sqlite"
+    link.symlink_to(disk / "x.sqlite")
+    subject = open_sqlite(in_reactor, link)
+    assert not list(tmp_path.glob("x.sqlite-*"))
+    assert (disk / "x.sqlite-reserve").stat().st_size == DISK_BYTES // 8
+    mid = subject.push().mid
+    with opened(link) as (copy, at_rest):
+        assert not at_rest
+        assert copy.execute("SELECT mid FROM messages").fetchall() == [(mid,)]
+    fill(subject)
+    subject.delete("k")
+    log = disk / "x.sqlite-wal"
+    log.rename(disk / "elsewhere")
+    with pytest.raises(UnavailableError, match=f"{log} was removed"):
+        subject.push()
+    subject.close()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_link_that_names_another_file_is_noticed(in_reactor: InReactor, tmp_path: Path, how: str) -> None:
+    """The next start would not find what is written now."""
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(tmp_path / "x.sqlite")
+    subject = open_sqlite(in_reactor, link)
+    link.unlink()
+    if how == "replaced":
+        (tmp_path / "y.sqlite").touch()
+        link.symlink_to(tmp_path / "y.sqlite")
+    with pytest.raises(UnavailableError, match=f"{link} was {how}"):
+        subject.push()
+    subject.close()
+
+
 @pytest.mark.parametrize("taken", ["x.sqlite", "x.sqlite-wal"])
 def test_what_failed_while_files_were_away_is_not_there_when_they_are_back(
     in_reactor: InReactor, tmp_path: Path, taken: str

@@ -31,7 +31,8 @@ class DatabaseFiles:
     """The files of a database, once it is open. What fails for want of space can be tried again after make_room()."""
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
-        self._path = lasting(path)
+        self._name = lasting(path)  # perhaps a link, which the next start follows
+        self._path = Path(os.path.realpath(path))  # SQLite has its log beside the file itself
         self._connection = connection
         self._reserve = Path(f"{self._path}-reserve")
         self._log = Path(f"{self._path}-wal")
@@ -45,7 +46,7 @@ class DatabaseFiles:
 
     def check(self) -> None:
         """Fail with UnavailableError where the files are not those that were opened: what is written is lost soon."""
-        for path in (self._path, self._log):
+        for path in (self._name, self._log):
             try:
                 found = os.stat(path)
             except FileNotFoundError:

@@ -30,6 +30,7 @@ def opened(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
     """
     if not path.is_file():
         raise SettingsError(f"{path}: there is no such file")
+    path = path.resolve()  # SQLite keeps its log beside the file itself, not beside a link
     try:
         with closing(_connect(path)) as connection:
             try:

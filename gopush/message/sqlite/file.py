@@ -67,17 +67,17 @@ _PRAGMAS = (
 
 def refuse_unfit(path: str) -> None:
     """Raise StartError where no database can be, as far as that shows without opening or making one."""
-    begins, directory = b"", Path(path).parent
-    if not os.path.isdir(directory):
-        raise _cannot_open(path, "there is no such directory, or none that this user can reach")
+    begins = b""
     try:
-        with open(path, "r+b") as file:
+        directory = Path(os.path.realpath(path)).parent  # SQLite follows a link
+        if not os.path.isdir(directory):
+            raise OSError("there is no such directory, or none that this user can reach")
+        if not os.access(directory, os.W_OK | os.X_OK):  # its log is there, too
+            raise OSError("this user cannot write to its directory")
+        with suppress(FileNotFoundError), open(path, "r+b") as file:
             begins = file.read(len(_MAGIC))
             if not os.path.isfile(path):
                 raise OSError("is no file on a disk")
-    except FileNotFoundError:
-        if not os.access(directory, os.W_OK | os.X_OK):
-            raise _cannot_open(path, "this user cannot write to its directory") from None
     except OSError as wrong:
         raise _cannot_open(path, wrong.strerror or wrong) from None
     if begins not in (b"", _MAGIC):
@@ -164,4 +164,5 @@ def _refused(path: str, wrong: sqlite3.Error) -> StartError:
 
 
 def _cannot_open(path: str, why: object) -> StartError:
-    return StartError(f"[sqlite] path: {path}: cannot be opened: {why}")
+    leads = f" (a link to {os.path.realpath(path)})" if os.path.islink(path) else ""
+    return StartError(f"[sqlite] path: {path}{leads}: cannot be opened: {why}")
