@@ -171,7 +171,6 @@ class EmbeddedNode(MultiService):
         self._registration.stop()
         if self._reachability is not None:  # also where it is the last one: web nodes call it, and are in no view
             await self._hand_over()
-        if self._reachability is not None:
             self._reachability.stop()
         await super().stopService()  # type: ignore[no-untyped-call]
         self._housekeeping.stop()
