@@ -334,6 +334,62 @@ def test_the_connections_of_a_burst_are_given_back(monkeypatch: pytest.MonkeyPat
             in_threads(step)
 
 
+def test_a_burst_in_asyncio_opens_no_more_than_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others wait for one: a burst of 3,000 pushes took all files that the process may have."""
+    monkeypatch.setattr(asynchronous, "MOST_OPEN", 3)
+
+    async def burst(step: Call) -> list[bytes]:
+        connections = asynchronous.Connections(None)
+        answers = await asyncio.gather(*(connections.call(step) for _ in range(60)))
+        connections.close()
+        return [answer.body for answer in answers]
+
+    with answering() as step:
+        ports = asyncio.run(burst(step))
+    assert (len(ports), len(set(ports))) == (60, 3)
+
+
+def test_a_call_waits_for_its_place_within_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives it back, however it ends."""
+    monkeypatch.setattr(asynchronous, "MOST_OPEN", 1)
+
+    async def burst(port: int) -> list[Any]:
+        connections = asynchronous.Connections(None)
+        silent = [connections.call(call(port, seconds=seconds)) for seconds in (0.5, 0.2)]
+        ended = await asyncio.gather(*silent, return_exceptions=True)
+        status = (await connections.call(step)).status
+        connections.close()
+        return [*ended, status]
+
+    before = time.monotonic()
+    with answering() as step, serving(listening) as port:
+        *ended, status = asyncio.run(burst(port))
+    assert [type(each) for each in ended] == [TimeoutError, TimeoutError]
+    assert status == 200
+    assert time.monotonic() - before < 10
+
+
+def test_idle_connections_of_asyncio_are_closed_though_no_call_follows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They stayed in CLOSE_WAIT. A loop that ends before waits for none of it, and says nothing."""
+    monkeypatch.setattr(asynchronous, "IDLE_SECONDS", 0.2)
+
+    async def burst(step: Call, then: float) -> int:
+        connections = asynchronous.Connections(None)
+        answers = await asyncio.gather(*(connections.call(step) for _ in range(4)))
+        await asyncio.sleep(then)
+        return len(Port.open.intersection(int(answer.body) for answer in answers))
+
+    with answering() as step:
+        assert asyncio.run(burst(step, 0.7)) == 0
+        monkeypatch.setattr(asynchronous, "IDLE_SECONDS", 60)
+        before = time.monotonic()
+        assert asyncio.run(burst(step, 0), debug=True) == 4
+        assert time.monotonic() - before < 10
+    assert caplog.records == []
+
+
 def test_a_connection_serves_no_two_event_loops() -> None:
     """That of a loop which has ended is of no use, and one that still runs goes on with its own."""
 

@@ -18,6 +18,7 @@ from gopush_client.steps import Ask, Call, Close, Give, Open, Pause, Receive, Se
 from gopush_client.wire import Answer, is_plain
 
 LARGEST_HEAD = LARGEST_PIECE = 1 << 16
+MOST_OPEN = 100  # in an event loop; many systems let a process open 1024 files
 
 
 class _Connection:
@@ -70,66 +71,93 @@ async def _reach(kind: list[Any], address: Any) -> socket.socket:
     return made
 
 
+class _Pool:
+    """The connections of one event loop: those that wait for the next call, and places for all that are open."""
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(MOST_OPEN)
+        self._idle: list[_Connection] = []
+        self._closing: asyncio.TimerHandle | None = None
+
+    def take(self) -> _Connection | None:
+        """The newest that waits, if there is one; a loop that was busy has not closed old ones yet."""
+        old = time.monotonic() - IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since > old and not connection.reader.at_eof():
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: _Connection) -> None:
+        """Have it wait, but not for long."""
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if self._closing is None:
+            self._close_old()
+
+    def close(self) -> None:
+        """Close those that wait."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _close_old(self) -> None:
+        """Also those below the newest, which alone is used after a burst; and again when the next one is old."""
+        self._closing = None
+        old = time.monotonic() - IDLE_SECONDS
+        while self._idle and self._idle[0].idle_since <= old:
+            self._idle.pop(0).close()
+        if self._idle:
+            self._closing = asyncio.get_running_loop().call_later(self._idle[0].idle_since - old, self._close_old)
+
+
 class Connections:
-    """Connections of HTTP that wait for the next call. `context`: of TLS."""
+    """Connections of HTTP, each for one call after the other. `context`: of TLS."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
-        self._idle: dict[asyncio.AbstractEventLoop, list[_Connection]] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     async def call(self, call: Call) -> Answer:
         """Raises OSError."""
         try:
             begun = asyncio.get_running_loop().time()
-            async with asyncio.timeout(call.seconds) as bound:
+            async with asyncio.timeout(call.seconds) as bound, (pool := self._own()).places:
 
                 def came(size: int) -> None:
                     if call.long and (end := bound.when()):
                         bound.reschedule(end + call.more(size))
 
-                connection = await self._take(call)
+                connection = (pool.take() if call.keep else None) or await self._open(call)
+                keeps = False
                 try:
                     for piece, seconds in call.pieces():
                         await connection.send(piece)
                         bound.reschedule(begun + seconds)
                     answer, keeps = await _read_answer(connection.reader, came)
-                except BaseException:
-                    connection.close()
-                    raise
+                finally:
+                    if call.keep and keeps:
+                        pool.give_back(connection)
+                    else:
+                        connection.close()
         except EOFError:
             raise ConnectionError("the connection was closed before the answer was complete") from None
         except (HTTPException, ValueError, asyncio.LimitOverrunError) as wrong:
             raise ConnectionError(f"{type(wrong).__name__}: {wrong}") from None
-        if call.keep and keeps:
-            connection.idle_since = time.monotonic()
-            self._own().append(connection)
-        else:
-            connection.close()
         return answer
 
     def close(self) -> None:
         """Close those that wait."""
-        own = self._own()
-        while own:
-            own.pop().close()
+        self._own().close()
 
-    def _own(self) -> list[_Connection]:
-        """Those of this event loop. Those of another one, be it in the process that forked this one, are not ours."""
-        for loop in list(self._idle):
+    def _own(self) -> _Pool:
+        """That of this event loop. Those of another one, be it in the process that forked this one, are not ours."""
+        for loop in list(self._pools):
             if loop.is_closed():
-                self._idle.pop(loop, None)
-        return self._idle.setdefault(asyncio.get_running_loop(), [])
+                self._pools.pop(loop, None)
+        return self._pools.setdefault(asyncio.get_running_loop(), _Pool())
 
-    async def _take(self, call: Call) -> _Connection:
-        own = self._own()
-        old = time.monotonic() - IDLE_SECONDS
-        while own and own[0].idle_since <= old:  # also those below the newest, which alone is used after a burst
-            own.pop(0).close()
-        while call.keep and own:
-            connection = own.pop()
-            if not connection.reader.at_eof():
-                return connection
-            connection.close()
+    async def _open(self, call: Call) -> _Connection:
         tls = (self._context or default_context()) if call.url.tls else None
         return await _connect(call.url.host, call.url.port, tls, call.seconds)
 
