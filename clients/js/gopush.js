@@ -9,7 +9,7 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, WAIT_MS = 1e4, MOST_MS = 2e9,
+  const FIRST_MS = 500, WAIT_MS = 1e4,
     /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
     TRUST_MS = 1e5,
     NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" },
@@ -27,7 +27,7 @@
 
   function subscribe(url, key, options = {}) {
     const { onMessage, onGap, onState, since, heartbeat = 30, transport } = options;
-    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, MOST_MS),
+    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, 2e9),
       sse = transport ? transport === "sse" : !root.WebSocket, fetched = typeof options.token === "function",
       { heard, streams } = sites[base] ||= { heard: {}, streams: new Set() };
     let mid = since?.toString() ?? null, token = fetched ? null : options.token || "", comet = "",
@@ -138,7 +138,7 @@
       blocked = doubt();
       return new Promise(done => {
         // A page in the background has its timers slowed down to one a minute: the server waits for longer.
-        const open = new root.WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${comet}/sub?${query(3 * heartbeat)}`);
+        const open = new WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${comet}/sub?${query(3 * heartbeat)}`);
         let beat, doom, came = 0;
         const expect = () => {
           doom ||= setTimeout(() => {
@@ -208,7 +208,7 @@
     };
 
     const pause = ms => ms > 0 && new Promise(done => {
-      const timer = setTimeout(done, Math.min(ms, MOST_MS));
+      const timer = setTimeout(done, Math.min(ms, 2e9));
       hurry = () => {
         clearTimeout(timer);
         done();
@@ -225,10 +225,10 @@
         blocked = false;
         let reply = "", why;
         try {
-          if (token === null) token = String((await options.token(refusal)) || "");
+          if (token === null) token = String(await options.token(refusal) || "");
           if (closed) return;
           // A browser has six connections to web: the other keys need one for their look-ups.
-          reply = (await (sse || (standsIn && streams.size < 5) ? stream() : socket())) || "";
+          reply = await (sse || standsIn && streams.size < 5 ? stream() : socket()) || "";
         } catch (wrong) {
           reply = wrong?.reply || "";
           why = String(wrong?.message || reply || wrong);
@@ -238,7 +238,7 @@
         if (closed) return;
         why ||= reply || "the connection ended";
         const forToken = /^-[ac]$/.test(reply);
-        if (reply === "-p" || (forToken && (renewed || !fetched))) return close(why);
+        if (reply === "-p" || forToken && (renewed || !fetched)) return close(why);
         if (forToken) {
           renewed = eager = true;
           token = null;
@@ -281,23 +281,24 @@
       if (!probe) leave();
       wake();
     };
+    const events = {
+      online, pageshow: wake, resume: wake, visibilitychange: wake, pagehide: leave, freeze: leave,
+    };
     const listen = what => {
-      root[what]?.("online", online);
-      root[what]?.("pageshow", wake);
-      root[what]?.("pagehide", leave);
-      root.document?.[what]("visibilitychange", wake);
+      // A window captures its document's events, too. Chromium never resumes the fetch of a page that was frozen.
+      for (const name in events) root[what + "EventListener"]?.(name, events[name], true);
     };
 
     function close(why = "") {
       if (closed) return;
       closed = true;
-      listen("removeEventListener");
+      listen("remove");
       stop?.();
       hurry?.();
       call(onState, "closed", why);
     }
 
-    listen("addEventListener");
+    listen("add");
     run();
     return { close: () => close(), get mid() { return mid; } };
   }

@@ -117,6 +117,25 @@ def test_a_page_that_leaves_costs_nothing(page: Browser, server: Node, leave: st
         eventually(lambda: connections(server, "left") == 0)
 
 
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_page_that_was_frozen_is_back_at_once(page: Browser, server: Node, transport: str) -> None:
+    """Chromium never resumes the fetch of a stream: the page was deaf until that had been silent for too long."""
+    key = f"frozen-{transport}"
+    html = PAGE.replace("@URL@", f"http://{server.address('http')}").replace("@OPTIONS@", f'transport: "{transport}"')
+    with (
+        site(html.replace('"page"', f'"{key}"')) as origin,
+        Publisher(f"http://{server.address('admin')}") as publisher,
+    ):
+        page.driver.get(origin)
+        page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
+        page.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "frozen"})
+        mid = publisher.push(key, {"n": 1})
+        eventually(lambda: connections(server, key) == 0)
+        page.driver.execute_cdp_cmd("Page.setWebLifecycleState", {"state": "active"})
+        page.until(lambda: found(page, "got") == [[1, str(mid)]], "what was pushed meanwhile does not arrive")
+        assert found(page, "states") == ["connecting", "live", "away", "connecting", "live"]
+
+
 CLUSTER_PAGE = """<!doctype html>
 <title>somebody's</title>
 <link rel="icon" href="data:,">

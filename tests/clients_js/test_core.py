@@ -396,13 +396,16 @@ def test_a_heartbeat_longer_than_timers_can_be(world: World, transport: str) -> 
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_a_page_that_is_left_keeps_no_connection_and_has_one_when_it_is_back(world: World, transport: str) -> None:
+@pytest.mark.parametrize(("leave", "back"), [("pagehide", "pageshow"), ("freeze", "resume")])
+def test_a_page_that_is_left_keeps_no_connection_and_has_one_when_it_is_back(
+    world: World, transport: str, leave: str, back: str
+) -> None:
     where = {"ws": "sockets", "sse": "streams"}[transport]
     world.subscribe(f"{{ since: 0, transport: '{transport}' }}")
-    world.run("listeners.pagehide()")
+    world.run(f"listeners.{leave}()")
     assert world.run(f"{where}[0].closed || {where}[0].aborted")
     assert world.run(f"{where}.length") == 1
-    world.run("listeners.pageshow()")
+    world.run(f"listeners.{back}()")
     assert world.run(f"{where}.length") == 2
 
 
