@@ -254,6 +254,10 @@ class NodeInfo(NamedTuple):
         """What tells a registration from all others: a message node, which may be a comet too, is called by its id."""
         return self.node, self.id
 
+    def with_changes(self, other: NodeInfo, changed: Iterable[str]) -> NodeInfo:
+        """This one with these fields of `other`."""
+        return self._replace(**{name: getattr(other, name) for name in changed})
+
 
 def raw_json(message: Message) -> bytes:
     """The pushed JSON as it is, on one line: line breaks can only stand between tokens, so they just go."""

@@ -105,13 +105,13 @@ class LocalNode:
     def tell_store(self, store: str) -> Deferred[None]:
         """The data behind this message node are these."""
         self.info = self.info._replace(store=store)
-        return self._soon(self._coordination.announce(self.info))
+        return self._soon(self._coordination.announce(self.info, "store"))
 
     def leave(self) -> Deferred[None]:
         """Drain for good: this process ends soon. Fires once the others can see it, or after a few seconds."""
         self._coordination.leaving = True
         self.info = self.info._replace(draining=True)
-        return self._coordination.announce(self.info)
+        return self._coordination.announce(self.info, "draining")
 
     def _announce(self, act: str, **changed: Any) -> Deferred[None]:
         if self._coordination.leaving:
@@ -121,7 +121,7 @@ class LocalNode:
         for node in self._process:
             node.info = node.info._replace(**changed)
             # Not what holds now: another call may change that before this one's turn comes.
-            announced.addCallback(lambda _, node: self._coordination.announce(node.info), node)
+            announced.addCallback(lambda _, node: self._coordination.announce(node.info, *changed), node)
         seen: Deferred[None] = Deferred()
         announced.chainDeferred(seen)
         return self._soon(seen).addCallback(self._in_effect)

@@ -18,7 +18,6 @@ from gopush.errors import StartError
 from gopush.membership import znodes
 from gopush.membership.connection import Connector, Ownership, asked
 from gopush.membership.znodes import Registered, Registration, Seen, check_stores
-from gopush.model import NodeInfo
 from gopush.rpc.settings import ZooKeeperSettings
 
 JOB_SECONDS = 5.0
@@ -46,7 +45,6 @@ class ZooKeeperSession:
         """`on_state` hears whether there is a connection, `on_event` that something has changed."""
         self._settings = settings
         self._on_event = on_event
-        self._announced: dict[bool, NodeInfo] = {}
         self._changed: deque[str | None] = deque()
         self._cache: dict[str, Registered | None] = {}
         self._below: dict[str, list[str]] = {}  # what is below each name of a comet's node
@@ -111,7 +109,7 @@ class ZooKeeperSession:
         `proven`: the address leads to this process, so other registrations of it are of dead processes, and are
         deleted. While it is not, a process that finds others there neither registers nor deletes.
 
-        It writes a change once; what an operator writes into the znode after that stays.
+        It writes only what has changed; what an operator writes into the znode stays until it registers anew.
         """
         try:
             return self._refresh(wanted, comets, proven)
@@ -153,14 +151,13 @@ class ZooKeeperSession:
             check_stores(registrations, registration)
             self._create(registration)
             registrations = self._read(owner)
-        elif registration.info != self._announced.get(registration.comet):
-            self._wait(self._client.set_async(mine.path, znodes.content(registration)))
+        elif (changed := mine.info.with_changes(registration.info, registration.changed)) != mine.info:
+            self._wait(self._client.set_async(mine.path, znodes.content(mine.comet, changed)))
             self._changed.append(mine.path)
             registrations = self._read(owner)
         mine = self._find(registrations, registration, owner)
         if mine is None:
             raise ConnectionLoss("the registration is gone again")
-        self._announced[registration.comet] = registration.info
         self._check_again(registrations, registration, mine)
         return registrations
 
@@ -238,7 +235,8 @@ class ZooKeeperSession:
             path = f"{self._settings.comet_path}/{registration.info.node}"
             self._wait(self._client.ensure_path_async(path))
         self._own(path)
-        self._wait(self._client.create_async(f"{path}/", znodes.content(registration), ephemeral=True, sequence=True))
+        content = znodes.content(registration.comet, registration.info)
+        self._wait(self._client.create_async(f"{path}/", content, ephemeral=True, sequence=True))
         self._changed.append(path)  # the report of it may come later than the answer
 
     def _own(self, path: str) -> None:

@@ -157,9 +157,10 @@ class Coordination(Protocol):
     def register_message(self, info: NodeInfo) -> Deferred[None]:
         """Advertise a message node, as register_comet."""
 
-    def announce(self, info: NodeInfo) -> Deferred[None]:
+    def announce(self, info: NodeInfo, *changed: str) -> Deferred[None]:
         """Advertise what this process registered before, by its NodeInfo.place, with another weight, or draining.
 
+        `changed`: these fields; what an operator has written into the others stays, until the process registers anew.
         Fires once the others can see it, or after a few seconds.
         """
 
@@ -202,10 +203,10 @@ class StaticCoordination:
         self.adopt(View(self.view.comets, (*self.view.messages, info)))
         return succeed(None)
 
-    def announce(self, info: NodeInfo) -> Deferred[None]:
+    def announce(self, info: NodeInfo, *changed: str) -> Deferred[None]:
         """See Coordination."""
         comets, messages = (
-            [info if one.place == info.place else one for one in infos]
+            [one.with_changes(info, changed) if one.place == info.place else one for one in infos]
             for infos in (self.view.comets, self.view.messages)
         )
         self.adopt(View(comets, messages))

@@ -30,11 +30,10 @@ def message_data(info: NodeInfo) -> bytes:
     return _json(data | _state(info))
 
 
-def content(registration: Registration) -> bytes:
+def content(comet: bool, info: NodeInfo) -> bytes:
     """What a process writes into its znode. Raises StartError where nobody could read that, not even itself."""
-    info = registration.info
     try:
-        if registration.comet:
+        if comet:
             read_comet(info.node, _FIRST, data := comet_data(info))
         else:
             read_message(_FIRST, data := message_data(info))
@@ -115,11 +114,16 @@ def _weight(weight: Any) -> int:
 
 
 class Registration(NamedTuple):
-    """What this process registers as. `new`: it was not registered yet, and is refused where it does not fit."""
+    """What this process registers as. `new`: it was not registered yet, and is refused where it does not fit.
+
+    `changed`: the fields that are to be written into its znode, where it has one. The others stay as an operator has
+    written them.
+    """
 
     comet: bool
     info: NodeInfo
     new: bool
+    changed: frozenset[str] = frozenset()
 
 
 class Registered(NamedTuple):

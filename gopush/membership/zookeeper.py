@@ -99,13 +99,13 @@ class ZooKeeperCoordination(ViewKeeper):
         self._run(self._session.open)
         self._check.start(CHECK_SECONDS, now=False)
 
-    def announce(self, info: NodeInfo) -> Deferred[None]:
+    def announce(self, info: NodeInfo, *changed: str) -> Deferred[None]:
         """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away or silent."""
-        found = [one for one in self._registrations.values() if one.info.place == info.place]
-        if not found:
+        registration = next((one for one in self._registrations.values() if one.info.place == info.place), None)
+        if registration is None:
             return succeed(None)
-        (registration,) = found
-        self._registrations[registration.comet] = registration._replace(info=info)
+        to_write = registration.changed.union(changed)
+        self._registrations[registration.comet] = registration._replace(info=info, changed=to_write)
         self._refresh()
         if registration.new or not self.connected or self._silent:
             return succeed(None)
@@ -191,8 +191,9 @@ class ZooKeeperCoordination(ViewKeeper):
         found = {registered.comet: registered.info for registered in mine}
         known = [one for one in wanted if one.comet in found and self._registrations.get(one.comet) is one]
         for one in known:
-            self._registrations[one.comet] = one._replace(new=False)
-            self._mine[one.comet] = found[one.comet]
+            stands = self._mine[one.comet] = found[one.comet]
+            written = stands.with_changes(one.info, one.changed) == stands
+            self._registrations[one.comet] = one._replace(new=False, changed=frozenset() if written else one.changed)
         self._debouncer.mine = tuple(self._mine.values())
         for one in known:
             self._answer(one.comet, lambda registered: registered.callback(None))

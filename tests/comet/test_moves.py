@@ -23,7 +23,7 @@ def info(name: str, draining: bool = False, weight: int = 1) -> NodeInfo:
 def drain(world: World, name: str) -> None:
     """All comets have had the time to forget what they saw when they started."""
     world.wait(MOVED_SECONDS + 0.1)
-    world.coordination.announce(info(name, draining=True))
+    world.coordination.announce(info(name, draining=True), "draining")
 
 
 @pytest.mark.parametrize("expire", [0, 600])

@@ -66,7 +66,7 @@ class Equal:
         raise AssertionError
 
     def drain(self, info: NodeInfo) -> float:
-        return self.took(lambda: self.coordination.announce(info._replace(draining=True)))
+        return self.took(lambda: self.coordination.announce(info._replace(draining=True), "draining"))
 
 
 def test_a_zookeeper_that_hangs_is_waited_for_once(logged: Logged) -> None:

@@ -82,7 +82,7 @@ def test_who_leaves_is_not_taken_back(coordination: StaticCoordination, logged: 
 def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
     clock = Clock()
     coordination = StaticCoordination()
-    coordination.announce = lambda info: Deferred()  # type: ignore[method-assign]
+    coordination.announce = lambda info, *_: Deferred()  # type: ignore[method-assign]
     reported = result(LocalNode(clock, coordination, COMET, Service()).drain(True))
     assert reported == []
     clock.advance(ANNOUNCE_SECONDS)
@@ -139,9 +139,9 @@ class Both:
         self.announced: list[NodeInfo] = []
         announce = self.coordination.announce
 
-        def note(info: NodeInfo) -> Deferred[None]:
+        def note(info: NodeInfo, *changed: str) -> Deferred[None]:
             self.announced.append(info)
-            return announce(info)
+            return announce(info, *changed)
 
         self.coordination.announce = note  # type: ignore[method-assign]
         self.comet = LocalNode(clock, self.coordination, COMET, CometCalls(), lambda: Load(3, 2, 7))
@@ -178,7 +178,7 @@ def test_of_calls_that_meet_while_the_coordinator_hangs_the_last_one_holds() -> 
     """For both roles: the first one's second half comes after it, and must not undo it."""
     both = Both(Clock())
     note, hanging = both.coordination.announce, Deferred[None]()
-    both.coordination.announce = lambda info: note(info) and hanging  # type: ignore[method-assign]
+    both.coordination.announce = lambda info, *changed: note(info, *changed) and hanging  # type: ignore[method-assign]
     both.comet.drain(True)
     both.coordination.announce = note  # type: ignore[method-assign]
     both.message.tell_store("abc")

@@ -127,7 +127,7 @@ def test_announcing_changes_how_a_process_is_seen() -> None:
     coordination = StaticCoordination()
     coordination.register_comet(comet("a", 0))
     coordination.register_comet(comet("b", 0))
-    coordination.announce(comet("a", 0)._replace(draining=True))
+    coordination.announce(comet("a", 0)._replace(draining=True), "draining")
     assert [info.draining for info in coordination.view.comets] == [True, False]
     coordination.start()
     assert result(coordination.stop()) == [None]

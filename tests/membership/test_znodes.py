@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gopush.errors import StartError
-from gopush.membership.znodes import Registration, comet_data, content, message_data, read_comet, read_message
+from gopush.membership.znodes import comet_data, content, message_data, read_comet, read_message
 from gopush.model import NodeInfo
 
 COMET = NodeInfo("node1", 3, ("h:6970",), ("h:6969", "g:6969"), ("h:6968",), 2)
@@ -27,9 +27,9 @@ def test_the_data_of_a_message_node() -> None:
 @pytest.mark.parametrize("comet", [True, False])
 def test_what_nobody_could_read_is_not_written(comet: bool) -> None:
     info = COMET if comet else MESSAGE
-    assert content(Registration(comet, info, True)) == (comet_data(info) if comet else message_data(info))
+    assert content(comet, info) == (comet_data(info) if comet else message_data(info))
     with pytest.raises(StartError, match=r"^embedded cannot be registered, .*: holds 'embedded', which is not host"):
-        content(Registration(comet, info._replace(rpc=("embedded",)), True))
+        content(comet, info._replace(rpc=("embedded",)))
 
 
 def test_stores_are_named_where_there_are_any() -> None:

@@ -186,7 +186,7 @@ def test_a_process_may_say_that_it_drains(cluster: Cluster) -> None:
     leaving, staying = cluster.join(A), cluster.join(B)
     eventually(sees(staying, [A, B], []))
     for draining in (True, False):
-        cluster.run(leaving.announce, A._replace(draining=draining))
+        cluster.run(leaving.announce, A._replace(draining=draining), "draining")
         eventually(lambda: staying.view.comets[0].draining is draining)  # noqa: B023
         eventually(lambda: leaving.view == staying.view)
     assert [info.sequence for info in staying.view.comets] == [0, 0]
@@ -205,6 +205,31 @@ def test_what_an_operator_writes_into_a_znode_holds(cluster: Cluster, znodes: An
     znodes.delete(f"{cluster.comets}/node1/0000000000")
     for one in (coordination, staying):
         eventually(lambda: A._replace(sequence=1) in one.view.comets)  # noqa: B023
+
+
+def test_an_administrator_changes_what_an_operator_wrote_and_leaves_the_rest(cluster: Cluster, znodes: Any) -> None:
+    """protocol.md, section 7, and section 10: `gopush undrain` is no idle word where an operator drained it."""
+    coordination, path = cluster.join(A), f"{cluster.comets}/node1/0000000000"
+
+    def announced(info: NodeInfo, *changed: str) -> NodeInfo:
+        cluster.run(coordination.announce, info, *changed)
+        (seen,) = coordination.view.comets
+        return seen
+
+    def written(info: NodeInfo) -> None:
+        znodes.set(path, comet_data(info))
+        eventually(lambda: coordination.view.comets == (info,))
+
+    drained = A._replace(draining=True)
+    written(drained._replace(weight=7))
+    assert announced(A, "draining") == A._replace(weight=7)
+    assert announced(drained, "draining") == drained._replace(weight=7)
+    assert announced(A, "draining") == A._replace(weight=7)
+    assert announced(A, "weight") == A
+    written(A._replace(weight=9))
+    assert announced(drained, "draining") == drained._replace(weight=9)
+    znodes.delete(path)
+    eventually(lambda: coordination.view.comets == (drained._replace(sequence=1),))
 
 
 class Hashes:
@@ -271,7 +296,7 @@ def test_what_was_not_reported_is_found_once_in_a_while(
 
 def test_announcing_waits_for_nothing_where_there_is_nobody_to_tell(cluster: Cluster) -> None:
     web = cluster.join()
-    cluster.run(web.announce, A)
+    cluster.run(web.announce, A, "weight")
 
 
 def test_who_stops_leaves_at_once(cluster: Cluster) -> None:
@@ -561,7 +586,7 @@ def test_a_frozen_zookeeper_holds_nobody_up(own_cluster: Cluster, own_zookeeper:
     web, comet, leaving = own_cluster.join(), own_cluster.join(A), own_cluster.join(B)
     eventually(sees(web, [A, B], []))
     own_zookeeper.freeze()
-    own_cluster.run(leaving.announce, B._replace(draining=True))
+    own_cluster.run(leaving.announce, B._replace(draining=True), "draining")
     own_cluster.run(leaving.stop)
     eventually(lambda: not web.connected and not comet.connected)
     assert ids(web.view) == ([A.id, B.id], [])
@@ -595,7 +620,7 @@ def test_a_process_may_be_a_comet_and_a_message_node(cluster: Cluster) -> None:
     eventually(sees(other, [BOTH, B], [KEEPER]))
     eventually(sees(both, [BOTH, B], [KEEPER]))
     for info in (BOTH, KEEPER):
-        cluster.run(both.announce, info._replace(draining=True))
+        cluster.run(both.announce, info._replace(draining=True), "draining")
         eventually(lambda: [one.node for one in drained(other)] == [BOTH.node, KEEPER.node][: len(drained(other))])
     assert len(eventually(lambda: len(drained(other)) == 2 and drained(other))) == 2
 
@@ -641,5 +666,5 @@ def test_a_message_node_that_is_refused_takes_no_comet_with_it(cluster: Cluster,
         cluster.run(both.register_message, KEEPER)
     assert znodes.get_children(f"{cluster.comets}/node1") == ["0000000000"]
     assert len(znodes.get_children(cluster.messages)) == 1
-    cluster.run(both.announce, A._replace(weight=2))
+    cluster.run(both.announce, A._replace(weight=2), "weight")
     eventually(lambda: [info.weight for info in both.view.comets] == [2])

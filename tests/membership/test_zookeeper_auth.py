@@ -91,7 +91,7 @@ def test_those_of_the_user_see_and_change_all_as_ever(cluster: Cluster, readable
     comet = cluster.join(A, **OURS, readable=readable)
     cluster.join(M, **OURS, readable=readable)
     eventually(sees(web, [A], [M]))
-    cluster.run(comet.announce, A._replace(weight=9))
+    cluster.run(comet.announce, A._replace(weight=9), "weight")
     eventually(lambda: [info.weight for info in web.view.comets] == [9])
     cluster.run(comet.stop)
     cluster.join(B, **OURS, readable=readable)

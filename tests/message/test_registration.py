@@ -32,7 +32,7 @@ class Late(StaticCoordination):
         """See Coordination."""
         return self._tell([*self.latest.messages, info._replace(sequence=len(self.latest.messages))])
 
-    def announce(self, info: NodeInfo) -> Deferred[None]:
+    def announce(self, info: NodeInfo, *changed: str) -> Deferred[None]:
         """See Coordination."""
         others = self.latest.messages
         return self._tell([one._replace(store=info.store) if one.id == info.id else one for one in others])
