@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FAKES = {
-    "systemctl": '[ -z "$UNITS" ] || echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"',
+    "systemctl": '[ -z "$UNITS" ] || echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"; '
+    "exit $SILENT",
     "deb-systemd-invoke": 'echo "$@" >>"$DONE"; [ "$2" != "$DEAD" ]',
     "gopush": 'echo "$1 $3" >>"$DONE"; case "$1 $3" in "$WRONG") exit 3;; esac',
 }
@@ -36,7 +37,7 @@ def upgraded(package: str, tmp_path: Path, version: str = "1.0", **moods: str) -
     done.write_text("")
     units = " ".join(f"{package}{instance}.service" for instance in ("", "@a", "@b"))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DONE": str(done), "UNITS": units}
-    environment |= {"DEAD": "", "WRONG": ""} | moods
+    environment |= {"DEAD": "", "WRONG": "", "SILENT": "0"} | moods
     ran = subprocess.run(
         ["sh", str(script), "configure", version], env=environment, capture_output=True, text=True, check=True
     )
@@ -91,6 +92,15 @@ def test_a_role_without_instances_is_restarted_unless_its_ini_file_is_refused(ro
     refused = f"{unit} is as it was: once its ini file is right, restart it\n"
     assert upgraded(package, tmp_path, WRONG=check) == ([check], refused)
     assert upgraded(package, tmp_path) == ([check, f"try-restart {unit}"], "")
+
+
+@pytest.mark.parametrize("package", ["gopush", "gopush-comet", "gopush-message", "gopush-web"])
+def test_where_systemctl_cannot_say_what_runs_the_package_is_configured_and_says_so(
+    package: str, tmp_path: Path
+) -> None:
+    done, said = upgraded(package, tmp_path, SILENT="1")
+    assert done == []
+    assert re.fullmatch(rf"systemctl cannot say what runs: restart {package}\.service.* by hand\n", said)
 
 
 def test_nothing_restarts_a_unit_before_its_ini_file_is_checked() -> None:
