@@ -101,16 +101,16 @@ class ZooKeeperCoordination(ViewKeeper):
 
     def announce(self, info: NodeInfo, *changed: str) -> Deferred[None]:
         """See Coordination. Fires at once where this process is not registered, or ZooKeeper is away or silent."""
-        registration = next((one for one in self._registrations.values() if one.info.place == info.place), None)
-        if registration is None:
+        found = next((one for one in self._registrations.values() if one.info.place == info.place), None)
+        if found is None:
             return succeed(None)
-        to_write = registration.changed.union(changed)
-        self._registrations[registration.comet] = registration._replace(info=info, changed=to_write)
+        self._registrations[found.comet] = found._replace(info=info, changed=found.changed.union(changed))
         self._refresh()
-        if registration.new or not self.connected or self._silent:
+        held_back = found.comet and not self._comet_may_register()
+        if found.new or held_back or not self.connected or self._silent:
             return succeed(None)
         announced: Deferred[None] = Deferred()
-        self._registered.append((registration.comet, announced))
+        self._registered.append((found.comet, announced))
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
     def stop(self) -> Deferred[None]:

@@ -77,6 +77,20 @@ def test_a_zookeeper_that_hangs_is_waited_for_once(logged: Logged) -> None:
     assert len(logged.lines("does not answer; it will notice by itself")) == 1
 
 
+def test_a_standby_that_lets_the_active_process_register_first_leaves_at_once(logged: Logged) -> None:
+    """ZooKeeper answers: it is this process that waits."""
+    equal = Equal()
+    mine = [Registered("", True, COMET._replace(sequence=1), 1, 2), Registered("", False, KEEPER, 1, 2)]
+    active = [Registered("", True, COMET._replace(rpc=("b:6970",)), 2, 1)]
+    equal.coordination._refresh()
+    equal.worker.jobs[-1].callback(Seen([*active, *mine], mine))
+    for up in (False, True):
+        equal.coordination._state_changed(up)
+    equal.worker.jobs[-1].callback(Seen([*active, mine[1]], [mine[1]]))
+    assert equal.drain(COMET) == 0
+    assert not logged.lines("does not answer")
+
+
 def test_what_was_announced_to_a_zookeeper_that_hung_is_there_once_it_answers() -> None:
     equal = Equal()
     equal.drain(COMET)
