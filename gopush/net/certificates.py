@@ -17,7 +17,8 @@ expiries: dict[str, float] = {}
 def note(path: Path, pem: bytes) -> None:
     """The process uses this certificate, the first one in the file, from now on."""
     ends: bytes = Certificate.loadPEM(pem).original.get_notAfter()
-    expiries[str(path)] = datetime.strptime(ends.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    name = str(path).encode(errors="replace").decode()  # as /metrics can show it: a directory's name may be no UTF-8
+    expiries[name] = datetime.strptime(ends.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def names(pem: bytes, host: str) -> bool:

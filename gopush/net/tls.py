@@ -6,6 +6,7 @@ the server.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -71,11 +72,11 @@ class ServerTls:
         context.set_session_id(b"gopush")
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         try:
-            context.use_certificate_chain_file(str(self._certificate))
+            context.use_certificate_chain_file(os.fsencode(self._certificate))
             for certificate in _certificates(self._chain) if self._chain else ():
                 context.add_extra_chain_cert(certificate.original)
             _check_phrase(self._key)
-            context.use_privatekey_file(str(self._key))
+            context.use_privatekey_file(os.fsencode(self._key))
             context.check_privatekey()
             if self._clients:
                 _load_authorities(context, self._clients)
@@ -230,7 +231,7 @@ def _certificates(path: Path) -> list[Any]:
 
 def _load_authorities(context: Any, path: Path) -> None:
     try:
-        context.load_verify_locations(str(path))
+        context.load_verify_locations(os.fsencode(path))
     except SSL.Error:
         raise _unreadable(path) from None
 

@@ -100,7 +100,8 @@ class Statistics:
         of_type = self._types.get(request.query.text("type"))
         if of_type is None:
             return plain(404)
-        return Response(200, JSON, json.dumps(of_type(request), indent=4, ensure_ascii=False).encode())
+        text = json.dumps(of_type(request), indent=4, ensure_ascii=False)
+        return Response(200, JSON, text.encode(errors="replace"))  # a path may be no UTF-8
 
     def _server(self) -> dict[str, Any]:
         return {

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from twisted.internet.defer import succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -37,11 +38,11 @@ from gopush.errors import SettingsError
 from gopush.message.store import StoreSettings
 from gopush.net.certificates import expiries
 from gopush.net.eager import EagerReactor
-from gopush.net.http.request import plain
+from gopush.net.http.request import Request, plain
 from gopush.net.http.routes import always
 from gopush.net.http.site import Site
 from gopush.net.tls import ClientTls, ServerTls
-from gopush.stats.resource import Statistics
+from gopush.stats.resource import Health, Statistics
 from gopush.web.settings import HttpSettings
 from tests.clients import eventually, opening
 from tests.clients import request as subscription
@@ -437,6 +438,18 @@ def test_it_is_known_when_the_certificates_in_use_end(tmp_path: Path, authority:
     files.reload()
     assert expiries[str(own.certificate)] < time.time()
     del server, client
+
+
+def test_certificates_serve_and_are_shown_where_the_name_of_their_directory_is_no_text(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"\xff")
+    directory.mkdir()
+    authority = Authority(directory)
+    issued = authority.issue("server")
+    server = ServerTls(str(issued.certificate), str(issued.key), str(authority.path))
+    statistics = Statistics(HttpSettings())
+    statistics.port(Clock(), (), Health(Clock(), lambda: succeed(None)))
+    assert f'file="{tmp_path}/?/server.crt"'.encode() in statistics.metrics.response(Request(b"GET", b"/metrics")).body
+    del server
 
 
 def go_on(site: Site, seconds: float, in_reactor: InReactor) -> None:

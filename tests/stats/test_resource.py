@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def test_the_working_directory_may_be_gone(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert stat(Statistics(MessageSettings()), "server")["wd"].startswith(str(gone))
+
+
+def test_the_name_of_the_working_directory_may_be_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / os.fsdecode(b"wd-\xff")
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    assert stat(Statistics(MessageSettings()), "server")["wd"] == str(tmp_path / "wd-?")
 
 
 def test_no_password_is_reported() -> None:
