@@ -44,7 +44,9 @@ class WebCounters:
     streams_closed: int = counter("event streams that have ended")
     streams_resumed: int = counter("times that an event stream subscribed again at a comet")
     streams_refused: int = counter("event streams refused, or ended with a reason")
-    streams_slow: int = counter("event streams closed because their client did not read", "streams_slow_closed")
+    streams_slow: int = counter(
+        "event streams closed because their client did not read, by their comet or by the port", "streams_slow_closed"
+    )
     polls_opened: int = counter("offline reads that waited for a message")
     polls_closed: int = counter("offline reads that waited and have ended")
     pushes: dict[int, int] = field(

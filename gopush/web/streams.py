@@ -218,6 +218,7 @@ class EventStream(Follower):
 
     def lost(self) -> None:
         """See Watcher."""
+        self._streams.counters.streams_slow += self._answer.slow
         self.leave()
         self._streams.closed(self)
 

@@ -397,7 +397,25 @@ def test_who_does_not_read_is_closed(make_whole: MakeWhole, key: str) -> None:
             got.append(next(events))  # who reads as it comes is behind by nothing, however busy the machine is
         assert [event.id for event in got] == [str(mid) for mid in mids]
         wait_for(lambda: whole.subscribers(key) == 1)
-    assert whole.comet.counters.slow_closed == 1
+    assert slow_closed(whole) == (1, 1, 0)
+
+
+def slow_closed(whole: Whole) -> tuple[int, int, int]:
+    """Subscribers whom the comet, event streams that whoever, and connections that the port closed as slow."""
+    web = whole.node._web
+    return whole.comet.counters.slow_closed, web.counters.streams_slow, web.public.counters.slow_closed
+
+
+def test_who_does_not_read_is_closed_by_the_port_where_nothing_new_comes(
+    make_whole: MakeWhole, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gopush.net.http.bounds._LOOK_SECONDS", 0.1)
+    whole = make_whole({"idle": 0.5})
+    with whole.stream(key, rcvbuf=4096) as deaf:
+        deaf.began()
+        whole.push(key, b'"%b"' % (b"x" * (1 << 20)))
+        wait_for(lambda: whole.subscribers(key) == 0)
+        assert slow_closed(whole) == (0, 1, 1)
 
 
 def test_a_backlog_goes_out_as_its_reader_reads(make_whole: MakeWhole, key: str) -> None:

@@ -44,7 +44,8 @@ class BoundedChannel(HTTPChannel):
     reading counts. `inbox`: what has come and was not handed on. `head`: that of the request under way; `connection`:
     what its answer's Connection header has to say. `stalled`: the client is slow to read. `owed`: answers. `paused`: no
     more of a body is wanted. `deaf`: nothing that still comes is a request, and nothing more is answered. `closing`:
-    soon. `watcher`: of an answer that is held. `unpaid`: what the work cost that is done, of the site's turn.
+    soon. `slow`: closed because the client did not read. `watcher`: of an answer that is held. `unpaid`: what the work
+    cost that is done, of the site's turn.
     """
 
     site: HttpSite
@@ -58,7 +59,7 @@ class BoundedChannel(HTTPChannel):
     connection = inbox = b""
     deadline = leave_at = 0.0
     slot = NO_SLOT
-    stalled = paused = deaf = closing = half_closed = False
+    stalled = paused = deaf = closing = half_closed = slow = False
     body_bytes = unpaid = 0
     _scheduled = False  # it goes on in a later turn
     _line = b""  # of a chunked body, as far as it has come
@@ -245,6 +246,7 @@ class BoundedChannel(HTTPChannel):
             late |= now - self._read_at >= self.site.idle
         if late:
             self.site.counters.slow_closed += 1
+            self.slow = True
             self.abort()
             return
         self.expire_in(_LOOK_SECONDS)

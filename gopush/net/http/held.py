@@ -123,6 +123,11 @@ class HeldAnswer:
         self._close()
         self._channel.abort()
 
+    @property
+    def slow(self) -> bool:
+        """Whether the port has closed the connection because its client did not read."""
+        return bool(self._channel.slow)
+
     def waiting(self) -> Lag | None:
         """What waits for the client; None: nothing."""
         return wire.lag(self._channel.transport)

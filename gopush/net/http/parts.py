@@ -86,7 +86,9 @@ class HttpCounters:
         ),
     )
     idle_closed: int = CLOSED.of("idle", "nothing moved for too long")
-    slow_closed: int = CLOSED.of("slow", "the client did not read its answer")
+    slow_closed: int = CLOSED.of(
+        "slow", "the client did not read its answer; event streams that a comet closes do not count"
+    )
 
     def answer(self, request: Request, status: int) -> None:
         """A request is answered so, or its answer begins."""
