@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
-from gopush.message.redis.connection import UnfitError, error_kind, error_text, prepare
+from gopush.message.redis.connection import UnfitError, error_kind, error_text, is_passing, prepare
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,22 @@ from gopush.message.redis.connection import UnfitError, error_kind, error_text, 
 )
 def test_the_kind_of_an_error(said: str, kind: str) -> None:
     assert error_kind(ResponseError(said)) == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "passes"),
+    [
+        ("LOADING Redis is loading the dataset in memory", True),
+        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", True),
+        ("ERR max number of clients reached", True),
+        ("ERR unknown command 'SCAN'", False),
+        ("NOAUTH Authentication required.", False),
+        ("WRONGPASS invalid username-password pair or user is disabled.", False),
+        ("NOPERM No permissions to access a key", False),
+    ],
+)
+def test_what_may_pass_refuses_no_server(said: str, passes: bool) -> None:
+    assert is_passing(ResponseError(said)) == passes
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gopush.client import cli
+from gopush.message.redis.store import RedisStore
+from gopush.message.store import StoreSettings
 from gopush.model import mid_at, snap
 from tests.chaos.cluster import Node
 from tests.clients import TcpClient
+from tests.conftest import InReactor, reactor
+from tests.message.conftest import eventually, redis_settings
 from tests.message.test_migrate import Target, kept, push, started
 from tests.message.test_migrate import redis as redis
 from tests.message.test_migrate import target as target
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisReplyError, RedisServer
 
 
 class Old(RedisServer):
@@ -194,6 +201,49 @@ def test_of_many_keys_that_gopush_cannot_have_a_few_are_named(
     assert take_in(Target(f"redis:node1:1 {redis.source}", {}), time.time(), old) == 3
     said = capfd.readouterr().err
     assert re.search(r"gopush: 100 messages were not .*\(keys: ('\\t\d+', ){3}\.\.\.\): ", said), said
+
+
+@pytest.mark.parametrize("rules", [("~other", "+@all"), ("~*", "+@all", "-zrange"), ("~*", "+@all", "-scan")])
+def test_what_redis_does_not_show_is_not_passed_over(
+    old: Old, redis: RedisServer, capfd: pytest.CaptureFixture[str], rules: tuple[str, ...]
+) -> None:
+    old.keep("key", "1", mid_at(time.time() - 60))
+    old.call("ACL", "SETUSER", "mover", "on", ">word", *rules)
+    source = f"cluster-redis:node1:1 {old.source}#mover:word"
+    command = ["migrate", "--from", source, "--to", f"redis:node1:1 {redis.source}", "--before", str(time.time())]
+    assert cli.main(command) == 3
+    assert "NOPERM" in capfd.readouterr().err
+
+
+def test_a_redis_that_is_full_of_clients_is_only_away(
+    redis: RedisServer, in_reactor: InReactor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Old("maxclients 1") as full, socket.create_connection(("127.0.0.1", full.port)) as client:
+        client.sendall(b"PING\r\n")
+        assert client.recv(7) == b"+PONG\r\n"
+        for source, to in ((full, redis), (redis, full)):
+            assert take_in(Target(f"redis:node1:1 {to.source}", {}), time.time(), source) == 1
+            assert "ERR max number of clients reached" in capfd.readouterr().err
+        store = RedisStore(StoreSettings(), redis_settings(full), reactor)
+        in_reactor(store.start)
+        in_reactor(store.stop)
+
+
+def test_a_redis_whose_disk_is_full_can_be_read(old: Old, redis: RedisServer) -> None:
+    old.keep("key", "1", mid_at(time.time() - 60))
+    old.call("CONFIG", "SET", "save", "3600 1")
+    shutil.rmtree(old.directory)
+    old.call("BGSAVE")
+
+    def refuses() -> bool:
+        with suppress(RedisReplyError):
+            old.call("PING")
+            return False
+        return True
+
+    eventually(refuses)
+    assert take_in(Target(f"redis:node1:1 {redis.source}", {}), time.time(), old) == 0
+    assert redis.call("EXISTS", "gopush:h:key") == 1
 
 
 @pytest.mark.parametrize(

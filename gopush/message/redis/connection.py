@@ -72,6 +72,11 @@ def error_kind(error: BaseException) -> str:
     return error_text(error).partition(" ")[0]
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether a server that says this may do later."""
+    return error_kind(error) in PASSING or str(error) == "ERR max number of clients reached"
+
+
 class RedisConnection(RedisProtocol):  # type: ignore[misc]
     """Lives as long as answers come, however long one is: only silence for `timeout` seconds ends it."""
 

@@ -17,7 +17,6 @@ from txredisapi import RedisError, ResponseError
 
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
-    PASSING,
     LinkWatcher,
     RedisConnection,
     RedisRefusedError,
@@ -26,6 +25,7 @@ from gopush.message.redis.connection import (
     UnfitError,
     error_kind,
     error_text,
+    is_passing,
     prepare,
     refuse_eviction,
 )
@@ -183,7 +183,7 @@ class RedisLink(Factory):
         error = failure.value
         if not isinstance(error, RedisError):
             return failure
-        if isinstance(error, ResponseError) and error_kind(error) not in PASSING:
+        if isinstance(error, ResponseError) and not is_passing(error):
             raise RedisRefusedError(error_text(error)) from None
         reason = LOST if isinstance(error, LostConnectionError) else error_text(error)
         raise UnavailableError(self._trouble or reason) from None
@@ -262,7 +262,7 @@ class RedisLink(Factory):
         if isinstance(error, LostConnectionError):
             self._attempted(self._trouble or LOST)
             return
-        refused = isinstance(error, (ResponseError, UnfitError)) and error_kind(error) not in PASSING
+        refused = isinstance(error, (ResponseError, UnfitError)) and not is_passing(error)
         self._attempted(str(error), refused=refused)
         connection.transport.loseConnection()
 

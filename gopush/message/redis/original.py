@@ -10,9 +10,9 @@ from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectingCancelledError
 from txredisapi import RedisError, ResponseError
 
-from gopush.errors import StartError, UnavailableError
+from gopush.errors import GopushError, StartError, UnavailableError
 from gopush.message.original import OldLog, OldMessage, Passed, expiry, old_message
-from gopush.message.redis.connection import RedisConnection, log_in
+from gopush.message.redis.connection import RedisConnection, error_kind, is_passing, log_in
 from gopush.message.redis.endpoint import endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
@@ -32,8 +32,21 @@ def _may_name(key: bytes) -> bool:
         return False
 
 
+def _no_set(failure: Any) -> None:
+    """Of a key of another type. What else a server says (NOPERM, BUSY) tells nothing of the key."""
+    failure.trap(ResponseError)
+    if error_kind(failure.value) != "WRONGTYPE":
+        failure.raiseException()
+
+
+def _wrong(server: str, failed: RedisError) -> GopushError:
+    refused = isinstance(failed, ResponseError) and not is_passing(failed)
+    return (StartError if refused else UnavailableError)(f"{server}: {failed}")
+
+
 class OriginalRedis:
-    """The Redis servers of a gopush-cluster, and perhaps of others. Calls raise UnavailableError.
+    """The Redis servers of a gopush-cluster, and perhaps of others. Calls raise UnavailableError, or StartError where
+    one refuses for good.
 
     All sorted sets of each are looked at: 1.0.5 stores a multiple push where its ring has the empty key.
     """
@@ -45,12 +58,12 @@ class OriginalRedis:
         self._connections: list[RedisConnection] = []
 
     async def start(self) -> None:
-        """Connect. Raises StartError where a server will not do, UnavailableError where one cannot be reached."""
+        """Connect."""
         for source in self._settings.sources:
             try:
                 self._connections.append(await self._connect(source))
             except ResponseError as refused:
-                raise StartError(f"Redis {source.name}: {refused}") from None
+                raise _wrong(f"Redis {source.name}", refused) from None
             except (CancelledError, ConnectingCancelledError):
                 raise CancelledError from None
             except Exception as failed:
@@ -64,7 +77,7 @@ class OriginalRedis:
         connection: RedisConnection = await connectProtocol(endpoint, reading)
         if source.password is not None:
             await log_in(connection, source.password)
-        await connection.execute_command("PING")
+        await connection.execute_command("SCAN", 0, "COUNT", 1)  # no PING: a server whose disk is full answers an error
         return connection
 
     async def stop(self) -> None:
@@ -117,11 +130,11 @@ class OriginalRedis:
 
     def _set(self, connection: RedisConnection, key: bytes) -> Any:
         asked = connection.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
-        return asked.addErrback(lambda failure: failure.trap(ResponseError) and None)
+        return asked.addErrback(_no_set)
 
     @staticmethod
     async def _answered(asked: Any) -> Any:
         try:
             return await asked
         except RedisError as failed:
-            raise UnavailableError(f"the Redis to read from: {failed}") from None
+            raise _wrong("the Redis to read from", failed) from None
