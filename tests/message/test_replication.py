@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from gopush.errors import UnavailableError
@@ -16,7 +16,7 @@ from gopush.message.redis.connection import Script
 from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.store import StoreSettings
-from gopush.model import Head, Page, Read, mid_at
+from gopush.model import Head, Page, Read, Token, mid_at
 
 NOW = 1_800_000_000.0
 LAST = mid_at(NOW) + 16
@@ -29,11 +29,13 @@ class FakeLink:
         self.server = "one"
         self.connected = True
         self.asked: list[tuple[str, Deferred[bytes]]] = []
+        self.waits: list[str] = []
         self.left = 0
 
-    def run(self, script: Script, *_: object) -> Deferred[bytes]:
+    def run(self, script: Script, arguments: list[Any], replicas: int = 0, again: bool = True) -> Deferred[bytes]:
         answer: Deferred[bytes] = Deferred()
         self.asked.append((script.name, answer))
+        self.waits += [script.name] * (replicas > 0)
         return answer
 
     def answer(self, name: str) -> None:
@@ -46,18 +48,32 @@ class FakeLink:
     def leave(self) -> None:
         self.left += 1
 
+    def ping(self) -> Deferred[None]:
+        return succeed(None)
+
+    async def look(self) -> None:
+        pass
+
 
 HEAD = struct.pack(">dd", LAST, 0)
 ANSWERS = {
     "read": msgpack.packb([NOW, HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
     "heads": struct.pack(">d", NOW) + HEAD,
     "touch": msgpack.packb(["id", NOW + 1]),
+    "delete": b"\1",
+    "tokens": msgpack.packb([1]),
 }
 
 Ask = Callable[[RedisServer], Deferred[Any]]
 ASKS: dict[str, Ask] = {
     "read": lambda server: server.read([Read("k", 0, 9)]),
     "heads": lambda server: server.heads(["k"]),
+}
+
+WRITES: dict[str, tuple[str, Ask]] = {
+    "delete": ("delete", lambda server: server.delete("k")),
+    "create": ("tokens", lambda server: server.create_token("k", Token(b"digest", int(NOW) + 9))),
+    "revoke": ("tokens", lambda server: server.revoke_token("k", b"digest")),
 }
 
 
@@ -171,3 +187,44 @@ def test_a_page_in_pieces_is_of_one_server(servers: Servers) -> None:
     servers.reads.answer("read")
     servers.writes.answer("touch")
     assert came[0].check(UnavailableError)
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writes_share_what_waits_for_replicas(servers: Servers, name: str) -> None:
+    """While these are away each WAIT holds up for half a time-out all that Redis got behind it: pushes, and a deletion
+    that ran long after its caller was told that it had failed.
+    """
+    script, write = WRITES[name]
+    came: list[Any] = []
+    for _ in range(3):
+        write(servers.store).addBoth(came.append)
+    assert [asked for asked, _ in servers.writes.asked] == [script] * 3, "they run at once"
+    running, servers.writes.asked = servers.writes.asked, []
+    for _, answer in running:
+        answer.callback(ANSWERS[script])
+    assert came == []
+    servers.writes.answer("touch")
+    assert len(came) == 1, "the others had not run when this was sent"
+    servers.writes.answer("touch")
+    assert len(came) == 3
+    assert servers.writes.waits == ["touch"] * 2
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_at_the_old_master_is_none(servers: Servers, name: str) -> None:
+    script, write = WRITES[name]
+    came: list[Any] = []
+    write(servers.store).addBoth(came.append)
+    servers.writes.answer(script)
+    servers.reconnected("writes", "two")
+    servers.writes.answer("touch")
+    assert came[0].check(UnavailableError)
+
+
+def test_pings_share_a_write(servers: Servers) -> None:
+    """Health checks and the look of every five seconds would pile up as well."""
+    came: list[Any] = []
+    for look in (servers.store.ping, servers.store.touch, servers.store.ping):
+        look().addBoth(came.append)
+    servers.writes.answer("touch")
+    assert came == [None] * 3

@@ -55,6 +55,14 @@ class Replication:
             self._next()
         return asked
 
+    def written(self) -> Deferred[None]:
+        """Fires with the write that is under way, or else with one that begins now."""
+        if not self._waiting:
+            return self.confirm()
+        asked: Deferred[None] = Deferred()
+        self._waiting.append(asked)
+        return asked
+
     def _next(self) -> None:
         self._waiting, self._asked = self._asked, []
         if self._waiting:

@@ -29,8 +29,7 @@ IDENTITY_SECONDS = 10 * 86400
 PING_SHARE = 0.8
 """Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
 
-_HEAD = struct.Struct(">dd")
-_MESSAGE = struct.Struct(">dd")
+_HEAD = _MESSAGE = struct.Struct(">dd")
 _CLOCK = struct.Struct(">d")
 
 _APPEND, _READ, _HEADS, _DELETE, _TOKENS, _TOUCH = (
@@ -55,7 +54,7 @@ class RedisServer:
         self._prefix = settings.prefix
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
-        self._replication = Replication(lambda: self._touch().addCallback(lambda _: None))
+        self._replication = Replication(self._touch)
         tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
@@ -92,16 +91,20 @@ class RedisServer:
             arguments += (key, id, floor, deadline, expire, dedupe, body)
             named = named and id != ""
         wait = self._settings.wait
-        return self._writes.run(_APPEND, arguments, wait, named).addCallbacks(
-            self._appended,
-            self._not_appended,
-            callbackArgs=(wait, self._reactor.seconds()),
-            errbackArgs=(len(appends),),
-        )
+        made = self._writes.run(_APPEND, arguments, wait, named)
+        sent = (wait, self._reactor.seconds())
+        return made.addCallbacks(self._appended, self._not_appended, callbackArgs=sent, errbackArgs=(len(appends),))
 
     def _write(self, script: Script, arguments: list[Any], again: bool = True) -> Deferred[bytes]:
-        made = self._writes.run(script, arguments, self._settings.wait, again)
+        made = Deferred.fromCoroutine(self._replicated(script, arguments, again))
         return self.numbers.timed(script.name, made, self._reactor)
+
+    async def _replicated(self, script: Script, arguments: list[Any], again: bool) -> bytes:
+        # Many share a WAIT: while replicas are away, each WAIT holds up all behind it in Redis for half a time-out.
+        answer = await self._writes.run(script, arguments, 0, again)
+        if self._settings.wait:
+            await self._confirm({self._writes.server})
+        return answer
 
     async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
         """Have a script read, timed."""
@@ -140,10 +143,11 @@ class RedisServer:
         elsewhere = isinstance(failure.value, UnavailableError) and not isinstance(failure.value, RedisRefusedError)
         return [UNAVAILABLE if elsewhere else REFUSED] * count
 
-    def _tell_refusal(self, failure: Failure) -> None:
+    def _tell_refusal(self, failure: Failure) -> Failure:
         if "writes" not in self._troubles:
             part = "replicas" if isinstance(failure.value, UnreplicatedError) else "appends"
             self._troubles.begin(part, failure.getErrorMessage())
+        return failure
 
     def _tell(self, part: str, trouble: str | None) -> None:
         if trouble is None:
@@ -160,12 +164,11 @@ class RedisServer:
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
-        touched = self._touch().addErrback(lambda _: None)
-        return touched.addCallback(lambda _: Deferred.fromCoroutine(self._writes.look()))
+        return self._replication.written().addBoth(lambda _: Deferred.fromCoroutine(self._writes.look()))
 
     def _touch(self) -> Deferred[None]:
-        touched = self._write(_TOUCH, [self._prefix, uuid4().hex, IDENTITY_SECONDS])
-        return touched.addCallbacks(self._touched, self._not_touched)
+        touched = self._writes.run(_TOUCH, [self._prefix, uuid4().hex, IDENTITY_SECONDS], self._settings.wait)
+        return self.numbers.timed("touch", touched, self._reactor).addCallbacks(self._touched, self._tell_refusal)
 
     def _touched(self, answer: bytes) -> None:
         identity, now = msgpack.unpackb(answer)
@@ -178,21 +181,18 @@ class RedisServer:
             self._log.warn("Redis {name}: it has lost what it held; it begins anew", name=self.name)
         self.identity = identity
 
-    def _not_touched(self, failure: Failure) -> Failure:
-        if failure.check(UnavailableError):
-            self._tell_refusal(failure)
-        return failure
-
     def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
         """See MessageService."""
         return Deferred.fromCoroutine(self._read(reads))
 
     async def _on_replicas(self, heads: Sequence[Head], servers: set[str]) -> None:
-        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must. `servers`
-        told of them: what a new master confirms says nothing of the old one's logs.
-        """
+        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
         if servers != {self._writes.server} or any(self._replication.lacks(head.last) for head in heads):
-            await self._replication.confirm()
+            await self._confirm(servers)
+
+    async def _confirm(self, servers: set[str]) -> None:
+        """`servers` told of logs, or wrote: what a new master confirms says nothing of what is at the old one."""
+        await self._replication.confirm()
         if servers != {self._writes.server}:
             raise UnavailableError(f"Redis {self.name}: the master has moved")
 
@@ -278,7 +278,7 @@ class RedisServer:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""
-        pings = gatherResults([self._touch(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
+        pings = gatherResults([self._replication.written(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
         within(self._settings.timeout * PING_SHARE, pings, self._reactor)
         return pings.addCallbacks(lambda _: None, self._no_pong)
 
@@ -289,10 +289,7 @@ class RedisServer:
 
 
 def _head(packed: bytes) -> Head:
-    if not packed:
-        return NO_HEAD
-    last, trimmed = _HEAD.unpack(packed)
-    return Head(int(last), int(trimmed))
+    return Head(*map(int, _HEAD.unpack(packed))) if packed else NO_HEAD
 
 
 def _message(member: bytes) -> Message:
