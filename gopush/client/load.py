@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import time
 import uuid
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from gopush.client.address import SECURE, Server, plain
 from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
-from gopush.client.subscriber import REFUSALS, frames, subscribe
-from gopush.errors import ParameterError, UnavailableError
+from gopush.client.subscriber import FIRST_PAUSE_SECONDS, LEAST_CURSOR, REFUSALS, frames, mid_of, subscribe
+from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from gopush.net.limits import raise_file_limit
 
 EXPIRE_SECONDS = 60
@@ -26,6 +27,9 @@ HEARTBEAT_SECONDS = 86400
 
 CONNECTING = 100
 PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 1.0
+"""Before a device tries again: less than a real one's, as what it reads after the last push still counts."""
+
 _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 
 
@@ -50,33 +54,58 @@ class LoadPlan:
 
 
 class _Device(asyncio.Protocol):
-    """One subscriber. `ready` fires once it is subscribed."""
+    """One connection of a subscriber. `ready` fires once it is subscribed; closed after that, it asks `runner` for
+    another one, which goes on after the last message.
+    """
 
-    def __init__(self, runner: Runner, hello: bytes) -> None:
+    def __init__(self, runner: Runner, key: str, token: str, cursor: int | None) -> None:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.key = key
+        self.token = token
+        self._cursor = cursor
         self._figures = runner.figures
         self._runner = runner
-        self._hello = hello
         self._buffer = bytearray()
+        self._last = b""  # message
+        self._moved = False  # by -n, which is no fault
+        self._closed = False  # by this side
+
+    @property
+    def cursor(self) -> int:
+        """What it has seen: all messages up to this mid."""
+        return mid_of(self._last) if self._last else self._cursor or LEAST_CURSOR
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        transport.write(self._hello)
+        self._transport = transport
+        transport.write(subscribe(self.key, HEARTBEAT_SECONDS, self.token, self._cursor))
 
     def data_received(self, data: bytes) -> None:
         now = time.monotonic_ns()
         self._buffer += data
         for frame in frames(self._buffer):
             if match := _MESSAGE.match(frame):
+                self._last = frame
                 self._figures.delivered(int(match[1]), (now - int(match[2])) / 1e9)
             elif not self.ready.done():
                 self._answered(frame)
+            elif frame == b"-n":
+                self._moved = True
+            elif frame == b"+g":
+                self._figures.failed("messages were trimmed before a subscriber had read them")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
             self.ready.set_exception(UnavailableError("a comet closed the connection of a subscriber at once"))
-        elif not self._runner.over:
-            self._figures.failed("a subscriber's connection was closed")
+        elif not self._closed and not self._runner.over:
+            if not self._moved:
+                self._figures.failed("a subscriber's connection was closed")
+            self._runner.resume(self)
+
+    def close(self) -> None:
+        """Give this connection up."""
+        self._closed = True
+        self._transport.abort()
 
     def _answered(self, frame: bytes) -> None:
         if frame == b"+h":
@@ -102,6 +131,8 @@ class Runner:
         self._load = load
         self._progress = progress
         self._subscribed = 0
+        self._connecting = asyncio.Semaphore(CONNECTING)
+        self._resuming: set[asyncio.Task[None]] = set()
         self._next = 0
         self._name = f"gopush-bench-{uuid.uuid4().hex[:8]}"
         self._padding = "x" * load.size
@@ -145,28 +176,49 @@ class Runner:
 
     async def _subscribe(self) -> None:
         raise_file_limit()
-        some = asyncio.Semaphore(CONNECTING)
         load = self._load
-        comet_tls = load.web.context if load.comet_tls else None
-
-        async def connect(host: str, port: int, hello: bytes) -> None:
-            async with some, asyncio.timeout(TIMEOUT_SECONDS):
-                loop = asyncio.get_running_loop()
-                _, device = await loop.create_connection(lambda: _Device(self, hello), host, port, ssl=comet_tls)
-                await device.ready
-
         for number in range(load.keys):
             key = f"{self._name}-{number}"
             token = await asyncio.to_thread(create_token, load.admin, key) if load.auth else ""
-            host, port = _host_port(await asyncio.to_thread(look_up, load.web, key))
-            hello = subscribe(key, HEARTBEAT_SECONDS, token)
-            connecting = (connect(host, port, hello) for _ in range(load.subscribers))
+            address = await asyncio.to_thread(look_up, load.web, key)
+            connecting = (self._connect(address, key, token) for _ in range(load.subscribers))
             for outcome in await asyncio.gather(*connecting, return_exceptions=True):
                 if isinstance(outcome, OSError):
-                    raise UnavailableError(f"{host}:{port}: {str(outcome) or 'no answer in time'}")
+                    raise UnavailableError(f"{address}: {str(outcome) or 'no answer in time'}")
                 if outcome is not None:
                     raise outcome
             self._subscribed += load.subscribers
+
+    async def _connect(self, address: str, key: str, token: str, cursor: int | None = None) -> None:
+        host, port = _host_port(address)
+        tls = self._load.web.context if self._load.comet_tls else None
+        async with self._connecting, asyncio.timeout(TIMEOUT_SECONDS):
+            loop = asyncio.get_running_loop()
+            _, device = await loop.create_connection(lambda: _Device(self, key, token, cursor), host, port, ssl=tls)
+            try:
+                await device.ready
+            except BaseException:
+                device.close()
+                raise
+
+    def resume(self, device: _Device) -> None:
+        """Connect this subscriber anew, which was closed."""
+        task = asyncio.ensure_future(self._resume(device.key, device.token, device.cursor))
+        self._resuming.add(task)
+        task.add_done_callback(self._resuming.discard)
+
+    async def _resume(self, key: str, token: str, cursor: int) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not self.over:
+            await asyncio.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                await self._connect(await asyncio.to_thread(look_up, self._load.web, key), key, token, cursor)
+                return
+            except ParameterError as wrong:
+                self.figures.failed(str(wrong))
+            except (OSError, UnavailableError, NoNodeError):
+                pass  # what it misses for good is lost
 
     # --- services ---
 

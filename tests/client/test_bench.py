@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -20,6 +23,7 @@ from gopush.client.address import Server
 from gopush.errors import UnavailableError
 from gopush.web.keys import make
 from tests.chaos.cluster import ROOT, Node
+from tests.client.test_subscriber import FakeComet
 
 
 @pytest.fixture
@@ -127,6 +131,60 @@ def test_a_comet_that_does_not_answer_is_said_in_words(monkeypatch: pytest.Monke
         plan = load.LoadPlan(Server(""), Server(""), 1, 1, seconds=1, size=64, rate=1, pushers=1, auth=False)
         with pytest.raises(UnavailableError, match=f"^{address}: no answer in time$"):
             load.Runner(plan, print).run()
+
+
+@pytest.mark.parametrize(
+    ("last", "errors"), [(b"-n\r\n", {}), (b"", {"a subscriber's connection was closed": 1})], ids=["moved", "closed"]
+)
+def test_a_subscriber_that_is_closed_resumes_and_loses_nothing(
+    last: bytes, errors: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: SimpleQueue[bytes] = SimpleQueue()
+    over = threading.Event()
+    comet = FakeComet()
+
+    class Admin(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            bodies.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"ret":0}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def deliver(connection: socket.socket, mid: int) -> None:
+        message = b'{"msg":%b,"mid":%d,"gid":0}' % (bodies.get(timeout=10), mid)
+        connection.sendall(b"$%d\r\n%b\r\n" % (len(message), message))
+
+    def first(connection: socket.socket) -> None:
+        connection.sendall(b"+h\r\n")
+        deliver(connection, 16)
+        connection.sendall(last)
+
+    def second(connection: socket.socket) -> None:
+        connection.sendall(b"+h\r\n")
+        deliver(connection, 32)
+        over.wait(10)
+
+    monkeypatch.setattr(load, "push", lambda *_, **__: None)
+    monkeypatch.setattr(load, "look_up", lambda *_: comet.address)
+    monkeypatch.setattr(load, "FIRST_PAUSE_SECONDS", 0.01)
+    comet.serve(first, second)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as admin:
+        threading.Thread(target=admin.serve_forever, args=(0.01,), daemon=True).start()
+        where = Server(f"127.0.0.1:{admin.server_port}")
+        runner = load.Runner(
+            load.LoadPlan(Server(""), where, 1, 1, 0.2, size=64, rate=10, pushers=1, auth=False), print
+        )
+        runner.run()
+        admin.shutdown()
+    over.set()
+    comet.close()
+    figures = runner.figures
+    assert (figures.pushes.count, figures.deliveries.count, figures.lost) == (2, 2, 0)
+    assert dict(figures.errors) == errors
+    assert [said.endswith(b"$2\r\n16\r\n") for said in comet.said] == [False, True]
 
 
 @pytest.mark.parametrize("options", [("--keys", "0"), ("--rate", "-1"), ("--size", "63"), ("--seconds", "3601")])
