@@ -136,6 +136,18 @@ def test_a_page_that_was_frozen_is_back_at_once(page: Browser, server: Node, tra
         assert found(page, "states") == ["connecting", "live", "away", "connecting", "live"]
 
 
+def test_a_policy_that_forbids_websockets_costs_no_time(page: Browser, server: Node) -> None:
+    url = f"http://{server.address('http')}"
+    policy = f'<meta http-equiv="Content-Security-Policy" content="connect-src {url}">'
+    html = PAGE.replace("@URL@", url).replace("@OPTIONS@", "since: 0").replace('"page"', '"policy"')
+    with site(html.replace("<title>", policy + "<title>")) as origin:
+        page.driver.get(origin)
+        before = time.monotonic()
+        page.until(lambda: "live" in found(page, "states"), "it is not subscribed")
+        assert time.monotonic() - before < 8
+        assert any("connect-src" in complaint for complaint in page.complaints())
+
+
 CLUSTER_PAGE = """<!doctype html>
 <title>somebody's</title>
 <link rel="icon" href="data:,">

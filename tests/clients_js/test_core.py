@@ -473,6 +473,16 @@ def test_where_no_websocket_comes_through_a_stream_does(world: World) -> None:
     assert world.run("sockets.length") == 2
 
 
+def test_where_a_policy_forbids_websockets_a_stream_comes_through(world: World) -> None:
+    """Such a WebSocket fires an error and is never closed; what it fires later, if anything, ends nothing else."""
+    world.subscribe("{ since: 0 }")
+    world.run("sockets[0].fail()")
+    world.after(1)
+    assert world.get("[sockets.length, streams.length]") == [1, 1]
+    world.run("sockets[0].fail(); sockets[0].end()")
+    assert not world.run("streams[0].aborted")
+
+
 @pytest.mark.parametrize("lookup", ['{"ret":0,"data":{"server":"comet:6968"}}', '{"ret":1001}'])
 def test_where_websockets_came_through_one_that_fails_is_tried_again(world: World, lookup: str) -> None:
     """It is the comet that was killed: streams would take all of the browser's connections to web, for good."""

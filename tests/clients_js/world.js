@@ -89,6 +89,7 @@ globalThis.WebSocket = class {
   close() { this.closed = true; }
   say(text) { if (this.onmessage) this.onmessage({ data: text }); }
   end() { if (this.onclose) this.onclose(); }
+  fail() { if (this.onerror) this.onerror(); }
 };
 globalThis.document = {
   hidden: false,
