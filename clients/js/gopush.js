@@ -9,10 +9,12 @@
  */
 (root => {
   "use strict";
-  const FIRST_MS = 500, WAIT_MS = 1e4,
+  /** In milliseconds, as all here. */
+  const FIRST = 500, WAIT = 1e4,
     /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
-    TRUST_MS = 1e5,
-    NO_STREAM = { 200: "no stream", 400: "-p", 401: "-a", 403: "-c" },
+    TRUST = 1e5,
+    /** How gopush refuses a stream for good, in plain text. */
+    REPLY = { "Bad Request": "-p", Unauthorized: "-a", Forbidden: "-c" },
     /** What a page knows of each web node, for all its keys: its streams, and when each comet was heard by WebSocket. */
     sites = {},
     now = () => performance.now();
@@ -31,22 +33,22 @@
       sse = transport ? transport === "sse" : !root.WebSocket, fetched = options.token?.call,
       { heard, streams } = sites[base] ||= { heard: {}, streams: new Set() };
     let mid = since?.toString() ?? null, token = fetched ? null : options.token || "", comet = "",
-      closed, renewed, moved, blocked, standsIn, eager, liveAt, leastMs = 0, stop, probe, hurry;
+      closed, renewed, moved, blocked, standsIn, eager, liveAt, least = 0, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
     const isNew = id => BigInt(id) > BigInt(mid ?? -1);
 
     /** What the user does wrong is reported where such things are, and ends nothing here. */
-    const call = (callback, ...values) => {
+    const call = (callback, ...args) => {
       try {
-        callback?.(...values);
+        callback?.(...args);
       } catch (wrong) {
         setTimeout(() => { throw wrong; });
       }
     };
 
     /** Whether a WebSocket that fails may be one that does not come through. */
-    const doubt = () => !(now() - heard[comet] < TRUST_MS);
+    const doubt = () => !(now() - heard[comet] < TRUST);
 
     const live = () => {
       eager = false;
@@ -83,14 +85,14 @@
       stop = () => abort.abort();
       let doom = setTimeout(stop, ms);
       try {
-        const { status, headers, body } = await fetch(base + path + "?" + query, { signal: abort.signal, cache: "no-store" });
-        const type = headers.get("content-type");
-        if (path === "/sub" && !/^text\/event-stream/i.test(type)) {
-          // What a proxy says in gopush's place, as a page in HTML, is no refusal of gopush's.
-          throw { reply: ((status === 200 || /^text\/plain/.test(type)) && NO_STREAM[status]) || "HTTP " + status };
+        const { status, headers, body } = await fetch(base + path + "?" + query, { signal: abort.signal, cache: "no-store" }),
+          type = headers.get("content-type"), reader = body.getReader(), sub = path === "/sub";
+        if (status !== 200) {
+          // What a proxy says in gopush's place, in HTML or in other words, is no refusal of gopush's.
+          const words = sub && /^text\/plain/.test(type) && utf8.decode((await reader.read()).value).match(/^[\w ]+/);
+          throw { reply: REPLY[words] || "HTTP " + status };
         }
-        if (status !== 200) throw "HTTP " + status;
-        const reader = body.getReader();
+        if (sub && !/^text\/event-stream/i.test(type)) throw "no stream";
         for (;;) {
           const { done, value } = await reader.read();
           if (done) return;
@@ -107,7 +109,7 @@
     /** Ask web; gives what it answers, as text. */
     const ask = async (path, query) => {
       let text = "";
-      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), WAIT_MS)) text += piece;
+      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), WAIT)) text += piece;
       return text;
     };
 
@@ -121,8 +123,8 @@
       blocked = found.ret && doubt();
       check(found, "-p");
       if (!mid) {
-        const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) });
-        const last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
+        const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) }),
+          last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
         mid = last?.[1] || "0";
       }
@@ -145,7 +147,7 @@
             // The answer may stand behind a message that takes long: only a stream shows that it is coming.
             blocked ||= came === 1;
             stop();
-          }, WAIT_MS);
+          }, WAIT);
         };
         stop = reply => {
           clearTimeout(beat);
@@ -180,7 +182,7 @@
     const stream = async () => {
       let rest = "", event = {};
       streams.add(stream);
-      for await (const piece of pieces("/sub", query(heartbeat), beatMs + WAIT_MS)) {
+      for await (const piece of pieces("/sub", query(heartbeat), beatMs + WAIT)) {
         rest += piece;
         // A long message comes in many pieces: it is not searched anew for each of them.
         const lines = /[\r\n]/.test(piece) ? rest.split(/\r\n|\n|\r(?!$)/) : [rest];
@@ -195,7 +197,7 @@
             continue;
           }
           const { event: type = "message", data, id, retry } = event;
-          if (retry) leastMs = +retry;
+          if (retry) least = +retry;
           if (data) {
             if (type === "refused") return String(JSON.parse(data).reason);
             if (type === "gap") call(onGap);
@@ -204,7 +206,7 @@
           event = {};
         }
         // A stream is one of the browser's six connections to web: a WebSocket may come through by now, or does.
-        if (!sse && !rest && (now() - liveAt > 6 * TRUST_MS || heard[comet] > liveAt)) return;
+        if (!sse && !rest && (now() - liveAt > 6 * TRUST || heard[comet] > liveAt)) return;
       }
     };
 
@@ -217,7 +219,7 @@
     });
 
     const run = async () => {
-      let bound = FIRST_MS, refusal = "";
+      let bound = FIRST, refusal = "";
       // A callback may use what subscribe() gives.
       await null;
       while (!closed) {
@@ -238,9 +240,9 @@
         streams.delete(stream);
         if (closed) return;
         why ||= reply || "the connection ended";
-        const forToken = /^-[ac]$/.test(reply);
-        if (reply === "-p" || forToken && (renewed || !fetched)) return close(why);
-        if (forToken) {
+        const denied = /^-[ac]$/.test(reply);
+        if (reply === "-p" || denied && (renewed || !fetched)) return close(why);
+        if (denied) {
           renewed = eager = true;
           token = null;
           refusal = reply;
@@ -249,16 +251,16 @@
           moved = true;
         }
         // After so long it has worked.
-        if (now() - liveAt > 3e3) bound = FIRST_MS;
+        if (now() - liveAt > 3e3) bound = FIRST;
         // Where no WebSocket comes through, a stream may.
         if (reply[0] !== "-") standsIn = !transport && blocked;
         call(onState, "away", why);
         if (closed) return;
-        if (reply === "-l") leastMs = 2e4 * (0.75 + Math.random() / 2);
-        const more = bound * (0.5 + Math.random() / 2) - leastMs;
+        if (reply === "-l") least = 2e4 * (0.75 + Math.random() / 2);
+        const more = bound * (0.5 + Math.random() / 2) - least;
         // So long gopush wants to be left alone, whoever wakes.
-        await pause(leastMs);
-        leastMs = 0;
+        await pause(least);
+        least = 0;
         if (!eager) await pause(more);
         eager = false;
         bound = Math.min(2 * bound, 3e4);
@@ -269,7 +271,7 @@
     const wake = () => {
       if (root.document?.hidden) return;
       eager = true;
-      if (!leastMs) hurry?.();
+      if (!least) hurry?.();
       probe?.();
     };
     /** A page that is left may be kept for who comes back: its connection is not. */

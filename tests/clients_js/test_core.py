@@ -736,18 +736,25 @@ def test_a_refused_stream_comes_back_after_its_retry(world: World) -> None:
     assert world.run("streams.length") == 2
 
 
-@pytest.mark.parametrize(("status", "why"), [(400, "-p"), (401, "-a"), (403, "-c")])
-def test_a_stream_refused_for_good_is_not_repeated(world: World, status: int, why: str) -> None:
-    world.run(f"web.status = {status}")
+@pytest.mark.parametrize(
+    ("status", "said", "why"),
+    [(400, "Bad Request", "-p"), (401, "Unauthorized: this stream wants a token", "-a"), (403, "Forbidden", "-c")],
+)
+def test_a_stream_refused_for_good_is_not_repeated(world: World, status: int, said: str, why: str) -> None:
+    world.run(f"web.status = {status}; web.said = '{said}\\n'")
     world.subscribe("{ transport: 'sse' }")
     world.after(100)
     assert world.heard() == ["connecting", f"closed {why}"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_what_a_proxy_refuses_in_its_place_is_tried_again(world: World, status: int) -> None:
-    """gopush refuses in plain text, a proxy by a page."""
-    world.run(f"web.status = {status}; web.refusal = 'text/html'")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("html", "Forbidden"), ("plain", "error code: 1020"), ("plain", "Forbidden by policy"), ("plain", "\\n")],
+)
+def test_what_a_proxy_refuses_in_its_place_is_tried_again(world: World, status: int, kind: str, said: str) -> None:
+    """gopush refuses in plain text, by the words of the status; a proxy by a page, or in words of its own."""
+    world.run(f"web.status = {status}; web.refusal = 'text/{kind}'; web.said = '{said}'")
     world.subscribe("{ transport: 'sse', token: () => { heard.push('token'); return 't'; } }")
     assert world.heard() == ["connecting", "token", f"away HTTP {status}"]
     world.run("web.status = 200")

@@ -1,7 +1,7 @@
 // What gopush.js finds around it, made by hand: a clock that is moved, a web and comets that say what a test says.
 let now = 1000000, timers = [], number = 0;
 const calls = [], sockets = [], streams = [], heard = [], listeners = {};
-const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', lookups: 200, status: 200, type: "text/event-stream", refusal: "text/plain;charset=utf-8" };
+const web = { "/1/server/get": '{"ret":0,"data":{"server":"comet:6968"}}', "/1/msg/get": '{"ret":0}', lookups: 200, status: 200, said: "Not Found\n", type: "text/event-stream", refusal: "text/plain;charset=utf-8" };
 
 Date.now = () => now;
 globalThis.performance = { now: () => now };
@@ -66,6 +66,7 @@ globalThis.fetch = (url, { signal }) => {
   const stream = new Stream();
   if (path === "/sub" || web[path] === "slow") {
     streams.push(stream);
+    if (path === "/sub" && web.status !== 200) stream.say(web.said);
   } else {
     stream.say(web[path]);
     stream.end();
