@@ -17,7 +17,7 @@ export interface Options<T = unknown> {
   since?: string | number | bigint | null;
   /** The subscriber's token, or what fetches one: called once, and anew when one is refused ("-a" or "-c"). */
   token?: string | ((refusal: "" | "-a" | "-c") => string | Promise<string>);
-  /** Seconds between heartbeats, from 30 on. */
+  /** Seconds between heartbeats, from 30 on; a stream asks for 240 at most. */
   heartbeat?: number;
   /** Nothing: WebSocket, and server-sent events where that does not come through. */
   transport?: "ws" | "sse";

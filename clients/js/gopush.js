@@ -180,9 +180,10 @@
 
     /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
     const stream = async () => {
-      let rest = "", event = {};
+      // Node's fetch gives up what is silent for five minutes.
+      let rest = "", event = {}, calm = Math.min(heartbeat, 240);
       streams.add(stream);
-      for await (const piece of pieces("/sub", query(heartbeat), beatMs + WAIT)) {
+      for await (const piece of pieces("/sub", query(calm), calm * 1e3 + WAIT)) {
         rest += piece;
         // A long message comes in many pieces: it is not searched anew for each of them.
         const lines = /[\r\n]/.test(piece) ? rest.split(/\r\n|\n|\r(?!$)/) : [rest];
