@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gopush_client import Push, RefusedError, UnavailableError
+from gopush_client import Push, RefusedError, UnavailableError, publishing
 from gopush_client.publishing import Publishing, line
 from gopush_client.steps import Call, Pause, Step
 from gopush_client.wire import Answer, url
@@ -176,6 +176,26 @@ def test_many_keys_take_no_longer_than_the_deadline_however_many_calls_they_are(
         web.walk.run(web.publishing.push_many([f"k{number}" for number in range(50_000)], 1, 60, ""))
     assert len(caught.value.failed) == 50_000
     assert 19 <= web.walk.now - 1000 <= 21
+
+
+@pytest.mark.parametrize(("size", "keys"), [(0, 1000), (64, 1000), (1 << 10, 64), (4 << 10, 16), (65 << 10, 1)])
+def test_a_large_message_goes_to_fewer_keys_a_call_which_has_time_for_all_of_them(
+    monkeypatch: pytest.MonkeyPatch, size: int, keys: int
+) -> None:
+    """gopush was still at work as the call was repeated: it pushes to so many keys at once, and then to the next."""
+    monkeypatch.setattr(publishing, "MOST_KEYS_BYTES", 64 << 10)
+    web = Web(Answer(200, b'{"ret":65535}'), deadline=60)
+    answer = web.answer
+
+    def slow(step: Step) -> Any:
+        web.walk.now += 60 if isinstance(step, Call) else 0
+        return answer(step)
+
+    web.walk._answer = slow
+    with pytest.raises(UnavailableError):
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1000)], b"1" * size, 60, ""))
+    (call,) = web.calls
+    assert (len(json.loads(call.body)["k"]), call.seconds) == (keys, 30)
 
 
 def test_a_later_call_that_is_refused_tells_what_is_stored() -> None:

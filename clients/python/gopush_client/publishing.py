@@ -14,15 +14,20 @@ from gopush_client.errors import GopushError, RefusedError, UnavailableError
 from gopush_client.steps import Backoff, Call, Pause, Steps
 
 ATTEMPT_SECONDS = 8.0
-"""More than gopush takes at most (4 s), after which it stores nothing any more."""
+"""More than gopush takes at most for one push (4 s), after which it stores nothing any more."""
 
 BULK_SECONDS = 30.0
+"""For many pushes: gopush takes 8 MiB of them at once, and the next ones, with 4 s of their own, as these are done."""
+
 LEAST_SECONDS = 1.0
 """For the last attempt, however little of the deadline is left."""
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 MOST_KEYS = 1000
+MOST_KEYS_BYTES = 64 << 20
+"""Of one message, counted for each of its keys in a call."""
+
 MOST_LINES = 500
 MOST_BYTES = 1 << 20
 RET_INTERNAL = 65535
@@ -126,16 +131,17 @@ class Publishing:
         id = id or uuid.uuid4().hex
         left = list(dict.fromkeys(map(wire.check_key, keys)))
         text = encode(message).decode()
+        most = max(1, min(MOST_KEYS, MOST_KEYS_BYTES // (len(text) or 1)))
         target = wire.path("/1/admin/push/mprivate", {"expire": expire, "mid": 1, "id": id})
         mids: dict[str, int] = {}
 
         def attempt(end: float) -> Steps[None]:
             left[:] = [key for key in left if key not in mids]
-            for start in range(0, len(left), MOST_KEYS):
+            for start in range(0, len(left), most):
                 if start and self.clock() >= end:
                     break
-                body = json.dumps({"m": text, "k": left[start : start + MOST_KEYS]}).encode()
-                answer = wire.data((yield from self._call(target, body, ATTEMPT_SECONDS, end)))
+                body = json.dumps({"m": text, "k": left[start : start + most]}).encode()
+                answer = wire.data((yield from self._call(target, body, BULK_SECONDS, end)))
                 mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
             if missing := len(left) - sum(key in mids for key in left):
                 raise UnavailableError(f"{missing} keys could not be served")
