@@ -148,10 +148,9 @@ class ZooKeeperCoordination(ViewKeeper):
             self._settle_at(None)  # what was missing may be back, and nobody would tell
             now = self._alone_since = self._reactor.seconds()
             self._said = now >= self._quiet_until
-            if not self._said:
-                return
-            self._quiet_until = now + QUIET_SECONDS
-            log.warn("{name} lost; going on with the last view", name=self._name)
+            if self._said:
+                self._quiet_until = now + QUIET_SECONDS
+                log.warn("{name} lost; going on with the last view", name=self._name)
 
     def _refresh(self) -> None:
         self._stale = True
@@ -297,4 +296,5 @@ class ZooKeeperCoordination(ViewKeeper):
         if failure.check(CancelledError):
             return  # who announced waits no more
         self._silent = True
-        log.warn("{name} does not answer; it will notice by itself that this process has left", name=self._name)
+        then = "it will notice by itself that this process left" if self.leaving else "this takes effect once it does"
+        log.warn("{name} does not answer; {then}", name=self._name, then=then)

@@ -71,10 +71,17 @@ class Equal:
 
 def test_a_zookeeper_that_hangs_is_waited_for_once(logged: Logged) -> None:
     equal = Equal()
+    equal.coordination.leaving = True
     assert equal.drain(COMET) == pytest.approx(PATIENCE_SECONDS, abs=0.3)
     assert equal.drain(KEEPER) == 0
     assert equal.took(equal.coordination.stop) < 0.5
     assert len(logged.lines("does not answer; it will notice by itself")) == 1
+
+
+def test_who_only_drains_is_not_said_to_have_left(logged: Logged) -> None:
+    Equal().drain(COMET)
+    assert logged.lines("does not answer; this takes effect once it does")
+    assert not logged.lines("by itself")
 
 
 def test_a_standby_that_lets_the_active_process_register_first_leaves_at_once(logged: Logged) -> None:
