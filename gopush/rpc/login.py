@@ -105,11 +105,11 @@ def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str
         return root.callRemote("prove", ours)  # type: ignore[no-any-return]
 
     def refused(failure: Failure) -> Any:
+        if not (failure.check(pb.NoSuchMethod) or "it gives no secret" in failure.getErrorMessage()):
+            return failure  # a node that knows proofs says why: the older login proves less, and hides that
         if legacy:
             return factory.login(UsernamePassword(USER, secret.encode()))
-        if "it gives no secret" in failure.getErrorMessage():
-            raise pb.Error("refused: it is of an older release, which proves no secret ([rpc] secret.legacy = yes)")
-        return failure
+        raise pb.Error("refused: it is of an older release, which proves no secret ([rpc] secret.legacy = yes)")
 
     root = broker.remoteForName("root")
     entered: Deferred[Any] = root.callRemote("challenge", mine, called)

@@ -268,6 +268,14 @@ def test_nodes_that_take_older_ones_still_prove_their_secret_to_each_other(world
     assert world.run(caller.push, [PUSH]) == [Pushed(0, 16)]
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_who_takes_older_ones_hears_why_a_node_that_knows_proofs_refuses_it(world: World, legacy: bool) -> None:
+    port = world.serve(addresses=("10.0.0.1:6970",), legacy=legacy)
+    with pytest.raises(UnavailableError, match="which is not the address of this node"):
+        world.run(world.caller(port, legacy_secret=True).push, [PUSH])
+    assert world.comet.heard == []
+
+
 def test_the_call_of_older_releases_is_understood(world: World) -> None:
     port = world.serve("")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as older:
