@@ -45,6 +45,7 @@ class Port:
     nameless = False
     _held = False
     _full = False
+    _waits = False  # the last look found no room
 
     def doRead(self: Any) -> None:
         """Accept waiting clients, as many as there is room for."""
@@ -52,10 +53,13 @@ class Port:
         if self.limiter is not None:
             room = self.limiter.room()
             if room < 1:
-                self._full = True
                 super().stopReading()  # type: ignore[misc]
-                self.limiter.wait(self._go_on)
+                self.limiter.wait(self._go_on, begins=not self._waits)
+                self._full = self._waits = True
                 return
+            if self._waits:
+                self._waits = False
+                self.limiter.wait_ended()
             self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
         super().doRead()  # type: ignore[misc]
         accepted, self.accepted = self.accepted, []

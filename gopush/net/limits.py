@@ -64,6 +64,7 @@ class LimiterCounters(Protocol):
     """Counts how often new clients had to wait, and how many were closed."""
 
     accept_waits: int
+    accept_waits_ended: int
     refused_address: int
     refused_proxy: int
     cut_off_leftovers: int
@@ -126,13 +127,17 @@ class ConnectionLimiter:
         self._at = now
         return min(int(self._left), self.most - self.open, self._spare_files - self._shared.open)
 
-    def wait(self, go_on: Callable[[], None]) -> None:
-        """Call `go_on` when there may be room again."""
-        self.counters.accept_waits += 1
+    def wait(self, go_on: Callable[[], None], begins: bool) -> None:
+        """Call `go_on` when there may be room again. `begins`: there was some when the port looked before."""
+        self.counters.accept_waits += begins
         self._waiting.append(go_on)
         if not self._timed:
             self._timed = True
             self._clock.callLater(WAIT_SECONDS, self._go_on)
+
+    def wait_ended(self) -> None:
+        """There is room again for a port that had to wait."""
+        self.counters.accept_waits_ended += 1
 
     def cut_off(self) -> None:
         """A client is not read any more: of a crowd that sends on after the last word, or one that wants answers of

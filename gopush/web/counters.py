@@ -34,7 +34,8 @@ class WebCounters:
     )
     refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
     refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
-    accept_waits: int = counter("times that new clients had to wait ([connections] max and rate)")
+    accept_waits: int = counter("times that new clients began to wait at a port ([connections] max and rate)")
+    accept_waits_ended: int = counter("times that there was room for them again")
     cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     limited_keys: int = CALLS.of(
         "api_key_rate",

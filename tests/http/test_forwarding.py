@@ -26,7 +26,9 @@ class Door:
     def __init__(self, in_reactor: InReactor) -> None:
         self._in_reactor = in_reactor
         self.asked: list[tuple[Request, Promise]] = []
-        self.counters = SimpleNamespace(accept_waits=0, refused_address=0, refused_proxy=0, cut_off_leftovers=0)
+        self.counters = SimpleNamespace(
+            accept_waits=0, accept_waits_ended=0, refused_address=0, refused_proxy=0, cut_off_leftovers=0
+        )
         settings = ConnectionSettings(most_of_address=1, proxies=("127.0.0.0/8",))
         self.limiter = ConnectionLimiter(reactor, settings, 10_000, self.counters)
         site = Site({"/": {"GET": Route(self._ask), "POST": Route(self._ask)}}, reactor, 60.0)
