@@ -58,14 +58,29 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what --version and --help have printed
             raise
-    if unknown:
+    if unknown and not _took_words(asked, unknown):
         names = [name for name in (word.partition("=")[0] for word in unknown) if _OPTION.fullmatch(name)]
-        parser.error(f"unknown arguments {' '.join(names)}".strip())  # no others: one may be a token
+        said = " ".join(names) or "(it takes fewer words, or other options: see --help)"
+        parser.error(f"unknown arguments {said}")  # no other words: one may be a token
     for name, value in vars(asked).items():
         if isinstance(value, str) and name != "json" and not options.is_text(value):
             parser.error(f"{name}: is not UTF-8")
     options.fill(asked, parser.error)
     return asked
+
+
+def _took_words(asked: argparse.Namespace, words: list[str]) -> bool:
+    """Give a command the words behind its options: argparse has settled by then that an optional one is missing."""
+    if any(word.startswith("-") and word != "-" for word in words) or "rest" not in asked:
+        return False
+    there = getattr(asked, asked.rest)
+    if isinstance(there, list):
+        there += words
+    elif there is None and len(words) == 1:
+        setattr(asked, asked.rest, words[0])
+    else:
+        return False
+    return True
 
 
 def _check_command(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:

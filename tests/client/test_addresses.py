@@ -274,6 +274,29 @@ def test_a_key_is_shown_and_deleted(world: World, capfd: pytest.CaptureFixture[s
             main(wrong)
 
 
+def test_words_may_stand_behind_options(
+    world: World, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    admin = ["--admin", f"127.0.0.1:{world.admin.port}"]
+    assert main(["key", "show", *admin, "k"]) == 0
+    assert json.loads(capfd.readouterr().out)["messages"] == []
+    assert main(["presence", "k", *admin, "l", "m"]) == 0
+    assert capfd.readouterr().out == "k  0\nl  0\nm  0\n"
+    assert main(["token", "create", "k", *admin]) == 0
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(capfd.readouterr().out.encode())))
+    assert main(["token", "revoke", "k", *admin, "-"]) == 0
+    for wrong, why in (
+        (["key", "show", *admin, "k", "secret"], "(it takes fewer words, or other options: see --help)"),
+        (["key", "shop", *admin, "secret"], "an API key has one name"),
+        (["delete", "k", "secret"], "(it takes fewer words, or other options: see --help)"),
+        (["delete", "k", "--life", "secret"], "unknown arguments --life"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        said = capfd.readouterr().err
+        assert (ended.value.code, why in said, "secret" in said) == (2, True, False), said
+
+
 def test_nodes_are_printed_as_json(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["nodes", "--json", "--admin", f"127.0.0.1:{world.admin.port}"]) == 0
     (node,) = json.loads(capfd.readouterr().out)
