@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -137,6 +138,38 @@ def test_a_directory_that_cannot_be_looked_at_is_refused(world: World, tmp_path:
         answer = client.request("POST", path, b"", "Prefer: why\r\n")
     assert json.loads(answer.body)["ret"] == 65534
     assert b"sees no such directory" in answer.body
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_file_system_needs_no_hard_links(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """FAT and exFAT have none. There, too, nothing is overwritten, also not what came during the backup."""
+    came: list[Path] = []
+
+    def refuse(part: str, path: str) -> None:
+        for file in came:
+            file.write_text("mine")
+        raise OSError(number, os.strerror(number), part, None, path)
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert world.backup(tmp_path / "copy") == 0
+    came.append(tmp_path / "other")
+    assert world.backup(tmp_path / "other") == cli.REFUSED
+    assert f"{tmp_path / 'other'}: File exists" in capsys.readouterr().err
+    assert (tmp_path / "other").read_text() == "mine"
+    assert (tmp_path / "copy").read_bytes().startswith(b"SQLite format 3")
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("size", [251, 256])
+def test_a_name_that_is_too_long_is_refused(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int
+) -> None:
+    """Also where only the name of the part is."""
+    assert world.backup(tmp_path / ("n" * size)) == cli.REFUSED
+    assert "the name of the file is too long (.part stands behind it" in capsys.readouterr().err
+    assert world.backup(tmp_path / ("n" * 250)) == 0
 
 
 def test_a_relative_file_is_refused_by_the_process(world: World) -> None:

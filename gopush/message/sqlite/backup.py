@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -30,6 +31,8 @@ write.
 """
 
 PART = ".part"
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems without hard links say (FAT, some of FUSE and of the network)."""
 
 log = Logger()
 
@@ -44,12 +47,22 @@ def check_target(path: str) -> None:
         raise RefusedError("a backup needs the absolute path of its file")
     if not os.path.isdir(Path(path).parent):
         raise RefusedError(f"{path}: the process that has the database sees no such directory, or may not enter it")
+    if _is_too_long(path + PART):
+        raise RefusedError(f"the name of the file is too long ({PART} stands behind it until the copy is complete)")
     if os.path.lexists(path):
         raise RefusedError(f"{path}: is there already; a backup overwrites nothing")
     if os.path.lexists(path + PART):
         raise RefusedError(
             f"{path}{PART}: is there already: another backup runs, or was cut off (then remove the file)"
         )
+
+
+def _is_too_long(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as wrong:
+        return wrong.errno == errno.ENAMETOOLONG
+    return False
 
 
 def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], None], ended: Callable[[], bool]) -> int:
@@ -86,8 +99,19 @@ def copy(source: sqlite3.Connection, path: str, report: Callable[[int, int], Non
         finally:
             target.close()
         os.fsync(file)
-        os.link(part, path)  # unlike a renaming it overwrites nothing
+        _name(part, path)
         return os.fstat(file).st_size
+
+
+def _name(part: str, path: str) -> None:
+    try:
+        os.link(part, path)  # unlike a renaming it overwrites nothing
+    except OSError as wrong:
+        if wrong.errno not in NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        os.rename(part, path)
 
 
 def _pages(source: sqlite3.Connection) -> int:
