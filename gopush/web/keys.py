@@ -31,7 +31,7 @@ from gopush.web.responses import FORBIDDEN, ForbiddenError
 MAX_KEYS = 1000
 _LINE = re.compile(
     r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})"
-    r"(?::(?P<limit>[1-9][0-9]{0,6}|)(?::(?P<scope>push|admin|)(?::(?P<prefix>.*))?)?)?\s*"
+    r"(?::(?P<limit>[1-9][0-9]{0,6}|)(?::(?P<scope>push|admin|)(?::(?P<prefix>.*))?)?)?[ \t]*"
 )
 _FORM = "name:sha256, name:sha256:limit or name:sha256:limit:scope:prefix (scope: push or admin)"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -161,10 +161,10 @@ class ApiKeys:
 def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
     """The callers that a file names. Raises SettingsError, which never shows what stands there."""
     lines = text.decode("utf-8", "replace").splitlines()
-    callers = [caller for line in lines if (caller := _caller(line, now)) is not None]
+    callers = [caller for line in lines if (caller := _caller(line.lstrip(), now)) is not None]
     digests = {caller.digest for caller in callers}
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#") or _caller(line, now) is not None:
+        if not line.strip() or line.startswith("#") or _caller(line.lstrip(), now) is not None:
             continue
         # The file may hold all that `gopush key` has printed, so also a key whose line is here.
         if not _KEY.fullmatch(line.strip()) or sha256(line.strip().encode()).digest() not in digests:
@@ -178,7 +178,7 @@ def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
 
 def _caller(line: str, now: Callable[[], float]) -> Caller | None:
     """The caller that a line names; None where it has another form."""
-    match = _LINE.fullmatch(line.lstrip())
+    match = _LINE.fullmatch(line)
     if match is None:
         return None
     prefix = match["prefix"] or ""

@@ -172,6 +172,14 @@ def test_a_line_of_another_form_is_refused_without_showing_it(line_end: str) -> 
     assert line[5:] not in str(refused.value)
 
 
+@pytest.mark.parametrize("prefix", ["shop-\n", "\u00fc\r\n", "\n", "a\x85", "a\u2028b", "a\tb"])
+def test_a_line_is_one_line(prefix: str) -> None:
+    with pytest.raises(SettingsError, match="the limit, the scope or the prefix is wrong"):
+        make("shop", prefix=prefix)
+    with pytest.raises(SettingsError, match="is no name for a key"):
+        make("\nshop")
+
+
 def test_all_that_gopush_key_prints_may_stand_in_the_file(
     make_world: MakeWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
