@@ -59,7 +59,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
         self._servers = [host_port(address) for address in settings.hosts]
         self._tls = _Tls(settings) if settings.tls else None
         self.wrong = ""
-        """Why the last attempt failed."""
+        """What the last attempt met, for as long as there is no session."""
 
     @property
     def hosts(self) -> str:
@@ -77,6 +77,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
         except Exception as wrong:
             self.wrong = f"{host}: {_reason(wrong)}"
             raise OSError(self.wrong) from None
+        self.wrong = f"{host}: accepts connections, and does not answer"
         return connection
 
 

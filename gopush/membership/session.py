@@ -69,8 +69,8 @@ class ZooKeeperSession:
 
     @property
     def wrong(self) -> str:
-        """Why the last attempt to connect failed; empty: none did."""
-        return self._connector.wrong
+        """Why there is no session; empty: there is one, or none was tried."""
+        return "" if self._client.connected else self._connector.wrong
 
     def open(self) -> None:
         """Begin to connect, and never give up."""

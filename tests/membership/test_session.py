@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 from kazoo.exceptions import NoNodeError
 from kazoo.security import make_digest_acl
 
-from gopush.membership.connection import AT_ONCE
+from gopush.membership.connection import AT_ONCE, Connector
 from gopush.membership.session import JOB_SECONDS, SlowReadError, ZooKeeperSession
 from gopush.membership.znodes import Registration, comet_data
 from gopush.model import NodeInfo
@@ -167,3 +168,22 @@ def test_so_does_the_look_whose_they_are(kazoo: Kazoo) -> None:
             session.refresh((), True)
     assert seen(session) == [A.id]
     assert kazoo.asked[f"owner of {COMETS}/name7"] == 1
+
+
+def test_the_reason_is_that_of_the_last_attempt() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        connector = Connector(ZooKeeperSettings((f"127.0.0.1:{mute.getsockname()[1]}",)))
+        connector.create_connection(("127.0.0.1", 1)).close()
+        assert connector.wrong == "127.0.0.1: accepts connections, and does not answer"
+    with pytest.raises(OSError, match="Connection refused"):
+        connector.create_connection(("127.0.0.1", 1))
+    assert connector.wrong == "127.0.0.1: Connection refused"
+
+
+def test_a_session_that_is_there_has_no_reason() -> None:
+    session = ZooKeeperSession(SETTINGS, lambda up: None, lambda _: None)
+    session._connector.wrong = "localhost: Connection refused"
+    session._client = SimpleNamespace(connected=False)
+    assert session.wrong == "localhost: Connection refused"
+    session._client.connected = True
+    assert session.wrong == ""
