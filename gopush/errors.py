@@ -42,3 +42,7 @@ class NoNodeError(GopushError):
 
 class UnavailableError(GopushError):
     """A peer or the store did not answer in time, or refused for now: `ret` 65535."""
+
+
+class PeerRefusedError(UnavailableError):
+    """A peer did answer: that it cannot do it for now."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.errors import RET_OK, UnavailableError
+from gopush.errors import RET_OK, PeerRefusedError, UnavailableError
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
@@ -28,7 +28,7 @@ _REPEAT = attrgetter("repeat")
 
 
 class StoreService:
-    """Implements MessageService; whatever the store fails with reaches callers as UnavailableError."""
+    """Implements MessageService; whatever the store fails with reaches callers as PeerRefusedError."""
 
     def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time, attempt: float = 2.0) -> None:
         """`attempt`: for so many seconds a comet may try for a push that is past its deadline already."""
@@ -124,21 +124,22 @@ class StoreService:
         self.under_way -= 1
         return result
 
-    def _unavailable(self, failure: Failure) -> Any:
-        if failure.check(UnavailableError):
-            return failure
-        log.failure("the store failed", failure)
-        raise UnavailableError(f"the store failed: {failure.getErrorMessage()}")
+    def _unavailable(self, failure: Failure) -> NoReturn:
+        reason = failure.getErrorMessage()
+        if not failure.check(UnavailableError):
+            log.failure("the store failed", failure)
+            reason = f"the store failed: {reason}"
+        raise PeerRefusedError(reason)
 
-    def _not_appended(self, failure: Failure) -> Any:
+    def _not_appended(self, failure: Failure) -> NoReturn:
         self.under_way -= 1
-        return self._unavailable(failure)
+        self._unavailable(failure)
 
     def _appended(self, answers: list[Appended], appends: Sequence[Append], came: float) -> list[Appended]:
         self.under_way -= 1
         refused = [index for index, answer in enumerate(answers) if answer.ret != RET_OK]
         if refused and all(answer is UNAVAILABLE for answer in answers):
-            raise UnavailableError("the store cannot be reached from this message node")
+            raise PeerRefusedError("the store cannot be reached from this message node")
         for index in refused:
             if answers[index] is not REFUSED and answers[index] is not UNAVAILABLE:
                 self.counters.late += 1

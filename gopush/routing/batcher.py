@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from gopush.errors import PeerRefusedError
 from gopush.net.clock import MOST_WAITS, Clock
 from gopush.routing.pending import PendingCalls, Waiting
 from gopush.routing.stat import BatcherStats
@@ -30,7 +31,8 @@ Refusal = tuple[PendingCalls, Any]
 
 
 class Batcher:
-    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order.
+    """One unanswered batch at a time. When one fails, all that has no answer yet is handed to `gave_up`, in order, with
+    what the peer said, "" where that is nothing.
 
     `moved` takes what waits when the batcher has to hand it over. `sent_back` takes the calls that the peer refused,
     each with its answer, and what waits behind them; `refused` tells such an answer. A batch has at most `most` calls,
@@ -52,7 +54,7 @@ class Batcher:
         send: SendBatch,
         timeout: float,
         settings: RpcSettings,
-        gave_up: Callable[[list[PendingCalls]], None],
+        gave_up: Callable[[list[PendingCalls], str], None],
         moved: Callable[[list[PendingCalls]], None],
         most: int | None = None,
         numbers: BatcherStats | None = None,
@@ -132,14 +134,14 @@ class Batcher:
         most, most_bytes = min(self._most, settings.lane_messages), min(settings.batch_bytes, settings.lane_bytes)
         return self._calls + calls <= most and self._bytes <= most_bytes
 
-    def give_up(self) -> None:
+    def give_up(self, said: str = "") -> None:
         """Hand over all that has no answer; an answer that comes late is ignored."""
         sent, self._sent = self._sent, []
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
         if pendings := [*sent, *self._take_waiting()]:
-            self._gave_up(pendings)
+            self._gave_up(pendings, said)
 
     def hand_over(self) -> None:
         """Hand over what waits, once the batch under way is answered: until then its keys stay here."""
@@ -288,6 +290,6 @@ class Batcher:
             self._sent_back(back[::-1], self._take_waiting())
         return [single for single, _ in reversed(kept)], [answer for _, answer in reversed(kept)]
 
-    def _failed(self, _: Failure, batch: list[PendingCalls]) -> None:
+    def _failed(self, failure: Failure, batch: list[PendingCalls]) -> None:
         if batch is self._sent:
-            self.give_up()
+            self.give_up(failure.getErrorMessage() if failure.check(PeerRefusedError) else "")

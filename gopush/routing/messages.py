@@ -199,4 +199,9 @@ def _status(node: NodeService) -> Deferred[Any]:
 
 def _one_by_one(node: MessagePeer, calls: list[Callable[[MessagePeer], Deferred[Any]]]) -> Deferred[list[Any]]:
     """Calls that come too seldom to be packed into batches."""
-    return gatherResults([call(node) for call in calls], consumeErrors=True)
+    return gatherResults([call(node) for call in calls], consumeErrors=True).addErrback(_first)
+
+
+def _first(failure: Failure) -> Any:
+    error: Any = failure.value
+    return error.subFailure

@@ -192,8 +192,10 @@ class Peers(Generic[S]):
             peer.waiting.setdefault(call, Waiting()),
         )
 
-    def _given_up(self, call: BatchCall[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls]) -> None:
-        self._health.add(peer, "does not answer")
+    def _given_up(
+        self, call: BatchCall[S], batcher: str, peer: Peer[S], pendings: list[PendingCalls], said: str
+    ) -> None:
+        self._health.add(peer, "refuses calls" if said else "does not answer")
         now = self._clock.seconds()
         left, dead = [], []
         for pending in _singles(pendings):
@@ -203,11 +205,11 @@ class Peers(Generic[S]):
             else:
                 pending.limit(self._clock)
                 left.append(pending)
-        self.numbers.counters.given_up += len(left) + len(dead)
+        self.numbers.counters.given_up += 0 if said else len(left) + len(dead)
         self.numbers.counters.retried += len(left)
         self._move(call, batcher, left)
         for pending in dead:  # last: whoever hears of it may call again, and must not come before those that moved
-            pending.fail(f"{peer.info.id} did not answer in time")
+            pending.fail(said or f"{peer.info.id} did not answer in time")
 
     def _sent_back(
         self, call: BatchCall[S], batcher: str, peer: Peer[S], refusals: list[Refusal], behind: list[PendingCalls]
@@ -286,9 +288,7 @@ def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | Unavai
 
 
 def _one_answered(outcome: Any) -> None:
-    """What a DeferredList gives: a pair where one has answered, else all failures. A store is why none answers, rather
-    than a node that is away besides; this process's own words say it best.
-    """
+    """From a DeferredList: a pair, or all failures; why a store does not answer comes first, best in our own words."""
     if isinstance(outcome, list):
         reasons = [failure.getErrorMessage() for _, failure in outcome]
         raise UnavailableError(min(reasons, key=lambda reason: (STORE not in reason, not reason.startswith(STORE))))

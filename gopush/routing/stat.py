@@ -77,7 +77,7 @@ class BatcherCounters:
 
     refused: int = counter("calls that failed at once because too many waited")
     late: int = counter("calls that waited too long for their turn")
-    given_up: int = counter("calls that a peer did not answer in time")
+    given_up: int = counter("calls that a peer did not answer in time, or whose connection was lost")
     retried: int = counter("calls that went to another peer, or to the same one again")
 
 

@@ -21,7 +21,7 @@ from twisted.spread import pb
 from zope.interface import implementer
 
 from gopush.config.values import host_port
-from gopush.errors import UnavailableError
+from gopush.errors import PeerRefusedError, UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
@@ -111,10 +111,10 @@ class _InOrder:
 class Remote:
     """A service in another process: every one of its `calls` is a method here.
 
-    A call fails with UnavailableError: at once where the peer is known to be unreachable or the connection breaks, else
-    when its caller gives it up. A call that was not sent by then never is: one that waits for a connection is dropped,
-    and a connection is cut on which nothing came back for `patience` seconds, though calls were out. `timeout`: seconds
-    after which a call gives itself up, where no batcher does that.
+    A call fails with PeerRefusedError where the peer says so, else with UnavailableError: at once where it is known to
+    be unreachable or the connection breaks, else when its caller gives it up. A call that was not sent by then never
+    is: one that waits for a connection is dropped, and a connection is cut on which nothing came back for `patience`
+    seconds, though calls were out. `timeout`: seconds after which a call gives itself up, where no batcher does that.
     """
 
     calls: Mapping[str, CallFormat]
@@ -266,7 +266,8 @@ class Remote:
         reason = why(failure, self.address)
         if failure.check(CancelledError, TimeoutError):
             reason = self._given_up(root, began)
-        raise UnavailableError(f"{self.info.id}: {name}: {reason}")
+        error = PeerRefusedError if isinstance(failure, pb.CopiedFailure) else UnavailableError
+        raise error(f"{self.info.id}: {name}: {reason}")
 
     def _given_up(self, root: pb.RemoteReference | None, began: float) -> str:
         """A call has no answer: is it the peer's fault? It may be one of many that are given up after a short time."""

@@ -34,6 +34,7 @@ class World:
         self.clock = Clock()
         self.node = Node(mode=mode)
         self.given_up: list[list[Any]] = []
+        self.said: list[str] = []
         self.moved: list[list[Any]] = []
         self.settings = RpcSettings(**settings)
         self.numbers = BatcherStats()
@@ -49,7 +50,8 @@ class World:
             going_on=lambda: self.going_on,
         )
 
-    def _gave_up(self, pendings: list[PendingCalls]) -> None:
+    def _gave_up(self, pendings: list[PendingCalls], said: str) -> None:
+        self.said.append(said)
         self.given_up.append([item for pending in pendings for item in pending.items])
 
     def _moved(self, pendings: list[PendingCalls]) -> None:
@@ -126,7 +128,7 @@ def test_what_failed_and_is_called_again_at_once_waits_for_the_next_turn() -> No
     world = World("down")
     given_up = world.given_up
 
-    def call_again(pendings: list[PendingCalls]) -> None:
+    def call_again(pendings: list[PendingCalls], said: str) -> None:
         given_up.append([0])
         world.batcher.put(pending([0], lambda _: None), gathered=True)
 
@@ -479,7 +481,7 @@ def test_a_call_with_big_answers_has_small_batches() -> None:
         batches.append(len(items))
         return succeed(items)
 
-    batcher = Batcher(clock, send, TIMEOUT, RpcSettings(), lambda _: None, lambda _: None, most=16)
+    batcher = Batcher(clock, send, TIMEOUT, RpcSettings(), lambda _, said: None, lambda _: None, most=16)
     for number in range(40):
         batcher.put(pending([number], lambda _: None))
     clock.advance(0)

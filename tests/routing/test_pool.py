@@ -606,6 +606,25 @@ def test_a_peer_that_failed_is_logged_with_what_that_means(names: str, does: str
     assert [formatEvent(event) for event in logged] == [does]
 
 
+@pytest.mark.parametrize(
+    ("mode", "does", "given_up", "reason"),
+    [("down", "does not answer", 1, "a did not answer in time"), ("no store", "refuses calls", 0, "Redis node1: away")],
+)
+def test_a_peer_whose_store_is_away_refuses_and_is_not_given_up(
+    mode: str, does: str, given_up: int, reason: str
+) -> None:
+    with capturedLogs() as logged:
+        world = World("a", "b")
+        world.nodes["a"].mode = mode
+        moved, failed = world.call(1), world.call(2, "l", call=world.once)
+        world.wait()
+    assert moved == [("b", 1)]
+    assert list(map(str, failed)) == [reason]
+    assert world.peers.numbers.counters.retried == 1
+    assert world.peers.numbers.counters.given_up == 2 * given_up
+    assert does in formatEvent(logged[0])
+
+
 # --- views ---
 
 

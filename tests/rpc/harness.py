@@ -6,6 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 
+from gopush.errors import PeerRefusedError
+
 REFUSED = "refused"
 
 
@@ -13,6 +15,7 @@ class Node:
     """Answers each item with (its own name, the item). Its `mode`:
 
     "up": at once; "late": when the test calls answer(); "silent": never; "down": every call fails;
+    "no store": so, and the node says it;
     "short": with too few answers; "raises": the call itself raises; "refuse": (REFUSED, the item) at once;
     "refuse some": so for every other item.
     Each of the `next_modes` is that of one call, before.
@@ -33,6 +36,8 @@ class Node:
             raise ValueError("cannot be packed")
         if mode == "down":
             return fail(ConnectionError("down"))
+        if mode == "no store":
+            return fail(PeerRefusedError("Redis node1: away"))
         self.batches.append(items)
         waiting: Deferred[list[Any]] = Deferred()
         if mode == "late":
@@ -60,7 +65,7 @@ class Node:
         self.pings += 1
         if self.mode == "silent":
             return Deferred()
-        return fail(ConnectionError("down")) if self.mode in ("down", "raises") else succeed(None)
+        return fail(ConnectionError("down")) if self.mode in ("down", "no store", "raises") else succeed(None)
 
     def stop(self) -> None:
         self.stopped = True

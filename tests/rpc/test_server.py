@@ -15,7 +15,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.spread import pb
 
-from gopush.errors import UnavailableError
+from gopush.errors import PeerRefusedError, UnavailableError
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import Append, Appended, Forward, Head, Message, NodeInfo, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import BusyKey, Presence, SlowConsumer
@@ -536,7 +536,7 @@ def test_a_remote_refusal_is_unavailable_and_no_traceback(
     service = OneMessage()
     service.answer = lambda: fail(UnavailableError("Redis is away"))
     remote = network.message(network.message_node(service))
-    with pytest.raises(UnavailableError, match=r"127.0.0.1:\d+: append: Redis is away"):
+    with pytest.raises(PeerRefusedError, match=r"127.0.0.1:\d+: append: Redis is away"):
         in_reactor(remote.append, [Append(PUSH, 0)])
     assert logged.tracebacks() == []
 
