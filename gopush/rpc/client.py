@@ -279,8 +279,11 @@ class Remote:
         if root is None and self._root is None:
             self.unreachable(Failure(UnavailableError(reason)))
         elif root is not None and silent:
-            self._root = None
-            root.broker.refuse(f"gave {reason}")
+            self._root, self._why = None, reason
+            self._refused = True  # said here: that this side aborts the connection would mislead
+            self._logins.forget(self)
+            log.warn("{peer} gave {reason}; connection closed", peer=str(self), reason=reason)
+            root.broker.transport.abortConnection()
         return reason
 
 

@@ -384,14 +384,18 @@ def test_a_call_that_its_caller_cancels_is_not_sent_either(network: Network, in_
 
 
 def cut_and_met_again(service: OneMessage, remote: RemoteMessage, in_reactor: InReactor, logged: Logged) -> None:
-    eventually(lambda: logged.lines("connection closed"))
+    """With one line: the end of the connection is no news."""
+    (line,) = eventually(lambda: logged.lines("connection closed"))
+    assert line.startswith("<RemoteMessage ")
     service.answer = None
     eventually(lambda: remote.connected)
+    assert logged.lines("cannot be reached") == []
     assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
 
 
 def test_a_peer_that_falls_silent_is_cut_and_met_again(network: Network, in_reactor: InReactor, logged: Logged) -> None:
-    """What waits for it, in this process or on the way, must not reach it when it wakes."""
+    """What waits for it, in this process or on the way, must not reach it when it wakes. It is no stranger."""
+    before = dict(complained.complaints)
     service = OneMessage()
     service.answer = Deferred
     remote = network.message(network.message_node(service), timeout=0.5)
@@ -399,6 +403,7 @@ def test_a_peer_that_falls_silent_is_cut_and_met_again(network: Network, in_reac
     with pytest.raises(UnavailableError, match="no answer"):
         in_reactor(remote.append, [Append(PUSH, 0)])
     cut_and_met_again(service, remote, in_reactor, logged)
+    assert complained.complaints == before
 
 
 def test_a_silent_peer_is_cut_though_each_call_is_given_up_sooner(
