@@ -52,5 +52,7 @@ class WebCounters:
     polls_closed: int = counter("offline reads that waited and have ended")
     pushes: dict[int, int] = field(
         default_factory=_by_ret,
-        metadata=labelled("pushes by the ret of their answer; each key and each line counts", "ret"),
+        metadata=labelled(
+            "pushes by the ret of their answer; each key and each line counts, a call refused as a whole once", "ret"
+        ),
     )

@@ -66,10 +66,15 @@ class PushApi:
         return promise
 
     def _push_many(self, request: Request) -> Deferred[bytes]:
-        expire = params.decimal(request.query.text("expire"), self._settings.max_expire, "expire")
-        message, names = _envelope(request.body, self._settings.multi_keys, self._settings.body)
-        check_keys(request, names)
-        pushing = self._publisher.push_to(names, message, expire, _push_id(request), partial(_take, request))
+        try:
+            expire = params.decimal(request.query.text("expire"), self._settings.max_expire, "expire")
+            message, names = _envelope(request.body, self._settings.multi_keys, self._settings.body)
+            check_keys(request, names)
+            push_id = _push_id(request)
+        except ParameterError:
+            self._publisher.count(RET_PARAMETER)  # once: which keys it has is not known
+            raise
+        pushing = self._publisher.push_to(names, message, expire, push_id, partial(_take, request))
         return pushing.addCallback(partial(_multiple, names, request.query.get("mid") == "1"))
 
     def _clean(self, request: Request) -> Deferred[bytes]:

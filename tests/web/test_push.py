@@ -157,6 +157,21 @@ def test_push_to_many(world: World) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("body", "query"),
+    [
+        ("{", {"expire": "1"}),
+        ('{"m":"1","k":"a,b"}', {"expire": "x"}),
+        ('{"m":"1","k":"a,b"}', {"expire": "1", "id": ""}),
+    ],
+)
+def test_a_call_for_many_keys_that_is_refused_counts_once(world: World, body: str, query: dict[str, str]) -> None:
+    """It was in no counter, so that nobody was told of a publisher that does it wrong."""
+    assert world.post(MANY, body, **query).body == PARAMETER
+    pushes = world.web.counters.pushes
+    assert (pushes[65534], sum(pushes.values())) == (1, 1)
+
+
 def test_failed_keys_are_named(world: World) -> None:
     """protocol.md, section 5: `{"fk":["k2"]}` only when some keys failed."""
     world.comets.refuse = lambda key: 65535 if key == "k2" else 0
