@@ -136,7 +136,7 @@ class Backlog:
 
 
 class Session:
-    """The state machine. `deadline` (clock seconds) is kept for the wheel of time; after it expired() is called."""
+    """The state machine. `deadline` (clock seconds) is kept for the wheel of time; then Housekeeping aborts."""
 
     __slots__ = ("_backlog", "_limits", "_owed", "deadline", "format", "request", "slot", "state", "wire")
 

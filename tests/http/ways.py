@@ -23,7 +23,7 @@ class Nothing:
     """In the place of the short cut's reader: nothing is simple."""
 
     def read(self, data: bytes, at: int, peer: str) -> None:
-        """See Reader."""
+        """See RequestReader."""
 
 
 class Share:

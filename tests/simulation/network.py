@@ -20,7 +20,7 @@ Run = Callable[[Any], "Deferred[Any]"]
 
 
 class Call:
-    """One call on its way. `sent`: it left the caller, who can't take it back any more."""
+    """One call on its way. `cancelled`: its caller takes it back, unless it has left; `lose_reply`: no reply comes."""
 
     __slots__ = ("address", "answer", "caller", "cancelled", "lose_reply", "run")
 

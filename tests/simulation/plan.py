@@ -19,7 +19,7 @@ KEYS = ("alpha", "beta")
 @dataclass(frozen=True)
 class Plan:
     """A cluster. `comets`: address and node of each process, standbys included. `confirm`: how long the store may take
-    for the answer to what it has stored, as for a replica that it waits for. `page`, `slice`, `recent`: how small
+    for the answer to what it has stored, as for a replica that it waits for. `page`, `slice`, `replay`: how small
     pages of the log, slices of a round, and the memory for joiners are, so that few messages reach their limits."""
 
     comets: tuple[tuple[str, str], ...]

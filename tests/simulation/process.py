@@ -207,7 +207,7 @@ class WebProcess(Process):
 
 
 class EqualProcess(CometProcess, MessageProcess, WebProcess):
-    """All in one: its comet has messages stored in the process while that reaches the store (embedded.py)."""
+    """All in one: its comet has messages stored in the process while that reaches the store (gopush/embedded/)."""
 
     def __init__(self, world: World, address: str, view: View) -> None:
         super().__init__(world, address, view)

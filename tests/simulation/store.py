@@ -140,7 +140,7 @@ class SharedStore:
         )
 
     def _reported(self, answer: Any, heads: Sequence[Head]) -> Any:
-        """As redis_server.py does with `wait`: nothing is told that the replica may not have."""
+        """As message/redis/server.py does with `wait`: nothing is told that the replica may not have."""
         self._replication.saw("reads", self.now())
         if any(self._replication.lacks(head.last) for head in heads):
             return self._replication.confirm().addCallback(lambda _: answer)

@@ -45,7 +45,7 @@ class NotSentError(UnavailableError):
 
 
 class Client:
-    """A few connections to each Thrift2 server. See Link for `tell`.
+    """A few connections to each Thrift2 server. See ThriftLink for `tell`.
 
     Regions whose last call HBase has failed have half the connections at most, one call on each: each call to a region
     that is away holds its connection for as long as HBase tries. What finds no room there is set aside.
@@ -79,7 +79,7 @@ class Client:
                 link.doubt()
 
     def start(self) -> Deferred[list[str | None]]:
-        """Begin to connect: see Link.start."""
+        """Begin to connect: see ThriftLink.start."""
         self._pinging.start(PING_SECONDS, now=False)
         return gatherResults([link.start() for link in self._last_use], consumeErrors=True).addErrback(unwrap)
 
