@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
+from gopush.message.redis.connection import NEEDED
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.store import TOUCH_CALLS, RedisStore
 from gopush.message.service import StoreService
 from gopush.message.store import StoreSettings
-from gopush.model import MID_STEP, Appended, mid_at
+from gopush.model import MID_STEP, Appended, TokenState, mid_at
 from tests.conftest import InReactor, reactor
 from tests.fixtures import lines_logged
 from tests.message.conftest import OpenStore, eventually, redis_settings
@@ -378,6 +382,60 @@ def test_a_password(connect: Connect) -> None:
         server.password = None
         with pytest.raises(StartError, match="NOAUTH"):
             connect(server)
+
+
+ACL = re.search(r"(?m)^ACL SETUSER .*", (Path(__file__).parents[2] / "docs/security.md").read_text())
+
+
+def with_user(server: RedisServer, *more: str) -> RedisServer:
+    """That of docs/security.md, with what is added here."""
+    assert ACL
+    server.call(*ACL[0].split(), *more)
+    server.password = "gopush:PASSWORD"
+    return server
+
+
+def test_a_user_with_the_rights_of_the_documents_can_do_all(connect: Connect) -> None:
+    with RedisServer() as server:
+        subject = connect(with_user(server), store=3)
+        answers = subject.append(*[subject.item(id="own", dedupe=0), *[subject.item(id=f"{n}") for n in range(5)]])
+        assert {answer.ret for answer in answers} == {RET_OK}
+        repeats = subject.append(subject.item(id="own", dedupe=0), subject.item(id="4"))
+        assert [answer.repeat for answer in repeats] == [True, True]
+        live = subject.push(expire=600)
+        subject.append(*[subject.item("brief", expire=n % 2 + 1) for n in range(3)])
+        eventually(lambda: len(subject.read("brief")) < 3)
+        assert subject.append(*[subject.item("brief")] * 2)[1].ret == RET_OK
+        assert (subject.head().last, subject.read()[-1].mid) == (live.mid, live.mid)
+        subject.create_token("k", b"digest", int(time.time()) + 100)
+        assert subject.check_token("k", b"digest") == TokenState(True, True)
+        assert len(subject.tokens("k")) == 1
+        assert subject.revoke_token("k", b"digest")
+        subject.delete()
+        assert subject.read() == []
+        server.password = None
+        assert server.call("ACL", "LOG") == []
+
+
+@pytest.mark.parametrize(
+    ("less", "named"), [("-ltrim", "LTRIM"), ("-wait", "WAIT"), ("-evalsha", "EVALSHA"), ("resetkeys", "RPUSH, LPUSH")]
+)
+def test_a_user_with_fewer_rights_is_refused(connect: Connect, less: str, named: str) -> None:
+    """A script ended halfway: the message was stored, and its repeat acknowledged, but no head led to it."""
+    with RedisServer() as server:
+        with pytest.raises(StartError, match=f"it refuses {named}.* on names that begin with gopush: "):
+            connect(with_user(server, less))
+        server.password = None
+        assert all_keys(server) == []
+
+
+def test_all_that_scripts_run_is_tried_at_the_start() -> None:
+    tried = {needed.split()[0] for needed in NEEDED}
+    folder = files("gopush.message.redis") / "lua"
+    run = {name for script in folder.iterdir() for name in re.findall(r"call\('(\w+)'", script.read_text())}
+    assert run < tried
+    assert ACL
+    assert {word[1:].partition("|")[0].upper() for word in ACL[0].split() if word[0] == "+"} == tried
 
 
 def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connect) -> None:

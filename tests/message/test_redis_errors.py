@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
 from gopush.message.redis.connection import UnfitError, error_kind, error_text, is_passing, prepare
+from gopush.message.redis.settings import sources
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ class OfVersion:
 def test_a_redis_that_is_too_old_is_refused(version: bytes, refused: bool) -> None:
     """It would take the first push to a key, and fail halfway through the second."""
     connection: Any = OfVersion(version)
-    prepared = Deferred.fromCoroutine(prepare(connection, None, [], master=False))
+    prepared = Deferred.fromCoroutine(prepare(connection, sources("node1:1 unix@/nowhere")[0], "gopush:", []))
     failed: list[Any] = []
     prepared.addErrback(failed.append)
     assert [failure.type for failure in failed] == [UnfitError] * refused

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 from txredisapi import RedisProtocol, ResponseError
 
 from gopush.errors import UnavailableError
+from gopush.message.redis.settings import Source
 
 
 class Owner(Protocol):
@@ -57,6 +58,16 @@ OLD_REDIS = ("2", "3", "4", "5")
 
 PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
+
+NEEDED = (
+    *("INFO server", "ROLE", "PING", "TIME", "WAIT 0 0", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
+    *("RPUSH NAME 0", "LPUSH NAME 0", "PEXPIRE NAME 60000", "SET NAME 0 NX", "GET NAME", "SETRANGE NAME 0 0"),
+    *("LINDEX NAME 0", "LLEN NAME", "LRANGE NAME 0 0", "PTTL NAME", "TTL NAME"),
+    *("ZADD NAME 0 0", "ZCOUNT NAME 0 0", "ZRANGE NAME 0 0", "ZRANGEBYSCORE NAME 0 0", "ZREM NAME 0"),
+    *("ZREMRANGEBYRANK NAME 0 0", "ZREMRANGEBYSCORE NAME 0 0", "ZSCORE NAME 0"),
+    *("LTRIM NAME 1 0", "EXPIREAT NAME 1", "DEL NAME"),
+)
+"""What we and our scripts run, on a list of a moment: for most of these it is of the wrong type, and no harm done."""
 
 _OF_SCRIPT = re.compile(r"^ERR Error running script [^\n]*?: -(?=[A-Z]+ )| script: \w+, on @user_script:\d+\.$")
 """What Redis adds where a call in a script was refused, before 7 in front of its words, later behind them."""
@@ -170,19 +181,36 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
             raise (refused if error_kind(refused) == "WRONGPASS" else also) from None
 
 
-async def prepare(connection: RedisConnection, password: str | None, scripts: Iterable[bytes], *, master: bool) -> str:
-    """Check the server, and load the scripts. Gives its run id. `master`: whether the sentinels call it one."""
-    if password is not None:
-        await log_in(connection, password)
-    if master:
+async def prepare(connection: RedisConnection, source: Source, prefix: str, scripts: Iterable[bytes]) -> str:
+    """Check the server, and load the scripts. Gives its run id."""
+    if source.password is not None:
+        await log_in(connection, source.password)
+    if source.sentinels:
         _refuse_replica(await connection.execute_command("ROLE"))
     facts = _facts(await connection.execute_command("INFO", "server"))
     _refuse_old(facts)
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
     await refuse_eviction(connection)
+    await _refuse_few_rights(connection, prefix)
     for script in scripts:
         await connection.execute_command("SCRIPT", "LOAD", script)
     return facts.get("run_id", "")
+
+
+async def _refuse_few_rights(connection: RedisConnection, prefix: str) -> None:
+    """A script would end halfway. They are tried outside of one: in it each version words its refusal anew."""
+    tried = [[f"{prefix}rights" if word == "NAME" else word for word in needed.split()] for needed in NEEDED]
+    answers = await DeferredList([connection.execute_command(*words) for words in tried], consumeErrors=True)
+    refused = [
+        words[0]
+        for words, (answered, answer) in zip(tried, answers, strict=True)
+        if not answered and str(answer.value).startswith(("NOPERM ", "ERR unknown command"))
+    ]
+    if refused:
+        raise UnfitError(
+            f"it refuses {', '.join(refused)} on names that begin with {prefix} (docs/security.md has the ACL that "
+            "gopush needs)"
+        )
 
 
 def _facts(info: bytes) -> dict[str, str]:

@@ -30,7 +30,7 @@ from gopush.message.redis.connection import (
     refuse_eviction,
 )
 from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
-from gopush.message.redis.settings import Source
+from gopush.message.redis.settings import RedisSettings, Source
 from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
@@ -66,15 +66,15 @@ class RedisLink(Factory):
         self,
         reactor: Any,
         source: Source,
-        timeout: float,
+        settings: RedisSettings,
         scripts: Iterable[Script],
         watcher: LinkWatcher,
         tls: ClientTls | None = None,
-        sentinel_password: str = "",
     ) -> None:
         self._reactor = reactor
         self._source = source
-        self._timeout = timeout
+        self._timeout = settings.timeout
+        self._prefix = settings.prefix
         self._scripts = tuple(scripts)
         self._watcher = watcher
         self._trouble: str | None = None
@@ -87,7 +87,7 @@ class RedisLink(Factory):
         self._stale = False  # the attempt that is under way began before leave()
         self._waiting: list[Deferred[None]] = []
         self._decided: Deferred[str | None] | None = None
-        endpoint = endpoint_of(EagerReactor(reactor), source, timeout, tls, sentinel_password)
+        endpoint = endpoint_of(EagerReactor(reactor), source, settings.timeout, tls, settings.sentinel_password)
         self._packer = Packer(use_bin_type=False)
         self._pinging = repeating(lambda: Deferred.fromCoroutine(self._ping_idle()), reactor)
         self._watching: LoopingCall | None = None
@@ -249,7 +249,7 @@ class RedisLink(Factory):
 
     async def _prepare(self, connection: RedisConnection) -> None:
         texts = [script.text for script in self._scripts]
-        self.server = await prepare(connection, self._source.password, texts, master=bool(self._source.sentinels))
+        self.server = await prepare(connection, self._source, self._prefix, texts)
         self._ready = connection
         self._ready_since = self._reactor.seconds()
         if self._stale:

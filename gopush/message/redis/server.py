@@ -59,7 +59,7 @@ class RedisServer:
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
             watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew, left)
-            return RedisLink(reactor, source, settings.timeout, scripts, watcher, tls, settings.sentinel_password)
+            return RedisLink(reactor, source, settings, scripts, watcher, tls)
 
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
         # Only writes meet a replica; the reads follow once these are elsewhere.

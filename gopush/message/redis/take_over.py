@@ -90,11 +90,10 @@ class RedisTakeOver:
             source.name: RedisLink(
                 reactor,
                 source,
-                settings.timeout,
+                settings,
                 _SCRIPTS,
                 LinkWatcher(lambda _: None),
                 tls if source.tls else None,
-                settings.sentinel_password,
             )
             for source in settings.sources
         }
