@@ -152,7 +152,6 @@ class TcpFactory(Factory):
     """Makes a TcpSubscriber for each client."""
 
     noisy = False
-    subscriber = TcpSubscriber
 
     def __init__(self, comet: Comet, clock: Clock) -> None:
         self._comet = comet
@@ -160,7 +159,7 @@ class TcpFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> TcpSubscriber:
         """See Factory."""
-        return self.subscriber(self._comet, self._clock)
+        return TcpSubscriber(self._comet, self._clock)
 
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:

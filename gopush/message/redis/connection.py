@@ -60,14 +60,16 @@ PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
 
 NEEDED = (
-    *("INFO server", "ROLE", "PING", "TIME", "WAIT 0 0", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
+    *("INFO server", "PING", "TIME", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
     *("RPUSH NAME 0", "LPUSH NAME 0", "PEXPIRE NAME 60000", "SET NAME 0 NX", "GET NAME", "SETRANGE NAME 0 0"),
-    *("LINDEX NAME 0", "LLEN NAME", "LRANGE NAME 0 0", "PTTL NAME", "TTL NAME"),
+    *("LINDEX NAME 0", "LLEN NAME", "LRANGE NAME 0 0", "PTTL NAME"),
     *("ZADD NAME 0 0", "ZCOUNT NAME 0 0", "ZRANGE NAME 0 0", "ZRANGEBYSCORE NAME 0 0", "ZREM NAME 0"),
     *("ZREMRANGEBYRANK NAME 0 0", "ZREMRANGEBYSCORE NAME 0 0", "ZSCORE NAME 0"),
     *("LTRIM NAME 1 0", "EXPIREAT NAME 1", "DEL NAME"),
 )
-"""What we and our scripts run, on a list of a moment: for most of these it is of the wrong type, and no harm done."""
+"""What we and our scripts run, on a list of a moment: for most of these it is of the wrong type, and no harm done. What
+only some settings need (ROLE, WAIT) says itself where it is refused.
+"""
 
 _OF_SCRIPT = re.compile(r"^ERR Error running script [^\n]*?: -(?=[A-Z]+ )| script: \w+, on @user_script:\d+\.$")
 """What Redis adds where a call in a script was refused, before 7 in front of its words, later behind them."""
@@ -94,7 +96,6 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
     def __init__(self, reactor: Any, timeout: float, owner: Owner) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self.callLater = reactor.callLater
-        self.gave_up = False
         self._reactor = reactor
         self._timeout = timeout
         self._owner = owner
@@ -161,7 +162,6 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
         elif not last:
             self._watch = self._reactor.callLater(0, self._look, True)
         else:
-            self.gave_up = True
             self._owner.silent(self)
             self.transport.abortConnection()
 

@@ -66,7 +66,7 @@ local function take(key, head, replaced, last, trimmed, ends, new, stays)
   for first = 1, #members, 1000 do
     count = call('RPUSH', name, unpack(members, first, math.min(first + 999, #members)))
   end
-  local life = math.max(1, math.ceil(ends - now), call('TTL', head_name(key)))
+  local life = math.max(1, math.ceil(ends - now), math.ceil(call('PTTL', head_name(key)) / 1000))
   if count > 0 then
     call('EXPIREAT', name, text(ends))
     life = math.max(life, math.ceil(ends - now) + head_life)
