@@ -346,6 +346,14 @@ def test_a_clock_that_differs_is_named(connect: Connect, monkeypatch: pytest.Mon
         eventually(lambda: lines[1:] == ["Redis node1: all is well again"])
 
 
+def test_the_clock_is_looked_at_without_a_call(connect: Connect) -> None:
+    """By both connections: where replicas are away no write tells of it."""
+    with RedisServer() as server:
+        (store,) = connect(server).store._servers.values()
+        first = eventually(lambda: len(store._replication._clocks) == 2 and dict(store._replication._clocks))
+        eventually(lambda: all(store._replication._clocks[part] > first[part] for part in ("reads", "writes")))
+
+
 def test_a_ping_writes(connect: Connect, in_reactor: InReactor) -> None:
     """Where pushes would fail a process is not ready."""
     with RedisServer("maxmemory-policy noeviction") as server, logged() as lines:

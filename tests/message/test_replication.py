@@ -164,6 +164,16 @@ def test_what_replicas_have_is_known_through_a_lost_connection(servers: Servers,
     assert reported(servers.ask("read")) == LAST
 
 
+def test_a_clock_that_steps_back_between_two_reads_is_noticed(servers: Servers) -> None:
+    """Else a mid of the new time would lie below what replicas had of the old one."""
+    servers.ask("read")
+    servers.writes.answer("touch")
+    assert reported(servers.ask("read")) == LAST
+    servers.store._tell_clock("reads", NOW + 9, None)
+    assert servers.ask("read") == [], "it is an earlier time"
+    servers.writes.answer("touch")
+
+
 def test_what_replicas_have_is_unknown_once_a_server_has_started_anew(servers: Servers) -> None:
     """Or another one is there: its run id says so."""
     servers.reconnected("writes", "one")

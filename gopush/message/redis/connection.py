@@ -32,12 +32,13 @@ class Owner(Protocol):
 
 class LinkWatcher(NamedTuple):
     """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
-    `skew`: by how many seconds the server's clock is ahead of this process's, every half a second of idleness; `left`:
-    it let go of its server, and another one, which is no replica, has run a script.
+    `clock`: the server's time, and by how many seconds it is ahead of this process's (None: that came too late to
+    tell), every half a second of idleness; `left`: it let go of its server, and another one, which is no replica, has
+    run a script.
     """
 
     trouble: Callable[[str | None], None]
-    skew: Callable[[float], None] = lambda _: None
+    clock: Callable[[float, float | None], None] = lambda *_: None
     left: Callable[[], None] = lambda: None
 
 

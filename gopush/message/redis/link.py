@@ -197,9 +197,8 @@ class RedisLink(Factory):
             seconds, micros = await connection.execute_command("TIME")
         except RedisError:
             return
-        ended = time.time()
-        if ended - began < IDLE_SECONDS:
-            self._watcher.skew(int(seconds) + int(micros) / 1e6 - (began + ended) / 2)
+        now, took = int(seconds) + int(micros) / 1e6, time.time() - began
+        self._watcher.clock(now, now - began - took / 2 if took < IDLE_SECONDS else None)
 
     async def _watch(self, endpoint: MasterEndpoint) -> None:
         connection = self._ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 from uuid import uuid4
 
@@ -58,7 +59,7 @@ class RedisServer:
         tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
-            watcher = LinkWatcher(lambda said: self._tell(part, said), self._tell_skew, left)
+            watcher = LinkWatcher(partial(self._tell, part), partial(self._tell_clock, part), left)
             return RedisLink(reactor, source, settings, scripts, watcher, tls)
 
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
@@ -158,9 +159,11 @@ class RedisServer:
         else:
             self._troubles.begin(part, trouble)
 
-    def _tell_skew(self, skew: float) -> None:
-        self.numbers.skew = skew
-        self._troubles.clock(skew)
+    def _tell_clock(self, part: str, now: float, ahead: float | None) -> None:
+        self._replication.saw(part, now)
+        if ahead is not None:
+            self.numbers.skew = ahead
+            self._troubles.clock(ahead)
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
