@@ -24,6 +24,8 @@ from gopush.message.redis.settings import sources
         ),
         ("ERR Error running script (call to f_c8df): @user_script:1: user_script:1: attempt to index a nil", "ERR"),
         ("LOADING Redis is loading the dataset in memory", "LOADING"),
+        ("ERR max number of clients reached", "MAXCLIENTS"),
+        ("ERR WAIT cannot be used with replica instances. Please also note that ...", "UNBLOCKED"),
         ("NOSCRIPT No matching script. Please use EVAL.", "NOSCRIPT"),
         ("ERR wrong number of arguments - READONLY is no reason", "ERR"),
         ("", ""),

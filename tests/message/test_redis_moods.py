@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -344,6 +345,17 @@ def test_a_clock_that_differs_is_named(connect: Connect, monkeypatch: pytest.Mon
             ]
             assert 9 < subject.store.numbers["node1"].skew < 11
         eventually(lambda: lines[1:] == ["Redis node1: all is well again"])
+
+
+def test_a_server_that_has_too_many_clients_is_waited_for(connect: Connect) -> None:
+    """It takes more in a moment: a message node that starts just then ended."""
+    with RedisServer() as server, ExitStack() as others:
+        server.call("CONFIG", "SET", "maxclients", 4)
+        for _ in range(4):
+            others.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        subject = connect(server)
+        others.close()
+        eventually(lambda: subject.push().ret == RET_OK)
 
 
 def test_the_clock_is_looked_at_without_a_call(connect: Connect) -> None:

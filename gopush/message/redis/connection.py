@@ -57,8 +57,14 @@ class UnreplicatedError(RedisRefusedError):
 OLD_REDIS = ("2", "3", "4", "5")
 """They lack KEEPTTL."""
 
-PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED")
+PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED", "MAXCLIENTS")
 """Kinds of errors with which another message node may fare better, so they become UnavailableError."""
+
+_PLAIN = {
+    "ERR max number of clients reached": "MAXCLIENTS",
+    "ERR WAIT cannot be used with replica instances": "UNBLOCKED",
+}
+"""Errors for which Redis has no word of their own: how they begin, and their kind."""
 
 NEEDED = (
     *("INFO server", "PING", "TIME", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
@@ -83,7 +89,8 @@ def error_text(error: BaseException) -> str:
 
 def error_kind(error: BaseException) -> str:
     """The word that a server's error begins with: READONLY."""
-    return error_text(error).partition(" ")[0]
+    text = error_text(error)
+    return next((kind for plain, kind in _PLAIN.items() if text.startswith(plain)), text.partition(" ")[0])
 
 
 def is_passing(error: BaseException) -> bool:
