@@ -127,8 +127,7 @@ class RedisLink(Factory):
         """
         if self._ready is None and not self._hoping:
             return self._not_ready()
-        command = ("EVALSHA", script.sha, 0, self._packer.pack(arguments))
-        call = ScriptCall(script, command, replicas, again, MOST_TRIES)
+        call = ScriptCall(script, ("EVALSHA", script.sha, 0, self._packer.pack(arguments)), replicas, again, MOST_TRIES)
         return self._try(call).addErrback(self._failed)
 
     def ping(self) -> Deferred[None]:
@@ -266,9 +265,9 @@ class RedisLink(Factory):
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:
-        """An attempt to connect has failed."""
+        """An attempt to connect has failed. Callers hear the newest reason, the log the first one of an outage."""
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
-        self._attempted(self._trouble or (LOST if self._ready_since > 0 else reason))
+        self._attempted(f"{LOST}; {reason}" if self._ready_since > 0 else reason, logged=self._trouble is not None)
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
@@ -281,19 +280,20 @@ class RedisLink(Factory):
             self._at_once = self._reactor.seconds() - self._ready_since > RETRY_SECONDS
             self._hoping = bool(self._service.running)
 
-    def _attempted(self, trouble: str | None, refused: bool = False) -> None:
+    def _attempted(self, trouble: str | None, refused: bool = False, logged: bool = False) -> None:
         """Nobody waits for the connection any more."""
         self._hoping = self._stale = False
-        self._say(trouble, refused)
+        self._say(trouble, refused, logged)
         waiting, self._waiting = self._waiting, []
         answer = None if trouble is None else Failure(UnavailableError(trouble))
         for waiter in waiting:
             waiter.callback(answer)
 
-    def _say(self, trouble: str | None, refused: bool = False) -> None:
+    def _say(self, trouble: str | None, refused: bool = False, logged: bool = False) -> None:
         if trouble != "stopped" and self._service.running:  # an attempt that stop() ends is no trouble
             self._trouble = trouble
-            self._watcher.trouble(trouble)
+            if not logged:
+                self._watcher.trouble(trouble)
         if self._decided is not None:
             decided, self._decided = self._decided, None
             decided.callback(trouble if refused else None)
