@@ -20,10 +20,9 @@ from gopush.comet.tcp import TcpFactory
 from gopush.daemon.listeners import Listeners, advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
-from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Together, until_quiet
 from gopush.membership.reachability import Reachability
-from gopush.membership.view import Coordination
+from gopush.membership.view import Coordination, check_registered
 from gopush.model import NodeInfo
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
@@ -154,8 +153,7 @@ class CometNode(MultiService):
         await self._coordination.stop()
 
     async def _check(self) -> None:
-        if not self._coordination.view.knows(self._info.id):
-            raise UnavailableError("this comet is not registered")
+        check_registered(self._coordination, self._info.id, "this comet")
         self._reachability.check()
         await self._messages.ping()
 

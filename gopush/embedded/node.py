@@ -24,10 +24,9 @@ from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
 from gopush.embedded.settings import EmbeddedSettings, default_name
-from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, Together, until_quiet
 from gopush.membership.reachability import Reachability
-from gopush.membership.view import Coordination, StaticCoordination
+from gopush.membership.view import Coordination, StaticCoordination, check_registered
 from gopush.message.node import LINGER_SECONDS
 from gopush.message.node import show as show_message
 from gopush.message.registration import StoreRegistration
@@ -194,8 +193,7 @@ class EmbeddedNode(MultiService):
         await until_quiet(lambda: self._message.under_way > 0, LINGER_SECONDS, since, self._reactor)
 
     async def _check(self) -> None:
-        if not self._coordination.view.knows(self._id):
-            raise UnavailableError("this process is not registered")
+        check_registered(self._coordination, self._id)
         if self._reachability is not None:
             self._reachability.check()
         await self._messages.ping()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
-from gopush.errors import StartError
+from gopush.errors import StartError, UnavailableError
 from gopush.hashing import HashRing
 from gopush.model import NodeInfo
 
@@ -176,6 +176,13 @@ class Coordination(Protocol):
 
     def stop(self) -> Deferred[None]:
         """Leave everybody's view, and let go of the coordinator."""
+
+
+def check_registered(coordination: Coordination, id: str, who: str = "this process") -> None:
+    """Raise UnavailableError where others do not know the process of this id, `who` for people: for its health."""
+    if not coordination.view.knows(id):
+        why = "" if coordination.connected else ", and ZooKeeper cannot be reached"
+        raise UnavailableError(f"{who} is not registered{why}")
 
 
 class StaticCoordination:

@@ -12,10 +12,9 @@ from twisted.internet.defer import Deferred
 from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
-from gopush.errors import UnavailableError
 from gopush.membership.node import LocalNode, until_quiet
 from gopush.membership.reachability import LoginProbe, Reachability
-from gopush.membership.view import Coordination
+from gopush.membership.view import Coordination, check_registered
 from gopush.message.registration import StoreRegistration
 from gopush.message.service import StoreService
 from gopush.message.settings import MessageSettings, open_store
@@ -91,8 +90,7 @@ class MessageNode(MultiService):
         await self._coordination.stop()
 
     async def _check(self) -> None:
-        if not self._coordination.view.knows(self.info.id):
-            raise UnavailableError("this message node is not registered")
+        check_registered(self._coordination, self.info.id, "this message node")
         self._reachability.check()
         await self._message.ping()
 

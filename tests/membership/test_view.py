@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 from twisted.internet.task import Clock
 
+from gopush.errors import UnavailableError
 from gopush.membership.keeper import ViewKeeper
-from gopush.membership.view import StaticCoordination, View
+from gopush.membership.view import StaticCoordination, View, check_registered
 from gopush.model import NodeInfo
 from tests.comet.harness import result
 from tests.fixtures import Logged
@@ -140,3 +141,14 @@ def test_the_owners_of_no_more_than_so_many_keys_are_remembered(monkeypatch: pyt
     owners = [view.owner(key) for key in KEYS]
     assert len(view._owners) <= 100
     assert [view.owner(key) for key in KEYS] == owners
+
+
+@pytest.mark.parametrize(("connected", "why"), [(True, ""), (False, ", and ZooKeeper cannot be reached")])
+def test_a_process_that_is_not_registered_says_where_zookeeper_is_why(
+    monkeypatch: pytest.MonkeyPatch, connected: bool, why: str
+) -> None:
+    monkeypatch.setattr(StaticCoordination, "connected", connected)
+    check_registered(StaticCoordination(View([comet("a", 1)])), "a-1:6970")
+    with pytest.raises(UnavailableError) as wrong:
+        check_registered(StaticCoordination(), "a-1:6970", "this comet")
+    assert str(wrong.value) == f"this comet is not registered{why}"
