@@ -54,6 +54,7 @@ class Housekeeping:
         self._walk_began = self._walked_from = self._settled_at = float("-inf")
         self._ticked = clock.seconds()
         self._looking: Any = None
+        self._moving: set[Session] = set()
         self._expiry = Expiry(comet.wheel, self._timed_out, clock)
         self._ticking = repeating(self._look_around, clock)
         coordination.watch(self._view_changed)
@@ -126,23 +127,27 @@ class Housekeeping:
         if len(due) == budget:
             self._looking = self._clock.callLater(0, self._look_for_moved, view, left, moved)
             return
-        if not self.leaving and (count := sum(channel.subscribers for channel in moved)):
+        if (count := self._spread(moved)) and not self.leaving:
             log.info("{count} subscribers move: their keys belong to other comets now", count=count)
-        self._spread(moved)
 
     def move_all(self) -> None:
         """This comet leaves: close all subscribers, spread over a second."""
         self.leaving = True
         self._spread(self._comet.channels.values())
 
-    def _spread(self, channels: Iterable[Channel]) -> None:
-        lost = [session for channel in channels for session in (*channel.live, *channel.recovering)]
+    def _spread(self, channels: Iterable[Channel]) -> int:
+        """Close the subscribers that are not on their way yet; gives their number."""
+        sessions = (session for channel in channels for session in (*channel.live, *channel.recovering))
+        lost = [one for one in sessions if one.state is not State.CLOSING and one not in self._moving]
+        self._moving.update(lost)
         for step in range(MOVE_STEPS):
             if part := lost[step::MOVE_STEPS]:
                 # Not at once: when subscribers come back, the others must have seen the same change.
                 self._clock.callLater((step + 1) * MOVE_SECONDS / MOVE_STEPS, self._move, part)
+        return len(lost)
 
     def _move(self, sessions: list[Session]) -> None:
+        self._moving.difference_update(sessions)
         for session in sessions:
             if session.state is State.CLOSING or session.request is None:
                 continue

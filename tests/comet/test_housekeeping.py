@@ -292,6 +292,7 @@ def test_how_many_move_is_logged_once(leaving: bool) -> None:
     observer: Any = observe
     globalLogPublisher.addObserver(observer)
     elsewhere(world)
+    elsewhere(world)  # those who are on their way do not count again
     world.wait(2)
     globalLogPublisher.removeObserver(observer)
     assert [line for line in lines if "subscribers move" in line] == (
