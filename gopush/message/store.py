@@ -143,12 +143,19 @@ class Troubles:
         self._failed: dict[str, float] = {}
         self._patience: dict[str, float] = {}
         self._ended: dict[str, float] = {}
+        self._closed = False
 
     def __contains__(self, part: str) -> bool:
         return part in self.now
 
+    def close(self) -> None:
+        """The store stops: what fails from now on is no trouble."""
+        self._closed = True
+
     def begin(self, part: str, trouble: str) -> None:
         """This is wrong now. A part that fails again and again must work for CALM_SECONDS before that is believed."""
+        if self._closed:
+            return
         now = self._clock.seconds()
         if part not in self.now:
             relapse = now - self._ended.get(part, float("-inf")) < RELAPSE_SECONDS

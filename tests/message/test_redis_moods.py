@@ -94,6 +94,19 @@ def test_one_that_is_stopped_while_it_connects_says_nothing(in_reactor: InReacto
         assert lines == []
 
 
+def test_a_stop_while_it_looks_after_the_server_is_no_trouble(in_reactor: InReactor) -> None:
+    def touch_and_stop() -> Deferred[None]:
+        server = store._servers["node1"]
+        server.touch()
+        return Deferred.fromCoroutine(server.stop())
+
+    with RedisServer() as server, logged() as lines:
+        store: RedisStore = in_reactor(RedisStore, StoreSettings(), redis_settings(server), reactor)
+        in_reactor(store.start)
+        in_reactor(touch_and_stop)
+        assert lines == []
+
+
 def test_a_stop_during_the_first_attempt_is_no_trouble(in_reactor: InReactor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, logged() as lines:
         through = RedisServer()

@@ -79,6 +79,7 @@ class RedisServer:
     async def stop(self) -> None:
         """Answer the calls under way, and disconnect."""
         await self._gatherer.drained()
+        self._troubles.close()
         await gatherResults([self._writes.stop(), self._reads.stop()])
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
