@@ -95,7 +95,7 @@ def error_kind(error: BaseException) -> str:
 
 def is_passing(error: BaseException) -> bool:
     """Whether a server that says this may do later."""
-    return error_kind(error) in PASSING or str(error) == "ERR max number of clients reached"
+    return error_kind(error) in PASSING
 
 
 class RedisConnection(RedisProtocol):  # type: ignore[misc]
