@@ -4,6 +4,7 @@ that they name, or they say why not; `make run` wants no tools for tests."""
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shlex
 import shutil
@@ -150,3 +151,27 @@ def test_the_readme_names_the_packages_that_make_test_installs() -> None:
     wanted = " ".join(re.findall(r"\$\(call debian,.*,([^,\n]*)\)$", recipe[1], re.MULTILINE)).split()
     assert len(wanted) > 10
     assert {package for package in wanted if not package.startswith("-")} <= named
+
+
+FIELD = re.compile(r"\{[^}]*\}")
+WARNINGS = ("warn", "error", "critical")
+"""What is logged as a failure has a traceback, and one row for all."""
+
+
+def fixed_words(format: str) -> list[str]:
+    """The first words of each part that is the same in each line."""
+    parts = [part.strip(" :;,").split()[:4] for part in FIELD.split(format)]
+    return [" ".join(words) for words in parts if len(words) > 1]
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "gopush").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_operations_manual_explains_each_warning(module: Path) -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    for call in ast.walk(ast.parse(module.read_text())):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in WARNINGS):
+            continue
+        formats = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+        for format in formats:
+            assert isinstance(format, str)
+            words = fixed_words(format)
+            assert not words or any(some in manual for some in words), f"{module.name}:{call.lineno}: {format}"
