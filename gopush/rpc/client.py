@@ -27,7 +27,7 @@ from gopush.net.clock import within
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, client_tls, reached
 from gopush.net.transport import Attempts, QuietClientService
-from gopush.rpc.broker import Broker, security
+from gopush.rpc.broker import LOGIN_SECONDS, Broker, security
 from gopush.rpc.codec import METHODS, BatchError, CallFormat, pack, unpack
 from gopush.rpc.login import enter
 from gopush.rpc.logins import Logins, is_refusal, why
@@ -45,6 +45,10 @@ class _ClientBroker(Broker):
         """Tell the owner first: a repeat of a call that fails now must not come here again."""
         self.factory.owner.lost(reason)
         super().connectionLost(reason)
+
+    def _too_late(self) -> None:
+        self._login_deadline = None
+        self.factory.owner.cut(self, f"no login within {LOGIN_SECONDS:g} s")
 
 
 class _ClientFactory(pb.PBClientFactory):
@@ -279,12 +283,15 @@ class Remote:
         if root is None and self._root is None:
             self.unreachable(Failure(UnavailableError(reason)))
         elif root is not None and silent:
-            self._root, self._why = None, reason
-            self._refused = True  # said here: that this side aborts the connection would mislead
-            self._logins.forget(self)
-            log.warn("{peer} gave {reason}; connection closed", peer=str(self), reason=reason)
-            root.broker.transport.abortConnection()
+            self.cut(root.broker, reason)
         return reason
+
+    def cut(self, broker: Broker, reason: str) -> None:
+        """Close a connection on which the peer is silent. That this side aborts it is no reason of its own."""
+        self._root = None
+        self.unreachable(Failure(UnavailableError(reason)))
+        self._refused = True
+        broker.transport.abortConnection()
 
 
 def caller_tls(settings: RpcSettings) -> ClientTls | None:

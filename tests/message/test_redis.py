@@ -209,8 +209,7 @@ def test_a_server_may_come_late_and_go_and_come_back(connect: Connect) -> None:
             away = "the connection was lost; cannot be reached at 127.0.0.1:"
             with pytest.raises(UnavailableError, match=away):
                 subject.read()
-            (line,) = lines
-            assert line.startswith(f"Redis node1: {away}")
+            assert lines == ["Redis node1: the connection was lost"]
             server.start()
             again = eventually(lambda: (answer := subject.push()).ret == RET_OK and answer)
             eventually(lambda: lines[1:] == ["Redis node1: all is well again"])

@@ -350,6 +350,20 @@ def test_a_frozen_peer_costs_one_time_out(network: Network, in_reactor: InReacto
     assert time.monotonic() - began < 3
 
 
+def test_a_peer_that_lets_nobody_in_is_no_stranger(
+    network: Network, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """One that is frozen: its kernel goes on accepting."""
+    monkeypatch.setattr("gopush.rpc.broker.LOGIN_SECONDS", 0.1)
+    before = dict(complained.complaints)
+    limiter = HeldFactory(serve_message(reactor, OneMessage(), ""))
+    remote = network.message(network.listen(limiter))
+    eventually(lambda: len(limiter.held) > 1)
+    (line,) = logged.lines("cannot be reached")
+    assert line == f"{remote} cannot be reached: no login within 5 s"
+    assert complained.complaints == before
+
+
 def test_what_was_not_sent_in_time_never_is(network: Network, in_reactor: InReactor) -> None:
     service = OneMessage()
     limiter = HeldFactory(serve_message(reactor, service, ""))
@@ -385,11 +399,11 @@ def test_a_call_that_its_caller_cancels_is_not_sent_either(network: Network, in_
 
 def cut_and_met_again(service: OneMessage, remote: RemoteMessage, in_reactor: InReactor, logged: Logged) -> None:
     """With one line: the end of the connection is no news."""
-    (line,) = eventually(lambda: logged.lines("connection closed"))
+    (line,) = eventually(lambda: logged.lines("no answer within"))
     assert line.startswith("<RemoteMessage ")
     service.answer = None
     eventually(lambda: remote.connected)
-    assert logged.lines("cannot be reached") == []
+    assert logged.lines("cannot be reached") == [line]
     assert in_reactor(remote.append, [Append(PUSH, 0)]) == [Appended(0, 0, 0, False)]
 
 

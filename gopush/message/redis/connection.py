@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -207,7 +208,8 @@ async def prepare(connection: RedisConnection, source: Source, prefix: str, scri
 
 async def _refuse_few_rights(connection: RedisConnection, prefix: str) -> None:
     """A script would end halfway. They are tried outside of one: in it each version words its refusal anew."""
-    tried = [[f"{prefix}rights" if word == "NAME" else word for word in needed.split()] for needed in NEEDED]
+    name = f"{prefix}rights:{uuid4().hex}"  # nobody else's
+    tried = [[name if word == "NAME" else word for word in needed.split()] for needed in NEEDED]
     answers = await DeferredList([connection.execute_command(*words) for words in tried], consumeErrors=True)
     refused = [
         words[0]

@@ -93,9 +93,8 @@ class RedisLink(Factory):
         self._watching: LoopingCall | None = None
         if isinstance(endpoint, MasterEndpoint):
             self._watching = repeating(lambda: Deferred.fromCoroutine(self._watch(endpoint)), reactor)
-        factory: Any = self
         attempts: Any = Attempts(endpoint, self.unreachable)
-        self._service = QuietClientService(attempts, factory, self._pause, reactor)
+        self._service = QuietClientService(attempts, cast(Any, self), self._pause, reactor)
 
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the server itself refused."""
@@ -246,8 +245,7 @@ class RedisLink(Factory):
         Deferred.fromCoroutine(self._prepare(connection)).addErrback(self._not_prepared, connection)
 
     async def _prepare(self, connection: RedisConnection) -> None:
-        texts = [script.text for script in self._scripts]
-        self.server = await prepare(connection, self._source, self._prefix, texts)
+        self.server = await prepare(connection, self._source, self._prefix, [one.text for one in self._scripts])
         self._ready = connection
         self._ready_since = self._reactor.seconds()
         if self._stale:
@@ -258,16 +256,19 @@ class RedisLink(Factory):
     def _not_prepared(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
         if isinstance(error, LostConnectionError):
-            self._attempted(self._trouble or LOST)
+            self._attempted(self._trouble or LOST, logged=self._trouble is not None)
             return
         refused = isinstance(error, (ResponseError, UnfitError)) and not is_passing(error)
-        self._attempted(str(error), refused=refused)
+        self._attempted(str(error), refused)
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:
-        """An attempt to connect has failed. Callers hear the newest reason, the log the first one of an outage."""
+        """An attempt to connect has failed. Callers hear the newest reason, the log what both connections met first."""
         reason = f"cannot be reached at {self._source.address}: {failure.getErrorMessage()}"
-        self._attempted(f"{LOST}; {reason}" if self._ready_since > 0 else reason, logged=self._trouble is not None)
+        known = self._ready_since > 0
+        if self._trouble is None:
+            self._say(LOST if known else reason)
+        self._attempted(f"{LOST}; {reason}" if known else reason, logged=True)
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""

@@ -297,5 +297,4 @@ def _head(packed: bytes) -> Head:
 
 
 def _message(member: bytes) -> Message:
-    mid, _ = _MESSAGE.unpack_from(member)
-    return Message(int(mid), member[_MESSAGE.size :])
+    return Message(int(_MESSAGE.unpack_from(member)[0]), member[_MESSAGE.size :])

@@ -9,7 +9,7 @@
 --   o:<id>         string: for each key that was pushed to under an own id of web's: key, \0, mid and previous mid
 --                  (doubles) of the first append; then when this name ends (double)
 --   store          string: what tells this store from all others; it is renewed all the time
---   rights         each new connection tries on it what its user may do, and deletes it
+--   rights:<hex>   a new connection tries on it what its user may do, and deletes it
 --   t:<key>        sorted set: score = when the token ends, member = its digest
 local call = redis.call
 local args = cmsgpack.unpack(ARGV[1])
