@@ -86,7 +86,7 @@
       let doom = setTimeout(stop, ms);
       try {
         const { status, headers, body } = await fetch(base + path + "?" + query, { signal: abort.signal, cache: "no-store" }),
-          type = headers.get("content-type"), reader = body.getReader(), sub = path === "/sub";
+          type = headers.get("content-type"), reader = body?.getReader(), sub = path === "/sub";
         if (status !== 200) {
           // What a proxy says in gopush's place, in HTML or in other words, is no refusal of gopush's.
           const words = sub && /^text\/plain/.test(type) && utf8.decode((await reader.read()).value).match(/^[\w ]+/);

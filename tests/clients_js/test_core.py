@@ -232,7 +232,7 @@ def test_a_full_key_is_left_for_long(world: World) -> None:
     assert world.run("sockets.length") == 2
 
 
-@pytest.mark.parametrize("status", [403, 502])
+@pytest.mark.parametrize("status", [204, 403, 502])
 def test_what_a_proxy_says_in_the_place_of_a_look_up_has_its_status(world: World, status: int) -> None:
     world.run(f"web.lookups = {status}; web.refusal = 'text/plain'")
     world.subscribe()

@@ -76,7 +76,7 @@ globalThis.fetch = (url, { signal }) => {
     if (stream.next) stream.next.failed(new Error("aborted"));
   };
   const status = path === "/sub" ? web.status : web.lookups, type = status === 200 ? web.type : web.refusal;
-  return Promise.resolve({ status, headers: { get: () => type }, body: stream });
+  return Promise.resolve({ status, headers: { get: () => type }, body: status === 204 ? null : stream });
 };
 
 globalThis.WebSocket = class {

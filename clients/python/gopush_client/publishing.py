@@ -17,7 +17,11 @@ ATTEMPT_SECONDS = 8.0
 """More than gopush takes at most for one push (4 s), after which it stores nothing any more."""
 
 BULK_SECONDS = 30.0
-"""For many pushes: gopush takes 8 MiB of them at once, and the next ones, with 4 s of their own, as these are done."""
+"""At most, for many pushes."""
+
+GROUP_BYTES = 8 << 20
+GROUP_SECONDS = 4.0
+"""gopush pushes so much to many keys at once, and the next ones, with as much time of their own, as these are done."""
 
 LEAST_SECONDS = 1.0
 """For the last attempt, however little of the deadline is left."""
@@ -130,8 +134,9 @@ class Publishing:
         """Push one message to many keys; gives their mids."""
         id = id or uuid.uuid4().hex
         left = list(dict.fromkeys(map(wire.check_key, keys)))
-        text = encode(message).decode()
-        most = max(1, min(MOST_KEYS, MOST_KEYS_BYTES // (len(text) or 1)))
+        data = encode(message)
+        text, size = data.decode(), max(len(data), 1)
+        most = max(1, min(MOST_KEYS, MOST_KEYS_BYTES // size))
         target = wire.path("/1/admin/push/mprivate", {"expire": expire, "mid": 1, "id": id})
         mids: dict[str, int] = {}
 
@@ -140,8 +145,10 @@ class Publishing:
             for start in range(0, len(left), most):
                 if start and self.clock() >= end:
                     break
-                body = json.dumps({"m": text, "k": left[start : start + most]}).encode()
-                answer = wire.data((yield from self._call(target, body, BULK_SECONDS, end)))
+                part = left[start : start + most]
+                seconds = min(ATTEMPT_SECONDS + GROUP_SECONDS * (size * len(part) // GROUP_BYTES), BULK_SECONDS)
+                body = json.dumps({"m": text, "k": part}).encode()
+                answer = wire.data((yield from self._call(target, body, seconds, end)))
                 mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
             if missing := len(left) - sum(key in mids for key in left):
                 raise UnavailableError(f"{missing} keys could not be served")
