@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from inspect import iscoroutine
 from typing import Any
 
 import hypothesis
 import pytest
 from twisted.internet import reactor as global_reactor
 from twisted.internet import threads
+from twisted.internet.defer import Deferred
 
 from tests.fixtures import logged, zookeeper
 
@@ -41,7 +43,11 @@ InReactor = Callable[..., Any]
 def in_reactor(reactor_thread: threading.Thread) -> InReactor:
     """Call a function in the reactor's thread and wait for its result, a Deferred's (or coroutine's) included."""
 
+    def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)  # Debian 12's Twisted waits for no coroutine
+        return Deferred.fromCoroutine(result) if iscoroutine(result) else result
+
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return threads.blockingCallFromThread(reactor, function, *args, **kwargs)
+        return threads.blockingCallFromThread(reactor, call, function, *args, **kwargs)
 
     return run

@@ -134,21 +134,18 @@ class _NotThere:
 
 
 def _handed_over(reactor: Any, description: str) -> Any:
-    """A socket of systemd's: by its number also where the sockets were given no names, for Twisted forgets those."""
+    """A socket of systemd's. Twisted forgets those that were given no names, and that of Debian 12 knows no names."""
     _, plain, named = words(description)
-    domain, index = [*plain, "", ""][:2]
-    domain, index = named.get("domain", domain), named.get("index", index)
-    family = getattr(socket, f"AF_{domain}", None)
-    if family is None:
+    wanted = dict(zip(("domain", "index"), plain, strict=False)) | named
+    family = getattr(socket, f"AF_{wanted.pop('domain', '')}", None)
+    if family is None or len(plain) > 2 or wanted.keys() not in ({"index"}, {"name"}):
         raise ValueError(description)
     given = dict(line.partition("=")[::2] for line in os.fsdecode(Path("/proc/self/environ").read_bytes()).split("\0"))
-    sockets = given.get("LISTEN_FDS", "") if given.get("LISTEN_PID") == str(os.getpid()) else ""
-    if "LISTEN_FDNAMES" not in given and index.isdecimal() and sockets.isdecimal() and int(index) < int(sockets):
-        return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + int(index), family)
-    try:
-        return serverFromString(reactor, description)
-    except (IndexError, KeyError):
-        return _NotThere()
+    count = int(given.get("LISTEN_FDS", 0)) if given.get("LISTEN_PID") == str(os.getpid()) else 0
+    names = given.get("LISTEN_FDNAMES", "").split(":")[:count]
+    index = names.index(wanted["name"]) if wanted.get("name") in names else int(wanted.get("index", count))
+    handed_over = 0 <= index < count
+    return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + index, family) if handed_over else _NotThere()
 
 
 def refuse_unbindable(name: str, endpoint: str) -> None:

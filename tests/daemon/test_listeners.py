@@ -106,7 +106,14 @@ def test_a_path_that_cannot_be_bound_is_named_in_one_line(in_reactor: InReactor,
     "endpoint",
     [
         *("tcp:abc", "tcp", "ssl:443:privateKey=/missing.pem", "nothing:1", "tcp:1:x=2"),
-        *("systemd:index=0", "systemd:NOWHERE:0", "systemd:INET", "systemd:INET:x", "systemd:INET:index=0:x=2"),
+        *(
+            "systemd:index=0",
+            "systemd:NOWHERE:0",
+            "systemd:INET",
+            "systemd:INET:x",
+            "systemd:INET:index=0:x=2",
+            "systemd:INET:0:name=x",
+        ),
     ],
 )
 def test_what_is_no_endpoint_is_an_error_in_the_settings(endpoint: str) -> None:

@@ -61,26 +61,35 @@ def starts(node: Node) -> None:
         pytest.fail(str(wrong))
 
 
-@pytest.mark.parametrize("endpoint", ["systemd:domain=INET:index=0", "systemd:INET:0"])
-def test_sockets_of_systemd_need_no_names(node: Node, endpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "more"),
+    [
+        ("systemd:domain=INET:index=0", {}),
+        ("systemd:INET:0", {}),
+        ("systemd:INET:name=web", {"LISTEN_FDNAMES": "web"}),
+        ("systemd:INET:0", {"LISTEN_FDNAMES": "web"}),
+    ],
+)
+def test_sockets_of_systemd_need_no_names(node: Node, endpoint: str, more: dict[str, str]) -> None:
     """systemd-socket-activate gives them none, unless it is told to."""
     node.launcher = ("-c", ACTIVATES)
-    node.environment = {"PORT": str(node.ports["http"])}
+    node.environment = {"PORT": str(node.ports["http"])} | more
     node.set({"base": {"http.bind": endpoint}})
     starts(node)
     eventually(lambda: "[base] stat.bind: listening" in node.log.read_text())
     assert looked_up(node).startswith(b'{"ret":0')
 
 
-def test_a_socket_that_was_not_handed_over_is_named_in_one_line(node: Node) -> None:
+@pytest.mark.parametrize("which", ["index=1", "index=-1", "name=web"])
+def test_a_socket_that_was_not_handed_over_is_named_in_one_line(node: Node, which: str) -> None:
     node.launcher = ("-c", ACTIVATES)
     node.environment = {"PORT": str(node.ports["http"])}
-    node.set({"base": {"http.bind": "systemd:domain=INET:index=1"}})
+    node.set({"base": {"http.bind": f"systemd:domain=INET:{which}"}})
     with pytest.raises(RuntimeError) as wrong:
         node.start()
     (line,) = str(wrong.value).splitlines()[1:]
     assert line.startswith(
-        "[base] http.bind: systemd:domain=INET:index=1: gopush cannot listen there: systemd handed over no such socket"
+        f"[base] http.bind: systemd:domain=INET:{which}: gopush cannot listen there: systemd handed over no such socket"
     )
 
 
