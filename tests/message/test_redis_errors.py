@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
-from gopush.message.redis.connection import UnfitError, error_kind, error_text, is_passing, prepare
+from gopush.message.redis.connection import UnfitError, error_kind, error_text, prepare, refuses
 from gopush.message.redis.settings import sources
 
 
@@ -48,7 +48,7 @@ def test_the_kind_of_an_error(said: str, kind: str) -> None:
     ],
 )
 def test_what_may_pass_refuses_no_server(said: str, passes: bool) -> None:
-    assert is_passing(ResponseError(said)) == passes
+    assert refuses(ResponseError(said)) == (not passes)
 
 
 @pytest.mark.parametrize(

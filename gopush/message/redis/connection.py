@@ -94,9 +94,9 @@ def error_kind(error: BaseException) -> str:
     return next((kind for plain, kind in _PLAIN.items() if text.startswith(plain)), text.partition(" ")[0])
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a server that says this may do later."""
-    return error_kind(error) in PASSING
+def refuses(error: BaseException | None) -> bool:
+    """Whether a server has said that it will not do, nor later."""
+    return isinstance(error, (ResponseError, UnfitError)) and error_kind(error) not in PASSING
 
 
 class RedisConnection(RedisProtocol):  # type: ignore[misc]

@@ -25,9 +25,9 @@ from gopush.message.redis.connection import (
     UnfitError,
     error_kind,
     error_text,
-    is_passing,
     prepare,
     refuse_eviction,
+    refuses,
 )
 from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
@@ -181,7 +181,7 @@ class RedisLink(Factory):
         error = failure.value
         if not isinstance(error, RedisError):
             return failure
-        if isinstance(error, ResponseError) and not is_passing(error):
+        if refuses(error):
             raise RedisRefusedError(error_text(error)) from None
         reason = LOST if isinstance(error, LostConnectionError) else error_text(error)
         raise UnavailableError(self._trouble or reason) from None
@@ -258,8 +258,7 @@ class RedisLink(Factory):
         if isinstance(error, LostConnectionError):
             self._attempted(self._trouble or LOST, logged=self._trouble is not None)
             return
-        refused = isinstance(error, (ResponseError, UnfitError)) and not is_passing(error)
-        self._attempted(str(error), refused)
+        self._attempted(str(error), refused=refuses(error))
         connection.transport.loseConnection()
 
     def unreachable(self, failure: Failure) -> None:

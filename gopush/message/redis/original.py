@@ -12,7 +12,7 @@ from txredisapi import RedisError, ResponseError
 
 from gopush.errors import GopushError, StartError, UnavailableError
 from gopush.message.original import OldLog, OldMessage, Passed, expiry, old_message
-from gopush.message.redis.connection import RedisConnection, error_kind, is_passing, log_in
+from gopush.message.redis.connection import RedisConnection, error_kind, log_in, refuses
 from gopush.message.redis.endpoint import endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
@@ -40,8 +40,7 @@ def _no_set(failure: Any) -> None:
 
 
 def _wrong(server: str, failed: RedisError) -> GopushError:
-    refused = isinstance(failed, ResponseError) and not is_passing(failed)
-    return (StartError if refused else UnavailableError)(f"{server}: {failed}")
+    return (StartError if refuses(failed) else UnavailableError)(f"{server}: {failed}")
 
 
 class OriginalRedis:
