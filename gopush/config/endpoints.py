@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import combinations
 
 WITH_PORT = ("tcp", "tcp6", "ssl")
@@ -31,6 +31,14 @@ def port(endpoint: str) -> int | None:
     return int(found) if kind in WITH_PORT and re.fullmatch("[0-9]+", found) else None
 
 
+def ip(host: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that a host is given as; None of a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
 def refuse_shared(binds: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError where two endpoints of these options of [base] could not both be bound."""
     taken = [(name, endpoint) for name, endpoints in binds.items() for endpoint in endpoints if port(endpoint) != 0]
@@ -55,9 +63,7 @@ def _taken(endpoint: str) -> Iterator[object]:
         yield endpoint
         return
     host = "127.0.0.1" if host == "localhost" else host or ("::" if kind == "tcp6" else "0.0.0.0")
-    try:
-        address = ip_address(host)
-    except ValueError:
+    if (address := ip(host)) is None:
         yield from ((4, number), host)  # Twisted looks for names in IPv4 alone
     else:
         yield from ((address.version, number), None if address.is_unspecified else address)

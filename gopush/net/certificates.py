@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.ssl import Certificate
+
+from gopush.config.endpoints import ip
 
 expiries: dict[str, float] = {}
 """When the certificates that this process has in use end, in seconds since the epoch, by their files."""
@@ -24,11 +25,7 @@ def note(path: Path, pem: bytes) -> None:
 def names(pem: bytes, host: str) -> bool:
     """Whether the first certificate in PEM is good for this host name or IP address, as a TLS client sees it."""
     certificate = Certificate.loadPEM(pem).original.to_cryptography()
-    try:
-        ip_address(host)
-        verify: Any = verify_certificate_ip_address
-    except ValueError:
-        verify = verify_certificate_hostname
+    verify: Any = verify_certificate_hostname if ip(host) is None else verify_certificate_ip_address
     try:
         verify(certificate, host)
     except Exception:  # each release of the library has its own

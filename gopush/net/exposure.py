@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
-from gopush.config.endpoints import WITH_PORT, place
+from gopush.config.endpoints import WITH_PORT, ip, place
 from gopush.errors import StartError
 
 
@@ -59,7 +58,5 @@ def stays_home(endpoint: str) -> bool:
 
 
 def _is_loopback(interface: str) -> bool:
-    try:
-        return ip_address(interface).is_loopback
-    except ValueError:
-        return False
+    address = ip(interface)
+    return address is not None and address.is_loopback

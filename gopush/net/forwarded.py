@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from gopush.config.endpoints import ip
 
 MAX_HOPS = 32
 """How many trusted proxies may stand one behind the other; what they say is looked at from the end."""
@@ -19,19 +21,14 @@ def trusted(proxies: tuple[str, ...], address: str) -> bool:
     """Whether an address is one of `[connections] proxies`; "" is that of all UNIX sockets."""
     if not proxies or not address:
         return not address and "unix" in proxies
-    try:
-        found = ip_address(plain(address))
-    except ValueError:
-        return False
-    return any(found in network for network in _networks(proxies))
+    found = ip(plain(address))
+    return found is not None and any(found in network for network in _networks(proxies))
 
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine has it; "" is that of all UNIX sockets."""
-    try:
-        return not address or ip_address(plain(address)).is_loopback
-    except ValueError:
-        return False
+    found = ip(plain(address))
+    return not address or (found is not None and found.is_loopback)
 
 
 def plain(address: str) -> str:
@@ -39,10 +36,8 @@ def plain(address: str) -> str:
     if ":" not in address:
         return address
     address = address.partition("%")[0]
-    try:
-        mapped = IPv6Address(address).ipv4_mapped
-    except ValueError:
-        return address
+    found = ip(address)
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
     return address if mapped is None else str(mapped)
 
 
@@ -92,7 +87,5 @@ def _address(text: str) -> str | None:
         host, _, port = text.partition(":")
     if port and not (port.isascii() and port.isdigit() and len(port) < 6):
         return None
-    try:
-        return plain(str(ip_address(host.partition("%")[0])))
-    except ValueError:
-        return None
+    found = ip(host.partition("%")[0])
+    return None if found is None else plain(str(found))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from ipaddress import ip_address
 
+from gopush.config.endpoints import ip
 from gopush.net.http.request import Fields, Request, Response, explained
 from gopush.net.http.routes import Refuse, Routes
 from gopush.web.counters import WebCounters
@@ -150,7 +150,7 @@ class AdminGuard:
         if host is None or request.method not in (b"GET", b"HEAD"):
             return None
         name = _name(host)
-        if name == "localhost" or _is_address(name) or name in self._hosts():
+        if name == "localhost" or ip(name) is not None or name in self._hosts():
             return None
         self._counters.foreign_hosts += 1
         return explained(FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")
@@ -193,18 +193,8 @@ def _name(host: str) -> str:
     return match[1].strip("[]").lower() if match else ""
 
 
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def _names(host: str) -> tuple[str, ...]:
-    try:
-        address = ip_address(host)
-    except ValueError:
+    if (address := ip(host)) is None:
         return (host.lower(),)
     if address.is_loopback or address.is_unspecified:
         return _LOOPBACK
