@@ -59,7 +59,7 @@ class Port:
                 return
             if self._waits:
                 self._waits = False
-                self.limiter.wait_ended()
+                self.limiter.counters.accept_waits_ended += 1
             self.numberAccepts = min(ACCEPTS_IN_A_TURN, room)
         super().doRead()  # type: ignore[misc]
         accepted, self.accepted = self.accepted, []

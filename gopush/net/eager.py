@@ -121,7 +121,7 @@ class EagerServer(accept.Accepted, Eager, tcp.Server):
         if cut_off and self._ended is None:
             self._ended = CONNECTION_LOST
             if self.limiter is not None:
-                self.limiter.cut_off()
+                self.limiter.counters.cut_off_leftovers += 1
             self.server.disconnects.add(self)
         return False
 

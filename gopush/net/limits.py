@@ -135,15 +135,6 @@ class ConnectionLimiter:
             self._timed = True
             self._clock.callLater(WAIT_SECONDS, self._go_on)
 
-    def wait_ended(self) -> None:
-        """There is room again for a port that had to wait."""
-        self.counters.accept_waits_ended += 1
-
-    def cut_off(self) -> None:
-        """A client is not read any more: of a crowd that sends on after the last word, or one that wants answers of
-        TLS itself and reads none."""
-        self.counters.cut_off_leftovers += 1
-
     def admits(self, address: str) -> bool:
         """Whether one more connection may come from there: a proxy may have any number, because its clients count
         instead.

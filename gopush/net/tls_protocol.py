@@ -39,7 +39,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
             if self._unread_answer_bytes > MAX_UNREAD_ANSWER_BYTES:
                 self._unread_answer_bytes = 0
                 if (limiter := wire.limiter(self)) is not None:
-                    limiter.cut_off()
+                    limiter.counters.cut_off_leftovers += 1
                 self.abortConnection()  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
