@@ -8,13 +8,12 @@ from itertools import chain, islice
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.comet.channel import Channel
 from gopush.comet.counters import CometCounters
 from gopush.errors import UnavailableError
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, pause
 from gopush.reports import BusyKey
 
 MOST = 1000
@@ -78,7 +77,7 @@ class BusyKeys:
                 self._counters.busy_keys_cut_short += 1
                 break
             found = self._busiest(found, self._look(some, prefix, rates))
-            await deferLater(cast(Any, self._clock), 0, lambda: None)
+            await pause(0, self._clock)
         return found
 
     def _busiest(self, found: list[BusyKey], others: Iterable[BusyKey]) -> list[BusyKey]:

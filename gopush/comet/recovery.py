@@ -22,7 +22,7 @@ from gopush.comet.session import Session, State
 from gopush.comet.unread import Unread
 from gopush.errors import UnavailableError
 from gopush.model import REFUSE_KEY, REFUSE_TOKEN, Head, Message
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, pause
 from gopush.routing.messages import Messages
 
 PATIENCE_SECONDS = 2
@@ -182,7 +182,7 @@ class Recovery:
                 page = await self._messages.read(channel.key, cursor)
             except UnavailableError:
                 if not accepted and self._clock.seconds() - started < PATIENCE_SECONDS:
-                    await self._pause()
+                    await pause(RETRY_SECONDS, self._clock)
                     continue
                 session.abort()
                 return
@@ -237,8 +237,3 @@ class Recovery:
         while session in channel.recovering and (channel.cursor is None or channel.cursor < cursor):
             channel.offer(cursor, 0, None)
             await self._delivery.next_step(channel)
-
-    def _pause(self) -> Deferred[None]:
-        pause: Deferred[None] = Deferred()
-        self._clock.callLater(RETRY_SECONDS, pause.callback, None)
-        return pause

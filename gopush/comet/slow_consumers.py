@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import deferLater
 
 from gopush.comet.channel import Channel
 from gopush.comet.session import Session
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, pause
 from gopush.reports import SlowConsumer
 
 MOST = 100
@@ -44,12 +43,11 @@ class SlowConsumers:
         return asked.addCallback(lambda found: found[:most])
 
     async def _walk(self) -> list[SlowConsumer]:
-        reactor_time = cast(Any, self._clock)
         sessions = self._sessions()
         found: list[SlowConsumer] = []
         while some := list(islice(sessions, SLICE_SESSIONS)):
             found = nlargest(MOST, chain(found, filter(None, map(_slow_consumer, some))), key=lambda slow: slow.bytes)
-            await deferLater(reactor_time, 0, lambda: None)
+            await pause(0, self._clock)
         self._found = found
         self._until = self._clock.seconds() + HOLDS_SECONDS
         return found

@@ -6,14 +6,12 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
 
-from twisted.internet.task import deferLater
-
 from gopush.errors import StartError
 from gopush.membership.node import LocalNode
 from gopush.membership.view import Coordination
 from gopush.membership.znodes import OtherStoreError, check_store
 from gopush.message.service import StoreService
-from gopush.net.clock import repeating
+from gopush.net.clock import pause, repeating
 
 LOOK_SECONDS = 1.0
 OTHER_STORE_LOOKS = 12
@@ -53,7 +51,7 @@ class StoreRegistration:
                 if not info.stores:
                     raise
                 refusal = other
-                await deferLater(self._reactor, LOOK_SECONDS, lambda: None)
+                await pause(LOOK_SECONDS, self._reactor)
             else:
                 self._looking.start(LOOK_SECONDS, now=False)
                 return

@@ -101,9 +101,14 @@ def within(seconds: float, call: Deferred[T], clock: Clock, going_on: Callable[[
     return call.addTimeout(seconds, reactor_time)
 
 
+async def pause(seconds: float, clock: Clock) -> None:
+    """Wait so long; 0: until the next turn of the reactor."""
+    reactor_time: Any = clock
+    await deferLater(reactor_time, seconds, lambda: None)
+
+
 async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Clock) -> bool:
     """Wait until nothing is `busy` any more: at least `least` seconds, at most `most`; False: it still was then."""
-    reactor_time: Any = clock
     start = clock.seconds()
     calm = 0
     while True:
@@ -112,7 +117,7 @@ async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Cloc
             return True
         if clock.seconds() >= start + most:
             return False
-        await deferLater(reactor_time, LOOK_SECONDS, lambda: None)
+        await pause(LOOK_SECONDS, clock)
 
 
 def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:

@@ -11,7 +11,6 @@ from itertools import count
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -20,7 +19,7 @@ from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.store import unwrap
-from gopush.net.clock import Clock, LastLook, repeating
+from gopush.net.clock import Clock, LastLook, pause, repeating
 from gopush.net.tls import client_tls
 
 PING_SECONDS = 20.0
@@ -224,16 +223,15 @@ async def trying(attempt: Callable[[], Coroutine[Any, Any, T | None]], until: fl
         except UnavailableError:
             if clock.seconds() >= until:
                 raise
-        await pause(clock, until, tries)
+        await jitter(clock, until, tries)
     raise AssertionError
 
 
-async def pause(clock: Clock, until: float, tries: int = 1) -> None:
+async def jitter(clock: Clock, until: float, tries: int = 1) -> None:
     """Wait a little before another try. Raises UnavailableError where it is too late for one."""
     if clock.seconds() >= until:
         raise UnavailableError("other nodes kept writing to the same key")
-    reactor_time: Any = clock
-    await deferLater(reactor_time, random.uniform(0, JITTER_SECONDS * min(tries, 8)), lambda: None)
+    await pause(random.uniform(0, JITTER_SECONDS * min(tries, 8)), clock)
 
 
 def _whole(results: Sequence[Any] | None, rows: int) -> list[Cells]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import DeferredList
 
-from gopush.message.hbase.client import Client, NotSentError, pause
+from gopush.message.hbase.client import Client, NotSentError, jitter
 from gopush.message.hbase.codec import Get
 from gopush.message.hbase.row import HEAD, Cells, Record, RowHead, after, body_in, head_of, row_head, row_key, slot_cell
 from gopush.message.hbase.settings import HBaseSettings
@@ -38,7 +38,7 @@ class RowReader:
                     pages[index] = page
             if len(pages) == len(reads):
                 return [pages[index] for index in range(len(reads))]
-            await pause(self._reactor, until)
+            await jitter(self._reactor, until)
 
     async def _pages(self, reads: Sequence[Read], lacking: _Lacking, until: float) -> list[Page | None]:
         """The pages; None where something was `lacking`: it was written between the look at the head and that at slots.

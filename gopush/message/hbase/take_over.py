@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 
 from gopush.errors import StartError, UnavailableError
 from gopush.message.hbase.client import Client, trying
@@ -37,6 +36,7 @@ from gopush.message.original import KeyState, OldLog, mark, placed
 from gopush.message.rules import First, KeptLog, pushed_here
 from gopush.message.store import unwrap
 from gopush.model import Token
+from gopush.net.clock import pause
 
 ROWS = 100
 """That are written at once."""
@@ -64,7 +64,7 @@ class HBaseTakeOver:
     async def start(self) -> None:
         """Connect. Raises StartError where the table will not do, UnavailableError where no server answers."""
         refusals = await self._client.start()
-        await deferLater(self._reactor, 0, lambda: None)  # what has just failed can be stopped after its turn
+        await pause(0, self._reactor)  # what has just failed can be stopped after its turn
         for refusal in refusals:
             if refusal is not None:
                 raise StartError(f"HBase: {refusal}")
