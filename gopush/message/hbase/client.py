@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -173,9 +173,7 @@ class Client:
         for part in self._parts([row for row, _ in gets], sizes or [0] * len(gets)):
             asked = [gets[index] for index in part]
             call = self.call("getMultiple", asked[0][0], get_multiple(self._table, asked), until)
-            call.addCallback(_whole, len(part)).addCallbacks(
-                _give, _give_failure, callbackArgs=(answers, part), errbackArgs=(answers, part)
-            )
+            call.addCallback(_whole, len(part)).addBoth(_give, [answers[index] for index in part])
         return answers
 
     def written(self, row: bytes, cell: tuple[str, bytes], until: float) -> Deferred[float]:
@@ -241,14 +239,10 @@ def _whole(results: Sequence[Any] | None, rows: int) -> list[Cells]:
     return cells(results)
 
 
-def _give(found: list[Cells], answers: list[Deferred[Cells]], part: list[int]) -> None:
-    for index, row_cells in zip(part, found, strict=True):
-        answers[index].callback(row_cells)
-
-
-def _give_failure(failure: Failure, answers: list[Deferred[Cells]], part: list[int]) -> None:
-    for index in part:
-        answers[index].errback(failure)
+def _give(found: Any, answers: list[Deferred[Cells]]) -> None:
+    """The cells of each row, or the failure for all."""
+    for answer, one in zip(answers, repeat(found) if isinstance(found, Failure) else found, strict=False):
+        answer.callback(one)
 
 
 class _Call:
