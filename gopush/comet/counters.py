@@ -5,7 +5,7 @@ channel must not stop the work for the others.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,9 +22,8 @@ PUSHES = Family("pushes", "pushes that reached this comet", "result")
 
 SSE = "sse: event streams and long polls"
 
-
-def _by_transport() -> dict[str, int]:
-    return {"tcp": 0, "websocket": 0, "sse": 0}
+KINDS = ("tcp", "websocket", "sse")
+"""Of connections (Wire.kind)."""
 
 
 @dataclass(slots=True)
@@ -34,15 +33,14 @@ class CometCounters:
     channels_accessed: int = counter("times that a subscription looked for its key's channel")
     channels_created: int = counter("channels made, for keys that got their first subscriber")
     channels_deleted: int = counter("channels removed with their last subscriber")
-    opened_connections: dict[str, int] = field(
-        default_factory=_by_transport,
-        metadata=labelled(f"connections that clients made; {SSE}", "transport", was="connections_added"),
+    opened_connections: dict[str, int] = labelled(
+        f"connections that clients made; {SSE}", "transport", keys=KINDS, was="connections_added"
     )
-    closed_connections: dict[str, int] = field(
-        default_factory=_by_transport,
-        metadata=labelled(
-            f"connections that have ended, whichever side ended them; {SSE}", "transport", was="connections_removed"
-        ),
+    closed_connections: dict[str, int] = labelled(
+        f"connections that have ended, whichever side ended them; {SSE}",
+        "transport",
+        keys=KINDS,
+        was="connections_removed",
     )
     messages_succeeded: int = PUSHES.of("stored", "stored, and to be delivered")
     messages_failed: int = PUSHES.of("failed", "not known to be stored; the publisher got an error")

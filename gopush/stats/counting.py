@@ -6,7 +6,7 @@ metric with another name than its field had the name of the field before, and ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +67,10 @@ def counter(meaning: str, name: str = "") -> Any:
     return _counter(Metric(meaning, name))
 
 
-def labelled(meaning: str, *labels: str, name: str = "", was: str = "") -> dict[str, Metric]:
-    """The metadata of a field that is a dict, and counts by its keys: one label each, or tuples of several."""
-    return {"metric": Metric(meaning, name, labels, was=was)}
+def labelled(meaning: str, *labels: str, keys: Iterable[Any] = (), name: str = "", was: str = "") -> Any:
+    """A field that is a dict, and counts by its keys: one label each, or tuples of several. `keys`: to begin with."""
+    metadata = {"metric": Metric(meaning, name, labels, was=was)}
+    return field(default_factory=lambda: dict.fromkeys(keys, 0), metadata=metadata)
 
 
 def _counter(metric: Metric) -> Any:

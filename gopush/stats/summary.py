@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
@@ -62,12 +62,10 @@ MOST_WRITTEN = 1000
 class ComplaintCounters:
     """What was refused to strangers at the ports for calls, and to processes that this one calls."""
 
-    complaints: dict[str, int] = field(
-        default_factory=lambda: {"call": 0, "connection": 0, "login": 0},
-        metadata=labelled(
-            "refusals between nodes; the log has a line for each, or one for many",
-            "source",
-        ),
+    complaints: dict[str, int] = labelled(
+        "refusals between nodes; the log has a line for each, or one for many",
+        "source",
+        keys=("call", "connection", "login"),
     )
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
 from gopush.stats.counting import Family, counter, labelled
-
-
-def _by_ret() -> dict[int, int]:
-    return dict.fromkeys((RET_OK, RET_NO_NODE, RET_PARAMETER, RET_INTERNAL), 0)
-
 
 CALLS = Family("refused_calls", "calls refused", "reason")
 CONNECTIONS = Family("refused_connections", "connections closed before their first request", "reason")
@@ -50,9 +45,8 @@ class WebCounters:
     )
     polls_opened: int = counter("offline reads that waited for a message")
     polls_closed: int = counter("offline reads that waited and have ended")
-    pushes: dict[int, int] = field(
-        default_factory=_by_ret,
-        metadata=labelled(
-            "pushes by the ret of their answer; each key and each line counts, a call refused as a whole once", "ret"
-        ),
+    pushes: dict[int, int] = labelled(
+        "pushes by the ret of their answer; each key and each line counts, a call refused as a whole once",
+        "ret",
+        keys=(RET_OK, RET_NO_NODE, RET_PARAMETER, RET_INTERNAL),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gopush.net.clock import Clock, TurnLimit
@@ -60,10 +60,6 @@ class HttpConnection(Protocol):
         """End now."""
 
 
-def _by_status() -> dict[int, int]:
-    return dict.fromkeys((400, 413, 414, 431), 0)
-
-
 CLOSED = Family("dropped_connections", "connections that the server closed by itself", "reason")
 
 
@@ -72,18 +68,11 @@ class HttpCounters:
     """Plain integers that only grow. `refused` by status: the door (401, 403, 429) has counters of its own besides.
     `requests` by route, as it is declared (b"" where there is none, or the request could not be read), and status."""
 
-    requests: dict[tuple[bytes, int], int] = field(
-        default_factory=dict, metadata=labelled("requests answered", "route", "status")
-    )
+    requests: dict[tuple[bytes, int], int] = labelled("requests answered", "route", "status")
     received_bytes: int = counter("bytes that clients sent, without TLS")
     sent_bytes: int = counter("bytes of answers, without TLS; comets count the bytes of event streams")
-    refused: dict[int, int] = field(
-        default_factory=_by_status,
-        metadata=labelled(
-            "requests refused unread, by status",
-            "status",
-            name="refused_requests",
-        ),
+    refused: dict[int, int] = labelled(
+        "requests refused unread, by status", "status", keys=(400, 413, 414, 431), name="refused_requests"
     )
     idle_closed: int = CLOSED.of("idle", "nothing moved for too long")
     slow_closed: int = CLOSED.of(
