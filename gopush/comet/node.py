@@ -160,11 +160,7 @@ class CometNode(MultiService):
 
 def offered(settings: SubscriberSettings, proto: str) -> tuple[str, ...]:
     """The addresses ("host:port") of look-ups for clients of `proto`: tcp or websocket. None where that is off."""
-    if proto not in settings.proto:
-        return ()
-    if proto == "tcp":
-        return advertised("tcp", settings.tcp_bind, settings.tcp_advertise)
-    return advertised("websocket", settings.websocket_bind, settings.websocket_advertise)
+    return advertised(proto, *settings.clients.get(proto, ((), ())))
 
 
 def show(comet: Comet, statistics: Statistics) -> None:

@@ -64,10 +64,18 @@ class SubscriberSettings:
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
 
     @property
+    def clients(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Where clients connect, as bound and as advertised, by the protocols that are on."""
+        every = {
+            "tcp": (self.tcp_bind, self.tcp_advertise),
+            "websocket": (self.websocket_bind, self.websocket_advertise),
+        }
+        return {proto: every[proto] for proto in self.proto}
+
+    @property
     def binds(self) -> dict[str, tuple[str, ...]]:
         """The endpoints that are listened on, by their options."""
-        clients = {"tcp": self.tcp_bind, "websocket": self.websocket_bind}
-        return {"stat.bind": self.stat_bind, **{f"{proto}.bind": clients[proto] for proto in self.proto}}
+        return {"stat.bind": self.stat_bind, **{f"{proto}.bind": bind for proto, (bind, _) in self.clients.items()}}
 
 
 @dataclass(frozen=True)

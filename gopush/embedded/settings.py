@@ -91,16 +91,8 @@ class EmbeddedSettings:
         if not self.rpc_bind:
             yield "[base] rpc.bind: is empty, but other nodes must call a member of a cluster (try localhost:6970)"
         at_home = all(map(is_home, self.zookeeper.hosts))
-        subscribers = self.subscribers
-        for name, bind, advertise in (
-            ("rpc", self.rpc_bind, self.rpc_advertise),
-            ("tcp", subscribers.tcp_bind if "tcp" in subscribers.proto else (), subscribers.tcp_advertise),
-            (
-                "websocket",
-                subscribers.websocket_bind if "websocket" in subscribers.proto else (),
-                subscribers.websocket_advertise,
-            ),
-        ):
+        called = {"rpc": (self.rpc_bind, self.rpc_advertise), **self.subscribers.clients}
+        for name, (bind, advertise) in called.items():
             yield from _unreachable(name, bind, advertise, at_home=at_home)
         if not (self.rpc.secret or self.rpc.tls_authorities) and not (at_home and all(map(stays_home, self.rpc_bind))):
             yield "[rpc] secret is empty: set one, the same in the whole cluster (openssl rand -base64 24)"
