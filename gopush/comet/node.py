@@ -106,7 +106,7 @@ class CometNode(MultiService):
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
         self._housekeeping = Housekeeping(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
-        self._node = LocalNode(reactor, coordination, self._info, self.comet, self.comet.load)
+        self._node = LocalNode(reactor, coordination, self._info, self.comet.load)
         self._node.defend(rpc, partial(give_up, reactor))
         itself = RemoteComet(reactor, self._info, rpc)
         self._reachability = Reachability(
@@ -118,7 +118,7 @@ class CometNode(MultiService):
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
-        service = Together(self._node, FeedServer(self.comet, reactor))
+        service = Together(self._node, self.comet, FeedServer(self.comet, reactor))
         for port in (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),

@@ -78,23 +78,23 @@ class EmbeddedNode(MultiService):
         logins = self._logins = Logins(reactor, info.id)
 
         def to_message(other: NodeInfo) -> MessagePeer:
-            here = other.id == info.id
-            return cast(
-                MessagePeer, Here(self._message_node) if here else RemoteMessage(reactor, other, rpc, logins=logins)
-            )
+            if other.id == info.id:
+                return cast(MessagePeer, Here(Together(self._message_node, self._message)))
+            return cast(MessagePeer, RemoteMessage(reactor, other, rpc, logins=logins))
 
         def to_comet(other: NodeInfo) -> CometPeer:
-            here = other.id == info.id
-            return cast(CometPeer, Here(self._comet_node) if here else RemoteComet(reactor, other, rpc, logins=logins))
+            if other.id == info.id:
+                return cast(CometPeer, Here(Together(self._comet_node, self._comet)))
+            return cast(CometPeer, RemoteComet(reactor, other, rpc, logins=logins))
 
         self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
         self._comets = Comets(reactor, coordination, to_comet, rpc)
         self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)
         self._housekeeping = Housekeeping(reactor, self._comet, coordination, settings.zookeeper.session_timeout)
-        self._comet_node = LocalNode(reactor, coordination, info, self._comet, self._comet.load)
+        self._comet_node = LocalNode(reactor, coordination, info, self._comet.load)
         keeper = info._replace(node=info.id, stores=store.shards)
-        self._message_node = LocalNode(reactor, coordination, keeper, self._message, self._comet.load)
+        self._message_node = LocalNode(reactor, coordination, keeper, self._comet.load)
         self._comet_node.beside(self._message_node)
         self._registration = StoreRegistration(
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
@@ -134,7 +134,9 @@ class EmbeddedNode(MultiService):
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
         # The message node answers what both have: a ping asks whether this process reaches the store.
-        both = Together(self._message_node, self._comet_node, FeedServer(self._comet, reactor))
+        both = Together(
+            self._message_node, self._message, self._comet_node, self._comet, FeedServer(self._comet, reactor)
+        )
         port = call_port(reactor, both, {**MESSAGE_CALLS, **COMET_CALLS}, rpc, settings.rpc_bind, info.rpc)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._comet_node.defend(rpc, partial(give_up, reactor))

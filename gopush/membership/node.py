@@ -39,30 +39,19 @@ async def until_quiet(busy: Callable[[], bool], least: float, since: float, cloc
 
 
 class LocalNode:
-    """Implements NodeService; all other calls are those of `service`. `load`: what a comet holds."""
+    """Implements NodeService. `load`: what a comet holds."""
 
     def __init__(
-        self,
-        clock: Clock,
-        coordination: Coordination,
-        info: NodeInfo,
-        service: object,
-        load: Callable[[], Load] = Load,
+        self, clock: Clock, coordination: Coordination, info: NodeInfo, load: Callable[[], Load] = Load
     ) -> None:
         self.info = info
         self._clock = clock
         self._coordination = coordination
-        self._service = service
         self._load = load
         self._started = clock.seconds()
         self.own_identity = token_hex(16)
         """What identity() answers in this process alone."""
         self._process = [self]
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._service, name)
-        setattr(self, name, found)  # the next look finds it at once
-        return found
 
     def beside(self, other: LocalNode) -> None:
         """Be one process with `other`, at the same address: it drains, and changes its weight, after this one."""
@@ -142,5 +131,5 @@ class Together:
 
     def __getattr__(self, name: str) -> Any:
         found = next(getattr(service, name) for service in self._services if hasattr(service, name))
-        setattr(self, name, found)
+        setattr(self, name, found)  # the next look finds it at once
         return found

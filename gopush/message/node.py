@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from gopush.daemon.listeners import advertised
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions, end_where_it_fails, give_up
-from gopush.membership.node import LocalNode, until_quiet
+from gopush.membership.node import LocalNode, Together, until_quiet
 from gopush.membership.reachability import LoginProbe, Reachability
 from gopush.membership.view import Coordination, check_registered
 from gopush.message.registration import StoreRegistration
@@ -42,9 +42,10 @@ class MessageNode(MultiService):
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self.log_name = self.info.node
         self._message = StoreService(store, reactor, attempt=settings.rpc.attempt_timeout)
-        self._node = LocalNode(reactor, coordination, self.info, self._message)
+        self._node = LocalNode(reactor, coordination, self.info)
         self._node.defend(settings.rpc, partial(give_up, reactor))
-        port = call_port(reactor, self._node, MESSAGE_CALLS, settings.rpc, settings.rpc_bind, self.info.rpc)
+        service = Together(self._node, self._message)
+        port = call_port(reactor, service, MESSAGE_CALLS, settings.rpc, settings.rpc_bind, self.info.rpc)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
 
         self._registration = StoreRegistration(

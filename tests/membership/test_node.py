@@ -35,7 +35,7 @@ def coordination() -> StaticCoordination:
 
 
 def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordination) -> None:
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     assert result(local.set_weight(5)) == [None]
     assert result(local.drain(True)) == [None]
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
@@ -45,7 +45,7 @@ def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordinatio
 
 def test_without_zookeeper_it_is_said_when_a_change_takes_effect(coordination: StaticCoordination) -> None:
     coordination.connected = False
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     for (refused,) in (result(local.set_weight(5)), result(local.drain(True))):
         assert isinstance(refused, UnavailableError)
         assert str(refused) == "ZooKeeper is away: this takes effect once it is back"
@@ -54,14 +54,14 @@ def test_without_zookeeper_it_is_said_when_a_change_takes_effect(coordination: S
 
 @pytest.mark.parametrize("weight", [0, 1001, -1])
 def test_a_weight_that_no_ring_can_have_is_refused(coordination: StaticCoordination, weight: int) -> None:
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     assert isinstance(result(local.set_weight(weight))[0], UnavailableError)
     assert coordination.view.comets == (COMET,)
 
 
 def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination) -> None:
     """protocol.md, section 7: `"draining":true` is added while a process is about to end."""
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     local.set_weight(5)
     local.leave()
     assert coordination.view.comets == (COMET._replace(weight=5, draining=True),)
@@ -70,7 +70,7 @@ def test_who_leaves_drains_and_keeps_its_weight(coordination: StaticCoordination
 
 def test_who_leaves_is_not_taken_back(coordination: StaticCoordination, logged: Logged) -> None:
     """It would have keys again, and closes its ports."""
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     local.leave()
     for (refused,) in (result(local.drain(False)), result(local.set_weight(5))):
         assert isinstance(refused, UnavailableError)
@@ -83,7 +83,7 @@ def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
     clock = Clock()
     coordination = StaticCoordination()
     coordination.announce = lambda info, *_: Deferred()  # type: ignore[method-assign]
-    reported = result(LocalNode(clock, coordination, COMET, Service()).drain(True))
+    reported = result(LocalNode(clock, coordination, COMET).drain(True))
     assert reported == []
     clock.advance(ANNOUNCE_SECONDS)
     assert reported == [None]
@@ -91,8 +91,8 @@ def test_a_coordinator_that_hangs_keeps_no_caller_waiting() -> None:
 
 def test_the_status_tells_version_age_and_load(coordination: StaticCoordination) -> None:
     clock = Clock()
-    comet = LocalNode(clock, coordination, COMET, Service(), lambda: Load(3, 2, 7))
-    message = LocalNode(clock, coordination, COMET, Service())
+    comet = LocalNode(clock, coordination, COMET, lambda: Load(3, 2, 7))
+    message = LocalNode(clock, coordination, COMET)
     clock.advance(12.5)
     assert result(comet.status()) == [Status(gopush.__version__, 12, 3, 2, 7)]
     assert result(message.status()) == [Status(gopush.__version__, 12, None, None)]
@@ -111,8 +111,8 @@ def test_processes_are_administered_from_others(in_reactor: InReactor, serve: ob
     """Over a real connection; the service's own calls pass through."""
     coordination = StaticCoordination()
     in_reactor(coordination.register_comet, COMET)
-    local = in_reactor(LocalNode, reactor, coordination, COMET, Service(), lambda: Load(3, 2, 7))
-    port = in_reactor(reactor.listenTCP, 0, serve(reactor, local, "secret"), interface="127.0.0.1")  # type: ignore[operator]
+    local = in_reactor(LocalNode, reactor, coordination, COMET, lambda: Load(3, 2, 7))
+    port = in_reactor(reactor.listenTCP, 0, serve(reactor, Together(local, Service()), "secret"), interface="127.0.0.1")  # type: ignore[operator]
     info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
     caller = in_reactor(remote, reactor, info, RpcSettings(secret="secret"), 10)
     try:
@@ -144,8 +144,8 @@ class Both:
             return announce(info, *changed)
 
         self.coordination.announce = note  # type: ignore[method-assign]
-        self.comet = LocalNode(clock, self.coordination, COMET, CometCalls(), lambda: Load(3, 2, 7))
-        self.message = LocalNode(clock, self.coordination, KEEPER, MessageCalls(), lambda: Load(3, 2, 7))
+        self.comet = LocalNode(clock, self.coordination, COMET, lambda: Load(3, 2, 7))
+        self.message = LocalNode(clock, self.coordination, KEEPER, lambda: Load(3, 2, 7))
         self.comet.beside(self.message)
 
 
@@ -204,7 +204,7 @@ def test_it_leaves_as_a_comet_before_it_does_as_a_message_node() -> None:
 def test_callers_of_either_find_both_at_one_address(in_reactor: InReactor) -> None:
     """A ping tells whether the store answers: that is what message nodes are pinged for, and enough for comets."""
     both = in_reactor(Both, reactor)
-    served = serve_both(reactor, Together(both.message, both.comet), "secret")
+    served = serve_both(reactor, Together(both.message, MessageCalls(), both.comet, CometCalls()), "secret")
     port = in_reactor(reactor.listenTCP, 0, served, interface="127.0.0.1")
     info = NodeInfo("", 0, (f"127.0.0.1:{port.getHost().port}",))
     comet, message = (

@@ -63,7 +63,7 @@ class Nodes:
         for index, data in enumerate(self.data):
             info = NodeInfo(f"n{index}", 0, (f"127.0.0.1:{index}",), stores=STORES)
             coordination = cast(Coordination, self.view)
-            node = LocalNode(cast(Any, self.clock), coordination, info, data)
+            node = LocalNode(cast(Any, self.clock), coordination, info)
             registration = StoreRegistration(
                 self.clock, coordination, node, cast(StoreService, data), self._refuse(index)
             )
