@@ -20,6 +20,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
+from twisted.python.util import switchUID
 
 import gopush
 import twisted
@@ -196,9 +197,7 @@ def as_user(uid: int, gid: int, ask: Callable[[], str]) -> str:
     child = os.fork()
     if child == 0:
         try:
-            os.initgroups(pwd.getpwuid(uid).pw_name, gid)
-            os.setgid(gid)
-            os.setuid(uid)
+            switchUID(uid, gid)
             os.write(writing, os.fsencode(ask()))
         finally:
             os._exit(0)
