@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, gatherResults
@@ -137,9 +137,9 @@ class Comets(Peers[CometPeer]):
             for start in range(0, len(keys), PRESENCE_KEYS):
                 group = keys[start : start + PRESENCE_KEYS]
                 try:
-                    found = await self.ask(name, partial(_presence, group))
-                except UnavailableError:
-                    found = await self.ask(name, partial(_counts, group))
+                    found: list[Presence] = await self.ask(name, methodcaller("presence", group))
+                except UnavailableError:  # of an older release, perhaps, which does not know that call
+                    found = list(map(Presence, await self.ask(name, methodcaller("subscribers", group))))
                 there += zip(group, found, strict=True)
         return there
 
@@ -190,15 +190,6 @@ class Comets(Peers[CometPeer]):
                 return peer
         name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
         return next(peer for peer in peers if peer.info.id == name)
-
-
-def _presence(keys: Sequence[str], node: CometPeer) -> Deferred[list[Presence]]:
-    return node.presence(keys)
-
-
-def _counts(keys: Sequence[str], node: CometPeer) -> Deferred[list[Presence]]:
-    """What a comet of an older release, which does not know presence(), can tell."""
-    return node.subscribers(keys).addCallback(lambda counts: list(map(Presence, counts)))
 
 
 def _sizes(pushes: Sequence[Push]) -> list[int]:

@@ -7,7 +7,8 @@ it among those that answer; appends of a key keep their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar, cast
+from operator import methodcaller
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
 from twisted.python.failure import Failure
@@ -142,7 +143,7 @@ class Messages(Peers[MessagePeer]):
         if its store does not answer: no other comet is better off then. The one in this process always answers: it is
         of use while it reaches the store.
         """
-        asked = [self.ask(name, _ping if name == self._own else _status) for name in self.live]
+        asked = [self.ask(name, methodcaller("ping" if name == self._own else "status")) for name in self.live]
         if not asked:
             return succeed(False)
         # What it fires with: a pair as soon as one has answered, else the list of all failures.
@@ -187,14 +188,6 @@ def _sizes(appends: Sequence[Append]) -> list[int]:
 
 def _overheads(keys: Sequence[str]) -> list[int]:
     return [OVERHEAD_BYTES] * len(keys)
-
-
-def _ping(node: NodeService) -> Deferred[Any]:
-    return cast(MessagePeer, node).ping()
-
-
-def _status(node: NodeService) -> Deferred[Any]:
-    return node.status()
 
 
 def _one_by_one(node: MessagePeer, calls: list[Callable[[MessagePeer], Deferred[Any]]]) -> Deferred[list[Any]]:
