@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import time
 import uuid
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -19,15 +18,13 @@ from typing import Any
 
 import gopush
 from gopush.client import administration, bench, inifiles, options
-from gopush.client.address import Server
-from gopush.client.http import administer, ask, history, nodes, push
+from gopush.client.http import administer, again, ask, history, nodes, push
 from gopush.client.output import NoReaderError, check_stdout, read_stdin, tell, write, write_outcome, writing
 from gopush.client.subscriber import Subscriber
-from gopush.errors import GopushError, NoNodeError, ParameterError, SettingsError, UnavailableError
+from gopush.errors import GopushError, ParameterError, SettingsError
 
 FAILED = 1
 REFUSED = 3
-RETRY_SECONDS = 0.5
 _OPTION = re.compile("--[a-z][a-z-]{1,24}")
 EPILOG = "Exit status: 0 done, 1 failed for now, 2 wrong usage, 3 refused, 130 interrupted."
 
@@ -188,23 +185,11 @@ def _sub(asked: argparse.Namespace) -> None:
 
 def _push(asked: argparse.Namespace) -> None:
     body = read_stdin() if asked.json == "-" else os.fsencode(asked.json)
-    end = time.monotonic() + asked.wait
-    mid = _push_until(end, options.admin(asked), asked.key, body, asked.expire, asked.id)
+    admin, id = options.admin(asked), asked.id or uuid.uuid4().hex  # one id for all attempts: it is one message
+    mid = again(asked.wait, lambda: push(admin, asked.key, body, asked.expire, id))
     if asked.mid:
         # A repeat would push it twice.
         write_outcome("(not told)" if mid is None else mid, "the message is stored")
-
-
-def _push_until(end: float, admin: Server, key: str, body: bytes, expire: int, id: str) -> int | None:
-    """Push, again where it failed for now; one id for all attempts, so that it is one message."""
-    id = id or uuid.uuid4().hex
-    while True:
-        try:
-            return push(admin, key, body, expire, id)
-        except (UnavailableError, NoNodeError):
-            if time.monotonic() + RETRY_SECONDS > end:
-                raise
-            time.sleep(RETRY_SECONDS)
 
 
 def _bench(asked: argparse.Namespace) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from gopush.client.address import SECURE, Server, plain
@@ -38,6 +39,7 @@ TRANSIENT = (
 """States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
 the network of a hotel does until its guest has logged in.
 """
+RETRY_SECONDS = 0.5
 TCP = "2"
 SECRETS = {"t", "token"}
 """Parameters, besides the API key, that a stranger must not see."""
@@ -45,6 +47,21 @@ SECRETS = {"t", "token"}
 DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 _BRACKET = re.compile(r'(?:[^"\[\]{}]|"(?:[^"\\]|\\.)*+")*+([\[\]{}])')
 """The next one that is not within a string, and what is before it."""
+
+
+T = TypeVar("T")
+
+
+def again(wait: float, call: Callable[[], T]) -> T:
+    """Call, and for `wait` seconds again where that fails for now."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return call()
+        except (UnavailableError, NoNodeError):
+            if time.monotonic() + RETRY_SECONDS > end:
+                raise
+            time.sleep(RETRY_SECONDS)
 
 
 def look_up(web: Server, key: str) -> str:

@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import os
 import ssl
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -17,15 +16,14 @@ from typing import Any
 from gopush.client import convert
 from gopush.client import migrate as move
 from gopush.client.address import SECURE, Server, trust
-from gopush.client.http import health
+from gopush.client.http import again, health
 from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write, write_outcome
 from gopush.config.schema import load, options, render
 from gopush.config.values import addresses
-from gopush.errors import SettingsError, StartError, UnavailableError
+from gopush.errors import SettingsError, StartError
 from gopush.message.hbase.settings import table_name
 
-RETRY_SECONDS = 0.5
 ROLES = {
     "comet": "gopush.comet.settings:CometSettings",
     "message": "gopush.message.settings:MessageSettings",
@@ -122,15 +120,7 @@ def _ready(asked: argparse.Namespace) -> None:
         raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
     context = _context(port.certificate, port.key) if port.address.startswith(SECURE) else None
     server = Server(port.address, context=context)
-    end = time.monotonic() + asked.wait
-    while True:
-        try:
-            health(server)
-            return
-        except UnavailableError:
-            if time.monotonic() + RETRY_SECONDS > end:
-                raise
-            time.sleep(RETRY_SECONDS)
+    again(asked.wait, lambda: health(server))
 
 
 def _context(certificate: str, key: str) -> ssl.SSLContext:

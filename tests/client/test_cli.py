@@ -94,7 +94,7 @@ def test_push_tries_again_with_one_id_for_as_long_as_it_is_asked(
         return 32
 
     monkeypatch.setattr(cli, "push", push)
-    monkeypatch.setattr(cli, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("gopush.client.http.RETRY_SECONDS", 0.001)
     assert cli.main(["push", "key", "1", "--wait", "60", "--mid"]) == 0
     assert capfd.readouterr() == ("32\n", "")
     assert len(ids) == 3
