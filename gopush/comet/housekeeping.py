@@ -15,7 +15,7 @@ from gopush.comet.session import Session, State
 from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE
-from gopush.net.clock import Clock, Expiry, repeating
+from gopush.net.clock import Clock, Expiry, cancel, repeating
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
@@ -115,8 +115,7 @@ class Housekeeping:
 
     def _view_changed(self, view: View) -> None:
         """Close the subscribers whose key is no longer ours, spread over a second: they look up and resume."""
-        if self._looking is not None and self._looking.active():
-            self._looking.cancel()
+        cancel(self._looking)
         self._look_for_moved(view, iter(list(self._comet.channels.values())), [])
 
     def _look_for_moved(self, view: View, left: Iterator[Channel], moved: list[Channel]) -> None:

@@ -8,6 +8,7 @@ from twisted.logger import Logger
 
 from gopush.membership.debounce import Rings, ViewDebouncer
 from gopush.membership.view import View, ViewWatcher
+from gopush.net.clock import cancel
 
 log = Logger()
 
@@ -67,8 +68,7 @@ class ViewKeeper:
                 log.failure("a part of this process failed to take the new view")
 
     def _settle_at(self, due: float | None) -> None:
-        if self._settling is not None and self._settling.active():
-            self._settling.cancel()
+        cancel(self._settling)
         if due is not None:
             self._settling = self._reactor.callLater(max(0.0, due - self._reactor.seconds()), self._settled)
 
@@ -78,5 +78,4 @@ class ViewKeeper:
     def _rest(self) -> None:
         """Adopt nothing more."""
         self._settle_at(None)
-        if self._computing is not None:
-            self._computing.cancel()
+        cancel(self._computing)

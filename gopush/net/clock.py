@@ -92,6 +92,12 @@ class _LateCall:
         self._timer.cancel()
 
 
+def cancel(timer: Any) -> None:
+    """Let a call not come, an IDelayedCall or None, if it is still to come."""
+    if timer is not None and timer.active():
+        timer.cancel()
+
+
 def within(seconds: float, call: Deferred[T], clock: Clock, going_on: Callable[[], bool] | None = None) -> Deferred[T]:
     """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook.
 

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from gopush.net import forwarded
 from gopush.net import transport as wire
-from gopush.net.clock import LastLook
+from gopush.net.clock import LastLook, cancel
 from gopush.net.limits import ConnectionLimiter
 
 HEADER_SECONDS = 5.0
@@ -141,8 +141,7 @@ class _HeaderReader(Protocol):
 
     def _stop(self) -> None:
         late, self._late = self._late, None
-        if late is not None and late.active():
-            late.cancel()
+        cancel(late)
 
 
 class ProxyFactory:

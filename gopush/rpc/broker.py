@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from gopush.config.values import address
 from gopush.errors import UnavailableError
-from gopush.net.clock import LastLook
+from gopush.net.clock import LastLook, cancel
 from gopush.net.transport import keep_alive
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
 
@@ -96,9 +96,8 @@ class Broker(pb.Broker):
         if not self.isClient:
             self.factory.strangers.pop(self, None)
         self.trusted = True
-        if self._login_deadline is not None:
-            self._login_deadline.cancel()
-            self._login_deadline = None
+        cancel(self._login_deadline)
+        self._login_deadline = None
 
     def handshakeCompleted(self) -> None:
         """See IHandshakeListener. The other side has a certificate of the cluster; a secret is still to come."""

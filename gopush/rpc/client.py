@@ -23,7 +23,7 @@ from zope.interface import implementer
 from gopush.config.values import host_port
 from gopush.errors import PeerRefusedError, UnavailableError
 from gopush.model import NodeInfo
-from gopush.net.clock import within
+from gopush.net.clock import cancel, within
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, client_tls, reached
 from gopush.net.transport import Attempts, QuietClientService
@@ -192,7 +192,7 @@ class Remote:
         if root is not None and not stopped.called:
             # A frozen peer would never take what is still to be sent.
             abort = self._reactor.callLater(STOP_SECONDS, root.broker.transport.abortConnection)
-            stopped.addBoth(lambda _: abort.cancel() if abort.active() else None)
+            stopped.addBoth(lambda _: cancel(abort))
         return stopped
 
     def reached(self, root: pb.RemoteReference) -> None:

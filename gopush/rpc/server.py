@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from gopush.daemon.listeners import Listeners
 from gopush.errors import StartError, naming
-from gopush.net.clock import LastLook
+from gopush.net.clock import LastLook, cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_doors
 from gopush.net.tls import ServerTls
@@ -123,9 +123,8 @@ class _CallTls(TlsProtocol):
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
         """See IProtocol."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None  # it knows this connection
+        cancel(self._deadline)
+        self._deadline = None  # it knows this connection
         wrong = self._reason or reason
         if not self._handshakeDone and wrong.check(SSL.Error):
             self._complain(f"is refused in the TLS handshake: {handshake_failure(wrong.value)}")

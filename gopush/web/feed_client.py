@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from gopush.feed import ENDED, READ_ALL, FeedItem, FeedRequest, Reader, framed
 from gopush.membership.view import Coordination, View
 from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, cancel
 from gopush.rpc.logins import Logins
 from gopush.rpc.remote import RemoteComet
 from gopush.rpc.services import FeedService
@@ -140,9 +140,8 @@ class _Link:
 
     def add(self, subscription: RemoteSubscription, request: Subscribe) -> None:
         """Subscribe."""
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+        cancel(self._idle)
+        self._idle = None
         number = subscription.number = next(self._numbers)
         self._subscriptions[number] = subscription
         self._wanted.append(FeedRequest(number, request.key, request.token, request.mid))
@@ -288,8 +287,7 @@ class _Link:
         self._attempt += 1
         self._writer.stop()
         for timer in (self._sending, self._idle, self._leaving):
-            if timer is not None and timer.active():
-                timer.cancel()
+            cancel(timer)
         if self._feed.links.get(self._rpc) is self:
             del self._feed.links[self._rpc]
         self._comet.stop()

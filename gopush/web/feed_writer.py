@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from gopush.feed import Reader
 from gopush.model import GAP, HEARTBEAT, Format, Message, Subscribe
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, cancel
 
 WRITES_IN_A_TURN = 128
 
@@ -97,9 +97,8 @@ class FeedWriter:
 
     def stop(self) -> None:
         """Write no more."""
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
+        cancel(self._writing)
+        self._writing = None
 
     def put(self, subscriptions: Sequence[RemoteSubscription], found: Sequence[Message | bytes]) -> None:
         """Messages and gaps are to be written. This runs for every subscriber of every message, most of one format."""

@@ -10,7 +10,7 @@ from twisted.internet.defer import succeed
 from gopush.feed import VERSION, Feed, Subscription, Write
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE, Format, Subscribe
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, cancel
 from gopush.reports import Lag
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -116,8 +116,7 @@ class Follower:
     def leave(self) -> None:
         """Subscribe no more."""
         timer = self._followers.paused.pop(self, None)
-        if timer is not None:
-            timer.cancel()
+        cancel(timer)
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()

@@ -13,6 +13,7 @@ from gopush.daemon.listeners import Listeners
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions
 from gopush.membership.view import Coordination, View
+from gopush.net.clock import cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
 from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
@@ -96,8 +97,7 @@ class HttpPorts(MultiService):
 
     async def close(self) -> None:
         """Stop listening, answer what was asked, and close."""
-        if self._patience is not None and self._patience.active():
-            self._patience.cancel()
+        cancel(self._patience)
         await super().stopService()  # type: ignore[no-untyped-call]
         self._web.leave()
         await gatherResults([self._web.public.stop(), self._web.admin.stop()])

@@ -19,7 +19,7 @@ from gopush.message.hbase.connection import WINDOW, LostError, ThriftLink
 from gopush.message.hbase.row import HEAD, Cells, Put
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.store import unwrap
-from gopush.net.clock import Clock, LastLook, pause, repeating
+from gopush.net.clock import Clock, LastLook, cancel, pause, repeating
 from gopush.net.tls import client_tls
 
 PING_SECONDS = 20.0
@@ -271,5 +271,4 @@ class _Call:
 
     def _end(self) -> None:
         self.arguments = None
-        if self.timer.active():
-            self.timer.cancel()
+        cancel(self.timer)

@@ -29,7 +29,7 @@ from gopush.message.hbase.codec import (
     request,
 )
 from gopush.message.hbase.settings import PARTS
-from gopush.net.clock import LastLook
+from gopush.net.clock import LastLook, cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
 from gopush.net.transport import QuietClientService
@@ -274,8 +274,7 @@ class _Connection(Int32StringReceiver):
                 self._give_up(most)
 
     def _cancel(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel(self._timer)
         self._timer = None
 
     def _give_up(self, seconds: float) -> None:
@@ -291,8 +290,7 @@ class _Connection(Int32StringReceiver):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """See IProtocol."""
         self._cancel()
-        if self._age_timer is not None:
-            self._age_timer.cancel()
+        cancel(self._age_timer)
         self._link.lost(self, self._silent)
         calls, self.calls = self.calls, {}
         said = "the connection was lost" if self._silent is None else "no answer in time"

@@ -16,6 +16,7 @@ from txredisapi import RedisProtocol, ResponseError
 
 from gopush.errors import UnavailableError
 from gopush.message.redis.settings import Source
+from gopush.net.clock import cancel
 
 
 class Owner(Protocol):
@@ -154,9 +155,8 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, why: Failure) -> None:
         """See Protocol."""
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        cancel(self._watch)
+        self._watch = None
         self._owner.lost(self)  # first: the calls that fail now should find out why
         super().connectionLost(why)
 
