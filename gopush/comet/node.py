@@ -70,17 +70,15 @@ class ClientPorts(MultiService):
             reactor, ConnectionLimiter(reactor, settings.connections, raise_file_limit(), comet.counters, shared)
         )
         if "tcp" in settings.proto:
-            self._listen(Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor)))
+            tcp = Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor))
+            tcp.setServiceParent(self)  # type: ignore[no-untyped-call]
         if "websocket" in settings.proto:
             # autobahn chooses its framework when it is imported, and only processes that need it wait for that.
             from gopush.comet.websocket import SubscriberFactory
 
             factory = SubscriberFactory(comet, reactor, own_origins)
-            self._listen(Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory))
+            Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory).setServiceParent(self)  # type: ignore[no-untyped-call]
         PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
-
-    def _listen(self, listeners: Listeners) -> None:
-        listeners.setServiceParent(self)  # type: ignore[no-untyped-call]
 
 
 class CometNode(MultiService):

@@ -74,7 +74,8 @@ class Cluster:
 
     def _drain(self, request: Request) -> Deferred[bytes]:
         named = self._named(request)
-        left = {process.role for process in self._processes(self._coordination.view) if _stays(process, named)}
+        every = self._processes(self._coordination.view)
+        left = {process.role for process in every if not process.info.draining and process not in named}
         if not {process.role for process in named} <= left:
             raise ParameterError(
                 "the last comets, or the last message nodes, cannot drain: none would take their place"
@@ -120,10 +121,6 @@ def _backed_up(backup: Backup) -> bytes:
     if backup.state == "failed":
         raise FailedError(RET_INTERNAL, why=backup.why)  # an UnavailableError would not say why
     return compact({"state": backup.state, "copied": backup.copied, "size": backup.size})
-
-
-def _stays(process: _Process, named: Iterable[_Process]) -> bool:
-    return not process.info.draining and process not in named
 
 
 def _tell(processes: Iterable[_Process], call: Callable[[NodeService], Deferred[None]]) -> Deferred[bytes]:
