@@ -25,7 +25,6 @@ from prometheus_client.core import (
 import gopush
 import twisted
 from gopush.net.http.request import Request, Response
-from gopush.net.http.routes import Route, Routes
 from gopush.stats import counting
 from gopush.stats.histogram import Histogram
 
@@ -76,10 +75,6 @@ class Metrics:
 
     def _show(self, read: Callable[[], Metric]) -> None:
         self._registry.register(_Family(read))
-
-    def routes(self) -> Routes:
-        """What a statistics port serves."""
-        return {"/metrics": {"GET": Route(self.response, alone=True)}}
 
     def collect(self) -> list[Metric]:
         """All families as they are now."""

@@ -70,8 +70,8 @@ class Statistics:
         self._types |= types
 
     def routes(self) -> Routes:
-        """What the statistics port serves."""
-        return {"/stat": {"GET": Route(self._stat, alone=True)}, **self.metrics.routes()}
+        """The route of the types."""
+        return {"/stat": {"GET": Route(self._stat, alone=True)}}
 
     def port(self, reactor: Any, bind: tuple[str, ...], health: Health, **http: Site) -> Listeners:
         """The port itself, told to include the HTTP interfaces `http`. Raises SettingsError."""

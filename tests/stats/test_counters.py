@@ -36,7 +36,6 @@ from gopush.message.store import Store, StoreSettings
 from gopush.model import Append, Appended, Forward, NodeInfo, Push, Read, Token, mid_at
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request, plain
-from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
 from gopush.net.limits import ConnectionLimiter, ConnectionSettings
 from gopush.net.proxy_protocol import ProxyFactory
@@ -73,9 +72,7 @@ LIBRARY = ("process_", "gopush_process_", "python_", "gopush_build")
 
 def numbers(statistics: Statistics) -> dict[str, Any]:
     """Families of a process, but for those of the library, with their samples."""
-    route = statistics.routes()["/metrics"]["GET"]
-    assert isinstance(route, Route)
-    answer: Any = route.handler(Request(b"GET", b"/metrics"))
+    answer = statistics.metrics.response(Request(b"GET", b"/metrics"))
     families = text_string_to_metric_families(answer.body.decode())
     return {family.name: family.samples for family in families if not family.name.startswith(LIBRARY)}
 
