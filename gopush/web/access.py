@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 
 from gopush.config.endpoints import ip
 from gopush.net.http.request import Fields, Request, Response, explained
 from gopush.net.http.routes import Refuse, Routes
+from gopush.net.limits import ConnectionSettings
 from gopush.web.counters import WebCounters
 from gopush.web.responses import FORBIDDEN
+from gopush.web.settings import HttpSettings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
@@ -19,11 +21,13 @@ _PREFLIGHT_SECONDS = "600"
 
 
 class Origins:
-    """The origins of the admin port's own pages: its listeners', whatever a Host header says (`own`); and `more`."""
+    """The origins of the admin port's own pages: its listeners', whatever a Host header says (`own`); and those of
+    `[admin] origins`.
+    """
 
-    def __init__(self, more: Callable[[], Collection[str]] = tuple) -> None:
+    def __init__(self, settings: HttpSettings) -> None:
         self.own: set[str] = set()
-        self._more = more
+        self._settings = settings
 
     def add(self, host: str, port: int) -> None:
         """A listener of the admin port; one on all interfaces is known by its loopback names alone."""
@@ -37,17 +41,15 @@ class Origins:
     def allow(self, request: Request) -> bool:
         """Whether a request carries no origin, or one of these."""
         origin = request.header(b"origin")
-        return origin is None or origin.lower() in self.own or origin.lower() in self._more()
+        return origin is None or origin.lower() in self.own or origin.lower() in self._settings.admin_origins
 
 
 class Sharing:
-    """What the public port lets pages of other web sites do: those of `origins` (none: all) may call, and read; so may
-    those of `own`, which are the admin port's."""
+    """What the public port lets pages of other web sites do: those of `[connections] origins` (none: all) may call, and
+    read; so may those of `own`, which are the admin port's."""
 
-    def __init__(
-        self, origins: Callable[[], Collection[str]], counters: WebCounters, own: Collection[str] = ()
-    ) -> None:
-        self._origins = origins
+    def __init__(self, settings: ConnectionSettings, counters: WebCounters, own: Collection[str]) -> None:
+        self._settings = settings
         self._counters = counters
         self._own = own
 
@@ -67,14 +69,14 @@ class Sharing:
         return self._refuse(request) or _permission(request, methods)
 
     def _allows(self, origin: str) -> bool:
-        allowed = self._origins()
+        allowed = self._settings.origins
         return not allowed or origin.lower() in allowed or origin.lower() in self._own
 
     def _refuse(self, request: Request) -> Response | None:
         """A script's request, which is how JSONP works, has no Origin: then the Referer counts. A page can suppress
         that as well, but not the browser's Sec-Fetch-Site, which says that the request comes from another site.
         """
-        if not self._origins():
+        if not self._settings.origins:
             return None
         origin = request.header(b"origin") or _origin(request.header(b"referer") or "")
         elsewhere = request.header(b"sec-fetch-site") in ("cross-site", "same-site")
@@ -117,19 +119,13 @@ class AdminGuard:
     """Which requests may call the admin port without a key: none of a page of another site, none by a rebound name,
     none through a proxy where `[connections] proxies` lists any.
 
-    `hosts`: names that the port may be called by; None where its answers are no secret.
+    `with_keys`: the port asks for them, so it does not matter by which name it is called, nor through what.
     """
 
-    def __init__(
-        self,
-        origins: Origins,
-        hosts: Callable[[], Collection[str]] | None,
-        proxies: Callable[[], Collection[str]],
-        counters: WebCounters,
-    ) -> None:
+    def __init__(self, origins: Origins, settings: HttpSettings, with_keys: bool, counters: WebCounters) -> None:
         self._origins = origins
-        self._hosts = hosts
-        self._proxies = proxies
+        self._settings = settings
+        self._with_keys = with_keys
         self._counters = counters
 
     def refuse(self, request: Request) -> Response | None:
@@ -137,11 +133,10 @@ class AdminGuard:
         if b"origin" in request.headers and not self._origins.allow(request):
             self._counters.foreign_origins += 1
             return explained(FORBIDDEN, request, "pages of this web site may not call it ([admin] origins)")
-        if self._hosts is None:
+        if self._with_keys:
             return None
-        if self._proxies() and not _PROXIED.isdisjoint(
-            request.headers
-        ):  # it comes from anywhere, though the proxy is on this machine
+        if self._settings.connections.proxies and not _PROXIED.isdisjoint(request.headers):
+            # It comes from anywhere, though the proxy is on this machine.
             self._counters.proxied_calls += 1
             return explained(
                 FORBIDDEN, request, "a call through a proxy needs an API key, and this port has none ([admin] keys)"
@@ -150,7 +145,7 @@ class AdminGuard:
         if host is None or request.method not in (b"GET", b"HEAD"):
             return None
         name = _name(host)
-        if name == "localhost" or ip(name) is not None or name in self._hosts():
+        if name == "localhost" or ip(name) is not None or name in self._settings.admin_hosts:
             return None
         self._counters.foreign_hosts += 1
         return explained(FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")

@@ -19,16 +19,17 @@ from gopush.web import params
 from gopush.web.counters import WebCounters
 from gopush.web.polling import MAX_WAIT_SECONDS, Found, Polls
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
+from gopush.web.settings import HttpSettings
 from gopush.web.tokens import digest
 
 
 class Offline:
-    """Reads of a key's log from the client's cursor on; while `auth` says so they need the subscriber's token."""
+    """Reads of a key's log from the client's cursor on; with `[channel] auth` they need the subscriber's token."""
 
     def __init__(
         self,
         messages: Messages,
-        auth: Callable[[], bool],
+        settings: HttpSettings,
         counters: WebCounters,
         signed: SignedTokens | None = None,
         polls: Polls | None = None,
@@ -37,7 +38,7 @@ class Offline:
         self._signed = signed
         self._polls = polls
         self._messages = messages
-        self._auth = auth
+        self._settings = settings
         self._counters = counters
 
     def routes(self) -> Routes:
@@ -75,7 +76,7 @@ class Offline:
         return Deferred.fromCoroutine(self.read(key, snap(cursor), token, form))
 
     def _wait(self, key: str, token: str, wait: Callable[[], Deferred[Found]]) -> Deferred[Data]:
-        checked = Deferred.fromCoroutine(self._check(key, token)) if self._auth() else succeed(None)
+        checked = Deferred.fromCoroutine(self._check(key, token)) if self._settings.auth else succeed(None)
         return checked.addCallback(lambda _: wait()).addCallback(self._found, key)
 
     def _found(self, found: Found, key: str) -> Data:
@@ -95,7 +96,7 @@ class Offline:
 
     async def read(self, key: str, cursor: int, token: str, form: Listing) -> Data:
         """What is kept after a cursor, listed so."""
-        if self._auth():
+        if self._settings.auth:
             await self._check(key, token)
         return self._listed(await self._messages.read(key, cursor), key, form)
 

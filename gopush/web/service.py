@@ -58,7 +58,7 @@ class Web:
         subscribe. `health`: of the process, where it is more than a web node.
         """
         self.counters = WebCounters()
-        self.origins = Origins(lambda: settings.admin_origins)
+        self.origins = Origins(settings)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.health = health or Health(clock, comets.ping)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
@@ -71,13 +71,13 @@ class Web:
         signed = signed_tokens(settings.tokens)
         public = {
             **Lookup(coordination, now, self.counters).routes(),
-            **Offline(messages, lambda: settings.auth, self.counters, signed, self.polls).routes(),
+            **Offline(messages, settings, self.counters, signed, self.polls).routes(),
             **self.streams.routes(),
         }
         admin = {
             **PushApi(messages, comets, publisher, settings).routes(),
             **Bulk(publisher, settings).routes(),
-            **Tokens(messages, lambda: settings.token_life, now).routes(),
+            **Tokens(messages, settings, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),
             **Insight(coordination, messages, comets, self.counters, self.latency).routes(),
@@ -87,14 +87,13 @@ class Web:
 
     def _public(self, calls: Routes, clock: Clock, settings: HttpSettings) -> Site:
         """What devices and pages call, some of any web site."""
-        sharing = Sharing(lambda: settings.connections.origins, self.counters, self.origins.own)
+        sharing = Sharing(settings.connections, self.counters, self.origins.own)
         routes = {**calls, **self.health.routes(), **own_pages.client(), **openapi.routes()}
         return Site(sharing.guard(routes), clock, settings.idle, sharing=sharing)
 
     def _admin(self, calls: Routes, clock: Clock, settings: HttpSettings, stat_bind: Sequence[str]) -> Site:
         """What needs an API key where there are any, and the pages, which do not."""
-        hosts = None if self.keys else lambda: settings.admin_hosts
-        guard = AdminGuard(self.origins, hosts, lambda: settings.connections.proxies, self.counters).refuse
+        guard = AdminGuard(self.origins, settings, self.keys is not None, self.counters).refuse
         ports = own_pages.Ports(settings.http_bind, stat_bind, settings.public_urls)
         unlocked = {
             **own_pages.admin(ports),

@@ -21,16 +21,17 @@ from gopush.routing.messages import Messages
 from gopush.web import params
 from gopush.web.responses import api
 from gopush.web.schemas import MAX_EXPIRE
+from gopush.web.settings import HttpSettings
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Tokens:
-    """The tokens of keys. `life` tells how many seconds a token lives by default; `now`: seconds since the epoch."""
+    """The tokens of keys. `now`: seconds since the epoch."""
 
-    def __init__(self, messages: Messages, life: Callable[[], float], now: Callable[[], float]) -> None:
+    def __init__(self, messages: Messages, settings: HttpSettings, now: Callable[[], float]) -> None:
         self._messages = messages
-        self._life = life
+        self._settings = settings
         self._now = now
 
     def routes(self) -> Routes:
@@ -46,7 +47,7 @@ class Tokens:
     def _create(self, request: Request) -> Deferred[bytes]:
         key = params.key(request.query, "key")
         life = request.query.get("life")
-        seconds = self._life() if life is None else params.decimal(life, MAX_EXPIRE, "life")
+        seconds = self._settings.token_life if life is None else params.decimal(life, MAX_EXPIRE, "life")
         expires = ceil(self._now() + seconds)
         token = token_urlsafe(32)
         kept = self._messages.create_token(key, Token(digest(token), expires))

@@ -176,7 +176,7 @@ class WebProcess(Process):
     def serve_http(self) -> None:
         """Take pushes and fetches."""
         self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, self.clock, WebCounters())
-        self.offline = Offline(self.messages, lambda: False, WebCounters())
+        self.offline = Offline(self.messages, HTTP, WebCounters())
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""

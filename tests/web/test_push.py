@@ -13,6 +13,7 @@ import pytest
 from gopush.model import OnPushed, Push
 from gopush.net.http.request import Form
 from gopush.routing.messages import Messages
+from gopush.web.settings import HttpSettings
 from gopush.web.tokens import Tokens
 from tests.http.client import Client
 from tests.web.conftest import MakeWorld, World, data
@@ -475,7 +476,7 @@ def test_tokens_are_created_listed_and_revoked(world: World) -> None:
 def test_a_token_lives_no_shorter_than_it_was_asked_to() -> None:
     """Ends are whole seconds."""
     messages = FakeMessages()
-    tokens = Tokens(cast(Messages, messages), lambda: 0.5, lambda: 1000.7)
+    tokens = Tokens(cast(Messages, messages), HttpSettings(token_life=0.5), lambda: 1000.7)
     create = cast(Any, tokens.routes()["/1/admin/token"]["POST"]).handler
     for query, expires in (b"key=x&life=1", 1002), (b"key=x", 1002), (b"key=x&life=300", 1301):
         create(SimpleNamespace(query=Form(query), origin=None))
