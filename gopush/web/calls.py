@@ -5,6 +5,8 @@ A row here is what documentation (openapi.py) and API keys (keys.py) know of a c
 
 from __future__ import annotations
 
+from functools import partial
+
 from gopush.model import LEAST_HEARTBEAT_SECONDS
 from gopush.web import schemas
 from gopush.web.schemas import (
@@ -57,69 +59,50 @@ _ID_HEADER = Parameter("Idempotency-Key", "as id, which wins", PLAIN_KEY, place=
 _WITH_MID = Parameter("mid", "1: answer with the mid", {"type": "string", "enum": ["0", "1"]})
 _PUSH = (_key("key"), _EXPIRE, _ID, _ID_HEADER, _WITH_MID)
 _NODE = Parameter("node", "a node's name, or the RPC address of one process", {"type": "string", "minLength": 1}, True)
+_LOOK_UP = (_key("k"), _proto("p"), _callback("cb"))
+_OF_KEY = (_key("key"),)
 KEY_FORM = Body(made_of("key", key=PLAIN_KEY), FORM)
+_get, _post = partial(Call, "GET"), partial(Call, "POST")
 
 PUBLIC = (
-    Call(
-        "GET",
-        "/1/server/get",
-        "getServer",
-        "Which comet holds a key",
-        (_key("k"), _proto("p"), _callback("cb")),
-        schemas.SERVER,
-    ),
-    Call(
-        "GET",
+    _get("/1/server/get", "getServer", "Which comet holds a key", _LOOK_UP, schemas.SERVER),
+    _get(
         "/2/server/get",
         "getServers",
         "All addresses of the comet that holds a key",
-        (_key("k"), _proto("p"), _callback("cb")),
+        _LOOK_UP,
         made_of(server=schemas.ADDRESSES),
     ),
-    Call(
-        "GET",
+    _get(
         "/server/get",
         "getServerOld",
         "As /1/server/get, old form",
         (_key("key"), _proto("proto"), _callback("callback")),
         schemas.SERVER,
     ),
-    Call(
-        "GET",
+    _get(
         "/1/msg/get",
         "getMessages",
         "The kept messages after a mid",
         (_key("k"), _mid("m"), _token("t"), _WAIT, _callback("cb")),
         made_of(msgs=listed(schemas.MESSAGE)),
     ),
-    Call(
-        "GET",
+    _get(
         "/msg/get",
         "getMessagesOld",
         "As /1/msg/get, old form: messages as strings",
         (_key("key"), _mid("mid"), Parameter("pmid", "ignored"), _token("token"), _callback("callback")),
         made_of(msgs=listed(STRING), pmsgs=listed(STRING)),
     ),
-    Call("GET", "/1/time/get", "getTime", "Now, as a mid", (_callback("cb"),), schemas.TIME),
-    Call("GET", "/time/get", "getTimeOld", "As /1/time/get, old form", (_callback("callback"),), schemas.TIME),
+    _get("/1/time/get", "getTime", "Now, as a mid", (_callback("cb"),), schemas.TIME),
+    _get("/time/get", "getTimeOld", "As /1/time/get, old form", (_callback("callback"),), schemas.TIME),
 )
 ADMIN = (
-    Call(
-        "POST",
-        "/1/admin/push/private",
-        "push",
-        "Push a message to a key",
-        _PUSH,
-        schemas.STORED,
-        Body(ANY),
-        "push",
-        "query",
+    _post(
+        "/1/admin/push/private", "push", "Push a message to a key", _PUSH, schemas.STORED, Body(ANY), "push", "query"
     ),
-    Call(
-        "POST", "/admin/push", "pushOld", "As /1/admin/push/private", _PUSH, schemas.STORED, Body(ANY), "push", "query"
-    ),
-    Call(
-        "POST",
+    _post("/admin/push", "pushOld", "As /1/admin/push/private", _PUSH, schemas.STORED, Body(ANY), "push", "query"),
+    _post(
         "/1/admin/push/mprivate",
         "pushMany",
         "Push a message to many keys",
@@ -129,8 +112,7 @@ ADMIN = (
         "push",
         "body",
     ),
-    Call(
-        "POST",
+    _post(
         "/1/admin/push/bulk",
         "pushBulk",
         'Push any number of messages: lines of {"k":…,"m":…,"expire":…,"id":…}, each answered by a line',
@@ -140,17 +122,15 @@ ADMIN = (
         "push",
         "body",
     ),
-    Call(
-        "POST",
+    _post(
         "/1/admin/msg/del",
         "deleteMessages",
         "Delete a key's messages, and close its subscribers",
         body=KEY_FORM,
         named="body",
     ),
-    Call("POST", "/admin/msg/clean", "deleteMessagesOld", "As /1/admin/msg/del", body=KEY_FORM, named="body"),
-    Call(
-        "POST",
+    _post("/admin/msg/clean", "deleteMessagesOld", "As /1/admin/msg/del", body=KEY_FORM, named="body"),
+    _post(
         "/1/admin/token",
         "createToken",
         "Create a token for a key's subscribers",
@@ -158,12 +138,11 @@ ADMIN = (
         made_of(token=STRING, expires=INTEGER),
         named="query",
     ),
-    Call(
-        "GET",
+    _get(
         "/1/admin/token",
         "listTokens",
         "A key's live tokens, by digest",
-        (_key("key"),),
+        _OF_KEY,
         made_of(tokens=schemas.TOKENS),
         named="query",
     ),
@@ -176,30 +155,20 @@ ADMIN = (
         made_of(revoked=FLAG),
         named="query",
     ),
-    Call(
-        "GET", "/1/admin/nodes", "listNodes", "The processes of the cluster", (), made_of(nodes=listed(schemas.PROCESS))
-    ),
-    Call(
-        "POST",
+    _get("/1/admin/nodes", "listNodes", "The processes of the cluster", (), made_of(nodes=listed(schemas.PROCESS))),
+    _post(
         "/1/admin/node/weight",
         "setWeight",
         "Change a node's share, until it ends",
         (_NODE, Parameter("weight", "from 1 to 1000", schemas.UP_TO_1000, True)),
     ),
-    Call("POST", "/1/admin/node/drain", "drainNode", "Have a node hand over all that it has", (_NODE,)),
-    Call("POST", "/1/admin/node/undrain", "undrainNode", "Take a node back", (_NODE,)),
-    Call(
-        "POST",
-        "/1/admin/key/close",
-        "closeKey",
-        "Close a key's connections",
-        (_key("key"),),
-        made_of(closed=INTEGER),
-        named="query",
+    _post("/1/admin/node/drain", "drainNode", "Have a node hand over all that it has", (_NODE,)),
+    _post("/1/admin/node/undrain", "undrainNode", "Take a node back", (_NODE,)),
+    _post(
+        "/1/admin/key/close", "closeKey", "Close a key's connections", _OF_KEY, made_of(closed=INTEGER), named="query"
     ),
-    Call("GET", "/1/admin/key", "showKey", "What there is of a key", (_key("key"),), schemas.SHOWN_KEY, named="query"),
-    Call(
-        "GET",
+    _get("/1/admin/key", "showKey", "What there is of a key", _OF_KEY, schemas.SHOWN_KEY, named="query"),
+    _get(
         "/1/admin/key/message",
         "showMessage",
         "One of a key's kept messages",
@@ -207,8 +176,7 @@ ADMIN = (
         schemas.MESSAGE,
         named="query",
     ),
-    Call(
-        "GET",
+    _get(
         "/1/admin/keys",
         "listKeys",
         "The busiest keys: with most pushes now, or most connections",
@@ -216,8 +184,7 @@ ADMIN = (
         made_of(keys=listed(schemas.BUSY), silent=listed(STRING)),
         named="body",
     ),
-    Call(
-        "POST",
+    _post(
         "/1/admin/presence",
         "getPresence",
         "Who is connected to each of many keys",
@@ -226,8 +193,7 @@ ADMIN = (
         Body(schemas.MANY_KEYS),
         named="body",
     ),
-    Call(
-        "POST",
+    _post(
         "/1/admin/backup",
         "backUp",
         "Copy the SQLite store to a new file while it serves; with the same id again: how far the copy is",
@@ -237,9 +203,8 @@ ADMIN = (
         ),
         made_of(state={"type": "string", "enum": ["running", "done"]}, copied=INTEGER, size=INTEGER),
     ),
-    Call("GET", "/1/admin/status", "getStatus", "What this web node has done", (), schemas.STATUS),
-    Call(
-        "GET",
+    _get("/1/admin/status", "getStatus", "What this web node has done", (), schemas.STATUS),
+    _get(
         "/1/admin/slowest",
         "listSlowest",
         "The connections that are furthest behind",
@@ -247,8 +212,7 @@ ADMIN = (
     ),
 )
 CALLS = (*PUBLIC, *ADMIN)
-STREAM = Call(
-    "GET",
+STREAM = _get(
     "/sub",
     "openStream",
     "The messages of a key as they come, as server-sent events",
