@@ -28,15 +28,8 @@ struct Put {
   5: optional map<binary, binary> attributes
 }
 
-struct Delete {
-  1: required binary row,
-  2: optional list<Column> columns,
-  4: optional i32 deleteType
-}
-
 union Mutation {
-  1: Put put,
-  2: Delete deleteSingle
+  1: Put put
 }
 
 struct RowMutations {
