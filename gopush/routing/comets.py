@@ -21,7 +21,7 @@ from gopush.membership.view import Coordination, View
 from gopush.model import Forward, NodeInfo, OnPushed, Push, Pushed
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey, Presence, SlowConsumer
-from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.peer import BatchCall, Peer, Service
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
 from gopush.routing.stat import BatcherCounters
@@ -37,11 +37,8 @@ PRESENCE_KEYS = 1000
 T = TypeVar("T")
 
 
-class CometPeer(CometService, NodeService, Protocol):
+class CometPeer(CometService, NodeService, Service, Protocol):
     """A comet service that can be let go."""
-
-    def stop(self) -> object:
-        """Let go of the connection."""
 
 
 class Comets(Peers[CometPeer]):

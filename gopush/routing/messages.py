@@ -18,7 +18,7 @@ from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
-from gopush.routing.peer import BatchCall, Peer
+from gopush.routing.peer import BatchCall, Peer, Service
 from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.rpc.services import MessageService, NodeService
@@ -34,11 +34,8 @@ LEAST_ROOM_BYTES = 64 << 10
 OVERHEAD_BYTES = 64
 
 
-class MessagePeer(MessageService, NodeService, Protocol):
+class MessagePeer(MessageService, NodeService, Service, Protocol):
     """A message service that can be let go."""
-
-    def stop(self) -> object:
-        """Let go of the connection."""
 
 
 class Messages(Peers[MessagePeer]):

@@ -73,11 +73,7 @@ class FailedError(Exception):
 
 def api(work: Work) -> Handler:
     """A handler of the admin API: `work` gives the data (b"" for none), or raises what `ret` stands for."""
-
-    def handle(request: Request) -> Answered:
-        return _answer(request, work, answer)
-
-    return handle
+    return partial(_answer, work, answer)
 
 
 def callback_api(form: ApiForm, work: Work) -> Handler:
@@ -94,7 +90,7 @@ def callback_api(form: ApiForm, work: Work) -> Handler:
                 )
         except ParameterError as wrong:
             return bare(RET_PARAMETER, b"", reason(wrong, request))
-        return _answer(request, work, partial(_javascript, form, callback) if callback else bare)
+        return _answer(work, partial(_javascript, form, callback) if callback else bare, request)
 
     return handle
 
@@ -103,7 +99,7 @@ class _Render(Protocol):
     def __call__(self, ret: int, data: Any, why: str = "") -> AnyResponse: ...
 
 
-def _answer(request: Request, work: Work, render: _Render) -> Answered:
+def _answer(work: Work, render: _Render, request: Request) -> Answered:
     try:
         data = work(request)
     except ForbiddenError as forbidden:
@@ -112,12 +108,10 @@ def _answer(request: Request, work: Work, render: _Render) -> Answered:
         return render(*_failed(error, request))
     if not isinstance(data, Deferred):
         return render(RET_OK, data)
-
-    def failed(failure: Failure) -> Any:
-        return render(*_failed(failure.value, request))
-
     coming: Deferred[Any] = data
-    answered: Deferred[AnyResponse] = coming.addCallbacks(lambda found: render(RET_OK, found), failed)
+    answered: Deferred[AnyResponse] = coming.addCallbacks(
+        lambda found: render(RET_OK, found), lambda failure: render(*_failed(failure.value, request))
+    )
     return answered
 
 
