@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from gopush.client.address import SECURE, Server, plain
+from gopush.config.values import impossible
 from gopush.errors import (
     RET_NO_NODE,
     RET_OK,
@@ -65,10 +66,14 @@ def again(wait: float, call: Callable[[], T]) -> T:
 
 
 def look_up(web: Server, key: str) -> str:
-    """The "host:port" of the comet that takes the key's TCP subscribers."""
+    """The "host:port" of the comet that takes the key's TCP subscribers: see config.values.host_port."""
     answer = _call(web, "GET", "/1/server/get", {"k": key, "p": TCP})
     with _understood(web.address):
-        return str(DECODER.decode(answer)["data"]["server"])
+        found = str(DECODER.decode(answer)["data"]["server"])
+    host, _, port = found.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
+        raise UnavailableError(f"{web.address} named no address to connect to")
+    return found
 
 
 def history(web: Server, key: str, after: int, token: str = "") -> list[bytes]:

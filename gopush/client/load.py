@@ -15,6 +15,7 @@ from gopush.client.address import SECURE, Server, plain
 from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
 from gopush.client.subscriber import FIRST_PAUSE_SECONDS, LEAST_CURSOR, REFUSALS, frames, mid_of, subscribe
+from gopush.config.values import host_port
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from gopush.net.limits import raise_file_limit
 
@@ -190,7 +191,7 @@ class Runner:
             self._subscribed += load.subscribers
 
     async def _connect(self, address: str, key: str, token: str, cursor: int | None = None) -> None:
-        host, port = _host_port(address)
+        host, port = host_port(address)
         tls = self._load.web.context if self._load.comet_tls else None
         async with self._connecting, asyncio.timeout(TIMEOUT_SECONDS):
             loop = asyncio.get_running_loop()
@@ -227,7 +228,7 @@ class Runner:
         while self._left() > 0:
             try:
                 reader, writer = await asyncio.open_connection(
-                    *_host_port(plain(self._load.admin.address)), ssl=self._tls
+                    *host_port(plain(self._load.admin.address)), ssl=self._tls
                 )
                 try:
                     while await self._push(reader, writer):
@@ -278,10 +279,3 @@ async def _answer(reader: asyncio.StreamReader) -> dict[str, object]:
         raise ValueError(f"HTTP {status}")
     answer: dict[str, object] = json.loads(body)
     return answer
-
-
-def _host_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        raise ParameterError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)

@@ -14,7 +14,7 @@ from itertools import cycle
 import gopush
 from gopush.client.address import Server
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
-from gopush.config.values import impossible
+from gopush.config.values import host_port
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from gopush.model import MID_STEP
 
@@ -131,11 +131,8 @@ class Subscriber:
             kept = history(self._web, self.key, 0, self.token)
             self.cursor = mid_of(kept[-1]) if kept else 0
         address = look_up(self._web, self.key)
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port[:6]) < 65536 or impossible(host):
-            raise UnavailableError(f"{self._web.address} named no address to connect to")
         try:
-            with self._connect(host.strip("[]"), int(port)) as connection:
+            with self._connect(*host_port(address)) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))
                 subscribed = False
                 for frame in self._receive(connection):
