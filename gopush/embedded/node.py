@@ -89,7 +89,7 @@ class EmbeddedNode(MultiService):
 
         self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
-        self._comets = Comets(reactor, coordination, to_comet, rpc)
+        self._comets = Comets(reactor, coordination, to_comet, rpc, own=info.id)
         self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)
         self._housekeeping = Housekeeping(reactor, self._comet, coordination, settings.zookeeper.session_timeout)
         self._comet_node = LocalNode(reactor, coordination, info, self._comet.load)

@@ -1,6 +1,7 @@
 """The comets of the cluster, as web and the other comets use them.
 
-A push tries its key's owner first, then any other comet: each of them can have it stored (delivery rule 8).
+A push tries its key's owner first, then the comet in this process, then any other: each of them can have it stored
+(delivery rule 8).
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class Comets(Peers[CometPeer]):
         connect: Callable[[NodeInfo], CometPeer],
         settings: RpcSettings,
         now: Callable[[], float] = time.time,
+        own: str = "",
     ) -> None:
+        """`own`: the NodeInfo.id of a comet in this process: it takes what the owner did not."""
         self._push = BatchCall[CometPeer](
             lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_REFUSED
         )
@@ -59,6 +62,7 @@ class Comets(Peers[CometPeer]):
         self._close = BatchCall[CometPeer](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
         super().__init__(clock, connect, self._owner_first, settings)
         self._now = now
+        self._own = own
         self._coordination = coordination
         self._forwards = Forwards(clock, self.live, self.forward, self.numbers.counters)
         coordination.watch(self._adopt)
@@ -180,13 +184,13 @@ class Comets(Peers[CometPeer]):
         self.adopt(view, view.comets)
 
     def _owner_first(self, key: str, peers: Sequence[Peer[CometPeer]]) -> Peer[CometPeer]:
+        """The owner, else the one in this process, which no lost link cuts off, else the one of rendezvous hashing."""
         owner = self._coordination.view.owner(key)
-        name = owner.id if owner is not None else None
-        for peer in peers:
-            if peer.info.id == name:
-                return peer
-        name = best(key, [(peer.info.id, peer.info.weight) for peer in peers])
-        return next(peer for peer in peers if peer.info.id == name)
+        by_name = {peer.info.id: peer for peer in peers}
+        for name in (owner.id if owner is not None else "", self._own):
+            if name in by_name:
+                return by_name[name]
+        return by_name[best(key, [(peer.info.id, peer.info.weight) for peer in peers])]
 
 
 def _sizes(pushes: Sequence[Push]) -> list[int]:

@@ -88,12 +88,13 @@ class Comet:
 class World:
     """Comets 1, 2, …; `key` belongs to the first, in this process's view."""
 
-    def __init__(self, size: int = 3) -> None:
+    def __init__(self, size: int = 3, own: str = "") -> None:
         self.clock = Clock()
         self.comets: dict[str, Comet] = {}
         infos = [NodeInfo(f"node{number}", 0, (f"c{number}",)) for number in range(1, size + 1)]
         self.coordination = StaticCoordination(View(infos))
-        self.client = Comets(self.clock, self.coordination, self._connect, RpcSettings(), self.now)  # type: ignore[arg-type]
+        connect: Any = self._connect
+        self.client = Comets(self.clock, self.coordination, connect, RpcSettings(), self.now, own)
         keys = (f"key-{i}" for i in range(1000))
         self.key = next((key for key in keys if self.owner(key) == "c1"), "key")
 
@@ -154,6 +155,30 @@ def test_where_the_owner_does_not_answer_another_comet_takes_the_push(mode: str)
     assert answer[0].ret == RET_OK
     assert answer[0].mid in (2, 3)
     assert len(world.asked()) == 2
+
+
+@pytest.mark.parametrize("own", ["c2", "c3", "c4"])
+def test_a_comet_in_this_process_takes_what_the_owner_did_not(own: str) -> None:
+    """Two silent ones would take the whole deadline."""
+    world = World(4, own)
+    for name, comet in world.comets.items():
+        comet.mode = "up" if name == own else "silent"
+    answer = world.push()
+    world.wait(2.2)
+    assert answer == [Pushed(RET_OK, int(own[1:]))]
+    assert world.asked() == ["c1", own]
+
+
+def test_a_comet_of_this_process_that_drains_comes_after_the_others() -> None:
+    world = World(own="c2")
+    infos = [info._replace(draining=info.id == "c2") for info in world.coordination.view.comets]
+    world.coordination.adopt(View(infos))
+    for name, comet in world.comets.items():
+        comet.mode = "down" if name == world.owner(world.key) else "up"
+    answer = world.push()
+    world.wait()
+    assert answer[0].ret == RET_OK
+    assert "c2" not in world.asked()
 
 
 def test_every_attempt_bears_the_same_id_and_deadline() -> None:
