@@ -90,6 +90,9 @@ class Feed(Protocol):
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> Subscription | None:
         """A subscription at the key's comet, which is not begun; None where this feed does not reach it."""
 
+    def watch(self, reached: Callable[[], object]) -> None:
+        """Have `reached` called whenever it has reached a comet, for the first time or again."""
+
 
 def last_mid(messages: bytes) -> int:
     """The mid of the last of these messages, in any format that is one of section 3's raw form and white space; 0 where

@@ -5,7 +5,7 @@ The rules for devices hold for it: the key's owner, tokens, limits, slow readers
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session
@@ -30,6 +30,9 @@ class LocalFeed:
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> LocalSubscription | None:
         """See Feed."""
         return LocalSubscription(self, request, format, reader) if owner.id == self.comet.name else None
+
+    def watch(self, reached: Callable[[], object]) -> None:
+        """See Feed: this comet was never away."""
 
 
 class LocalSubscription:

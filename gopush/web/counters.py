@@ -43,6 +43,7 @@ class WebCounters:
     streams_slow: int = counter(
         "event streams closed because their client did not read, by their comet or by the port", "streams_slow_closed"
     )
+    log_reads: int = counter("pages that web read from the log for event streams and waiting reads without a comet")
     polls_opened: int = counter("offline reads that waited for a message")
     polls_closed: int = counter("offline reads that waited and have ended")
     pushes: dict[int, int] = labelled(

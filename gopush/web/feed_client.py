@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, islice
 from math import ceil
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -19,8 +20,7 @@ from gopush.membership.view import Coordination, View
 from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
 from gopush.net.clock import Clock, cancel
 from gopush.rpc.logins import Logins
-from gopush.rpc.remote import RemoteComet
-from gopush.rpc.services import FeedService
+from gopush.rpc.remote import FeedPeer, RemoteFeedComet
 from gopush.rpc.settings import RpcSettings
 from gopush.web.feed_writer import FeedWriter, RemoteSubscription
 
@@ -41,30 +41,20 @@ MOST_PENDING = 50_000
 log = Logger()
 
 
-class FeedPeer(FeedService, Protocol):
-    """A comet, as one connection reaches it."""
-
-    connections: int
-    """How many there were."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether calls are sent at once."""
-
-    def stop(self) -> Deferred[None]:
-        """Close the connection."""
+Connect = Callable[[NodeInfo, Callable[[], object]], FeedPeer]
 
 
 class RemoteFeed:
-    """See Feed. `connect`: gives a comet whose calls fail after TIMEOUT_SECONDS."""
+    """See Feed. `connect`: gives a comet whose calls end after TIMEOUT_SECONDS; it says when it can be called."""
 
-    def __init__(self, clock: Clock, coordination: Coordination, connect: Callable[[NodeInfo], FeedPeer]) -> None:
+    def __init__(self, clock: Clock, coordination: Coordination, connect: Connect) -> None:
         self.clock = clock
         self.connect = connect
         self.links: dict[tuple[str, ...], _Link] = {}
         """By NodeInfo.rpc: a comet that is back may have another second address."""
         self._coordination = coordination
         self._useless: set[str] = set()
+        self._watchers: list[Callable[[], object]] = []
         coordination.watch(self._view_changed)
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> RemoteSubscription:
@@ -73,6 +63,15 @@ class RemoteFeed:
         if link is None:
             link = self.links[owner.rpc] = _Link(self, owner)
         return RemoteSubscription(link, request, format, reader)
+
+    def watch(self, reached: Callable[[], object]) -> None:
+        """See Feed."""
+        self._watchers.append(reached)
+
+    def met(self, comet: str) -> None:
+        """It can be called. Where that was of no use before, who waits waits on."""
+        for reached in self._watchers if comet not in self._useless else ():
+            reached()
 
     def refused(self, comet: str, reason: str) -> None:
         """A comet that is there has refused a call: one of an older release, say."""
@@ -108,8 +107,8 @@ class RemoteFeed:
 def remote_feed(reactor: Any, coordination: Coordination, settings: RpcSettings, logins: Logins) -> RemoteFeed:
     """Of a process with these settings for calls."""
 
-    def connect(owner: NodeInfo) -> FeedPeer:
-        return cast(FeedPeer, RemoteComet(reactor, owner, settings, TIMEOUT_SECONDS, logins))
+    def connect(owner: NodeInfo, met: Callable[[], object]) -> FeedPeer:
+        return cast(FeedPeer, RemoteFeedComet(reactor, owner, settings, TIMEOUT_SECONDS, logins, met))
 
     return RemoteFeed(reactor, coordination, connect)
 
@@ -120,7 +119,7 @@ class _Link:
     def __init__(self, feed: RemoteFeed, owner: NodeInfo) -> None:
         self._feed = feed
         self._id, self._rpc = owner.id, owner.rpc
-        self._comet = feed.connect(owner)
+        self._comet = feed.connect(owner, partial(feed.met, owner.id))
         self._numbers = count(1)
         self._subscriptions: dict[int, RemoteSubscription] = {}
         self._wanted: deque[FeedRequest] = deque()

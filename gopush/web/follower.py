@@ -1,4 +1,6 @@
-"""A subscription that goes on when a comet dies, leaves or sends it away: looked up anew, and resumed."""
+"""A subscription that goes on when a comet dies, leaves or sends it away: looked up anew, and resumed. Where that takes
+long, what it waits for is read from the log meanwhile (log_reader.py).
+"""
 
 from __future__ import annotations
 
@@ -9,33 +11,47 @@ from twisted.internet.defer import succeed
 
 from gopush.feed import VERSION, Feed, Subscription, Write
 from gopush.membership.view import Coordination, View
-from gopush.model import REFUSE_NODE, Format, Subscribe
+from gopush.model import REFUSE_NODE, Format, Page, Subscribe
 from gopush.net.clock import Clock, cancel
 from gopush.reports import Lag
+from gopush.web.log_reader import LogReader
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 STANDS_SECONDS = 5.0
 """A follower that was subscribed for so long begins anew with short pauses."""
 SPREAD_SECONDS = 1.0
-"""After a change of the view those that wait try again within that time: not all at once."""
+"""After a change of the view, or where a comet is reached again, those that wait try again within that time: not all at
+once.
+"""
 
 
 class Followers:
     """What all followers of a process have in common. `feeds`: the nearest first; `chance`: random, from 0 to 1."""
 
     def __init__(
-        self, clock: Clock, coordination: Coordination, feeds: Sequence[Feed], chance: Callable[[], float]
+        self,
+        clock: Clock,
+        coordination: Coordination,
+        feeds: Sequence[Feed],
+        log_reader: LogReader,
+        chance: Callable[[], float],
     ) -> None:
         self.clock = clock
         self.coordination = coordination
         self.feeds = feeds
+        self.log_reader = log_reader
         self.chance = chance
         self.paused: dict[Follower, Any] = {}
         """The followers that wait to try again, and their timer."""
         coordination.watch(self._view_changed)
+        for feed in feeds:
+            feed.watch(self._hurry)
 
     def _view_changed(self, _: View) -> None:
+        self._hurry()
+
+    def _hurry(self) -> None:
         for timer in self.paused.values():
             if timer.getTime() - self.clock.seconds() > SPREAD_SECONDS:
                 timer.reset(SPREAD_SECONDS * self.chance())
@@ -75,6 +91,18 @@ class Follower:
         """There is no way to its key just now; whether to try again."""
         raise NotImplementedError
 
+    def after(self) -> int | None:
+        """See LogFollower."""
+        raise NotImplementedError
+
+    def reads(self) -> bool:
+        """See LogFollower."""
+        return False
+
+    def read_on(self, page: Page, frames: bytes) -> None:
+        """See LogFollower."""
+        raise NotImplementedError
+
     # --- and what only those with a client that reads do ---
 
     def waiting(self) -> Lag | None:
@@ -101,6 +129,7 @@ class Follower:
         """Subscribe where the key is now."""
         followers = self._followers
         followers.paused.pop(self, None)
+        followers.log_reader.add(self)
         owner = followers.coordination.view.owner(self.key)
         if owner is None:
             self.pause("no comet")
@@ -115,11 +144,22 @@ class Follower:
 
     def leave(self) -> None:
         """Subscribe no more."""
+        self._followers.log_reader.discard(self)
         timer = self._followers.paused.pop(self, None)
         cancel(timer)
+        self._turn_back()
+
+    def _turn_back(self) -> bool:
+        """End its subscription, if it has one."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
+        return subscription is not None
+
+    def passed(self) -> None:
+        """Its cursor has moved: a subscription that is still on its way to the comet would begin before it."""
+        if self._turn_back():
+            self.follow()
 
     def pause(self, reason: str) -> None:
         """Try again after a while, if it is to be tried."""
@@ -134,6 +174,7 @@ class Follower:
 
     def accepted(self) -> None:
         """See Reader."""
+        self._followers.log_reader.discard(self)
         self._since = self._followers.clock.seconds()
         self.joined()
 
@@ -143,6 +184,7 @@ class Follower:
         if reply == REFUSE_NODE:
             self.pause("comet away")
         else:
+            self._followers.log_reader.discard(self)
             self.turned_away(reply)
 
     def ended(self, reached: bool) -> None:
@@ -151,6 +193,7 @@ class Follower:
         self.pause("store away" if reached else "comet away")
 
     def _over(self) -> None:
+        self._followers.log_reader.add(self)
         self._subscription = None
         if self._since and self._followers.clock.seconds() - self._since > STANDS_SECONDS:
             self._attempt = 0

@@ -165,6 +165,11 @@ def show(web: Web, statistics: Statistics) -> None:
     for name, meaning, read in (
         ("web_open_streams", "event streams now", lambda: counters.streams_opened - counters.streams_closed),
         ("web_waiting_polls", "offline reads that wait now", lambda: counters.polls_opened - counters.polls_closed),
+        (
+            "web_without_comet",
+            "event streams and waiting reads now that no comet serves: web reads the log for them",
+            lambda: web.log_reader.unserved,
+        ),
     ):
         statistics.metrics.gauge(name, meaning, read)
     statistics.metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)

@@ -2,9 +2,9 @@
 
 A waiting read subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: so it misses
 nothing, and does not ask the store again and again. At a new comet it does the same anew: only what was read since it
-is subscribed there goes together with what comes. One that cannot subscribe at once reads all the same, and once more
-at its end. One that waited in vain stays subscribed for a moment: a client that comes back with the same cursor goes on
-waiting there.
+is subscribed there goes together with what comes. One that cannot subscribe at once reads all the same, again and again
+while that lasts (log_reader.py), and once more at its end. One that waited in vain stays subscribed for a moment: a
+client that comes back with the same cursor goes on waiting there.
 """
 
 from __future__ import annotations
@@ -192,6 +192,15 @@ class Poll(Follower):
         else:
             self.read_first()
         return self._coming is not None
+
+    def after(self) -> int | None:
+        """See LogFollower."""
+        return self._after if self._coming is not None and not self._reading else None
+
+    def reads(self) -> bool:
+        """See LogFollower. It has its own reads, and this one may become its last."""
+        self._read()
+        return True
 
     # --- the log, and what comes ---
 

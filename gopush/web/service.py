@@ -24,6 +24,7 @@ from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
 from gopush.web.history import Offline
 from gopush.web.keys import ApiKeys, locked
+from gopush.web.log_reader import LogReader
 from gopush.web.lookup import Lookup
 from gopush.web.nodes import Cluster, Insight
 from gopush.web.polling import Polls
@@ -63,7 +64,8 @@ class Web:
         self.health = health or Health(clock, comets.ping)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
         self.latency = publisher.latency
-        followers = Followers(clock, coordination, feeds, random)
+        self.log_reader = LogReader(clock, messages, self.counters)
+        followers = Followers(clock, coordination, feeds, self.log_reader, random)
         self.room: Callable[[], bool] = lambda: True
         """Whether there are files for one more subscription; whoever opens listeners knows."""
         self.streams = EventStreams(followers, messages, self.counters, lambda: self.room())

@@ -13,7 +13,18 @@ from twisted.python.failure import Failure
 
 from gopush import event_stream
 from gopush.event_stream import COMMENT, event_format, opening, refusal
-from gopush.model import MID_STEP, REFUSE_KEY, REFUSE_LIMIT, REFUSE_PARAMETER, REFUSE_TOKEN, Head, Subscribe, subscribe
+from gopush.model import (
+    GAP,
+    MID_STEP,
+    REFUSE_KEY,
+    REFUSE_LIMIT,
+    REFUSE_PARAMETER,
+    REFUSE_TOKEN,
+    Head,
+    Page,
+    Subscribe,
+    subscribe,
+)
 from gopush.net.clock import Deadlines
 from gopush.net.http.held import Held, HeldAnswer
 from gopush.net.http.request import TEXT, Request, Response, Streamed, chunk, plain
@@ -185,9 +196,9 @@ class EventStream(Follower):
         self._answer.refuse(*refused)
 
     def nowhere(self, reason: str) -> bool:
-        """See Follower. Its comet closes it because the client does not read."""
+        """See Follower. A comet that is there closes it because the client does not read, or to have it come back."""
         if self._begun:
-            if self._answer.waiting() is None:
+            if reason != "store away" or self._answer.waiting() is None:
                 return True
             self._streams.counters.streams_slow += 1
             self._over_and_out()
@@ -196,6 +207,18 @@ class EventStream(Follower):
             return True
         self.end(reason)
         return False
+
+    def after(self) -> int | None:
+        """See LogFollower. A page is enough for a client that has not read the last one."""
+        return self.cursor if self._begun and self._answer.waiting() is None else None
+
+    def read_on(self, page: Page, frames: bytes) -> None:
+        """See LogFollower."""
+        gap = self.format.reply(GAP) if page.head.trimmed > self.cursor else b""
+        self.cursor = page.messages[-1].mid if page.messages else max(self.cursor, page.head.last)
+        if gap or frames:
+            self.write(gap + frames)
+        self.passed()
 
     def waiting(self) -> Lag | None:
         """See Reader."""

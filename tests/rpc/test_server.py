@@ -16,13 +16,14 @@ from twisted.python.failure import Failure
 from twisted.spread import pb
 
 from gopush.errors import PeerRefusedError, UnavailableError
+from gopush.feed import FeedItem
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import Append, Appended, Forward, Head, Message, NodeInfo, Page, Push, Pushed, Read, Token, TokenState
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.comets import Comets
 from gopush.rpc.broker import LOGIN_SECONDS, Calls
 from gopush.rpc.codec import COMET_CALLS
-from gopush.rpc.remote import RemoteComet, RemoteMessage
+from gopush.rpc.remote import RemoteComet, RemoteFeedComet, RemoteMessage
 from gopush.rpc.server import ServerFactory
 from gopush.rpc.services import CometService, MessageService
 from gopush.rpc.settings import RpcSettings
@@ -462,6 +463,39 @@ def test_a_peer_that_answers_others_is_not_cut(network: Network, in_reactor: InR
         in_reactor(calls)
     assert in_reactor(remote.ping) is None
     assert logged.lines() == []
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_comet_with_nothing_to_say_is_asked_and_cut_off_where_it_is_silent(
+    network: Network, in_reactor: InReactor, logged: Logged, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """The link may let nothing through any more, in one direction or both."""
+    monkeypatch.setattr("gopush.rpc.remote.LOOK_SECONDS", 0.1)
+    asked: list[Any] = []
+
+    class Feeding(OneComet):
+        def feed(self, caller: Any, *requests: Any) -> Deferred[None]:
+            asked.append(requests)
+            return Deferred() if silent else succeed(None)
+
+        def feed_next(self, caller: Any) -> Deferred[list[FeedItem]]:
+            return Deferred()
+
+    met: list[float] = []
+    port = network.listen(serve_comet(reactor, Feeding(), ""))
+    info = NodeInfo("c", 0, (f"127.0.0.1:{port}",))
+    remote = in_reactor(
+        RemoteFeedComet, reactor, info, RpcSettings(retry=0.2), 20, None, lambda: met.append(time.monotonic())
+    )
+    network.callers.append(remote)
+    eventually(lambda: met)
+    coming: Deferred[Any] = in_reactor(lambda: [remote.feed_next()])[0]
+    failures: list[Any] = []
+    in_reactor(lambda: coming.addErrback(failures.append) and None)
+    eventually(lambda: len(met) > 1 if silent else len(asked) > 5)
+    assert asked[0] == ([], [], [])
+    assert [failure.type for failure in failures] == [UnavailableError] * silent
+    assert bool(logged.lines("cannot be reached: no answer within 0.2 s")) is silent
 
 
 def test_calls_fail_at_once_when_the_connection_breaks(network: Network, in_reactor: InReactor, logged: Logged) -> None:

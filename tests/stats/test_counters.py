@@ -346,7 +346,8 @@ def web_moves(make_world: MakeWorld, in_reactor: InReactor, tmp_path: Path) -> M
 
 
 def stream_and_wait(moves: Moves, in_reactor: InReactor) -> None:
-    """A stream that goes on after a deletion, one too many, one that does not read, and a read that waits in vain."""
+    """A stream that goes on after a deletion, one too many, one that no comet has, one that does not read, and a read
+    that waits in vain."""
     whole = Whole(in_reactor, {}, {"max_subscribers": 1, "msgbuf_bytes": 1 << 16})
     counters = whole.counters()
     with moves.watch(lambda statistics: show_web(whole.node._web, statistics)) as look:
@@ -354,6 +355,12 @@ def stream_and_wait(moves: Moves, in_reactor: InReactor) -> None:
             assert [event.type for event in more.events()] == ["refused"]
             admin.request("POST", "/1/admin/msg/del", b"key=k")
             poll(lambda: counters.streams_resumed > 0)
+            look()
+        with whole.stream("away").began():
+            in_reactor(setattr, whole.comet, "owns", lambda key: key != "away")
+            in_reactor(whole.comet.close, ["away"])
+            whole.push("away", b"1")
+            poll(lambda: counters.log_reads > 0)
             look()
         with whole.stream("deaf", rcvbuf=4096).began():
             while not counters.streams_slow:

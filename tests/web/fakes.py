@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from gopush.errors import RET_NO_NODE, UnavailableError
 from gopush.model import Head, Message, OnPushed, Page, Push, Pushed, Token, TokenState, mid_at, next_mid
 from gopush.reports import BusyKey, Presence, SlowConsumer, Status
+from gopush.routing.pending import OnAnswers
 from gopush.rpc.services import NodeService
 
 T = TypeVar("T")
@@ -79,6 +80,12 @@ class FakeMessages(FakeNodes):
             return fail(UnavailableError("down"))
         log = self.logs.get(key, [])
         return succeed(Head(log[-1].mid if log else 0, 0))
+
+    def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
+        for at, key in enumerate(keys):
+            self.head(key).addCallbacks(
+                lambda head, at=at: answered([at], [head]), lambda failure, at=at: answered([at], failure.value)
+            )
 
     def delete(self, key: str) -> Deferred[None]:
         if self.down:

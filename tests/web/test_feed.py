@@ -37,6 +37,7 @@ class Peer:
         self.older = False
         self.refused: list[str] = []
         self.stopped = False
+        self.met: Callable[[], object] = list
         self._out: list[Deferred[Any]] = []
         self._lost: list[Callable[[], object]] = []
 
@@ -145,9 +146,10 @@ class Far:
         self.older = False
         self.feed = feed_client.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
 
-    def _connect(self, owner: NodeInfo) -> Peer:
+    def _connect(self, owner: NodeInfo, met: Callable[[], object]) -> Peer:
         peer = Peer(self.comet)
         peer.older = self.older
+        peer.met = met
         self.peers.append(peer)
         return peer
 
@@ -443,6 +445,21 @@ def test_a_comet_that_knows_no_such_call_is_named_once(logged: Logged) -> None:
     far.world.push(b'"1"')
     said = [event["log_format"] for event in logged.events]
     assert said.count("event streams and waiting reads can subscribe again at the comet {comet}") == 1
+
+
+def test_who_waits_hears_of_a_comet_that_is_met_unless_it_is_of_no_use() -> None:
+    far = Far()
+    heard: list[str] = []
+    far.feed.watch(lambda: heard.append("reached"))
+    far.clients(1)
+    far.peer.met()
+    assert heard == ["reached"]
+    far.peer.lose()
+    far.world.turns()
+    far.peer.connected = far.peer.older = True
+    far.clients(1)
+    far.peer.met()
+    assert heard == ["reached"]
 
 
 def test_a_connection_that_nobody_needs_is_closed() -> None:

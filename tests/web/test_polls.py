@@ -5,6 +5,7 @@ Step by step, without a socket: each answer of the store and of a comet comes wh
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -16,9 +17,11 @@ from gopush.feed import Reader, last_mid
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import REFUSE_LIMIT, REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
 from gopush.routing.messages import Messages
+from gopush.routing.pending import OnAnswers
 from gopush.web import polling
 from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
+from gopush.web.log_reader import LogReader
 from gopush.web.polling import LINES, Polls
 from tests.web.fakes import FakeMessages
 
@@ -56,16 +59,27 @@ class World:
         self.log: list[Message] = []
         self.ways: list[Way] = []
         self.room = True
+        self.looked: list[list[str]] = []
         self._reads: list[tuple[Deferred[Page], Page]] = []
         self.coordination = StaticCoordination(View([OWNER]))
-        followers = Followers(self.clock, self.coordination, [self], lambda: 1.0)
         messages: Any = self
-        self.polls = Polls(followers, messages, WebCounters(), lambda: self.room)
+        counters = WebCounters()
+        self.log_reader = LogReader(self.clock, messages, counters)
+        followers = Followers(self.clock, self.coordination, [self], self.log_reader, lambda: 1.0)
+        self.polls = Polls(followers, messages, counters, lambda: self.room)
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> Way:
         """See Feed."""
         self.ways.append(Way(reader))
         return self.ways[-1]
+
+    def watch(self, reached: Callable[[], object]) -> None:
+        """See Feed."""
+
+    def heads(self, keys: Sequence[str], answered: OnAnswers) -> None:
+        """See Messages."""
+        self.looked.append(list(keys))
+        answered(range(len(keys)), [Head(self.log[-1].mid if self.log else 0, 0)] * len(keys))
 
     def read(self, key: str, after: int) -> Deferred[Page]:
         """See Messages. It sees what is there now, however late the answer comes."""
@@ -279,6 +293,24 @@ def test_what_is_there_does_not_wait_for_a_comet_that_cannot_be_reached(world: W
     world.pass_seconds(10)
     world.answer_read()
     assert answers == [[32]]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_comes_while_no_comet_can_be_reached_does_not_wait_for_the_end(world: World, hangs: bool) -> None:
+    """The comet of one that was subscribed is away, or each attempt to subscribe hangs."""
+    answers = world.wait(60)
+    if not hangs:
+        world.accept()
+        world.answer_read()
+        world.move(b"")
+    else:
+        world.pass_seconds(2)
+        world.answer_read()
+    world.store(16)
+    world.pass_seconds(3)
+    world.answer_read()
+    assert answers == [[16]]
+    assert (world.reading, world.live) == (0, [])
 
 
 def test_what_is_there_does_not_wait_where_no_comet_is_known(world: World) -> None:

@@ -1,0 +1,156 @@
+"""The log, for event streams and waiting reads that no comet serves: it cannot be reached, or there is none.
+
+As a comet does that hears nothing, web looks where the logs of their keys end, many in one call, and reads those that
+are ahead: once for all that are at the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.logger import Logger
+
+from gopush.errors import UnavailableError
+from gopush.model import Format, Head, Page
+from gopush.net.clock import Clock, repeating
+from gopush.routing.messages import Messages
+from gopush.web.counters import WebCounters
+
+LOOK_SECONDS = 0.5
+PATIENCE_SECONDS = 0.5
+"""How long one may be on its way to a comet before its log is read here."""
+READ_SECONDS = 2.0
+"""How often, from then on."""
+READ_PER_SECOND = 10_000
+MOST_READS = 128
+"""That are under way at the same time: other reads of this process wait for as many at most."""
+
+log = Logger()
+
+
+class LogFollower(Protocol):
+    """Who is served from the log."""
+
+    key: str
+    format: Format
+
+    def after(self) -> int | None:
+        """The mid after which it wants to read; None: it has no use for messages just now."""
+
+    def reads(self) -> bool:
+        """There is something for it: it reads that by itself, or not."""
+
+    def read_on(self, page: Page, frames: bytes) -> None:
+        """This comes next; `frames`: the page's messages in its format."""
+
+
+class LogReader:
+    """Reads for those that were added."""
+
+    def __init__(self, clock: Clock, messages: Messages, counters: WebCounters) -> None:
+        self._clock = clock
+        self._messages = messages
+        self._counters = counters
+        self._due: dict[LogFollower, float] = {}
+        self._unserved: set[LogFollower] = set()
+        self._reading: set[tuple[str, int]] = set()
+        self._room = DeferredSemaphore(MOST_READS)
+        self._looking = repeating(self._look, clock)
+        self._logged = False
+
+    @property
+    def unserved(self) -> int:
+        """How many of those that want messages have been here for longer than the way to a comet takes."""
+        return len(self._unserved)
+
+    def add(self, follower: LogFollower) -> None:
+        """No comet serves it."""
+        if follower not in self._due:
+            self._due[follower] = self._clock.seconds() + PATIENCE_SECONDS
+            if not self._looking.running:
+                self._looking.start(LOOK_SECONDS, now=False)
+
+    def discard(self, follower: LogFollower) -> None:
+        """A comet serves it, or it is over."""
+        self._due.pop(follower, None)
+        self._unserved.discard(follower)
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        most = int(READ_PER_SECOND * LOOK_SECONDS)
+        due = list(islice((follower for follower, at in self._due.items() if at <= now), most))
+        self._log(any(follower in self._unserved for follower in due))
+        wanted: dict[str, list[LogFollower]] = {}
+        for follower in due:
+            del self._due[follower]  # to the end: whoever was not looked at is first next time
+            self._due[follower] = now + READ_SECONDS
+            if follower.after() is not None:
+                self._unserved.add(follower)
+                wanted.setdefault(follower.key, []).append(follower)
+        self._messages.heads(list(wanted), partial(self._compare, list(wanted.items())))
+        if not self._due:
+            self._looking.stop()
+
+    def _log(self, lasting: bool) -> None:
+        if lasting and not self._logged:
+            self._logged = True
+            log.warn(
+                "{count} event streams and waiting reads have no comet that can be reached; this process reads the log "
+                "for them, every {seconds:g} s",
+                count=self.unserved,
+                seconds=READ_SECONDS,
+            )
+        elif self._logged and not self._unserved:
+            self._logged = False
+            log.info("all event streams and waiting reads have comets again")
+
+    def _compare(
+        self,
+        wanted: Sequence[tuple[str, list[LogFollower]]],
+        indexes: Sequence[int],
+        heads: Sequence[Head | None] | UnavailableError,
+    ) -> None:
+        if isinstance(heads, UnavailableError):
+            return
+        for index, head in zip(indexes, heads, strict=True):
+            key, followers = wanted[index]
+            behind: dict[int, list[LogFollower]] = {}
+            for follower in followers:
+                after = follower.after()
+                if head is not None and after is not None and after < head.last and not follower.reads():
+                    behind.setdefault(after, []).append(follower)
+            for after, some in behind.items():
+                if (key, after) not in self._reading:
+                    Deferred.fromCoroutine(self._read(key, after, some)).addErrback(
+                        lambda failure: log.failure("passing on what was read from the log failed", failure)
+                    )
+
+    async def _read(self, key: str, after: int, followers: Sequence[LogFollower]) -> None:
+        """Page by page, as long as there is somebody who has read all that came before, and is served by no comet."""
+        place = key, after
+        self._reading.add(place)
+        await self._room.acquire()
+        try:
+            with suppress(UnavailableError):
+                more = True
+                while more:
+                    page = await self._messages.read(key, after)
+                    self._counters.log_reads += 1
+                    followers = [one for one in followers if one in self._due and one.after() == after]
+                    _pass_on(page, followers)
+                    more = page.more and bool(page.messages and followers)
+                    after = page.messages[-1].mid if page.messages else after
+        finally:
+            self._reading.discard(place)
+            self._room.release()
+
+
+def _pass_on(page: Page, followers: Sequence[LogFollower]) -> None:
+    frames = {format: b"".join(map(format.message, page.messages)) for format in {one.format for one in followers}}
+    for follower in followers:
+        follower.read_on(page, frames[follower.format])
