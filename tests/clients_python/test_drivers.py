@@ -369,6 +369,49 @@ def test_a_call_waits_for_its_place_within_its_time(monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - before < 10
 
 
+def test_waiting_for_a_place_takes_no_time_from_an_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only from the deadline: the last ones of a burst were cut off while the server worked, and sent again."""
+    monkeypatch.setattr(asynchronous, "MOST_OPEN", 1)
+    served: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                served.append(await reader.readuntil(b"\r\n\r\n"))
+                await asyncio.sleep(0.5)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def burst() -> list[Any]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        connections = asynchronous.Connections(None)
+        step = call(server.sockets[0].getsockname()[1], seconds=1.3)._replace(keep=True)
+        calls = [connections.call(step._replace(sending=sending)) for sending in (20, 20, 20, 20, 0)]
+        running = [asyncio.ensure_future(each) for each in calls]
+        await asyncio.sleep(0.1)
+        running[1].cancel()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        ended.append(await connections.call(step))
+        connections.close()
+        server.close()
+        return ended
+
+    first, cancelled, third, fourth, late, last = asyncio.run(burst())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert {each.status for each in (first, third, fourth, last)} == {200}
+    assert (type(late), str(late)) == (TimeoutError, "all 1 connections were in use")
+    assert len(served) == 4
+
+
+def test_what_has_waited_for_its_place_has_what_is_left() -> None:
+    """A second at least, as the last attempt has, and never more than it had."""
+    step = call(1, seconds=8)._replace(sending=12)
+    left = [(after.seconds, after.sending) for after in map(step.after, (0, 5, 15, 19.9))]
+    assert left == [(8, 12), (8, 7), (5, 0), (1, 0)]
+    short = call(1, seconds=0.5).after(0.4)
+    assert (short.seconds, short.sending) == (0.5, 0)
+
+
 def test_idle_connections_of_asyncio_are_closed_though_no_call_follows(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,15 +37,16 @@ class _Connection:
         self._writer.transport.abort()  # nothing is on its way that anybody waits for
 
 
-async def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: float) -> _Connection:
+async def _connect(to: Open, context: ssl.SSLContext | None) -> _Connection:
     """To the first of the name's addresses that answers: each has its share of the time. Raises OSError."""
     # open_connection() would go on to the next address in time on asyncio's own loops alone.
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+    end = loop.time() + to.seconds
+    tls = (context or default_context()) if to.tls else None
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
     except UnicodeError as wrong:
-        raise no_name(host, wrong) from None
+        raise no_name(to.host, wrong) from None
     while True:
         *kind, _, address = found.pop(0)
         try:
@@ -55,7 +56,7 @@ async def _connect(host: str, port: int, tls: ssl.SSLContext | None, seconds: fl
         except OSError:
             if not found:
                 raise
-    name = host if tls else None
+    name = to.host if tls else None
     return _Connection(*await asyncio.open_connection(sock=made, ssl=tls, server_hostname=name, limit=LARGEST_HEAD))
 
 
@@ -120,15 +121,19 @@ class Connections:
 
     async def call(self, call: Call) -> Answer:
         """Raises OSError."""
+        now, pool = asyncio.get_running_loop().time, self._own()
+        asked, begun = now(), 0.0
         try:
-            begun = asyncio.get_running_loop().time()
-            async with asyncio.timeout(call.seconds) as bound, (pool := self._own()).places:
+            async with asyncio.timeout(call.seconds + call.sending) as bound, pool.places:
+                begun = now()
+                call = call.after(begun - asked)
+                bound.reschedule(begun + call.seconds)
 
                 def came(size: int) -> None:
-                    if call.long and (end := bound.when()):
-                        bound.reschedule(end + call.more(size))
+                    bound.reschedule((bound.when() or 0.0) + call.more(size))
 
-                connection = (pool.take() if call.keep else None) or await self._open(call)
+                opening = Open(call.url.host, call.url.port, call.url.tls, call.seconds)
+                connection = (pool.take() if call.keep else None) or await _connect(opening, self._context)
                 keeps = False
                 try:
                     for piece, seconds in call.pieces():
@@ -140,6 +145,10 @@ class Connections:
                         pool.give_back(connection)
                     else:
                         connection.close()
+        except TimeoutError as late:
+            raise TimeoutError(
+                str(late) or ("timed out" if begun else f"all {MOST_OPEN} connections were in use")
+            ) from None
         except EOFError:
             raise ConnectionError("the connection was closed before the answer was complete") from None
         except (HTTPException, ValueError, asyncio.LimitOverrunError) as wrong:
@@ -156,10 +165,6 @@ class Connections:
             if loop.is_closed():
                 self._pools.pop(loop, None)
         return self._pools.setdefault(asyncio.get_running_loop(), _Pool())
-
-    async def _open(self, call: Call) -> _Connection:
-        tls = (self._context or default_context()) if call.url.tls else None
-        return await _connect(call.url.host, call.url.port, tls, call.seconds)
 
 
 class Driver:
@@ -236,8 +241,7 @@ class Driver:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), step.seconds)
         elif isinstance(step, Open):
-            tls = (self._context or default_context()) if step.tls else None
-            self._connection = await asyncio.wait_for(_connect(step.host, step.port, tls, step.seconds), step.seconds)
+            self._connection = await asyncio.wait_for(_connect(step, self._context), step.seconds)
         elif isinstance(step, Send):
             await asyncio.wait_for(self._connected().send(step.data), step.seconds)
         elif isinstance(step, Close):
@@ -289,12 +293,9 @@ async def _read_answer(reader: asyncio.StreamReader, came: Callable[[int], None]
 async def _read(reader: asyncio.StreamReader, size: int | None, came: Callable[[int], None]) -> bytes:
     """So many bytes, or all there are. Raises EOFError."""
     body = bytearray()
-    while len(body) != size:
-        piece = await reader.read(LARGEST_PIECE if size is None else min(size - len(body), LARGEST_PIECE))
-        if not piece and size is None:
-            break
-        if not piece:
-            raise EOFError
+    while piece := await reader.read(LARGEST_PIECE if size is None else min(size - len(body), LARGEST_PIECE)):
         body += piece
         came(len(piece))
+    if size is not None and len(body) != size:
+        raise EOFError
     return bytes(body)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gopush_client import wire
 from gopush_client.errors import GopushError, RefusedError, UnavailableError
-from gopush_client.steps import Backoff, Call, Pause, Steps
+from gopush_client.steps import LAST_SECONDS, Backoff, Call, Pause, Steps
 
 ATTEMPT_SECONDS = 8.0
 """More than gopush takes at most for one push (4 s), after which it stores nothing any more."""
@@ -22,9 +22,6 @@ BULK_SECONDS = 30.0
 GROUP_BYTES = 8 << 20
 GROUP_SECONDS = 4.0
 """gopush pushes so much to many keys at once, and the next ones, with as much time of their own, as these are done."""
-
-LEAST_SECONDS = 1.0
-"""For the last attempt, however little of the deadline is left."""
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
@@ -194,7 +191,7 @@ class Publishing:
 
     def _call(self, target: str, body: bytes, most: float, end: float) -> Steps[wire.Answer]:
         """Within `most` seconds, not counting what the sending of a large body takes, and until `end`."""
-        left = max(end - self.clock(), LEAST_SECONDS)
+        left = max(end - self.clock(), LAST_SECONDS)
         seconds = min(most, left)
         headers = {"Content-Type": "application/json", "Prefer": "why", **self.headers}
         answer: wire.Answer = yield Call(self.url, "POST", target, body, headers, seconds, True, sending=left - seconds)

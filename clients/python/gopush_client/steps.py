@@ -22,6 +22,9 @@ LEAST_SENT_BYTES = 1 << 16
 PIECE_BYTES = 1 << 14
 
 
+LAST_SECONDS = 1.0
+"""For the last attempt, however little of the deadline is left."""
+
 LEAST_SECONDS = 2.0
 """What an address has for its answer, where less is its share of the time: a slow network takes more than a second."""
 
@@ -34,7 +37,8 @@ def share(left: float, others: int) -> float:
 class Call(NamedTuple):
     """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow.
     `long`: the answer may be, and has a second more for each LEAST_BYTES that have come. `sending`: so many seconds
-    more it has at most, one for each LEAST_SENT_BYTES that were sent: a server that is dead takes few.
+    more it has at most, one for each LEAST_SENT_BYTES that were sent: a server that is dead takes few. So many more it
+    may also wait until it may begin, where only so many run at once.
     """
 
     url: Url
@@ -46,6 +50,12 @@ class Call(NamedTuple):
     keep: bool = False
     long: bool = False
     sending: float = 0.0
+
+    def after(self, waited: float) -> Call:
+        """What it is when it begins after so many seconds."""
+        left = max(self.seconds + self.sending - waited, LAST_SECONDS)
+        seconds = min(self.seconds, left)
+        return self._replace(seconds=seconds, sending=min(self.sending, left - seconds))
 
     def more(self, size: int) -> float:
         """How many seconds more there are, now that so many bytes have come."""
