@@ -13,8 +13,8 @@
   const FIRST = 500, WAIT = 1e4,
     /** So long after one was heard a WebSocket that fails is its server's fault; six times as long a stream stands in. */
     TRUST = 1e5,
-    /** How gopush refuses a stream for good, in plain text. */
-    REPLY = { "Bad Request": "-p", Unauthorized: "-a", Forbidden: "-c" },
+    /** How gopush refuses a stream for good: its status, and that in words, in plain text. */
+    REPLY = { "400 Bad Request": "-p", "401 Unauthorized": "-a", "403 Forbidden": "-c" },
     /** What a page knows of each web node, for all its keys: its streams, and when each comet was heard by WebSocket. */
     sites = {},
     now = () => performance.now();
@@ -70,13 +70,9 @@
           mid = id;
           call(onMessage, { msg: JSON.parse(json), mid, text: json });
         }
-      } else if (text === "+h") {
-        live();
-      } else if (text === "+g") {
-        call(onGap);
-      } else {
-        return text;
-      }
+      } else if (text === "+h") live();
+      else if (text === "+g") call(onGap);
+      else return text;
     };
 
     /** Fetch, and give the text piece by piece, as long as each comes in time. */
@@ -90,7 +86,7 @@
         if (status !== 200) {
           // What a proxy says in gopush's place, in HTML or in other words, is no refusal of gopush's.
           const words = sub && /^text\/plain/.test(type) && utf8.decode((await reader.read()).value).match(/^[\w ]+/);
-          throw { reply: REPLY[words] || "HTTP " + status };
+          throw { reply: REPLY[status + " " + words] || "HTTP " + status };
         }
         if (sub && !/^text\/event-stream/i.test(type)) throw "no stream";
         for (;;) {
@@ -123,7 +119,7 @@
       blocked = found.ret && doubt();
       check(found, "-p");
       if (!mid) {
-        const kept = await ask("/1/msg/get", { m: 0, ...(token && { t: token }) }),
+        const kept = await ask("/1/msg/get", { m: 0, ...token && { t: token } }),
           last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
         mid = last?.[1] || "0";
@@ -131,7 +127,7 @@
       comet = found.data.server;
     };
 
-    const query = heartbeat => form({ key, ver: 1, ...(token && { token }), ...(mid && { mid }), heartbeat });
+    const query = heartbeat => form({ key, ver: 1, ...token && { token }, ...mid && { mid }, heartbeat });
 
     /** One connection over WebSocket; gives the reply that ended it, if there was one. */
     const socket = async () => {
@@ -227,14 +223,14 @@
         call(onState, "connecting", "");
         liveAt = NaN;
         blocked = false;
-        let reply = "", why;
+        let reply, why;
         try {
-          if (token === null) token = String(await options.token(refusal) || "");
+          if (token === null) token = await options.token(refusal) || "";
           if (closed) return;
           // A browser has six connections to web: the other keys need one for their look-ups.
-          reply = await (sse || standsIn && streams.size < 5 ? stream() : socket()) || "";
+          reply = await (sse || standsIn && streams.size < 5 ? stream() : socket());
         } catch (wrong) {
-          reply = wrong?.reply || "";
+          reply = wrong?.reply;
           why = String(wrong?.message || reply || wrong);
         }
         stop = probe = null;
@@ -254,7 +250,7 @@
         // After so long it has worked.
         if (now() - liveAt > 3e3) bound = FIRST;
         // Where no WebSocket comes through, a stream may.
-        if (reply[0] !== "-") standsIn = !transport && blocked;
+        if (reply?.[0] !== "-") standsIn = !transport && blocked;
         call(onState, "away", why);
         if (closed) return;
         if (reply === "-l") least = 2e4 * (0.75 + Math.random() / 2);

@@ -27,7 +27,7 @@ def minify(source: str) -> str:
             continue
         if blank and out and re.match(r"[\w$]", out[-1]) and re.match(r"[\w$]", text):
             out += " "
-        if text == "}" and out.endswith(";"):
+        if text == "}" and out.endswith((";", ",")):
             out = out[:-1]
         out += text
         blank = False

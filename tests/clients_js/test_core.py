@@ -776,6 +776,19 @@ def test_what_a_proxy_refuses_in_its_place_is_tried_again(world: World, status: 
     assert world.heard() == ["connecting", "live"]
 
 
+@pytest.mark.parametrize(
+    ("status", "said"), [(429, "Forbidden"), (502, "Bad Request"), (502, "Forbidden"), (503, "Unauthorized")]
+)
+def test_gopushs_words_with_another_status_refuse_nothing(world: World, status: int, said: str) -> None:
+    """A proxy that cannot reach a web node may say so in any words."""
+    world.run(f"web.status = {status}; web.said = '{said}\\n'")
+    world.subscribe("{ transport: 'sse' }")
+    assert world.heard() == ["connecting", f"away HTTP {status}"]
+    world.after(2)
+    assert world.run("streams.length") > 1
+    world.run("mine.close()")
+
+
 def test_a_web_without_streams_is_asked_again(world: World) -> None:
     world.run("web.status = 404")
     world.subscribe("{ transport: 'sse' }")
