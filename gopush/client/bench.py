@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(asked: argparse.Namespace, write: Callable[[str], object]) -> None:
-    """Do it, and `write` the report. Raises UnavailableError also where a push failed or a delivery was lost."""
+    """Do it, and `write` the report. Raises UnavailableError also where anything failed, or a delivery was lost."""
     from gopush.client.load import LoadPlan, Runner
 
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
@@ -49,8 +49,8 @@ def run(asked: argparse.Namespace, write: Callable[[str], object]) -> None:
             _progress("")
             with suppress(NoReaderError):  # what was lost is an error all the same
                 write("\n".join(runner.figures.report(runner.seconds)))
-    if lost_or_failed := runner.figures.lost + runner.figures.errors.total():
-        raise UnavailableError(f"{lost_or_failed} deliveries lost or pushes failed")
+    if wrong := runner.figures.wrong():
+        raise UnavailableError(wrong)
 
 
 def _progress(words: str) -> None:

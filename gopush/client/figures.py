@@ -81,6 +81,11 @@ class Figures:
         lines += [f"{'lost':<10}  {self.lost:>9}", f"{'errors':<10}  {self.errors.total():>9}"]
         return lines + [f"{'':<10}  {count:>9}  {reason}" for reason, count in self.errors.most_common()]
 
+    def wrong(self) -> str:
+        """How often what failed or was lost; "" where nothing was."""
+        counts = [*([("a delivery was lost", self.lost)] if self.lost else []), *self.errors.most_common()]
+        return "; ".join(f"{count} x {reason}" for reason, count in counts)
+
     def _expect(self, number: int, deliveries: int) -> None:
         due = self._due.get(number, 0) + deliveries
         if due:

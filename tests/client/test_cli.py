@@ -716,11 +716,12 @@ def test_a_bench_that_lost_deliveries_is_status_1_also_where_nobody_reads_its_re
 ) -> None:
     def run(runner: load.Runner) -> None:
         runner.began = runner.seconds = 1.0
-        runner.figures.failed("a push")
+        for _ in range(2):
+            runner.figures.failed("a subscriber's connection was closed")
 
     monkeypatch.setattr(load.Runner, "run", run)
     assert unread("bench") == 1
-    assert "gopush: 1 deliveries lost or pushes failed\n" in capfd.readouterr().err
+    assert "gopush: 2 x a subscriber's connection was closed\n" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("answer", [b'{"ret":0}', b'{"ret":0,"data":{"mid":null}}'])

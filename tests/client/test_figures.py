@@ -55,6 +55,17 @@ def test_what_was_refused_is_not_lost() -> None:
     assert figures.lost == 1
 
 
+def test_what_went_wrong_is_named() -> None:
+    """42 closed connections were "42 deliveries lost or pushes failed", though neither was."""
+    figures = Figures()
+    assert figures.wrong() == ""
+    for reason in (*["a subscriber's connection was closed"] * 42, "ret 65535"):
+        figures.failed(reason)
+    assert figures.wrong() == "42 x a subscriber's connection was closed; 1 x ret 65535"
+    figures.pushed(1, 0.001, 2)
+    assert figures.wrong() == "2 x a delivery was lost; 42 x a subscriber's connection was closed; 1 x ret 65535"
+
+
 def test_the_report_shows_rates_percentiles_losses_and_errors() -> None:
     figures = Figures()
     for number in range(10):
