@@ -72,7 +72,9 @@ class CometCounters:
     refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
     refused_origin: int = REFUSED.of("origin", "a page of a web site that may not connect")
     refused_handshake: int = REFUSED.of("handshake", "not a WebSocket handshake for this path")
-    accept_waits: int = counter("times that new clients began to wait at a port ([connections] max and rate)")
+    accept_waits: int = counter(
+        "times that new clients began to wait at a port ([connections] max and rate, or open files)"
+    )
     accept_waits_ended: int = counter("times that there was room for them again")
     cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     busy_keys_cut_short: int = counter("answers to /1/admin/keys for which not all keys were looked at in time")

@@ -47,7 +47,7 @@ SUMMARIZED = {
     "refused_limit": "subscribers refused because their key has all its connections ([channel] maxsubscriber)",
     "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
     "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
-    "accept_waits": "times that new clients had to wait to subscribe ([connections] max and rate)",
+    "accept_waits": "times new clients had to wait to subscribe ([connections] max and rate, or open files: ulimit -n)",
     "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
 }
 

@@ -29,12 +29,17 @@ class WebCounters:
     )
     refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
     refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
-    accept_waits: int = counter("times that new clients began to wait at a port ([connections] max and rate)")
+    accept_waits: int = counter(
+        "times that new clients began to wait at a port ([connections] max and rate, or open files)"
+    )
     accept_waits_ended: int = counter("times that there was room for them again")
     cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     limited_keys: int = CALLS.of(
         "api_key_rate",
         "its API key has used up its limit; so have keys of a multiple push and lines of a bulk one",
+    )
+    pushes_over_limit: int = counter(
+        "pushes answered 65535 over a limit: [push] key.rate, or that of their API key; others with 65535 failed"
     )
     streams_opened: int = counter("event streams that clients asked for")
     streams_closed: int = counter("event streams that have ended")

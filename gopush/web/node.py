@@ -43,7 +43,7 @@ SUMMARIZED = {
     "foreign_hosts": "calls refused because Host held a name that the admin port does not have ([admin] hosts)",
     "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
     "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
-    "accept_waits": "times that new clients had to wait to call ([connections] max and rate)",
+    "accept_waits": "times new clients had to wait to call ([connections] max and rate, or open files: ulimit -n)",
     "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
 }
 

@@ -125,7 +125,11 @@ class Publisher:
     def count_limited(self, pushes: int) -> None:
         """Count pushes that were answered CALLER_LIMIT."""
         self._counters.limited_keys += pushes
+        self._count_over_limit(pushes)
+
+    def _count_over_limit(self, pushes: int) -> None:
         self._counters.pushes[RET_INTERNAL] += pushes
+        self._counters.pushes_over_limit += pushes
 
     def _push_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -150,7 +154,7 @@ class Publisher:
                 indexes.append(index)
             else:
                 self._counters.limited_pushes += 1
-                self.count(RET_INTERNAL)
+                self._count_over_limit(1)
                 answered((index,), (KEY_RATE,))
         return indexes
 

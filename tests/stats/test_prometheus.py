@@ -285,6 +285,15 @@ def test_promtool_has_nothing_to_say_against_them(node: Node, tmp_path: Path) ->
         assert not done.stderr, done.stderr
 
 
+def test_no_alert_comes_when_what_it_tells_of_is_over() -> None:
+    """A rate shows a burst for as long as its window: what holds for no longer than that may have been one."""
+    alerts = (MONITORING / "alerts.yml").read_text().split("- alert: ")[1:]
+    rates = [(re.findall(r"\brate\(.*?\[(\d+)m", alert), re.findall(r" for: (\d+)", alert)) for alert in alerts]
+    assert sum(bool(windows) for windows, _ in rates) > 8
+    for alert, (windows, (holds,)) in zip(alerts, rates, strict=True):
+        assert all(int(window) < int(holds) for window in windows), alert
+
+
 def test_every_alert_says_what_to_do() -> None:
     alerts = (MONITORING / "alerts.yml").read_text()
     assert alerts.count("- alert: ") == alerts.count(" summary: ") == alerts.count(" action: ") > 5

@@ -147,6 +147,7 @@ def test_a_key_may_have_a_limit_of_pushes_per_second(make_world: MakeWorld, tmp_
     assert [push(key) for _ in range(4)] == [200, 200, 429, 429]
     assert [push(free) for _ in range(20)] == [200] * 20
     assert world.web.counters.limited_keys == 2
+    assert world.web.counters.pushes_over_limit == world.web.counters.pushes[65535] == 0
     time.now += 1
     assert [push(key) for _ in range(3)] == [200, 200, 429]
 
@@ -172,6 +173,7 @@ def test_a_limit_counts_while_a_call_goes_on(make_world: MakeWorld, tmp_path: Pa
     assert json.loads(answer.body)["data"]["fk"] == names[500:]
     assert len(world.comets.pushes) == 500
     assert world.web.counters.limited_keys == world.web.counters.pushes[65535] == 400
+    assert world.web.counters.pushes_over_limit == 400
 
 
 def test_lines_beyond_the_limit_are_counted(make_world: MakeWorld, tmp_path: Path) -> None:

@@ -511,7 +511,12 @@ def test_a_key_may_be_pushed_to_so_often_in_a_second(make_world: MakeWorld) -> N
 
     assert [ret("busy") for _ in range(4)] == [0, 0, 65535, 65535]
     assert ret("calm") == 0
-    assert world.web.counters.limited_pushes == 2
+    assert (
+        world.web.counters.limited_pushes
+        == world.web.counters.pushes_over_limit
+        == world.web.counters.pushes[65535]
+        == 2
+    )
 
 
 def test_a_mistake_of_ours_is_an_internal_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
