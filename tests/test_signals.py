@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,36 @@ def test_a_file_that_logrotate_has_made_anew_is_used(node: Node) -> None:
 def test_a_file_that_nobody_moved_is_rotated_as_twistd_does(node: Node) -> None:
     os.kill(node.pid, signal.SIGUSR1)
     eventually(node.log.with_name("gopush.log.1").exists)
+
+
+def test_a_new_log_has_the_mode_of_the_first_unless_logrotate_has_made_it(node: Node) -> None:
+    """That of a daemon was 0600: twistd sets its umask once the first one is open."""
+
+    def mode_of_next(prepare: Callable[[], object]) -> int:
+        old = node.log.stat().st_ino
+
+        def goes_on() -> bool:
+            with suppress(FileNotFoundError):
+                return node.log.stat().st_ino != old and "the log goes on" in node.log.read_text()
+            return False
+
+        prepare()
+        os.kill(node.pid, signal.SIGUSR1)
+        eventually(goes_on)
+        return node.log.stat().st_mode & 0o777
+
+    def move() -> None:
+        node.log.rename(node.log.with_suffix(".moved"))
+
+    def replace() -> None:
+        move()
+        node.log.touch()
+        node.log.chmod(0o604)
+
+    node.log.chmod(0o640)
+    assert mode_of_next(move) == 0o640
+    assert mode_of_next(lambda: None) == 0o640  # twistd rotates what nobody has moved
+    assert mode_of_next(replace) == 0o604
 
 
 def test_a_log_that_cannot_be_opened_stays_and_says_so(node: Node) -> None:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from errno import EACCES
+from stat import S_IMODE
 from typing import Any
 
 from twisted.logger import LogEvent, Logger, LogLevel, eventAsText, formatEvent
@@ -120,9 +121,11 @@ def reopen(file: LogFile) -> None:
     """Write to the file that is at the path of a log now, where logrotate has moved or replaced the old one; else begin
     a new one beside it, as twistd does. Where that cannot be, say so, and go on as before."""
     old = os.fstat(file._file.fileno())
+    replaced = os.path.exists(file.path)
     try:
         with open(file.path, "ab") as new:
-            moved = not os.path.samestat(os.fstat(new.fileno()), old)
+            found = os.fstat(new.fileno())
+            moved = not os.path.samestat(found, old)
         if not moved and not os.access(file.directory, os.W_OK):
             raise PermissionError(EACCES, os.strerror(EACCES), file.directory)
     except OSError as wrong:
@@ -130,6 +133,8 @@ def reopen(file: LogFile) -> None:
             "{path}: the log stays where it was: {reason}", path=str(wrong.filename), reason=wrong.strerror or "unknown"
         )
         return
+    # A daemon has another umask than when its first file was made; the mode of one that logrotate has made is left.
+    file.defaultMode = S_IMODE((found if replaced else old).st_mode)
     if moved:
         file.reopen()
     else:
