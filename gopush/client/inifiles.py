@@ -106,7 +106,8 @@ def _check(asked: argparse.Namespace) -> None:
         warnings = list(_check_user(role, settings)) if settings.user and os.geteuid() == 0 else []
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
-    write(f"{asked.config}: good for {role}")
+    hint = " (twistd gopush-web; twistd web is Twisted's own server)" if role == "web" else ""
+    write(f"{asked.config}: good for {role}{hint}")
     for warning in warnings:
         tell(f"{asked.config}: {warning}")
 
