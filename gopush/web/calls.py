@@ -51,6 +51,9 @@ def _token(name: str) -> Parameter:
 _WAIT = Parameter(
     "wait", "seconds to wait for a message where there is none yet", {**INTEGER, "minimum": 0, "maximum": 60}
 )
+_HEAD = Parameter(
+    "head", "1: the last mid alone, with null for its message; no waiting", {"type": "string", "enum": ["0", "1"]}
+)
 _EXPIRE = Parameter(
     "expire", "seconds to keep the message; 0: not at all", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE}, True
 )
@@ -84,7 +87,7 @@ PUBLIC = (
         "/1/msg/get",
         "getMessages",
         "The kept messages after a mid",
-        (_key("k"), _mid("m"), _token("t"), _WAIT, _callback("cb")),
+        (_key("k"), _mid("m"), _token("t"), _WAIT, _HEAD, _callback("cb")),
         made_of(msgs=listed(schemas.MESSAGE)),
     ),
     _get(

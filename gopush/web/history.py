@@ -60,6 +60,9 @@ class Offline:
         query = request.query
         key, cursor, token = params.key(query, "k"), params.cursor(query, "m"), query.text("t")
         wait = params.decimal(query.text("wait"), MAX_WAIT_SECONDS, "wait") if query.has("wait") else 0
+        if query.get("head") == "1":
+            self._counters.reads += 1
+            return Deferred.fromCoroutine(self._head(key, snap(cursor), token))
         polls = self._polls
         if not wait or polls is None or request.method == b"HEAD":
             return self._read(key, cursor, token, _NEW)
@@ -99,6 +102,13 @@ class Offline:
         if self._settings.auth:
             await self._check(key, token)
         return self._listed(await self._messages.read(key, cursor), key, form)
+
+    async def _head(self, key: str, cursor: int, token: str) -> Data:
+        """The last mid alone, for who begins with what is new: no message is read."""
+        if self._auth():
+            await self._check(key, token)
+        last = (await self._messages.head(key)).last
+        return _NEW.head + raw_json(Message(last, b"null")) + _NEW.tail if last > cursor else b""
 
     def _listed(self, page: Page, key: str, form: Listing) -> Data:
         if not page.messages:

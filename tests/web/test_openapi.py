@@ -200,6 +200,7 @@ def schemas(part: Any) -> Iterator[dict[str, Any]]:
     [
         ("/1/server/get?k=k&p=1", "/1/server/get"),
         ("/1/msg/get?k=k&m=0", "/1/msg/get"),
+        ("/1/msg/get?k=k&m=0&head=1", "/1/msg/get"),
         ("/1/time/get", "/1/time/get"),
         ("/server/get?key=k&proto=1", "/server/get"),
         ("/msg/get?key=k&mid=0", "/msg/get"),

@@ -100,6 +100,23 @@ def test_msg_get_without_messages_has_no_data(world: World) -> None:
     assert world.get("/msg/get", key="x", mid=str(mid), pmid="0").body == b'{"ret":0,"msg":"ok"}'
 
 
+def test_the_last_mid_comes_without_a_message(make_world: MakeWorld) -> None:
+    """protocol.md, section 10: who begins with what is new reads no log of many MiB for its end."""
+    world = make_world(auth=True)
+    mid = [world.messages.append("x", b"%d" % number) for number in range(10)][-1]
+    token = data(world.post("/1/admin/token", key="x"))["token"]
+    found = b'{"ret":0,"data":{"msgs":[{"msg":null,"mid":%d,"gid":0}]}}' % mid
+    assert world.get("/1/msg/get", k="x", m="0", head="1", t=token).body == found
+    assert world.get("/1/msg/get", k="x", m=str(mid - 16), head="1", wait="60", t=token).body == found
+    assert world.get("/1/msg/get", k="x", m=str(mid), head="1", t=token).body == b'{"ret":0}'
+    assert world.get("/1/msg/get", k="x", m="0", head="1", t="wrong").body == PARAMETER
+    assert world.get("/1/msg/get", k="x", m="", head="1", t=token).body == PARAMETER
+    assert not world.messages.reads
+    assert len(data(world.get("/1/msg/get", k="x", m="0", head="0", t=token))["msgs"]) == 10
+    world.messages.down = True
+    assert world.get("/1/msg/get", k="x", m="0", head="1", t=token).body == b'{"ret":65535}'
+
+
 def test_msg_get_reads_page_by_page_to_the_end(world: World) -> None:
     mids = [world.messages.append("x", b"%d" % number) for number in range(10)]
     assert [message["mid"] for message in data(world.get("/1/msg/get", k="x", m="0"))["msgs"]] == mids
