@@ -396,3 +396,48 @@ def test_it_needs_nothing_but_python(node: Node) -> None:
     environment = {**os.environ, "PYTHONPATH": str(CLIENT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "True {'gopush_client'}\n", done.stdout + done.stderr
+
+
+def test_who_gives_up_waiting_in_asyncio_ends_nothing(node: Node, publisher: Publisher) -> None:
+    """wait_for() around each message: after the first one that came too late the subscription ended, silently."""
+    states = States()
+
+    async def receive() -> None:
+        subscriber = Subscriber(f"http://{node.address('http')}", "given-up", on_state=states.add)
+        coming = aiter(subscriber)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(coming), 0.5)
+        assert states == ["connecting", "live"]
+        before = subscriber.cursor
+        mids = [await asyncio.to_thread(publisher.push, "given-up", number) for number in range(3)]
+        await asyncio.sleep(0.5)
+        assert subscriber.cursor == before  # it has come, and nobody has it
+        assert (await anext(coming)).mid == subscriber.cursor == mids[0]
+        assert [(await anext(coming)).mid for _ in mids[1:]] == mids[1:]
+        waiting = asyncio.ensure_future(anext(coming))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        subscriber.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(coming)
+
+    asyncio.run(receive())
+
+
+def test_what_nobody_took_in_asyncio_comes_again(node: Node, publisher: Publisher) -> None:
+    async def receive() -> None:
+        subscriber = Subscriber(f"http://{node.address('http')}", "not-taken", since=0)
+        coming = aiter(subscriber)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(coming), 0.5)
+        mid = await asyncio.to_thread(publisher.push, "not-taken", 1)
+        await asyncio.sleep(0.5)
+        del coming
+        async for message in subscriber:
+            assert message.mid == mid
+            break
+        await asyncio.sleep(0.1)
+        assert len(asyncio.all_tasks()) == 1  # nothing goes on where nobody waits
+
+    asyncio.run(receive())

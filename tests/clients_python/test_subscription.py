@@ -136,7 +136,7 @@ def test_what_is_new_begins_behind_what_is_kept_before_the_first_connection() ->
     comet.subscribe()
     assert comet.given == [112]
     assert [cursor(request) for request in comet.requests] == [b"96", b"96"]
-    assert [call.path for call in comet.walk.of(Call) if call.long] == ["/1/msg/get?k=k&m=0"]
+    assert [call.path for call in comet.walk.of(Call) if call.long] == ["/1/msg/get?k=k&m=0&head=1"]
 
 
 @pytest.mark.parametrize("since", [None, 0])
@@ -207,7 +207,7 @@ def test_a_function_that_has_no_token_shows_none() -> None:
     comet = Comet(b"+h\r\n")
     comet.subscribe(token=lambda: None)
     assert comet.requests[0].split(b"\r\n")[7:9] == [b"$0", b""]
-    assert [call.path for call in comet.walk.of(Call)][1] == "/1/msg/get?k=k&m=0"
+    assert [call.path for call in comet.walk.of(Call)][1] == "/1/msg/get?k=k&m=0&head=1"
 
 
 def test_what_is_wrong_is_not_repeated() -> None:

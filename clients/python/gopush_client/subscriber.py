@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import suppress
 
 from gopush_client import asynchronous, blocking, wire
 from gopush_client.subscription import Subscription, Token
@@ -72,17 +74,49 @@ class Subscriber:
         driver = blocking.Driver(blocking.Connections(self._context), self._context)
         self._driver = driver
         if not self._closed:
-            yield from driver.drive(self._subscription.steps())
+            for message in driver.drive(self._subscription.steps()):
+                self._subscription.cursor = message.mid
+                yield message
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> AsyncIterator[Message]:
         driver = asynchronous.Driver(asynchronous.Connections(self._context), self._context)
         self._driver = driver
-        if not self._closed:
-            async for message in driver.drive(self._subscription.steps()):
-                yield message
+        if self._closed:
+            driver.stop()
+        return _Messages(self._subscription, driver.drive(self._subscription.steps()))
 
     def close(self) -> None:
         """End the iteration; from any thread."""
         self._closed = True
         if self._driver is not None:
             self._driver.stop()
+
+
+class _Messages:
+    """Those of a subscription. Who gives up waiting for one, as asyncio.wait_for() does, ends nothing by that: the next
+    call goes on waiting. Who forgets this iterator ends it.
+    """
+
+    def __init__(self, subscription: Subscription, given: AsyncGenerator[Message, None]) -> None:
+        self._subscription = subscription
+        self._given = given
+        self._next: asyncio.Future[Message] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        coming, self._next = self._next or asyncio.ensure_future(anext(self._given)), None
+        try:
+            await asyncio.wait([coming])
+        except asyncio.CancelledError:
+            self._next = coming
+            raise
+        message = coming.result()
+        self._subscription.cursor = message.mid  # not before somebody has it: what nobody took comes again
+        return message
+
+    def __del__(self) -> None:
+        if self._next is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._next.cancel()

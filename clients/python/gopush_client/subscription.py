@@ -146,7 +146,7 @@ class Subscription:
 
     def _last_kept(self, token: str) -> Steps[int]:
         """Where what is new begins; asked for before the first connection, which may end before a message comes."""
-        answer = yield from self._call("/1/msg/get", long=True, m=0, **({"t": token} if token else {}))
+        answer = yield from self._call("/1/msg/get", long=True, m=0, head=1, **({"t": token} if token else {}))
         try:
             return wire.last_kept(answer)
         except RefusedError as wrong:
@@ -190,8 +190,8 @@ class Subscription:
         if frame.startswith(b"{"):
             message = wire.message(frame)
             if self.cursor is None or message.mid > self.cursor:
-                self.cursor = message.mid
                 yield Give(message)
+                self.cursor = message.mid
         elif frame == b"+h":
             if self._live_since is None:
                 self._live_since = self.clock()
