@@ -18,10 +18,11 @@
     /** What a page knows of each web node, for all its keys: its streams, and when each comet was heard by WebSocket. */
     sites = {},
     now = () => performance.now();
-  /** What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
+  /** Without what is empty. What cannot be written, half a surrogate pair, gopush would refuse: it is no UTF-8. */
   const form = query => {
     try {
-      return Object.keys(query).map(name => name + "=" + encodeURIComponent(query[name])).join("&");
+      return Object.keys(query).filter(name => query[name])
+        .map(name => name + "=" + encodeURIComponent(query[name])).join("&");
     } catch ({ message }) {
       throw { reply: "-p", message };
     }
@@ -29,14 +30,16 @@
 
   function subscribe(url, key, options = {}) {
     const { onMessage, onGap, onState, since, heartbeat = 30, transport } = options;
-    const base = url.replace(/\/+$/, ""), beatMs = Math.min(heartbeat * 1e3, 2e9),
+    const base = new URL(url + "/", root.location).href.replace(/\/+$/, ""),
       sse = transport ? transport === "sse" : !root.WebSocket, fetched = options.token?.call,
       { heard, streams } = sites[base] ||= { heard: {}, streams: new Set() };
     let mid = since?.toString() ?? null, token = fetched ? null : options.token || "", comet = "",
-      closed, renewed, moved, blocked, standsIn, eager, liveAt, least = 0, stop, probe, hurry;
+      closed, renewed, moved, blocked, standsIn, eager, liveAt, lost = true, least = 0, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
-    const isNew = id => BigInt(id) > BigInt(mid ?? -1);
+    const isNew = id => BigInt(id) > BigInt(mid ?? -1),
+      /** Whether a WebSocket that fails may be one that does not come through. */
+      doubt = () => !(now() - heard[comet] < TRUST);
 
     /** What the user does wrong is reported where such things are, and ends nothing here. */
     const call = (callback, ...args) => {
@@ -47,15 +50,12 @@
       }
     };
 
-    /** Whether a WebSocket that fails may be one that does not come through. */
-    const doubt = () => !(now() - heard[comet] < TRUST);
-
     const live = () => {
       eager = false;
       // NaN where it is not live: no comparison holds.
       if (closed || liveAt >= 0) return;
       liveAt = now();
-      renewed = moved = blocked = false;
+      lost = renewed = moved = blocked = false;
       // Below every mid, and gopush rounds it to 16: who comes back with 0 asks for what is kept, and hears of no gap.
       if (mid === "0") mid = "15";
       call(onState, "live", "");
@@ -75,11 +75,11 @@
       else return text;
     };
 
-    /** Fetch, and give the text piece by piece, as long as each comes in time. */
-    async function* pieces(path, query, ms) {
+    /** Fetch, and give the text piece by piece, as long as the first comes soon, and each further one in `ms`. */
+    async function* pieces(path, query, ms = WAIT) {
       const abort = new AbortController(), utf8 = new TextDecoder();
       stop = () => abort.abort();
-      let doom = setTimeout(stop, ms);
+      let doom = setTimeout(stop, WAIT);
       try {
         const { status, headers, body } = await fetch(base + path + "?" + query, { signal: abort.signal, cache: "no-store" }),
           type = headers.get("content-type"), reader = body?.getReader(), sub = path === "/sub";
@@ -98,20 +98,21 @@
         }
       } finally {
         clearTimeout(doom);
-        abort.abort();
+        stop();
       }
     }
 
     /** Ask web; gives what it answers, as text. */
     const ask = async (path, query) => {
       let text = "";
-      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }), WAIT)) text += piece;
+      for await (const piece of pieces(path, form({ k: key, why: 1, ...query }))) text += piece;
       return text;
     };
 
     const check = ({ ret, why }, reply) => {
-      if (ret !== 0) throw { reply: ret === 65534 && reply, message: why || "ret " + ret };
-    };
+        if (ret !== 0) throw { reply: ret === 65534 && reply, message: why || "ret " + ret };
+      },
+      query = heartbeat => form({ key, ver: 1, token, mid, heartbeat });
 
     /** Where the key's WebSocket is, and where what is new begins. */
     const prepare = async () => {
@@ -119,15 +120,13 @@
       blocked = found.ret && doubt();
       check(found, "-p");
       if (!mid) {
-        const kept = await ask("/1/msg/get", { m: 0, ...token && { t: token } }),
+        const kept = await ask("/1/msg/get", { m: "0", head: 1, t: token }),
           last = /"mid":(\d+),"gid":\d\}\]\}\}$/.exec(kept);
         if (!last) check(JSON.parse(kept), "-a");
         mid = last?.[1] || "0";
       }
       comet = found.data.server;
     };
-
-    const query = heartbeat => form({ key, ver: 1, ...token && { token }, ...mid && { mid }, heartbeat });
 
     /** One connection over WebSocket; gives the reply that ended it, if there was one. */
     const socket = async () => {
@@ -136,7 +135,7 @@
       blocked = doubt();
       return new Promise(done => {
         // A page in the background has its timers slowed down to one a minute: the server waits for longer.
-        const open = new WebSocket(`ws${/^https/.test(base) ? "s" : ""}://${comet}/sub?${query(3 * heartbeat)}`);
+        const open = new WebSocket(`ws${/s?:/.exec(base)}//${comet}/sub?${query(3 * heartbeat)}`);
         let beat, doom, came = 0;
         const expect = () => {
           doom ||= setTimeout(() => {
@@ -146,15 +145,13 @@
           }, WAIT);
         };
         stop = reply => {
-          clearTimeout(beat);
+          clearInterval(beat);
           clearTimeout(doom);
           open.onmessage = open.onclose = open.onerror = null;
           open.close();
           done(reply);
         };
         const send = () => {
-          clearTimeout(beat);
-          beat = setTimeout(send, beatMs);
           open.send("h");
           expect();
         };
@@ -163,7 +160,7 @@
           doom = 0;
           came++;
           heard[""] = heard[comet] = now();
-          beat ||= setTimeout(send, beatMs);
+          beat ||= setInterval(send, Math.min(heartbeat * 1e3, 2e9));
           probe = send;
           const reply = take(data.trimEnd());
           if (reply) stop(reply);
@@ -207,7 +204,7 @@
       }
     };
 
-    const pause = ms => ms > 0 && new Promise(done => {
+    const pause = ms => ms > 0 && !closed && new Promise(done => {
       const timer = setTimeout(done, Math.min(ms, 2e9));
       hurry = () => {
         clearTimeout(timer);
@@ -225,7 +222,7 @@
         blocked = false;
         let reply, why;
         try {
-          if (token === null) token = await options.token(refusal) || "";
+          if (token === null && !closed) token = await options.token(refusal) || "";
           if (closed) return;
           // A browser has six connections to web: the other keys need one for their look-ups.
           reply = await (sse || standsIn && streams.size < 5 ? stream() : socket());
@@ -237,9 +234,14 @@
         streams.delete(stream);
         if (closed) return;
         why ||= reply || "the connection ended";
-        const denied = /^-[ac]$/.test(reply);
-        if (reply === "-p" || denied && (renewed || !fetched)) return close(why);
-        if (denied) {
+        if (reply === "-p") {
+          if (lost || why !== reply) return close(why);
+          // It was live with all of this: only the mid can be wrong now. The store, or its clock, is another one.
+          lost = true;
+          mid = null;
+          call(onGap);
+        } else if (/^-[ac]$/.test(reply)) {
+          if (renewed || !fetched) return close(why);
           renewed = eager = true;
           token = null;
           refusal = reply;
@@ -251,8 +253,7 @@
         if (now() - liveAt > 3e3) bound = FIRST;
         // Where no WebSocket comes through, a stream may.
         if (reply?.[0] !== "-") standsIn = !transport && blocked;
-        call(onState, "away", why);
-        if (closed) return;
+        if (!closed) call(onState, "away", why);
         if (reply === "-l") least = 2e4 * (0.75 + Math.random() / 2);
         const more = bound * (0.5 + Math.random() / 2) - least;
         // So long gopush wants to be left alone, whoever wakes.
@@ -273,21 +274,21 @@
     };
     /** A page that is left may be kept for who comes back: its connection is not. */
     const leave = () => {
-      blocked = false;
-      stop?.();
-    };
-    /** What cannot be asked whether it is alive begins anew. */
-    const online = () => {
-      if (!probe) leave();
-      wake();
-    };
-    const events = {
-      online, pageshow: wake, resume: wake, visibilitychange: wake, pagehide: leave, freeze: leave,
-    };
-    const listen = what => {
-      // A window captures its document's events, too. Chromium never resumes the fetch of a page that was frozen.
-      for (const name in events) root[what + "EventListener"]?.(name, events[name], true);
-    };
+        blocked = false;
+        stop?.();
+      },
+      /** What cannot be asked whether it is alive begins anew. */
+      online = () => {
+        if (!probe) leave();
+        wake();
+      },
+      events = {
+        online, pageshow: wake, resume: wake, visibilitychange: wake, pagehide: leave, freeze: leave,
+      },
+      listen = what => {
+        // A window captures its document's events, too. Chromium never resumes the fetch of a page that was frozen.
+        for (const name in events) root[what + "EventListener"]?.(name, events[name], true);
+      };
 
     function close(why = "") {
       if (closed) return;

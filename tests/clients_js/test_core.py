@@ -77,7 +77,7 @@ def test_it_has_at_most_6_kib() -> None:
 def test_mids_stay_text_and_a_new_connection_goes_on_behind_the_last(world: World) -> None:
     world.run('web["/1/msg/get"] = \'{"ret":0,"data":{"msgs":[{"msg":{"mid":5},"mid":17000000000000000,"gid":0}]}}\'')
     world.subscribe()
-    assert world.get("calls") == ["/1/server/get?k=k%261&why=1&p=1", "/1/msg/get?k=k%261&why=1&m=0"]
+    assert world.get("calls") == ["/1/server/get?k=k%261&why=1&p=1", "/1/msg/get?k=k%261&why=1&m=0&head=1"]
     assert world.run("sockets[0].url").startswith("ws://comet:6968/sub?")
     assert world.query() == {"key": ["k&1"], "ver": ["1"], "mid": ["17000000000000000"], "heartbeat": ["90"]}
     world.say("+h\r\n")
@@ -99,6 +99,34 @@ def test_mids_stay_text_and_a_new_connection_goes_on_behind_the_last(world: Worl
     world.say("+g\r\n")
     world.say(message("100000000000000000"))
     assert world.heard() == ["connecting", "live", "gap", "100000000000000000 1 1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "web", "websocket"),
+    [
+        ("'HTTP://web'", "", "ws://comet"),
+        ("'HTTPS://web'", "https://web", "wss://comet"),
+        ("'https://web//'", "https://web", "wss://comet"),
+        ("'//web'", "https://web", "wss://comet"),
+        ("''", "https://page", "wss://comet"),
+        ("new URL('https://web/')", "https://web", "wss://comet"),
+    ],
+)
+def test_the_protocol_of_web_is_that_of_comets_however_it_is_named(
+    world: World, url: str, web: str, websocket: str
+) -> None:
+    """A token went in the clear to the comet of a page of https."""
+    world.run(f"gopush.subscribe({url}, 'k', {{ since: 0 }})")
+    assert world.get("calls")[0].startswith(f"{web}/1/server/get?")
+    assert world.run("sockets[0].url").startswith(f"{websocket}:6968/sub?")
+
+
+def test_where_there_is_no_page_the_address_is_whole(world: World) -> None:
+    world.run("delete globalThis.location")
+    world.subscribe("{ since: 0 }")
+    assert world.run("sockets.length") == 1
+    with pytest.raises(quickjs.JSException, match="Invalid URL"):
+        world.run("gopush.subscribe('//web', 'k')")
 
 
 def test_a_callback_may_use_what_subscribe_gives(world: World) -> None:
@@ -215,6 +243,51 @@ def test_what_must_not_be_repeated_is_not(world: World, reply: str) -> None:
     assert world.run("sockets.length") == 1
     assert world.get("Object.keys(listeners)") == []
     assert world.get("timers") == []
+
+
+@pytest.mark.parametrize("since", ["", "since: 160,"])
+@pytest.mark.parametrize("message_came", [False, True])
+def test_a_mid_that_gopush_does_not_know_any_more_is_forgotten_once(
+    world: World, since: str, message_came: bool
+) -> None:
+    """Its clock was ahead, or its store is another one: that is no mistake of the page's, which was live before."""
+    world.run('web["/1/msg/get"] = \'{"ret":0,"data":{"msgs":[{"msg":null,"mid":160,"gid":0}]}}\'')
+    world.subscribe(f"{{ {since} transport: 'ws' }}")
+    world.say("+h\r\n")
+    if message_came:
+        world.say(message(176))
+    world.end()
+    world.after(1)
+    world.heard()
+    world.run('web["/1/msg/get"] = \'{"ret":0,"data":{"msgs":[{"msg":null,"mid":32,"gid":0}]}}\'')
+    world.say("-p\r\n")
+    assert world.heard() == ["gap", "away -p"]
+    world.after(1)
+    assert world.query()["mid"] == ["32"]
+    world.say("+h\r\n")
+    world.say(message(48))
+    assert world.heard() == ["connecting", "live", "48 1 1"]
+    for _ in range(2):
+        world.say("-p\r\n")
+        world.after(2)
+    assert world.heard() == ["gap", "away -p", "connecting", "closed -p"]
+
+
+def test_who_closes_it_because_its_mid_is_forgotten_hears_no_more(world: World) -> None:
+    world.subscribe("{ since: 16, onGap: () => mine.close() }")
+    world.say("+h\r\n")
+    world.say("-p\r\n")
+    assert world.heard() == ["connecting", "live", "closed"]
+    assert world.get("timers") == []
+
+
+def test_a_token_that_cannot_be_written_ends_it_and_the_mid_stays(world: World) -> None:
+    world.run("const tokens = ['good', '\\ud800']")
+    world.subscribe("{ since: 16, token: () => tokens.shift() }")
+    world.say("+h\r\n")
+    world.say("-a\r\n")
+    assert world.heard()[-1].startswith("closed ")
+    assert world.run("mine.mid") == "16"
 
 
 def test_a_key_that_cannot_be_is_said(world: World) -> None:
@@ -443,6 +516,12 @@ def test_closing_ends_it(world: World) -> None:
     assert world.get("Object.keys(listeners)") == []
 
 
+def test_who_closes_it_as_it_begins_is_asked_for_no_token(world: World) -> None:
+    world.run("let tokens = 0, at = 'connecting'")
+    world.subscribe("{ token: () => { tokens++; return 't'; }, onState: state => { if (state === at) mine.close(); } }")
+    assert world.get("[tokens, calls.length, timers.length]") == [0, 0, 0]
+
+
 def test_who_closes_while_it_is_away_leaves_nothing_behind(world: World) -> None:
     world.subscribe("{ since: 0, onState: state => { if (state === 'away') mine.close(); } }")
     world.end()
@@ -614,7 +693,8 @@ def test_a_message_that_takes_longer_than_a_socket_may_be_silent_comes_over_a_st
     world.say("+h\r\n")
     world.after(42)
     assert world.get("[sockets.length, streams.length]") == [2, 1]
-    text = f"retry: 1000\nid: 16\n\nid: 32\ndata: {message(32, '[' + '1,' * 10 + '1]')}\n\n"
+    world.say("retry: 1000\nid: 16\n\n", "streams")
+    text = f"id: 32\ndata: {message(32, '[' + '1,' * 10 + '1]')}\n\n"
     for at in range(0, len(text), 8):
         world.after(35)
         world.say(text[at : at + 8], "streams")
@@ -719,6 +799,16 @@ def test_a_silent_stream_is_left(world: World) -> None:
     world.after(39)
     assert world.run("streams.length") == 1
     world.after(5)
+    assert world.run("streams[0].aborted")
+    assert world.run("streams.length") == 2
+
+
+def test_a_stream_that_does_not_begin_is_left_as_soon_as_a_look_up_is(world: World) -> None:
+    """Also where its heartbeat is long."""
+    world.subscribe("{ transport: 'sse', heartbeat: 240 }")
+    world.after(9)
+    assert not world.run("streams[0].aborted")
+    world.after(2)
     assert world.run("streams[0].aborted")
     assert world.run("streams.length") == 2
 

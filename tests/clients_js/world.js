@@ -12,6 +12,25 @@ globalThis.setTimeout = (callback, ms = 0, ...values) => {
   return number;
 };
 globalThis.clearTimeout = id => { timers = timers.filter(timer => timer.id !== id); };
+globalThis.setInterval = (callback, ms) => {
+  const again = () => {
+    timers.push({ id, at: now + ms, callback: again, values: [] });
+    callback();
+  };
+  const id = setTimeout(again, ms);
+  return id;
+};
+globalThis.clearInterval = clearTimeout;
+globalThis.location = "https://page/dir/index.html?query";
+/** Of what a page may name: an address, or a part of one that is relative to the page's. */
+globalThis.URL = class {
+  constructor(url, base) {
+    const [, scheme, rest] = /^(?:([a-z]+):)?(.*)$/i.exec(url), [, own, host] = /^(\w+):(\/\/[^/]+)/.exec(base || "") || [];
+    if (!scheme && !own) throw new TypeError("Invalid URL");
+    this.href = (scheme || own).toLowerCase() + ":" + (rest.startsWith("//") ? "" : host) + rest;
+  }
+  toString() { return this.href; }
+};
 
 /** Do the next thing that is due until `end`; whether there was one. */
 function step(end) {
@@ -61,7 +80,7 @@ class Stream {
 
 globalThis.fetch = (url, { signal }) => {
   calls.push(url.replace("http://web", ""));
-  const path = url.replace("http://web", "").split("?")[0];
+  const path = url.replace(/^\w+:\/\/[^/]+/, "").split("?")[0];
   if (web[path] === null) return Promise.reject(new TypeError("failed to fetch"));
   const stream = new Stream();
   if (path === "/sub" || web[path] === "slow") {
