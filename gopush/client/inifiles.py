@@ -106,8 +106,7 @@ def _check(asked: argparse.Namespace) -> None:
         warnings = list(_check_user(role, settings)) if settings.user and os.geteuid() == 0 else []
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
-    hint = " (twistd gopush-web; twistd web is Twisted's own server)" if role == "web" else ""
-    write(f"{asked.config}: good for {role}{hint}")
+    write(f"{asked.config}: good for {role}")
     for warning in warnings:
         tell(f"{asked.config}: {warning}")
 

@@ -103,6 +103,9 @@ class Follower:
         """See LogFollower."""
         raise NotImplementedError
 
+    def cut_off(self) -> None:
+        """See LogFollower."""
+
     # --- and what only those with a client that reads do ---
 
     def waiting(self) -> Lag | None:

@@ -105,7 +105,7 @@ class Offline:
 
     async def _head(self, key: str, cursor: int, token: str) -> Data:
         """The last mid alone, for who begins with what is new: no message is read."""
-        if self._auth():
+        if self._settings.auth:
             await self._check(key, token)
         last = (await self._messages.head(key)).last
         return _NEW.head + raw_json(Message(last, b"null")) + _NEW.tail if last > cursor else b""

@@ -26,6 +26,8 @@ PATIENCE_SECONDS = 0.5
 """How long one may be on its way to a comet before its log is read here."""
 READ_SECONDS = 2.0
 """How often, from then on."""
+CUT_OFF_SECONDS = 10.0
+"""Who can be read for no more for so long is told so: another web node may reach what this one does not."""
 READ_PER_SECOND = 10_000
 MOST_READS = 128
 """That are under way at the same time: other reads of this process wait for as many at most."""
@@ -48,6 +50,9 @@ class LogFollower(Protocol):
     def read_on(self, page: Page, frames: bytes) -> None:
         """This comes next; `frames`: the page's messages in its format."""
 
+    def cut_off(self) -> None:
+        """Neither a comet nor the log has been reached for a while."""
+
 
 class LogReader:
     """Reads for those that were added."""
@@ -57,7 +62,7 @@ class LogReader:
         self._messages = messages
         self._counters = counters
         self._due: dict[LogFollower, float] = {}
-        self._unserved: set[LogFollower] = set()
+        self._unserved: dict[LogFollower, float] = {}  # those that wait, and when the store last answered for them
         self._reading: set[tuple[str, int]] = set()
         self._room = DeferredSemaphore(MOST_READS)
         self._looking = repeating(self._look, clock)
@@ -78,7 +83,7 @@ class LogReader:
     def discard(self, follower: LogFollower) -> None:
         """A comet serves it, or it is over."""
         self._due.pop(follower, None)
-        self._unserved.discard(follower)
+        self._unserved.pop(follower, None)
 
     def _look(self) -> None:
         now = self._clock.seconds()
@@ -90,7 +95,7 @@ class LogReader:
             del self._due[follower]  # to the end: whoever was not looked at is first next time
             self._due[follower] = now + READ_SECONDS
             if follower.after() is not None:
-                self._unserved.add(follower)
+                self._unserved.setdefault(follower, now)
                 wanted.setdefault(follower.key, []).append(follower)
         self._messages.heads(list(wanted), partial(self._compare, list(wanted.items())))
         if not self._due:
@@ -107,7 +112,7 @@ class LogReader:
             )
         elif self._logged and not self._unserved:
             self._logged = False
-            log.info("all event streams and waiting reads have comets again")
+            log.info("no event stream or waiting read is without a comet any more")
 
     def _compare(
         self,
@@ -116,11 +121,15 @@ class LogReader:
         heads: Sequence[Head | None] | UnavailableError,
     ) -> None:
         if isinstance(heads, UnavailableError):
+            self._cut_off([follower for index in indexes for follower in wanted[index][1]])
             return
+        now = self._clock.seconds()
         for index, head in zip(indexes, heads, strict=True):
             key, followers = wanted[index]
             behind: dict[int, list[LogFollower]] = {}
             for follower in followers:
+                if follower in self._unserved:
+                    self._unserved[follower] = now
                 after = follower.after()
                 if head is not None and after is not None and after < head.last and not follower.reads():
                     behind.setdefault(after, []).append(follower)
@@ -129,6 +138,12 @@ class LogReader:
                     Deferred.fromCoroutine(self._read(key, after, some)).addErrback(
                         lambda failure: log.failure("passing on what was read from the log failed", failure)
                     )
+
+    def _cut_off(self, followers: Sequence[LogFollower]) -> None:
+        longest = self._clock.seconds() - CUT_OFF_SECONDS
+        for follower in followers:
+            if self._unserved.get(follower, longest) < longest:
+                follower.cut_off()
 
     async def _read(self, key: str, after: int, followers: Sequence[LogFollower]) -> None:
         """Page by page, as long as there is somebody who has read all that came before, and is served by no comet."""

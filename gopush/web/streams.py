@@ -220,6 +220,10 @@ class EventStream(Follower):
             self.write(gap + frames)
         self.passed()
 
+    def cut_off(self) -> None:
+        """See LogFollower."""
+        self.end("store away")
+
     def waiting(self) -> Lag | None:
         """See Reader."""
         return self._answer.waiting()

@@ -313,6 +313,29 @@ def test_while_the_store_is_away_too_nothing_comes(world: World) -> None:
     assert answer.out == events(32)
 
 
+def test_a_stream_that_neither_comet_nor_log_serves_ends(world: World) -> None:
+    """Its client would wait for good, and another web node may reach them."""
+    answer, served = world.stream(), world.stream()
+    world.down = True
+    world.ways[0].over()
+    for _ in range(80):
+        world.clock.advance(0.1)
+        for way in world.live[1:]:
+            way.over()
+    assert answer.over == ""
+    world.down = False
+    for _ in range(30):
+        world.clock.advance(0.1)
+    world.down = True
+    for _ in range(90):
+        world.clock.advance(0.1)
+    assert answer.over == ""
+    for _ in range(40):
+        world.clock.advance(0.1)
+    assert "store away" in answer.over
+    assert (served.over, world.log_reader.unserved, len(world.streams.streams)) == ("", 0, 1)
+
+
 def test_a_stream_that_has_not_begun_is_refused(world: World) -> None:
     """Its client may find another web node, which reaches the comet."""
     answer: Any = Answer()
@@ -354,7 +377,7 @@ def test_the_log_has_a_line_at_the_beginning_and_at_the_end(world: World, logged
         way.reader.accepted()
     assert world.log_reader.unserved == 0
     world.clock.advance(0.5)
-    assert "all event streams and waiting reads have comets again" in map(formatEvent, logged.events)
+    assert "no event stream or waiting read is without a comet any more" in map(formatEvent, logged.events)
 
 
 @pytest.mark.parametrize("refusal", [b"", REFUSE_NODE])
