@@ -44,5 +44,9 @@ class UnavailableError(GopushError):
     """A peer or the store did not answer in time, or refused for now: `ret` 65535."""
 
 
+class NotTriedError(UnavailableError):
+    """No peer was asked: none is known, or too many calls wait."""
+
+
 class PeerRefusedError(UnavailableError):
     """A peer did answer: that it cannot do it for now."""

@@ -207,6 +207,11 @@ class Pushed(NamedTuple):
     mid: int
 
 
+NOT_REACHED, LATE = 1, 2
+"""Stand in the place of the mid beside RET_INTERNAL: no message node that reaches the store was found in the time for
+an attempt; the store has it past its deadline. Any other refusal has 0 there, also these of older releases.
+"""
+
 OnPushed = Callable[[Sequence[int], Sequence[Pushed]], object]
 """Hears of pushes that were answered together: their indexes, for whoever pushed, and their answers."""
 

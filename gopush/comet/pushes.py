@@ -13,9 +13,20 @@ from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.delivery import Delivery
 from gopush.comet.moves import EarlierOwners
 from gopush.comet.session import Limits
-from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
+from gopush.errors import RET_INTERNAL, RET_OK, NotTriedError, UnavailableError
 from gopush.membership.view import Coordination
-from gopush.model import MAX_FORWARD_HOPS, MIDS_PER_SECOND, Append, Appended, Forward, Push, Pushed, mid_at, records
+from gopush.model import (
+    MAX_FORWARD_HOPS,
+    MIDS_PER_SECOND,
+    NOT_REACHED,
+    Append,
+    Appended,
+    Forward,
+    Push,
+    Pushed,
+    mid_at,
+    records,
+)
 from gopush.net.clock import Clock
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
@@ -151,7 +162,7 @@ class Pushes:
         self, batch: _PushBatch, indexes: Sequence[int], results: Sequence[Appended] | UnavailableError
     ) -> None:
         if isinstance(results, UnavailableError):
-            self._not_appended(batch, indexes)
+            self._not_appended(batch, indexes, 0 if isinstance(results, NotTriedError) else NOT_REACHED)
         else:
             self._offer_all(batch, indexes, results)
         if batch.answered:
@@ -179,9 +190,9 @@ class Pushes:
         self.counters.messages_succeeded += len(stored)
         self.counters.messages_failed += len(results) - len(stored)
 
-    def _not_appended(self, batch: _PushBatch, indexes: Sequence[int]) -> None:
+    def _not_appended(self, batch: _PushBatch, indexes: Sequence[int], why: int) -> None:
         self.counters.messages_failed += len(indexes)
-        batch.answer(indexes, [Pushed(RET_INTERNAL, 0)] * len(indexes))
+        batch.answer(indexes, [Pushed(RET_INTERNAL, why)] * len(indexes))
         # They may have been stored all the same, or will be until their deadline: the logs are compared.
         keys = {key: None for index in indexes if (key := batch.pushes[index].key) in self.channels}
         self._sweep(keys)

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, PeerRefusedError, UnavailableError
-from gopush.message.rules import REFUSED, UNAVAILABLE
+from gopush.message.rules import REFUSED, TOO_LATE, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
 from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.net.clock import Clock, repeating
@@ -142,6 +142,7 @@ class StoreService:
             raise PeerRefusedError("the store cannot be reached from this message node")
         for index in refused:
             if answers[index] is not REFUSED and answers[index] is not UNAVAILABLE:
+                answers[index] = TOO_LATE
                 self.counters.late += 1
                 self._look_at_clocks(appends[index].push.deadline, came)
         repeats = sum(map(_REPEAT, answers))

@@ -113,7 +113,7 @@ class Batcher:
         full = at_peer.calls + calls > settings.lane_messages or at_peer.bytes > settings.lane_bytes
         if full and not self._has_room(calls):
             self._numbers.counters.refused += calls
-            pending.fail("too many calls wait for this peer")
+            pending.refuse("too many calls wait for this peer")
             return
         self._waiting.append(pending)
         self._calls += calls

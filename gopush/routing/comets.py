@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import methodcaller
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, fail, gatherResults
 
-from gopush.errors import RET_INTERNAL, RET_NO_NODE, UnavailableError
+from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import Coordination, View
-from gopush.model import Forward, NodeInfo, OnPushed, Push, Pushed
+from gopush.model import LATE, NOT_REACHED, Forward, NodeInfo, OnPushed, Push, Pushed
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.peer import BatchCall, Peer, Service
@@ -30,8 +30,6 @@ from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
 OVERHEAD_BYTES = 64
-_REFUSED = attrgetter("ret")
-"""It is not RET_OK: that comet could not have it stored, and perhaps another one reaches a message node."""
 PRESENCE_KEYS = 1000
 """Keys that a comet is asked for at once: some milliseconds, in which it does nothing else."""
 
@@ -56,7 +54,11 @@ class Comets(Peers[CometPeer]):
     ) -> None:
         """`own`: the NodeInfo.id of a comet in this process: it takes what the owner did not."""
         self._push = BatchCall[CometPeer](
-            lambda node, pushes: node.push(pushes), settings.attempt_timeout, ordered=True, refused=_REFUSED
+            lambda node, pushes: node.push(pushes),
+            settings.attempt_timeout,
+            ordered=True,
+            refused=_refused,
+            again=_again,
         )
         self._forward = BatchCall[CometPeer](_forward, settings.call_timeout, moves=False)
         self._close = BatchCall[CometPeer](lambda node, keys: node.close(keys), settings.call_timeout, moves=False)
@@ -191,6 +193,15 @@ class Comets(Peers[CometPeer]):
             if name in by_name:
                 return by_name[name]
         return by_name[best(key, [(peer.info.id, peer.info.weight) for peer in peers])]
+
+
+def _refused(pushed: Pushed) -> bool:
+    """That comet could not have it stored; perhaps another one reaches a message node. What is late stays so."""
+    return pushed.ret != RET_OK and pushed.mid != LATE
+
+
+def _again(pushed: Pushed) -> bool:
+    return pushed.mid == NOT_REACHED
 
 
 def _sizes(pushes: Sequence[Push]) -> list[int]:

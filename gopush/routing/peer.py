@@ -34,8 +34,8 @@ class BatchCall(Generic[S]):
     """A kind of call: how a batch of it is sent, and how long that may take.
 
     `ordered`: a key's calls keep their order. `moves`: what one peer failed is tried at the others, and what it
-    `refused`, as its answer tells. `most`: how many of them one batch may hold, where their answers are big.
-    `long`: an answer may take as long again while it flows in.
+    `refused`, as its answer tells; `again`: where all did, they are asked again after a pause. `most`: how many of them
+    one batch may hold, where their answers are big. `long`: an answer may take as long again while it flows in.
     """
 
     send: Callable[[S, list[Any]], Deferred[list[Any]]]
@@ -44,6 +44,7 @@ class BatchCall(Generic[S]):
     moves: bool = True
     most: int | None = None
     refused: Callable[[Any], bool] | None = None
+    again: Callable[[Any], bool] = lambda _: False
     long: bool = False
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from gopush.errors import UnavailableError
+from gopush.errors import NotTriedError, UnavailableError
 from gopush.net.clock import Clock
 
 log = Logger()
@@ -138,6 +138,10 @@ class PendingCalls:
     def fail(self, reason: str) -> None:
         """The calls have no results."""
         self.answer(UnavailableError(reason))
+
+    def refuse(self, reason: str) -> None:
+        """The calls have no results, and were not tried."""
+        self.answer(NotTriedError(reason))
 
     def _release(self, held: dict[str, Hold]) -> None:
         self._held = None

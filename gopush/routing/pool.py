@@ -97,7 +97,7 @@ class Peers(Generic[S]):
         """Let go of all peers; what waits fails."""
         paused, self._paused = self._paused, {}
         for pending in [one for some in paused.values() for calls in some.calls.values() for one in calls]:
-            pending.fail("stopped")
+            pending.refuse("stopped")
         self.update(())
         self._health.stop()
 
@@ -163,7 +163,7 @@ class Peers(Generic[S]):
 
     def _route(self, call: BatchCall[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:
         if not self.live:
-            pending.fail("no such node is known")
+            pending.refuse("no such node is known")
             return
         peer = pending.peer
         if peer is None:
@@ -214,16 +214,16 @@ class Peers(Generic[S]):
     def _sent_back(
         self, call: BatchCall[S], batcher: str, peer: Peer[S], refusals: list[Refusal], behind: list[PendingCalls]
     ) -> None:
-        """Ask the others, this one not first for a while; where none is left, its refusal is the answer."""
+        """Ask the others, this one not first for a while; where none is left, `again` or its refusal is the answer."""
         if len(self.live) > 1:
             self._health.add(peer, "refuses calls")
-        now = self._clock.seconds()
         left, final = [], []
         for pending, answer in refusals:
             if pending.ended:
                 continue
             pending.tried = (*pending.tried, peer.info.id)
-            if call.moves and pending.until > now and self._router.best(pending.keys[0], pending.tried) is not None:
+            other = self._router.best(pending.keys[0], pending.tried)
+            if call.moves and pending.until > self._clock.seconds() and (other is not None or call.again(answer)):
                 pending.limit(self._clock)
                 left.append(pending)
             else:
@@ -251,7 +251,7 @@ class Peers(Generic[S]):
         paused, count = self._paused.setdefault(call, _Paused()), len(pending.items)
         if paused.count + count > self._settings.lane_messages or paused.size > self._settings.lane_bytes:
             self.numbers.counters.refused += count
-            pending.fail("too many calls wait for a peer")
+            pending.refuse("too many calls wait for a peer")
             return
         paused.calls.setdefault(batcher, []).extend(pending.singles())
         paused.count += count

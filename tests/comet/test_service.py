@@ -6,7 +6,7 @@ import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.membership.view import View
-from gopush.model import MID_STEP, Append, Forward, Push, Pushed, mid_at
+from gopush.model import LATE, MID_STEP, NOT_REACHED, Append, Forward, Push, Pushed, mid_at
 from gopush.reports import Presence
 from tests.comet.harness import World, frame, result
 from tests.comet.test_delivery import append
@@ -57,7 +57,7 @@ def test_a_push_after_its_deadline_is_refused_and_fails_alone() -> None:
     answer = result(world.comet.push([push(world, b"1", late=-0.1), push(world, b"2")]))
     world.turns()
     ((refused, taken),) = answer
-    assert refused == Pushed(RET_INTERNAL, 0)
+    assert refused == Pushed(RET_INTERNAL, LATE)
     assert taken.ret == RET_OK
     assert wire.out == H + frame(taken.mid, b"2")
     assert (world.comet.counters.messages_failed, world.comet.counters.messages_succeeded) == (1, 1)
@@ -70,7 +70,7 @@ def test_a_push_that_cannot_be_stored_is_answered_65535(mode: str) -> None:
     world.node.mode = mode
     answer = result(world.comet.push([push(world), push(world)]))
     world.wait(3)
-    assert answer == [[Pushed(RET_INTERNAL, 0)] * 2]
+    assert answer == [[Pushed(RET_INTERNAL, NOT_REACHED)] * 2]
     assert world.comet.counters.messages_failed == 2
 
 
@@ -83,7 +83,7 @@ def test_a_push_that_was_stored_though_its_answer_was_lost_is_delivered() -> Non
     world.wait(1.1)
     world.node.mode = "down"
     world.wait(1)
-    assert answer == [[Pushed(RET_INTERNAL, 0)]]
+    assert answer == [[Pushed(RET_INTERNAL, NOT_REACHED)]]
     assert wire.out == H
     world.node.mode = "up"
     world.wait(3)
@@ -98,7 +98,7 @@ def test_a_push_that_is_stored_after_its_refusal_is_delivered_soon() -> None:
     world.node.hold = ("append",)
     answer = result(world.comet.push([push(world)]))
     world.wait(2.5)
-    assert answer == [[Pushed(RET_INTERNAL, 0)]]
+    assert answer == [[Pushed(RET_INTERNAL, NOT_REACHED)]]
     late = append(world, b"1")
     world.wait(10)
     assert wire.out == H + frame(late.mid, b"1")

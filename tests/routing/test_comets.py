@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, UnavailableError
 from gopush.hashing import Shards
 from gopush.membership.view import StaticCoordination, View
-from gopush.model import Forward, NodeInfo, Push, Pushed
+from gopush.model import LATE, NOT_REACHED, Forward, NodeInfo, Push, Pushed
 from gopush.reports import Presence
 from gopush.routing.comets import Comets
 from gopush.rpc.settings import RpcSettings
@@ -32,6 +32,7 @@ class Comet:
         self.stopped = False
         self.answer: Callable[[], object] = lambda: None
         self.rets: list[int] = []
+        self.why = 0
         self.stored: list[bytes] = []
         self.reaches = True
         self.older = False
@@ -58,7 +59,7 @@ class Comet:
         self.pushes += pushes
         rets = [self.rets.pop(0) if self.rets else self.ret for _ in pushes]
         accepted = [push.body for push, ret in zip(pushes, rets, strict=True) if ret == RET_OK]
-        pushed = [Pushed(ret, self.number if ret == RET_OK else 0) for ret in rets]
+        pushed = [Pushed(ret, self.number if ret == RET_OK else self.why) for ret in rets]
         return self._answer(pushed, lambda: self.stored.extend(accepted))
 
     def forward(self, forwards: list[Forward]) -> Deferred[None]:
@@ -220,6 +221,50 @@ def test_a_single_comet_is_believed() -> None:
     world.wait()
     assert answer == [Pushed(RET_INTERNAL, 0)]
     assert world.asked() == ["c1"]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_no_comet_had_stored_is_tried_again_and_in_order(size: int) -> None:
+    """Their message nodes did not reach the store in the time for an attempt: there is time for one more."""
+    world = World(size)
+    for comet in world.comets.values():
+        comet.ret, comet.why = RET_INTERNAL, NOT_REACHED
+    first = world.push(body=b"1")
+    world.wait()
+    assert sorted(world.asked()) == sorted(world.comets)
+    world.comets["c1"].ret = RET_OK
+    second = world.push(body=b"2")
+    world.wait()
+    assert first == second == []
+    world.wait(0.2)
+    assert first == second == [Pushed(RET_OK, 1)]
+    assert world.comets["c1"].stored == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_is_never_stored_is_refused_by_the_deadline(size: int) -> None:
+    world = World(size)
+    for comet in world.comets.values():
+        comet.ret, comet.why = RET_INTERNAL, NOT_REACHED
+    answer = world.push(deadline=2)
+    world.wait(1.8)
+    assert answer == []
+    world.wait(0.2)
+    assert answer == [Pushed(RET_INTERNAL, 0)]
+    assert len(world.asked()) <= 20 * size
+    asked = len(world.asked())
+    world.wait(1)
+    assert len(world.asked()) == asked
+
+
+def test_what_the_store_has_past_its_deadline_is_tried_nowhere_else() -> None:
+    world = World()
+    world.comets["c1"].ret, world.comets["c1"].why = RET_INTERNAL, LATE
+    answer = world.push()
+    world.wait()
+    assert answer == [Pushed(RET_INTERNAL, LATE)]
+    assert world.asked() == ["c1"]
+    assert world.client.live["c1"].healthy
 
 
 def test_going_elsewhere_passes_over_who_does_not_answer() -> None:
