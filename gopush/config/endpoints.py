@@ -8,6 +8,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import combinations
 
 WITH_PORT = ("tcp", "tcp6", "ssl")
+_NAMES = {
+    *("port", "interface", "backlog", "address", "mode", "lockfile", "domain", "index", "name"),
+    *("privateKey", "certKey", "extraCertChain", "clientCA"),
+}
+"""What words of endpoints are called, but for those of plug-ins."""
 
 
 def words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:
@@ -16,6 +21,16 @@ def words(endpoint: str) -> tuple[str, list[str], dict[str, str]]:
     if kind == "haproxy":
         kind, *words = words
     return kind, [word for word in words if "=" not in word], dict(word.split("=", 1) for word in words if "=" in word)
+
+
+def without_secrets(endpoint: str) -> str:
+    """An endpoint as messages may show it: what stands behind an unknown name, perhaps a password, is hidden. Whoever
+    listens there refuses the name, whatever it has.
+    """
+    for match in re.finditer(r"(?<!\\):([^:=]*)=", endpoint):
+        if match[1] not in _NAMES:
+            return f"{endpoint[: match.end()]}(hidden)"
+    return endpoint
 
 
 def place(endpoint: str) -> tuple[str, str, str]:

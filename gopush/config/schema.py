@@ -19,6 +19,9 @@ from gopush.errors import SettingsError
 SECRETS = frozenset({"secret", "sentinel.password", "source"})
 """The options whose values are never shown."""
 
+_NEAR_SECRET = re.compile(r"\b(secret|password|source|token|keys?)\b")
+"""In the place of an option: somebody may write a secret there, so an error does not show what is written."""
+
 _PLAIN = re.compile(r"[A-Za-z.]{1,24}")
 """What a mistyped name looks like; a password mostly does not."""
 
@@ -198,7 +201,7 @@ def _index(content: str, section: str, name: str | None = None) -> tuple[int, bo
         found, is_option, _ = line.partition("=")
         if is_option and current.startswith(f"[{section}]") and found.rstrip() == name:
             return number, secret
-        secret = secret or found.rstrip() in SECRETS
+        secret = secret or bool(_NEAR_SECRET.search(found))
     return 0, True
 
 
@@ -211,6 +214,6 @@ def _parse(path: Path | None, opt: Option, raw: str) -> Any:
     try:
         return opt.parse(raw)
     except ValueError as wrong:
-        found = "(hidden)" if opt.name in SECRETS else shown(raw)
+        found = "(hidden)" if _NEAR_SECRET.search(f"{opt.section} {opt.name}") else shown(raw)
         hint = "; a comment has a line of its own" if re.search(r"\s[#;]", raw) else ""
         raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}{hint}") from None

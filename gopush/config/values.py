@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_network
 
-from gopush.config.endpoints import port
+from gopush.config.endpoints import port, without_secrets
 
 BACKLOG = 4096
 """Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
@@ -24,16 +24,17 @@ _LARGEST_SIZE = 1 << 40
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
-_NODE = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NODE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
+_HINT_OF_SECRET = re.compile(r"[@#?]|(?i:secret|passw|token)\w*\s*[=:]")
 _ENDPOINT_TYPES = ("tcp", "tcp6", "ssl", "tls", "unix", "systemd", "haproxy", "txacme", "le")
 _BEHIND_PROXY = ("tcp", "tcp6", "ssl", "unix", "systemd")
 
 
 def shown(value: str, whole: str = "") -> str:
-    """A value for an error message, unless it may hold a password, as an address with a user, a Redis server and the
-    query of a URL do; or is a part of a `whole` that may: a password may hold what separates the parts.
+    """A value for an error message, unless it may hold a password, as an address with a user, a Redis server, the query
+    of a URL and what is called so do; or is a part of a `whole` that may: a password may hold what separates the parts.
     """
-    return "(hidden)" if "\n" in value or re.search("[@#?]", value + whole) else repr(value)
+    return "(hidden)" if "\n" in value or _HINT_OF_SECRET.search(value + whole) else repr(value)
 
 
 def password(value: str) -> str:
@@ -114,7 +115,7 @@ def some_of(*choices: str) -> Callable[[str], tuple[str, ...]]:
 def node_name(value: str) -> str:
     """A name on the ring: letters, digits, dot, dash, underscore."""
     if not _NODE.fullmatch(value):
-        raise ValueError("is not a node name (letters, digits, '.', '-' and '_', at most 64)")
+        raise ValueError("is not a node name (letters, digits, '.', '-' and '_', at most 64; not '.' or '..' alone)")
     return value
 
 
@@ -209,7 +210,8 @@ def _listener(word: str, value: str) -> str:
     if kind in _ENDPOINT_TYPES and rest:
         if (port(word) or 0) > 65535:
             raise ValueError(f"holds {shown(word, value)}, whose port is above 65535")
-        return word
+        plugin = word.removeprefix("haproxy:").partition(":")[0] not in _BEHIND_PROXY
+        return word if plugin else without_secrets(word)
     match = _HOST_PORT.fullmatch(word)
     if kind == "fd":
         raise ValueError(f"holds {shown(word, value)}: a socket that systemd hands over is systemd:domain=INET:index=0")

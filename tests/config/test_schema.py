@@ -212,6 +212,44 @@ def test_no_word_of_a_store_with_a_password_is_shown(ini: Any, value: str) -> No
 @pytest.mark.parametrize(
     "line",
     [
+        "[rpc]\nsecret.legacy = {}",
+        "[token]\nsigned.alg = {}",
+        "[token]\nlife = {}",
+        "[push]\nkey.rate = {}",
+        "[base]\npassword = {}",
+        "[rpc]\nsecrett = {}",
+        "[base]\nmaxsubscriber = secret: {}",
+        "[base]\ntcp.bind = tcp:1:password={} tcp:1",
+        "[base]\ntcp.bind = password={}",
+        "[base]\ntcp.bind = tcp:1:passwd=some {}",
+    ],
+)
+def test_what_was_written_where_a_secret_may_be_meant_is_not_shown(ini: Any, line: str) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        load(EmbeddedSettings, ini(line.format(SECRET) + "\n"))
+    assert line[1:].split("]")[0] in str(wrong.value)
+    assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "ssl:8443:privateKey=/key.pem:password=",
+        "tcp:1:password=",
+        "haproxy:tcp:1:interface=::1:password=",
+        "unix:/run/gopush.sock:mode=660:token=",
+        "systemd:domain=INET:secret=",
+    ],
+)
+def test_what_an_unknown_word_of_an_endpoint_holds_goes_nowhere(ini: Any, endpoint: str) -> None:
+    """Whoever listens there refuses it, and says which endpoint that is."""
+    (found,) = load(EmbeddedSettings, ini(f"[base]\nstat.bind = {endpoint}{SECRET}:{SECRET}\n")).subscribers.stat_bind
+    assert found == endpoint + "(hidden)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
         "[connections]\norigins = https://www.example.org/",
         "[admin]\npublic = wss://push.example.org:8090",
         "[base]\nwebsocket.advertise = wss://push.example.org:6968",
