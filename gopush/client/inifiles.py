@@ -19,7 +19,7 @@ from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import again, health
 from gopush.client.options import positive, seconds
 from gopush.client.output import tell, write, write_outcome
-from gopush.config.schema import load, options, render
+from gopush.config.schema import load, options, read_file, render
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError
 from gopush.message.hbase.settings import table_name
@@ -103,7 +103,8 @@ def _check(asked: argparse.Namespace) -> None:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
         _could_start(role, settings)
-        warnings = list(_check_user(role, settings)) if settings.user and os.geteuid() == 0 else []
+        warnings = list(_check_addresses(settings))
+        warnings += _check_user(role, settings) if settings.user and os.geteuid() == 0 else ()
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
     write(f"{asked.config}: good for {role}")
@@ -135,6 +136,15 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
+def _check_addresses(settings: Any) -> Iterator[str]:
+    """Warnings where this machine lacks an address to listen on. No errors: it may get it, or another one will."""
+    from gopush.daemon.listeners import lacking
+
+    for name, endpoint in _endpoints(settings):
+        if why := lacking(endpoint):
+            yield f"[base] {name}: {endpoint}: as this machine is now, a start fails: {why}"
+
+
 def _check_user(role: str, settings: Any) -> Iterator[str]:
     """Warnings where `[base] user` cannot read gopush, or use the files that a process needs once it runs. No errors:
     one that systemd starts as another user never becomes this one. Raises SettingsError where there is no such user.
@@ -144,7 +154,8 @@ def _check_user(role: str, settings: Any) -> Iterator[str]:
     pending = find_user(settings.user)
     unfit = unfit_user(settings.user, pending.pw_uid, pending.pw_gid)
     if unfit:
-        yield f"{unfit}: root {'cannot' if is_default(settings) else 'may not be able to'} start it"
+        default = "good only where another user than root starts it"
+        yield f"{unfit}: {default if is_default(settings) else 'root may not be able to start it'}"
     if refusal := as_user(pending.pw_uid, pending.pw_gid, lambda: _refusal(role, settings)):
         yield f"[base] user: once the process is {settings.user!r}: {refusal}"
 
@@ -224,7 +235,7 @@ def _ini(asked: argparse.Namespace) -> None:
 
 
 def _convert(asked: argparse.Namespace) -> None:
-    text = _read(asked.file)
+    text = read_file(asked.file)
     if convert.is_ini(text):
         raise SettingsError(f"{asked.file}: this is a gopush ini file already (gopush check says whether it is good)")
     role = asked.role or _role(asked.file, convert.ROLES)
@@ -235,18 +246,9 @@ def _role(path: Path, roles: Iterable[str]) -> str:
     """The role that a file's name begins with. Raises SettingsError, also where there is no such file."""
     role = next((role for role in roles if path.name.startswith(role)), None)
     if role is None:
-        _read(path)
+        read_file(path)
         raise SettingsError(f"{path}: its name does not say which role it is for; use --role")
     return role
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except OSError as wrong:
-        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
-    except UnicodeDecodeError as wrong:
-        raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
 
 
 def _settings(role: str) -> type[Any]:

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from gopush.client.output import tell, write_outcome
-from gopush.config.schema import load
+from gopush.config.schema import load, read_file
 from gopush.config.values import addresses, shown
 from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.message.migrate import Original, Target, migrate, take_in, when
@@ -30,7 +30,7 @@ MESSAGE = "gopush.message.settings:MessageSettings"
 EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _ADDRESS = re.compile(r"[^\s@,]+:[0-9]{1,5}(#\S+)?")
-_STORAGE = re.compile(rb"^\s*\[storage\]", re.MULTILINE)
+_STORAGE = re.compile(r"^\s*\[storage\]", re.MULTILINE)
 _MID = re.compile(r"[0-9]{16,18}")
 
 
@@ -193,10 +193,7 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
 
 
 def _names_store(path: Path) -> bool:
-    try:
-        return _STORAGE.search(path.read_bytes()) is not None
-    except OSError as wrong:
-        raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
+    return _STORAGE.search(read_file(path)) is not None
 
 
 def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gopush.client.address import SECURE, Server, address, trust
+from gopush.config.schema import read_file
 from gopush.errors import SettingsError
 from gopush.model import MAX_CURSOR, MAX_INT64
 
@@ -119,10 +120,7 @@ def _checked(key: str, where: str) -> str:
 
 def _first_line(path: Path) -> str:
     """The first line that is no comment: the file may hold all that `gopush key` has printed."""
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as wrong:
-        raise SettingsError(f"{path}: cannot be read: {getattr(wrong, 'strerror', 'not UTF-8')}") from None
+    lines = read_file(path).splitlines()
     return next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
 
 

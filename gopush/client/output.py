@@ -11,6 +11,10 @@ from contextlib import contextmanager, suppress
 
 from gopush.errors import GopushError, ParameterError
 
+WRONG_USAGE = 2
+MOST_STDIN_BYTES = 1 << 30
+"""No store keeps a message of this size, whatever `[http] body.size` allows."""
+
 
 class OutputError(GopushError):
     """The output cannot be written."""
@@ -21,13 +25,17 @@ class NoReaderError(OutputError):
 
 
 def read_stdin() -> bytes:
-    """All of stdin. Raises ParameterError."""
+    """All of stdin. Raises ParameterError. Where it does not end within reason, the command does."""
     if sys.stdin is None:
         raise ParameterError("stdin is closed")
     try:
-        return sys.stdin.buffer.read()
+        found = sys.stdin.buffer.read(MOST_STDIN_BYTES)
     except OSError as wrong:
         raise ParameterError(f"stdin cannot be read: {wrong.strerror}") from None
+    if len(found) == MOST_STDIN_BYTES:
+        tell(f"stdin has {MOST_STDIN_BYTES:,} bytes or more: no message is so large")
+        raise SystemExit(WRONG_USAGE)
+    return found
 
 
 def check_stdout() -> None:

@@ -28,6 +28,8 @@ _PLAIN = re.compile(r"[A-Za-z.]{1,24}")
 _SECTION = re.compile(r"\[(?P<header>[^]]+(?=\]\s*([#;].*)?$)|.*\].*)")
 """Where other text than a comment stands behind it, it is part of the name: configparser would drop it."""
 
+_MOST_BYTES = 16 << 20
+
 HEADER = """\
 # All options with their defaults. A duration has a unit (ms, s, m, h, d), a size may have one (B, KiB, MiB, GiB).
 # Addresses to listen on: Twisted endpoint strings or host:port, separated by blanks or on further, indented lines.
@@ -144,16 +146,26 @@ def _read(path: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.SECTCRE = _SECTION
+    content = read_file(path)
     try:
-        content = path.read_text("utf-8-sig")
         parser.read_string(content, str(path))
+    except configparser.Error as wrong:
+        raise SettingsError(f"{path}: {_malformed(wrong)}") from None
+    return content, {name: dict(parser[name]) for name in parser.sections()}
+
+
+def read_file(path: Path) -> str:
+    """The text of a file that somebody wrote. Raises SettingsError, also for one that does not end within reason."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES)
+        if len(content) == _MOST_BYTES:
+            raise SettingsError(f"{path}: has {_MOST_BYTES >> 20} MiB or more: this is another file")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as wrong:
         raise SettingsError(f"{path}: cannot be read: {wrong.strerror}") from None
     except UnicodeDecodeError as wrong:
         raise SettingsError(f"{path}: is not UTF-8 at byte {wrong.start}") from None
-    except configparser.Error as wrong:
-        raise SettingsError(f"{path}: {_malformed(wrong)}") from None
-    return content, {name: dict(parser[name]) for name in parser.sections()}
 
 
 def _malformed(wrong: configparser.Error) -> str:

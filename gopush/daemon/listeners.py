@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.config.endpoints import place, words
+from gopush.config.endpoints import WITH_PORT, place, words
 from gopush.config.values import address
 from gopush.daemon.start import give_up, refuse
 from gopush.errors import SettingsError, StartError
@@ -155,6 +155,19 @@ def refuse_unbindable(name: str, endpoint: str) -> None:
     path = Path(named.get("address") or "".join(plain[:1]))
     if kind == "unix" and (why := _no_place(path)):
         raise StartError(f"[base] {name}: {endpoint}: {why}")
+
+
+def lacking(endpoint: str) -> str:
+    """Why this machine cannot listen at the address of an endpoint, whatever the port; empty: it can."""
+    kind, host, _ = place(endpoint)
+    if kind not in WITH_PORT or host in WILDCARDS:
+        return ""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host, 0))
+    except OSError as wrong:
+        return _reason(wrong)
+    return ""
 
 
 def _no_place(path: Path) -> str:

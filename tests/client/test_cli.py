@@ -105,6 +105,32 @@ def test_push_tries_again_with_one_id_for_as_long_as_it_is_asked(
     assert ids[3] not in ids[:3]
 
 
+def test_push_reads_no_endless_stdin(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gopush.client.output.MOST_STDIN_BYTES", 1 << 20)
+    with open("/dev/zero") as endless:
+        monkeypatch.setattr("sys.stdin", endless)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["push", "key", "-"])
+    assert ended.value.code == 2
+    assert capfd.readouterr().err == "gopush: stdin has 1,048,576 bytes or more: no message is so large\n"
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "--role", "web", "-c"],
+        ["convert", "--role", "web"],
+        ["nodes", "--admin", "localhost:1", "--api-key-file"],
+    ],
+)
+def test_a_file_that_does_not_end_is_refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "/dev/zero"]) == 3
+    assert capfd.readouterr().err == "gopush: /dev/zero: has 16 MiB or more: this is another file\n"
+
+
 def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"[1,\n2]\n")))
     assert cli.main(["push", "key", "-"]) == 0
@@ -394,6 +420,26 @@ def test_check_compares_the_names_of_the_certificate_with_the_advertised_address
         assert said.startswith(f"gopush: {path}: [rpc] tls.cert: {tmp_path / 'own.crt'}: is not for {advertised}, ")
 
 
+@pytest.mark.parametrize(
+    "endpoint", ["203.0.113.9:5000", "ssl:5000:interface=203.0.113.9:privateKey={0}/own.key:certKey={0}/own.crt"]
+)
+def test_check_warns_of_an_address_that_this_machine_lacks(
+    endpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not more: it may be checked on another machine than it is for, and addresses move between machines."""
+    Authority(tmp_path).issue("own")
+    path = tmp_path / "gopush.ini"
+    path.write_text(f"[base]\nstat.bind = {endpoint.format(tmp_path)} localhost:5000\n")
+    assert cli.main(["check", "-c", str(path)]) == 0
+    out, err = capfd.readouterr()
+    assert out == f"{path}: good for gopush\n"
+    assert re.fullmatch(
+        r"gopush: \S+: \[base\] stat.bind: \S+203\.0\.113\.9\S+: as this machine is now, a start fails: "
+        r"cannot assign requested address\n",
+        err,
+    ), err
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_check_warns_root_of_a_user_that_cannot_read_gopush(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -405,7 +451,11 @@ def test_check_warns_root_of_a_user_that_cannot_read_gopush(
     monkeypatch.setattr(gopush, "__file__", str(locked / "gopush.py"))
     path = tmp_path / "message.ini"
     for content, warning in (
-        ("", r"'nobody' cannot read /.+, as it must \(empty: stay root\): root cannot start it\n"),
+        (
+            "",
+            r"'nobody' cannot read /.+, as it must \(empty: stay root\): good only where another user than "
+            r"root starts it\n",
+        ),
         ("user = daemon\n", r"'daemon' cannot read /.+: root may not be able to start it\n"),
         ("user =\n", None),
     ):
