@@ -58,6 +58,8 @@ def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) 
     if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:
         raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     if end < 4:
+        if data.count(b"\n") > data.count(b"\r\n"):  # the line is malformed, and its empty line would never come
+            raise HandshakeError(HTTPStatus.BAD_REQUEST)
         return None
     head = _HEAD.fullmatch(data, 0, end)
     if head is None:

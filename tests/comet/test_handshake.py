@@ -213,9 +213,10 @@ def test_what_is_no_http_is_refused(data: bytes) -> None:
     assert refused(data)[0] == 400
 
 
-def test_lines_that_end_in_a_line_feed_alone_end_no_handshake() -> None:
-    """protocol.md, section 2: the 5 seconds go on."""
-    assert read(opening("/sub").replace(b"\r\n", b"\n")) is None
+@pytest.mark.parametrize("ends", ["\n\n", "\r\n\n", "\n", "\n\r", "\r\n\r\n"])
+def test_a_line_that_ends_in_a_line_feed_alone_is_refused_at_once(ends: str) -> None:
+    first = "\r\n" if ends == "\r\n\n" else "\n"
+    assert refused(f"GET /sub HTTP/1.1{first}Host: x{ends}".encode())[0] == 400
 
 
 def test_a_handshake_is_bounded() -> None:
