@@ -16,6 +16,10 @@ MAX_CONTAINERS = 64 << 10
 """Characters of all lists and objects in an envelope together, but for the message and the list of keys."""
 
 
+REPEATS = 10
+"""So often a call may name each of its keys: they count once, but all names are read at once."""
+
+
 class Property(NamedTuple):
     """A member of an object: where its value lies in the text, and the value as scanned, its numbers not kept."""
 
@@ -35,10 +39,13 @@ def is_strings(text: str, at: int, most: int) -> bool:
 
 
 def key_names(value: object, most: int) -> list[str]:
-    """What a list names as keys, or a text with commas between them: at least one and at most so many, each once."""
-    names = value.split(",", most) if isinstance(value, str) else value
+    """What a list names as keys, or a text with commas between them: at least one and at most so many, each once, and
+    named REPEATS times at most on average.
+    """
+    names = value.split(",", REPEATS * most) if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not any(names):
         raise ParameterError('k names no keys: "k1,k2", or a list of strings')
-    if len(names) > most:
+    keys = list(dict.fromkeys(names))
+    if len(names) > REPEATS * most or len(keys) > most:
         raise ParameterError(f"k names more than the {most} keys that a call may have")
-    return list(dict.fromkeys(names))
+    return keys

@@ -14,7 +14,7 @@ from gopush.net.http.routes import Route, Routes
 from gopush.reports import Presence
 from gopush.routing.comets import Comets
 from gopush.web import params
-from gopush.web.envelopes import key_names
+from gopush.web.envelopes import REPEATS, key_names
 from gopush.web.keys import check_keys
 from gopush.web.responses import api, compact
 
@@ -37,7 +37,7 @@ class PresenceApi:
         return {"/1/admin/presence": {"POST": Route(api(self._presence), self._max_body, alone=True)}}
 
     def _presence(self, request: Request) -> Deferred[bytes]:
-        found = params.properties(params.decode(request.body), strings=MAX_KEYS)
+        found = params.properties(params.decode(request.body), strings=REPEATS * MAX_KEYS)
         names = key_names(found["k"].value if "k" in found else None, MAX_KEYS)
         keys = [params.valid_key(name, "one of k") for name in names]
         check_keys(request, keys)

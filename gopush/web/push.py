@@ -14,7 +14,7 @@ from gopush.net.http.routes import Route, Routes
 from gopush.routing.comets import Comets
 from gopush.routing.messages import Messages
 from gopush.web import params
-from gopush.web.envelopes import key_names
+from gopush.web.envelopes import REPEATS, key_names
 from gopush.web.keys import check_keys
 from gopush.web.params import PublishRequest
 from gopush.web.publisher import Publisher, why_not
@@ -126,7 +126,7 @@ def _settle(promise: Promise, with_mid: bool, request: Request, pushed: Pushed) 
 
 def _envelope(body: bytes, most_keys: int, most_bytes: int) -> tuple[bytes, list[str]]:
     """The message and the keys, each once, of `{"m":"<json as a string>","k":"k1,k2"}`; `k` may be a list too."""
-    found = params.properties(params.decode(body), strings=most_keys)
+    found = params.properties(params.decode(body), strings=REPEATS * most_keys)
     text, names = (found[name].value if name in found else None for name in ("m", "k"))
     if not isinstance(text, str):
         raise ParameterError("m must be a string that holds the message's JSON")

@@ -338,6 +338,18 @@ def test_the_keys_of_a_call_are_bounded(make_world: MakeWorld) -> None:
     assert len(world.comets.pushes) == 3000
 
 
+def test_a_key_that_is_named_often_counts_once(make_world: MakeWorld) -> None:
+    """protocol.md, section 5: also where there are more names than keys that a call may have."""
+    world = make_world(multi_keys=1500)
+    for keys in (["x"] * 1501, [str(number % 1500) for number in range(15_000)]):
+        world.comets.pushes.clear()
+        for named in (keys, ",".join(keys)):
+            assert world.post(MANY, json.dumps({"m": "1", "k": named}), expire="0").body == OK
+        assert len(world.comets.pushes) == 2 * len(set(keys))
+    for named in (["x"] * 15_001, ",".join(["x"] * 15_001)):
+        assert b"65534" in world.post(MANY, json.dumps({"m": "1", "k": named}), expire="0").body
+
+
 def test_many_keys_go_in_several_turns(make_world: MakeWorld) -> None:
     """Others are served between them."""
     world = make_world()
