@@ -18,6 +18,7 @@ from gopush.net.clock import Clock
 from gopush.routing.comets import Comets
 from gopush.stats.histogram import Histogram
 from gopush.web.counters import WebCounters
+from gopush.web.lateness import Lateness
 from gopush.web.params import PublishRequest
 from gopush.web.settings import HttpSettings
 
@@ -81,6 +82,7 @@ class Publisher:
         self._second = 0
         self._in_second: Counter[str] = Counter()
         self._own_ids = OwnIds()
+        self._lateness = Lateness(deadline)
 
     def push(self, requests: Sequence[PublishRequest], answered: OnPushed) -> None:
         """Push, in order; `answered` hears of each request once, perhaps of all together. Never fails.
@@ -167,11 +169,17 @@ class Publisher:
         return self._in_second[key] <= self._settings.key_rate
 
     def _answered(self, since: float, answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
-        self.latency.observe(self._clock.seconds() - since, len(answers))
+        now = self._clock.seconds()
+        self.latency.observe(now - since, len(answers))
         pushes = self._counters.pushes
         for answer in answers:
             pushes[answer.ret] += 1
+        self._lateness.answered(answers[-1], since, now)
         answered(indexes, answers)
+
+    def check(self) -> None:
+        """Raises UnavailableError where no push comes to the store in time."""
+        self._lateness.check(self._clock.seconds())
 
 
 def _led_back(requested: Sequence[int], answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
