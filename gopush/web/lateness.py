@@ -20,19 +20,21 @@ class Lateness:
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._until = 0.0
-        self._logged = self._all = False
+        self._all = False
+        self.logged = False
+        """The log says that pushes are late."""
 
     def answered(self, answer: Pushed, since: float, now: float) -> None:
         """A push has its answer. What the store has past its deadline, long before it is so here, tells of a clock."""
         if answer.ret == RET_OK:
             self._all = False
-            if self._logged and now >= self._until:
-                self._logged = False
+            if self.logged and now >= self._until:
+                self.logged = False
                 log.info("pushes: they come to the store in time again")
         elif answer.mid == LATE and now - since < self._deadline / 2:
             self._until = now + LATE_SECONDS
-            if not self._logged:
-                self._logged = self._all = True
+            if not self.logged:
+                self.logged = self._all = True
                 log.warn("pushes: refused: {why}", why=BEHIND)
 
     def check(self, now: float) -> None:

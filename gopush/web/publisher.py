@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_PARAMETER
-from gopush.model import OnPushed, Push, Pushed, are_keys, is_key, records
+from gopush.model import LATE, OnPushed, Push, Pushed, are_keys, is_key, records
 from gopush.net.clock import Clock
 from gopush.routing.comets import Comets
 from gopush.stats.histogram import Histogram
@@ -174,7 +174,8 @@ class Publisher:
         pushes = self._counters.pushes
         for answer in answers:
             pushes[answer.ret] += 1
-        self._lateness.answered(answers[-1], since, now)
+        if answers[-1].mid == LATE or self._lateness.logged:
+            self._lateness.answered(answers[-1], since, now)
         answered(indexes, answers)
 
     def check(self) -> None:
