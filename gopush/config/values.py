@@ -12,9 +12,6 @@ from ipaddress import ip_network
 
 from gopush.config.endpoints import port, without_secrets
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted at a "host:port": all subscribers of a lost comet come at once."""
-
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_DURATION = 36500 * 86400
@@ -225,4 +222,4 @@ def _listener(word: str, value: str) -> str:
     host = match[1].strip("[]")
     kind = "tcp6" if ":" in host else "tcp"
     host = "127.0.0.1" if host == "localhost" else host.replace(":", "\\:")
-    return f"{kind}:{match[2]}:interface={host}:backlog={BACKLOG}"
+    return f"{kind}:{match[2]}:interface={host}"

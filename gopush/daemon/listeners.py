@@ -26,6 +26,13 @@ from gopush.net.proxy_protocol import ProxiedReactor
 from gopush.net.tls import TlsEndpoint
 
 _WHERE = "[:interface=ADDRESS][:backlog=N]"
+_BACKLOG = 4096
+"""Connections that may wait to be accepted, where an endpoint does not say: all subscribers of a lost comet come at
+once.
+"""
+_BEFORE_BACKLOG = {"tcp": 2, "tcp6": 1, "ssl": 1, "unix": 2}
+"""For Twisted, the next word without a name is the backlog."""
+
 _FORMS = {
     "tcp": f"tcp:PORT{_WHERE}",
     "tcp6": f"tcp6:PORT{_WHERE}, with \\: for each colon of an address",
@@ -118,11 +125,12 @@ def _listener(reactor: Any, description: str) -> Any:
     kind, _, rest = description.partition(":")
     if kind == "haproxy":
         return _listener(ProxiedReactor(reactor), rest)
-    if kind == "ssl":
-        return TlsEndpoint(reactor, description)
     if kind == "systemd":
         return _handed_over(reactor, description)
-    return serverFromString(reactor, description)
+    _, plain, named = words(description)
+    if len(plain) <= _BEFORE_BACKLOG.get(kind, -1) and "backlog" not in named:
+        description += f":backlog={_BACKLOG}"
+    return TlsEndpoint(reactor, description) if kind == "ssl" else serverFromString(reactor, description)
 
 
 class _NotThere:

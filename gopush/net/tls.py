@@ -33,7 +33,6 @@ from zope.interface import implementer
 
 from gopush.config.endpoints import words
 from gopush.config.reload import ReloadingFile, lasting
-from gopush.config.values import BACKLOG
 from gopush.errors import SettingsError, naming
 from gopush.net.certificates import note
 from gopush.net.tls_protocol import TlsFactory
@@ -170,7 +169,7 @@ class TlsEndpoint:
         self._reactor = reactor
         self._port = int(found["port"])
         self._interface = found.get("interface", "")
-        self._backlog = int(found.get("backlog", BACKLOG))
+        self._backlog = int(found["backlog"])
         key = found["privateKey"]
         self._tls = ServerTls(
             found.get("certKey", key), key, found.get("clientCA", ""), found.get("extraCertChain", "")

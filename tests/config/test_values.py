@@ -51,9 +51,9 @@ SOME = values.some_of("tcp", "websocket")
         (values.addresses, "a.example:1, [::1]:2\n10.0.0.1:65535", ("a.example:1", "[::1]:2", "10.0.0.1:65535")),
         (values.host_names, "A.example, b.\nlocalhost", ("a.example", "b.", "localhost")),
         (values.listeners, "", ()),
-        (values.listeners, "localhost:6969", ("tcp:6969:interface=127.0.0.1:backlog=4096",)),
-        (values.listeners, "0.0.0.0:0", ("tcp:0:interface=0.0.0.0:backlog=4096",)),
-        (values.listeners, "[::1]:80", ("tcp6:80:interface=\\:\\:1:backlog=4096",)),
+        (values.listeners, "localhost:6969", ("tcp:6969:interface=127.0.0.1",)),
+        (values.listeners, "0.0.0.0:0", ("tcp:0:interface=0.0.0.0",)),
+        (values.listeners, "[::1]:80", ("tcp6:80:interface=\\:\\:1",)),
         (
             values.listeners,
             "tcp:80\nunix:/run/s  10.0.0.1:1",

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
 from twisted.python.failure import Failure
 
+from gopush.config import values
 from gopush.daemon.listeners import Listeners, advertised, local
 from gopush.daemon.start import CannotStartError, end_where_it_fails, start_failed
 from gopush.errors import SettingsError, StartError
@@ -85,6 +86,64 @@ def test_binds_at_the_start_where_it_was_not_done_with_privileges(in_reactor: In
         assert greeting(service.ports[0].getHost()) == b"hello"
     finally:
         in_reactor(service.stopService)
+
+
+QUEUED = 120
+
+
+def queued(service: Listeners) -> int:
+    """How many of some clients get into the queue of a listener that accepts nobody, which ends with the call."""
+    address = service.ports[0].getHost()
+    family, to = (
+        (socket.AF_UNIX, address.name)
+        if not hasattr(address, "port")
+        else (socket.AF_INET6 if ":" in address.host else socket.AF_INET, (address.host, address.port))
+    )
+    with ExitStack() as clients:
+        for count in range(QUEUED):
+            client = clients.enter_context(socket.socket(family))
+            client.settimeout(0.5)
+            try:
+                client.connect(to)
+            except (BlockingIOError, TimeoutError):  # of a Unix socket, of TCP
+                return count
+    return QUEUED
+
+
+def held(in_reactor: InReactor, endpoint: str) -> int:
+    service = listeners(endpoint)
+    in_reactor(service.privilegedStartService)
+    try:
+        in_reactor(service.hold)
+        return queued(service)
+    finally:
+        in_reactor(service.stopService)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("tcp:0:interface=127.0.0.1", "tcp:0:127.0.0.1", "tcp6:0:interface=\\:\\:1", "unix:{path}", "unix:{path}:660"),
+        *("haproxy:tcp:0:interface=127.0.0.1", "haproxy:unix:{path}:mode=660", "ssl:0:{pair}:interface=127.0.0.1"),
+        *values.listeners("localhost:0"),
+    ],
+)
+def test_many_may_wait_to_be_accepted_whatever_the_form_of_the_endpoint(
+    in_reactor: InReactor, endpoint: str, tmp_path: Path
+) -> None:
+    pair = Authority(tmp_path).issue("localhost").endpoint
+    assert held(in_reactor, endpoint.format(path=tmp_path / "socket", pair=pair)) == QUEUED
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("tcp:0:interface=127.0.0.1:backlog=7", "tcp:0:127.0.0.1:7", "tcp6:0:7:interface=\\:\\:1"),
+        *("unix:{path}:backlog=7", "unix:{path}:660:7", "haproxy:unix:{path}:backlog=7"),
+    ],
+)
+def test_an_endpoint_may_say_how_many_may_wait(in_reactor: InReactor, endpoint: str, tmp_path: Path) -> None:
+    assert held(in_reactor, endpoint.format(path=tmp_path / "socket")) == 8  # the system takes one more
 
 
 def test_a_port_in_use_is_named_in_one_line(in_reactor: InReactor, taken_port: int) -> None:
