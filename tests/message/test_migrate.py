@@ -18,9 +18,14 @@ from twisted.internet.defer import Deferred, succeed
 from gopush.client import cli
 from gopush.client import migrate as client
 from gopush.message import migrate as message
-from gopush.message.rules import KeptLog
+from gopush.message.rules import NO_HEAD, KeptLog
+from gopush.message.sqlite.settings import SqliteSettings
+from gopush.message.sqlite.store import SqliteStore
+from gopush.message.store import StoreSettings
+from gopush.model import Append, Push
 from tests.chaos.cluster import Ini, Node
 from tests.clients import TcpClient
+from tests.conftest import InReactor, reactor
 from tests.integration.systems import settle
 from tests.integration.test_administration import http
 from tests.message.older import SQLITE
@@ -163,6 +168,30 @@ def test_a_token_that_was_revoked_before_the_last_pass_is_not_moved(
     moved = started(tmp_path, target)
     try:
         assert tokens_of(moved, "guarded") == left
+    finally:
+        moved.kill()
+
+
+def test_an_id_that_outlives_its_log_is_moved(
+    tmp_path: Path, in_reactor: InReactor, target: Target, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = StoreSettings(head_life=0.001)
+    store = SqliteStore(settings, SqliteSettings(str(tmp_path / "gopush.sqlite")), reactor)
+    in_reactor(store.start)
+    try:
+        push_with_id = Push("forgotten", b"1", 0, "the-id", 3600, time.time() + 60)
+        (first,) = in_reactor(lambda: store.append([Append(push_with_id, 0)]))
+        while in_reactor(lambda: store.heads(["forgotten"])) != [NO_HEAD]:
+            in_reactor(store.purge)
+    finally:
+        in_reactor(store.stop)
+    assert migrate(tmp_path, target) == 0
+    assert "of 1 keys 1, 0 messages, 1 ids, 0 tokens moved" in capfd.readouterr().out
+    moved = started(tmp_path, target)
+    try:
+        assert push(moved, "forgotten", "a repeat", id="the-id") == first.mid
+        assert kept(moved, "forgotten") == []
+        assert push(moved, "forgotten", "new", id="another") > first.mid
     finally:
         moved.kill()
 

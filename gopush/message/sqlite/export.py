@@ -147,5 +147,6 @@ def logs(connection: sqlite3.Connection, now: float, at_rest: bool) -> Iterator[
             "SELECT mid, expires, body FROM messages WHERE log = ? AND expires > ? ORDER BY mid", [log, now]
         ).fetchall()
         yield KeptLog(key, last, trimmed, ends, messages, ids.pop(key, []), tokens.pop(key, []))
-    for key, rest in tokens.items():
-        yield KeptLog(key, 0, 0, now, [], [], rest)
+    for key in {**ids, **tokens}:  # its log was forgotten, which these outlive
+        last = max((mid for _, mid, _, _ in ids[key]), default=0)
+        yield KeptLog(key, last, 0, now, [], ids[key], tokens[key])
