@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
@@ -419,15 +420,26 @@ def test_a_user_with_the_rights_of_the_documents_can_do_all(connect: Connect) ->
 
 
 @pytest.mark.parametrize(
-    ("less", "named"), [("-ltrim", "LTRIM"), ("-evalsha", "EVALSHA"), ("resetkeys", "RPUSH, LPUSH")]
+    ("less", "named"),
+    [
+        *(("-ltrim", "LTRIM"), ("-evalsha", "EVALSHA"), ("-wait", "WAIT"), ("-@list", "RPUSH, LPUSH")),
+        # What cannot be deleted, nor end, must not be made.
+        *(("-del -expireat -pexpire -@list", "DEL"), ("resetkeys", "DEL"), ("resetkeys ~gopush:[hmlstoi]*", "DEL")),
+    ],
 )
 def test_a_user_with_fewer_rights_is_refused(connect: Connect, less: str, named: str) -> None:
     """A script ended halfway: the message was stored, and its repeat acknowledged, but no head led to it."""
     with RedisServer() as server:
-        with pytest.raises(StartError, match=f"it refuses {named}.* on names that begin with gopush: "):
-            connect(with_user(server, less))
+        said = rf"it refuses {named}.* \(tried on gopush:rights:…; all names that begin with gopush: are needed: "
+        with pytest.raises(StartError, match=said):
+            connect(with_user(server, *less.split()), wait=1)
         server.password = None
         assert all_keys(server) == []
+
+
+def test_a_user_without_wait_does_where_nothing_waits_for_replicas(connect: Connect) -> None:
+    with RedisServer() as server:
+        assert connect(with_user(server, "-wait")).push().ret == RET_OK
 
 
 def test_all_that_scripts_run_is_tried_at_the_start() -> None:
@@ -437,6 +449,23 @@ def test_all_that_scripts_run_is_tried_at_the_start() -> None:
     assert run < tried
     assert ACL
     assert {word[1:].partition("|")[0].upper() for word in ACL[0].split() if word[0] == "+"} == {*tried, "ROLE", "WAIT"}
+
+
+def test_missing_replicas_are_not_taken_for_a_missing_server(connect: Connect, in_reactor: InReactor) -> None:
+    """Who asks a message node waits for it as long as that waits for Redis, where one WAIT holds up the next."""
+    with RedisServer() as server:
+        subject = connect(server, wait=1, timeout=2.0)
+
+        def refused_after() -> Deferred[list[float]]:
+            """Seconds."""
+            began = time.monotonic()
+            for _ in range(TOUCH_CALLS):
+                subject.store.purge()
+            calls = [subject.store.append([subject.item()]), subject.store.delete("k"), subject.store.ping()]
+            return gatherResults([call.addBoth(lambda _: time.monotonic() - began) for call in calls])
+
+        assert max(in_reactor(refused_after)) < 1.6
+        assert subject.push().ret == RET_INTERNAL
 
 
 def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connect) -> None:

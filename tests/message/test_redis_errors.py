@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
 from gopush.message.redis.connection import UnfitError, error_kind, error_text, prepare, refuses
-from gopush.message.redis.settings import sources
+from gopush.message.redis.settings import RedisSettings, sources
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,8 @@ class OfVersion:
 def test_a_redis_that_is_too_old_is_refused(version: bytes, refused: bool) -> None:
     """It would take the first push to a key, and fail halfway through the second."""
     connection: Any = OfVersion(version)
-    prepared = Deferred.fromCoroutine(prepare(connection, sources("node1:1 unix@/nowhere")[0], "gopush:", []))
+    settings = RedisSettings(sources=sources("node1:1 unix@/nowhere"))
+    prepared = Deferred.fromCoroutine(prepare(connection, settings.sources[0], settings, []))
     failed: list[Any] = []
     prepared.addErrback(failed.append)
     assert [failure.type for failure in failed] == [UnfitError] * refused

@@ -11,12 +11,12 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from gopush.errors import UnavailableError
-from gopush.message.redis.connection import Script
+from gopush.errors import RET_OK, UnavailableError
+from gopush.message.redis.connection import Script, UnreplicatedError
 from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.store import StoreSettings
-from gopush.model import Head, Page, Read, Token, mid_at
+from gopush.model import Append, Head, Page, Push, Read, Token, mid_at
 
 NOW = 1_800_000_000.0
 LAST = mid_at(NOW) + 16
@@ -59,6 +59,7 @@ HEAD = struct.pack(">dd", LAST, 0)
 ANSWERS = {
     "read": msgpack.packb([NOW, HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
     "heads": struct.pack(">d", NOW) + HEAD,
+    "append": msgpack.packb([NOW + 1, 0, 0, RET_OK, LAST, 0, False]),
     "touch": msgpack.packb(["id", NOW + 1]),
     "delete": b"\1",
     "tokens": msgpack.packb([1]),
@@ -201,8 +202,8 @@ def test_a_page_in_pieces_is_of_one_server(servers: Servers) -> None:
 
 @pytest.mark.parametrize("name", WRITES)
 def test_writes_share_what_waits_for_replicas(servers: Servers, name: str) -> None:
-    """While these are away each WAIT holds up for half a time-out all that Redis got behind it: pushes, and a deletion
-    that ran long after its caller was told that it had failed.
+    """While these are away each WAIT holds up all that Redis got behind it: pushes, and a deletion that ran long after
+    its caller was told that it had failed.
     """
     script, write = WRITES[name]
     came: list[Any] = []
@@ -238,3 +239,63 @@ def test_pings_share_a_write(servers: Servers) -> None:
         look().addBoth(came.append)
     servers.writes.answer("touch")
     assert came == [None] * 3
+
+
+MISSING = "only 0 of 1 replicas confirmed it in time"
+
+
+def missing(servers: Servers) -> None:
+    """A look finds that too few replicas are there."""
+    servers.store.touch()
+    ((_, answer),) = servers.writes.asked
+    servers.writes.asked.clear()
+    answer.errback(UnreplicatedError(MISSING))
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_no_write_and_no_ping_waits_for_replicas_that_are_missing(servers: Servers, name: str) -> None:
+    """Each WAIT for them would hold up the pushes behind it."""
+    missing(servers)
+    script, write = WRITES[name]
+    came: list[Any] = []
+    servers.store.ping().addBoth(came.append)
+    write(servers.store).addBoth(came.append)
+    servers.writes.answer(script)
+    assert len(came) == 2
+    for failed in came:
+        assert failed.check(UnavailableError)
+        assert MISSING in failed.getErrorMessage()
+    assert servers.writes.waits == ["touch"]
+
+
+def test_who_had_to_wait_for_the_next_look_hears_that_they_are_missing_with_the_first(servers: Servers) -> None:
+    servers.store.touch()
+    came = servers.ask("read")
+    ((_, answer),) = servers.writes.asked
+    servers.writes.asked.clear()
+    answer.errback(UnreplicatedError(MISSING))
+    assert came[0].check(UnreplicatedError)
+    assert servers.writes.asked == []
+
+
+@pytest.mark.parametrize("how", ["look", "read", "append", "reconnected"])
+def test_replicas_that_are_back_are_waited_for_again(servers: Servers, how: str) -> None:
+    missing(servers)
+    if how == "look":
+        servers.store.touch()
+        servers.writes.answer("touch")
+    elif how == "read":
+        came = servers.ask("read")
+        servers.writes.answer("touch")
+        assert reported(came) == LAST, "it does not wait for the next look"
+    elif how == "append":
+        servers.store.append([Append(Push("k", b"1", 60, "id", 60, NOW + 60), 0)])
+        servers.writes.answer("append")
+    else:
+        servers.reconnected("writes", "one")
+    deleted: list[Any] = []
+    servers.store.delete("k").addBoth(deleted.append)
+    servers.writes.answer("delete")
+    assert deleted == []
+    servers.writes.answer("touch")
+    assert deleted == [None]

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from txredisapi import RedisProtocol, ResponseError
 
 from gopush.errors import UnavailableError
-from gopush.message.redis.settings import Source
+from gopush.message.redis.settings import RedisSettings, Source
 from gopush.net.clock import cancel
 
 
@@ -68,6 +68,9 @@ _PLAIN = {
 }
 """Errors for which Redis has no word of their own: how they begin, and their kind."""
 
+WAIT_SHARE = 0.25
+"""Of the time that Redis may take."""
+
 NEEDED = (
     *("INFO server", "PING", "TIME", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
     *("RPUSH NAME 0", "LPUSH NAME 0", "PEXPIRE NAME 60000", "SET NAME 0 NX", "GET NAME", "SETRANGE NAME 0 0"),
@@ -77,7 +80,7 @@ NEEDED = (
     *("LTRIM NAME 1 0", "EXPIREAT NAME 1", "DEL NAME"),
 )
 """What we and our scripts run, on a list of a moment: for most of these it is of the wrong type, and no harm done. What
-only some settings need (ROLE, WAIT) says itself where it is refused.
+only some settings need: WAIT is tried with these, ROLE says itself where it is refused.
 """
 
 _OF_SCRIPT = re.compile(r"^ERR Error running script [^\n]*?: -(?=[A-Z]+ )| script: \w+, on @user_script:\d+\.$")
@@ -131,9 +134,10 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
         return Deferred.fromCoroutine(self._replicated(answering, call.replicas)) if call.replicas else answering
 
     async def _replicated(self, answering: Deferred[bytes], replicas: int) -> bytes:
-        # WAIT is about what this connection wrote last, so it goes right behind. It gets half of the time that an
-        # answer may take, so that missing replicas are not taken for a missing server.
-        waiting: Deferred[int] = self.execute_command("WAIT", replicas, int(self._timeout * 500))
+        # WAIT is about what this connection wrote last, so it goes right behind. It gets a part of the time that an
+        # answer may take, so that missing replicas are not taken for a missing server, also where another one is
+        # under way, which holds up what comes behind it.
+        waiting: Deferred[int] = self.execute_command("WAIT", replicas, max(1, int(self._timeout * 1000 * WAIT_SHARE)))
         waiting.addErrback(lambda failure: failure.value)
         answer = await answering
         reached = await waiting
@@ -190,7 +194,9 @@ async def log_in(connection: RedisProtocol, password: str) -> None:
             raise (refused if error_kind(refused) == "WRONGPASS" else also) from None
 
 
-async def prepare(connection: RedisConnection, source: Source, prefix: str, scripts: Iterable[bytes]) -> str:
+async def prepare(
+    connection: RedisConnection, source: Source, settings: RedisSettings, scripts: Iterable[bytes]
+) -> str:
     """Check the server, and load the scripts. Gives its run id."""
     if source.password is not None:
         await log_in(connection, source.password)
@@ -200,27 +206,33 @@ async def prepare(connection: RedisConnection, source: Source, prefix: str, scri
     _refuse_old(facts)
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
     await refuse_eviction(connection)
-    await _refuse_few_rights(connection, prefix)
+    await _refuse_few_rights(connection, settings)
     for script in scripts:
         await connection.execute_command("SCRIPT", "LOAD", script)
     return facts.get("run_id", "")
 
 
-async def _refuse_few_rights(connection: RedisConnection, prefix: str) -> None:
+async def _refuse_few_rights(connection: RedisConnection, settings: RedisSettings) -> None:
     """A script would end halfway. They are tried outside of one: in it each version words its refusal anew."""
-    name = f"{prefix}rights:{uuid4().hex}"  # nobody else's
-    tried = [[name if word == "NAME" else word for word in needed.split()] for needed in NEEDED]
+    name = f"{settings.prefix}rights:{uuid4().hex}"  # nobody else's
+    needed = (*NEEDED, *(["WAIT 0 0"] if settings.wait else []))
+    # Who may not delete a name must not make it.
+    refused = await _refused(connection, name, ["DEL NAME"]) or await _refused(connection, name, needed)
+    if refused:
+        raise UnfitError(
+            f"it refuses {', '.join(refused)} (tried on {settings.prefix}rights:…; all names that begin with "
+            f"{settings.prefix} are needed: docs/security.md has the ACL)"
+        )
+
+
+async def _refused(connection: RedisConnection, name: str, needed: Iterable[str]) -> list[str]:
+    tried = [[name if word == "NAME" else word for word in one.split()] for one in needed]
     answers = await DeferredList([connection.execute_command(*words) for words in tried], consumeErrors=True)
-    refused = [
+    return [
         words[0]
         for words, (answered, answer) in zip(tried, answers, strict=True)
         if not answered and str(answer.value).startswith(("NOPERM ", "ERR unknown command"))
     ]
-    if refused:
-        raise UnfitError(
-            f"it refuses {', '.join(refused)} on names that begin with {prefix} (docs/security.md has the ACL that "
-            "gopush needs)"
-        )
 
 
 def _facts(info: bytes) -> dict[str, str]:

@@ -74,7 +74,7 @@ class RedisLink(Factory):
         self._reactor = reactor
         self._source = source
         self._timeout = settings.timeout
-        self._prefix = settings.prefix
+        self._settings = settings
         self._scripts = tuple(scripts)
         self._watcher = watcher
         self._trouble: str | None = None
@@ -245,7 +245,7 @@ class RedisLink(Factory):
         Deferred.fromCoroutine(self._prepare(connection)).addErrback(self._not_prepared, connection)
 
     async def _prepare(self, connection: RedisConnection) -> None:
-        self.server = await prepare(connection, self._source, self._prefix, [one.text for one in self._scripts])
+        self.server = await prepare(connection, self._source, self._settings, [one.text for one in self._scripts])
         self._ready = connection
         self._ready_since = self._reactor.seconds()
         if self._stale:

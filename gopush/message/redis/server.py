@@ -102,9 +102,9 @@ class RedisServer:
         return self.numbers.timed(script.name, made, self._reactor)
 
     async def _replicated(self, script: Script, arguments: list[Any], again: bool) -> bytes:
-        # Many share a WAIT: while replicas are away, each WAIT holds up all behind it in Redis for half a time-out.
         answer = await self._writes.run(script, arguments, 0, again)
         if self._settings.wait:
+            self._replication.check()
             await self._confirm({self._writes.server})
         return answer
 
@@ -152,9 +152,9 @@ class RedisServer:
         return failure
 
     def _tell(self, part: str, trouble: str | None) -> None:
+        self._replication.at(self._writes.server)
         if trouble is None:
             self._troubles.end(part)
-            self._replication.at(self._writes.server)
             if self._writes.connected and self._reads.connected and self._reads.server != self._writes.server:
                 self._reads.leave()
         else:
@@ -168,7 +168,7 @@ class RedisServer:
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
-        return self._replication.written().addBoth(lambda _: Deferred.fromCoroutine(self._writes.look()))
+        return self._replication.look().addBoth(lambda _: Deferred.fromCoroutine(self._writes.look()))
 
     def _touch(self) -> Deferred[None]:
         touched = self._writes.run(_TOUCH, [self._prefix, uuid4().hex, IDENTITY_SECONDS], self._settings.wait)
@@ -282,7 +282,7 @@ class RedisServer:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""
-        pings = gatherResults([self._replication.written(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
+        pings = gatherResults([self._replication.ping(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
         within(self._settings.timeout * PING_SHARE, pings, self._reactor)
         return pings.addCallbacks(lambda _: None, self._no_pong)
 
