@@ -85,7 +85,9 @@ class LocalNode:
         """See NodeService."""
         if not 1 <= weight <= MAX_WEIGHT:
             return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
-        return self._announce(f"sets the weight from {self.info.weight} to {weight}", weight=weight)
+        view = self._coordination.view  # an operator may have written another one into the znode
+        known = (info.weight for info in (*view.comets, *view.messages) if info.place == self.info.place)
+        return self._announce(f"sets the weight from {next(known, self.info.weight)} to {weight}", weight=weight)
 
     def drain(self, draining: bool) -> Deferred[None]:
         """See NodeService."""

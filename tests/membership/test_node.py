@@ -43,6 +43,15 @@ def test_a_new_weight_and_draining_are_announced(coordination: StaticCoordinatio
     assert coordination.view.comets == (COMET._replace(weight=5),)
 
 
+def test_the_weight_that_an_operator_wrote_is_named_as_the_one_before(
+    coordination: StaticCoordination, logged: Logged
+) -> None:
+    coordination.announce(COMET._replace(weight=7), "weight")
+    local = LocalNode(Clock(), coordination, COMET, Service())
+    assert result(local.set_weight(1)) == [None]
+    assert [event["act"] for event in logged.events if "act" in event] == ["sets the weight from 7 to 1"]
+
+
 def test_without_zookeeper_it_is_said_when_a_change_takes_effect(coordination: StaticCoordination) -> None:
     coordination.connected = False
     local = LocalNode(Clock(), coordination, COMET)

@@ -35,7 +35,12 @@ class HBaseSettings:
         "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
     )
     table: str = _hbase("table", "gopush", table_name, "the table; a namespace may stand before it: push:gopush")
-    prefix: str = _hbase("prefix", "gopush:", text, "how the row of every key begins, after its hash")
+    prefix: str = _hbase(
+        "prefix",
+        "gopush:",
+        text,
+        "how the row of every key begins, after its hash; where systems share a table, none begins with another one",
+    )
     timeout: float = _hbase(
         "timeout",
         "300ms",

@@ -102,7 +102,12 @@ class RedisSettings:
     """Sections [redis] and [redis.source]."""
 
     timeout: float = _redis("timeout", "1s", duration, "how long a Redis server may take to answer")
-    prefix: str = _redis("prefix", "gopush:", text, "how the name of every key in Redis begins")
+    prefix: str = _redis(
+        "prefix",
+        "gopush:",
+        text,
+        "how the name of every key in Redis begins; where systems share a Redis, none begins with another one",
+    )
     wait: int = _redis(
         "wait", "0", count(0, 100), "replicas that must have a message before gopush acknowledges it", live=True
     )
