@@ -47,7 +47,7 @@ def test_the_weight_that_an_operator_wrote_is_named_as_the_one_before(
     coordination: StaticCoordination, logged: Logged
 ) -> None:
     coordination.announce(COMET._replace(weight=7), "weight")
-    local = LocalNode(Clock(), coordination, COMET, Service())
+    local = LocalNode(Clock(), coordination, COMET)
     assert result(local.set_weight(1)) == [None]
     assert [event["act"] for event in logged.events if "act" in event] == ["sets the weight from 7 to 1"]
 
