@@ -121,7 +121,7 @@ class MemoryStore:
             until = max(until, log.firsts[append.push.id].until)
         log.firsts[append.push.id] = First(answer.mid, answer.previous, until)
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         now, room = self._now(), Room(reads)
         return succeed([self._read(read, now, room) for read in reads])

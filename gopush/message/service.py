@@ -72,7 +72,7 @@ class StoreService:
             self._appended, self._not_appended, callbackArgs=(appends, self._wall())
         )
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         self.counters.reads += len(reads)
         return self._guarded(self._store.read(reads)).addCallback(self._count_pages)
@@ -166,8 +166,8 @@ class StoreService:
             self._troubles.begin("deadline", f"refused: {said} (run NTP)")
         self._late_until = self._clock.seconds() + CALM_SECONDS
 
-    def _count_pages(self, pages: list[Page]) -> list[Page]:
-        self.counters.read_messages += sum(len(page.messages) for page in pages)
+    def _count_pages(self, pages: list[Page | None]) -> list[Page | None]:
+        self.counters.read_messages += sum(len(page.messages) for page in pages if page is not None)
         return pages
 
     def _purge(self) -> Deferred[None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -54,7 +54,7 @@ class Messages(Peers[MessagePeer]):
         self._append = BatchCall[MessagePeer](lambda node, appends: node.append(appends), timeout, ordered=True)
         self._read = BatchCall[MessagePeer](self._read_batch, timeout, most=MOST_READS, long=True)
         self._heads = BatchCall[MessagePeer](lambda node, keys: node.heads(keys), timeout)
-        self._single = BatchCall[MessagePeer](_one_by_one, timeout)
+        self._single = BatchCall[MessagePeer](_one_by_one, timeout, refused=_failed)
         super().__init__(clock, connect, self._own_first, settings)
         self._attempt = settings.attempt_timeout
         self._room = ROOM_BYTES
@@ -77,17 +77,18 @@ class Messages(Peers[MessagePeer]):
         page = self.call(self._read, key, item, OVERHEAD_BYTES, self._until(), self._shard(key))
         return page.addCallback(self._read_one, item)
 
-    def _read_one(self, page: Page, item: Read) -> Page | Deferred[Page]:
+    def _read_one(self, page: Page | None, item: Read) -> Page | Deferred[Page]:
         """What found no room in its batch is asked for again, behind what waits."""
-        return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
+        known = _known(page)
+        return self.read(item.key, item.after, item.limit) if known.more and not known.messages else known
 
-    def _read_batch(self, node: MessagePeer, reads: list[Read]) -> Deferred[list[Page]]:
+    def _read_batch(self, node: MessagePeer, reads: list[Read]) -> Deferred[list[Page | None]]:
         """Answers that take too long are made smaller, until their callers still wait for them."""
         pages = node.read([read._replace(room=self._room) for read in reads])
         began = self._clock.seconds()
         return pages.addCallbacks(self._read_answered, self._read_failed, (began,), errbackArgs=(began,))
 
-    def _read_answered(self, pages: list[Page], began: float) -> list[Page]:
+    def _read_answered(self, pages: list[Page | None], began: float) -> list[Page | None]:
         took = self._clock.seconds() - began
         if took > self._read.timeout:
             self._shrink(took)
@@ -149,7 +150,8 @@ class Messages(Peers[MessagePeer]):
         )
 
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
-        return self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+        called = self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
+        return called.addCallback(_unless_failed)
 
     def _own_first(self, key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
         """The one in this process, else the one that rendezvous hashing gives the key."""
@@ -169,14 +171,14 @@ class Messages(Peers[MessagePeer]):
         self.adopt(view, view.messages)
 
 
-def _known(head: Head | None) -> Head:
-    if head is None:
+def _known(answer: T | None) -> T:
+    if answer is None:
         raise UnavailableError("the key's log cannot be read")
-    return head
+    return answer
 
 
-def _bodies(pages: Sequence[Page]) -> int:
-    return sum(len(message.body) for page in pages for message in page.messages)
+def _bodies(pages: Sequence[Page | None]) -> int:
+    return sum(len(message.body) for page in pages if page is not None for message in page.messages)
 
 
 def _sizes(appends: Sequence[Append]) -> list[int]:
@@ -188,10 +190,21 @@ def _overheads(keys: Sequence[str]) -> list[int]:
 
 
 def _one_by_one(node: MessagePeer, calls: list[Callable[[MessagePeer], Deferred[Any]]]) -> Deferred[list[Any]]:
-    """Calls that come too seldom to be packed into batches."""
-    return gatherResults([call(node) for call in calls], consumeErrors=True).addErrback(_first)
+    """Calls that come too seldom to be packed into batches: what fails one of them says nothing of the others."""
+    return DeferredList([call(node) for call in calls], consumeErrors=True).addCallback(_unless_all_failed)
 
 
-def _first(failure: Failure) -> Any:
-    error: Any = failure.value
-    return error.subFailure
+def _unless_all_failed(outcomes: list[tuple[bool, Any]]) -> list[Any]:
+    if not any(done for done, _ in outcomes):
+        outcomes[0][1].raiseException()
+    return [result if done else UnavailableError(result.getErrorMessage()) for done, result in outcomes]
+
+
+def _failed(answer: Any) -> bool:
+    return isinstance(answer, UnavailableError)
+
+
+def _unless_failed(answer: Any) -> Any:
+    if isinstance(answer, UnavailableError):
+        raise answer
+    return answer

@@ -197,7 +197,10 @@ def _presence(row: Any) -> Presence:
     return Presence(outer.connections, outer.seconds, tuple(map(_kind, outer.over)))
 
 
-def _page(row: Any) -> Page:
+def _page_if_read(row: Any) -> Page | None:
+    """As _head_if_known."""
+    if row is None:
+        return None
     outer = _outer_page(row)
     return Page([_message(message) for message in outer.messages], _head(outer.head), outer.more)
 
@@ -223,7 +226,7 @@ NODE_CALLS: Mapping[str, CallFormat] = {
 MESSAGE_CALLS: Mapping[str, CallFormat] = {
     **NODE_CALLS,
     "append": CallFormat((many(_append),), many(_appended)),
-    "read": CallFormat((many(_read),), many(_page), long=True),
+    "read": CallFormat((many(_read),), many(_page_if_read), long=True),
     "heads": CallFormat((many(_text),), many(_head_if_known)),
     "delete": CallFormat((_text,), _none),
     "create_token": CallFormat((_text, _token), _none),

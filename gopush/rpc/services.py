@@ -22,8 +22,8 @@ class MessageService(Protocol):
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """Sequence and keep messages; what `ret` 0 answers is as durable as the store's settings say."""
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
-        """Read pieces of logs."""
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
+        """Read pieces of logs; None: that of this key cannot be read."""
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """Read where logs end; None: that of this key cannot be read."""

@@ -57,7 +57,7 @@ class FakeLink:
 
 HEAD = struct.pack(">dd", LAST, 0)
 ANSWERS = {
-    "read": msgpack.packb([NOW, HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
+    "read": msgpack.packb([NOW, "", HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
     "heads": struct.pack(">d", NOW) + HEAD,
     "append": msgpack.packb([NOW + 1, 0, 0, RET_OK, LAST, 0, False]),
     "touch": msgpack.packb(["id", NOW + 1]),
@@ -189,7 +189,7 @@ def test_what_replicas_have_is_unknown_once_a_server_has_started_anew(servers: S
 
 def test_a_page_in_pieces_is_of_one_server(servers: Servers) -> None:
     """The first piece, where much had expired, is of the old master, the other one of the new one."""
-    passed = msgpack.packb([NOW, HEAD, True, LAST - 16, []])
+    passed = msgpack.packb([NOW, "", HEAD, True, LAST - 16, []])
     came: list[Any] = []
     servers.store.read([Read("k", 0, 9)]).addBoth(came.append)
     servers.reads.asked.pop()[1].callback(passed)

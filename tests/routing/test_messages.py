@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 
-from gopush.errors import UnavailableError
+from gopush.errors import PeerRefusedError, UnavailableError
 from gopush.hashing import best
 from gopush.membership.view import StaticCoordination, View
 from gopush.message.memory import MemoryStore
 from gopush.message.store import StoreSettings
-from gopush.model import Append, Head, NodeInfo, Push, Token, TokenState
+from gopush.model import Append, Head, NodeInfo, Page, Push, Read, Token, TokenState
 from gopush.routing.messages import PAGE_MESSAGES, Messages
 from gopush.routing.peer import Here
 from gopush.routing.pending import OnAnswers
@@ -158,6 +158,31 @@ def test_heads_fail_where_no_node_answers() -> None:
     answers = world.heads(["a", "b"])
     world.wait(5)
     assert [[type(answer) for answer in each] for each in answers] == [[UnavailableError]] * 2
+
+
+def test_a_key_that_fails_fails_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of one turn go together: pages that are missing, and what is asked of each key by itself."""
+    world = World("m1", "m2")
+    messages, token = world.messages, Token(b"d" * 32, int(EPOCH) + 100)
+    check, read = world.store.check_token, world.store.read
+
+    def check_most(key: str, digest: bytes) -> Deferred[TokenState]:
+        return fail(PeerRefusedError("strange")) if key == "bad" else check(key, digest)
+
+    def read_most(reads: Sequence[Read]) -> Deferred[list[Page | None]]:
+        keys = [one.key for one in reads]
+        return read(reads).addCallback(lambda pages: [None if key == "bad" else pages[0] for key in keys])
+
+    monkeypatch.setattr(world.store, "check_token", check_most)
+    monkeypatch.setattr(world.store, "read", read_most)
+    checks = [result(messages.check_token(key, token.digest)) for key in ("good", "bad", "other")]
+    pages = [result(messages.read(key, 0)) for key in ("good", "bad", "other")]
+    world.wait(0.5)
+    assert [len(one) for one in (checks[0], checks[2], pages[0], pages[2])] == [1] * 4
+    assert checks[0] == checks[2] == [TokenState(False, False)]
+    assert isinstance(pages[1][0], UnavailableError)
+    world.wait(10)
+    assert isinstance(checks[1][0], UnavailableError)
 
 
 def test_no_keys_have_no_heads() -> None:

@@ -39,7 +39,7 @@ class Pages:
     def __init__(self) -> None:
         self.reads = 0
 
-    def read(self, reads: list[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: list[Read]) -> Deferred[list[Page | None]]:
         self.reads += 1
         return succeed([Page([Message(16, bytes(PAGE_BYTES))], Head(16, 0), False) for _ in reads])
 

@@ -51,7 +51,7 @@ class OneMessage:
             return made
         return succeed([Appended(0, 16 * n, 0, False) for n in range(len(appends))])
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         self.asked.append(list(reads))
         return succeed([Page([Message(32, b"x" * read.limit)], Head(32, 16), False) for read in reads])
 

@@ -169,7 +169,7 @@ class Remote:
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         return self._call(lambda message: message.append(appends))
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         return self._call(lambda message: message.read(reads))
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:

@@ -128,7 +128,7 @@ class SharedStore:
         self._replication.reached(now, len(answers))
         return answers
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         short = [read._replace(limit=min(read.limit, self._page)) for read in reads]
         return self._reached(lambda: _result(self._inner.read(short))).addCallback(
             lambda pages: self._reported(pages, [page.head for page in pages])

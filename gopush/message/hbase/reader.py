@@ -27,7 +27,7 @@ class RowReader:
         self._reactor = reactor
         self._now = now
 
-    async def read(self, reads: Sequence[Read], until: float) -> list[Page]:
+    async def read(self, reads: Sequence[Read], until: float) -> list[Page | None]:
         """See MessageService. Raises UnavailableError where that takes longer than `until`."""
         pages: dict[int, Page] = {}
         lacking: _Lacking = set()

@@ -105,7 +105,7 @@ class HBaseStore:
         """See MessageService; never fails."""
         return self._appender.append(appends)
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         return self._timed("read", self._reader.read(reads, self._until()))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 import msgpack
@@ -15,13 +14,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, StartError, UnavailableError
+from gopush.message.redis.answers import appends_answer, heads_answer, reads_answer
 from gopush.message.redis.connection import LinkWatcher, RedisRefusedError, Script, UnreplicatedError
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
-from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
+from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
+from gopush.model import MID_STEP, Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.net.clock import within
 from gopush.net.tls import client_tls
 
@@ -29,9 +29,8 @@ IDENTITY_SECONDS = 10 * 86400
 """How long a store that nobody touches keeps its id."""
 PING_SHARE = 0.8
 """Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
-
-_HEAD = _MESSAGE = struct.Struct(">dd")
-_CLOCK = struct.Struct(">d")
+STRANGE_SECONDS = 60.0
+"""How often it is said that somebody else has written under our prefix."""
 
 _APPEND, _READ, _HEADS, _DELETE, _TOKENS, _TOUCH = (
     Script(f"{name}.lua") for name in ("append", "read", "heads", "delete", "tokens", "touch")
@@ -55,6 +54,7 @@ class RedisServer:
         self._prefix = settings.prefix
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
+        self._strange_until = 0.0
         self._replication = Replication(self._touch)
         tls = client_tls("redis", settings) if source.tls else None
 
@@ -122,11 +122,10 @@ class RedisServer:
 
     def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
         self.numbers.seconds["append"].observe(self._reactor.seconds() - started)
-        values = iter(msgpack.unpackb(answer))
-        now = next(values)
-        self.numbers.counters.trimmed += next(values)
-        self.numbers.counters.expired += next(values)
-        answers = records(Appended, values, values, values, values)
+        now, trimmed, expired, strange, answers = appends_answer(answer)
+        self.numbers.counters.trimmed += trimmed
+        self.numbers.counters.expired += expired
+        self._tell_strange(strange)
         if wait:
             self._replication.saw("writes", now)
             if any(answer.ret == RET_OK for answer in answers):  # else nothing was written that WAIT was about
@@ -150,6 +149,18 @@ class RedisServer:
             part = "replicas" if isinstance(failure.value, UnreplicatedError) else "appends"
             self._troubles.begin(part, failure.getErrorMessage())
         return failure
+
+    def _tell_strange(self, name: str) -> None:
+        """A script has met this name; '' if none."""
+        if name:
+            self._log.debug("Redis {name}: {strange} is not as gopush writes it", name=self.name, strange=name)
+        if name and (now := self._reactor.seconds()) >= self._strange_until:
+            self._strange_until = now + STRANGE_SECONDS
+            kind = name[: len(self._prefix) + 2] + "…"
+            said = "somebody else has written it; its key is out of use, all others go on"
+            self._log.warn(
+                "Redis {name}: a {kind} is not as gopush writes it: {said}", name=self.name, kind=kind, said=said
+            )
 
     def _tell(self, part: str, trouble: str | None) -> None:
         self._replication.at(self._writes.server)
@@ -185,11 +196,11 @@ class RedisServer:
             self._log.warn("Redis {name}: it has lost what it held; it begins anew", name=self.name)
         self.identity = identity
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         return Deferred.fromCoroutine(self._read(reads))
 
-    async def _on_replicas(self, heads: Sequence[Head], servers: set[str]) -> None:
+    async def _on_replicas(self, heads: Iterable[Head], servers: set[str]) -> None:
         """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
         if servers != {self._writes.server} or any(self._replication.lacks(head.last) for head in heads):
             await self._confirm(servers)
@@ -200,7 +211,7 @@ class RedisServer:
         if servers != {self._writes.server}:
             raise UnavailableError(f"Redis {self.name}: the master has moved")
 
-    async def _read(self, reads: Sequence[Read]) -> list[Page]:
+    async def _read(self, reads: Sequence[Read]) -> list[Page | None]:
         """In several calls where one answer would be too big, or where much has expired."""
         room = min((read.room for read in reads if read.room), default=ANSWER_BYTES)
         pages: list[Page | None] = [None] * len(reads)
@@ -211,47 +222,43 @@ class RedisServer:
             servers.add(self._reads.server)
             for index, (page, passed) in zip(list(left), answers, strict=True):
                 read = left[index]
-                if page.more and not page.messages and (passed or not read.room):
+                if page is not None and page.more and not page.messages and (passed or not read.room):
                     left[index] = read._replace(after=passed or read.after)
                 else:
                     del left[index]
                     pages[index] = page
-        found = cast(list[Page], pages)
         if self._settings.wait:
-            await self._on_replicas([page.head for page in found], servers)
-        return found
+            await self._on_replicas([page.head for page in pages if page is not None], servers)
+        return pages
 
-    async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page, int]]:
+    async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page | None, int]]:
         most_bytes = PAGE_BYTES if all(read.room for read in reads) else page_bytes(len(reads))
         arguments: list[Any] = [self._prefix, room, most_bytes]
         for key, after, limit, _ in reads:
             # Lua compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
             arguments += (key, after & ~(MID_STEP - 1), limit)
-        values = iter(msgpack.unpackb(await self._ask(_READ, arguments), raw=True))
-        now = next(values)
+        now, strange, pages = reads_answer(await self._ask(_READ, arguments))
+        self._tell_strange(strange)
         if self._settings.wait or self._replication.until:  # else no replica is waited for, nor has been
             self._replication.saw("reads", now)
-        return [
-            (Page(list(map(_message, members)), _head(head), more), passed)
-            for head, more, passed, members in zip(values, values, values, values, strict=True)
-        ]
+        return pages
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return Deferred.fromCoroutine(self._heads(keys))
 
     async def _heads(self, keys: Sequence[str]) -> list[Head | None]:
-        answer = await self._ask(_HEADS, [self._prefix, *keys])
-        self._replication.saw("reads", *_CLOCK.unpack_from(answer))
-        heads = [Head(int(last), int(trimmed)) for last, trimmed in _HEAD.iter_unpack(answer[_CLOCK.size :])]
+        now, strange, heads = heads_answer(await self._ask(_HEADS, [self._prefix, *keys]), len(keys))
+        self._replication.saw("reads", now)
+        self._tell_strange(strange)
         if self._settings.wait:
-            await self._on_replicas(heads, {self._reads.server})
-        return [*heads]
+            await self._on_replicas([head for head in heads if head is not None], {self._reads.server})
+        return heads
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""
         arguments = [self._prefix, max(1, math.ceil(self._store.head_life)), key]
-        return self._write(_DELETE, arguments, again=False).addCallback(lambda _: None)
+        return self._write(_DELETE, arguments, again=False).addCallback(lambda name: self._tell_strange(name.decode()))
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         """See MessageService."""
@@ -290,11 +297,3 @@ class RedisServer:
         late = f"no answer within {self._settings.timeout * PING_SHARE:g} s"
         reason = late if isinstance(failure.value, TimeoutError) else failure.getErrorMessage()
         raise UnavailableError(f"Redis {self.name}: {reason}")
-
-
-def _head(packed: bytes) -> Head:
-    return Head(*map(int, _HEAD.unpack(packed))) if packed else NO_HEAD
-
-
-def _message(member: bytes) -> Message:
-    return Message(int(_MESSAGE.unpack_from(member)[0]), member[_MESSAGE.size :])

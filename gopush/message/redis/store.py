@@ -73,7 +73,7 @@ class RedisStore:
         """See MessageService."""
         return self._spread(appends, [append.push.key for append in appends], RedisServer.append)
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         return self._spread(reads, [read.key for read in reads], RedisServer.read)
 

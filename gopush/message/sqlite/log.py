@@ -174,7 +174,7 @@ class SqliteLogs:
         self._connection.execute(_RECOUNT, only)
         return expired
 
-    def read(self, reads: Sequence[Read]) -> list[Page]:
+    def read(self, reads: Sequence[Read]) -> list[Page | None]:
         """See MessageService."""
         now, room = self._now(), Room(reads)
         return [self._read(read, now, room) for read in reads]

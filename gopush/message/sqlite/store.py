@@ -94,7 +94,7 @@ class SqliteStore:
     def _not_appended(failure: Failure, count: int) -> Any:
         return [REFUSED] * count if isinstance(failure.value, FullError) else failure
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page]]:
+    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
         """See MessageService."""
         return self._call(SqliteLogs.read, reads)
 

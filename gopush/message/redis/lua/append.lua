@@ -1,9 +1,11 @@
 -- Appends a batch. Arguments: prefix, messages a key keeps, seconds a head outlives them; then for each append
 -- key, id, floor, deadline, expire, dedupe, body. Gives the server's clock, how many messages were trimmed and how many
--- expired ones were dropped, then for each append: ret, mid, previous, repeat.
+-- expired ones were dropped, a strange name, then for each append: ret (-1 where one of its names is strange), mid,
+-- previous, repeat.
 --
 -- One log is open at a time, and settled when the next one is opened: mostly a batch has a key once, or in a row.
--- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one.
+-- Nothing fails halfway: Redis refuses a script's first write when it is out of memory or read-only, not a later one, and
+-- a strange name is met before anything of its append is written.
 local store, head_life = args[2], args[3]
 
 -- The clock as a mid. micros * 10 / 16 would not be exact, so the part below 8 microseconds goes apart.
@@ -16,18 +18,31 @@ local SLACK = 60
 
 -- The log that is open: what its head says, and what became of it. A table for each log would cost as much as a call.
 local log_key, log_last, log_trimmed, log_soonest, log_ends, log_largest
-local log_stored, log_count, log_renewed, log_added
+local log_stored, log_count, log_renewed, log_added, log_moved
 local trimmed, expired = 0, 0
 
+-- Whether it can be: no log is open where its head is strange.
 local function open(key)
-  local packed = call('GET', head_name(key))
-  log_key, log_stored, log_count, log_renewed, log_added = key, 0, 0, false, 0
+  local packed = try_call('GET', head_name(key))
+  if packed and #packed < 32 then
+    packed = get(head_name(key), 32)
+  end
+  log_key, log_stored, log_count, log_renewed, log_added, log_moved = key, 0, 0, false, 0, false
   if packed then
     log_last, log_trimmed, log_soonest, log_ends = struct.unpack('>dddd', packed)
     log_largest = largest_of(packed)
+    if not (log_last < 2^63 and log_ends < 2^40) then
+      meet_strange(head_name(key))
+      packed = nil
+    end
   else
     log_last, log_trimmed, log_soonest, log_ends, log_largest = 0, 0, math.huge, 0, 0
   end
+  if packed == nil then
+    log_key = nil
+    return false
+  end
+  return true
 end
 
 -- Numbers become text at a price, so those that come again and again do it once.
@@ -42,20 +57,27 @@ local function text(number)
   return found
 end
 
+-- Gives nothing where the messages are strange.
 local function sequence(floor, expire, body)
   local previous = log_last
   local mid = math.max(previous + 16, floor + 16, clock_mid)
   local expires = now + expire
-  log_last = mid
-  if expires > log_ends then
-    log_ends = math.ceil(expires) + SLACK
-    log_renewed = true
-  end
   if expire > 0 then
-    log_count = call('RPUSH', messages_name(log_key), struct.pack('>dd', mid, expires) .. body)
+    local name, member = messages_name(log_key), struct.pack('>dd', mid, expires) .. body
+    local count = try_call('RPUSH', name, member)
+    if type(count) == 'table' then
+      take_error(count, 'RPUSH', name, member)
+      return
+    end
+    log_count = count
     log_soonest = math.min(log_soonest, expires)
     log_stored = log_stored + 1
     log_added = math.max(log_added, #body)
+  end
+  log_last, log_moved = mid, true
+  if expires > log_ends then
+    log_ends = math.ceil(expires) + SLACK
+    log_renewed = true
   end
   return mid, previous
 end
@@ -71,28 +93,43 @@ local own_ids = {}
 
 local function open_own(id)
   local own = {name = own_name(id), known = '', ends = 0, deadline = 0, firsts = {}, added = {}}
-  local packed = call('GET', own.name)
-  if packed then
+  local packed = get(own.name, 8)
+  if packed == nil then
+    own.strange = true
+  elseif packed then
     own.known = string.sub(packed, 1, -9)
     own.ends = struct.unpack('>d', packed, #packed - 7)
     own.size = #own.known
+    if not (own.ends < 2^40) then
+      own.strange, own.size = true, nil
+      meet_strange(own.name)
+    end
   end
   own_ids[id] = own
   return own
 end
 
--- Mostly a key is new to the id, and to see that nothing must be unpacked.
+-- Mostly a key is new to the id, and to see that nothing must be unpacked. Nil where the id is strange, else false where
+-- the key is new to it.
 local function first_under(own, key)
   if own.known ~= '' and string.find(own.known, key .. '\0', 1, true) then
     local at = 1
     while at <= #own.known do
-      local name, _, _, after = struct.unpack('>sdd', own.known, at)
+      local good, name, _, _, after = pcall(struct.unpack, '>sdd', own.known, at)
+      if not good then
+        own.strange = true
+        meet_strange(own.name)
+        break
+      end
       own.firsts[name] = string.sub(own.known, at, after - 1)
       at = after
     end
     own.known = ''
   end
-  return own.firsts[key]
+  if own.strange then
+    return nil
+  end
+  return own.firsts[key] or false
 end
 
 -- The clock of a web node may be ahead by days, and its deadlines with it.
@@ -134,7 +171,7 @@ local function drop_expired(name)
   local members, live, leading = call('LRANGE', name, 0, most - 1), {}, 0
   local soonest = math.huge
   for _, member in ipairs(members) do
-    local _, expires = struct.unpack('>dd', member)
+    local _, expires = times_of(member)
     if expires > now then
       live[#live + 1] = member
       soonest = math.min(soonest, expires)
@@ -169,13 +206,16 @@ local function trim(name, excess)
     excess = excess - dropped
   end
   if excess > 0 then
-    log_trimmed = struct.unpack('>d', call('LINDEX', name, excess - 1))
+    log_trimmed = math.max(log_trimmed, (times_of(call('LINDEX', name, excess - 1))))
     call('LTRIM', name, excess, -1)
     trimmed = trimmed + excess
   end
 end
 
 local function settle()
+  if not log_moved then
+    return
+  end
   local name, fresh = messages_name(log_key), false
   if log_stored > 0 then
     -- A list that holds no more than came since it was opened was just made, and knows of no expiry.
@@ -197,14 +237,21 @@ local function settle()
 end
 
 local answers = {}
-local n = 3
+local n = 4
 for at = 4, #args, 7 do
   local key, id, floor, deadline, expire, dedupe, body = unpack(args, at, at + 6)
   local own = id ~= '' and dedupe == 0 and (own_ids[id] or open_own(id))
   local id_name = id ~= '' and dedupe > 0 and prefix .. 'i:' .. key .. '\0' .. id
-  local first = own and first_under(own, key) or id_name and call('GET', id_name)
+  local first = false
+  if own then
+    first = first_under(own, key)
+  elseif id_name then
+    first = get(id_name, 16)
+  end
   local ret, mid, previous = 0, 0, 0
-  if first then
+  if first == nil then
+    ret = -1
+  elseif first then
     mid, previous = struct.unpack('>dd', first, #first - 15)
     if id_name then
       lengthen(id_name, dedupe)
@@ -212,14 +259,19 @@ for at = 4, #args, 7 do
   elseif now > deadline then
     ret = 65535
   else
-    if log_key ~= key then
+    local opened = log_key == key
+    if not opened then
       if log_key then
         settle()
       end
-      open(key)
+      opened = open(key)
     end
-    mid, previous = sequence(floor, expire, body)
-    if own then
+    if opened then
+      mid, previous = sequence(floor, expire, body)
+    end
+    if not opened or not mid then
+      ret, mid, previous = -1, 0, 0
+    elseif own then
       remember(own, key, deadline, mid, previous)
     elseif id_name then
       call('SET', id_name, struct.pack('>dd', mid, previous), 'EX', text(dedupe))
@@ -234,5 +286,5 @@ end
 for _, own in pairs(own_ids) do
   settle_own(own)
 end
-answers[1], answers[2], answers[3] = now, trimmed, expired
+answers[1], answers[2], answers[3], answers[4] = now, trimmed, expired, strange
 return cmsgpack.pack(answers)

@@ -1,9 +1,17 @@
 -- Where logs end. Arguments: prefix, then keys. Gives the server's clock, then last and highest trimmed mid of each, as
--- doubles, on end.
-local none = struct.pack('>dd', 0, 0)
+-- doubles, on end, less than 0 where the head is strange; then a strange name.
+local none, failed = struct.pack('>dd', 0, 0), struct.pack('>dd', -1, -1)
 local answers = {struct.pack('>d', now)}
 for at = 2, #args do
-  local head = call('GET', head_name(args[at]))
-  answers[at] = head and string.sub(head, 1, 16) or none
+  local head = try_call('GET', head_name(args[at]))
+  if not head then
+    answers[at] = none
+  elseif #head >= 32 then
+    answers[at] = string.sub(head, 1, 16)
+  else
+    get(head_name(args[at]), 32)
+    answers[at] = failed
+  end
 end
+answers[#answers + 1] = strange
 return table.concat(answers)

@@ -22,3 +22,50 @@ local function largest_of(head) return #head >= 40 and struct.unpack('>d', head,
 local function messages_name(key) return prefix .. 'm:' .. key end
 local function own_name(id) return prefix .. 'o:' .. id end
 local function tokens_name(key) return prefix .. 't:' .. key end
+
+-- The first name met that holds nothing that gopush has written: it is out of use with its key, and no other key is.
+local strange = ''
+
+local function meet_strange(name)
+  if strange == '' then
+    strange = name
+  end
+end
+
+-- Gives an error instead of raising it: { err = ... }, whose length is 0.
+local try_call, type = redis.pcall, type
+
+-- Takes the error of a call: the name is strange. What else a server refuses is not about this name: made anew, the call
+-- raises it in the server's own words.
+local function take_error(found, command, name, ...)
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then
+    call(command, name, ...)
+  end
+  meet_strange(name)
+end
+
+-- A string of at least so many bytes, false where there is none, nil where the name is strange. Where it is called for
+-- each of many keys, they do the first of it themselves.
+local function get(name, least)
+  local found = try_call('GET', name)
+  if not found or #found >= least then
+    return found
+  end
+  if type(found) == 'table' then
+    take_error(found, 'GET', name)
+  else
+    meet_strange(name)
+  end
+  return nil
+end
+
+-- Mid and expiry of a member. What is none has long expired.
+local function times_of(member)
+  if #member >= 16 then
+    local mid, expires = struct.unpack('>dd', member)
+    if mid >= 0 and mid < 2^63 then
+      return mid, expires
+    end
+  end
+  return 0, 0
+end

@@ -1,6 +1,7 @@
 -- Reads pieces of logs. Arguments: prefix, bytes of the whole answer, bytes of a page; then for each read key, after,
--- limit. Gives the server's clock, then for each: the head (two doubles, or '' where there is none); whether there may be more; the mid to go on
--- after where only expired messages were passed, else 0; and the members of its unexpired messages.
+-- limit. Gives the server's clock, a strange name, then for each: the head (two doubles, '' where there is none, false where
+-- a name is strange); whether there may be more; the mid to go on after where only expired messages were passed, else 0;
+-- and the members of its unexpired messages.
 -- The answer holds one message at least, where there is one; a read for which no room is left gets none, and `more`.
 local room, most_bytes = args[2], args[3]
 local fetched, given = 0, false
@@ -10,7 +11,7 @@ local function place_after(name, after, count)
   local low, high = 0, count
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if struct.unpack('>d', call('LINDEX', name, middle)) > after then
+    if times_of(call('LINDEX', name, middle)) > after then
       high = middle
     else
       low = middle + 1
@@ -26,9 +27,14 @@ local function step(largest, bytes, left)
   return math.max(1, math.min(fits, left, 128))
 end
 
+-- Gives nothing where a name is strange.
 local function read(key, after, limit, head)
   local found, bytes = {}, 0
   local last = struct.unpack('>d', head)
+  if not (last >= 0 and last < 2^63) then
+    meet_strange(head_name(key))
+    return nil
+  end
   if last <= after then
     return found, false, 0
   end
@@ -36,14 +42,18 @@ local function read(key, after, limit, head)
     return found, true, 0
   end
   local name = messages_name(key)
-  local count = call('LLEN', name)
+  local count = try_call('LLEN', name)
+  if type(count) == 'table' then
+    take_error(count, 'LLEN', name)
+    return nil
+  end
   local place = place_after(name, after, count)
   local largest = largest_of(head)
   local passed = 0
   while place < count and #found < limit do
     local members = call('LRANGE', name, place, place + step(largest, bytes, limit - #found) - 1)
     for _, member in ipairs(members) do
-      local mid, expires = struct.unpack('>dd', member)
+      local mid, expires = times_of(member)
       local size = #member - 16
       fetched = fetched + size
       if expires > now then
@@ -54,7 +64,7 @@ local function read(key, after, limit, head)
         found[#found + 1] = member
         bytes = bytes + size
       elseif #found == 0 then
-        passed = mid
+        passed = math.max(passed, mid)
       end
     end
     place = place + #members
@@ -65,15 +75,22 @@ local function read(key, after, limit, head)
   return found, place < count, passed
 end
 
-local answers, at = {now}, 1
+local answers, at = {now}, 2
 for argument = 4, #args, 3 do
   local key = args[argument]
-  local head = call('GET', head_name(key))
+  local head = get(head_name(key), 32)
   answers[at + 1] = head and string.sub(head, 1, 16) or ''
   answers[at + 2], answers[at + 3], answers[at + 4] = false, 0, {}
+  local found, more, passed
   if head then
-    answers[at + 4], answers[at + 2], answers[at + 3] = read(key, args[argument + 1], args[argument + 2], head)
+    found, more, passed = read(key, args[argument + 1], args[argument + 2], head)
+  end
+  if found then
+    answers[at + 4], answers[at + 2], answers[at + 3] = found, more, passed
+  elseif head ~= false then
+    answers[at + 1] = false
   end
   at = at + 4
 end
+answers[2] = strange
 return cmsgpack.pack(answers)
