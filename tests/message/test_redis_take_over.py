@@ -18,6 +18,7 @@ from gopush.model import mid_at
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import redis_settings
 from tests.message.subject import Subject
+from tests.message.test_redis import calls
 from tests.servers.redis import RedisServer
 
 BIG = b"x" * 200_000
@@ -76,6 +77,96 @@ def test_a_call_whose_answer_is_lost_doubles_nothing(
         log = big_log(now)
         in_reactor(target.take, [log], now)
         assert store.read() == [(mid, body) for mid, _, body in log.messages]
+
+
+def old_log(now: float, count: int, more: bytes = b"") -> OldLog:
+    """What gopush-cluster kept."""
+    return OldLog("k", [OldMessage(mid_at(now - 100) + 16 * n, int(now) + 600, b"%d" % n + more) for n in range(count)])
+
+
+def test_what_a_log_keeps_is_not_read_for_what_comes_before_it(
+    in_reactor: InReactor, server: RedisServer, target: Any, store: Subject
+) -> None:
+    """gopush serves meanwhile: a script over all of it stopped Redis for seconds."""
+    in_reactor(store.store.stop)
+    store._make = lambda: RedisStore(StoreSettings(5000), redis_settings(server), reactor)
+    store.reopen()
+    for _ in range(5):
+        store.append(*[store.item(body=b"x" * 1000)] * 900)
+    now, before = time.time(), {name: calls(server, name) for name in ("lrange", "lindex", "rpush")}
+    old = [old_log(now, 20)._replace(key=key) for key in ("k", "other")]
+    assert in_reactor(target.insert, old, now) == 40
+    assert in_reactor(target.insert, old, now) == 0
+    assert calls(server, "lrange") == before["lrange"]
+    assert calls(server, "lindex") - before["lindex"] < 60
+    assert [body for _, body in store.read()][:21] == [*(b"%d" % n for n in range(20)), b"x" * 1000]
+    assert len(store.read()) == 4520
+    store.append(*[store.item(body=b"y")] * 481)
+    assert store.head().trimmed == old[0].messages[0].mid, "the oldest ones are trimmed first"
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["pushed to", "empty"])
+def test_an_insert_that_was_cut_off_goes_on(in_reactor: InReactor, target: Any, store: Subject, own: bool) -> None:
+    """Also where the log is pushed to before and after."""
+    run, now, done = target._run, time.time(), []
+
+    async def cut_off(*call: Any) -> Any:
+        done.append(await run(*call))
+        if len(done) == 1:
+            store_pushes.append(await store.store.append([store.item(body=b"meanwhile")]))
+        if len(done) == 2:
+            raise UnavailableError("killed")
+        return done[-1]
+
+    store_pushes: list[Any] = []
+    own_bodies = [b"before"] if own else []
+    for body in own_bodies:
+        store.push(body=body)
+    old = old_log(now, 20, BIG)
+    target._run = cut_off
+    with pytest.raises(UnavailableError):
+        in_reactor(target.insert, [old], now)
+    target._run = run
+    assert 0 < in_reactor(target.insert, [old], now) < 20
+    assert in_reactor(target.insert, [old], now) == 0
+    found = store.read()
+    assert [body for _, body in found] == [*(one.body for one in old.messages), *own_bodies, b"meanwhile"][
+        -len(found) :
+    ]
+    assert [mid for mid, _ in found] == sorted({mid for mid, _ in found})
+    assert store.head().last == found[-1].mid == store_pushes[0][0].mid
+
+
+def test_what_was_pushed_after_the_look_stays_behind_all_old(
+    in_reactor: InReactor, target: Any, store: Subject
+) -> None:
+    """The clock of gopush-cluster was ahead: what is pushed meanwhile is below the places of old messages."""
+    states, now = target._states, time.time()
+
+    async def pushed_after(*call: Any) -> Any:
+        found = await states(*call)
+        if not pushes:
+            pushes.append(await store.store.append([store.item(body=b"new")]))
+        return found
+
+    pushes: list[Any] = []
+    target._states = pushed_after
+    assert in_reactor(target.insert, [old_log(now + 1000, 3)], now) == 3
+    assert store.bodies() == [b"0", b"1", b"2", b"new"]
+    assert store.head().last == pushes[0][0].mid
+
+
+def test_late_ones_go_between_those_that_were_moved(in_reactor: InReactor, target: Any, store: Subject) -> None:
+    """And a log of more old messages than a call looks at."""
+    now = time.time()
+    store.push(body=b"new")
+    old = old_log(now, 4500)
+    odd = old._replace(messages=old.messages[1::2])
+    assert in_reactor(target.insert, [odd], now) == 2250
+    assert in_reactor(target.insert, [odd], now) == 0
+    assert in_reactor(target.insert, [old], now) == 2250
+    assert store.read() == [(one.mid, one.body) for one in old.messages] + store.read()[-1:]
+    assert in_reactor(target.insert, [old], now) == 0
 
 
 def test_a_log_that_was_cut_off_is_taken_again_whatever_has_expired(

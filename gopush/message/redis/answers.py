@@ -55,7 +55,7 @@ def reads_answer(answer: bytes) -> ReadsAnswer:
     values = iter(msgpack.unpackb(answer, raw=True))
     now, strange = next(values), next(values)
     pages = [
-        (None if head is False else Page(list(map(_message, members)), _head(head), more), passed)
+        (None if head is False else Page(list(map(_message, members)), unpack_head(head), more), passed)
         for head, more, passed, members in zip(values, values, values, values, strict=True)
     ]
     return ReadsAnswer(now, strange.decode(), pages)
@@ -70,7 +70,8 @@ def heads_answer(answer: bytes, count: int) -> HeadsAnswer:
     return HeadsAnswer(now, answer[end:].decode(), heads)
 
 
-def _head(packed: bytes) -> Head:
+def unpack_head(packed: bytes) -> Head:
+    """As read.lua and marks.lua give it; empty where there is none."""
     return Head(*map(int, _HEAD.unpack(packed))) if packed else NO_HEAD
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgpack
@@ -12,13 +13,13 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import StartError, UnavailableError
 from gopush.hashing import Shards
-from gopush.message.original import KeyState, OldLog, placed
+from gopush.message.original import KeyState, OldLog, OldMessage, placed
+from gopush.message.redis.answers import unpack_head
 from gopush.message.redis.connection import LinkWatcher, Script
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here
+from gopush.message.rules import MOST_TOKENS, KeptLog, pushed_here
 from gopush.message.store import unwrap
-from gopush.model import Head
 from gopush.net.tls import client_tls
 
 SLACK_SECONDS = 60
@@ -26,11 +27,12 @@ SLACK_SECONDS = 60
 
 CALL_BYTES = 1 << 20
 CALL_PARTS = 500
+CALL_INSERTS = 8
 
 _MESSAGE = struct.Struct(">dd")
 _TAKEN = struct.Struct(">dddd")
-_SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _TOKENS = tuple(
-    Script(f"{name}.lua") for name in ("take_over", "taken", "mids", "marks", "tokens")
+_SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _INSERT, _TOKENS = tuple(
+    Script(f"{name}.lua") for name in ("take_over", "taken", "mids", "marks", "insert", "tokens")
 )
 
 
@@ -42,7 +44,6 @@ class _Part(NamedTuple):
     """What take_over.lua is told of a log, or of some of its messages where it has too many for a call."""
 
     key: str
-    seen: int
     replaced: int
     last: int
     trimmed: int
@@ -67,14 +68,14 @@ class _Part(NamedTuple):
             yield part._replace(messages=head)
             if not rest:
                 return
-            part = part._replace(seen=-1 if part.seen < 0 else max(part.seen, part.last), replaced=0, ids=(), stays=())
+            part = part._replace(replaced=0, ids=(), stays=())
 
     def packed(self, now: float) -> list[Any]:
         members = [_MESSAGE.pack(mid, expires) + body for mid, expires, body in self.messages]
         ids: list[Any] = []
         for id, mid, previous, until in self.ids:
             ids += (id, _MESSAGE.pack(mid, previous), max(1, math.ceil(until - now)))
-        return [*self[:6], len(members), len(self.ids), len(self.stays), *members, *ids, *self.stays]
+        return [*self[:5], len(members), len(self.ids), len(self.stays), *members, *ids, *self.stays]
 
 
 class RedisTakeOver:
@@ -130,31 +131,47 @@ class RedisTakeOver:
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
         """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
-        return sum([await self._insert(self._links[name], mine, now) for name, mine in self._spread(logs).items()])
+        return sum([await self._insert(self._links[name], mine) for name, mine in self._spread(logs).items()])
 
-    async def _insert(self, link: RedisLink, logs: Sequence[OldLog], now: float) -> int:
-        """Those whose head has moved meanwhile are looked at again."""
+    async def _insert(self, link: RedisLink, logs: Sequence[OldLog]) -> int:
+        """The newest part of a log goes first: what is interrupted then goes on before it, and what is pushed meanwhile
+        comes after it. A log where something was pushed before its place is looked at again.
+        """
         inserted = 0
         while logs:
-            parts = {}
-            for log, there in zip(logs, await self._marks(link, logs), strict=True):
-                if new := placed(log.messages, there):
-                    ends = max(message.expires for message in new) + SLACK_SECONDS
-                    parts[log.key] = _Part(log.key, there.head.last, 0, new[-1].mid, 0, ends, new)
-            moved_on = await self._send(link, parts.values(), now)
-            inserted += sum(len(part.messages) for key, part in parts.items() if key not in moved_on)
-            logs = [log for log in logs if log.key in moved_on]
+            states = await self._states(link, [log.key for log in logs])
+            left = [(log, _pieces(placed(log.messages, states[log.key]))) for log in logs]
+            logs = []
+            while left := [(log, pieces) for log, pieces in left if pieces]:
+                some = _fitting(left)
+                arguments: list[Any] = [self._settings.prefix, self._head_life]
+                for log, pieces in some:
+                    arguments += _inserted(log.key, pieces[-1])
+                answer = await self._run(link, _INSERT, arguments)
+                for (log, pieces), good in zip(some, answer, strict=True):
+                    if good == ord("1"):
+                        inserted += len(pieces.pop())
+                    else:
+                        pieces.clear()
+                        logs.append(log)
         return inserted
 
-    async def _marks(self, link: RedisLink, logs: Sequence[OldLog]) -> list[KeyState]:
-        answer = await _asked(link.run(_MARKS, [self._settings.prefix, *(log.key for log in logs)]))
-        return [
-            KeyState(
-                Head(*map(int, _MESSAGE.unpack(head))) if head else NO_HEAD,
-                list(zip(marks[::2], marks[1::2], strict=True)),
-            )
-            for head, marks in msgpack.unpackb(answer, raw=True)
-        ]
+    async def _states(self, link: RedisLink, keys: Sequence[str]) -> dict[str, KeyState]:
+        """A call goes as far as a script should: what it leaves is asked for again."""
+        states: dict[str, KeyState] = {}
+        left = dict.fromkeys(keys, 0)
+        while left:
+            asked = [self._settings.prefix, *chain.from_iterable(left.items())]
+            answers = msgpack.unpackb(await _asked(link.run(_MARKS, asked)), raw=True)
+            for key, (head, marks, more) in zip(list(left), answers, strict=False):
+                found = list(zip(map(int, marks[::2]), marks[1::2], strict=True))
+                known = states.setdefault(key, KeyState(unpack_head(head), []))
+                states[key] = known._replace(messages=[*known.messages, *found])
+                if more:
+                    left[key] = found[-1][0] if found else left[key]
+                else:
+                    del left[key]
+        return states
 
     def _spread(self, logs: Iterable[L]) -> dict[str, list[L]]:
         found: dict[str, list[L]] = {}
@@ -170,26 +187,27 @@ class RedisTakeOver:
             there |= {log.key: found for log, found in zip(mine, _TAKEN.iter_unpack(answer), strict=True)}
         return [there[log.key] == _taken(log) and not (log.ids or log.tokens) for log in logs]
 
-    async def _send(self, link: RedisLink, wanted: Iterable[_Part], now: float) -> set[str]:
-        """Gives the keys of those whose head was not as it was seen."""
-        moved_on: set[str] = set()
+    async def _send(self, link: RedisLink, wanted: Iterable[_Part], now: float) -> None:
         parts: list[_Part] = []
         size = 0
         for whole in wanted:
             for part in whole.split():
                 if parts and (size + part.size > CALL_BYTES or len(parts) == CALL_PARTS):
-                    moved_on |= await self._run(link, parts, now)
+                    await self._take(link, parts, now)
                     parts, size = [], 0
                 parts.append(part)
                 size += part.size
-        return moved_on | (await self._run(link, parts, now) if parts else set())
+        if parts:
+            await self._take(link, parts, now)
 
-    async def _run(self, link: RedisLink, parts: Sequence[_Part], now: float) -> set[str]:
+    async def _take(self, link: RedisLink, parts: Sequence[_Part], now: float) -> None:
         arguments: list[Any] = [self._settings.prefix, self._head_life]
         for part in parts:
             arguments += part.packed(now)
-        answer = await _asked(link.run(_TAKE_OVER, arguments, self._settings.wait))
-        return {part.key for part, good in zip(parts, answer, strict=True) if good != ord("1")}
+        await self._run(link, _TAKE_OVER, arguments)
+
+    async def _run(self, link: RedisLink, script: Script, arguments: list[Any]) -> bytes:
+        return await _asked(link.run(script, arguments, self._settings.wait))
 
 
 async def _asked(call: Deferred[A], moved: str = "; what was moved so far stays: try again") -> A:
@@ -205,8 +223,38 @@ def _taken(log: KeptLog) -> tuple[float, ...]:
     return log.last, log.trimmed, len(log.messages), log.messages[-1][0] if log.messages else 0
 
 
+def _pieces(messages: Sequence[OldMessage]) -> list[list[OldMessage]]:
+    """So much that a call takes it."""
+    pieces: list[list[OldMessage]] = []
+    size = 0
+    for message in messages:
+        if not pieces or size + len(message.body) > CALL_BYTES or len(pieces[-1]) == CALL_PARTS:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(message)
+        size += len(message.body)
+    return pieces
+
+
+def _fitting(left: Sequence[tuple[OldLog, list[list[OldMessage]]]]) -> list[tuple[OldLog, list[list[OldMessage]]]]:
+    """The first ones, as many as a call takes: for each it reads one message that was pushed, however large."""
+    count = size = 0
+    for _, pieces in left[:CALL_INSERTS]:
+        size += sum(len(message.body) for message in pieces[-1])
+        if count and size > CALL_BYTES:
+            break
+        count += 1
+    return list(left[:count])
+
+
+def _inserted(key: str, messages: Sequence[OldMessage]) -> list[Any]:
+    """What insert.lua is told."""
+    ends = max(message.expires for message in messages) + SLACK_SECONDS
+    return [key, ends, len(messages), *(_MESSAGE.pack(mid, expires) + body for mid, expires, body in messages)]
+
+
 def _part(log: KeptLog, here: Sequence[int]) -> _Part:
     last = max((expires for _, expires, _ in log.messages), default=log.ends)
     ends = math.ceil(last) + (SLACK_SECONDS if log.messages else 0)
     stays = sorted(mid for mid in pushed_here(here, log) if mid <= log.last)
-    return _Part(log.key, -1, log.last, log.last, log.trimmed, ends, log.messages, log.ids, stays)
+    return _Part(log.key, log.last, log.last, log.trimmed, ends, log.messages, log.ids, stays)

@@ -69,3 +69,17 @@ local function times_of(member)
   end
   return 0, 0
 end
+
+-- The place of the first message after a cursor: found by halves, for mids ascend.
+local function place_after(name, after, count)
+  local low, high = 0, count
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if times_of(call('LINDEX', name, middle)) > after then
+      high = middle
+    else
+      low = middle + 1
+    end
+  end
+  return low
+end

@@ -6,20 +6,6 @@
 local room, most_bytes = args[2], args[3]
 local fetched, given = 0, false
 
--- The place of the first message after a cursor: found by halves, for mids ascend.
-local function place_after(name, after, count)
-  local low, high = 0, count
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if times_of(call('LINDEX', name, middle)) > after then
-      high = middle
-    else
-      low = middle + 1
-    end
-  end
-  return low
-end
-
 -- How many messages may be fetched at once, so that not more bytes come than are left. Where an older node wrote the
 -- head last, the size of the largest one is not known.
 local function step(largest, bytes, left)

@@ -1,8 +1,7 @@
 -- Takes messages over from another store, however often; a head never goes back. Arguments: prefix, seconds a head
--- outlives its messages; then for each log key; the last mid that it must have here, or -1; up to which mid its messages
+-- outlives its messages; then for each log key; up to which mid its messages
 -- here are replaced (0: none); last, trimmed, end, how many messages, ids and mids; the messages (members of m:<key>, ascending),
--- the ids (id, value, seconds to live), the mids of those that stay, although they would be replaced. Gives a byte for each log:
--- whether it was as it must be.
+-- the ids (id, value, seconds to live), the mids of those that stay, although they would be replaced.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end
@@ -76,11 +75,10 @@ local function take(key, head, replaced, last, trimmed, ends, new, stays)
   call('SET', head_name(key), struct.pack('>ddddd', last, trimmed, soonest, ends, largest), 'EX', text(life))
 end
 
-local answers = {}
 local at = 3
 while at <= #args do
-  local key, seen, replaced, last, trimmed, ends, count, ids, mids = unpack(args, at, at + 8)
-  at = at + 9
+  local key, replaced, last, trimmed, ends, count, ids, mids = unpack(args, at, at + 7)
+  at = at + 8
   local members = {}
   for i = 0, count - 1 do
     members[#members + 1] = args[at + i]
@@ -90,16 +88,11 @@ while at <= #args do
   for i = at + 3 * ids, at + 3 * ids + mids - 1 do
     stays[args[i]] = true
   end
-  local head = call('GET', head_name(key))
-  local is_seen = seen < 0 or seen == (head and mid_of(head) or 0)
-  answers[#answers + 1] = is_seen and '1' or '0'
-  if is_seen then
-    take(key, head, replaced, last, trimmed, ends, members, stays)
-  end
+  take(key, call('GET', head_name(key)), replaced, last, trimmed, ends, members, stays)
   for _ = 1, ids do
     call('SET', prefix .. 'i:' .. key .. '\0' .. args[at], args[at + 1], 'EX', text(args[at + 2]))
     at = at + 3
   end
   at = at + mids
 end
-return table.concat(answers)
+return 1
