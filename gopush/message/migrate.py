@@ -39,7 +39,7 @@ class Target(Protocol):
         """Let go of it."""
 
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
-        """Take these over, but for those that are there already; gives those that were not."""
+        """Take these over, but for those that are there already, of which only remembered() is; gives what it took."""
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
         """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
@@ -136,7 +136,7 @@ async def _move(target: Target, source: Iterator[KeptLog], now: float, tell: Tel
     for some in _batches(source):
         keys += len(some)
         for log in await target.take(some, now):
-            moved += 1
+            moved += bool(log.last)
             messages += len(log.messages)
             ids += len(log.ids)
             tokens += len(log.tokens)

@@ -54,6 +54,11 @@ class KeptLog(NamedTuple):
     tokens: Sequence[Token]
 
 
+def remembered(log: KeptLog) -> KeptLog:
+    """What goes into a store that has the log itself already: ids and tokens."""
+    return log._replace(last=0, trimmed=0, messages=())
+
+
 def pushed_here(mids: Iterable[int], log: KeptLog) -> set[int]:
     """Those of the mids of a log here that stay when `log` takes its place: somebody has pushed them here.
 

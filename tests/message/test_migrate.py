@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import sqlite3
 import time
@@ -115,6 +116,8 @@ def test_all_moves_while_the_source_serves_and_the_rest_when_it_is_stopped(
     assert migrate(tmp_path, target) == 1
     assert "in use: stop it, and make a last pass" in capfd.readouterr().out
     assert migrate(tmp_path, target) == 1, "again: nothing is there twice"
+    again = capfd.readouterr().out
+    assert re.search(r"of 4\d keys [01], 0 messages, [1-9]\d+ ids, ", again), "short may have ended"
     for number in range(5):
         push(source, f"key-{number}", "later")
     http(source.address("admin"), "POST", "/1/admin/msg/del", body=b"key=key-7")

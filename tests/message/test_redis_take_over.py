@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gopush.errors import UnavailableError
+from gopush.errors import RET_OK, UnavailableError
 from gopush.message.original import OldLog, OldMessage
 from gopush.message.redis.store import RedisStore
 from gopush.message.redis.take_over import RedisTakeOver
 from gopush.message.rules import KeptLog
 from gopush.message.store import StoreSettings
-from gopush.model import mid_at
+from gopush.model import Appended, Token, mid_at
 from tests.conftest import InReactor, reactor
 from tests.message.conftest import redis_settings
 from tests.message.subject import Subject
@@ -130,9 +130,7 @@ def test_an_insert_that_was_cut_off_goes_on(in_reactor: InReactor, target: Any, 
     assert 0 < in_reactor(target.insert, [old], now) < 20
     assert in_reactor(target.insert, [old], now) == 0
     found = store.read()
-    assert [body for _, body in found] == [*(one.body for one in old.messages), *own_bodies, b"meanwhile"][
-        -len(found) :
-    ]
+    assert [body for _, body in found] == [*(one.body for one in old.messages), *own_bodies, b"meanwhile"]
     assert [mid for mid, _ in found] == sorted({mid for mid, _ in found})
     assert store.head().last == found[-1].mid == store_pushes[0][0].mid
 
@@ -190,6 +188,23 @@ def test_a_log_that_was_cut_off_is_taken_again_whatever_has_expired(
     assert in_reactor(target.take, [live], time.time()) == [live]
     assert store.read() == [(mid, body) for mid, _, body in live.messages]
     assert in_reactor(target.take, [live], time.time()) == []
+
+
+def test_a_log_that_is_there_gets_ids_and_tokens_alone(
+    in_reactor: InReactor, server: RedisServer, target: Any, store: Subject
+) -> None:
+    """Each pass sent all messages again, wherever ids were remembered."""
+    now = time.time()
+    log = big_log(now)._replace(ids=[("a", 16, 0, now + 60)], tokens=[Token(b"digest", int(now) + 600)])
+    assert in_reactor(target.take, [log], now) == [log]
+    server.call("DEL", "gopush:i:k\0a", "gopush:t:k")
+    before = calls(server, "rpush")
+    assert in_reactor(target.take, [log], now) == [log._replace(last=0, messages=())]
+    assert calls(server, "rpush") == before
+    assert store.push(id="a") == Appended(RET_OK, 16, 0, True)
+    assert len(store.tokens("k")) == 1
+    assert store.read() == [(mid, body) for mid, _, body in log.messages]
+    assert store.head().last == log.last
 
 
 def test_a_head_lives_a_day_longer_than_what_is_pushed_after_a_move(

@@ -15,6 +15,7 @@ from gopush.message.hbase.row import (
     HEAD,
     STAMP_BYTES,
     Cells,
+    Put,
     RowHead,
     Slots,
     body_in,
@@ -33,7 +34,7 @@ from gopush.message.hbase.row import (
 )
 from gopush.message.hbase.settings import MOST_MESSAGES, HBaseSettings
 from gopush.message.original import KeyState, OldLog, mark, placed
-from gopush.message.rules import First, KeptLog, pushed_here
+from gopush.message.rules import First, KeptLog, pushed_here, remembered
 from gopush.message.store import unwrap
 from gopush.model import Token
 from gopush.net.clock import pause
@@ -83,9 +84,12 @@ class HBaseTakeOver:
         return self._client.stop()
 
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
-        """Take these over, but for those that are there already; gives those that were not."""
-        missing = await self._each(self._take, logs)
-        return [log for log, was_missing in zip(logs, missing, strict=True) if was_missing]
+        """See Target."""
+        left = [
+            log if missing else remembered(log)
+            for log, missing in zip(logs, await self._each(self._take, logs), strict=True)
+        ]
+        return [log for log in left if log.last or log.ids or log.tokens]
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
         """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
@@ -102,12 +106,11 @@ class HBaseTakeOver:
         return found
 
     async def _take(self, log: KeptLog) -> bool:
-        """Whether it was not there, or may not have been."""
+        """Whether the log was not there, or may not have been."""
         row = row_key(self._settings.prefix, log.key)
         for token in log.tokens:
             await self._trying(lambda token=token: self._create_token(row, token))  # type: ignore[misc]
-        missing = await self._trying(lambda: self._merge(row, log)) if log.last else False
-        return missing or bool(log.tokens)
+        return await self._trying(lambda: self._merge(row, log)) if log.last else False
 
     async def _merge(self, row: bytes, log: KeptLog) -> bool | None:
         old = (await self._cells(row, [HEAD])).get(HEAD)
@@ -115,9 +118,10 @@ class HBaseTakeOver:
         ends = max([log.ends, *(expires + self._head_life for _, expires, _ in log.messages)])
         stays = pushed_here(_mids(head), log)
         new, slots = merged(head, log._replace(ends=ends), stays, MOST_MESSAGES, now, os.urandom(STAMP_BYTES))
-        if not log.ids and head is not None and _content(head, now) == _content(new, now):
-            return False
         firsts = {id: First(mid, previous, end) for id, mid, previous, end in log.ids}
+        if head is not None and _content(head, now) == _content(new, now):
+            remembering = [put for part in _parts(firsts) for put in first_puts(part, now)]
+            return False if await self._put(row, old, remembering) else None
         return await self._write(row, old, new, slots, firsts, now) or None
 
     async def _insert(self, log: OldLog) -> int:
@@ -153,7 +157,11 @@ class HBaseTakeOver:
         """Write bodies and ids, then the head that names them; whether the head was the `old` one all the time."""
         puts = [put for part in _parts(slots) for put in slot_puts(head, part, now)]
         puts += [put for part in _parts(firsts) for put in first_puts(part, now)]
-        for put in (*puts, head_put(head, now)):
+        return await self._put(row, old, [*puts, head_put(head, now)])
+
+    async def _put(self, row: bytes, old: bytes | None, puts: Sequence[Put]) -> bool:
+        """One after the other; whether the head was the `old` one all the time."""
+        for put in puts:
             if not await self._client.check(row, [put], old, self._until()):
                 return False
         return True

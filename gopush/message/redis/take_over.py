@@ -18,7 +18,7 @@ from gopush.message.redis.answers import unpack_head
 from gopush.message.redis.connection import LinkWatcher, Script
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.rules import MOST_TOKENS, KeptLog, pushed_here
+from gopush.message.rules import MOST_TOKENS, KeptLog, pushed_here, remembered
 from gopush.message.store import unwrap
 from gopush.net.tls import client_tls
 
@@ -113,17 +113,20 @@ class RedisTakeOver:
         return gatherResults([link.stop() for link in self._links.values()])
 
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
-        """Take these over, but for those that are there already; gives those that were not."""
-        missing = [log for log, there in zip(logs, await self._there(logs), strict=True) if not there]
-        for name, mine in self._spread(missing).items():
+        """See Target."""
+        there = zip(logs, await self._there(logs), strict=True)
+        left = [remembered(log) if is_there else log for log, is_there in there]
+        taken = [log for log in left if log.last or log.ids or log.tokens]
+        for name, mine in self._spread(taken).items():
             heads = [log for log in mine if log.last]
             here = await self._mids(self._links[name], heads)
-            await self._send(self._links[name], list(map(_part, heads, here)), now)
+            parts = [*map(_part, heads, here), *(_part(log, ()) for log in mine if log.ids and not log.last)]
+            await self._send(self._links[name], parts, now)
             for log in mine:
                 for token in log.tokens:
                     create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
                     await _asked(self._links[name].run(_TOKENS, create))
-        return missing
+        return taken
 
     async def _mids(self, link: RedisLink, logs: Sequence[KeptLog]) -> list[Sequence[int]]:
         answer = await _asked(link.run(_MIDS, [self._settings.prefix, *(log.key for log in logs)]))
@@ -180,12 +183,12 @@ class RedisTakeOver:
         return found
 
     async def _there(self, logs: Sequence[KeptLog]) -> list[bool]:
-        """Which of them are there as they are here; ids and tokens are sent again in any case."""
+        """Which of them are there as they are here."""
         there: dict[str, tuple[float, ...]] = {}
         for name, mine in self._spread(logs).items():
             answer = await _asked(self._links[name].run(_LOOK, [self._settings.prefix, *(log.key for log in mine)]))
             there |= {log.key: found for log, found in zip(mine, _TAKEN.iter_unpack(answer), strict=True)}
-        return [there[log.key] == _taken(log) and not (log.ids or log.tokens) for log in logs]
+        return [there[log.key] == _taken(log) for log in logs]
 
     async def _send(self, link: RedisLink, wanted: Iterable[_Part], now: float) -> None:
         parts: list[_Part] = []
