@@ -56,7 +56,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
 
     def __init__(self, settings: ZooKeeperSettings) -> None:
         super().__init__()
-        self._servers = [host_port(address) for address in settings.hosts]
+        self._servers = settings.hosts
         self._tls = _Tls(settings) if settings.tls else None
         self.wrong = ""
         """What the last attempt met, for as long as there is no session."""
@@ -68,16 +68,17 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
 
     def create_connection(self, address: tuple[str, int], timeout: float | None = None, **_: Any) -> socket.socket:
         """See IHandler. Fails with an OSError, whatever is wrong: kazoo tries again after that."""
-        host, port = self._servers[address[1] - 1]
+        server = self._servers[address[1] - 1]
+        host, port = host_port(server)
         try:
             connection = socket.create_connection((host, port), min(timeout or CONNECT_SECONDS, CONNECT_SECONDS))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 connection = self._tls.wrap(connection, host)
         except Exception as wrong:
-            self.wrong = f"{host}: {_reason(wrong)}"
+            self.wrong = f"{server}: {_reason(wrong)}"
             raise OSError(self.wrong) from None
-        self.wrong = f"{host}: accepts connections, and does not answer"
+        self.wrong = f"{server}: accepts connections, and does not answer"
         return connection
 
 

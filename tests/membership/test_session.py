@@ -172,12 +172,13 @@ def test_so_does_the_look_whose_they_are(kazoo: Kazoo) -> None:
 
 def test_the_reason_is_that_of_the_last_attempt() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        connector = Connector(ZooKeeperSettings((f"127.0.0.1:{mute.getsockname()[1]}",)))
+        where = f"127.0.0.1:{mute.getsockname()[1]}"
+        connector = Connector(ZooKeeperSettings((where,)))
         connector.create_connection(("127.0.0.1", 1)).close()
-        assert connector.wrong == "127.0.0.1: accepts connections, and does not answer"
+        assert connector.wrong == f"{where}: accepts connections, and does not answer"
     with pytest.raises(OSError, match="Connection refused"):
         connector.create_connection(("127.0.0.1", 1))
-    assert connector.wrong == "127.0.0.1: Connection refused"
+    assert connector.wrong == f"{where}: Connection refused"
 
 
 def test_a_session_that_is_there_has_no_reason() -> None:
