@@ -27,6 +27,8 @@ class ViewKeeper:
         self._settling: Any = None
         self._computing: Any = None
         self._running = False
+        self._active = ""
+        """The process (NodeInfo.id) that had the keys of our node, when last we looked; empty: none yet."""
 
     def watch(self, watcher: ViewWatcher) -> None:
         """See Coordination."""
@@ -61,11 +63,29 @@ class ViewKeeper:
             )
         if view.all_drain and not (before.all_drain or self.leaving):
             log.warn("all comets drain, or stop: subscribers find none (gopush undrain NODE, or start one)")
+        self._tell_standing()
         for watcher in self._watchers:
             try:
                 watcher(view)
             except Exception:
                 log.failure("a part of this process failed to take the new view")
+
+    def _tell_standing(self) -> None:
+        """Where this process is a comet: say when another one has the keys of its node, and when it has them again."""
+        mine = next((info.id for info in self._debouncer.mine), "")
+        active = self.view.active_of(mine)
+        if active is None or active.id == self._active:
+            return
+        if active.id != mine:
+            log.info(
+                "standby of {name}, whose active process is {active}: this one has no keys until that one ends "
+                "([base] node)",
+                name=active.node,
+                active=active.id,
+            )
+        elif self._active:
+            log.info("active process of {name} now: its keys are here", name=active.node)
+        self._active = active.id
 
     def _settle_at(self, due: float | None) -> None:
         cancel(self._settling)

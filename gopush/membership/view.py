@@ -90,6 +90,11 @@ class View:
             owner = self._owners[key] = None if node is None else self._active[node]
             return owner
 
+    def active_of(self, id: str) -> NodeInfo | None:
+        """The active process of the node whose comet has this id; None: it is no comet here, or drains."""
+        mine = next((info for info in self.comets if info.id == id), None)
+        return None if mine is None or mine.draining else self._active[mine.node]
+
     @property
     def active(self) -> tuple[NodeInfo, ...]:
         """The comets that are on the ring."""

@@ -12,7 +12,7 @@ from gopush.membership.keeper import ViewKeeper
 from gopush.membership.view import StaticCoordination, View, check_registered
 from gopush.model import NodeInfo
 from tests.comet.harness import result
-from tests.fixtures import Logged
+from tests.fixtures import Logged, lines_logged
 
 KEYS = [f"key-{i}" for i in range(500)]
 
@@ -97,6 +97,43 @@ def test_a_process_that_leaves_does_not_say_that_all_comets_drain(logged: Logged
     keeper.leaving = True
     keeper._adopt(View([comet("a", 1)._replace(draining=True)]))
     assert logged.lines("all comets drain") == []
+
+
+def test_a_standby_says_so_and_when_it_is_one_no_more() -> None:
+    """The same name on two machines by mistake is seen in the log of the second one."""
+    first, second, third, other = comet("a", 1), comet("a", 2), comet("a", 3), comet("b", 1)
+    drains = first._replace(draining=True)
+    keeper = ViewKeeper(Clock(), 0.0, rings=False)
+    keeper._adopt(View([first, other]))
+    keeper._debouncer.mine = (second,)
+    views = [
+        ([first, other], 0),  # not registered yet
+        ([first, second, other], 1),
+        ([first, second, third], 1),
+        ([drains, second], 2),
+        ([first, second], 3),
+        ([first, second._replace(draining=True)], 3),
+        ([first], 3),  # ZooKeeper lost it
+        ([second], 4),
+    ]
+    wanted = ["standby of a, whose active process is a-1:6970", "active process of a now"] * 2
+    with lines_logged(lambda line: " of a" in line) as lines:
+        for comets, said in views:
+            keeper._adopt(View(comets))
+            assert len(lines) == said
+    assert all(line.startswith(start) for line, start in zip(lines, wanted, strict=True))
+
+
+@pytest.mark.parametrize("mine", [comet("a", 1), comet("a", 0)._replace(node="a-1:6970")])
+def test_who_was_never_a_standby_says_nothing(mine: NodeInfo) -> None:
+    """Nor a message node, which is registered by its address, nor a process that has not registered."""
+    keeper = ViewKeeper(Clock(), 0.0, rings=False)
+    keeper._adopt(View([comet("a", 0)]))
+    keeper._debouncer.mine = (mine,)
+    with lines_logged(lambda line: " of a" in line) as lines:
+        keeper._adopt(View([comet("a", 1), comet("a", 2)], [mine]))
+        keeper._adopt(View([comet("a", 1)], [mine]))
+    assert lines == []
 
 
 def test_what_changed_is_reported_in_few_words() -> None:

@@ -173,13 +173,18 @@ def test_all_see_all(cluster: Cluster) -> None:
 def test_the_lowest_sequence_number_is_active(cluster: Cluster) -> None:
     """protocol.md, section 7: the lowest sequence number is the active one, the others are its standbys."""
     web = cluster.join()
-    active = cluster.join(A)
-    cluster.join(STANDBY)
-    eventually(sees(web, [A, STANDBY], []))
-    assert [info.id for info in web.view.active] == [A.id]
-    cluster.run(active.stop)
-    eventually(sees(web, [STANDBY], []))
-    assert [info.id for info in web.view.active] == [STANDBY.id]
+    with lines_logged(lambda line: " of node1" in line) as lines:
+        active = cluster.join(A)
+        cluster.join(STANDBY)
+        eventually(sees(web, [A, STANDBY], []))
+        assert [info.id for info in web.view.active] == [A.id]
+        eventually(lambda: len(lines) == 1)
+        cluster.run(active.stop)
+        eventually(sees(web, [STANDBY], []))
+        assert [info.id for info in web.view.active] == [STANDBY.id]
+        eventually(lambda: len(lines) == 2)
+    assert lines[0].startswith(f"standby of node1, whose active process is {A.id}: ")
+    assert lines[1].startswith("active process of node1 now")
 
 
 def test_a_process_may_say_that_it_drains(cluster: Cluster) -> None:
