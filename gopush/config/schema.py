@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from gopush.config.values import shown
 from gopush.errors import SettingsError
 
-SECRETS = frozenset({"secret", "sentinel.password", "source"})
+SECRETS = frozenset({"secret", "secret.previous", "sentinel.password", "source"})
 """The options whose values are never shown."""
 
 _NEAR_SECRET = re.compile(r"\b(secret|password|source|token|keys?)\b")

@@ -60,14 +60,14 @@ class _ClientFactory(pb.PBClientFactory):
         self.reactor = reactor
         self.owner = owner
         self.complaints = complaints
-        self._secret = settings.secret
+        self._secrets = settings.secrets
         self._legacy = settings.legacy_secret
 
     def clientConnectionMade(self, broker: Broker) -> None:
         """Get in, or see that calls are welcome without that."""
         super().clientConnectionMade(broker)
-        if self._secret:
-            entered = enter(self, broker, self._secret, self.owner.address, legacy=self._legacy)
+        if self._secrets:
+            entered = enter(self, broker, self._secrets, self.owner.address, legacy=self._legacy)
         else:
             entered = self.getRootObject()
             entered.addCallback(lambda root: root.callRemote("hello").addCallback(lambda _: root))

@@ -3,6 +3,9 @@
 The caller sends a nonce and the address that it calls. The node that has this address answers with a nonce of its own
 and its proof; only then does the caller prove itself. A proof is a MAC over who proves, both nonces and the address:
 so none can be used again, sent back to its maker, or passed on by somebody in the middle who has another address.
+
+While the cluster changes its secret, a process has two: the node that is called gives a proof of each, and the caller
+proves one that it has, too.
 """
 
 # Perspective Broker is not typed:
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from secrets import token_bytes
 from typing import Any
@@ -30,12 +33,12 @@ USER = b"gopush"
 class Door(Reachable):
     """What one caller meets, and behind it the `calls`. See server.ServerFactory for the rest."""
 
-    def __init__(self, calls: Any, secret: str, addresses: Collection[str], *, legacy: bool) -> None:
+    def __init__(self, calls: Any, secrets: Sequence[str], addresses: Collection[str], *, legacy: bool) -> None:
         self._calls = calls
-        self._secret = secret
+        self._secrets = secrets
         self._addresses = {address.encode() for address in addresses}
         self._legacy = legacy
-        self._expected: bytes | None = None
+        self._expected: Collection[bytes] = ()
 
     def called(self, broker: Broker, name: str, arguments: Any) -> Any:
         """See Reachable."""
@@ -49,18 +52,18 @@ class Door(Reachable):
             raise broker.turn_away("it proves its secret as older releases do ([rpc] secret.legacy = yes admits them)")
         raise ValueError(name)
 
-    def _challenge(self, broker: Broker, theirs: bytes, address: bytes) -> tuple[bytes, bytes]:
+    def _challenge(self, broker: Broker, theirs: bytes, address: bytes) -> tuple[bytes, ...]:
         if self._addresses and address not in self._addresses:
             raise broker.turn_away(f"it calls {address!r:.100}, which is not the address of this node")
         mine = token_bytes(NONCE_BYTES)
-        self._expected, ours = _proofs(self._secret, theirs, mine, address)
+        self._expected, ours = zip(*(_proofs(secret, theirs, mine, address) for secret in self._secrets), strict=True)
         broker.challenged = True
-        return mine, ours
+        return mine, *ours
 
     def _prove(self, broker: Broker, proof: bytes) -> Any:
-        expected, self._expected = self._expected, None
+        expected, self._expected = self._expected, ()
         broker.challenged = False
-        if expected is None or not _proves(proof, expected):
+        if not any(_proves(proof, one) for one in expected):
             raise broker.turn_away("it gives the wrong secret")
         return self._admit(broker)
 
@@ -71,7 +74,7 @@ class Door(Reachable):
 
     def _login(self, broker: Broker, user: bytes) -> tuple[bytes, pb.Referenceable]:
         challenge = pb.challenge()
-        return challenge, _Challenger(self._admit, pb.respond(challenge, self._secret.encode()))
+        return challenge, _Challenger(self._admit, pb.respond(challenge, self._secrets[0].encode()))
 
 
 class _Challenger(Reachable):
@@ -90,25 +93,28 @@ class _Challenger(Reachable):
         return self._admit(broker)
 
 
-def enter(factory: pb.PBClientFactory, broker: Broker, secret: str, address: str, *, legacy: bool) -> Deferred[Any]:
-    """Log in; fires with what to call. It says nothing to a node that does not know the secret.
+def enter(
+    factory: pb.PBClientFactory, broker: Broker, secrets: Sequence[str], address: str, *, legacy: bool
+) -> Deferred[Any]:
+    """Log in; fires with what to call. It says nothing to a node that does not know one of the secrets.
 
     `address`: the one that was called. `legacy`: to one that knows no proofs, log in as older releases do.
     """
     mine, called = token_bytes(NONCE_BYTES), address.encode()
 
     def challenged(answer: Any) -> Deferred[Any]:
-        theirs, proof = answer
-        ours, expected = _proofs(secret, mine, theirs, called)
-        if not _proves(proof, expected):
-            raise broker.turn_away("it gives the wrong secret")
-        return root.callRemote("prove", ours)  # type: ignore[no-any-return]
+        theirs, *proofs = answer
+        for secret in secrets:
+            ours, expected = _proofs(secret, mine, theirs, called)
+            if any(_proves(proof, expected) for proof in proofs):
+                return root.callRemote("prove", ours)  # type: ignore[no-any-return]
+        raise broker.turn_away("it gives the wrong secret")
 
     def refused(failure: Failure) -> Any:
         if not (failure.check(pb.NoSuchMethod) or "it gives no secret" in failure.getErrorMessage()):
             return failure  # a node that knows proofs says why: the older login proves less, and hides that
         if legacy:
-            return factory.login(UsernamePassword(USER, secret.encode()))
+            return factory.login(UsernamePassword(USER, secrets[0].encode()))
         raise pb.Error("refused: it is of an older release, which proves no secret ([rpc] secret.legacy = yes)")
 
     root = broker.remoteForName("root")

@@ -44,11 +44,17 @@ class ServerFactory(pb.PBServerFactory):
     noisy = False
 
     def __init__(
-        self, reactor: Any, calls: Calls, secret: str, addresses: Collection[str] = (), *, legacy: bool = False
+        self,
+        reactor: Any,
+        calls: Calls,
+        secrets: tuple[str, ...],
+        addresses: Collection[str] = (),
+        *,
+        legacy: bool = False,
     ) -> None:
         super().__init__(self, security=security())
         self._calls = calls
-        self._secret = secret
+        self._secrets = secrets
         self._addresses = addresses
         self._legacy = legacy
         self.reactor = reactor
@@ -57,11 +63,11 @@ class ServerFactory(pb.PBServerFactory):
 
     def rootObject(self, broker: Broker) -> pb.Referenceable:
         """See IPBRoot: the calls themselves, or a door where a secret is set."""
-        if not self._secret:
+        if not self._secrets:
             broker.calls = self._calls
             return self._calls
         broker.trusted = False
-        return Door(self._calls, self._secret, self._addresses, legacy=self._legacy)
+        return Door(self._calls, self._secrets, self._addresses, legacy=self._legacy)
 
     def came(self, stranger: Broker) -> None:
         """One more. A crowd of them costs its oldest the connection: who knows the secret needs no time."""
@@ -87,7 +93,7 @@ def call_port(
     addresses: Collection[str],
 ) -> Listeners:
     """The port where other nodes make these calls to a service, at `addresses`. Raises what secured() raises."""
-    factory = ServerFactory(reactor, Calls(service, calls), settings.secret, addresses, legacy=settings.legacy_secret)
+    factory = ServerFactory(reactor, Calls(service, calls), settings.secrets, addresses, legacy=settings.legacy_secret)
     return Listeners(EagerReactor(reactor), "[base] rpc.bind", bind, secured(factory, bind, settings))
 
 

@@ -157,6 +157,13 @@ class RpcSettings:
         _secret,
         "the secret that all processes of the cluster share, 16 bytes or more; needed beyond loopback; empty: none",
     )
+    previous_secret: str = _rpc(
+        "secret.previous",
+        "",
+        _secret,
+        "the secret before that one: others may prove either, while the cluster changes it, one process after the "
+        "other; empty: none",
+    )
     legacy_secret: bool = _rpc(
         "secret.legacy",
         "no",
@@ -176,3 +183,10 @@ class RpcSettings:
     def __post_init__(self) -> None:
         if len({bool(self.tls_authorities), bool(self.tls_certificate), bool(self.tls_key)}) > 1:
             raise ValueError("[rpc] tls.ca, tls.cert and tls.key: set all three, or none")
+        if self.previous_secret and (self.legacy_secret or not self.secret):
+            raise ValueError("[rpc] secret.previous: needs a secret after it, and secret.legacy = no")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Those that are proved and accepted; none: calls are welcome without."""
+        return tuple(filter(None, (self.secret, self.previous_secret)))

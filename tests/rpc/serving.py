@@ -11,8 +11,8 @@ from gopush.rpc.server import ServerFactory
 
 
 def _serving(calls: Any) -> Callable[..., ServerFactory]:
-    def serve(reactor: Any, service: object, *more: Any, **named: Any) -> ServerFactory:
-        return ServerFactory(reactor, Calls(service, calls), *more, **named)
+    def serve(reactor: Any, service: object, *secrets: str, **named: Any) -> ServerFactory:
+        return ServerFactory(reactor, Calls(service, calls), tuple(filter(None, secrets)), **named)
 
     return serve
 

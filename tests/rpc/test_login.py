@@ -92,8 +92,8 @@ class World:
         self._ports.append(port)
         return int(port.getHost().port)
 
-    def serve(self, secret: str = SECRET, **more: Any) -> int:
-        return self.listen(serve_comet(reactor, self.comet, secret, **more))
+    def serve(self, *secrets: str, **more: Any) -> int:
+        return self.listen(serve_comet(reactor, self.comet, *(secrets or (SECRET,)), **more))
 
     def caller(self, port: int, secret: str = SECRET, **more: Any) -> Any:
         info = NodeInfo("c", 0, (f"127.0.0.1:{port}",))
@@ -276,6 +276,53 @@ def test_who_takes_older_ones_hears_why_a_node_that_knows_proofs_refuses_it(worl
     assert world.comet.heard == []
 
 
+# --- while the cluster changes its secret ---
+
+OTHER = "another secret altogether"
+OLD, BOTH, NEW = (SECRET,), ("the next secret of this cluster", SECRET), ("the next secret of this cluster",)
+
+
+@pytest.mark.parametrize(("caller", "callee"), [(OLD, BOTH), (BOTH, OLD), (BOTH, BOTH), (NEW, BOTH), (BOTH, NEW)])
+def test_whoever_has_a_secret_of_the_other_side_is_let_in_at_once(
+    world: World, logged: Logged, caller: tuple[str, ...], callee: tuple[str, ...]
+) -> None:
+    calling = world.caller(world.serve(*callee), caller[0], previous_secret="".join(caller[1:]))
+    assert world.run(calling.push, [PUSH]) == [Pushed(0, 16)]
+    assert logged.lines() == []
+
+
+@pytest.mark.parametrize(("caller", "callee"), [(OLD, NEW), (NEW, OLD), ((OTHER,), BOTH), (BOTH, (OTHER,))])
+def test_nobody_else_is(world: World, caller: tuple[str, ...], callee: tuple[str, ...]) -> None:
+    calling = world.caller(world.serve(*callee), caller[0], previous_secret="".join(caller[1:]))
+    with pytest.raises(UnavailableError, match="wrong secret"):
+        world.run(calling.push, [PUSH])
+    assert world.comet.heard == []
+
+
+def test_two_secrets_prove_no_more_to_an_impostor_and_take_no_more_from_one(world: World) -> None:
+    impostor = Impostor()
+    caller = world.caller(world.listen(pb.PBServerFactory(impostor)), BOTH[0], previous_secret=BOTH[1])
+    with pytest.raises(UnavailableError):
+        world.run(caller.push, [PUSH])
+    assert impostor.heard == ["challenge"]
+    port = world.serve(*BOTH)
+    for sent_back in (0, 1):
+        root = world.root(port)
+        _, *proofs = world.call(root, "challenge", bytes(range(32)), b"a:1")
+        assert "wrong secret" in world.call(root, "prove", proofs[sent_back])
+        assert "wrong secret" in world.call(root, "prove", proofs[1 - sent_back])
+    assert world.comet.heard == []
+
+
+@pytest.mark.parametrize("more", ["", f"secret = {SECRET}\nsecret.legacy = yes\n"])
+def test_a_previous_secret_has_one_after_it_and_no_older_nodes_beside_it(tmp_path: Path, more: str) -> None:
+    path = tmp_path / "rpc.ini"
+    path.write_text(f"[rpc]\nsecret.previous = {OTHER}\n{more}")
+    with pytest.raises(SettingsError, match=r"\[rpc\] secret\.previous: needs a secret") as wrong:
+        load(RpcSettings, path)
+    assert OTHER not in str(wrong.value)
+
+
 def test_the_call_of_older_releases_is_understood(world: World) -> None:
     port = world.serve("")
     with socket.create_connection(("127.0.0.1", port), timeout=20) as older:
@@ -291,11 +338,13 @@ def test_the_call_of_older_releases_is_understood(world: World) -> None:
 # --- what is no secret ---
 
 
+@pytest.mark.parametrize("option", ["secret", "secret.previous"])
 @pytest.mark.parametrize("secret", ["x", "fifteen bytes..", "ключ"])
-def test_a_short_secret_is_refused_with_the_reason(tmp_path: Path, secret: str) -> None:
+def test_a_short_secret_is_refused_with_the_reason(tmp_path: Path, secret: str, option: str) -> None:
     path = tmp_path / "rpc.ini"
-    path.write_text(f"[rpc]\nsecret = {secret}\n")
-    with pytest.raises(SettingsError, match=r"\[rpc\] secret: \(hidden\) has only \d+ bytes: use at least 16") as wrong:
+    path.write_text(f"[rpc]\n{option} = {secret}\n")
+    said = rf"\[rpc\] {option}: \(hidden\) has only \d+ bytes: use at least 16"
+    with pytest.raises(SettingsError, match=said) as wrong:
         load(RpcSettings, path)
     assert secret not in str(wrong.value) or secret == "x"
     path.write_text("[rpc]\nsecret = sixteen bytes...\n")

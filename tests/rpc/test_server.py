@@ -227,7 +227,7 @@ def test_a_comet_of_an_older_release_tells_what_it_can_of_presence_and_keys(
 ) -> None:
     """It knows no such call, refuses it with a line, and is asked for what it does know; the connection stays."""
     older = {name: call for name, call in COMET_CALLS.items() if name not in ("presence", "keys")}
-    port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), "", ()))
+    port = network.listen(ServerFactory(reactor, Calls(OneComet(), older), ()))
     coordination = StaticCoordination(View([NodeInfo("node1", 0, (f"127.0.0.1:{port}",))]))
     comets = in_reactor(
         Comets, reactor, coordination, lambda info: RemoteComet(reactor, info, RpcSettings()), RpcSettings()

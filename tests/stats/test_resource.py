@@ -88,8 +88,10 @@ def test_the_name_of_the_working_directory_may_be_no_text(tmp_path: Path, monkey
 
 def test_no_password_is_reported() -> None:
     settings = MessageSettings(
-        redis=RedisSettings(sources=sources("node1:1 tcp@localhost:6379#sesame")), rpc=RpcSettings(secret="sesame")
+        redis=RedisSettings(sources=sources("node1:1 tcp@localhost:6379#sesame")),
+        rpc=RpcSettings(secret="sesame", previous_secret="sesame"),
     )
     reported = stat(Statistics(settings), "config")
     assert "sesame" not in json.dumps(reported)
     assert reported["redis"]["sources"] == reported["rpc"]["secret"] == "(hidden)"
+    assert reported["rpc"]["previous_secret"] == "(hidden)"
