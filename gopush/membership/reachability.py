@@ -1,4 +1,4 @@
-"""Whether others reach this process, and let it in."""
+"""Whether others reach this process, and let it in, and whether it reaches any of them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ class Reachability:
     ) -> None:
         self._clock = clock
         self._itself = itself
+        self._coordination = coordination
         self._identity = identity
         self._timeout = timeout
         self._logins = logins
         self._probe = probe
         self._missed = 0
         self._refusals = 0
+        self._isolated = 0
         self._fault = ""
         """What is wrong at the advertised addresses; empty: nothing, for all that is known."""
         self._refusal: str | None = None
@@ -93,6 +95,7 @@ class Reachability:
         if self._probe is not None:
             self._probe.look()
         self._look_at_logins()
+        self._look_around()
         call: Deferred[Any] = within(self._timeout, self._itself.identity(), self._clock)
         return call.addCallbacks(self._answered, self._unanswered)
 
@@ -105,6 +108,19 @@ class Reachability:
             log.error("{refusal}; this process is not ready (check [rpc] secret, tls.ca and tls.cert)", refusal=refusal)
         if self._refusals == 0 or self._refusals >= MISSED:
             self._refusal = refusal
+
+    def _look_around(self) -> None:
+        """Its own pushes may still work, so it stays ready."""
+        view, own = self._coordination.view, self._itself.info.id
+        isolation = self._logins.isolation({info.id for info in (*view.comets, *view.messages)} - {own})
+        if isolation is None and self._isolated >= MISSED:
+            log.info("this process reaches others again, or there are none")
+        self._isolated = 0 if isolation is None else self._isolated + 1
+        if self._isolated == MISSED:
+            log.warn(
+                "this process reaches none of the others (check the network and the firewall here): {reasons}",
+                reasons=isolation,
+            )
 
     def _answered(self, identity: str) -> None:
         if identity != self._identity:

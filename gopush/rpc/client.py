@@ -216,7 +216,7 @@ class Remote:
                 self._logins.refused(self, reason)
                 self._warn_of_refusal(failure, reason)
             else:
-                self._logins.forget(self)
+                self._logins.unreached(self, reason)
                 if self._why != reason:
                     log.warn("{peer} cannot be reached: {reason}", peer=str(self), reason=reason)
             self._why = reason
@@ -234,7 +234,7 @@ class Remote:
         if self._root is not None:
             log.warn("{peer} lost: {reason}", peer=str(self), reason=reason.getErrorMessage())
             self._root = None
-            self._logins.forget(self)
+            self._logins.unreached(self, reason.getErrorMessage())
         elif not self._refused or is_refusal(reason):
             self.unreachable(reason)  # before the login: a certificate that is no good, say
         self._refused = False  # what comes of the next attempt counts

@@ -1,11 +1,11 @@
-"""What came of this process's logins at others: whether any of them lets it in, and why not."""
+"""What came of this process's logins at others: whether it reaches any, whether any of them lets it in, and why not."""
 
 # Perspective Broker is not typed:
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from OpenSSL import SSL
@@ -52,18 +52,35 @@ class Logins:
         self._own = own
         self._outcomes: dict[Applicant, str | None] = {}
         """Why the last attempt was refused; None: it was not."""
+        self._unreached: dict[str, str] = {}
+        """Why the last attempt to reach a process (NodeInfo.id) failed. Other connections to it may be idle: they have
+        noticed nothing yet."""
 
     def admitted(self, caller: Applicant) -> None:
         """It may call."""
         self._outcomes[caller] = None
+        self._unreached.pop(caller.info.id, None)
 
     def refused(self, caller: Applicant, reason: str) -> None:
         """It may not."""
         self._outcomes[caller] = reason
+        self._unreached.pop(caller.info.id, None)
+
+    def unreached(self, caller: Applicant, reason: str) -> None:
+        """It reaches nobody."""
+        self._outcomes.pop(caller, None)
+        self._unreached[caller.info.id] = reason
 
     def forget(self, caller: Applicant) -> None:
-        """It calls no more, or reaches nobody."""
+        """It calls no more."""
         self._outcomes.pop(caller, None)
+        self._unreached.pop(caller.info.id, None)
+
+    def isolation(self, others: Collection[str]) -> str | None:
+        """Why none of these (NodeInfo.id) is reached; None: one is, one was not tried yet, or there are none."""
+        if len(others) == 0 or not self._unreached.keys() >= set(others):
+            return None
+        return _named({id: self._unreached[id] for id in others})
 
     def refusal(self, elders: Collection[str]) -> str | None:
         """Why no process that was reached lets this one in; None: one does, or none was reached.
@@ -79,9 +96,12 @@ class Logins:
             or (len(refusing) == 1 and refusing.keys().isdisjoint(elders))
         ):
             return None
-        reasons = ", ".join(f"{id}: {reason}" for id, reason in sorted(refusing.items())[:MOST_NAMED])
-        more = f", and {len(refusing) - MOST_NAMED} more" if len(refusing) > MOST_NAMED else ""
-        return f"all other processes that this one reaches refuse its login: {reasons}{more}"
+        return f"all other processes that this one reaches refuse its login: {_named(refusing)}"
 
 
 MOST_NAMED = 3
+
+
+def _named(reasons: Mapping[str, str]) -> str:
+    named = ", ".join(f"{id}: {reason}" for id, reason in sorted(reasons.items())[:MOST_NAMED])
+    return f"{named}, and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else named

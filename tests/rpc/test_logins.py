@@ -13,7 +13,7 @@ from gopush.membership.reachability import CHECK_SECONDS, LoginProbe, Reachabili
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import NodeInfo
 from gopush.rpc.logins import Logins
-from tests.fixtures import Logged
+from tests.fixtures import Logged, lines_logged
 
 OWN = NodeInfo("own", 0, ("own:1",))
 
@@ -73,6 +73,28 @@ def test_only_a_few_are_named() -> None:
     assert reason.endswith(", and 97 more")
 
 
+def test_it_reaches_nobody_where_all_others_were_tried_and_none_is_reached() -> None:
+    logins = Logins(Clock(), OWN.id)
+    a, again, b = Caller("a"), Caller("a"), Caller("b")
+    others = {a.info.id, b.info.id}
+    assert logins.isolation(()) is None
+    logins.unreached(a, "no answer")
+    assert logins.isolation(others) is None  # b was not tried yet
+    logins.unreached(b, "no route")
+    assert logins.isolation(others) == "a:1: no answer, b:1: no route"
+    assert logins.isolation(others | {"c:1"}) is None
+    logins.admitted(again)  # another connection to a
+    assert logins.isolation(others) is None
+    logins.unreached(a, "no answer")  # the other one is idle, and has not noticed
+    assert logins.isolation(others) is not None
+    logins.refused(b, "it gives the wrong secret")  # but is there
+    assert logins.isolation(others) is None
+    logins.unreached(b, "no route")
+    logins.forget(a)
+    assert logins.isolation(others) is None
+    assert logins.refusal(()) is None
+
+
 class World:
     """A process at OWN, its view, and what it would connect to."""
 
@@ -116,6 +138,30 @@ def test_it_is_not_ready_once_that_lasts_and_says_so_once(logged: Logged) -> Non
     world.wait(1)
     world.reachability.check()
     assert not world.reachability.lost
+
+
+def test_who_reaches_nobody_says_so_once_and_stays_ready() -> None:
+    world = World()
+    world.see("a", "b")
+    callers = [Caller("a"), Caller("b")]
+    with lines_logged(lambda line: "this process reaches" in line) as lines:
+        for caller in callers:
+            world.logins.unreached(caller, "no answer")
+        world.wait(1)
+        world.logins.admitted(callers[0])  # a moment is no matter
+        world.wait(1)
+        assert lines == []
+        for begun in (1, 3):
+            world.logins.unreached(callers[0], "no answer")
+            world.wait(5)
+            assert len(lines) == begun
+            assert lines[-1].startswith("this process reaches none of the others (")
+            assert lines[-1].endswith("): a:1: no answer, b:1: no answer")
+            world.reachability.check()
+            world.logins.admitted(callers[0])
+            world.wait(3)
+            assert len(lines) == begun + 1
+            assert lines[-1].startswith("this process reaches others again")
 
 
 def test_a_newcomer_cannot_put_out_who_was_there() -> None:
