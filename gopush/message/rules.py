@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gopush.errors import RET_INTERNAL, RET_OK
-from gopush.model import LATE, NOT_REACHED, Append, Appended, Head, Push, Read, Token, mid_at, next_mid
+from gopush.model import Append, Appended, Head, Push, Read, Token, mid_at, next_mid
 
 PAGE_BYTES = 1 << 20
 """Bodies of one page at most, where it holds more than one message."""
@@ -23,12 +23,12 @@ MOST_TOKENS = 1000
 REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that the store failed."""
 
-TOO_LATE = Appended(RET_INTERNAL, LATE, 0, False)
+TOO_LATE = Appended(RET_INTERNAL, 0, 0, False)
 """The answer of a store that works to an append past its deadline: any other than REFUSED and UNAVAILABLE, by identity,
 is one, for a script's answer is a new object.
 """
 
-UNAVAILABLE = Appended(RET_INTERNAL, NOT_REACHED, 0, False)
+UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
 """The same from a store that cannot be reached from here: told apart by identity, for another node may reach it."""
 
 MOST_OWN_SECONDS = 3600.0

@@ -12,9 +12,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, PeerRefusedError, UnavailableError
-from gopush.message.rules import REFUSED, TOO_LATE, UNAVAILABLE
+from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
-from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import LATE, NOT_REACHED, Append, Appended, Head, Page, Read, Token, TokenState
 from gopush.net.clock import Clock, repeating
 from gopush.reports import Backup
 from gopush.stats.histogram import SIZES, Histogram
@@ -141,8 +141,10 @@ class StoreService:
         if refused and all(answer is UNAVAILABLE for answer in answers):
             raise PeerRefusedError("the store cannot be reached from this message node")
         for index in refused:
-            if answers[index] is not REFUSED and answers[index] is not UNAVAILABLE:
-                answers[index] = TOO_LATE
+            if answers[index] is UNAVAILABLE:
+                answers[index] = UNAVAILABLE._replace(mid=NOT_REACHED)
+            elif answers[index] is not REFUSED:
+                answers[index] = answers[index]._replace(mid=LATE)
                 self.counters.late += 1
                 self._look_at_clocks(appends[index].push.deadline, came)
         repeats = sum(map(_REPEAT, answers))

@@ -6,7 +6,7 @@ import pytest
 
 from gopush.errors import RET_INTERNAL, RET_OK
 from gopush.membership.view import View
-from gopush.model import LATE, MID_STEP, NOT_REACHED, Append, Forward, Push, Pushed, mid_at
+from gopush.model import MID_STEP, NOT_REACHED, Append, Forward, Push, Pushed, mid_at
 from gopush.reports import Presence
 from tests.comet.harness import World, frame, result
 from tests.comet.test_delivery import append
@@ -57,7 +57,7 @@ def test_a_push_after_its_deadline_is_refused_and_fails_alone() -> None:
     answer = result(world.comet.push([push(world, b"1", late=-0.1), push(world, b"2")]))
     world.turns()
     ((refused, taken),) = answer
-    assert refused == Pushed(RET_INTERNAL, LATE)
+    assert refused == Pushed(RET_INTERNAL, 0)
     assert taken.ret == RET_OK
     assert wire.out == H + frame(taken.mid, b"2")
     assert (world.comet.counters.messages_failed, world.comet.counters.messages_succeeded) == (1, 1)
