@@ -127,6 +127,7 @@ class StoreNumbers:
 
 RELAPSE_SECONDS = 60.0
 CALM_SECONDS = 10.0
+STRANGE_SECONDS = 60.0
 SKEW_SECONDS = 1.0
 """By how much the clocks of this process and of a store may differ before that is said."""
 
@@ -144,6 +145,7 @@ class Troubles:
         self._patience: dict[str, float] = {}
         self._ended: dict[str, float] = {}
         self._closed = False
+        self._strange_until = 0.0
 
     def __contains__(self, part: str) -> bool:
         return part in self.now
@@ -164,6 +166,16 @@ class Troubles:
         if trouble not in self.now.values():
             log.warn("{store}: {trouble}", store=self._name, trouble=trouble)
         self.now[part] = trouble
+
+    def strange(self, name: str, prefix: str) -> None:
+        """Somebody else has written this name, after our prefix; said once in STRANGE_SECONDS at most."""
+        log.debug("{store}: {strange} is not as gopush writes it", store=self._name, strange=name)
+        now = self._clock.seconds()
+        if now >= self._strange_until:
+            self._strange_until = now + STRANGE_SECONDS
+            kind = name[: len(prefix) + 2] + "…"
+            said = "somebody else has written it; its key is out of use, all others go on"
+            log.warn("{store}: a {kind} is not as gopush writes it: {said}", store=self._name, kind=kind, said=said)
 
     def clock(self, skew: float) -> None:
         """The store's clock is ahead of this process's by so many seconds."""

@@ -32,6 +32,7 @@ ROOM_BYTES = 4 << 20
 """Bodies in the answer to one call at most, where it holds more than one message: it has to be carried in time."""
 LEAST_ROOM_BYTES = 64 << 10
 OVERHEAD_BYTES = 64
+UNREADABLE = "the key's log cannot be read"
 
 
 class MessagePeer(MessageService, NodeService, Service, Protocol):
@@ -54,7 +55,9 @@ class Messages(Peers[MessagePeer]):
         self._append = BatchCall[MessagePeer](lambda node, appends: node.append(appends), timeout, ordered=True)
         self._read = BatchCall[MessagePeer](self._read_batch, timeout, most=MOST_READS, long=True)
         self._heads = BatchCall[MessagePeer](lambda node, keys: node.heads(keys), timeout)
-        self._single = BatchCall[MessagePeer](_one_by_one, timeout, refused=_failed)
+        self._single = BatchCall[MessagePeer](
+            _one_by_one, timeout, refused=lambda answer: isinstance(answer, UnavailableError)
+        )
         super().__init__(clock, connect, self._own_first, settings)
         self._attempt = settings.attempt_timeout
         self._room = ROOM_BYTES
@@ -79,8 +82,9 @@ class Messages(Peers[MessagePeer]):
 
     def _read_one(self, page: Page | None, item: Read) -> Page | Deferred[Page]:
         """What found no room in its batch is asked for again, behind what waits."""
-        known = _known(page)
-        return self.read(item.key, item.after, item.limit) if known.more and not known.messages else known
+        if page is None:
+            raise UnavailableError(UNREADABLE)
+        return self.read(item.key, item.after, item.limit) if page.more and not page.messages else page
 
     def _read_batch(self, node: MessagePeer, reads: list[Read]) -> Deferred[list[Page | None]]:
         """Answers that take too long are made smaller, until their callers still wait for them."""
@@ -151,7 +155,7 @@ class Messages(Peers[MessagePeer]):
 
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
         called = self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))
-        return called.addCallback(_unless_failed)
+        return called.addCallback(lambda answer: Failure(answer) if isinstance(answer, UnavailableError) else answer)
 
     def _own_first(self, key: str, peers: Sequence[Peer[MessagePeer]]) -> Peer[MessagePeer]:
         """The one in this process, else the one that rendezvous hashing gives the key."""
@@ -171,10 +175,10 @@ class Messages(Peers[MessagePeer]):
         self.adopt(view, view.messages)
 
 
-def _known(answer: T | None) -> T:
-    if answer is None:
-        raise UnavailableError("the key's log cannot be read")
-    return answer
+def _known(head: Head | None) -> Head:
+    if head is None:
+        raise UnavailableError(UNREADABLE)
+    return head
 
 
 def _bodies(pages: Sequence[Page | None]) -> int:
@@ -198,13 +202,3 @@ def _unless_all_failed(outcomes: list[tuple[bool, Any]]) -> list[Any]:
     if not any(done for done, _ in outcomes):
         outcomes[0][1].raiseException()
     return [result if done else UnavailableError(result.getErrorMessage()) for done, result in outcomes]
-
-
-def _failed(answer: Any) -> bool:
-    return isinstance(answer, UnavailableError)
-
-
-def _unless_failed(answer: Any) -> Any:
-    if isinstance(answer, UnavailableError):
-        raise answer
-    return answer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gopush.errors import RET_OK
-from gopush.message.redis import server as redis_server
+from gopush.message import store as message_store
 from gopush.message.redis.store import RedisStore
 from gopush.message.rules import REFUSED
 from gopush.message.store import StoreSettings
@@ -77,7 +77,7 @@ def test_a_strange_name_refuses_its_own_append_alone(
 
 
 def test_it_is_said_again_after_a_while(subject: Subject, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_server, "STRANGE_SECONDS", 0.0)
+    monkeypatch.setattr(message_store, "STRANGE_SECONDS", 0.0)
     server.call("SET", "gopush:m:bad", "x")
     with lines_logged(lambda line: " a gopush:" in line) as lines:
         subject.append(subject.item("bad"), subject.item("bad"))

@@ -59,9 +59,9 @@ HEAD = struct.pack(">dd", LAST, 0)
 ANSWERS = {
     "read": msgpack.packb([NOW, "", HEAD, False, 0, [struct.pack(">dd", LAST, NOW + 9) + b"1"]]),
     "heads": struct.pack(">d", NOW) + HEAD,
-    "append": msgpack.packb([NOW + 1, 0, 0, RET_OK, LAST, 0, False]),
+    "append": msgpack.packb([NOW + 1, 0, 0, "", RET_OK, LAST, 0, False]),
     "touch": msgpack.packb(["id", NOW + 1]),
-    "delete": b"\1",
+    "delete": b"",
     "tokens": msgpack.packb([1]),
 }
 

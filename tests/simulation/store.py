@@ -43,7 +43,7 @@ class SharedStore:
         self._saved: Any = {}
         self.untold: set[Record] = set()
         self._alone: set[Record] = set()
-        self._replication = Replication(self._confirm)
+        self._replication = Replication(self._confirm, "simulated", lambda: "")
 
     def now(self) -> float:
         return self.time.at(self._world.clock.now)

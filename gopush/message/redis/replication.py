@@ -8,22 +8,26 @@ replicas that are away holds up all that Redis gets behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+from gopush.errors import UnavailableError
 from gopush.message.redis.connection import UnreplicatedError
-from gopush.model import MID_STEP, mid_at
+from gopush.model import MID_STEP, Head, mid_at
 
 
 class Replication:
     """Replicas have what lies below `until`, 0 where nothing is known. `write` writes something and waits for them; a
     failure of it is that of all who asked. `missing`: in words, that the latest write found too few of them; else "".
+    `writes_to`: the server of this `name` that writes go to, by its run id.
     """
 
-    def __init__(self, write: Callable[[], Deferred[None]]) -> None:
+    def __init__(self, write: Callable[[], Deferred[None]], name: str, writes_to: Callable[[], str]) -> None:
         self._write = write
+        self._name = name
+        self._writes_to = writes_to
         self.until = 0
         self.missing = ""
         self._server = ""
@@ -53,6 +57,17 @@ class Replication:
     def lacks(self, last: int) -> bool:
         """Whether a log that ends at this mid may hold what the replicas do not have."""
         return last >= self.until
+
+    async def cover(self, heads: Iterable[Head], servers: set[str]) -> None:
+        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
+        if servers != {self._writes_to()} or any(self.lacks(head.last) for head in heads):
+            await self.confirm_at(servers)
+
+    async def confirm_at(self, servers: set[str]) -> None:
+        """`servers` told of logs, or wrote: what a new master confirms says nothing of what is at the old one."""
+        await self.confirm()
+        if servers != {self._writes_to()}:
+            raise UnavailableError(f"Redis {self._name}: the master has moved")
 
     def confirm(self) -> Deferred[None]:
         """Fires once the replicas have all that was written before this call."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import struct
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -14,14 +16,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, StartError, UnavailableError
-from gopush.message.redis.answers import appends_answer, heads_answer, reads_answer
 from gopush.message.redis.connection import LinkWatcher, RedisRefusedError, Script, UnreplicatedError
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
-from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
+from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
-from gopush.model import MID_STEP, Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
 from gopush.net.clock import within
 from gopush.net.tls import client_tls
 
@@ -29,8 +30,9 @@ IDENTITY_SECONDS = 10 * 86400
 """How long a store that nobody touches keeps its id."""
 PING_SHARE = 0.8
 """Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
-STRANGE_SECONDS = 60.0
-"""How often it is said that somebody else has written under our prefix."""
+
+_HEAD = _MESSAGE = struct.Struct(">dd")
+_CLOCK = struct.Struct(">d")
 
 _APPEND, _READ, _HEADS, _DELETE, _TOKENS, _TOUCH = (
     Script(f"{name}.lua") for name in ("append", "read", "heads", "delete", "tokens", "touch")
@@ -54,8 +56,7 @@ class RedisServer:
         self._prefix = settings.prefix
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
-        self._strange_until = 0.0
-        self._replication = Replication(self._touch)
+        self._replication = Replication(self._touch, source.name, lambda: self._writes.server)
         tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
@@ -105,7 +106,7 @@ class RedisServer:
         answer = await self._writes.run(script, arguments, 0, again)
         if self._settings.wait:
             self._replication.check()
-            await self._confirm({self._writes.server})
+            await self._replication.confirm_at({self._writes.server})
         return answer
 
     async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
@@ -122,10 +123,14 @@ class RedisServer:
 
     def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
         self.numbers.seconds["append"].observe(self._reactor.seconds() - started)
-        now, trimmed, expired, strange, answers = appends_answer(answer)
+        values = iter(msgpack.unpackb(answer))
+        now, trimmed, expired, strange = islice(values, 4)
         self.numbers.counters.trimmed += trimmed
         self.numbers.counters.expired += expired
-        self._tell_strange(strange)
+        answers = records(Appended, values, values, values, values)
+        if strange:
+            self._troubles.strange(strange, self._prefix)
+            answers = [REFUSED if one.ret < 0 else one for one in answers]
         if wait:
             self._replication.saw("writes", now)
             if any(answer.ret == RET_OK for answer in answers):  # else nothing was written that WAIT was about
@@ -149,18 +154,6 @@ class RedisServer:
             part = "replicas" if isinstance(failure.value, UnreplicatedError) else "appends"
             self._troubles.begin(part, failure.getErrorMessage())
         return failure
-
-    def _tell_strange(self, name: str) -> None:
-        """A script has met this name; '' if none."""
-        if name:
-            self._log.debug("Redis {name}: {strange} is not as gopush writes it", name=self.name, strange=name)
-        if name and (now := self._reactor.seconds()) >= self._strange_until:
-            self._strange_until = now + STRANGE_SECONDS
-            kind = name[: len(self._prefix) + 2] + "…"
-            said = "somebody else has written it; its key is out of use, all others go on"
-            self._log.warn(
-                "Redis {name}: a {kind} is not as gopush writes it: {said}", name=self.name, kind=kind, said=said
-            )
 
     def _tell(self, part: str, trouble: str | None) -> None:
         self._replication.at(self._writes.server)
@@ -200,17 +193,6 @@ class RedisServer:
         """See MessageService."""
         return Deferred.fromCoroutine(self._read(reads))
 
-    async def _on_replicas(self, heads: Iterable[Head], servers: set[str]) -> None:
-        """Fails with UnavailableError where something of these logs may be on fewer replicas than it must."""
-        if servers != {self._writes.server} or any(self._replication.lacks(head.last) for head in heads):
-            await self._confirm(servers)
-
-    async def _confirm(self, servers: set[str]) -> None:
-        """`servers` told of logs, or wrote: what a new master confirms says nothing of what is at the old one."""
-        await self._replication.confirm()
-        if servers != {self._writes.server}:
-            raise UnavailableError(f"Redis {self.name}: the master has moved")
-
     async def _read(self, reads: Sequence[Read]) -> list[Page | None]:
         """In several calls where one answer would be too big, or where much has expired."""
         room = min((read.room for read in reads if read.room), default=ANSWER_BYTES)
@@ -228,7 +210,7 @@ class RedisServer:
                     del left[index]
                     pages[index] = page
         if self._settings.wait:
-            await self._on_replicas([page.head for page in pages if page is not None], servers)
+            await self._replication.cover([page.head for page in pages if page is not None], servers)
         return pages
 
     async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page | None, int]]:
@@ -237,28 +219,39 @@ class RedisServer:
         for key, after, limit, _ in reads:
             # Lua compares doubles: what is no multiple of 16 would be rounded, perhaps up to the next mid.
             arguments += (key, after & ~(MID_STEP - 1), limit)
-        now, strange, pages = reads_answer(await self._ask(_READ, arguments))
-        self._tell_strange(strange)
+        values = iter(msgpack.unpackb(await self._ask(_READ, arguments), raw=True))
+        now, strange = next(values), next(values)
+        if strange:
+            self._troubles.strange(strange.decode(), self._prefix)
         if self._settings.wait or self._replication.until:  # else no replica is waited for, nor has been
             self._replication.saw("reads", now)
-        return pages
+        return [
+            (None if head is False else Page(list(map(_message, members)), _head(head), more), passed)
+            for head, more, passed, members in zip(values, values, values, values, strict=True)
+        ]
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
         """See MessageService."""
         return Deferred.fromCoroutine(self._heads(keys))
 
     async def _heads(self, keys: Sequence[str]) -> list[Head | None]:
-        now, strange, heads = heads_answer(await self._ask(_HEADS, [self._prefix, *keys]), len(keys))
-        self._replication.saw("reads", now)
-        self._tell_strange(strange)
+        answer = await self._ask(_HEADS, [self._prefix, *keys])
+        self._replication.saw("reads", *_CLOCK.unpack_from(answer))
+        end = _CLOCK.size + len(keys) * _HEAD.size
+        pairs = _HEAD.iter_unpack(answer[_CLOCK.size : end])
+        heads = [Head(int(last), int(trimmed)) if 0 <= last < 2**63 else None for last, trimmed in pairs]
+        if strange := answer[end:]:
+            self._troubles.strange(strange.decode(), self._prefix)
         if self._settings.wait:
-            await self._on_replicas([head for head in heads if head is not None], {self._reads.server})
+            await self._replication.cover([head for head in heads if head is not None], {self._reads.server})
         return heads
 
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""
         arguments = [self._prefix, max(1, math.ceil(self._store.head_life)), key]
-        return self._write(_DELETE, arguments, again=False).addCallback(lambda name: self._tell_strange(name.decode()))
+        return self._write(_DELETE, arguments, again=False).addCallback(
+            lambda strange: self._troubles.strange(strange.decode(), self._prefix) if strange else None
+        )
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         """See MessageService."""
@@ -297,3 +290,11 @@ class RedisServer:
         late = f"no answer within {self._settings.timeout * PING_SHARE:g} s"
         reason = late if isinstance(failure.value, TimeoutError) else failure.getErrorMessage()
         raise UnavailableError(f"Redis {self.name}: {reason}")
+
+
+def _head(packed: bytes) -> Head:
+    return Head(*map(int, _HEAD.unpack(packed))) if packed else NO_HEAD
+
+
+def _message(member: bytes) -> Message:
+    return Message(int(_MESSAGE.unpack_from(member)[0]), member[_MESSAGE.size :])

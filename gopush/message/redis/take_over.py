@@ -14,12 +14,12 @@ from twisted.internet.defer import Deferred, gatherResults
 from gopush.errors import StartError, UnavailableError
 from gopush.hashing import Shards
 from gopush.message.original import KeyState, OldLog, OldMessage, placed
-from gopush.message.redis.answers import unpack_head
 from gopush.message.redis.connection import LinkWatcher, Script
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.settings import RedisSettings
-from gopush.message.rules import MOST_TOKENS, KeptLog, pushed_here, remembered
+from gopush.message.rules import MOST_TOKENS, NO_HEAD, KeptLog, pushed_here, remembered
 from gopush.message.store import unwrap
+from gopush.model import Head
 from gopush.net.tls import client_tls
 
 SLACK_SECONDS = 60
@@ -168,7 +168,9 @@ class RedisTakeOver:
             answers = msgpack.unpackb(await _asked(link.run(_MARKS, asked)), raw=True)
             for key, (head, marks, more) in zip(list(left), answers, strict=False):
                 found = list(zip(map(int, marks[::2]), marks[1::2], strict=True))
-                known = states.setdefault(key, KeyState(unpack_head(head), []))
+                known = states.setdefault(
+                    key, KeyState(Head(*map(int, _MESSAGE.unpack(head))) if head else NO_HEAD, [])
+                )
                 states[key] = known._replace(messages=[*known.messages, *found])
                 if more:
                     left[key] = found[-1][0] if found else left[key]
