@@ -434,7 +434,7 @@ def test_check_warns_of_an_address_that_this_machine_lacks(
     out, err = capfd.readouterr()
     assert out == f"{path}: good for gopush\n"
     assert re.fullmatch(
-        r"gopush: \S+: \[base\] stat.bind: \S+203\.0\.113\.9\S+: as this machine is now, a start fails: "
+        r"gopush: \S+: \[base\] stat.bind: \S+203\.0\.113\.9\S*: as this machine is now, a start fails: "
         r"cannot assign requested address\n",
         err,
     ), err
