@@ -25,13 +25,24 @@ Spoil = Callable[[RedisServer], object]
 LONG = b"x" * 64
 """No time, as a double: far too large."""
 
+UUID = b"3f2504e0-4f89-11d3-0a0c-0305e82c3301"
+HEX = b"30000000a00000003000000000000000"
+"""Small numbers, as doubles, but no mids."""
+
+NAN = struct.pack(">dddd", 16, float("nan"), 9e9, 9e9)
+
 STRANGE: dict[str, tuple[str, Spoil]] = {
     "m: a string": ("m:", lambda redis: redis.call("SET", "gopush:m:bad", "x")),
     "h: a list": ("h:", lambda redis: redis.call("RPUSH", "gopush:h:bad", "x")),
     "h: short": ("h:", lambda redis: redis.call("SET", "gopush:h:bad", "x")),
     "h: long": ("h:", lambda redis: redis.call("SET", "gopush:h:bad", LONG)),
+    "h: a UUID": ("h:", lambda redis: redis.call("SET", "gopush:h:bad", UUID)),
+    "h: hexadecimal": ("h:", lambda redis: redis.call("SET", "gopush:h:bad", HEX)),
+    "h: not a number": ("h:", lambda redis: redis.call("SET", "gopush:h:bad", NAN)),
     "i: a list": ("i:", lambda redis: redis.call("RPUSH", "gopush:i:bad\0other", "x")),
     "i: short": ("i:", lambda redis: redis.call("SET", "gopush:i:bad\0other", "x")),
+    "i: long": ("i:", lambda redis: redis.call("SET", "gopush:i:bad\0other", LONG)),
+    "i: a UUID": ("i:", lambda redis: redis.call("SET", "gopush:i:bad\0other", UUID)),
     "o: a list": ("o:", lambda redis: redis.call("RPUSH", "gopush:o:other", "x")),
     "o: short": ("o:", lambda redis: redis.call("SET", "gopush:o:other", "x")),
     "o: long": ("o:", lambda redis: redis.call("SET", "gopush:o:other", LONG)),
@@ -85,7 +96,7 @@ def test_it_is_said_again_after_a_while(subject: Subject, server: RedisServer, m
     assert len(lines) == 2
 
 
-@pytest.mark.parametrize("name", ["m: a string", "h: a list", "h: short", "h: long"])
+@pytest.mark.parametrize("name", [name for name in STRANGE if name[0] in "mh"])
 def test_a_strange_name_hides_no_other_log(subject: Subject, server: RedisServer, name: str) -> None:
     kind, spoil = STRANGE[name]
     subject.append(subject.item("good"), subject.item("bad"))

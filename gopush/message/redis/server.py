@@ -239,7 +239,7 @@ class RedisServer:
         self._replication.saw("reads", *_CLOCK.unpack_from(answer))
         end = _CLOCK.size + len(keys) * _HEAD.size
         pairs = _HEAD.iter_unpack(answer[_CLOCK.size : end])
-        heads = [Head(int(last), int(trimmed)) if 0 <= last < 2**63 else None for last, trimmed in pairs]
+        heads = [Head(int(last), int(trimmed)) if last >= 0 else None for last, trimmed in pairs]
         if strange := answer[end:]:
             self._troubles.strange(strange.decode(), self._prefix)
         if self._settings.wait:

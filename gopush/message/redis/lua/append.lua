@@ -31,7 +31,9 @@ local function open(key)
   if packed then
     log_last, log_trimmed, log_soonest, log_ends = struct.unpack('>dddd', packed)
     log_largest = largest_of(packed)
-    if not (log_last < 2^63 and log_ends < 2^40) then
+    -- As is_mid(), but without a call for each key.
+    if not (log_last < 2^63 and log_last % 16 == 0 and log_trimmed % 16 == 0 and log_trimmed >= 0
+            and log_trimmed <= log_last and log_ends < 2^40) then
       meet_strange(head_name(key))
       packed = nil
     end
@@ -253,7 +255,10 @@ for at = 4, #args, 7 do
     ret = -1
   elseif first then
     mid, previous = struct.unpack('>dd', first, #first - 15)
-    if id_name then
+    if not (is_mid(mid) and is_mid(previous)) then
+      meet_strange(id_name or own.name)
+      ret, mid, previous, first = -1, 0, 0, false
+    elseif id_name then
       lengthen(id_name, dedupe)
     end
   elseif now > deadline then

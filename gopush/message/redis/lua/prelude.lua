@@ -59,11 +59,14 @@ local function get(name, least)
   return nil
 end
 
+-- Any eight bytes are a number; hardly any others than ours are a mid.
+local function is_mid(number) return number >= 0 and number < 2^63 and number % 16 == 0 end
+
 -- Mid and expiry of a member. What is none has long expired.
 local function times_of(member)
   if #member >= 16 then
     local mid, expires = struct.unpack('>dd', member)
-    if mid >= 0 and mid < 2^63 then
+    if is_mid(mid) then
       return mid, expires
     end
   end

@@ -16,8 +16,8 @@ end
 -- Gives nothing where a name is strange.
 local function read(key, after, limit, head)
   local found, bytes = {}, 0
-  local last = struct.unpack('>d', head)
-  if not (last >= 0 and last < 2^63) then
+  local last, trimmed = struct.unpack('>dd', head)
+  if not (is_mid(last) and is_mid(trimmed)) then
     meet_strange(head_name(key))
     return nil
   end
