@@ -309,7 +309,7 @@ def test_wait_wants_replicas(connect: Connect) -> None:
         with logged() as lines:
             answers = subject.append(subject.item(id="b"), subject.item(id="c"))
             assert [answer.ret for answer in answers] == [RET_INTERNAL] * 2
-            assert lines == ["Redis node1: only 0 of 1 replicas confirmed it in time"]
+            assert lines == ["Redis node1: only 0 of 1 replicas confirmed it in time (700 ms)"]
             replica.start()
             again = eventually(lambda: (answer := subject.push(id="b")).ret == RET_OK and answer)
             assert again.repeat, "it was stored, but not acknowledged"
@@ -466,6 +466,21 @@ def test_missing_replicas_are_not_taken_for_a_missing_server(connect: Connect, i
 
         assert max(in_reactor(refused_after)) < 1.6
         assert subject.push().ret == RET_INTERNAL
+
+
+def test_replicas_that_are_missing_are_looked_for_at_each_purge(connect: Connect, in_reactor: InReactor) -> None:
+    """Where nobody pushes or reads, nothing else would find that they are back: it took up to 5 s."""
+    with RedisServer() as server:
+        subject = connect(server, wait=1, timeout=0.5)
+        (shard,) = subject.store._servers.values()
+        for _ in range(TOUCH_CALLS):
+            in_reactor(subject.store.purge)
+        assert shard.replication.missing
+        with RedisServer(f"replicaof 127.0.0.1 {server.port}"):
+            eventually(lambda: b"state=online" in server.call("INFO", "replication"))
+            for _ in range(TOUCH_CALLS - 1):
+                in_reactor(subject.store.purge)
+            assert not shard.replication.missing
 
 
 def test_a_server_out_of_memory_stores_nothing_until_it_has_some(connect: Connect) -> None:

@@ -314,12 +314,12 @@ def test_a_batch_that_wrote_nothing_does_not_tell_what_replicas_have(connect: Co
         subject = connect(master, wait=1, timeout=2)
         eventually(lambda: subject.push(id="a").ret == RET_OK)
         (server,) = subject.store._servers.values()
-        known = server._replication.until
+        known = server.replication.until
         time.sleep(0.01)
         assert subject.push(id="late", deadline=1.0).ret == RET_INTERNAL
-        assert server._replication.until == known > 0
+        assert server.replication.until == known > 0
         assert subject.push(id="a").repeat
-        assert server._replication.until > known
+        assert server.replication.until > known
 
 
 def test_a_server_in_cluster_mode_is_refused(connect: Connect) -> None:
@@ -375,8 +375,8 @@ def test_the_clock_is_looked_at_without_a_call(connect: Connect) -> None:
     """By both connections: where replicas are away no write tells of it."""
     with RedisServer() as server:
         (store,) = connect(server).store._servers.values()
-        first = eventually(lambda: len(store._replication._clocks) == 2 and dict(store._replication._clocks))
-        eventually(lambda: all(store._replication._clocks[part] > first[part] for part in ("reads", "writes")))
+        first = eventually(lambda: len(store.replication._clocks) == 2 and dict(store.replication._clocks))
+        eventually(lambda: all(store.replication._clocks[part] > first[part] for part in ("reads", "writes")))
 
 
 def test_a_ping_writes(connect: Connect, in_reactor: InReactor) -> None:

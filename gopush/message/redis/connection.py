@@ -68,8 +68,8 @@ _PLAIN = {
 }
 """Errors for which Redis has no word of their own: how they begin, and their kind."""
 
-WAIT_SHARE = 0.25
-"""Of the time that Redis may take."""
+WAIT_SHARE = 0.35
+"""Of the time that Redis may take: two fit in, one behind the other."""
 
 NEEDED = (
     *("INFO server", "PING", "TIME", "SCRIPT LOAD return", "EVAL return 0", "EVALSHA 0 0"),
@@ -137,14 +137,15 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
         # WAIT is about what this connection wrote last, so it goes right behind. It gets a part of the time that an
         # answer may take, so that missing replicas are not taken for a missing server, also where another one is
         # under way, which holds up what comes behind it.
-        waiting: Deferred[int] = self.execute_command("WAIT", replicas, max(1, int(self._timeout * 1000 * WAIT_SHARE)))
+        most_ms = max(1, int(self._timeout * 1000 * WAIT_SHARE))
+        waiting: Deferred[int] = self.execute_command("WAIT", replicas, most_ms)
         waiting.addErrback(lambda failure: failure.value)
         answer = await answering
         reached = await waiting
         if isinstance(reached, Exception):
             raise reached
         if reached < replicas:
-            raise UnreplicatedError(f"only {reached} of {replicas} replicas confirmed it in time")
+            raise UnreplicatedError(f"only {reached} of {replicas} replicas confirmed it in time ({most_ms} ms)")
         return answer
 
     def connectionMade(self) -> None:

@@ -56,7 +56,7 @@ class RedisServer:
         self._prefix = settings.prefix
         self._store = store
         self._troubles = Troubles(f"Redis {source.name}", reactor)
-        self._replication = Replication(self._touch, source.name, lambda: self._writes.server)
+        self.replication = Replication(self._touch, source.name, lambda: self._writes.server)
         tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
@@ -105,8 +105,8 @@ class RedisServer:
     async def _replicated(self, script: Script, arguments: list[Any], again: bool) -> bytes:
         answer = await self._writes.run(script, arguments, 0, again)
         if self._settings.wait:
-            self._replication.check()
-            await self._replication.confirm_at({self._writes.server})
+            self.replication.check()
+            await self.replication.confirm_at({self._writes.server})
         return answer
 
     async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
@@ -132,9 +132,9 @@ class RedisServer:
             self._troubles.strange(strange, self._prefix)
             answers = [REFUSED if one.ret < 0 else one for one in answers]
         if wait:
-            self._replication.saw("writes", now)
+            self.replication.saw("writes", now)
             if any(answer.ret == RET_OK for answer in answers):  # else nothing was written that WAIT was about
-                self._replication.reached(now, len(answers))
+                self.replication.reached(now, len(answers))
                 self._troubles.end("replicas")
         # A repeat needs no memory.
         if self._troubles.now and any(answer.ret == RET_OK and not answer.repeat for answer in answers):
@@ -156,7 +156,7 @@ class RedisServer:
         return failure
 
     def _tell(self, part: str, trouble: str | None) -> None:
-        self._replication.at(self._writes.server)
+        self.replication.at(self._writes.server)
         if trouble is None:
             self._troubles.end(part)
             if self._writes.connected and self._reads.connected and self._reads.server != self._writes.server:
@@ -165,14 +165,14 @@ class RedisServer:
             self._troubles.begin(part, trouble)
 
     def _tell_clock(self, part: str, now: float, ahead: float | None) -> None:
-        self._replication.saw(part, now)
+        self.replication.saw(part, now)
         if ahead is not None:
             self.numbers.skew = ahead
             self._troubles.clock(ahead)
 
     def touch(self) -> Deferred[None]:
         """Look whether writes work, the data are still the same, and the server still keeps them. Never fails."""
-        return self._replication.look().addBoth(lambda _: Deferred.fromCoroutine(self._writes.look()))
+        return self.replication.look().addBoth(lambda _: Deferred.fromCoroutine(self._writes.look()))
 
     def _touch(self) -> Deferred[None]:
         touched = self._writes.run(_TOUCH, [self._prefix, uuid4().hex, IDENTITY_SECONDS], self._settings.wait)
@@ -180,9 +180,9 @@ class RedisServer:
 
     def _touched(self, answer: bytes) -> None:
         identity, now = msgpack.unpackb(answer)
-        self._replication.saw("writes", now)
+        self.replication.saw("writes", now)
         if self._settings.wait:
-            self._replication.reached(now)
+            self.replication.reached(now)
         self._troubles.end("replicas")
         self._troubles.end("appends", calm=True)
         if self.identity and identity != self.identity:
@@ -210,7 +210,7 @@ class RedisServer:
                     del left[index]
                     pages[index] = page
         if self._settings.wait:
-            await self._replication.cover([page.head for page in pages if page is not None], servers)
+            await self.replication.cover([page.head for page in pages if page is not None], servers)
         return pages
 
     async def _read_some(self, reads: Sequence[Read], room: int) -> list[tuple[Page | None, int]]:
@@ -223,8 +223,8 @@ class RedisServer:
         now, strange = next(values), next(values)
         if strange:
             self._troubles.strange(strange.decode(), self._prefix)
-        if self._settings.wait or self._replication.until:  # else no replica is waited for, nor has been
-            self._replication.saw("reads", now)
+        if self._settings.wait or self.replication.until:  # else no replica is waited for, nor has been
+            self.replication.saw("reads", now)
         return [
             (None if head is False else Page(list(map(_message, members)), _head(head), more), passed)
             for head, more, passed, members in zip(values, values, values, values, strict=True)
@@ -236,14 +236,14 @@ class RedisServer:
 
     async def _heads(self, keys: Sequence[str]) -> list[Head | None]:
         answer = await self._ask(_HEADS, [self._prefix, *keys])
-        self._replication.saw("reads", *_CLOCK.unpack_from(answer))
+        self.replication.saw("reads", *_CLOCK.unpack_from(answer))
         end = _CLOCK.size + len(keys) * _HEAD.size
         pairs = _HEAD.iter_unpack(answer[_CLOCK.size : end])
         heads = [Head(int(last), int(trimmed)) if last >= 0 else None for last, trimmed in pairs]
         if strange := answer[end:]:
             self._troubles.strange(strange.decode(), self._prefix)
         if self._settings.wait:
-            await self._replication.cover([head for head in heads if head is not None], {self._reads.server})
+            await self.replication.cover([head for head in heads if head is not None], {self._reads.server})
         return heads
 
     def delete(self, key: str) -> Deferred[None]:
@@ -282,7 +282,7 @@ class RedisServer:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""
-        pings = gatherResults([self._replication.ping(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
+        pings = gatherResults([self.replication.ping(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
         within(self._settings.timeout * PING_SHARE, pings, self._reactor)
         return pings.addCallbacks(lambda _: None, self._no_pong)
 

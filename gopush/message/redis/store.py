@@ -65,9 +65,12 @@ class RedisStore:
         return sha256(named.encode()).hexdigest()[:32] if all(servers.values()) else ""
 
     def purge(self) -> Deferred[None]:
-        """See Store. Redis drops what has expired by itself; every few calls this checks the servers."""
+        """See Store. Redis drops what has expired by itself; every few calls this checks the servers, and those whose
+        replicas are missing each time, for nothing else may ask whether they are back.
+        """
         self._calls += 1
-        return self._all(RedisServer.touch) if self._calls % TOUCH_CALLS == 0 else succeed(None)
+        due = self._calls % TOUCH_CALLS == 0
+        return self._all(lambda server: server.touch() if due or server.replication.missing else succeed(None))
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService."""
