@@ -6,7 +6,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from gopush_client import asynchronous, blocking, wire
@@ -78,12 +78,12 @@ class Subscriber:
                 self._subscription.cursor = message.mid
                 yield message
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> _Messages:
         driver = asynchronous.Driver(asynchronous.Connections(self._context), self._context)
         self._driver = driver
         if self._closed:
             driver.stop()
-        return _Messages(self._subscription, driver.drive(self._subscription.steps()))
+        return _Messages(self._subscription, driver)
 
     def close(self) -> None:
         """End the iteration; from any thread."""
@@ -94,29 +94,47 @@ class Subscriber:
 
 class _Messages:
     """Those of a subscription. Who gives up waiting for one, as asyncio.wait_for() does, ends nothing by that: the next
-    call goes on waiting. Who forgets this iterator ends it.
+    call goes on waiting. It ends with aclose(), or when nobody has this iterator any more.
     """
 
-    def __init__(self, subscription: Subscription, given: AsyncGenerator[Message, None]) -> None:
+    def __init__(self, subscription: Subscription, driver: asynchronous.Driver) -> None:
         self._subscription = subscription
-        self._given = given
-        self._next: asyncio.Future[Message] | None = None
+        self._driver = driver
+        self._given = driver.drive(subscription.steps())
+        self._next: asyncio.Future[Message | None] | None = None  # until somebody has it; None in it: the end
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> _Messages:
         return self
 
     async def __anext__(self) -> Message:
-        coming, self._next = self._next or asyncio.ensure_future(anext(self._given)), None
-        try:
-            await asyncio.wait([coming])
-        except asyncio.CancelledError:
-            self._next = coming
-            raise
+        while True:
+            coming = self._next = self._next or asyncio.ensure_future(anext(self._given, None))
+            try:
+                await asyncio.wait([coming])
+            except asyncio.CancelledError:
+                del self  # who keeps the error keeps this frame, but not by that the subscription
+                raise
+            if self._next is coming:  # nobody else took it
+                break
+        self._next = None
         message = coming.result()
+        if message is None:
+            raise StopAsyncIteration
         self._subscription.cursor = message.mid  # not before somebody has it: what nobody took comes again
         return message
 
+    async def aclose(self) -> None:
+        """End the subscription, for whoever waits for a message too."""
+        self._driver.stop()
+        coming = self._next
+        if coming is not None:
+            await asyncio.wait([coming])
+            if self._next is coming:
+                self._next = None
+        await self._given.aclose()
+
     def __del__(self) -> None:
+        # In any thread, and amid anything. Where nothing is waited for, asyncio closes the generator.
         if self._next is not None:
             with suppress(RuntimeError):  # the loop has ended
-                self._next.cancel()
+                self._next.get_loop().call_soon_threadsafe(self._driver.stop)
