@@ -199,7 +199,6 @@ class EmbeddedNode(MultiService):
         if self._reachability is not None:
             self._reachability.check()
         await self._messages.ping()
-        self._web.publisher.check()
         await self._comets.ping()
 
 

@@ -178,10 +178,6 @@ class Publisher:
             self._lateness.answered(answers[-1], since, now)
         answered(indexes, answers)
 
-    def check(self) -> None:
-        """Raises UnavailableError where no push comes to the store in time."""
-        self._lateness.check(self._clock.seconds())
-
 
 def _led_back(requested: Sequence[int], answered: OnPushed, indexes: Sequence[int], answers: Sequence[Pushed]) -> None:
     """The requests were some of the caller's, at the indexes `requested`."""

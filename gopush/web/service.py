@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import random
 
-from twisted.internet.defer import Deferred
-
 from gopush.auth import signed_tokens
 from gopush.feed import Feed
 from gopush.membership.view import Coordination
@@ -64,8 +62,7 @@ class Web:
         self.origins = Origins(settings)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
-        self._comets = comets
-        self.health = health or Health(clock, self._check)
+        self.health = health or Health(clock, comets.ping)
         self.latency = publisher.latency
         self.log_reader = LogReader(clock, messages, self.counters)
         followers = Followers(clock, coordination, feeds, self.log_reader, random)
@@ -110,10 +107,6 @@ class Web:
         calls = locked(calls, self.keys, guard, self.counters) if self.keys else guarded(calls, guard)
         sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
         return Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=sharing)
-
-    def _check(self) -> Deferred[None]:
-        self.publisher.check()
-        return self._comets.ping()
 
     def leave(self) -> None:
         """End what goes on for long: streams, and reads that wait for messages."""
