@@ -114,7 +114,7 @@ class Reachability:
         view, own = self._coordination.view, self._itself.info.id
         isolation = self._logins.isolation({info.id for info in (*view.comets, *view.messages)} - {own})
         if isolation is None and self._isolated >= MISSED:
-            log.info("this process reaches others again, or there are none")
+            log.info("this process reaches others again, or fewer than two are left")
         self._isolated = 0 if isolation is None else self._isolated + 1
         if self._isolated == MISSED:
             log.warn(

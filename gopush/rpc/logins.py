@@ -77,8 +77,11 @@ class Logins:
         self._unreached.pop(caller.info.id, None)
 
     def isolation(self, others: Collection[str]) -> str | None:
-        """Why none of these (NodeInfo.id) is reached; None: one is, one was not tried yet, or there are none."""
-        if len(others) == 0 or not self._unreached.keys() >= set(others):
+        """Why none of these (NodeInfo.id) is reached; None: one is, one was not tried yet, or there are not two.
+
+        A single one may just be dead.
+        """
+        if len(others) < 2 or not self._unreached.keys() >= set(others):
             return None
         return _named({id: self._unreached[id] for id in others})
 

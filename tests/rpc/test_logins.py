@@ -80,6 +80,7 @@ def test_it_reaches_nobody_where_all_others_were_tried_and_none_is_reached() -> 
     assert logins.isolation(()) is None
     logins.unreached(a, "no answer")
     assert logins.isolation(others) is None  # b was not tried yet
+    assert logins.isolation({a.info.id}) is None  # the only other one may be dead
     logins.unreached(b, "no route")
     assert logins.isolation(others) == "a:1: no answer, b:1: no route"
     assert logins.isolation(others | {"c:1"}) is None
