@@ -222,10 +222,16 @@ def _shown(words: str, name: str, line: int, after_secret: bool) -> str:
     return f"line {line}" if after_secret or not _PLAIN.fullmatch(name) else words
 
 
+def _may_be_secret(opt: Option, raw: str) -> bool:
+    """A mistyped number beside secrets is none, where a number is meant."""
+    is_number = type(opt.parse(opt.default)) in (int, float) and re.match(r"[-+.]?\d", raw)
+    return opt.name in SECRETS or (not is_number and bool(_NEAR_SECRET.search(f"{opt.section} {opt.name}")))
+
+
 def _parse(path: Path | None, opt: Option, raw: str) -> Any:
     try:
         return opt.parse(raw)
     except ValueError as wrong:
-        found = "(hidden)" if _NEAR_SECRET.search(f"{opt.section} {opt.name}") else shown(raw)
+        found = "(hidden)" if _may_be_secret(opt, raw) else shown(raw)
         hint = "; a comment has a line of its own" if re.search(r"\s[#;]", raw) else ""
         raise SettingsError(f"{path}: [{opt.section}] {opt.name}: {found} {wrong}{hint}") from None

@@ -213,6 +213,7 @@ def test_no_word_of_a_store_with_a_password_is_shown(ini: Any, value: str) -> No
     "line",
     [
         "[rpc]\nsecret.legacy = {}",
+        "[rpc]\nsecret.legacy = 1{}",
         "[token]\nsigned.alg = {}",
         "[token]\nlife = {}",
         "[push]\nkey.rate = {}",
@@ -229,6 +230,16 @@ def test_what_was_written_where_a_secret_may_be_meant_is_not_shown(ini: Any, lin
         load(EmbeddedSettings, ini(line.format(SECRET) + "\n"))
     assert line[1:].split("]")[0] in str(wrong.value)
     assert SECRET not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("[push] key.rate", "10/s"), ("[http] mprivate.keys", "-1"), ("[token] life", "90 days"), ("[token] life", "30")],
+)
+def test_a_mistyped_number_is_shown_also_beside_secrets(ini: Any, place: str, value: str) -> None:
+    section, name = place.split()
+    with pytest.raises(SettingsError, match=rf"{name}: '{value}' is not a "):
+        load(EmbeddedSettings, ini(f"{section}\n{name} = {value}\n"))
 
 
 @pytest.mark.parametrize(
