@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
 from gopush.errors import GopushError, ParameterError
 
 WRONG_USAGE = 2
 MOST_STDIN_BYTES = 1 << 30
 """No store keeps a message of this size, whatever `[http] body.size` allows."""
+PIECE_BYTES = 1 << 20
 
 
 class OutputError(GopushError):
@@ -29,13 +31,23 @@ def read_stdin() -> bytes:
     if sys.stdin is None:
         raise ParameterError("stdin is closed")
     try:
-        found = sys.stdin.buffer.read(MOST_STDIN_BYTES)
+        found = b"".join(_pieces(sys.stdin.buffer))
     except OSError as wrong:
         raise ParameterError(f"stdin cannot be read: {wrong.strerror}") from None
     if len(found) == MOST_STDIN_BYTES:
         tell(f"stdin has {MOST_STDIN_BYTES:,} bytes or more: no message is so large")
         raise SystemExit(WRONG_USAGE)
     return found
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """A read makes room for all that it asks for; a short one has met the end, which a terminal tells of once."""
+    left = MOST_STDIN_BYTES
+    while left:
+        size = min(left, PIECE_BYTES)
+        piece = file.read(size)
+        yield piece
+        left = left - size if len(piece) == size else 0
 
 
 def check_stdout() -> None:

@@ -137,6 +137,19 @@ def test_push_reads_stdin(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> 
     assert calls[0][2] == b"[1,\n2]\n"
 
 
+def test_push_makes_no_more_room_for_stdin_than_it_needs(calls: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Piecewise(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert 0 < size <= 1 << 20
+            return super().read(size)
+
+    body = b'"' + b"a" * (5 << 19) + b'"'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Piecewise(body)))
+    assert cli.main(["push", "key", "-"]) == 0
+    assert calls[0][2] == body
+
+
 @pytest.mark.parametrize(
     ("command", "call", "query"),
     [
