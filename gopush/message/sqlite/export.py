@@ -149,4 +149,5 @@ def logs(connection: sqlite3.Connection, now: float, at_rest: bool) -> Iterator[
         yield KeptLog(key, last, trimmed, ends, messages, ids.pop(key, []), tokens.pop(key, []))
     for key in {**ids, **tokens}:  # its log was forgotten, which these outlive
         last = max((mid for _, mid, _, _ in ids[key]), default=0)
-        yield KeptLog(key, last, 0, now, [], ids[key], tokens[key])
+        ends = max((until for _, _, _, until in ids[key]), default=now)
+        yield KeptLog(key, last, 0, ends, [], ids[key], tokens[key])
