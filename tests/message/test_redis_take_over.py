@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -227,6 +227,29 @@ def test_a_head_never_lives_shorter_for_a_move(
     lives = server.call("TTL", "gopush:h:k")
     in_reactor(target.take, [KeptLog("k", mid_at(now - 85_000), 0, now + 5, (), (), ())], now)
     assert server.call("TTL", "gopush:h:k") >= lives - 2
+
+
+@pytest.mark.parametrize("how", ["take", "insert"])
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("gopush:h:k", ("SET", "gopush:h:k", "x")),
+        ("gopush:h:k", ("RPUSH", "gopush:h:k", "x")),
+        ("gopush:m:k", ("SET", "gopush:m:k", "x")),
+        ("gopush:m:k", ("RPUSH", "gopush:m:k", "somebody else's words")),
+    ],
+)
+def test_a_strange_name_at_the_target_is_named(
+    in_reactor: InReactor, server: RedisServer, target: Any, how: str, name: str, command: Sequence[str]
+) -> None:
+    server.call(*command)
+    now = time.time()
+    old = OldLog("k", [OldMessage(mid_at(now), int(now) + 600, b"1")])
+    log = old if how == "insert" else of([(mid_at(now), now + 600, b"1")])
+    with pytest.raises(
+        UnavailableError, match=rf"^Redis \(--to\): STRANGE {name} is not as gopush writes it; what was"
+    ):
+        in_reactor(getattr(target, how), [log], now)
 
 
 @pytest.mark.parametrize("how", ["take", "insert"])
