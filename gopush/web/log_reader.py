@@ -7,7 +7,6 @@ are ahead: once for all that are at the same place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -62,7 +61,9 @@ class LogReader:
         self._messages = messages
         self._counters = counters
         self._due: dict[LogFollower, float] = {}
-        self._unserved: dict[LogFollower, float] = {}  # those that wait, and when the store last answered for them
+        self._unserved: dict[
+            LogFollower, float
+        ] = {}  # those that wait, and when the log was last known up to their place
         self._reading: set[tuple[str, int]] = set()
         self._room = DeferredSemaphore(MOST_READS)
         self._looking = repeating(self._look, clock)
@@ -94,7 +95,9 @@ class LogReader:
         for follower in due:
             del self._due[follower]  # to the end: whoever was not looked at is first next time
             self._due[follower] = now + READ_SECONDS
-            if follower.after() is not None:
+            if follower.after() is None:
+                self._unserved.pop(follower, None)
+            else:
                 self._unserved.setdefault(follower, now)
                 wanted.setdefault(follower.key, []).append(follower)
         self._messages.heads(list(wanted), partial(self._compare, list(wanted.items())))
@@ -123,21 +126,27 @@ class LogReader:
         if isinstance(heads, UnavailableError):
             self._cut_off([follower for index in indexes for follower in wanted[index][1]])
             return
-        now = self._clock.seconds()
         for index, head in zip(indexes, heads, strict=True):
             key, followers = wanted[index]
+            if head is None:
+                self._cut_off(followers)
+                continue
             behind: dict[int, list[LogFollower]] = {}
             for follower in followers:
-                if follower in self._unserved:
-                    self._unserved[follower] = now
                 after = follower.after()
-                if head is not None and after is not None and after < head.last and not follower.reads():
+                if after is not None and after >= head.last:
+                    self._renew([follower])
+                elif after is not None and not follower.reads():
                     behind.setdefault(after, []).append(follower)
             for after, some in behind.items():
                 if (key, after) not in self._reading:
                     Deferred.fromCoroutine(self._read(key, after, some)).addErrback(
                         lambda failure: log.failure("passing on what was read from the log failed", failure)
                     )
+
+    def _renew(self, followers: Sequence[LogFollower]) -> None:
+        now = self._clock.seconds()
+        self._unserved.update((follower, now) for follower in followers if follower in self._unserved)
 
     def _cut_off(self, followers: Sequence[LogFollower]) -> None:
         longest = self._clock.seconds() - CUT_OFF_SECONDS
@@ -151,15 +160,17 @@ class LogReader:
         self._reading.add(place)
         await self._room.acquire()
         try:
-            with suppress(UnavailableError):
-                more = True
-                while more:
-                    page = await self._messages.read(key, after)
-                    self._counters.log_reads += 1
-                    followers = [one for one in followers if one in self._due and one.after() == after]
-                    _pass_on(page, followers)
-                    more = page.more and bool(page.messages and followers)
-                    after = page.messages[-1].mid if page.messages else after
+            more = True
+            while more:
+                page = await self._messages.read(key, after)
+                self._counters.log_reads += 1
+                followers = [one for one in followers if one in self._due and one.after() == after]
+                self._renew(followers)
+                _pass_on(page, followers)
+                more = page.more and bool(page.messages and followers)
+                after = page.messages[-1].mid if page.messages else after
+        except UnavailableError:
+            self._cut_off(followers)
         finally:
             self._reading.discard(place)
             self._room.release()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
@@ -92,7 +92,7 @@ class World:
         self.logs: dict[str, list[Message]] = {}
         self.trimmed = 0
         self.last = 0
-        self.down = self.hold = False
+        self.down = self.hold = self.unreadable = self.headless = False
         self.ways: list[Way] = []
         self.looked: list[list[str]] = []
         self.held: list[tuple[Deferred[Page], Page]] = []
@@ -120,9 +120,11 @@ class World:
         if self.down:
             answered(range(len(keys)), UnavailableError("away"))
         else:
-            answered(range(len(keys)), [self._head(key) for key in keys])
+            answered(range(len(keys)), [None if self.headless else self._head(key) for key in keys])
 
     def read(self, key: str, after: int) -> Deferred[Page]:
+        if self.unreadable:
+            return fail(UnavailableError("away"))
         found = [message for message in self.logs.get(key, ()) if message.mid > after]
         page = Page(found[:3], self._head(key), len(found) > 3)
         if not self.hold:
@@ -334,6 +336,41 @@ def test_a_stream_that_neither_comet_nor_log_serves_ends(world: World) -> None:
         world.clock.advance(0.1)
     assert "store away" in answer.over
     assert (served.over, world.log_reader.unserved, len(world.streams.streams)) == ("", 0, 1)
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "headless"])
+def test_a_stream_whose_own_log_cannot_be_read_ends_too(world: World, fault: str) -> None:
+    """The store answers for others, and says where this log ends, or not even that."""
+    answer = world.stream()
+    setattr(world, fault, True)
+    world.lose()
+    world.store(32)
+    world.away(9)
+    assert answer.over == ""
+    setattr(world, fault, False)
+    world.away(3)
+    assert answer.out == events(32)
+    setattr(world, fault, True)
+    world.store(48)
+    world.away(7)
+    assert answer.over == ""
+    world.away(7)
+    assert "store away" in answer.over
+    assert answer.out == events(32)
+
+
+def test_the_time_while_a_client_does_not_read_is_no_time_without_the_log(world: World) -> None:
+    answer = world.stream()
+    world.lose()
+    world.away(3)
+    answer.waits = True
+    world.away(30)
+    answer.waits = False
+    world.down = True
+    world.away(9.5)
+    assert answer.over == ""
+    world.away(5)
+    assert "store away" in answer.over
 
 
 def test_a_stream_that_has_not_begun_is_refused(world: World) -> None:
