@@ -150,19 +150,9 @@ class Follower:
         self._followers.log_reader.discard(self)
         timer = self._followers.paused.pop(self, None)
         cancel(timer)
-        self._turn_back()
-
-    def _turn_back(self) -> bool:
-        """End its subscription, if it has one."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()
-        return subscription is not None
-
-    def passed(self) -> None:
-        """Its cursor has moved: a subscription that is still on its way to the comet would begin before it."""
-        if self._turn_back():
-            self.follow()
 
     def pause(self, reason: str) -> None:
         """Try again after a while, if it is to be tried."""

@@ -6,6 +6,7 @@ An EventSource stops for good at any status but 200, so only a request that must
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -56,6 +57,10 @@ REFUSALS = {
 }
 REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key", REFUSE_LIMIT: "limit"}
 _HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
+
+
+_EVENT = re.compile(rb"(?:[0-9a-f]+\r\n)?id: ([0-9]+)\ndata: ")
+"""How the event of a message begins, in a chunk or not. A line of JSON holds no line's end, so no message has it."""
 
 
 class EventStreams:
@@ -125,7 +130,7 @@ class EventStreams:
 class EventStream(Follower):
     """One stream; a Watcher of its connection. `deadline`: of the wheel: its next comment, or the end of patience."""
 
-    __slots__ = ("_answer", "_begun", "_heartbeat", "_mid", "_streams", "deadline", "slot")
+    __slots__ = ("_answer", "_begun", "_heartbeat", "_mid", "_read", "_streams", "deadline", "slot")
 
     def __init__(self, streams: EventStreams, wanted: Subscribe, answer: HeldAnswer) -> None:
         super().__init__(streams.followers, wanted.key, wanted.token, streams.formats[answer.in_chunks])
@@ -135,6 +140,7 @@ class EventStream(Follower):
         self._heartbeat = min(wanted.heartbeat, MOST_HEARTBEAT_SECONDS)
         self._begun = False
         self._mid = wanted.mid
+        self._read = 0
         self.slot = NO_SLOT
         self.deadline = streams.followers.clock.seconds() + PATIENCE_SECONDS
 
@@ -216,9 +222,10 @@ class EventStream(Follower):
         """See LogFollower."""
         gap = self.format.reply(GAP) if page.head.trimmed > self.cursor else b""
         self.cursor = page.messages[-1].mid if page.messages else max(self.cursor, page.head.last)
+        self._read = self.cursor
         if gap or frames:
-            self.write(gap + frames)
-        self.passed()
+            self._answer.send(gap + frames)
+        self.write = self._write_unread  # the subscription that is on its way to the comet began before that
 
     def cut_off(self) -> None:
         """See LogFollower."""
@@ -236,6 +243,17 @@ class EventStream(Follower):
     def peer(self) -> str:
         """See Reader."""
         return self._answer.peer
+
+    def _write_unread(self, data: bytes) -> int:
+        """Write what comes from a comet, without the messages that were read from the log already."""
+        self.cursor = max(self.cursor, self._read)
+        events = list(_EVENT.finditer(data))
+        unread = next((event.start() for event in events if int(event[1]) > self._read), None)
+        if unread is not None:
+            self.write = self._answer.send
+            gap = self.format.reply(GAP)
+            return self.write(data[unread - len(gap) if data.endswith(gap, 0, unread) else unread :])
+        return 0 if events else self._answer.send(data)
 
     # --- Watcher ---
 

@@ -18,6 +18,7 @@ from gopush.event_stream import GAP_EVENT, event
 from gopush.feed import Reader
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
+from gopush.net.http.request import chunk
 from gopush.reports import Lag
 from gopush.routing.pending import OnAnswers
 from gopush.web.counters import WebCounters
@@ -204,18 +205,51 @@ def test_who_is_at_a_comet_costs_the_store_nothing(world: World) -> None:
     assert not any(world.looked)
 
 
-def test_a_subscription_under_way_begins_behind_what_was_read_meanwhile(world: World) -> None:
-    """It may hang for long: the connection has to be made first."""
+@pytest.mark.parametrize("framed", [bytes, chunk])
+def test_a_subscription_under_way_is_left_alone_and_brings_nothing_twice(
+    world: World, framed: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection has to be made first, or the comet is slow: begun anew at each page it would never be accepted."""
+    monkeypatch.setattr(Answer, "in_chunks", framed is chunk)
     answer = world.stream()
     world.lose()
     world.clock.advance(0.2)
     (way,) = world.live
-    assert way.mid == 16
+    assert (way.mid, way.reader is not None) == (16, True)
+    for mid in range(32, 112, 16):
+        world.store(mid)
+        world.clock.pump([0.1] * 25)
+    assert world.live == [way]
+    seen = [framed(event(Message(mid, b"%d" % mid))) for mid in range(32, 208, 16)]
+    assert answer.out == b"".join(seen[:5])
+    reader: Any = way.reader
+    reader.accepted()
+
+    def deliver(last: int, *pieces: bytes) -> int:
+        reader.cursor = last
+        reader.write(b"".join(pieces))
+        return reader.cursor  # type: ignore[no-any-return]
+
+    gap = framed(GAP_EVENT)
+    assert deliver(48, gap, *seen[:2]) == deliver(80, *seen[2:4]) == 96
+    assert answer.out == b"".join(seen[:5])
+    assert deliver(128, *seen[4:7]) == 128
+    assert deliver(144, seen[7]) == 144
+    assert answer.out == b"".join(seen[:8])
+    assert (len(world.ways), world.log_reader.unserved) == (2, 0)
+
+
+def test_a_gap_behind_what_was_read_meanwhile_is_reported(world: World) -> None:
+    answer = world.stream()
+    world.lose()
     world.store(32)
-    world.clock.pump([0.5] * 4)
-    assert answer.out == events(32)
+    world.clock.pump([0.1] * 25)
     (way,) = world.live
-    assert way.mid == 32
+    reader: Any = way.reader
+    reader.accepted()
+    reader.cursor = 80
+    reader.write(GAP_EVENT + events(64, 80))
+    assert answer.out == events(32) + GAP_EVENT + events(64, 80)
 
 
 def test_what_was_read_too_late_is_dropped(world: World) -> None:
