@@ -167,7 +167,7 @@ class Follower:
 
     def accepted(self) -> None:
         """See Reader."""
-        self._followers.log_reader.discard(self)
+        self._followers.log_reader.accepted(self)
         self._since = self._followers.clock.seconds()
         self.joined()
 

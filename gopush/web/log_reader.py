@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -27,6 +28,9 @@ READ_SECONDS = 2.0
 """How often, from then on."""
 CUT_OFF_SECONDS = 10.0
 """Who can be read for no more for so long is told so: another web node may reach what this one does not."""
+CALM_SECONDS = 60.0
+"""How long nobody must be without a comet before the log says so, where none was accepted at one since: one waiting
+read comes after the other."""
 READ_PER_SECOND = 10_000
 MOST_READS = 128
 """That are under way at the same time: other reads of this process wait for as many at most."""
@@ -61,13 +65,14 @@ class LogReader:
         self._messages = messages
         self._counters = counters
         self._due: dict[LogFollower, float] = {}
-        self._unserved: dict[
-            LogFollower, float
-        ] = {}  # those that wait, and when the log was last known up to their place
+        self._unserved: dict[LogFollower, float] = {}
+        """Those that wait, and when the log was last known up to their place."""
         self._reading: set[tuple[str, int]] = set()
         self._room = DeferredSemaphore(MOST_READS)
         self._looking = repeating(self._look, clock)
         self._logged = False
+        self._unserved_at = -inf
+        """When there was one last; -inf: a comet has accepted one since."""
 
     @property
     def unserved(self) -> int:
@@ -81,8 +86,14 @@ class LogReader:
             if not self._looking.running:
                 self._looking.start(LOOK_SECONDS, now=False)
 
+    def accepted(self, follower: LogFollower) -> None:
+        """A comet serves it."""
+        if follower in self._unserved:
+            self._unserved_at = -inf
+        self.discard(follower)
+
     def discard(self, follower: LogFollower) -> None:
-        """A comet serves it, or it is over."""
+        """It is over."""
         self._due.pop(follower, None)
         self._unserved.pop(follower, None)
 
@@ -90,7 +101,7 @@ class LogReader:
         now = self._clock.seconds()
         most = int(READ_PER_SECOND * LOOK_SECONDS)
         due = list(islice((follower for follower, at in self._due.items() if at <= now), most))
-        self._log(any(follower in self._unserved for follower in due))
+        self._log(now, any(follower in self._unserved for follower in due))
         wanted: dict[str, list[LogFollower]] = {}
         for follower in due:
             del self._due[follower]  # to the end: whoever was not looked at is first next time
@@ -101,10 +112,12 @@ class LogReader:
                 self._unserved.setdefault(follower, now)
                 wanted.setdefault(follower.key, []).append(follower)
         self._messages.heads(list(wanted), partial(self._compare, list(wanted.items())))
-        if not self._due:
+        if not (self._due or self._logged):
             self._looking.stop()
 
-    def _log(self, lasting: bool) -> None:
+    def _log(self, now: float, lasting: bool) -> None:
+        if self._unserved:
+            self._unserved_at = now
         if lasting and not self._logged:
             self._logged = True
             log.warn(
@@ -113,7 +126,7 @@ class LogReader:
                 count=self.unserved,
                 seconds=READ_SECONDS,
             )
-        elif self._logged and not self._unserved:
+        elif self._logged and now - self._unserved_at >= CALM_SECONDS:
             self._logged = False
             log.info("no event stream or waiting read is without a comet any more")
 

@@ -451,6 +451,24 @@ def test_the_log_has_a_line_at_the_beginning_and_at_the_end(world: World, logged
     assert "no event stream or waiting read is without a comet any more" in map(formatEvent, logged.events)
 
 
+def test_the_log_has_one_pair_of_lines_for_one_outage(world: World, logged: Logged) -> None:
+    """One waiting read comes after the other, and there are moments without any."""
+    for _ in range(4):
+        world.stream()
+        world.lose()
+        world.away(5)
+        for stream in list(world.streams.streams):
+            stream.hung_up()
+        assert world.log_reader.unserved == 0
+        world.away(15)
+    assert len(logged.events) == 1
+    world.away(50)
+    beginning, end = map(formatEvent, logged.events)
+    assert (beginning or "").startswith("1 event streams and waiting reads have no comet")
+    assert end == "no event stream or waiting read is without a comet any more"
+    assert world.clock.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("refusal", [b"", REFUSE_NODE])
 def test_who_has_left_is_read_for_no_more(world: World, refusal: bytes) -> None:
     world.stream()
