@@ -6,6 +6,7 @@ A message is one line of JSON, so one `data` line; its mid is the event's id, by
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from gopush.model import GAP, Format, Message, raw_json
@@ -20,6 +21,9 @@ COMMENT = b":\n"
 """A heartbeat."""
 
 GAP_EVENT = b"event: gap\ndata: {}\n\n"
+
+EVENT = re.compile(rb"(?:[0-9a-f]+\r\n)?id: ([0-9]+)\ndata: ")
+"""How a message begins, in a chunk or not, and its mid. A line of JSON holds no line's end, so no message has it."""
 
 
 def opening(retry_ms: int, cursor: int | None) -> bytes:

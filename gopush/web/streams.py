@@ -6,14 +6,13 @@ An EventSource stops for good at any status but 200, so only a request that must
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from twisted.python.failure import Failure
 
 from gopush import event_stream
-from gopush.event_stream import COMMENT, event_format, opening, refusal
+from gopush.event_stream import COMMENT, EVENT, event_format, opening, refusal
 from gopush.model import (
     GAP,
     MID_STEP,
@@ -57,10 +56,6 @@ REFUSALS = {
 }
 REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key", REFUSE_LIMIT: "limit"}
 _HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
-
-
-_EVENT = re.compile(rb"(?:[0-9a-f]+\r\n)?id: ([0-9]+)\ndata: ")
-"""How the event of a message begins, in a chunk or not. A line of JSON holds no line's end, so no message has it."""
 
 
 class EventStreams:
@@ -247,7 +242,7 @@ class EventStream(Follower):
     def _write_unread(self, data: bytes) -> int:
         """Write what comes from a comet, without the messages that were read from the log already."""
         self.cursor = max(self.cursor, self._read)
-        events = list(_EVENT.finditer(data))
+        events = list(EVENT.finditer(data))
         unread = next((event.start() for event in events if int(event[1]) > self._read), None)
         if unread is not None:
             self.write = self._answer.send
