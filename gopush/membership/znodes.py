@@ -16,8 +16,7 @@ _SEQUENCE = re.compile(r"\d{10}")
 
 def comet_data(info: NodeInfo) -> bytes:
     """The content of a comet process's znode."""
-    data: dict[str, Any] = {"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight}
-    return _json(data | _state(info))
+    return _json(info, {"rpc": info.rpc, "tcp": info.tcp, "ws": info.ws, "weight": info.weight})
 
 
 def message_data(info: NodeInfo) -> bytes:
@@ -27,7 +26,7 @@ def message_data(info: NodeInfo) -> bytes:
         data["stores"] = dict(info.stores)
     if info.store:
         data["store"] = info.store
-    return _json(data | _state(info))
+    return _json(info, data)
 
 
 def content(comet: bool, info: NodeInfo) -> bytes:
@@ -74,12 +73,9 @@ def read_message(name: str, data: bytes) -> NodeInfo:
     return NodeInfo(rpc[0], _sequence(name), rpc, weight=weight, stores=named, draining=draining, store=store)
 
 
-def _state(info: NodeInfo) -> dict[str, Any]:
-    return {"draining": True} if info.draining else {}
-
-
-def _json(fields: dict[str, Any]) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
+def _json(info: NodeInfo, fields: dict[str, Any]) -> bytes:
+    draining = {"draining": True} if info.draining else {}
+    return json.dumps(fields | draining, separators=(",", ":")).encode()
 
 
 def _fields(data: bytes) -> dict[str, Any]:
@@ -153,14 +149,14 @@ def check_stores(registrations: list[Registered], registration: Registration) ->
     if registration.comet or not registration.new:
         return
     mine = tuple(sorted(registration.info.stores))
-    for registered in registrations:
-        if not registered.comet and registered.info.id != registration.info.id and registered.info.stores != mine:
+    others = [one.info for one in registrations if not one.comet and one.info.id != registration.info.id]
+    for other in others:
+        if other.stores != mine:
             raise StartError(
                 f"this node's list of stores, {_named(mine)}, differs from that of the live message node "
-                f"{registered.info.id}, {_named(registered.info.stores)}: all message nodes must have the same"
+                f"{other.id}, {_named(other.stores)}: all message nodes must have the same"
             )
-        if not registered.comet and registered.info.id != registration.info.id:
-            check_store(registration.info, registered.info)
+        check_store(registration.info, other)
 
 
 def check_store(mine: NodeInfo, other: NodeInfo) -> None:

@@ -210,7 +210,7 @@ class ZooKeeperCoordination(ViewKeeper):
         if not self._running or not self._registrations:
             return
         if leads_here is False:
-            self._stop_for(self._id)
+            self._stop_for_another()
         elif leads_here:
             self._proven = True
             self._refresh()
@@ -228,10 +228,10 @@ class ZooKeeperCoordination(ViewKeeper):
     def _id(self) -> str:
         return next(iter(self._registrations.values())).info.id
 
-    def _stop_for(self, id: str) -> None:
-        """The address is another's: this process must not be called there."""
+    def _stop_for_another(self) -> None:
+        """Our address is that of another process: this one must not be called there."""
         wrong = StartError(
-            f"[base] rpc.advertise: {id} leads to another process, which advertises it too: each needs its own"
+            f"[base] rpc.advertise: {self._id} leads to another process, which advertises it too: each needs its own"
         )
         registrations, self._registrations = self._registrations, {}
         for comet in registrations:
