@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from gopush.hashing import POINTS_PER_WEIGHT, SLICE_POINTS, HashRing, Share, needed, points
@@ -41,7 +41,7 @@ class ViewDebouncer:
 
     def lacks_me(self, seen: View) -> bool:
         """Whether this process must register again before it acts on what it sees."""
-        return not {*seen.comets, *seen.messages}.issuperset(self.mine)
+        return not set(seen.registered).issuperset(self.mine)
 
     def distrust(self, now: float, away: float, seconds: float) -> None:
         """Remove nothing for `seconds`: the coordinator was `away`, and the others are on their way back to it.
@@ -126,8 +126,7 @@ class Rings:
         return self._wanted is not None or not (self._ring.merged and self._shards.merged)
 
     def _missing(self, view: View) -> list[Share]:
-        shares = dict.fromkeys([*needed(view.weights), *needed(dict(view.stores))])
-        return [share for share in shares if share not in self._known]
+        return [share for share in _shares(view) if share not in self._known]
 
     def _compute(self, share: Share) -> Iterator[None]:
         self._known[share] = yield from points(*share)
@@ -152,11 +151,14 @@ class Rings:
             self._merging = chain(self._ring.merge(), self._shards.merge())
         view.prepare(self._ring, self._shards, self.view)
         self.view = view
-        kept = {
-            share for one in (view, self._wanted) if one for share in needed(one.weights) + needed(dict(one.stores))
-        }
+        kept = {share for one in (view, self._wanted) if one for share in _shares(one)}
         self._known = {share: mine for share, mine in self._known.items() if share in kept}
         return view
+
+
+def _shares(view: View) -> Iterable[Share]:
+    """Those whose points the rings of the view need, each once."""
+    return dict.fromkeys(needed(view.weights) + needed(dict(view.stores)))
 
 
 def _weighing(info: NodeInfo, weight: int | None, here: bool) -> NodeInfo | None:

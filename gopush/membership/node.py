@@ -86,7 +86,7 @@ class LocalNode:
         if not 1 <= weight <= MAX_WEIGHT:
             return fail(UnavailableError(f"the weight is not from 1 to {MAX_WEIGHT}"))
         view = self._coordination.view  # an operator may have written another one into the znode
-        known = (info.weight for info in (*view.comets, *view.messages) if info.place == self.info.place)
+        known = (info.weight for info in view.registered if info.place == self.info.place)
         return self._announce(f"sets the weight from {next(known, self.info.weight)} to {weight}", weight=weight)
 
     def drain(self, draining: bool) -> Deferred[None]:

@@ -42,6 +42,7 @@ class Reachability:
     ) -> None:
         self._clock = clock
         self._itself = itself
+        self._own = itself.info.id
         self._coordination = coordination
         self._identity = identity
         self._timeout = timeout
@@ -60,7 +61,7 @@ class Reachability:
     @property
     def lost(self) -> bool:
         """Whether this process does not answer there, or all others refuse it: then nobody sends it messages."""
-        return bool(self._fault) or self._refusal is not None
+        return bool(self._fault or self._refusal)
 
     def start(self) -> None:
         """Begin to look."""
@@ -77,19 +78,16 @@ class Reachability:
 
     def check(self) -> None:
         """Raise UnavailableError where this process does not answer, or all refuse it: for the process's health."""
-        if self._fault:
-            raise UnavailableError(self._fault)
-        if self._refusal is not None:
-            raise UnavailableError(self._refusal)
+        if wrong := self._fault or self._refusal:
+            raise UnavailableError(wrong)
 
     @property
     def _where(self) -> str:
         return ", ".join(self._itself.info.rpc)
 
     def _joined(self, view: View) -> None:
-        own = self._itself.info.id
-        if self._elders is None and view.knows(own):
-            self._elders = frozenset(info.id for info in (*view.comets, *view.messages) if info.id != own)
+        if self._elders is None and view.knows(self._own):
+            self._elders = frozenset(view.others(self._own))
 
     def _check(self) -> Deferred[None]:
         if self._probe is not None:
@@ -111,8 +109,7 @@ class Reachability:
 
     def _look_around(self) -> None:
         """Its own pushes may still work, so it stays ready."""
-        view, own = self._coordination.view, self._itself.info.id
-        isolation = self._logins.isolation({info.id for info in (*view.comets, *view.messages)} - {own})
+        isolation = self._logins.isolation(self._coordination.view.others(self._own))
         if isolation is None and self._isolated >= MISSED:
             log.info("this process reaches others again, or fewer than two are left")
         self._isolated = 0 if isolation is None else self._isolated + 1
@@ -161,8 +158,7 @@ class LoginProbe:
 
     def look(self) -> None:
         """Go on with the next one, unless one lets this process in. Every few seconds."""
-        view = self._coordination.view
-        others = {info.id: info for info in (*view.comets, *view.messages) if info.id != self._own}
+        others = self._coordination.view.others(self._own)
         kept = next((id for id, caller in self._callers.items() if id in others and caller.connected), None)
         for id in [id for id in self._callers if id not in others or kept not in (None, id)]:
             self._callers.pop(id).stop()

@@ -105,16 +105,25 @@ class View:
         """Whether there are comets, and none on the ring: those that drain have no keys, for they may be leaving."""
         return bool(self.comets) and not self._active
 
+    @property
+    def registered(self) -> tuple[NodeInfo, ...]:
+        """All comets and message nodes; a process may be both."""
+        return (*self.comets, *self.messages)
+
     def knows(self, id: str) -> bool:
         """Whether the process of this id is registered."""
-        return any(info.id == id for info in (*self.comets, *self.messages))
+        return any(info.id == id for info in self.registered)
+
+    def others(self, id: str) -> dict[str, NodeInfo]:
+        """All processes but that of this id, by theirs."""
+        return {info.id: info for info in self.registered if info.id != id}
 
     def changes(self, before: View) -> str:
         """What is different from an earlier view, for people: "+10.0.0.1:6970 ~10.0.0.2:6970 -10.0.0.3:8070", "node2
         drains". Empty where only the other half of a process, which is a comet and a message node, has followed.
         """
-        old = {info.place: info for info in (*before.comets, *before.messages)}
-        new = {info.place: info for info in (*self.comets, *self.messages)}
+        old = {info.place: info for info in before.registered}
+        new = {info.place: info for info in self.registered}
         came = [f"+{info.id}" for place, info in new.items() if place not in old]
         changed = [
             self._change(old[place], info, before) for place, info in new.items() if old.get(place, info) != info
@@ -126,7 +135,7 @@ class View:
     def _change(self, old: NodeInfo, new: NodeInfo, before: View) -> str:
         if old != new._replace(draining=old.draining):
             return f"~{new.id}"
-        others = [info for info in (*before.comets, *before.messages) if info.id == new.id and info.place != new.place]
+        others = [info for info in before.registered if info.id == new.id and info.place != new.place]
         if any(info.draining == new.draining for info in others):
             return ""
         nodes = [info.node for info in self.comets if info.id == new.id]
