@@ -40,11 +40,11 @@ class Round:
         """Serve the first slice, and the others in turns of their own."""
         while True:
             end = self._at + SLICE_SUBSCRIBERS
-            _serve(self._sessions[self._at : end], self._messages, self._frames, self._gap, self._guard)
+            self._serve(self._sessions[self._at : end])
             self._at = end
             if end < len(self._sessions):
                 break
-            _count(self._counters, len(self._messages), self._sessions, self._frames)
+            self._count()
             if not self._later:
                 return
             self._messages, *self._later = self._later
@@ -63,6 +63,33 @@ class Round:
         if self._at >= len(self._sessions):
             self._channel.busy = False
             self._advance(self._channel)
+
+    def _serve(self, sessions: list[Session]) -> None:
+        messages, frames, gap = self._messages, self._frames, self._gap
+        count, format, data = len(messages), None, b""
+        for session in sessions:
+            try:
+                if session.format is not format:  # nearly always all have the same
+                    data = frames.get(session.format) or b"".join(map(session.format.message, messages))
+                    format = session.format
+                    frames[format] = data
+                if gap and session.resumes:
+                    session.deliver(session.format.reply(GAP) + data, count)
+                elif data:
+                    session.deliver(data, count)
+            except Exception:
+                self._guard.caught("delivering to a subscriber", (session,))
+
+    def _count(self) -> None:
+        """The messages went to all; nearly always all have the same frames."""
+        counters, sessions, frames = self._counters, self._sessions, self._frames
+        counters.rounds += 1
+        counters.deliveries += len(self._messages) * len(sessions)
+        if len(frames) == 1:
+            (data,) = frames.values()
+            counters.sent_bytes += len(data) * len(sessions)
+        else:
+            counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)
 
 
 def in_parts(messages: list[Message], limits: Limits) -> list[list[Message]]:
@@ -83,33 +110,3 @@ def in_parts(messages: list[Message], limits: Limits) -> list[list[Message]]:
 def crowded(channel: Channel) -> bool:
     """Whether its rounds take several turns, and more messages come meanwhile."""
     return channel.busy or len(channel.live) > SLICE_SUBSCRIBERS
-
-
-def _serve(
-    sessions: list[Session], messages: list[Message], frames: dict[Format, bytes], gap: bool, guard: Guard
-) -> None:
-    """Send the messages to these; `frames` keeps how they look in each format."""
-    count, format, data = len(messages), None, b""
-    for session in sessions:
-        try:
-            if session.format is not format:  # nearly always all have the same
-                data = frames.get(session.format) or b"".join(map(session.format.message, messages))
-                format = session.format
-                frames[format] = data
-            if gap and session.resumes:
-                session.deliver(session.format.reply(GAP) + data, count)
-            elif data:
-                session.deliver(data, count)
-        except Exception:
-            guard.caught("delivering to a subscriber", (session,))
-
-
-def _count(counters: CometCounters, messages: int, sessions: list[Session], frames: dict[Format, bytes]) -> None:
-    """A round is over; nearly always all have the same frames."""
-    counters.rounds += 1
-    counters.deliveries += messages * len(sessions)
-    if len(frames) == 1:
-        (data,) = frames.values()
-        counters.sent_bytes += len(data) * len(sessions)
-    else:
-        counters.sent_bytes += sum(len(frames.get(session.format, b"")) for session in sessions)

@@ -89,7 +89,7 @@ def test_a_round_that_breaks_between_its_parts_leaves_nobody_with_a_hole(
 ) -> None:
     world = World(max_subscribers=1000, msgbuf_messages=8)
     wires = [world.subscribe()[1] for _ in range(2 * SLICE_SUBSCRIBERS)]
-    monkeypatch.setattr("gopush.comet.rounds._count", fail)
+    monkeypatch.setattr("gopush.comet.rounds.Round._count", fail)
     world.comet.forward([append(world, b"%d" % number) for number in range(3)])
     world.turns()
     assert all(wire.aborted for wire in wires)
