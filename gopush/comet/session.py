@@ -196,7 +196,12 @@ class Session:
             return
         self.deadline = now + request.heartbeat + GRACE_SECONDS
         if self.state is State.LIVE:
-            self._send(self.format.reply(HEARTBEAT) * heartbeats, heartbeats, 0)
+            data = self.format.reply(HEARTBEAT) * heartbeats
+            behind = self.wire.send(data)
+            if behind:
+                self._fall_behind(len(data), heartbeats, 0, behind)
+            else:
+                self._backlog = None
         else:
             self._owed += heartbeats
             if self.too_slow:
@@ -226,7 +231,7 @@ class Session:
     def deliver(self, data: bytes, messages: int) -> None:
         """Send framed messages; a subscriber too far behind is closed, and resumes (delivery rule 9)."""
         if self.state is LIVE:
-            # What _send() does, without the price of a call: this runs for every subscriber of every message.
+            # This runs for every subscriber of every message.
             behind = self.wire.send(data)
             if behind:
                 self._fall_behind(len(data), messages, messages, behind)
@@ -251,13 +256,6 @@ class Session:
         """The connection is gone. Session and connection let go of each other: the collector has no cycle to find."""
         self.state = State.CLOSING
         self.wire = NOWHERE
-
-    def _send(self, data: bytes, lines: int, messages: int) -> None:
-        behind = self.wire.send(data)
-        if behind:
-            self._fall_behind(len(data), lines, messages, behind)
-        elif self._backlog is not None:
-            self._backlog = None
 
     def _fall_behind(self, size: int, lines: int, messages: int, behind: int) -> None:
         backlog = self._backlog
