@@ -18,8 +18,8 @@ class Channel:
     """The subscribers of one key and their place in its log."""
 
     __slots__ = (
-        *("_head", "_pending", "_pending_bytes", "_proven", "_replay", "_settles", "_since"),
-        *("busy", "claimed", "cursor", "gap", "key", "live", "reading", "recovering", "since"),
+        *("_head", "_pending", "_proven", "_replay", "_settles", "_since"),
+        *("busy", "claimed", "cursor", "gap", "key", "live", "reading", "recovering", "since", "waiting_bytes"),
     )
 
     def __init__(self, key: str, since: int = 0) -> None:
@@ -34,7 +34,7 @@ class Channel:
         self.gap = False  # messages after the cursor were trimmed away before they could be read
         self._head = 0  # the highest mid that is known to exist
         self._pending: list[tuple[int, int, bytes]] = []  # (mid, previous, body), ascending, after the cursor
-        self._pending_bytes = 0
+        self.waiting_bytes = 0  # the bodies of the messages that cannot be delivered yet
         self._proven = 0  # up to here all that is left of the log is in pending
         self._settles = 0  # what the read under way will prove
         self._since: int | None = None
@@ -60,11 +60,6 @@ class Channel:
     def unsettled(self) -> bool:
         """Whether something waits, or is missing."""
         return bool(self._pending) or self.cursor is None or self._head > self.cursor
-
-    @property
-    def waiting_bytes(self) -> int:
-        """The bodies of the messages that cannot be delivered yet."""
-        return self._pending_bytes
 
     @property
     def waiting_messages(self) -> int:
@@ -106,7 +101,7 @@ class Channel:
             if previous > cursor and previous > proven:
                 break
             messages.append(Message(mid, body))
-            self._pending_bytes -= len(body)
+            self.waiting_bytes -= len(body)
             cursor = mid
         del pending[: len(messages)]
         self.cursor = cursor if cursor > proven else proven
@@ -190,7 +185,7 @@ class Channel:
             pending.insert(at, (mid, previous, body))
         else:
             pending.append((mid, previous, body))
-        self._pending_bytes += len(body)
+        self.waiting_bytes += len(body)
 
 
 class Unanswered:

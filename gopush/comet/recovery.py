@@ -82,13 +82,13 @@ class Recovery:
         """Ask for the channel's first cursor until it is known."""
         if channel.cursor is None and channel not in self._beginning:
             self._beginning.add(channel)
-            self._find_head(channel)
+            self._find_soon([channel])
 
-    def _find_head(self, channel: Channel) -> None:
+    def _find_soon(self, channels: list[Channel]) -> None:
         """At the end of the turn, together with the others that begin until then."""
         if not self._headless:
             self._clock.callLater(0, self._find_heads)
-        self._headless.append(channel)
+        self._headless += channels
 
     def _find_heads(self) -> None:
         channels, self._headless = self._headless, []
@@ -111,11 +111,7 @@ class Recovery:
             except Exception:
                 self._guard.caught("taking the last mid of a key")
         if again:
-            self._clock.callLater(RETRY_SECONDS, self._find_again, again)
-
-    def _find_again(self, channels: list[Channel]) -> None:
-        for channel in channels:
-            self._find_head(channel)
+            self._clock.callLater(RETRY_SECONDS, self._find_soon, again)
 
     def _head_found(self, head: Head, channel: Channel) -> None:
         settled: Deferred[None] = Deferred()
