@@ -77,11 +77,10 @@ class HashRing:
 
     def __init__(self, weights: Mapping[str, int], known: Mapping[Share, array[int]] | None = None) -> None:
         """`known`: the points of all nodes; without, they are computed and merged now, whatever that takes."""
-        self.weights = dict(weights)
-        self._names = sorted(self.weights)
-        shares = needed({name: self.weights[name] for name in self._names})
+        self.weights = dict(sorted(weights.items()))
+        self._names = list(self.weights)
         # Each node's own points; and all of them, with the index of the node's name in each.
-        self._each = [known[share] if known is not None else _run(points(*share)) for share in shares]
+        self._each = [known[share] if known is not None else _run(points(*share)) for share in needed(self.weights)]
         self._points = array("Q")
         if known is None or sum(map(len, self._each)) <= SLICE_POINTS:
             for _ in self.merge():
@@ -100,9 +99,8 @@ class HashRing:
 
     def without(self, names: set[str]) -> HashRing:
         """The ring over the others of its nodes."""
-        mine = {name: self.weights[name] for name in self._names}
-        known = dict(zip(needed(mine), self._each, strict=True))
-        return HashRing({name: weight for name, weight in mine.items() if name not in names}, known)
+        known = dict(zip(needed(self.weights), self._each, strict=True))
+        return HashRing({name: weight for name, weight in self.weights.items() if name not in names}, known)
 
     def look_ups(self, budget: int) -> int:
         """How many keys may be looked for at the cost of `budget` points looked at, about 4 us each; one at least."""
