@@ -22,7 +22,7 @@ from gopush.membership.view import Coordination, View
 from gopush.model import LATE, NOT_REACHED, Forward, NodeInfo, OnPushed, Push, Pushed
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey, Presence, SlowConsumer
-from gopush.routing.peer import BatchCall, Peer, Service
+from gopush.routing.peer import BatchCall, Peer, Service, one_of
 from gopush.routing.pending import PendingCalls
 from gopush.routing.pool import Peers
 from gopush.routing.stat import BatcherCounters
@@ -113,9 +113,8 @@ class Comets(Peers[CometPeer]):
 
     def close(self, key: str) -> Deferred[int]:
         """Close the key's subscribers wherever they are; how many there were. Comets that do not answer count 0."""
-        answers = [self.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self.live]
-        for answer in answers:
-            answer.addErrback(lambda _: 0)
+        closed = [self.call_peer(self._close, name, key, OVERHEAD_BYTES) for name in self.live]
+        answers = [answer.addErrback(lambda _: 0) for answer in closed]
         return gatherResults(answers).addCallback(sum)
 
     def subscribers(self, key: str) -> Deferred[dict[str, int | None]]:
@@ -159,13 +158,14 @@ class Comets(Peers[CometPeer]):
         answers = [self.ask(name, call).addErrback(lambda _: None) for name in names]
         return gatherResults(answers).addCallback(lambda found: dict(zip(names, found, strict=True)))
 
-    def ping(self) -> Deferred[None]:  # type: ignore[override]
+    def ping(self) -> Deferred[None]:
         """Fires as soon as one comet answers, whether or not it reaches a message node. Fails with UnavailableError, as
         where look-ups name none.
         """
         if not (self.live or self._coordination.connected):
             return fail(UnavailableError("no comet is known, and ZooKeeper cannot be reached"))
-        return super().ping(lambda node: node.subscribers(())).addCallback(self._answers)
+        asked = [self.ask(name, methodcaller("subscribers", ())) for name in self.live]
+        return one_of(asked).addCallback(self._answers)
 
     def _answers(self, _: None) -> None:
         """The last comet that stops drains for good in this view, but answers no more."""

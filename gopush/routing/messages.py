@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from operator import methodcaller
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -18,7 +18,7 @@ from gopush.hashing import best
 from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
-from gopush.routing.peer import BatchCall, Peer, Service
+from gopush.routing.peer import BatchCall, Peer, Service, one_of
 from gopush.routing.pending import OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.rpc.services import MessageService, NodeService
@@ -146,12 +146,7 @@ class Messages(Peers[MessagePeer]):
         of use while it reaches the store.
         """
         asked = [self.ask(name, methodcaller("ping" if name == self._own else "status")) for name in self.live]
-        if not asked:
-            return succeed(False)
-        # What it fires with: a pair as soon as one has answered, else the list of all failures.
-        return DeferredList(asked, fireOnOneCallback=True, consumeErrors=True).addCallback(
-            lambda outcome: isinstance(outcome, tuple)
-        )
+        return one_of(asked).addCallbacks(lambda _: True, lambda _: False)
 
     def _call(self, key: str, call: Callable[[MessageService], Deferred[T]]) -> Deferred[T]:
         called = self.call(self._single, key, call, OVERHEAD_BYTES, self._until(), self._shard(key))

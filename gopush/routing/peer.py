@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
 from twisted.logger import Logger
 
+from gopush.errors import UnavailableError
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, repeating, within
 from gopush.routing.batcher import Batcher
@@ -142,3 +143,21 @@ class Here:
 
     def stop(self) -> None:
         """See Peers."""
+
+
+STORE = "store: "
+"""What a message node's ping says first where its store does not answer (message/service.py)."""
+
+
+def one_of(asked: list[Deferred[Any]]) -> Deferred[None]:
+    """Fires as soon as one of these does. Fails with UnavailableError where none does."""
+    if not asked:
+        return fail(UnavailableError("no such node is known"))
+    return DeferredList(asked, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
+
+
+def _one_answered(outcome: Any) -> None:
+    """From a DeferredList: a pair, or all failures; why a store does not answer comes first, best in our own words."""
+    if isinstance(outcome, list):
+        reasons = [failure.getErrorMessage() for _, failure in outcome]
+        raise UnavailableError(min(reasons, key=lambda reason: (STORE not in reason, not reason.startswith(STORE))))

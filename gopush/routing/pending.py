@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from gopush.errors import NotTriedError, UnavailableError
-from gopush.net.clock import Clock
+from gopush.net.clock import Clock, cancel
 
 log = Logger()
 
@@ -97,8 +97,7 @@ class PendingCalls:
         if len(self.items) == 1:
             return [self]
         parts = [self.part([at]) for at in range(len(self.items))]
-        if self._limit is not None and self._limit.active():
-            self._limit.cancel()  # whoever takes the parts gives each its own
+        cancel(self._limit)  # whoever takes the parts gives each its own
         for part in parts:
             part.ended = self.ended
         if self._held is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -16,7 +17,7 @@ from gopush.membership.view import View
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher, Refusal
-from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service
+from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service, one_of
 from gopush.routing.pending import PendingCalls, Waiting
 from gopush.routing.router import Choose, Router
 from gopush.routing.stat import BatcherStats
@@ -24,8 +25,6 @@ from gopush.rpc.codec import MAX_ITEMS
 from gopush.rpc.settings import RpcSettings
 
 RETRY_PAUSE_SECONDS = 0.1
-STORE = "store: "
-"""What a message node's ping says first where its store does not answer (message/service.py)."""
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
@@ -154,12 +153,9 @@ class Peers(Generic[S]):
         asked = within(self._settings.call_timeout, maybeDeferred(call, peer.service), self._clock)
         return asked.addErrback(_unavailable, name)
 
-    def ping(self, call: Callable[[S], Deferred[Any]] = lambda service: service.ping()) -> Deferred[None]:
-        """Fires as soon as one peer answers `call`. Fails with UnavailableError where none does."""
-        if not self.live:
-            return fail(UnavailableError("no such node is known"))
-        pings = [self.ask(name, call) for name in self.live]
-        return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_one_answered)
+    def ping(self) -> Deferred[None]:
+        """Fires as soon as one peer answers. Fails with UnavailableError where none does."""
+        return one_of([self.ask(name, methodcaller("ping")) for name in self.live])
 
     def _route(self, call: BatchCall[S], batcher: str, pending: PendingCalls, gathered: bool = False) -> None:
         if not self.live:
@@ -285,13 +281,6 @@ def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | Unavai
         done.errback(results)
     else:
         done.callback(results[0])
-
-
-def _one_answered(outcome: Any) -> None:
-    """From a DeferredList: a pair, or all failures; why a store does not answer comes first, best in our own words."""
-    if isinstance(outcome, list):
-        reasons = [failure.getErrorMessage() for _, failure in outcome]
-        raise UnavailableError(min(reasons, key=lambda reason: (STORE not in reason, not reason.startswith(STORE))))
 
 
 def _unavailable(failure: Failure, name: str) -> Any:

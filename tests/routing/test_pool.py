@@ -910,13 +910,16 @@ def test_without_peers_nobody_answers() -> None:
     assert failed(result(World().peers.ping()))
 
 
-def test_where_no_peer_answers_a_ping_the_store_is_why() -> None:
+def test_where_no_peer_answers_a_ping_the_store_is_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than a node that is away besides; and this process's own words rather than those of others."""
     world = World("a", "b", "c")
     reasons = {"a": "a: ping: the connection was lost", "b": "b: ping: store: Redis", "c": "c: ping: store: Redis"}
 
+    for name, node in world.nodes.items():
+        monkeypatch.setattr(node, "ping", lambda name=name: fail(UnavailableError(reasons[name])))
+
     def why() -> str:
-        (failure,) = result(world.peers.ping(lambda node: fail(UnavailableError(reasons[node.name]))))
+        (failure,) = result(world.peers.ping())
         return str(failure)
 
     assert why() == "b: ping: store: Redis"
