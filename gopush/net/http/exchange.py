@@ -38,7 +38,7 @@ class Owed:
         try:
             answered = route.handler(self.request)
         except Exception:
-            answered = _failed(_current_failure(), self.request)
+            answered = _failed(Failure(), self.request)
         if isinstance(answered, (Response, Paged)):
             self.give(answered)
         elif isinstance(answered, Promise):
@@ -240,7 +240,7 @@ class Exchange(Owed, server.Request):
         try:
             method(*args)
         except Exception:
-            failure = _current_failure()
+            failure = Failure()
             log_failure(failure, self.request)
             self.connectionLost(failure)
             self.channel.abort()
@@ -272,10 +272,6 @@ class Exchange(Owed, server.Request):
 def log_failure(failure: Failure, request: Request) -> None:
     """Tell of a handler's error; neither the query nor the body is named."""
     log.failure("{method} {path} failed", failure, method=request.method, path=request.path)
-
-
-def _current_failure() -> Failure:
-    return Failure()
 
 
 def _failed(failure: Failure, request: Request) -> Response:

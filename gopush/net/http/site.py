@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -39,14 +39,14 @@ class RouteResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, path: bytes, methods: dict[bytes, AnyRoute], sharing: CrossOrigin | None) -> None:
+    def __init__(self, path: str, methods: Mapping[str, AnyRoute], sharing: CrossOrigin | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.path = path
-        self.methods = methods
-        get = methods.get(b"GET")
+        get = methods.get("GET")
         if isinstance(get, Route) and get.head:
-            methods.setdefault(b"HEAD", get)
-        allowed = ", ".join(sorted(method.decode() for method in methods))
+            methods = {"HEAD": get, **methods}
+        self.path = path.encode()
+        self.methods = {method.encode(): route for method, route in methods.items()}
+        allowed = ", ".join(sorted(methods))
         other = plain(405, ("Allow", allowed)) if methods else plain(404)
         why = f"this call takes {allowed}" if methods else "this port has no such call"
         self._other = Route(lambda request: explained(other, request, why), too_large=other)
@@ -91,10 +91,7 @@ class Site(server.Site):
         self.stopping = False
         self.stop_by = float("inf")
         self._now = now
-        self.paths = {
-            path: RouteResource(path, {method.encode(): route for method, route in methods.items()}, sharing)
-            for path, methods in ((path.encode(), methods) for path, methods in routes.items())
-        }
+        self.paths = {path.encode(): RouteResource(path, methods, sharing) for path, methods in routes.items()}
         self.reader = RequestReader(
             {
                 b"%b %b" % (method, path): route
@@ -168,4 +165,4 @@ class Site(server.Site):
             channel.transport.abortConnection()
 
 
-_NOWHERE = RouteResource(b"", {}, None)
+_NOWHERE = RouteResource("", {}, None)
