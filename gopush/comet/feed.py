@@ -54,8 +54,7 @@ class LocalSubscription:
         """See Subscription."""
         comet, session = self._feed.comet, self._session
         comet.opened(session)
-        session.join(self._request, session.format, self._feed.clock.seconds())
-        comet.subscribe(session)
+        comet.subscribe(session, self._request, session.format)
 
     def close(self) -> None:
         """See Subscription."""

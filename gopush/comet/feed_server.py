@@ -232,11 +232,9 @@ class _Subscription:
 
     def start(self, wanted: FeedRequest) -> None:
         """Subscribe. Its process watches the client, so this session has no silence to wait for."""
-        feed, session = self._outbox.feed, self._session
-        feed.comet.opened(session)
-        request = Subscribe(wanted.key, MAX_INT64, wanted.token, VERSION, wanted.mid)
-        session.join(request, TCP_RAW, feed.clock.seconds())
-        feed.comet.subscribe(session)
+        comet, session = self._outbox.feed.comet, self._session
+        comet.opened(session)
+        comet.subscribe(session, Subscribe(wanted.key, MAX_INT64, wanted.token, VERSION, wanted.mid), TCP_RAW)
 
     def lose(self) -> None:
         """The process does not have it any more."""

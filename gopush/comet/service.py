@@ -19,7 +19,7 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import SlowConsumers
 from gopush.comet.unread import Unread
 from gopush.membership.view import Coordination
-from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_NODE, REFUSE_PARAMETER, Head, Subscribe, mid_at
+from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_NODE, REFUSE_PARAMETER, Format, Head, Subscribe, mid_at
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.reports import BusyKey, Load, Presence, SlowConsumer
@@ -96,10 +96,9 @@ class Comet(Pushes):
         self.counters.opened_connections[session.wire.kind] += 1
         self.wheel.add(session)
 
-    def subscribe(self, session: Session) -> None:
-        """The session has read its client's request: let it in or refuse it (protocol.md, section 1)."""
-        request = session.request
-        assert request is not None
+    def subscribe(self, session: Session, request: Subscribe, format: Format) -> None:
+        """The client's request was read, to be answered in this format: let it in or refuse it (protocol.md, 1)."""
+        session.join(request, format, self._clock.seconds())
         if self.cut_off.holds:
             self._refuse_cut_off(session)
         elif not self.owns(request.key):

@@ -69,8 +69,7 @@ class ClientWire:
     def join(self, request: Subscribe, format: Format) -> None:
         """The request was read."""
         keep_alive(self.transport, request.heartbeat)
-        self._session.join(request, format, self._clock.seconds())
-        self._comet.subscribe(self._session)
+        self._comet.subscribe(self._session, request, format)
 
 
 class TcpSubscriber(ClientWire, LineReceiver):

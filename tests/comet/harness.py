@@ -252,8 +252,7 @@ class World:
     ) -> tuple[Session, Wire]:
         """A client's request arrives."""
         session, wire = self.open(comet, format, reads)
-        session.join(Subscribe(key, 30, token, "1", mid), format, self.clock.seconds())
-        (comet or self.comet).subscribe(session)
+        (comet or self.comet).subscribe(session, Subscribe(key, 30, token, "1", mid), format)
         self.turns(turns)
         return session, wire
 

@@ -949,7 +949,6 @@ def test_a_bug_on_the_way_closes_the_subscriber_and_is_logged(monkeypatch: pytes
     world = World()
     monkeypatch.setattr(world.messages, "read", lambda *_: 1 // 0)
     session, wire = world.open()
-    session.join(Subscribe("k", 30, "", "1", 0), TCP_RAW, 0.0)
-    world.comet.subscribe(session)
+    world.comet.subscribe(session, Subscribe("k", 30, "", "1", 0), TCP_RAW)
     world.turns()
     assert wire.aborted
