@@ -58,7 +58,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
         self.cluster = f"{','.join(settings.hosts)}{settings.comet_path}"
         self._registrations: dict[bool, Registration] = {}  # whether as a comet
-        self._registered: list[tuple[bool, Deferred[None]]] = []
+        self._registered: dict[bool, list[Deferred[None]]] = {}
         self._mine: dict[bool, NodeInfo] = {}
         self._leads_here: LeadsHere | None = None
         self._refused: Callable[[StartError], object] = lambda _: None
@@ -110,7 +110,7 @@ class ZooKeeperCoordination(ViewKeeper):
         if found.new or held_back or not self.connected or self._silent:
             return succeed(None)
         announced: Deferred[None] = Deferred()
-        self._registered.append((found.comet, announced))
+        self._registered.setdefault(found.comet, []).append(announced)
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
     def stop(self) -> Deferred[None]:
@@ -131,7 +131,7 @@ class ZooKeeperCoordination(ViewKeeper):
 
     def _register(self, registration: Registration) -> Deferred[None]:
         registered: Deferred[None] = Deferred()
-        self._registered.append((registration.comet, registered))
+        self._registered.setdefault(registration.comet, []).append(registered)
         self._registrations[registration.comet] = registration
         self._refresh()
         return registered
@@ -254,9 +254,7 @@ class ZooKeeperCoordination(ViewKeeper):
             self._answer(one.comet, lambda registered: registered.errback(failure))
 
     def _answer(self, comet: bool, fire: Callable[[Deferred[None]], None]) -> None:
-        waiting = [registered for role, registered in self._registered if role == comet]
-        self._registered = [one for one in self._registered if one[0] != comet]
-        for registered in waiting:
+        for registered in self._registered.pop(comet, ()):
             fire(registered)
 
     def _connected(self) -> None:
