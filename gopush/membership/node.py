@@ -15,7 +15,7 @@ import gopush
 from gopush.errors import StartError, UnavailableError
 from gopush.membership.view import Coordination
 from gopush.model import MAX_WEIGHT, NodeInfo
-from gopush.net.clock import Clock, quiet, within
+from gopush.net.clock import Clock, pause, within
 from gopush.reports import Load, Status
 from gopush.rpc.remote import RemoteNode
 from gopush.rpc.settings import RpcSettings
@@ -26,16 +26,30 @@ ANNOUNCE_SECONDS = 0.5
 LEAVE_SECONDS = 4.5
 """How long leaving may take, until the others know of it included, where they still call after that."""
 
+LOOK_SECONDS = 0.1
+CALM_LOOKS = 5
+"""How often in a row nothing must be under way before that is believed."""
+
 log = Logger()
 
 
 async def until_quiet(busy: Callable[[], bool], least: float, since: float, clock: Clock) -> None:
-    """Once this process has left: wait until nobody keeps it `busy` any more, see quiet().
+    """Once this process has left: wait until nobody keeps it `busy` any more.
 
     LEAVE_SECONDS at most `since` it began to leave, but `least` in any case.
     """
-    if not await quiet(busy, least, max(least, since + LEAVE_SECONDS - clock.seconds()), clock):
-        log.warn("leaving, although other nodes still call this one")
+    earliest = clock.seconds() + least
+    latest = max(earliest, since + LEAVE_SECONDS)
+    calm = 0
+    while True:
+        calm = 0 if busy() else calm + 1
+        now = clock.seconds()
+        if calm >= CALM_LOOKS and now >= earliest:
+            return
+        if now >= latest:
+            log.warn("leaving, although other nodes still call this one")
+            return
+        await pause(LOOK_SECONDS, clock)
 
 
 class LocalNode:

@@ -19,12 +19,8 @@ from gopush.net.timers import Timed, Wheel
 T = TypeVar("T")
 TimedT = TypeVar("TimedT", bound=Timed)
 
-LOOK_SECONDS = 0.1
 MOST_WAITS = 10
 """How often a call whose answer is on its way may take as long again."""
-
-CALM_LOOKS = 5
-"""How often in a row nothing must be under way before that is believed."""
 
 QUIET_SECONDS = 10.0
 
@@ -111,19 +107,6 @@ async def pause(seconds: float, clock: Clock) -> None:
     """Wait so long; 0: until the next turn of the reactor."""
     reactor_time: Any = clock
     await deferLater(reactor_time, seconds, lambda: None)
-
-
-async def quiet(busy: Callable[[], bool], least: float, most: float, clock: Clock) -> bool:
-    """Wait until nothing is `busy` any more: at least `least` seconds, at most `most`; False: it still was then."""
-    start = clock.seconds()
-    calm = 0
-    while True:
-        calm = 0 if busy() else calm + 1
-        if calm >= CALM_LOOKS and clock.seconds() >= start + least:
-            return True
-        if clock.seconds() >= start + most:
-            return False
-        await pause(LOOK_SECONDS, clock)
 
 
 def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
