@@ -55,9 +55,10 @@ def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) 
     Takes browsers from pages of `origins` (lower case; none: all) and of `own`; other clients name no origin.
     """
     end = data.find(b"\r\n\r\n") + 4
-    if max(end, 0 if end > 3 else len(data)) > MAX_HEAD_BYTES:
+    is_whole = end >= 4
+    if (end if is_whole else len(data)) > MAX_HEAD_BYTES:
         raise HandshakeError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-    if end < 4:
+    if not is_whole:
         if data.count(b"\n") > data.count(b"\r\n"):  # the line is malformed, and its empty line would never come
             raise HandshakeError(HTTPStatus.BAD_REQUEST)
         return None

@@ -23,7 +23,7 @@ from gopush.comet.service import Comet
 from gopush.comet.session import State
 from gopush.comet.tcp import ClientWire
 from gopush.errors import ParameterError
-from gopush.model import Format, Subscribe, old_json, raw_json, subscribe
+from gopush.model import Format, old_json, raw_json, subscribe
 from gopush.net import forwarded
 from gopush.net import transport as wire
 from gopush.net.clock import Clock, TurnLimit
@@ -182,7 +182,9 @@ class WebSocketSubscriber(ClientWire, WebSocketServerProtocol):  # type: ignore[
 
     def _subscribe(self, query: Form) -> None:
         try:
-            request = _request(query)
+            request = subscribe(
+                query.text("key"), query.text("heartbeat"), query.text("token"), query.text("ver"), query.get("mid")
+            )
         except ParameterError:
             self._comet.refuse_parameter(self._session)
             return
@@ -206,12 +208,6 @@ class SubscriberFactory(Factory):
         subscriber = WebSocketSubscriber(self._comet, self._clock)
         subscriber.factory = self
         return subscriber
-
-
-def _request(query: Form) -> Subscribe:
-    return subscribe(
-        query.text("key"), query.text("heartbeat"), query.text("token"), query.text("ver"), query.get("mid")
-    )
 
 
 def _is_utf8(payload: bytes) -> bool:

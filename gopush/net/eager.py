@@ -201,13 +201,14 @@ class EagerReactor:
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See IReactorTCP."""
-        return self._listen(EagerPort(port, self._limited(factory), backlog, interface, self._reactor))
+        return EagerPort(port, self._limited(factory), backlog, interface, self._reactor).listen(self.limiter)
 
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
         """See IReactorUNIX."""
         if wantPID:
             accept.remove_left_over(os.fspath(address))
-        return self._listen(accept.UnixPort(address, self._limited(factory), backlog, mode, self._reactor, wantPID))
+        port = accept.UnixPort(address, self._limited(factory), backlog, mode, self._reactor, wantPID)
+        return port.listen(self.limiter)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See IReactorSocket: a socket that systemd listens on."""
@@ -215,8 +216,10 @@ class EagerReactor:
         unix: Any = accept.UnixPort
         eager: Any = EagerPort
         if addressFamily == socket.AF_UNIX:
-            return self._listen(unix._fromListeningDescriptor(reactor, fileDescriptor, factory))
-        return self._listen(eager._fromListeningDescriptor(reactor, fileDescriptor, addressFamily, factory))
+            port = unix._fromListeningDescriptor(reactor, fileDescriptor, factory)
+        else:
+            port = eager._fromListeningDescriptor(reactor, fileDescriptor, addressFamily, factory)
+        return port.listen(self.limiter)
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None
@@ -230,9 +233,6 @@ class EagerReactor:
         if self.limiter is None or getattr(factory, "unlimited", False):
             return factory
         return accept.Limited(factory, self.limiter)
-
-    def _listen(self, port: Any) -> Any:
-        return port.listen(self.limiter)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
