@@ -104,7 +104,7 @@ def last_mid(messages: bytes) -> int:
 _HEAD, _TAIL = b'{"msg":', b',"mid":'
 
 
-def framed(data: bytes) -> list[Message | bytes]:
+def unframed(data: bytes) -> list[Message | bytes]:
     """What an item holds: messages, and replies with their line's end. Raises ValueError for anything else."""
     found: list[Message | bytes] = []
     at = 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopush.feed import framed
+from gopush.feed import unframed
 from gopush.model import GAP, TCP_RAW, Message
 
 MESSAGES = st.builds(Message, st.integers(0, 2**63 - 1), st.text().map(lambda text: json.dumps(text).encode()))
@@ -17,7 +17,7 @@ MESSAGES = st.builds(Message, st.integers(0, 2**63 - 1), st.text().map(lambda te
 @given(st.lists(MESSAGES | st.sampled_from([b"+h\r\n", GAP, b"-n\r\n"])))
 def test_what_is_framed_is_found_again(items: list[Message | bytes]) -> None:
     data = b"".join(TCP_RAW.message(item) if isinstance(item, Message) else item for item in items)
-    assert framed(data) == items
+    assert unframed(data) == items
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_what_is_framed_is_found_again(items: list[Message | bytes]) -> None:
 )
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        framed(data)
+        unframed(data)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.feed import ENDED, READ_ALL, FeedItem, FeedRequest, Reader, framed
+from gopush.feed import ENDED, READ_ALL, FeedItem, FeedRequest, Reader, unframed
 from gopush.membership.view import Coordination, View
 from gopush.model import GAP, Format, Message, NodeInfo, Subscribe
 from gopush.net.clock import Clock, cancel
@@ -199,7 +199,7 @@ class _Link:
 
     def _sort(self, subscriptions: Sequence[RemoteSubscription], data: bytes) -> None:
         """Put messages to what is pending; what is no message is obeyed once the messages before it are written."""
-        found = () if data in (ENDED, READ_ALL) else framed(data)
+        found = () if data in (ENDED, READ_ALL) else unframed(data)
         if found and all(isinstance(item, Message) or item == GAP for item in found):
             self._writer.put(subscriptions, found)
             return
