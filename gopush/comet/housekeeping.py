@@ -26,7 +26,6 @@ SETTLED_SECONDS = 3.0
 """How long after its session is back others may still take a comet for gone."""
 
 SWEPT_PER_SECOND = 10_000
-SESSION_SECONDS = 30.0
 LOOKED_AT = 1000
 """Points of a ring, or channels where fewer are, that are looked at in a turn after a change of the view."""
 
@@ -38,9 +37,7 @@ log = Logger()
 class Housekeeping:
     """Runs while the comet does."""
 
-    def __init__(
-        self, clock: Clock, comet: Comet, coordination: Coordination, session_timeout: float = SESSION_SECONDS
-    ) -> None:
+    def __init__(self, clock: Clock, comet: Comet, coordination: Coordination, session_timeout: float) -> None:
         """`session_timeout`: after so many seconds without ZooKeeper others have this comet's keys."""
         self._session_timeout = session_timeout
         self._clock = clock

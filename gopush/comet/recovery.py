@@ -40,7 +40,7 @@ class Recovery:
         unread: Unread,
         mid_before: Callable[[float], int],
         guard: Guard,
-        signed: SignedTokens | None = None,
+        signed: SignedTokens | None,
     ) -> None:
         self._signed = signed
         self._clock = clock
