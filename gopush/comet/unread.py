@@ -16,7 +16,7 @@ DEAF_SECONDS = 10.0
 LEAST_BYTES = 4096
 """What a client has to read of it in that time, or all that is left."""
 STOOD_STILL_SECONDS = 1.0
-"""Where a look comes so late after the one before, nobody could show that they read: their time begins anew, once."""
+"""Where a look comes so late, this process stood still and could not see who reads: their time begins anew, once."""
 
 
 @dataclass(slots=True)

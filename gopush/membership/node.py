@@ -127,7 +127,7 @@ class LocalNode:
             node.info = node.info._replace(**changed)
             # Not what holds now: another call may change that before this one's turn comes.
             announced.addCallback(lambda _, node: self._coordination.announce(node.info, *changed), node)
-        seen: Deferred[None] = Deferred()
+        seen: Deferred[None] = Deferred()  # of its own: who waits gives up, and the announcing goes on
         announced.chainDeferred(seen)
         return self._soon(seen).addCallback(self._in_effect)
 

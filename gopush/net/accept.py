@@ -22,9 +22,9 @@ ACCEPTS_IN_A_TURN = 32
 """In a storm of connections: those that are open get their turn in between, the others stay in the accept queue."""
 
 LEFTOVERS_IN_A_TURN = 16
+"""Reads, of all clients together, of what they send after the last word: it is thrown away."""
 MOST_LEFTOVERS = 256
-"""How often in a turn what still comes after the last word is read, of all clients together, to be thrown away, and how
-many may wait for that: of a crowd that was refused and sends on the rest is cut off."""
+"""Clients that may wait for such a read. The rest of a crowd that was refused and sends on is cut off."""
 
 NO_FILES_SECONDS = 0.1
 CALM_SECONDS = 5.0

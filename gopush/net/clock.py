@@ -199,8 +199,8 @@ class TurnLimit:
 
 
 class Deadlines(Expiry[TimedT]):
-    """The same by a loop of its own, while it is `busy`: there are some. It is one loop, however often the first item
-    comes and goes."""
+    """An Expiry that looks by itself, once a second while it is `busy`: there are items. It has one loop, however often
+    the first item comes and goes."""
 
     def __init__(
         self, wheel: Wheel[TimedT], due: Callable[[TimedT], object], busy: Callable[[], object], clock: Clock

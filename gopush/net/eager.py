@@ -26,8 +26,8 @@ from gopush.net.limits import ConnectionLimiter
 _DONE = Failure(CONNECTION_DONE)
 
 MOST_UNSENT = 64 << 10
-"""How much the kernel takes of a connection beyond what is on its way; it asks for more once half of that is gone. With
-its own limit it takes MBs for a slow reader.
+"""Bytes of a connection that the kernel takes before it can send them; it asks for more once half of them are sent. Its
+own limit is MBs for a slow reader.
 """
 
 log = Logger()

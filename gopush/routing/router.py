@@ -24,7 +24,7 @@ class Router(Generic[S]):
 
     def __init__(self, live: Mapping[str, Peer[S]], choose: Choose[S]) -> None:
         self.going: list[tuple[BatchCall[S], Iterable[PendingCalls]]] = []
-        """What has a peer, and goes to its batcher in this turn, after what goes to other peers: these may fail."""
+        """What has a peer and is not in its batcher yet: where one before it fails, forget() holds these keys, too."""
         self._live = live
         self._choose = choose
         self._first: dict[str, Peer[S]] = {}  # what best() chose, until something changes

@@ -31,8 +31,8 @@ MAX_BYTES = MAX_BATCH_BYTES + 65536
 MAX_BYTES_BEFORE_LOGIN = 4096
 LOGIN_SECONDS = 5.0
 MOST_STRANGERS = 100
-"""Connections to one port without a login, or in the TLS handshake: each takes a file, of those that are kept for all
-but clients."""
+"""Connections to one port that have not logged in, or not finished the TLS handshake: each takes one of the files that
+clients cannot have (RESERVED_FILES)."""
 HANG_UP_SECONDS = 4.0
 """How long a caller that was refused, or refuses, keeps the connection: then it tries again."""
 

@@ -28,8 +28,8 @@ TOO_MANY = plain(429)
 MAX_CHUNK_LINES = 128
 """Lines of a chunked body that are worked on at once."""
 CHUNK_LINE_COST, SIMPLE_COST, ALONE_COST = 32, 128, 4096
-"""What such a line costs, a simple request, and one whose answer may be large, of HEAD_BYTES_IN_A_TURN; paid before
-more is done for the client."""
+"""What such a line, a simple request, and one whose answer may be large take of HEAD_BYTES_IN_A_TURN. A client's work
+is paid before more is done for it."""
 
 _LINES = ("CHUNK_LENGTH", "CRLF", "TRAILER")
 

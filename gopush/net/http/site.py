@@ -24,8 +24,8 @@ from gopush.net.http.routes import AnyRoute, Route, Routes
 from gopush.net.timers import Wheel
 
 HEAD_BYTES_IN_A_TURN = 64 << 10
-"""Of heads that twisted.web reads, 1 KiB being added to each piece of 4 KiB: 4 ms of large ones, 20 of small fields.
-What else a segment may have many of has a price in them: CHUNK_LINE_COST, SIMPLE_COST, ALONE_COST.
+"""So many bytes of heads twisted.web reads in a turn, each piece of up to 4 KiB counting 1 KiB more: 4 ms of work, 20
+where the fields are small. Other work has a price in these bytes: CHUNK_LINE_COST, SIMPLE_COST, ALONE_COST.
 """
 
 STOP_SECONDS = 3.5
