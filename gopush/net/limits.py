@@ -94,7 +94,7 @@ class ConnectionLimiter:
         self._shared = shared or Shared()
         self._clock = clock
         self._settings = settings
-        self._files = files
+        self._spare_files = max(files - RESERVED_FILES, files // 2)
         self.counters = counters
         self._addresses: Counter[str] = Counter()
         self._left = self._burst
@@ -105,11 +105,7 @@ class ConnectionLimiter:
     @property
     def most(self) -> int:
         """How many connections there may be."""
-        return min(self._settings.most or self._files, self._spare_files)
-
-    @property
-    def _spare_files(self) -> int:
-        return max(self._files - RESERVED_FILES, self._files // 2)
+        return min(self._settings.most or self._spare_files, self._spare_files)
 
     @property
     def _burst(self) -> float:
