@@ -99,6 +99,13 @@ class Delivery:
         if self._ahead and not stands:
             self.moved(channel)
 
+    def settled(self, channel: Channel, unkept: bool) -> Deferred[None]:
+        """Fires once the pushes to the channel's key that are under way now were answered; see Unanswered."""
+        settled: Deferred[None] = Deferred()
+        if not self.unanswered.settled(channel.key, settled.callback, unkept):
+            settled.callback(None)
+        return settled
+
     def next_step(self, channel: Channel) -> Deferred[None]:
         """Read the channel's log; fires after its next step."""
         stepped: Deferred[None] = Deferred()
@@ -180,14 +187,10 @@ class Delivery:
 
     def _read(self, page: Page, channel: Channel) -> None:
         """What the log does not tell may be our own pushes, which come with their answer."""
-        settled: Deferred[None] = Deferred()
         trimmed = page.head.trimmed > (channel.cursor or 0)
-        if self.unanswered.settled(channel.key, settled.callback, unkept=not trimmed):
-            settled.addCallback(lambda _: self._take_in(page, channel))
-        else:
-            self._take_in(page, channel)
+        self.settled(channel, unkept=not trimmed).addCallback(self._take_in, page, channel)
 
-    def _take_in(self, page: Page, channel: Channel) -> None:
+    def _take_in(self, _: None, page: Page, channel: Channel) -> None:
         try:
             channel.end_read(page)
         except Exception:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gopush.auth import SignedTokens, is_signed
 from gopush.comet.channel import Channel
-from gopush.comet.counters import Guard
+from gopush.comet.counters import CometCounters, Guard
 from gopush.comet.delivery import Delivery
 from gopush.comet.session import Session, State
 from gopush.comet.unread import Unread
@@ -37,14 +37,15 @@ class Recovery:
         clock: Clock,
         messages: Messages,
         delivery: Delivery,
-        unread: Unread,
+        counters: CometCounters,
         mid_before: Callable[[float], int],
         guard: Guard,
         signed: SignedTokens | None,
     ) -> None:
         self._signed = signed
         self._clock = clock
-        self._unread = unread
+        self._counters = counters
+        self._unread = Unread(clock, counters, guard)
         self._guard = guard
         self._mid_before = mid_before
         self._messages = messages
@@ -106,22 +107,13 @@ class Recovery:
             if head is None:
                 again.append(channel)
                 continue
-            try:
-                self._head_found(head, channel)
-            except Exception:
-                self._guard.caught("taking the last mid of a key")
+            settled = self._delivery.settled(channel, unkept=True)
+            settled.addCallback(self._take_cursor, head, channel)
+            settled.addErrback(lambda failure: self._guard.caught("taking the last mid of a key", (), failure))
         if again:
             self._clock.callLater(RETRY_SECONDS, self._find_soon, again)
 
-    def _head_found(self, head: Head, channel: Channel) -> None:
-        settled: Deferred[None] = Deferred()
-        if self._delivery.unanswered.settled(channel.key, settled.callback, unkept=True):
-            settled.addCallback(lambda _: self._take_cursor(head, channel))
-            settled.addErrback(lambda failure: self._guard.caught("taking the last mid of a key", (), failure))
-        else:
-            self._take_cursor(head, channel)
-
-    def _take_cursor(self, head: Head, channel: Channel) -> None:
+    def _take_cursor(self, _: None, head: Head, channel: Channel) -> None:
         self._beginning.discard(channel)
         if channel.subscribers:
             channel.begin(head.last)
@@ -212,7 +204,7 @@ class Recovery:
                     return
 
     def _catch_up(self, session: Session, messages: list[Message], gap: bool) -> None:
-        self._unread.counters.sent_bytes += session.catch_up(messages, gap)
+        self._counters.sent_bytes += session.catch_up(messages, gap)
         if session.unread:
             self._unread.watch(session)
 

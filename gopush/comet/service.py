@@ -17,9 +17,18 @@ from gopush.comet.recovery import Recovery
 from gopush.comet.session import Session, State
 from gopush.comet.settings import SubscriberSettings
 from gopush.comet.slow_consumers import SlowConsumers
-from gopush.comet.unread import Unread
 from gopush.membership.view import Coordination
-from gopush.model import REFUSE_KEY, REFUSE_LIMIT, REFUSE_NODE, REFUSE_PARAMETER, Format, Head, Subscribe, mid_at
+from gopush.model import (
+    REFUSE_KEY,
+    REFUSE_LIMIT,
+    REFUSE_NODE,
+    REFUSE_PARAMETER,
+    REFUSE_TOKEN,
+    Format,
+    Head,
+    Subscribe,
+    mid_at,
+)
 from gopush.net.clock import Clock
 from gopush.net.timers import NO_SLOT, Wheel
 from gopush.reports import BusyKey, Load, Presence, SlowConsumer
@@ -51,10 +60,9 @@ class Comet(Pushes):
         self.cut_off = CutOff(clock, coordination, messages)
         self._slow_consumers = SlowConsumers(clock, self.channels)
         self._busy_keys = BusyKeys(clock, self.counters, self.channels, self._rates.rates)
-        unread = Unread(clock, self.counters, self.guard)
         signed = signed_tokens(settings.tokens)
         self._recovery = Recovery(
-            clock, messages, self.delivery, unread, self._store_time.mid_before, self.guard, signed
+            clock, messages, self.delivery, self.counters, self._store_time.mid_before, self.guard, signed
         )
 
     # --- what web and the other comets call (the rest of CometService) ---
@@ -202,11 +210,9 @@ class Comet(Pushes):
     def _checked(self, refusal: bytes | None, session: Session, request: Subscribe) -> None:
         if session.state is not State.RECOVERING:
             return
-        if refusal == REFUSE_KEY:
-            self.counters.refused_key += 1
-            self.refuse(session, refusal)
-        elif refusal is not None:
-            self.counters.refused_token += 1
+        if refusal is not None:
+            self.counters.refused_key += refusal == REFUSE_KEY
+            self.counters.refused_token += refusal == REFUSE_TOKEN
             self.refuse(session, refusal)
         elif not self.owns(request.key):  # it has moved meanwhile
             self._refuse_node(session)

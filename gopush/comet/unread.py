@@ -34,7 +34,7 @@ class Unread:
     def __init__(self, clock: Clock, counters: CometCounters, guard: Guard) -> None:
         self._guard = guard
         self._clock = clock
-        self.counters = counters
+        self._counters = counters
         self._tracked: dict[Session, _Left] = {}
         self._looked = 0.0
 
@@ -70,7 +70,7 @@ class Unread:
         if size <= left.size - LEAST_BYTES:
             left.size, left.since, left.anew = size, now, False
         elif size and now - left.since >= DEAF_SECONDS:
-            self.counters.deaf_closed += 1
+            self._counters.deaf_closed += 1
             session.abort()
             return False
         return size > 0
