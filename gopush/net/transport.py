@@ -65,10 +65,10 @@ def lag(transport: Any) -> Lag | None:
 
 
 def peer(transport: Any) -> str:
-    """The client's address, "host:port", of one behind a proxy that tells no port "host"; of a Unix socket its name."""
+    """The client's address, "host:port", of one behind a proxy that tells no port "host"; "" for a UNIX socket."""
     found = _bottom(transport).getPeer()
     if not hasattr(found, "port"):
-        return str(getattr(found, "name", ""))
+        return ""
     return address(found.host, found.port) if found.port else str(found.host)
 
 

@@ -17,10 +17,9 @@ from twisted.spread import pb
 from twisted.spread.jelly import SecurityOptions
 from zope.interface import implementer
 
-from gopush.config.values import address
 from gopush.errors import UnavailableError
 from gopush.net.clock import LastLook, cancel
-from gopush.net.transport import keep_alive
+from gopush.net.transport import keep_alive, peer, peer_host
 from gopush.rpc.codec import CHUNK_BYTES, MAX_BATCH_BYTES, METHODS, BatchError, CallFormat, pack, unpack
 
 MAX_DEPTH = 16
@@ -200,8 +199,7 @@ class Broker(pb.Broker):
     @property
     def peer(self) -> str:
         """The other side's address, for the log."""
-        found = self.transport.getPeer()
-        return address(found.host, found.port) if hasattr(found, "host") else str(found)
+        return peer(self.transport) or "a UNIX socket"
 
     def explain(self, failure: Failure, name: str) -> pb.CopyableFailure:
         """Make an answer of why a call failed. The operator hears of calls that no node of the cluster makes."""
@@ -223,7 +221,7 @@ class Broker(pb.Broker):
 
     def _complain(self, source: str, format: str, reason: str) -> None:
         """Tell the operator. The port of a caller is another one each time, its address is not."""
-        about = self.peer if self.isClient else getattr(self.transport.getPeer(), "host", self.peer)
+        about = self.peer if self.isClient else peer_host(self.transport) or self.peer
         self.factory.complaints.warn(source, format, about, peer=self.peer, reason=reason)
 
     def proto_call(self, request: int, name: bytes, *chunks: Any) -> None:

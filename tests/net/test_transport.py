@@ -118,6 +118,13 @@ def connect(in_reactor: InReactor, request: pytest.FixtureRequest, tmp_path: Pat
 both = pytest.mark.parametrize("connect", ["eager", "unix"], indirect=True)
 
 
+@both
+def test_a_peer_is_named_by_its_address_if_it_has_one(connect: Connect) -> None:
+    pair = connect()
+    own = pair.client.getsockname()
+    assert pair.do(wire.peer, pair.transport) == ":".join(map(str, own))
+
+
 def test_what_is_sent_goes_to_the_socket_in_the_same_turn(connect: Connect) -> None:
     """docs/performance.md: one `send` a message; nothing waits for the reactor's next turn."""
     pair = connect()
