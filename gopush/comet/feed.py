@@ -11,7 +11,6 @@ from gopush.comet.service import Comet
 from gopush.comet.session import SendLag, Session
 from gopush.feed import Reader, last_mid
 from gopush.model import HEARTBEAT, MAX_INT64, Format, NodeInfo, Subscribe
-from gopush.net.clock import Clock
 
 KIND = "sse"
 """What such a connection is called in lists."""
@@ -20,9 +19,9 @@ KIND = "sse"
 class LocalFeed:
     """See Feed: of the keys that this comet owns."""
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
+    def __init__(self, comet: Comet) -> None:
         self.comet = comet
-        self.clock = clock
+        self.clock = comet.clock
         self.seen = b""
         """What was sent last, and the mid of its last message: the same bytes go to many, one after the other."""
         self.mid = 0

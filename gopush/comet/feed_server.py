@@ -21,7 +21,6 @@ from gopush.comet.session import SendLag, Session
 from gopush.errors import UnavailableError
 from gopush.feed import ENDED, READ_ALL, VERSION, FeedItem, FeedRequest
 from gopush.model import MAX_INT64, TCP_RAW, Subscribe
-from gopush.net.clock import Clock
 
 BATCH_BYTES = 1 << 20
 MOST_NUMBERS = 10_000
@@ -53,9 +52,9 @@ class FeedCaller(Protocol):
 class FeedServer:
     """Implements FeedService."""
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
+    def __init__(self, comet: Comet) -> None:
         self.comet = comet
-        self.clock = clock
+        self.clock = comet.clock
         self._outboxes: dict[FeedCaller, _Outbox] = {}
 
     def feed(

@@ -70,13 +70,13 @@ class ClientPorts(MultiService):
             reactor, ConnectionLimiter(reactor, settings.connections, raise_file_limit(), comet.counters, shared)
         )
         if "tcp" in settings.proto:
-            tcp = Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet, reactor))
+            tcp = Listeners(eager, "[base] tcp.bind", settings.tcp_bind, TcpFactory(comet))
             tcp.setServiceParent(self)  # type: ignore[no-untyped-call]
         if "websocket" in settings.proto:
             # autobahn chooses its framework when it is imported, and only processes that need it wait for that.
             from gopush.comet.websocket import SubscriberFactory
 
-            factory = SubscriberFactory(comet, reactor, own_origins)
+            factory = SubscriberFactory(comet, own_origins)
             Listeners(eager, "[base] websocket.bind", settings.websocket_bind, factory).setServiceParent(self)  # type: ignore[no-untyped-call]
         PeriodicSummary(reactor, comet.counters, SUMMARIZED).setServiceParent(self)  # type: ignore[no-untyped-call]
 
@@ -116,7 +116,7 @@ class CometNode(MultiService):
         show(self.comet, self.statistics)
         show_view(coordination, reactor, self.statistics)
         show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
-        service = Together(self._node, self.comet, FeedServer(self.comet, reactor))
+        service = Together(self._node, self.comet, FeedServer(self.comet))
         for port in (
             ClientPorts(reactor, self.comet, settings),
             self.statistics.port(reactor, settings.stat_bind, health),

@@ -127,7 +127,7 @@ class Pushes:
         self.channels: dict[str, Channel] = {}
         self.counters = CometCounters()
         self.name = name
-        self._clock = clock
+        self.clock = clock
         self._coordination = coordination
         self._messages = messages
         self._comets = comets
@@ -198,7 +198,7 @@ class Pushes:
         self._sweep(keys)
         if keys and not self._doubts:
             self._doubts = True
-            self._clock.callLater(DOUBT_SECONDS, self._look_again, {})
+            self.clock.callLater(DOUBT_SECONDS, self._look_again, {})
         self._doubtful.update(keys)
 
     def _look_again(self, keys: dict[str, None]) -> None:
@@ -207,7 +207,7 @@ class Pushes:
         doubtful, self._doubtful = self._doubtful, {}
         self._doubts = bool(doubtful)
         if doubtful:
-            self._clock.callLater(DOUBT_SECONDS, self._look_again, doubtful)
+            self.clock.callLater(DOUBT_SECONDS, self._look_again, doubtful)
 
     def _sweep(self, keys: Iterable[str]) -> None:
         channels = map(self.channels.get, keys)

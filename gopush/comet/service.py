@@ -106,7 +106,7 @@ class Comet(Pushes):
 
     def subscribe(self, session: Session, request: Subscribe, format: Format) -> None:
         """The client's request was read, to be answered in this format: let it in or refuse it (protocol.md, 1)."""
-        session.join(request, format, self._clock.seconds())
+        session.join(request, format, self.clock.seconds())
         if self.cut_off.holds:
             self._refuse_cut_off(session)
         elif not self.owns(request.key):
@@ -152,7 +152,7 @@ class Comet(Pushes):
 
     def refuse(self, session: Session, reply: bytes) -> None:
         """Say `reply` to the client and close."""
-        session.finish(reply, self._clock.seconds())
+        session.finish(reply, self.clock.seconds())
         if session.slot != NO_SLOT:  # else its connection is gone
             self.wheel.add(session)
 
@@ -173,7 +173,7 @@ class Comet(Pushes):
         for session in sessions:
             kind = session.wire.kind
             over[kind] = over.get(kind, 0) + 1
-        seconds = int(self._clock.seconds()) - self.channels[key].since
+        seconds = int(self.clock.seconds()) - self.channels[key].since
         return Presence(len(sessions), seconds, tuple(sorted(over.items())))
 
     # --- a subscriber's way ---
@@ -237,7 +237,7 @@ class Comet(Pushes):
         self.counters.channels_accessed += 1
         channel = self.channels.get(request.key)
         if channel is None:
-            second = int(self._clock.seconds())
+            second = int(self.clock.seconds())
             if second != self._second:
                 self._second = second  # one object for all channels of a second
             channel = self.channels[request.key] = Channel(request.key, self._second)

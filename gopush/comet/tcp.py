@@ -20,7 +20,6 @@ from gopush.comet.settings import SubscriberSettings
 from gopush.errors import ParameterError
 from gopush.model import TCP_OLD, TCP_RAW, Format, Subscribe
 from gopush.net import transport as wire
-from gopush.net.clock import Clock
 
 LONG_HEARTBEAT_SECONDS = 600
 
@@ -34,15 +33,14 @@ class ClientWire:
     beginning: Format
     transport: Any
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
+    def __init__(self, comet: Comet) -> None:
         self._comet = comet
-        self._clock = clock
 
     def connectionMade(self) -> None:
         """See Protocol."""
         tune(self.transport, self._comet.settings)
         self.send = wire.sender(self.transport)
-        self._session = Session(self, self.beginning, self._comet.settings, self._clock.seconds())
+        self._session = Session(self, self.beginning, self._comet.settings, self._comet.clock.seconds())
         self._comet.opened(self._session)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -128,7 +126,7 @@ class TcpSubscriber(ClientWire, LineReceiver):
             return
         heartbeats = len(data) - len(data.lstrip(b"h"))
         if heartbeats:
-            session.heard(heartbeats, self._clock.seconds())
+            session.heard(heartbeats, self._comet.clock.seconds())
         if heartbeats < len(data):
             self._comet.end(session)
 
@@ -152,13 +150,12 @@ class TcpFactory(Factory):
 
     noisy = False
 
-    def __init__(self, comet: Comet, clock: Clock) -> None:
+    def __init__(self, comet: Comet) -> None:
         self._comet = comet
-        self._clock = clock
 
     def buildProtocol(self, addr: IAddress | None) -> TcpSubscriber:
         """See Factory."""
-        return TcpSubscriber(self._comet, self._clock)
+        return TcpSubscriber(self._comet)
 
 
 def tune(transport: Any, settings: SubscriberSettings) -> None:

@@ -26,7 +26,7 @@ from gopush.errors import ParameterError
 from gopush.model import Format, old_json, raw_json, subscribe
 from gopush.net import forwarded
 from gopush.net import transport as wire
-from gopush.net.clock import Clock, TurnLimit
+from gopush.net.clock import TurnLimit
 from gopush.net.http.request import Form
 
 MAX_MESSAGE_BYTES = 1024
@@ -139,7 +139,7 @@ class WebSocketSubscriber(ClientWire, WebSocketServerProtocol):  # type: ignore[
         payload = b"".join(self.message_data or ())
         self.message_data = self.current_frame_masker = None  # the connection may now be idle for long
         if payload == b"h":
-            self._session.heard(1, self._clock.seconds())
+            self._session.heard(1, self._comet.clock.seconds())
         elif not self.message_is_binary and not _is_utf8(payload):
             self._invalid_payload("a text message that is not UTF-8")
         else:
@@ -197,15 +197,14 @@ class SubscriberFactory(Factory):
     noisy = False
     isServer = True  # autobahn asks
 
-    def __init__(self, comet: Comet, clock: Clock, own_origins: Collection[str] = ()) -> None:
+    def __init__(self, comet: Comet, own_origins: Collection[str] = ()) -> None:
         self._comet = comet
-        self._clock = clock
         self.own_origins = own_origins
-        self.frames = TurnLimit(clock, FRAME_BYTES_IN_A_TURN)
+        self.frames = TurnLimit(comet.clock, FRAME_BYTES_IN_A_TURN)
 
     def buildProtocol(self, addr: IAddress | None) -> WebSocketSubscriber:
         """See Factory."""
-        subscriber = WebSocketSubscriber(self._comet, self._clock)
+        subscriber = WebSocketSubscriber(self._comet)
         subscriber.factory = self
         return subscriber
 

@@ -110,7 +110,7 @@ class EmbeddedNode(MultiService):
             settings.http,
             rpc.push_deadline,
             stat_bind=subscribers.stat_bind,
-            feeds=(LocalFeed(self._comet, reactor), self._remote_feed),
+            feeds=(LocalFeed(self._comet), self._remote_feed),
             health=health,
         )
         self.statistics = Statistics(settings)
@@ -134,9 +134,7 @@ class EmbeddedNode(MultiService):
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
         # The message node answers what both have: a ping asks whether this process reaches the store.
-        both = Together(
-            self._message_node, self._message, self._comet_node, self._comet, FeedServer(self._comet, reactor)
-        )
+        both = Together(self._message_node, self._message, self._comet_node, self._comet, FeedServer(self._comet))
         port = call_port(reactor, both, {**MESSAGE_CALLS, **COMET_CALLS}, rpc, settings.rpc_bind, info.rpc)
         port.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._comet_node.defend(rpc, partial(give_up, reactor))

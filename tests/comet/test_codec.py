@@ -219,7 +219,7 @@ def test_an_endless_line_is_refused_once_it_is_too_long(start: bytes) -> None:
 def spoken(data: bytes, cuts: list[int]) -> tuple[bytes, State, int]:
     """What a connection on which this arrives is told, where it stands then, and how many heartbeats it sent."""
     world = World()
-    subscriber: Any = TcpFactory(world.comet, world.clock).buildProtocol(None)
+    subscriber: Any = TcpFactory(world.comet).buildProtocol(None)
     transport: Any = _Transport()  # type: ignore[no-untyped-call]
     subscriber.makeConnection(transport)
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]

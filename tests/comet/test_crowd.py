@@ -43,7 +43,7 @@ class _Transport(Transport):
 class _Crowd:
     def __init__(self) -> None:
         self.world = World()
-        self.factory = SubscriberFactory(self.world.comet, self.world.clock)
+        self.factory = SubscriberFactory(self.world.comet)
         self.members = [_Client(self.factory, f"k{number}") for number in range(CROWD)]
         self.world.turns()
         for member in self.members:

@@ -104,8 +104,8 @@ class CometServer:
         self._listening: list[Any] = [
             eager.listenTCP(0, factory, interface="127.0.0.1")
             for factory in (
-                TcpFactory(self.comet, clock),
-                SubscriberFactory(self.comet, clock),
+                TcpFactory(self.comet),
+                SubscriberFactory(self.comet),
                 Site(statistics.routes(), reactor, 10),
             )
         ]

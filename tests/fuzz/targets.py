@@ -79,9 +79,9 @@ def codec(data: bytes, cuts: Sequence[float]) -> None:
 class Connected:
     """A comet without sockets, with a well-behaved subscriber who notices nothing."""
 
-    def __init__(self, factory: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, factory: Callable[[Any], Any]) -> None:
         self._world = World()
-        self._factory = factory(self._world.comet, self._world.clock)
+        self._factory = factory(self._world.comet)
         self._friend, self._friends_wire = self._world.subscribe(key="friend")
 
     def run(self, data: bytes, cuts: Sequence[float]) -> None:

@@ -57,7 +57,7 @@ class Doors:
         for kind in KINDS:
             endpoint = f"unix:{self._path}" if kind == "unix" else tls if "tls" in kind else "tcp:0:interface=127.0.0.1"
             endpoint = f"haproxy:{endpoint}" if "proxied" in kind else endpoint
-            factory: Any = made.get(kind.split()[-1], TcpFactory)(self.server.comet, self.server.clock)
+            factory: Any = made.get(kind.split()[-1], TcpFactory)(self.server.comet)
             listeners = Listeners(EagerReactor(reactor, self._limiter), kind, [endpoint], factory)
             in_reactor(listeners.startService)
             self._listeners.append(listeners)

@@ -157,9 +157,7 @@ def listen(in_reactor: Any) -> Iterator[Ports]:
     def start(**settings: Any) -> tuple[int, ConnectionLimiter, CometServer]:
         server = CometServer(SubscriberSettings(), StoreSettings())
         made = ConnectionLimiter(reactor, ConnectionSettings(**settings), FILES, server.comet.counters)
-        port = in_reactor(
-            EagerReactor(reactor, made).listenTCP, 0, TcpFactory(server.comet, server.clock), 1024, "127.0.0.1"
-        )
+        port = in_reactor(EagerReactor(reactor, made).listenTCP, 0, TcpFactory(server.comet), 1024, "127.0.0.1")
         stops.extend((lambda: in_reactor(port.stopListening), server.stop))
         return int(port.getHost().port), made, server
 

@@ -61,7 +61,7 @@ class Door:
         self.server = CometServer(SubscriberSettings(), StoreSettings())
         self.counters: Any = self.server.comet.counters
         self.limiter = ConnectionLimiter(reactor, ConnectionSettings(**settings), 10_000, self.counters)
-        factory = TcpFactory(self.server.comet, self.server.clock)
+        factory = TcpFactory(self.server.comet)
         self.listeners = Listeners(EagerReactor(reactor, self.limiter), "[base] tcp.bind", [endpoint], factory)
         in_reactor(self.listeners.startService)
         self.port = getattr(self.listeners.ports[0].getHost(), "port", 0)

@@ -152,10 +152,10 @@ def web_node(in_reactor: InReactor) -> Iterator[World]:
 @pytest.fixture(params=["comet TCP", "comet WebSocket", "public web", "admin web", "statistics"])
 def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, key: str) -> Door:
     if request.param == "comet TCP":
-        return Door(TcpFactory(comet.comet, comet.clock), subscription("sub", key, "30", "", "1"), b"+h\r\n")
+        return Door(TcpFactory(comet.comet), subscription("sub", key, "30", "", "1"), b"+h\r\n")
     if request.param == "comet WebSocket":
         question = opening(f"/sub?key={key}&heartbeat=30&ver=1")
-        return Door(SubscriberFactory(comet.comet, comet.clock), question, b"HTTP/1.1 101 ")
+        return Door(SubscriberFactory(comet.comet), question, b"HTTP/1.1 101 ")
     if request.param == "statistics":
         statistics = Statistics(comet.settings)
         factory, path = Site(statistics.routes(), reactor, 10), "/stat?type=memory"
@@ -166,7 +166,7 @@ def door(request: pytest.FixtureRequest, comet: CometServer, web_node: World, ke
 
 
 def test_tcp_clients_speak_tls(comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str) -> None:
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     with connect(port, client(authority.path)) as device:
         assert device.version() in ("TLSv1.2", "TLSv1.3")
         device.sendall(subscription("sub", key, "30", "", "1") + b"h")
@@ -179,7 +179,7 @@ def test_tcp_clients_speak_tls(comet: CometServer, listen: Open, authority: Auth
 def test_a_refusal_arrives_whole_and_the_connection_ends(
     comet: CometServer, listen: Open, authority: Authority, own: Issued
 ) -> None:
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     with connect(port, client(authority.path)) as device:
         device.sendall(subscription("no", "such", "command"))
         assert rest(device) == b"-p\r\n"
@@ -188,7 +188,7 @@ def test_a_refusal_arrives_whole_and_the_connection_ends(
 def test_websocket_clients_speak_tls(
     comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
 ) -> None:
-    port = listen(SubscriberFactory(comet.comet, comet.clock), own)
+    port = listen(SubscriberFactory(comet.comet), own)
     with connect(port, client(authority.path)) as device:
         device.sendall(opening(f"/sub?key={key}&heartbeat=30&ver=1"))
         head = b""
@@ -249,7 +249,7 @@ def test_tls_1_1_is_refused(listen: Open, authority: Authority, own: Issued, in_
 def test_who_speaks_no_tls_is_gone_within_seconds(
     comet: CometServer, listen: Open, own: Issued, in_reactor: InReactor
 ) -> None:
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     silent = socket.create_connection(("127.0.0.1", port), timeout=20)
     noisy = socket.create_connection(("127.0.0.1", port), timeout=20)
     noisy.sendall(subscription("sub", "key", "30"))
@@ -263,7 +263,7 @@ def test_who_speaks_no_tls_is_gone_within_seconds(
 def test_new_certificates_are_taken_and_connections_stay(
     comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str, tmp_path: Path
 ) -> None:
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     with connect(port, client(authority.path)) as old:
         old.sendall(subscription("sub", key, "30", "", "1"))
         assert read(old, 4) == b"+h\r\n"
@@ -286,7 +286,7 @@ def test_a_subscriber_who_does_not_read_is_closed_and_delays_nobody(
     comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
 ) -> None:
     """The limits of msgbuf hold over TLS: what waits is known at once."""
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     slow = connect(port, client(authority.path), rcvbuf=4096)
     slow.sendall(subscription("sub", key, "30", "", "1"))
     assert read(slow, 4) == b"+h\r\n"
@@ -310,7 +310,7 @@ def test_a_long_backlog_is_paged_at_the_speed_of_the_reader(
     comet: CometServer, listen: Open, authority: Authority, own: Issued, key: str
 ) -> None:
     """drained() waits for what is below TLS."""
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     text = b'"%b"' % (b"x" * 500_000)
     mids = [comet.push(key, text) for _ in range(12)]
     with connect(port, client(authority.path), rcvbuf=4096) as device:
@@ -343,7 +343,7 @@ def test_who_asks_for_new_keys_and_never_reads_is_cut_off(
     comet: CometServer, listen: Open, own: Issued, key: str
 ) -> None:
     """OpenSSL answers by itself; nothing else counts what waits then."""
-    port = listen(TcpFactory(comet.comet, comet.clock), own)
+    port = listen(TcpFactory(comet.comet), own)
     with socket.socket() as attacker:
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             attacker.setsockopt(socket.SOL_SOCKET, buffer, 4096)
@@ -506,7 +506,7 @@ def test_a_subscriber_that_never_says_goodbye_is_closed_in_time(
     comet: CometServer, listen: Open, authority: Authority, own: Issued, in_reactor: InReactor, question: bytes
 ) -> None:
     factory: Any = SubscriberFactory if question.startswith(b"GET") else TcpFactory
-    port = listen(factory(comet.comet, comet.clock), own)
+    port = listen(factory(comet.comet), own)
     with connect(port, client(authority.path)) as silent:
         silent.sendall(question)
         assert silent.recv(1)

@@ -35,7 +35,7 @@ class Connection(TcpSubscriber):
     """The comet's protocol, its wire, and the socket between it and a subscriber."""
 
     def __init__(self, process: CometProcess, subscriber: Subscriber, number: int) -> None:
-        super().__init__(process.comet, process.clock)
+        super().__init__(process.comet)
         self.process = process
         self.number = number
         self.opened = False  # the comet knows of it
@@ -68,7 +68,7 @@ class Connection(TcpSubscriber):
     # --- the comet's end ---
 
     def connectionMade(self) -> None:
-        self._session = self.session = SimSession(self, TCP_OLD, self._comet.settings, self._clock.seconds())
+        self._session = self.session = SimSession(self, TCP_OLD, self._comet.settings, self._comet.clock.seconds())
         self.session.number = self.number
         self.opened = True
         self._comet.opened(self.session)

@@ -141,7 +141,7 @@ class Far:
 
     def __init__(self, **settings: Any) -> None:
         self.world = World(**{"max_subscribers": 1000, **settings})
-        self.comet = feed_server.FeedServer(self.world.comet, self.world.clock)
+        self.comet = feed_server.FeedServer(self.world.comet)
         self.peers: list[Peer] = []
         self.older = False
         self.feed = feed_client.RemoteFeed(self.world.clock, self.world.coordination, self._connect)
