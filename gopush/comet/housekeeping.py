@@ -15,7 +15,7 @@ from gopush.comet.session import Session, State
 from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination, View
 from gopush.model import REFUSE_NODE
-from gopush.net.clock import Clock, Expiry, cancel, repeating
+from gopush.net.clock import Expiry, cancel, repeating
 
 TICK_SECONDS = 0.5
 BLIND_SWEEP_SECONDS = 2.0
@@ -37,10 +37,10 @@ log = Logger()
 class Housekeeping:
     """Runs while the comet does."""
 
-    def __init__(self, clock: Clock, comet: Comet, coordination: Coordination, session_timeout: float) -> None:
+    def __init__(self, comet: Comet, coordination: Coordination, session_timeout: float) -> None:
         """`session_timeout`: after so many seconds without ZooKeeper others have this comet's keys."""
         self._session_timeout = session_timeout
-        self._clock = clock
+        self._clock = clock = comet.clock
         self._comet = comet
         self._coordination = coordination
         self.reachability: Reachability | None = None

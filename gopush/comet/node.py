@@ -103,7 +103,7 @@ class CometNode(MultiService):
         )
         self._comets = Comets(reactor, coordination, lambda info: RemoteComet(reactor, info, rpc, logins=logins), rpc)
         self.comet = Comet(reactor, coordination, self._messages, self._comets, settings, self._info.id)
-        self._housekeeping = Housekeeping(reactor, self.comet, coordination, settings.zookeeper.session_timeout)
+        self._housekeeping = Housekeeping(self.comet, coordination, settings.zookeeper.session_timeout)
         self._node = LocalNode(reactor, coordination, self._info, self.comet.load)
         self._node.defend(rpc, partial(give_up, reactor))
         itself = RemoteComet(reactor, self._info, rpc)

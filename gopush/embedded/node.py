@@ -91,7 +91,7 @@ class EmbeddedNode(MultiService):
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
         self._comets = Comets(reactor, coordination, to_comet, rpc, own=info.id)
         self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)
-        self._housekeeping = Housekeeping(reactor, self._comet, coordination, settings.zookeeper.session_timeout)
+        self._housekeeping = Housekeeping(self._comet, coordination, settings.zookeeper.session_timeout)
         self._comet_node = LocalNode(reactor, coordination, info, self._comet.load)
         keeper = info._replace(node=info.id, stores=store.shards)
         self._message_node = LocalNode(reactor, coordination, keeper, self._comet.load)

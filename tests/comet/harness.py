@@ -213,7 +213,7 @@ class World:
         return self.comet_named(next(iter(self.services)))
 
     def housekeeping(self) -> Housekeeping:
-        housekeeping = Housekeeping(self.clock, self.comet, self.coordination, 30.0)
+        housekeeping = Housekeeping(self.comet, self.coordination, 30.0)
         housekeeping.start()
         return housekeeping
 

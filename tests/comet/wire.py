@@ -96,7 +96,7 @@ class CometServer:
         if foreign:
             coordination.register_comet(FOREIGN_NODE)
         self.owner = coordination.view.owner
-        self._housekeeping = Housekeeping(clock, self.comet, coordination, 30.0)
+        self._housekeeping = Housekeeping(self.comet, coordination, 30.0)
         self._housekeeping.start()
         eager = EagerReactor(reactor)
         statistics = Statistics(self.settings)

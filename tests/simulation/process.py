@@ -132,7 +132,7 @@ class CometProcess(Process):
         self.comet = self.service = Comet(
             self.clock, self.coordination, self.messages, self.comets, world.plan.settings, address, self.wall
         )
-        self.housekeeping = Housekeeping(self.clock, self.comet, self.coordination, SESSION_SECONDS)
+        self.housekeeping = Housekeeping(self.comet, self.coordination, SESSION_SECONDS)
         self.isolated = inf  # since when it reaches nobody
         self.housekeeping.start()
 
