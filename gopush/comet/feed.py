@@ -28,7 +28,7 @@ class LocalFeed:
 
     def open(self, owner: NodeInfo, request: Subscribe, format: Format, reader: Reader) -> LocalSubscription | None:
         """See Feed."""
-        return LocalSubscription(self, request, format, reader) if owner.id == self.comet.name else None
+        return LocalSubscription(self, request, format, reader) if owner.id == self.comet.id else None
 
     def watch(self, reached: Callable[[], object]) -> None:
         """See Feed: this comet was never away."""

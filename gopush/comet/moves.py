@@ -15,15 +15,15 @@ MOVED_SECONDS = MOVE_SECONDS + 1.0
 
 
 class EarlierOwners:
-    """Who had a key a moment ago. `name`: the NodeInfo.id of this comet."""
+    """Who had a key a moment ago. `own`: the NodeInfo.id of this comet."""
 
-    __slots__ = ("_clock", "_name", "_there", "_view", "views")
+    __slots__ = ("_clock", "_own", "_there", "_view", "views")
 
-    def __init__(self, clock: Clock, coordination: Coordination, name: str) -> None:
+    def __init__(self, clock: Clock, coordination: Coordination, own: str) -> None:
         self.views: deque[View] = deque()
         """Those that were replaced in the last MOVED_SECONDS; empty nearly always."""
         self._clock = clock
-        self._name = name
+        self._own = own
         self._view = coordination.view
         self._there: set[str] = set()
         coordination.watch(self._view_changed)
@@ -36,9 +36,9 @@ class EarlierOwners:
 
     def _view_changed(self, view: View) -> None:
         before, self._view = self._view, view
-        self._there = {info.id for info in view.comets} - {self._name}
+        self._there = {info.id for info in view.comets} - {self._own}
         if not before.active:  # this comet is new, and has never seen the others without it
-            before = view.without(self._name)
+            before = view.without(self._own)
         if before.active and before.active != view.active:
             self.views.append(before)
             self._clock.callLater(MOVED_SECONDS, self.views.popleft)

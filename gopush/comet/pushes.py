@@ -112,7 +112,7 @@ class StoreTime:
 
 
 class Pushes:
-    """The part of a comet that takes pushes and has them delivered. `name`: its NodeInfo.id."""
+    """The part of a comet that takes pushes and has them delivered. `id`: its NodeInfo.id."""
 
     def __init__(
         self,
@@ -121,12 +121,12 @@ class Pushes:
         messages: Messages,
         comets: Comets,
         limits: Limits,
-        name: str,
+        id: str,
         now: Callable[[], float],
     ) -> None:
         self.channels: dict[str, Channel] = {}
         self.counters = CometCounters()
-        self.name = name
+        self.id = id
         self.clock = clock
         self._coordination = coordination
         self._messages = messages
@@ -134,7 +134,7 @@ class Pushes:
         self._unanswered = Unanswered()
         self._store_time = StoreTime(clock, now)
         self._rates = PushRates(clock)
-        self._earlier_owners = EarlierOwners(clock, coordination, name)
+        self._earlier_owners = EarlierOwners(clock, coordination, id)
         self._doubts = False
         self._doubtful: dict[str, None] = {}
         self.guard = Guard(clock, self.counters)
@@ -172,7 +172,7 @@ class Pushes:
         rets, mids, _, _ = zip(*results, strict=True)
         batch.answer(indexes, records(Pushed, rets, mids))
         stored: list[str] = []
-        alone = self._coordination.view.alone(self.name) and not self._earlier_owners.views
+        alone = self._coordination.view.alone(self.id) and not self._earlier_owners.views
         offer, hops = self._offer, 0 if alone else MAX_FORWARD_HOPS
         pushes, channels = batch.pushes, batch.channels
         for index, (ret, mid, previous, repeat) in zip(indexes, results, strict=True):
@@ -223,15 +223,15 @@ class Pushes:
                 self.delivery.touch(channel)
             if hops:
                 owner = self._coordination.view.owner(key)
-                if owner is not None and owner.id == self.name and not self._coordination.connected:
-                    owner = self._comets.beside(self.name, key)  # it may know of a new owner
-                if owner is not None and owner.id != self.name:
+                if owner is not None and owner.id == self.id and not self._coordination.connected:
+                    owner = self._comets.beside(self.id, key)  # it may know of a new owner
+                if owner is not None and owner.id != self.id:
                     self.counters.notices_sent += 1
-                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1), self.name)
+                    self._comets.forward(owner.id, Forward(key, mid, previous, body, hops - 1), self.id)
                 if self._earlier_owners.views and hops == MAX_FORWARD_HOPS:  # the first comet alone tells them
-                    for name in self._earlier_owners.of(key):
+                    for id in self._earlier_owners.of(key):
                         self.counters.notices_sent += 1
-                        self._comets.forward(name, Forward(key, mid, previous, body, 0))
+                        self._comets.forward(id, Forward(key, mid, previous, body, 0))
         except Exception:
             self.guard.caught("offering a message to a channel")
             self.delivery.sweep(() if channel is None else (channel,))

@@ -40,7 +40,7 @@ _NOBODY = Presence(0)
 
 
 class Comet(Pushes):
-    """The service behind the client ports and the RPC port; implements CometService. `name`: its NodeInfo.id."""
+    """The service behind the client ports and the RPC port; implements CometService. `id`: its NodeInfo.id."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class Comet(Pushes):
         messages: Messages,
         comets: Comets,
         settings: SubscriberSettings,
-        name: str,
+        id: str,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(clock, coordination, messages, comets, settings, name, now)
+        super().__init__(clock, coordination, messages, comets, settings, id, now)
         self.settings = settings
         self.wheel: Wheel[Session] = Wheel(clock.seconds())
         self._now = now
@@ -163,7 +163,7 @@ class Comet(Pushes):
     def owns(self, key: str) -> bool:
         """Whether this process is the one that holds the key's subscribers, in its own view."""
         owner = self._coordination.view.owner(key)
-        return owner is not None and owner.id == self.name
+        return owner is not None and owner.id == self.id
 
     def _presence(self, key: str) -> Presence:
         sessions = self.sessions(key)
