@@ -57,8 +57,9 @@ class ZooKeeperCoordination(ViewKeeper):
         self._settings = settings
         self._name = "ZooKeeper at " + ",".join(settings.hosts)
         self.cluster = f"{','.join(settings.hosts)}{settings.comet_path}"
-        self._registrations: dict[bool, Registration] = {}  # whether as a comet
-        self._registered: dict[bool, list[Deferred[None]]] = {}
+        # By whether it is as a comet: what is wanted, who waits for that, and what is there.
+        self._registrations: dict[bool, Registration] = {}
+        self._waiting: dict[bool, list[Deferred[None]]] = {}
         self._mine: dict[bool, NodeInfo] = {}
         self._leads_here: LeadsHere | None = None
         self._refused: Callable[[StartError], object] = lambda _: None
@@ -73,15 +74,15 @@ class ZooKeeperCoordination(ViewKeeper):
             lambda _: reactor.callFromThread(self._refresh),
         )
         self._check = repeating(self._look_after, reactor)
-        self._up = False
+        self._up = False  # kazoo has a connection
         self._refreshing = False
-        self._stale = False
+        self._stale = False  # a refresh is due
         self._alone_since = 0.0
         self._up_since = 0.0
-        self._said = False
+        self._said = False  # the log says that ZooKeeper is away
         self._quiet_until = float("-inf")
-        self._slow = False
-        self._silent = False
+        self._slow = False  # the log says that it is too slow to be read
+        self._silent = False  # it has not answered an announcement
 
     def register_comet(self, info: NodeInfo) -> Deferred[None]:
         """See Coordination."""
@@ -110,7 +111,7 @@ class ZooKeeperCoordination(ViewKeeper):
         if found.new or held_back or not self.connected or self._silent:
             return succeed(None)
         announced: Deferred[None] = Deferred()
-        self._registered.setdefault(found.comet, []).append(announced)
+        self._waiting.setdefault(found.comet, []).append(announced)
         return within(PATIENCE_SECONDS, announced, self._reactor).addErrback(self._left_behind)
 
     def stop(self) -> Deferred[None]:
@@ -131,7 +132,7 @@ class ZooKeeperCoordination(ViewKeeper):
 
     def _register(self, registration: Registration) -> Deferred[None]:
         registered: Deferred[None] = Deferred()
-        self._registered.setdefault(registration.comet, []).append(registered)
+        self._waiting.setdefault(registration.comet, []).append(registered)
         self._registrations[registration.comet] = registration
         self._refresh()
         return registered
@@ -254,7 +255,7 @@ class ZooKeeperCoordination(ViewKeeper):
             self._answer(one.comet, lambda registered: registered.errback(failure))
 
     def _answer(self, comet: bool, fire: Callable[[Deferred[None]], None]) -> None:
-        for registered in self._registered.pop(comet, ()):
+        for registered in self._waiting.pop(comet, ()):
             fire(registered)
 
     def _connected(self) -> None:
