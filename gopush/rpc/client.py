@@ -146,7 +146,7 @@ class Remote:
         self._way = _InOrder(EagerReactor(reactor), info.rpc, caller_tls(settings))
         self._logins = logins or Logins(reactor)
         self._alone = logins is None
-        self._refused = False
+        self._refused = False  # or cut from here: that the connection breaks then says nothing new
         self._connection = QuietClientService(
             Attempts(self._way, self.unreachable),
             _ClientFactory(reactor, self, settings, self._logins.complaints),
