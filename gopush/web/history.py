@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from gopush.auth import SignedTokens, is_signed
 from gopush.errors import ParameterError
@@ -17,7 +17,7 @@ from gopush.net.http.routes import Answered, Route, Routes
 from gopush.routing.messages import Messages
 from gopush.web import params
 from gopush.web.counters import WebCounters
-from gopush.web.polling import MAX_WAIT_SECONDS, Found, Polls
+from gopush.web.polling import MAX_WAIT_SECONDS, Polls
 from gopush.web.responses import NEW, OLD, Data, Pages, callback_api
 from gopush.web.settings import HttpSettings
 from gopush.web.tokens import digest
@@ -31,10 +31,9 @@ class Offline:
         messages: Messages,
         settings: HttpSettings,
         counters: WebCounters,
-        signed: SignedTokens | None = None,
-        polls: Polls | None = None,
+        signed: SignedTokens | None,
+        polls: Polls,
     ) -> None:
-        """`polls`: the waiting reads; None: no read may wait."""
         self._signed = signed
         self._polls = polls
         self._messages = messages
@@ -58,37 +57,24 @@ class Offline:
 
     def _new(self, client: WaitingClient, request: Request) -> Deferred[Data]:
         query = request.query
-        key, cursor, token = params.key(query, "k"), params.cursor(query, "m"), query.text("t")
+        key, cursor, token = params.key(query, "k"), snap(params.cursor(query, "m")), query.text("t")
         wait = params.decimal(query.text("wait"), MAX_WAIT_SECONDS, "wait") if query.has("wait") else 0
-        if query.get("head") == "1":
-            self._counters.reads += 1
-            return Deferred.fromCoroutine(self._head(key, snap(cursor), token))
-        polls = self._polls
-        if not wait or polls is None or request.method == b"HEAD":
-            return self._read(key, cursor, token, _NEW)
         self._counters.reads += 1
-        return self._wait(key, token, lambda: client.until_left(polls.wait(key, token, snap(cursor), wait)))
+        if query.get("head") == "1":
+            return Deferred.fromCoroutine(self._head(key, cursor, token))
+        if not wait or request.method == b"HEAD":
+            return Deferred.fromCoroutine(self.read(key, cursor, token, _NEW))
+        return Deferred.fromCoroutine(self._wait(client, key, cursor, token, wait))
 
     def _old(self, request: Request) -> Deferred[Data]:
         """`pmid` was the cursor of public messages, which were never there: any value will do."""
         query = request.query
-        return self._read(params.key(query, "key"), params.cursor(query, "mid"), query.text("token"), _OLD)
-
-    def _read(self, key: str, cursor: int, token: str, form: Listing) -> Deferred[Data]:
+        key, cursor, token = params.key(query, "key"), snap(params.cursor(query, "mid")), query.text("token")
         self._counters.reads += 1
-        return Deferred.fromCoroutine(self.read(key, snap(cursor), token, form))
-
-    def _wait(self, key: str, token: str, wait: Callable[[], Deferred[Found]]) -> Deferred[Data]:
-        checked = Deferred.fromCoroutine(self._check(key, token)) if self._settings.auth else succeed(None)
-        return checked.addCallback(lambda _: wait()).addCallback(self._found, key)
-
-    def _found(self, found: Found, key: str) -> Data:
-        if isinstance(found, Page):
-            return self._listed(found, key, _NEW)
-        return _NEW.head + b",".join(found) + _NEW.tail if found else b""
+        return Deferred.fromCoroutine(self.read(key, cursor, token, _OLD))
 
     async def _check(self, key: str, token: str) -> None:
-        if not await self._allowed(key, token):
+        if self._settings.auth and not await self._allowed(key, token):
             self._counters.refused_tokens += 1
             raise ParameterError(f"the token is {'not a valid one of this key' if token else 'missing'}")
 
@@ -99,16 +85,22 @@ class Offline:
 
     async def read(self, key: str, cursor: int, token: str, form: Listing) -> Data:
         """What is kept after a cursor, listed so."""
-        if self._settings.auth:
-            await self._check(key, token)
+        await self._check(key, token)
         return self._listed(await self._messages.read(key, cursor), key, form)
 
     async def _head(self, key: str, cursor: int, token: str) -> Data:
         """The last mid alone, for who begins with what is new: no message is read."""
-        if self._settings.auth:
-            await self._check(key, token)
+        await self._check(key, token)
         last = (await self._messages.head(key)).last
         return _NEW.head + raw_json(Message(last, b"null")) + _NEW.tail if last > cursor else b""
+
+    async def _wait(self, client: WaitingClient, key: str, cursor: int, token: str, seconds: int) -> Data:
+        """What comes after a cursor within so many seconds, or until the client leaves."""
+        await self._check(key, token)
+        found = await client.until_left(self._polls.wait(key, token, cursor, seconds))
+        if isinstance(found, Page):
+            return self._listed(found, key, _NEW)
+        return _NEW.head + b",".join(found) + _NEW.tail if found else b""
 
     def _listed(self, page: Page, key: str, form: Listing) -> Data:
         if not page.messages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
@@ -24,6 +24,7 @@ from gopush.rpc.settings import RpcSettings
 from gopush.web.counters import WebCounters
 from gopush.web.history import Listing, Offline
 from gopush.web.params import PublishRequest
+from gopush.web.polling import Polls
 from gopush.web.publisher import Publisher
 from gopush.web.responses import Pages
 from gopush.web.settings import HttpSettings
@@ -176,7 +177,7 @@ class WebProcess(Process):
     def serve_http(self) -> None:
         """Take pushes and fetches."""
         self.publisher = Publisher(self.comets, HTTP, RPC.push_deadline, self.wall, self.clock, WebCounters())
-        self.offline = Offline(self.messages, HTTP, WebCounters())
+        self.offline = Offline(self.messages, HTTP, WebCounters(), None, cast(Polls, None))  # no fetch waits here
 
     def push(self, key: str, body: bytes, expire: int, push_id: str | None) -> Deferred[Pushed]:
         """What an admin call does."""
