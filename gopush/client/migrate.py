@@ -135,24 +135,22 @@ def _shown_key(key: bytes) -> str:
 
 def _original(reactor: Any, named: str, before: int) -> Original:
     from gopush.message.redis.original import OriginalRedis
-    from gopush.message.redis.settings import RedisSettings
 
     if before / MIDS_PER_SECOND > time.time():
         raise SettingsError(f"--before: {when(before)} is still to come: what is pushed until then would be missing")
     if _ADDRESS.fullmatch(named):  # all is read wherever it is, so that names and weights say nothing
         named = f"node1:1 tcp@{named}"
-    return OriginalRedis(reactor, _settings(RedisSettings, f"--from {ORIGINAL}", named))
+    return OriginalRedis(reactor, _redis_settings(f"--from {ORIGINAL}", named))
 
 
 def _target(value: str) -> Callable[[Any], Target]:
     """What makes the store to move to, with its reactor."""
     from gopush.message.hbase.settings import HBaseSettings
-    from gopush.message.redis.settings import RedisSettings
     from gopush.message.store import StoreSettings
 
     kind, _, named = value.partition(":")
     if kind == "redis":
-        return _into_redis(_settings(RedisSettings, "--to redis", named), StoreSettings().head_life)
+        return _into_redis(_redis_settings("--to redis", named), StoreSettings().head_life)
     if kind == "hbase":
         servers, _, table = named.partition("/")
         try:
@@ -163,11 +161,11 @@ def _target(value: str) -> Callable[[Any], Target]:
     return _of_file(Path(value))
 
 
-def _settings(kind: Any, option: str, named: str) -> Any:
-    from gopush.message.redis.settings import sources
+def _redis_settings(option: str, named: str) -> Any:
+    from gopush.message.redis.settings import RedisSettings, sources
 
     try:
-        return kind(timeout=CALL_SECONDS, sources=sources(named))
+        return RedisSettings(timeout=CALL_SECONDS, sources=sources(named))
     except ValueError as wrong:
         raise SettingsError(f"{option}: {wrong}") from None
 
@@ -179,7 +177,7 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
             "--to: is neither redis:SOURCE nor the ini file of gopush or of a message node, nor hbase:HOST:PORT"
         )
     is_message = path.name.startswith("message")
-    if not is_message and not _names_store(path):
+    if not is_message and not _STORAGE.search(read_file(path)):
         raise SettingsError(
             f"{path}: has no store ([storage]): name a message node's file (message.ini), or that of a process that is "
             "all of gopush, with redis or hbase"
@@ -190,10 +188,6 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
         raise SettingsError(f"{path}: [storage] type: {settings.storage} is no store to move to (set redis or hbase)")
     store = dataclasses.replace(getattr(settings, settings.storage), timeout=CALL_SECONDS)
     return makers[settings.storage](store, settings.store.head_life)
-
-
-def _names_store(path: Path) -> bool:
-    return _STORAGE.search(read_file(path)) is not None
 
 
 def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:
