@@ -88,12 +88,12 @@ def placed(messages: Iterable[OldMessage], there: KeyState) -> list[OldMessage]:
             last = _free(max(snap(message.mid), last + MID_STEP), MID_STEP, taken)
             found.append(message)
             mids.append(last)
-    ceiling = min(own, default=None)
-    for index in reversed(range(len(mids)) if ceiling is not None else ()):
-        assert ceiling is not None
-        if mids[index] < ceiling:
-            break
-        mids[index] = ceiling = _free(ceiling - MID_STEP, -MID_STEP, taken)
+    if own:
+        ceiling = min(own)
+        for index in reversed(range(len(mids))):
+            if mids[index] < ceiling:
+                break
+            mids[index] = ceiling = _free(ceiling - MID_STEP, -MID_STEP, taken)
     placed_ones = (message._replace(mid=mid) for message, mid in zip(found, mids, strict=True))
     return [message for message in placed_ones if message.mid > there.head.trimmed]
 
