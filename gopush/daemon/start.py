@@ -94,18 +94,13 @@ def give_up(reactor: Any, wrong: SettingsError | StartError) -> None:
 
 def end_where_it_fails(start: Deferred[Any], reactor: Any) -> None:
     """End a process whose `start` fails: with CannotStartError where it has done so already, for which twistd's parent
-    waits, else as start_failed() does.
+    waits; else it would stay, of no use, with its reactor running.
     """
     failed = start.result if start.called else None
     if isinstance(failed, Failure):
         start.addErrback(lambda _: None)
         refuse(str(_explained(failed)))
-    start.addErrback(start_failed, reactor)
-
-
-def start_failed(failure: Failure, reactor: Any) -> None:
-    """End a process whose start failed while its reactor runs: it would stay, of no use."""
-    give_up(reactor, _explained(failure))
+    start.addErrback(lambda failure: give_up(reactor, _explained(failure)))
 
 
 def _explained(failure: Failure) -> StartError:

@@ -20,11 +20,10 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactor
-from twisted.python.failure import Failure
 
 from gopush.config import values
 from gopush.daemon.listeners import Listeners, advertised, local
-from gopush.daemon.start import CannotStartError, end_where_it_fails, start_failed
+from gopush.daemon.start import CannotStartError, end_where_it_fails
 from gopush.errors import SettingsError, StartError
 from gopush.net.eager import EagerReactor
 from gopush.net.limits import raise_file_limit
@@ -275,8 +274,9 @@ def test_a_start_that_fails_later_ends_the_process_whatever_it_was(
     """Else it would stay, and serve nobody."""
     at_exit: list[Any] = []
     monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
-    late = LateReactor()
-    start_failed(Failure(wrong), late)
+    late, start = LateReactor(), Deferred[None]()
+    end_where_it_fails(start, late)
+    start.errback(wrong)
     assert capfd.readouterr().err == f"{wrong}\n"
     assert (late.stopped, at_exit) == (1, [(os._exit, 1)])
     assert bool(logged.lines("the start failed")) == isinstance(wrong, RuntimeError)
