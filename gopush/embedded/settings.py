@@ -56,7 +56,7 @@ class EmbeddedSettings:
         "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
     )
     storage: str = _storage(
-        "type", "sqlite", store_type(), f"the store: sqlite or memory; in a cluster {SHARED}, which all share"
+        "type", "sqlite", store_type, f"the store: sqlite or memory; in a cluster {SHARED}, which all share"
     )
     store: StoreSettings = field(default_factory=StoreSettings)
     sqlite: SqliteSettings = field(default_factory=SqliteSettings)

@@ -73,17 +73,15 @@ def open_store(settings: Any, reactor: Any) -> Store:
     return STORES[settings.storage].open(settings.store, getattr(settings, settings.storage, None), reactor)
 
 
-def store_type() -> Callable[[str], str]:
-    """Reads the name of a type. See config/values.py."""
-    known = one_of(*STORES)
+_name_of_store = one_of(*STORES)
 
-    def parse(value: str) -> str:
-        needs = STORES[known(value)].needs
-        if needs and find_spec(needs) is None:
-            raise ValueError(f"needs {needs}, which is not installed (pip install 'gopush[{value}]')")
-        return value
 
-    return parse
+def store_type(value: str) -> str:
+    """The name of a store whose library is installed. See config/values.py."""
+    needs = STORES[_name_of_store(value)].needs
+    if needs and find_spec(needs) is None:
+        raise ValueError(f"needs {needs}, which is not installed (pip install 'gopush[{value}]')")
+    return value
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class MessageSettings:
     """All of etc/message.ini."""
 
     user: str = _base("user", "nobody", text, "the user that the process becomes when root starts it; empty: stay root")
-    storage: str = _storage("type", "redis", store_type(), "the store: redis, hbase, sqlite or memory")
+    storage: str = _storage("type", "redis", store_type, "the store: redis, hbase, sqlite or memory")
     weight: int = _node("weight", "1", count(1, 1000), "the node's share of the keys")
     rpc_bind: tuple[str, ...] = _base(
         "rpc.bind", "localhost:8070", call_listeners, "where other nodes call this process"
