@@ -175,8 +175,8 @@ log = Logger()
 
 
 class Health:
-    """`GET /health`: answers from the outcome of `check`, a real round
-    trip, which fails, saying why, where the process cannot do its work.
+    """`GET /health`: answers from the outcome of `check`, a real round trip, which fails, saying why, where the process
+    cannot do its work.
 
     However many ask, it is called once a second at most.
     """

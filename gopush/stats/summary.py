@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gopush.net.clock import Clock, repeating
@@ -32,13 +31,12 @@ class PeriodicSummary(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._telling.start(TELL_SECONDS, now=False)
 
-    def stopService(self) -> Deferred[None] | None:
+    def stopService(self) -> None:
         """Tell the rest."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._telling.running:
             self._telling.stop()
         self._tell()
-        return None
 
     def _read(self) -> dict[str, int]:
         return {name: getattr(self._counters, name) for name in self._meanings}

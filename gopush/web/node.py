@@ -160,28 +160,23 @@ class WebNode(MultiService):
 def show(web: Web, statistics: Statistics) -> None:
     """Add a web node's numbers to the statistics of its process."""
     statistics.add({"push": lambda _: _push(web), "request": lambda _: _request(web)})
-    statistics.metrics.counters("web", web.counters)
-    counters = web.counters
-    for name, meaning, read in (
-        ("web_open_streams", "event streams now", lambda: counters.streams_opened - counters.streams_closed),
-        ("web_waiting_polls", "offline reads that wait now", lambda: counters.polls_opened - counters.polls_closed),
-        (
-            "web_without_comet",
-            "event streams and waiting reads now that no comet serves: web reads the log for them",
-            lambda: web.log_reader.unserved,
-        ),
-    ):
-        statistics.metrics.gauge(name, meaning, read)
-    statistics.metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)
+    counters, metrics = web.counters, statistics.metrics
+    metrics.counters("web", counters)
+    metrics.gauge("web_open_streams", "event streams now", lambda: counters.streams_opened - counters.streams_closed)
+    metrics.gauge(
+        "web_waiting_polls", "offline reads that wait now", lambda: counters.polls_opened - counters.polls_closed
+    )
+    metrics.gauge(
+        "web_without_comet",
+        "event streams and waiting reads now that no comet serves: web reads the log for them",
+        lambda: web.log_reader.unserved,
+    )
+    metrics.histogram("web_push_seconds", "how long pushes took until their answer", web.latency)
 
 
 def _push(web: Web) -> dict[str, Any]:
     counters = web.counters
-    return {
-        "ret": counters.pushes,
-        "limited": counters.limited_pushes,
-        "seconds": web.latency.shown(),
-    }
+    return {"ret": counters.pushes, "limited": counters.limited_pushes, "seconds": web.latency.shown()}
 
 
 def _request(web: Web) -> dict[str, Any]:
