@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from gopush.client import options
-from gopush.client.output import NoReaderError
+from gopush.client.output import NoReaderError, check_stdout, write
 from gopush.errors import UnavailableError
 
 OPTIONS = (
@@ -33,10 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=_whole(least, most), default=default, metavar="N", help=help)
 
 
-def run(asked: argparse.Namespace, write: Callable[[str], object]) -> None:
-    """Do it, and `write` the report. Raises UnavailableError also where anything failed, or a delivery was lost."""
+def run(asked: argparse.Namespace) -> None:
+    """Do it, and write the report. Raises UnavailableError also where anything failed, or a delivery was lost."""
     from gopush.client.load import LoadPlan, Runner
 
+    check_stdout()
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
     runner = Runner(
         LoadPlan(options.web(asked), options.admin(asked), auth=asked.auth, comet_tls=asked.comet_tls, **numbers),

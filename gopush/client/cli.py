@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("bench", help="subscribe, push, and show how fast that was", epilog=EPILOG)
     options.add_admin(load)
     bench.add_options(load)
-    load.set_defaults(run=_bench)
+    load.set_defaults(run=bench.run)
 
     _add_admin_commands(commands)
     administration.add_commands(commands, EPILOG)
@@ -190,11 +190,6 @@ def _push(asked: argparse.Namespace) -> None:
     if asked.mid:
         # A repeat would push it twice.
         write_outcome("(not told)" if mid is None else mid, "the message is stored")
-
-
-def _bench(asked: argparse.Namespace) -> None:
-    check_stdout()
-    bench.run(asked, write)
 
 
 def _nodes(asked: argparse.Namespace) -> None:
