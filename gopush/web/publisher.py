@@ -111,8 +111,7 @@ class Publisher:
 
         `take` is asked before each group of keys whether so many more pushes are allowed.
         """
-        at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
-        many = _Many(self, names, body, expire, push_id, take, at_once)
+        many = _Many(self, names, body, expire, push_id, take)
         many.go_on()
         return many.done
 
@@ -196,7 +195,7 @@ def _tell(
 
 
 class _Many:
-    """Many pushes under way, in groups of half of `at_once`: no more than that have no answer yet, or go in a turn."""
+    """Many pushes under way: no more than `_at_once` have no answer yet, or go in a turn; a group is half of that."""
 
     def __init__(
         self,
@@ -206,7 +205,6 @@ class _Many:
         expire: int,
         push_id: str | None,
         take: Callable[[int], bool],
-        at_once: int,
     ) -> None:
         self.done: Deferred[list[Pushed]] = Deferred()
         self._publisher = publisher
@@ -215,8 +213,8 @@ class _Many:
         self._expire = expire
         self._push_id = push_id
         self._take = take
-        self._at_once = at_once
-        self._group = max(1, at_once // 2)
+        self._at_once = max(1, min(MAX_WAITING, MAX_WAITING_BYTES // max(1, len(body))))
+        self._group = max(1, self._at_once // 2)
         self._answers: list[Pushed] = [CALLER_LIMIT] * len(names)
         self._next = 0
         self._waiting = 0
