@@ -164,8 +164,8 @@ class _Link:
         if self._gone:
             self._end_all()
             return
-        wanted = [request for request in _take(self._wanted) if request.number in self._subscriptions]
-        closed, read = _take(self._closed), _take(self._read)
+        wanted = [request for request in _first(self._wanted) if request.number in self._subscriptions]
+        closed, read = _first(self._closed), _first(self._read)
         if wanted or closed or read:
             sent = self._comet.feed(wanted, closed, read)
             sent.addErrback(self._failed, self._attempt)
@@ -292,5 +292,6 @@ class _Link:
         self._comet.stop()
 
 
-def _take(waiting: deque[Any]) -> list[Any]:
+def _first(waiting: deque[Any]) -> list[Any]:
+    """Take out what a call may hold."""
     return [waiting.popleft() for _ in range(min(MOST_IN_A_CALL, len(waiting)))]
