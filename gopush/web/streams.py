@@ -11,8 +11,7 @@ from functools import partial
 
 from twisted.python.failure import Failure
 
-from gopush import event_stream
-from gopush.event_stream import COMMENT, EVENT, event_format, opening, refusal
+from gopush.event_stream import COMMENT, CONTENT_TYPE, EVENT, HEADERS, event_format, opening, refusal
 from gopush.model import (
     GAP,
     MID_STEP,
@@ -55,7 +54,7 @@ REFUSALS = {
     REFUSE_KEY: (plain(403), "nobody created this key: there is neither a token nor a kept message for it"),
 }
 REASON = {REFUSE_PARAMETER: "parameter", REFUSE_TOKEN: "token", REFUSE_KEY: "key", REFUSE_LIMIT: "limit"}
-_HEAD = Streamed(200, event_stream.CONTENT_TYPE, event_stream.HEADERS)
+_HEAD = Streamed(200, CONTENT_TYPE, HEADERS)
 
 
 class EventStreams:
