@@ -73,7 +73,6 @@ class RedisLink(Factory):
     ) -> None:
         self._reactor = reactor
         self._source = source
-        self._timeout = settings.timeout
         self._settings = settings
         self._scripts = tuple(scripts)
         self._watcher = watcher
@@ -233,7 +232,7 @@ class RedisLink(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
-        connection = RedisConnection(self._reactor, self._timeout, self)
+        connection = RedisConnection(self._reactor, self._settings.timeout, self)
         connection.factory = self
         return connection
 
@@ -271,7 +270,7 @@ class RedisLink(Factory):
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
-        self._say(f"no answer within {self._timeout:g} s")
+        self._say(f"no answer within {self._settings.timeout:g} s")
 
     def lost(self, connection: RedisConnection) -> None:
         """See Owner."""

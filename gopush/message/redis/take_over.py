@@ -84,17 +84,11 @@ class RedisTakeOver:
     def __init__(self, reactor: Any, settings: RedisSettings, head_life: float) -> None:
         self._settings = settings
         self._head_life = max(1, math.ceil(head_life))
-        weights = tuple((source.name, source.weight) for source in settings.sources)
-        self._shards = Shards(weights)
+        self._shards = Shards(tuple((source.name, source.weight) for source in settings.sources))
         tls = client_tls("redis", settings) if any(source.tls for source in settings.sources) else None
         self._links = {
             source.name: RedisLink(
-                reactor,
-                source,
-                settings,
-                _SCRIPTS,
-                LinkWatcher(lambda _: None),
-                tls if source.tls else None,
+                reactor, source, settings, _SCRIPTS, LinkWatcher(lambda _: None), tls if source.tls else None
             )
             for source in settings.sources
         }
@@ -118,14 +112,15 @@ class RedisTakeOver:
         left = [remembered(log) if is_there else log for log, is_there in there]
         taken = [log for log in left if log.last or log.ids or log.tokens]
         for name, mine in self._spread(taken).items():
+            link = self._links[name]
             heads = [log for log in mine if log.last]
-            here = await self._mids(self._links[name], heads)
+            here = await self._mids(link, heads)
             parts = [*map(_part, heads, here), *(_part(log, ()) for log in mine if log.ids and not log.last)]
-            await self._send(self._links[name], parts, now)
+            await self._send(link, parts, now)
             for log in mine:
                 for token in log.tokens:
                     create = [self._settings.prefix, log.key, "create", token.digest, token.expires, MOST_TOKENS]
-                    await _asked(self._links[name].run(_TOKENS, create))
+                    await _asked(link.run(_TOKENS, create))
         return taken
 
     async def _mids(self, link: RedisLink, logs: Sequence[KeptLog]) -> list[Sequence[int]]:
