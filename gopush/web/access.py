@@ -53,10 +53,6 @@ class Sharing:
         self._counters = counters
         self._own = own
 
-    def guard(self, routes: Routes) -> Routes:
-        """`routes`, with 403 for pages of others."""
-        return guarded(routes, self._refuse)
-
     def fields(self, request: Request) -> Fields:
         """See net.http.request.CrossOrigin."""
         origin = request.header(b"origin")
@@ -66,14 +62,16 @@ class Sharing:
         """See net.http.request.CrossOrigin."""
         if not _is_preflight(request):
             return None
-        return self._refuse(request) or _permission(request, methods)
+        return self.refuse(request) or _permission(request, methods)
 
     def _allows(self, origin: str) -> bool:
         allowed = self._settings.origins
         return not allowed or origin.lower() in allowed or origin.lower() in self._own
 
-    def _refuse(self, request: Request) -> Response | None:
-        """A script's request, which is how JSONP works, has no Origin: then the Referer counts. A page can suppress
+    def refuse(self, request: Request) -> Response | None:
+        """See Route. 403 for pages of others.
+
+        A script's request, which is how JSONP works, has no Origin: then the Referer counts. A page can suppress
         that as well, but not the browser's Sec-Fetch-Site, which says that the request comes from another site.
         """
         if not self._settings.origins:

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import succeed
 
 from gopush.feed import VERSION, Feed, Subscription, Write
-from gopush.membership.view import Coordination, View
+from gopush.membership.view import Coordination
 from gopush.model import REFUSE_NODE, Format, Page, Subscribe
 from gopush.net.clock import Clock, cancel
 from gopush.reports import Lag
@@ -44,12 +44,9 @@ class Followers:
         self.chance = chance
         self.paused: dict[Follower, Any] = {}
         """The followers that wait to try again, and their timer."""
-        coordination.watch(self._view_changed)
+        coordination.watch(lambda _: self._hurry())
         for feed in feeds:
             feed.watch(self._hurry)
-
-    def _view_changed(self, _: View) -> None:
-        self._hurry()
 
     def _hurry(self) -> None:
         for timer in self.paused.values():
@@ -148,8 +145,7 @@ class Follower:
     def leave(self) -> None:
         """Subscribe no more."""
         self._followers.log_reader.discard(self)
-        timer = self._followers.paused.pop(self, None)
-        cancel(timer)
+        cancel(self._followers.paused.pop(self, None))
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             subscription.close()

@@ -91,7 +91,7 @@ class Web:
         """What devices and pages call, some of any web site."""
         sharing = Sharing(settings.connections, self.counters, self.origins.own)
         routes = {**calls, **self.health.routes(), **own_pages.client(), **openapi.routes()}
-        return Site(sharing.guard(routes), clock, settings.idle, sharing=sharing)
+        return Site(guarded(routes, sharing.refuse), clock, settings.idle, sharing=sharing)
 
     def _admin(self, calls: Routes, clock: Clock, settings: HttpSettings, stat_bind: Sequence[str]) -> Site:
         """What needs an API key where there are any, and the pages, which do not."""
