@@ -80,7 +80,7 @@ class HBaseTakeOver:
         self._troubles[link] = trouble and f"Thrift server {address}: {trouble}"
 
     def stop(self) -> Deferred[Any]:
-        """Let go of the servers."""
+        """See Target."""
         return self._client.stop()
 
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
@@ -92,7 +92,7 @@ class HBaseTakeOver:
         return [log for log in left if log.last or log.ids or log.tokens]
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
-        """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
+        """See Target."""
         return sum(await self._each(self._insert, logs))
 
     async def _each(self, call: Callable[[L], Coroutine[Any, Any, T]], logs: Sequence[L]) -> list[T]:

@@ -57,7 +57,7 @@ class OriginalRedis:
         self._connections: list[RedisConnection] = []
 
     async def start(self) -> None:
-        """Connect."""
+        """See Original."""
         for source in self._settings.sources:
             try:
                 self._connections.append(await self._connect(source))
@@ -80,7 +80,7 @@ class OriginalRedis:
         return connection
 
     async def stop(self) -> None:
-        """Let go of the servers."""
+        """See Original."""
         for connection in self._connections:
             connection.transport.abortConnection()
 
@@ -90,7 +90,7 @@ class OriginalRedis:
     silent = lost = made
 
     async def logs(self, before: int, now: float) -> AsyncIterator[list[OldLog]]:
-        """What has a mid below `before` and has not ended by `now`. A key may come again."""
+        """See Original."""
         for connection in self._connections:
             cursor = b"0"
             while True:
@@ -101,8 +101,8 @@ class OriginalRedis:
                     break
 
     async def _read(self, connection: RedisConnection, keys: Sequence[bytes], before: int, now: float) -> list[OldLog]:
-        asked = gatherResults([self._set(connection, key) for key in keys], consumeErrors=True)
-        answers = await self._answered(asked.addErrback(unwrap))
+        asked = [connection.execute_command("ZRANGE", key, 0, -1, "WITHSCORES").addErrback(_no_set) for key in keys]
+        answers = await self._answered(gatherResults(asked, consumeErrors=True).addErrback(unwrap))
         logs = []
         for key, answer in zip(keys, answers, strict=True):
             if answer is None:
@@ -126,10 +126,6 @@ class OriginalRedis:
             return []
         self.passed.later += sum(message.mid >= before for message in live)
         return [message for message in live if message.mid < before]
-
-    def _set(self, connection: RedisConnection, key: bytes) -> Any:
-        asked = connection.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
-        return asked.addErrback(_no_set)
 
     @staticmethod
     async def _answered(asked: Any) -> Any:

@@ -103,7 +103,7 @@ class RedisTakeOver:
             await _asked(link.ping(), "")
 
     def stop(self) -> Deferred[Any]:
-        """Let go of the servers."""
+        """See Target."""
         return gatherResults([link.stop() for link in self._links.values()])
 
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
@@ -128,7 +128,7 @@ class RedisTakeOver:
         return [list(map(int, mids)) for mids in msgpack.unpackb(answer)]
 
     async def insert(self, logs: Sequence[OldLog], now: float) -> int:
-        """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
+        """See Target."""
         return sum([await self._insert(self._links[name], mine) for name, mine in self._spread(logs).items()])
 
     async def _insert(self, link: RedisLink, logs: Sequence[OldLog]) -> int:
