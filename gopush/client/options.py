@@ -24,7 +24,7 @@ _KEY = re.compile("[!-~]*")
 def add_web(command: argparse.ArgumentParser, several: bool = False) -> None:
     """The public port; `several`: or those of several web nodes, by commas."""
     _add_address(command, "web", "where devices look up", several)
-    add_trust(command)
+    _add_trust(command)
 
 
 def add_admin(command: argparse.ArgumentParser) -> None:
@@ -36,10 +36,10 @@ def add_admin(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a file whose first line is the API key (or: GOPUSH_API_KEY, or GOPUSH_API_KEY_FILE)",
     )
-    add_trust(command)
+    _add_trust(command)
 
 
-def add_trust(command: argparse.ArgumentParser) -> None:
+def _add_trust(command: argparse.ArgumentParser) -> None:
     """Whom TLS trusts; once, where a command has two ports."""
     if command.get_default("insecure") is None:
         command.add_argument("--cacert", type=Path, metavar="FILE", help="trust the CAs of this file alone")
