@@ -1,5 +1,5 @@
--- Where logs end. Arguments: prefix, then keys. Gives the server's clock, then last and highest trimmed mid of each, as
--- doubles, on end, less than 0 where the head is strange; then a strange name.
+-- Where logs end. Arguments: prefix, then keys. Gives in a row, as doubles, the server's clock, then last and highest
+-- trimmed mid of each, less than 0 where the head is strange; then a strange name.
 local none, failed = struct.pack('>dd', 0, 0), struct.pack('>dd', -1, -1)
 local answers = {struct.pack('>d', now)}
 for at = 2, #args do

@@ -1,9 +1,9 @@
--- Puts old messages, which end at a whole second, before all that somebody has pushed to a log, however often; a head never
--- goes back. Arguments: prefix, seconds a head outlives its messages; then for each log: key, end, how many messages, and
--- these (members of m:<key>, ascending). Gives a byte for each log: whether all that was pushed comes after these; if not,
--- nothing is done.
+-- Puts old messages, which end at a whole second, before all that somebody has pushed to a log, however often; a head
+-- never goes back. Arguments: prefix, seconds a head outlives its messages; then for each log: key, end, how many
+-- messages follow, and these (members of m:<key>, ascending). Gives a byte for each log: 1, or 0 where something that
+-- was pushed would come before one of these; then nothing is done.
 --
--- What is behind them is not touched: a list may hold more than a script should.
+-- What is behind them is not touched: a list may hold more than a script should read.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end

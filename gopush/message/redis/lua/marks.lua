@@ -1,7 +1,8 @@
--- What old messages are told apart by. They come before all that somebody has pushed to a log, and end at a whole second,
--- so that not more of a log is looked at than these and the one behind them. Arguments: prefix; then for each log key, mid to
--- go on after. Gives for each, as far as a call should go: the head (two doubles, or '' where there is none); mid and mark
--- of each message on end, the mark '' of the one that was pushed; whether there may be more. Where a name is strange: an error.
+-- What old messages are told apart by. They come before all that somebody has pushed to a log, and end at a whole
+-- second, so that not more of a log is looked at than these and the one behind them. Arguments: prefix; then for each
+-- log: key, mid to go on after. Gives for each, as far as a call should go: the head (two doubles, or '' where there is
+-- none); mid and mark of each message in a row, the mark '' of the one that was pushed; whether there may be more.
+-- Where a name is strange: an error.
 local MOST_BYTES, MOST_MESSAGES = 1048576, 2000
 local bytes, messages = 0, 0
 

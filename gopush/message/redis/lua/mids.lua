@@ -1,5 +1,5 @@
--- Arguments: prefix, then keys. Gives the mids of each one's messages. A few messages are read at a time: a list may hold more
--- than a script should.
+-- Arguments: prefix, then keys. Gives the mids of each one's messages. A few messages are read at a time: a list may
+-- hold more than a script should read.
 local AT_ONCE = 32
 
 local answers = {}

@@ -1,7 +1,8 @@
--- Reads pieces of logs. Arguments: prefix, bytes of the whole answer, bytes of a page; then for each read key, after,
--- limit. Gives the server's clock, a strange name, then for each: the head (two doubles, '' where there is none, false where
--- a name is strange); whether there may be more; the mid to go on after where only expired messages were passed, else 0;
--- and the members of its unexpired messages.
+-- Reads pieces of logs. Arguments: prefix, bytes of the whole answer, bytes of a page; then for each read: key, after,
+-- limit. Gives the server's clock, a strange name, then for each: the head (two doubles, '' where there is none, false
+-- where a name is strange); whether there may be more; the mid to go on after where only expired messages were passed,
+-- else 0; and the members of its unexpired messages.
+--
 -- The answer holds one message at least, where there is one; a read for which no room is left gets none, and `more`.
 local room, most_bytes = args[2], args[3]
 local fetched, given = 0, false

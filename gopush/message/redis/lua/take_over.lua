@@ -1,7 +1,7 @@
 -- Takes messages over from another store, however often; a head never goes back. Arguments: prefix, seconds a head
--- outlives its messages; then for each log key; up to which mid its messages
--- here are replaced (0: none); last, trimmed, end, how many messages, ids and mids; the messages (members of m:<key>, ascending),
--- the ids (id, value, seconds to live), the mids of those that stay, although they would be replaced.
+-- outlives its messages; then for each log: key; up to which mid its messages here are replaced (0: none); last,
+-- trimmed, end; how many messages, ids and mids follow; the messages (members of m:<key>, ascending), the ids (id,
+-- value, seconds to live), the mids of those that stay, although they would be replaced.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end

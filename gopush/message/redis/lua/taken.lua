@@ -1,5 +1,5 @@
--- How far logs have been taken over. Arguments: prefix, then keys. Gives for each its last and its highest trimmed mid,
--- how many messages are there, and the mid of the last one, as doubles, on end; where a name is strange, an error.
+-- How far logs have been taken over. Arguments: prefix, then keys. Gives in a row, as doubles, for each its last and
+-- its highest trimmed mid, how many messages are there, and the mid of the last one; where a name is strange, an error.
 local answers = {}
 for at = 2, #args do
   local head = get(head_name(args[at]), 16)
