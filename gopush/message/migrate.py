@@ -41,7 +41,7 @@ class Target(Protocol):
     async def take(self, logs: Sequence[KeptLog], now: float) -> list[KeptLog]:
         """Take these over, but for those that are there already, of which only remembered() is; gives what it took."""
 
-    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+    async def insert(self, logs: Sequence[OldLog]) -> int:
         """Put messages of gopush-cluster where they belong (see placed()); gives how many were not there yet."""
 
 
@@ -166,7 +166,7 @@ async def _take_in(source: Original, before: int, target: Target, tell: Tell) ->
         async for some in source.logs(before, now):
             keys += len(some)
             messages += sum(len(log.messages) for log in some)
-            moved += await target.insert(some, now)
+            moved += await target.insert(some)
             progress.tell(f"{keys} keys looked at, {moved} messages moved")
     finally:
         await source.stop()

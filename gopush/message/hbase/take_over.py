@@ -91,7 +91,7 @@ class HBaseTakeOver:
         ]
         return [log for log in left if log.last or log.ids or log.tokens]
 
-    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+    async def insert(self, logs: Sequence[OldLog]) -> int:
         """See Target."""
         return sum(await self._each(self._insert, logs))
 

@@ -127,7 +127,7 @@ class RedisTakeOver:
         answer = await _asked(link.run(_MIDS, [self._settings.prefix, *(log.key for log in logs)]))
         return [list(map(int, mids)) for mids in msgpack.unpackb(answer)]
 
-    async def insert(self, logs: Sequence[OldLog], now: float) -> int:
+    async def insert(self, logs: Sequence[OldLog]) -> int:
         """See Target."""
         return sum([await self._insert(self._links[name], mine) for name, mine in self._spread(logs).items()])
 
