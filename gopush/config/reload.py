@@ -29,8 +29,8 @@ class ReloadingFile(Generic[T]):
     """The value that `read` makes of `paths`, made anew once one of them has changed.
 
     The first reading raises SettingsError where it fails. Later, the log says what is wrong with the files, and the
-    value stays as it was. `option`: what names them, and begins each error, where somebody may have written a secret in
-    a file's place: then no error shows a path which cannot be read.
+    value stays as it was. `option` names the files, and begins each error. It is for where somebody may write a secret
+    in the place of a path: then no error shows a path that cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path], read: Callable[[], T], option: str = "") -> None:

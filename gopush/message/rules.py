@@ -24,8 +24,8 @@ REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that the store failed."""
 
 TOO_LATE = Appended(RET_INTERNAL, 0, 0, False)
-"""The answer of a store that works to an append past its deadline: any other than REFUSED and UNAVAILABLE, by identity,
-is one, for a script's answer is a new object.
+"""The answer of a store that works to an append past its deadline. A script's is a new object: whatever is neither
+REFUSED nor UNAVAILABLE, by identity, counts as this.
 """
 
 UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)

@@ -1,7 +1,7 @@
 """What an envelope may hold beside its message. Pure.
 
-The scanner reads a value at once, and nobody else is served meanwhile: strings and numbers take no time, but containers
-of a few bytes each two seconds in 16 MiB.
+The scanner reads a value in one go, and nobody else is served meanwhile. 16 MiB of strings or numbers take no time, but
+of containers that have a few bytes each two seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ MAX_PROPERTIES = 1000
 MAX_CONTAINERS = 64 << 10
 """Characters of all lists and objects in an envelope together, but for the message and the list of keys."""
 
-
 REPEATS = 10
-"""So often a call may name each of its keys: they count once, but all names are read at once."""
+"""How often a call may name each of its keys, on average: a key counts once, but all names are read in one go."""
 
 
 class Property(NamedTuple):

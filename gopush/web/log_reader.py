@@ -27,10 +27,10 @@ PATIENCE_SECONDS = 0.5
 READ_SECONDS = 2.0
 """How often, from then on."""
 CUT_OFF_SECONDS = 10.0
-"""Who can be read for no more for so long is told so: another web node may reach what this one does not."""
+"""Those whose log could not be read for so long are told so: another web node may reach what this one does not."""
 CALM_SECONDS = 60.0
-"""How long nobody must be without a comet before the log says so, where none was accepted at one since: one waiting
-read comes after the other."""
+"""How long nobody must have been without a comet before the log says that it is over, for one waiting read comes after
+the other; at once, where a comet has accepted one since."""
 READ_PER_SECOND = 10_000
 MOST_READS = 128
 """That are under way at the same time: other reads of this process wait for as many at most."""

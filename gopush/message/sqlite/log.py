@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 PURGED_AT_ONCE = 500
 PURGED_PAGES = 8
-"""How many logs, with two messages each, go in one transaction of a purge, but for one log that has more; and the pages
-that each may write: fewer go where the reserve is small.
+"""A transaction of a purge takes so many logs at most, and twice as many messages, unless one log alone has more. Each
+log may write so many pages: where the reserve is small, fewer go.
 """
 
 _LOGS = """
