@@ -39,7 +39,7 @@ class Reload(Service):
     `file`: what the log is written to, None where that is no file of ours.
     """
 
-    def __init__(self, reactor: Any, options: DaemonOptions, file: LogFile | None = None) -> None:
+    def __init__(self, reactor: Any, options: DaemonOptions, file: LogFile | None) -> None:
         self._reactor = reactor
         self._options = options
         self._file = file

@@ -129,10 +129,10 @@ class BulkCall:
                 raise ParameterError(OUTSIDE)
         except ParameterError as wrong:
             self._publisher.count(RET_PARAMETER)
-            raise FailedError(RET_PARAMETER, why=str(wrong)) from None
+            raise FailedError(RET_PARAMETER, str(wrong)) from None
         if self._caller is not None and not self._caller.try_take(1):
             self._publisher.count_limited(1)
-            raise FailedError(RET_INTERNAL, why=CALLER_LIMIT.why)
+            raise FailedError(RET_INTERNAL, CALLER_LIMIT.why)
         return request
 
     def _settle(self, group: _Group, asking: Sequence[int], indexes: Sequence[int], answers: Sequence[Pushed]) -> None:

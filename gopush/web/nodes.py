@@ -119,7 +119,7 @@ def _backed_up(backup: Backup) -> bytes:
     if backup.state == "refused":
         raise ParameterError(backup.why)
     if backup.state == "failed":
-        raise FailedError(RET_INTERNAL, why=backup.why)  # an UnavailableError would not say why
+        raise FailedError(RET_INTERNAL, backup.why)  # an UnavailableError would not say why
     return compact({"state": backup.state, "copied": backup.copied, "size": backup.size})
 
 
@@ -130,7 +130,7 @@ def _tell(processes: Iterable[_Process], call: Callable[[NodeService], Deferred[
 
 
 def _first(failure: Any) -> bytes:
-    raise FailedError(RET_INTERNAL, why=failure.value.subFailure.getErrorMessage())
+    raise FailedError(RET_INTERNAL, failure.value.subFailure.getErrorMessage())
 
 
 def _status(process: _Process) -> Deferred[Status]:

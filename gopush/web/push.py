@@ -111,7 +111,7 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
     if len(failed) == len(names):
         ret = _common_ret(answers)
         reasons = {why_not(answer) for answer in answers}
-        raise FailedError(ret, data, reasons.pop() if len(reasons) == 1 else "no key could be served")
+        raise FailedError(ret, reasons.pop() if len(reasons) == 1 else "no key could be served", data)
     return data
 
 

@@ -63,9 +63,9 @@ class ForbiddenError(Exception):
 
 
 class FailedError(Exception):
-    """An answer other than `ret` 0 that comes with data, and why."""
+    """An answer other than `ret` 0, why, and the data that come with it."""
 
-    def __init__(self, ret: int, data: bytes = b"", why: str = "") -> None:
+    def __init__(self, ret: int, why: str, data: bytes = b"") -> None:
         super().__init__(why)
         self.ret = ret
         self.data = data

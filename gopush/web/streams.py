@@ -77,7 +77,7 @@ class EventStreams:
         """The route of the public port. Whether a stream would begin shows only where one does: there is no HEAD."""
         return {"/sub": {"GET": Route(self._open, alone=True, head=False)}}
 
-    def retry_ms(self, limit: bool = False) -> int:
+    def retry_ms(self, limit: bool) -> int:
         """When a browser is to come back: not all at the same time."""
         least, most = RETRY_AT_LIMIT_MS if limit else RETRY_MS
         return least + int((most - least) * self.followers.chance())

@@ -15,7 +15,7 @@ from thriftpy2.thrift import TApplicationException, TMessageType
 from thriftpy2.transport import TBufferedTransport, TMemoryBuffer
 
 from gopush.errors import UnavailableError
-from gopush.message.hbase.row import HEAD, Cells, Put
+from gopush.message.hbase.row import Cells, Put
 
 FAMILIES = (b"m", b"i", b"t")
 """What the table has: messages, ids, tokens."""
@@ -103,9 +103,7 @@ def written(results: Sequence[Any] | None) -> float:
     return float(stamps[0] / 1000)
 
 
-def check_and_mutate(
-    table: bytes, row: bytes, puts: Sequence[Put], old: bytes | None, cell: tuple[str, bytes] = HEAD
-) -> Any:
+def check_and_mutate(table: bytes, row: bytes, puts: Sequence[Put], old: bytes | None, cell: tuple[str, bytes]) -> Any:
     """Arguments for writing a row where a cell has its `old` value, or is not there."""
     mutations = [idl.Mutation(put=_put(row, put)) for put in puts]
     return idl.HBase.checkAndMutate_args(

@@ -28,7 +28,7 @@ class MasterEndpoint:
     have the names by which they are reached.
     """
 
-    def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None, password: str = "") -> None:
+    def __init__(self, reactor: Any, source: Source, timeout: float, tls: ClientTls | None, password: str) -> None:
         self._password = password
         self._reactor = reactor
         self._name = source.master

@@ -69,7 +69,7 @@ class RedisLink(Factory):
         settings: RedisSettings,
         scripts: Iterable[Script],
         watcher: LinkWatcher,
-        tls: ClientTls | None = None,
+        tls: ClientTls | None,
     ) -> None:
         self._reactor = reactor
         self._source = source
