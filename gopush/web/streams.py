@@ -148,6 +148,18 @@ class EventStream(Follower):
         else:
             self._from(self._mid)
 
+    def _found(self, head: Head) -> None:
+        self._from(max(head.last, MID_STEP))
+
+    def _unknown(self, _: Failure) -> None:
+        if self in self._streams.streams:
+            self.end("store away")
+
+    def _from(self, mid: int) -> None:
+        if self in self._streams.streams:
+            self._mid = self.cursor = mid
+            self.follow()
+
     def due(self) -> None:
         """A comment is due: the browser, and proxies between, shall see that the stream is alive."""
         if self._begun:
@@ -261,17 +273,7 @@ class EventStream(Follower):
         self.leave()
         self._streams.closed(self)
 
-    def _found(self, head: Head) -> None:
-        self._from(max(head.last, MID_STEP))
-
-    def _unknown(self, _: Failure) -> None:
-        if self in self._streams.streams:
-            self.end("store away")
-
-    def _from(self, mid: int) -> None:
-        if self in self._streams.streams:
-            self._mid = self.cursor = mid
-            self.follow()
+    # --- the answer ---
 
     def _begin(self, limit: bool) -> bytes:
         """Begin the answer; gives what it opens with."""
