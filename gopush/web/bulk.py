@@ -37,22 +37,19 @@ class Bulk:
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
-        splitter = LineSplitter(self._settings.body)
-        return BulkCall(self._publisher, answer, splitter, self._settings.max_expire, request)
+        return BulkCall(self._publisher, self._settings, request, answer)
 
 
 class BulkCall:
-    """One bulk call: a Receiver. `most_expire` in seconds."""
+    """One bulk call: a Receiver."""
 
-    def __init__(
-        self, publisher: Publisher, answer: Answer, splitter: LineSplitter, most_expire: int, request: Request
-    ) -> None:
+    def __init__(self, publisher: Publisher, settings: HttpSettings, request: Request, answer: Answer) -> None:
         self._caller = request.caller
         self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
-        self._lines = splitter
-        self._most_expire = most_expire
+        self._lines = LineSplitter(settings.body)
+        self._most_expire = settings.max_expire
         self._groups: deque[_Group] = deque()
         self._waiting = self._waiting_bytes = 0  # lines that were taken, whose answer is not written
         self._ended = self._leaving = False

@@ -114,7 +114,7 @@ class Caller:
             key = request.query.text("key")
         except ParameterError:
             key = ""
-        return "" if key.startswith(self.prefix) else OUTSIDE
+        return "" if self.covers(key) else OUTSIDE
 
     def covers(self, key: str) -> bool:
         """Whether it may name this key of a channel."""

@@ -18,6 +18,7 @@ from gopush.web.bulk import BulkCall
 from gopush.web.lines import LineSplitter
 from gopush.web.params import PublishRequest
 from gopush.web.publisher import MAX_WAITING
+from gopush.web.settings import HttpSettings
 from tests.http.client import PATIENCE, Answer, Client
 from tests.web.conftest import World
 from tests.web.fakes import NOW
@@ -162,7 +163,7 @@ class Turns:
 @pytest.mark.parametrize("seed", range(50))
 def test_answers_keep_the_order_of_their_lines_however_they_come(seed: int) -> None:
     random, turns = Random(seed), Turns()
-    call = BulkCall(turns, turns, LineSplitter(1000), 600, Request(b"POST", PATH.encode()))  # type: ignore[arg-type]
+    call = BulkCall(turns, HttpSettings(body=1000), Request(b"POST", PATH.encode()), turns)  # type: ignore[arg-type]
     good = [random.random() < 0.8 for _ in range(200)]
     lines = [b'{"k":"%d","m":1,"expire":1}\n' % line if ok else b"x\n" for line, ok in enumerate(good)]
     left = list(lines)
