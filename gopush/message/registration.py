@@ -42,21 +42,16 @@ class StoreRegistration:
 
     async def register(self) -> None:
         """Come into the view. Raises StartError where this node must not: the others have other data."""
-        refusal: StartError | None = None
-        for _ in range(OTHER_STORE_LOOKS):
+        for left in reversed(range(OTHER_STORE_LOOKS)):
             info = self._node.info = self._node.info._replace(store=self._message.identity)
             try:
                 await self._coordination.register_message(info)
-            except OtherStoreError as other:
-                if not info.stores:
+                break
+            except OtherStoreError:
+                if not (info.stores and left):
                     raise
-                refusal = other
                 await pause(LOOK_SECONDS, self._reactor)
-            else:
-                self._looking.start(LOOK_SECONDS, now=False)
-                return
-        assert refusal is not None
-        raise refusal
+        self._looking.start(LOOK_SECONDS, now=False)
 
     def stop(self) -> None:
         """Look at the data no more."""
