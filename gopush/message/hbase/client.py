@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from itertools import count, repeat
+from itertools import repeat
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -214,7 +214,9 @@ async def trying(attempt: Callable[[], Coroutine[Any, Any, T | None]], until: fl
 
     Raises UnavailableError where none was before `until`.
     """
-    for tries in count(1):
+    tries = 0
+    while True:
+        tries += 1
         try:
             if (found := await attempt()) is not None:
                 return found
@@ -222,7 +224,6 @@ async def trying(attempt: Callable[[], Coroutine[Any, Any, T | None]], until: fl
             if clock.seconds() >= until:
                 raise
         await jitter(clock, until, tries)
-    raise AssertionError
 
 
 async def jitter(clock: Clock, until: float, tries: int = 1) -> None:
