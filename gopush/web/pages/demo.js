@@ -9,13 +9,6 @@ let gap = null, patience = 0;
 /** What has arrived may do so before its push is answered. */
 const arrived = new Set();
 
-function note(list, text, small, away = false) {
-  const item = element("li", text, { className: away ? "away" : "" });
-  item.append(element("small", small));
-  at(list).prepend(item);
-  while (at(list).children.length > SHOWN) at(list).lastChild.remove();
-}
-
 // --- the subscriber ---
 
 function show(now, detail = "") {
@@ -65,7 +58,7 @@ function judge(late = false) {
 
 function take({ text, mid }) {
   arrived.add(mid);
-  note("messages", text, (gap ? "caught up, mid " : "mid ") + mid, gap !== null);
+  note("messages", text, (gap ? "caught up, mid " : "mid ") + mid, SHOWN, gap ? "away" : "");
   if (gap === null) return;
   gap.caught += 1;
   gap.awaited.delete(mid);
@@ -83,7 +76,7 @@ async function connect(key, since) {
   subscription = gopush.subscribe(url, key, {
     since,
     onMessage: take,
-    onGap: () => note("messages", "some messages were trimmed away before they could be read", ""),
+    onGap: () => note("messages", "some messages were trimmed away before they could be read", "", SHOWN),
     onState: changed,
     token: async refusal => {
       const token = await tokenFor(key, refusal);
@@ -132,7 +125,7 @@ async function push(key, body) {
   const meanwhile = state !== "live";
   await act("answer", `stored, for the key ${key}`, async () => {
     const { mid } = await call("POST", "/1/admin/push/private", { key, expire: 600, mid: 1 }, body);
-    note("pushed", body, `${meanwhile ? "while the subscriber was away, mid" : "mid"} ${mid}`, meanwhile);
+    note("pushed", body, (meanwhile ? "while the subscriber was away, mid " : "mid ") + mid, SHOWN, meanwhile ? "away" : "");
     if (gap !== null && key === subscribed && !arrived.has(mid)) gap.awaited.add(mid);
   });
 }

@@ -155,13 +155,6 @@ async function showState(key, state, why) {
   return tell("watching", `${key}: ${state}${reason && `: ${inWords(reason)}`}${hint}`, reason === "", true);
 }
 
-function showMessage({ text, mid }) {
-  const item = element("li", text);
-  item.append(element("small", "mid " + mid));
-  at("arrived").prepend(item);
-  while (at("arrived").children.length > SHOWN) at("arrived").lastChild.remove();
-}
-
 at("watch").onclick = async () => {
   if (watching !== null) return stopWatching("nothing");
   if (!at("look").reportValidity()) return undefined;
@@ -173,7 +166,7 @@ at("watch").onclick = async () => {
   const begun = watching = { close: () => {} }, url = await PUBLIC;
   if (watching !== begun) return undefined;
   watching = gopush.subscribe(url, key, {
-    onMessage: showMessage,
+    onMessage: ({ text, mid }) => note("arrived", text, "mid " + mid, SHOWN),
     onState: (state, why) => { if (state !== "closed" || watching !== null) showState(key, state, why); },
     token: refusal => tokenFor(key, refusal),
   });

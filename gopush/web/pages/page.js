@@ -113,6 +113,14 @@ function element(tag, text = "", properties = {}) {
   return made;
 }
 
+/** Put a line with a small remark at the head of a list, which keeps the newest `most`. */
+function note(list, text, small, most, name = "") {
+  const item = element("li", text, { className: name });
+  item.append(element("small", small));
+  at(list).prepend(item);
+  while (at(list).children.length > most) at(list).lastChild.remove();
+}
+
 /** Copy text: where the page is not served over TLS, browsers have the old way alone. */
 async function copy(text) {
   try {
