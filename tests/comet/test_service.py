@@ -326,3 +326,19 @@ def test_who_was_sent_away_is_not_there_any_more_however_long_it_takes_to_close(
     world.subscribe(key="k")
     assert result(world.comet.subscribers(["k"])) == [[1]]
     assert result(world.comet.presence(["k"])) == [[Presence(1, 0, (("tcp", 1),))]]
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+def test_who_was_sent_away_takes_nobodys_place(recovers: bool) -> None:
+    """protocol.md, section 10: from `key/close` on it counts no more, though its client keeps its side open."""
+    world = World(max_subscribers=2)
+    if recovers:
+        world.node.hold = ("read",)
+    for _ in range(2):
+        world.subscribe(key="k", mid=0 if recovers else None)[1].on_closed = lambda: None
+    world.comet.close(["k"])
+    world.node.release()
+    wires = [world.subscribe(key="k")[1] for _ in range(3)]
+    assert world.comet.channels["k"].subscribers == 4
+    assert [wire.out for wire in wires] == [H, H, b"-l\r\n"]
+    assert world.comet.counters.refused_limit == 1
