@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from gopush.config.schema import Section
 from gopush.config.values import addresses, count, duration, listeners, one_of, password, size, switch, text
@@ -137,10 +138,16 @@ class RpcSettings:
     ping: float = _rpc("ping", "1s", duration, "how often to try a failed peer again")
     retry: float = _rpc("retry", "1s", duration, "the longest wait between attempts to connect to a peer")
     call_timeout: float = _rpc(
-        "timeout", "1s", duration, "how long a call to a message node may take before the caller asks another one"
+        "timeout",
+        "1s",
+        duration,
+        "how long a call to a message node may take before the caller asks another one; less than attempt",
     )
     attempt_timeout: float = _rpc(
-        "attempt", "2s", duration, "how long a comet may take for a push before web asks another one"
+        "attempt",
+        "2s",
+        duration,
+        "how long a comet may take for a push before web asks another one; less than deadline",
     )
     push_deadline: float = _rpc(
         "deadline", "4s", duration, "how long a push may take to be stored; then gopush refuses it for good"
@@ -185,6 +192,13 @@ class RpcSettings:
             raise ValueError("[rpc] tls.ca, tls.cert and tls.key: set all three, or none")
         if self.previous_secret and (self.legacy_secret or not self.secret):
             raise ValueError("[rpc] secret.previous: needs a secret after it, and secret.legacy = no")
+        times = {"timeout": self.call_timeout, "attempt": self.attempt_timeout, "deadline": self.push_deadline}
+        for (inner, shorter), (outer, longer) in pairwise(times.items()):
+            if shorter >= longer:
+                raise ValueError(
+                    f"[rpc] {inner}: {shorter:g} s is not below [rpc] {outer}, {longer:g} s:"
+                    " no time would be left to ask another one"
+                )
 
     @property
     def secrets(self) -> tuple[str, ...]:

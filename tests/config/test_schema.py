@@ -455,6 +455,25 @@ def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
     load(CometSettings, ini(f"[zookeeper]\n{line}\n"))
 
 
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ("timeout = 2s", "[rpc] timeout: 2 s is not below [rpc] attempt, 2 s: "),
+        ("timeout = 3s\nattempt = 2500ms", "[rpc] timeout: 3 s is not below [rpc] attempt, 2.5 s: "),
+        ("attempt = 4s", "[rpc] attempt: 4 s is not below [rpc] deadline, 4 s: "),
+        ("deadline = 2s", "[rpc] attempt: 2 s is not below [rpc] deadline, 2 s: "),
+    ],
+)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_times_of_calls_nest(ini: Any, name: str, lines: str, wrong: str) -> None:
+    """A frozen comet, or message node, would take all the time that there is: nobody else would be asked."""
+    path = ini(f"[rpc]\n{lines}\n")
+    with pytest.raises(SettingsError) as caught:
+        load(SHIPPED[name], path)
+    assert str(caught.value) == f"{path}: {wrong}no time would be left to ask another one"
+    load(SHIPPED[name], ini("[rpc]\ntimeout = 1s\nattempt = 1001ms\ndeadline = 1002ms\n"))
+
+
 @pytest.mark.parametrize("name", ["web", "gopush"])
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:8090", "unix:/run/gopush", "haproxy:tcp:8090"])
 def test_one_port_is_not_both(ini: Any, name: str, endpoint: str) -> None:

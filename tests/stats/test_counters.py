@@ -401,7 +401,9 @@ def show_http(site: Site, statistics: Statistics) -> None:
 def batcher_moves() -> Moves:
     """Of the calls to comets, which those to message nodes share."""
     moves = Moves("gopush_lane_")
-    world = Comets("c1", "c2", rpc=RpcSettings(lane_messages=3, push_deadline=1.0))
+    world = Comets(
+        "c1", "c2", rpc=RpcSettings(call_timeout=0.5, attempt_timeout=0.8, push_deadline=1.0, lane_messages=3)
+    )
     services = world.services.values()
     with moves.watch(lambda statistics: show_batchers(statistics, comets=world.comets.numbers)) as look:
         for limiter in services:
