@@ -76,7 +76,8 @@ class _FullError(UnavailableError):
 
 @dataclass
 class Subscriber:
-    """One device. `web`: where it looks up, or several addresses by commas: after a failure it goes to the next one.
+    """One device. `web`: where it looks up, or several addresses by commas: after a failure it goes to the next one,
+    and waits longer only where it has been at all of them.
 
     `cursor` is the mid of the last message seen; None: what is new from now on.
 
@@ -94,7 +95,9 @@ class Subscriber:
     context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self._webs = cycle(Server(address, context=self.context) for address in self.web.split(","))
+        webs = [Server(address, context=self.context) for address in self.web.split(",")]
+        self._others = len(webs) - 1
+        self._webs = cycle(webs)
         self._web = next(self._webs)
 
     def messages(self, follow: bool = True) -> Iterator[bytes]:
@@ -102,10 +105,12 @@ class Subscriber:
 
         Raises ParameterError where the server refuses for good, without `follow` also any other error.
         """
-        pause = FIRST_PAUSE_SECONDS
+        pause, untried = FIRST_PAUSE_SECONDS, self._others
         while True:
+            address = None
             try:
-                for frame in self._connection():
+                address = self._look_up()
+                for frame in self._connection(address):
                     if frame.startswith(b"{"):
                         yield from self._new(frame)
                     elif frame == b"+h":
@@ -115,7 +120,12 @@ class Subscriber:
                     raise
                 self.tell(f"{wrong}; trying again")
                 self._web = next(self._webs)
+                if address is None and untried:
+                    untried -= 1
+                    time.sleep(FIRST_PAUSE_SECONDS * random.uniform(0.5, 1))
+                    continue
                 pause = FULL_PAUSE_SECONDS if isinstance(wrong, _FullError) else pause
+            untried = self._others
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
@@ -125,12 +135,15 @@ class Subscriber:
             self.cursor = mid
             yield message
 
-    def _connection(self) -> Iterator[bytes]:
-        """The frames of one connection, from the look-up to its end, which is an UnavailableError."""
+    def _look_up(self) -> str:
+        """The address of the key's comet."""
         if self.cursor is None:
             kept = history(self._web, self.key, 0, self.token)
             self.cursor = mid_of(kept[-1]) if kept else 0
-        address = look_up(self._web, self.key)
+        return look_up(self._web, self.key)
+
+    def _connection(self, address: str) -> Iterator[bytes]:
+        """The frames of one connection to its end, which is an UnavailableError."""
         try:
             with self._connect(*host_port(address)) as connection:
                 connection.sendall(subscribe(self.key, self.heartbeat, self.token, self.cursor))

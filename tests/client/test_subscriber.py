@@ -133,6 +133,30 @@ def test_goes_to_the_next_web_node_where_one_does_not_answer(
     assert asked == ["web:1", "web:2"]
 
 
+def test_many_dead_web_nodes_are_passed_quickly_and_each_round_waits_longer(
+    comet: FakeComet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    pauses: list[float] = []
+
+    def look_up(web: Server, key: str) -> str:
+        asked.append(web.address)
+        if len(asked) < 23:
+            raise UnavailableError("down")
+        return comet.address
+
+    monkeypatch.setattr(subscriber, "look_up", look_up)
+    monkeypatch.setattr("time.sleep", pauses.append)
+    webs = [f"web:{number}" for number in range(1, 11)]
+    device = Subscriber(",".join(webs), "kéy", cursor=0)
+    comet.serve(says(), says(b"+h\r\n", framed(message(16))))
+    assert next(device.messages()) == message(16)
+    assert asked == [*webs, *webs, *webs[:4]]
+    rounds = [pauses.pop(9), pauses.pop(18), pauses.pop()]  # the last is for the comet, which has closed
+    assert all(0.1 <= pause <= 0.2 for pause in pauses)
+    assert [0.1 * 2**n <= pause <= 0.2 * 2**n for n, pause in enumerate(rounds)] == [True] * 3
+
+
 def test_begins_with_what_is_new(comet: FakeComet, device: Subscriber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriber, "history", lambda web, key, after, token: [message(16), message(48)])
     comet.serve(says(b"+h\r\n", framed(message(64))))
