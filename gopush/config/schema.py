@@ -223,8 +223,8 @@ def _shown(words: str, name: str, line: int, after_secret: bool) -> str:
 
 
 def _may_be_secret(opt: Option, raw: str) -> bool:
-    """A mistyped number beside secrets is none, where a number is meant."""
-    is_number = type(opt.parse(opt.default)) in (int, float) and re.match(r"[-+.]?\d", raw)
+    """A mistyped number beside secrets is none, where a number is meant; nor is what is missing there."""
+    is_number = type(opt.parse(opt.default)) in (int, float) and re.match(r"[-+.]?(\d|(nan|inf)?\Z)", raw)
     return opt.name in SECRETS or (not is_number and bool(_NEAR_SECRET.search(f"{opt.section} {opt.name}")))
 
 

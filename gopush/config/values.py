@@ -12,14 +12,14 @@ from ipaddress import ip_network
 
 from gopush.config.endpoints import port, without_secrets
 
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,99}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST_DURATION = 36500 * 86400
-_SIZE = re.compile(r"([0-9]{1,12})\s*(B|KiB|MiB|GiB)?")
+_LONGEST_DURATION_DAYS = 36500
+_SIZE = re.compile(r"([0-9]{1,99})\s*(B|KiB|MiB|GiB)?")
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_LARGEST_SIZE = 1 << 40
+_TOO_LARGE_GIB = 1024
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?|null")
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?|null")
 _HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _NODE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 _HINT_OF_SECRET = re.compile(r"[@#?]|(?i:secret|passw|token)\w*\s*[=:]")
@@ -53,18 +53,22 @@ def text(value: str) -> str:
 def duration(value: str) -> float:
     """Seconds, more than none, written with their unit: 500ms, 30s, 5m, 1h, 30d."""
     match = _DURATION.fullmatch(value)
-    seconds = float(match[1]) * _DURATION_UNITS[match[2]] if match else 0
-    if not 0 < seconds <= _LONGEST_DURATION:
+    if not match:
         raise ValueError("is not a duration (try 30s; the units are ms, s, m, h, d)")
+    seconds = float(match[1]) * _DURATION_UNITS[match[2]]
+    if not 0 < seconds <= _LONGEST_DURATION_DAYS * _DURATION_UNITS["d"]:
+        raise ValueError(f"is not a duration above 0, up to {_LONGEST_DURATION_DAYS}d")
     return seconds
 
 
 def size(value: str) -> int:
     """Bytes, written as 4096, 64KiB, 2MiB."""
     match = _SIZE.fullmatch(value)
-    found = int(match[1]) * _SIZE_UNITS[match[2]] if match else _LARGEST_SIZE
-    if found >= _LARGEST_SIZE:
+    if not match:
         raise ValueError("is not a size in bytes (try 64KiB; the units are B, KiB, MiB, GiB)")
+    found = int(match[1]) * _SIZE_UNITS[match[2]]
+    if found >= _TOO_LARGE_GIB * _SIZE_UNITS["GiB"]:
+        raise ValueError(f"is not a size below {_TOO_LARGE_GIB}GiB")
     return found
 
 
@@ -126,13 +130,13 @@ def _words(value: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", value) if word]
 
 
-def addresses(value: str) -> tuple[str, ...]:
-    """Addresses "host:port" separated by commas or blanks; may be empty."""
+def addresses(value: str, example: str = "push1.example.org:6969") -> tuple[str, ...]:
+    """Addresses "host:port" separated by commas or blanks; may be empty. An error gives the `example`."""
     found = tuple(_words(value))
     for word in found:
         match = _HOST_PORT.fullmatch(word)
         if not match or not 0 < int(match[2]) < 65536:
-            raise ValueError(f"holds {shown(word, value)}, which is not host:port (try push1.example.org:6969)")
+            raise ValueError(f"holds {shown(word, value)}, which is not host:port (try {example})")
         if impossible(match[1]):
             raise ValueError(f"holds {shown(word, value)}: this is not a valid host name")
     return found
@@ -159,7 +163,8 @@ def origins(value: str) -> tuple[str, ...]:
     """Web origins, https://www.example.org or with a port, separated by commas or blanks; may be empty."""
     found = tuple(_words(value.lower()))
     for word in found:
-        if not _ORIGIN.fullmatch(word):
+        match = _ORIGIN.fullmatch(word)
+        if not match or not 0 < int(match[2] or 1) < 65536:
             raise ValueError(f"holds {shown(word, value)}, which is no origin (try https://www.example.org)")
     return found
 

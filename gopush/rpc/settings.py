@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -41,8 +42,15 @@ def call_listeners(value: str) -> tuple[str, ...]:
 
 
 def _servers(value: str) -> tuple[str, ...]:
-    """The addresses() of ZooKeeper servers, one at least."""
-    found = addresses(value)
+    """The addresses() of ZooKeeper servers; may be empty."""
+    if re.search(":[0-9]+/", value):
+        raise ValueError("has a path behind a server: comet.path and message.path say where processes register")
+    return addresses(value, "zookeeper1.example.org:2181")
+
+
+def _some_servers(value: str) -> tuple[str, ...]:
+    """The _servers(), one at least."""
+    found = _servers(value)
     if not found:
         raise ValueError("names no server (try localhost:2181; only twistd gopush runs without ZooKeeper)")
     return found
@@ -70,7 +78,7 @@ class ZooKeeperSettings:
     """Section [zookeeper]."""
 
     hosts: tuple[str, ...] = _zookeeper(
-        "addr", "localhost:2181", _servers, "the ZooKeeper servers, host:port, separated by commas"
+        "addr", "localhost:2181", _some_servers, "the ZooKeeper servers, host:port, separated by commas"
     )
     session_timeout: float = _zookeeper("timeout", "30s", _session, "how long a silent process still counts as alive")
     comet_path: str = _zookeeper("comet.path", "/gopush-cluster-comet", _znode, "where comets register")
@@ -111,7 +119,7 @@ class ClusterSettings(ZooKeeperSettings):
     hosts: tuple[str, ...] = _zookeeper(
         "addr",
         "",
-        addresses,
+        _servers,
         "the ZooKeeper servers of a cluster of equals, host:port, separated by commas; empty: this process is alone",
     )
 

@@ -266,6 +266,9 @@ def test_what_an_unknown_word_of_an_endpoint_holds_goes_nowhere(ini: Any, endpoi
         "[base]\nwebsocket.advertise = wss://push.example.org:6968",
         "[base]\nhttp.bind = http://localhost:8090",
         "[zookeeper]\ncomet.path = /gopush//comets",
+        "[push]\nkey.rate = ",
+        "[http]\nmprivate.keys = ",
+        "[token]\nlife = nan",
     ],
 )
 def test_what_holds_no_secret_is_shown(ini: Any, line: str) -> None:
@@ -274,6 +277,26 @@ def test_what_holds_no_secret_is_shown(ini: Any, line: str) -> None:
         load(EmbeddedSettings, ini(f"{line}\n"))
     assert f": {found!r} " in str(wrong.value)
     assert "(hidden)" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[channel]\nsweep = 0s", "'0s' is not a duration above 0, up to 36500d"),
+        ("[http]\nidle = 99999999999d", "'99999999999d' is not a duration above 0, up to 36500d"),
+        (f"[tcp]\nsndbuf.size = {'9' * 20}", f"'{'9' * 20}' is not a size below 1024GiB"),
+        ("[hbase]\nthrift = a", "'a' holds 'a', which is not host:port (try thrift1.example.org:9090)"),
+        ("[zookeeper]\naddr = a", "'a' holds 'a', which is not host:port (try zookeeper1.example.org:2181)"),
+        (
+            "[zookeeper]\naddr = a:1,b:2181/chroot",
+            "'a:1,b:2181/chroot' has a path behind a server: comet.path and message.path say where processes register",
+        ),
+    ],
+)
+def test_an_error_says_what_would_be_right_for_its_option(ini: Any, line: str, said: str) -> None:
+    with pytest.raises(SettingsError) as wrong:
+        load(EmbeddedSettings, ini(f"{line}\n"))
+    assert str(wrong.value).partition(": [")[2].partition(": ")[2] == said
 
 
 @pytest.mark.parametrize("separator", [",", " ", "\t", ", "])

@@ -50,6 +50,7 @@ SOME = values.some_of("tcp", "websocket")
         (values.addresses, "", ()),
         (values.addresses, "a.example:1, [::1]:2\n10.0.0.1:65535", ("a.example:1", "[::1]:2", "10.0.0.1:65535")),
         (values.host_names, "A.example, b.\nlocalhost", ("a.example", "b.", "localhost")),
+        (values.origins, "https://a.example:65535 NULL", ("https://a.example:65535", "null")),
         (values.listeners, "", ()),
         (values.listeners, "localhost:6969", ("tcp:6969:interface=127.0.0.1",)),
         (values.listeners, "0.0.0.0:0", ("tcp:0:interface=0.0.0.0",)),
@@ -80,6 +81,7 @@ def test_reads(parse: Callable[[str], Any], value: str, found: Any) -> None:
         *((values.addresses, value) for value in ("host", "host:", ":1", "host:0", "host:65536", "::1:80", "a:1;b:2")),
         *((values.addresses, value) for value in ("a_b..c:1", ".c:1", "z" * 64 + ".c:1")),
         *((values.listeners, value) for value in ("a_b..c:1", ".c:1", "z" * 64 + ".c:1", "z." * 150 + "z:1")),
+        *((values.origins, f"https://a.example:{port}") for port in ("0", "65536", "99999")),
         *((values.host_names, value) for value in ("a_b..c", ".c", "z" * 64 + ".c", "z." * 150 + "z")),
         *(
             (values.listeners, value)

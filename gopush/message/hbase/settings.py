@@ -27,12 +27,16 @@ def table_name(value: str) -> str:
     return value
 
 
+def _servers(value: str) -> tuple[str, ...]:
+    return addresses(value, "thrift1.example.org:9090")
+
+
 @dataclass(frozen=True)
 class HBaseSettings:
     """Section [hbase]."""
 
     thrift: tuple[str, ...] = _hbase(
-        "thrift", "localhost:9090", addresses, "the Thrift2 servers (framed), host:port, separated by commas"
+        "thrift", "localhost:9090", _servers, "the Thrift2 servers (framed), host:port, separated by commas"
     )
     table: str = _hbase("table", "gopush", table_name, "the table; a namespace may stand before it: push:gopush")
     prefix: str = _hbase(
