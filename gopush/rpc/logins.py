@@ -52,38 +52,42 @@ class Logins:
         self._own = own
         self._outcomes: dict[Applicant, str | None] = {}
         """Why the last attempt was refused; None: it was not."""
-        self._unreached: dict[str, str] = {}
-        """Why the last attempt to reach a process (NodeInfo.id) failed. Other connections to it may be idle: they have
+        self._unreached: dict[Applicant, str] = {}
+        """Why its last attempt to reach its process failed. Other connections to that process may be idle: they have
         noticed nothing yet."""
 
     def admitted(self, caller: Applicant) -> None:
         """It may call."""
         self._outcomes[caller] = None
-        self._unreached.pop(caller.info.id, None)
+        self._reached(caller.info.id)
 
     def refused(self, caller: Applicant, reason: str) -> None:
         """It may not."""
         self._outcomes[caller] = reason
-        self._unreached.pop(caller.info.id, None)
+        self._reached(caller.info.id)
 
     def unreached(self, caller: Applicant, reason: str) -> None:
         """It reaches nobody."""
         self._outcomes.pop(caller, None)
-        self._unreached[caller.info.id] = reason
+        self._unreached[caller] = reason
 
     def forget(self, caller: Applicant) -> None:
         """It calls no more."""
         self._outcomes.pop(caller, None)
-        self._unreached.pop(caller.info.id, None)
+        self._unreached.pop(caller, None)
+
+    def _reached(self, id: str) -> None:
+        self._unreached = {caller: reason for caller, reason in self._unreached.items() if caller.info.id != id}
 
     def isolation(self, others: Collection[str]) -> str | None:
         """Why none of these (NodeInfo.id) is reached; None: one is, one was not tried yet, or there are not two.
 
         A single one may just be dead.
         """
-        if len(others) < 2 or not self._unreached.keys() >= set(others):
+        unreached = {caller.info.id: reason for caller, reason in self._unreached.items()}
+        if len(others) < 2 or not unreached.keys() >= set(others):
             return None
-        return _named({id: self._unreached[id] for id in others})
+        return _named({id: unreached[id] for id in others})
 
     def refusal(self, elders: Collection[str]) -> str | None:
         """Why no process that was reached lets this one in; None: one does, or none was reached.

@@ -91,7 +91,10 @@ def test_it_reaches_nobody_where_all_others_were_tried_and_none_is_reached() -> 
     logins.refused(b, "it gives the wrong secret")  # but is there
     assert logins.isolation(others) is None
     logins.unreached(b, "no route")
-    logins.forget(a)
+    logins.unreached(again, "no route")
+    logins.forget(a)  # a connection that nobody needs any more
+    assert logins.isolation(others) == "a:1: no route, b:1: no route"
+    logins.forget(again)
     assert logins.isolation(others) is None
     assert logins.refusal(()) is None
 
