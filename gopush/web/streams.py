@@ -35,7 +35,7 @@ from gopush.web.counters import WebCounters
 from gopush.web.follower import Follower, Followers
 
 PATIENCE_SECONDS = 5.0
-"""How long a stream that has not begun waits for its comet."""
+"""How long a stream that has not begun waits for its comet; a second more at most."""
 RETRY_MS = 1000, 3000
 RETRY_AT_LIMIT_MS = 15_000, 30_000
 LEFT_IN_A_TURN = 500
@@ -124,7 +124,7 @@ class EventStreams:
 class EventStream(Follower):
     """One stream; a Watcher of its connection. `deadline`: of the wheel: its next comment, or the end of patience."""
 
-    __slots__ = ("_answer", "_begun", "_heartbeat", "_mid", "_read", "_streams", "deadline", "slot")
+    __slots__ = ("_answer", "_begun", "_heartbeat", "_mid", "_read", "_streams", "_why", "deadline", "slot")
 
     def __init__(self, streams: EventStreams, wanted: Subscribe, answer: HeldAnswer) -> None:
         super().__init__(streams.followers, wanted.key, wanted.token, streams.formats[answer.in_chunks])
@@ -135,11 +135,14 @@ class EventStream(Follower):
         self._begun = False
         self._mid = wanted.mid
         self._read = 0
+        self._why = "store away"
+        """Why it has not begun."""
         self.slot = NO_SLOT
         self.deadline = streams.followers.clock.seconds() + PATIENCE_SECONDS
 
     def start(self) -> None:
         """Find the beginning, which is the end of the log for a client that has seen nothing, and subscribe."""
+        self._streams.wheel.add(self)
         if self._streams.followers.coordination.view.owner(self.key) is None:
             self.end("no comet")
         elif self._mid is None:
@@ -158,14 +161,17 @@ class EventStream(Follower):
     def _from(self, mid: int) -> None:
         if self in self._streams.streams:
             self._mid = self.cursor = mid
+            self._why = "comet away"
             self.follow()
 
     def due(self) -> None:
-        """A comment is due: the browser, and proxies between, shall see that the stream is alive."""
-        if self._begun:
-            self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
-            self._streams.wheel.add(self)
-            self.write(self._framed(COMMENT))
+        """A comment is due: the browser, and proxies between, shall see that the stream is alive. Or patience ends."""
+        if not self._begun:
+            self.end(self._why)
+            return
+        self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
+        self._streams.wheel.add(self)
+        self.write(self._framed(COMMENT))
 
     def end(self, reason: str, limit: bool = False) -> None:
         """Say why, and end: the browser comes back."""
@@ -193,7 +199,6 @@ class EventStream(Follower):
             self._mid = self.cursor = max(self.cursor, MID_STEP)
             self.write(self._framed(self._begin(limit=False)))
             self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
-            self._streams.wheel.add(self)
         else:
             self._streams.counters.streams_resumed += 1
 
@@ -215,10 +220,11 @@ class EventStream(Follower):
             self._streams.counters.streams_slow += 1
             self._over_and_out()
             return False
-        if reason != "no comet" and self._streams.followers.clock.seconds() < self.deadline:
-            return True
-        self.end(reason)
-        return False
+        if reason == "no comet":
+            self.end(reason)
+            return False
+        self._why = reason
+        return True
 
     def after(self) -> int | None:
         """See LogFollower. A page is enough for a client that has not read the last one."""

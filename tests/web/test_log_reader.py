@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from gopush.errors import UnavailableError
-from gopush.event_stream import GAP_EVENT, event
+from gopush.event_stream import COMMENT, GAP_EVENT, event
 from gopush.feed import Reader
 from gopush.membership.view import StaticCoordination, View
 from gopush.model import REFUSE_NODE, Format, Head, Message, NodeInfo, Page, Subscribe
@@ -132,6 +132,9 @@ class World:
             return succeed(page)
         self.held.append((Deferred(), page))
         return self.held[-1][0]
+
+    def head(self, key: str) -> Deferred[Head]:
+        return Deferred()
 
     def _head(self, key: str) -> Head:
         log = self.logs.get(key)
@@ -420,6 +423,49 @@ def test_a_stream_that_has_not_begun_is_refused(world: World) -> None:
     assert "comet away" in answer.over
     assert answer.out == b""
     assert world.log_reader.unserved == 0
+
+
+@pytest.mark.parametrize(
+    ("mid", "comet", "reason"),
+    [
+        (16, "is silent", "comet away"),
+        (16, "has no store, then is silent", "store away"),
+        (None, "is not asked: the head does not come", "store away"),
+    ],
+)
+def test_a_stream_whose_attempt_does_not_end_is_refused_in_time(
+    world: World, mid: int | None, comet: str, reason: str
+) -> None:
+    """An attempt at a frozen comet ends after up to ten seconds."""
+    answer: Any = Answer()
+    stream = EventStream(world.streams, Subscribe("k", 30, "", "", mid), answer)
+    world.streams.opened(stream)
+    stream.start()
+    if comet == "has no store, then is silent":
+        world.ways[-1].over(reached=True)
+    world.clock.pump([0.1] * 49)
+    assert answer.over == ""
+    world.clock.pump([0.1] * 12)
+    assert reason in answer.over
+    assert answer.out == b""
+    assert (world.live, world.streams.streams, world.counters.streams_refused) == ([], {}, 1)
+
+
+def test_a_stream_whose_comet_answers_in_time_begins_and_stays(world: World) -> None:
+    answer: Any = Answer()
+    stream = EventStream(world.streams, Subscribe("k", 30, "", "", 16), answer)
+    world.streams.opened(stream)
+    stream.start()
+    world.clock.pump([0.1] * 45)
+    (way,) = world.live
+    assert way.reader is not None
+    way.reader.accepted()
+    assert answer.out.endswith(b"id: 16\n\n")
+    world.clock.pump([0.1] * 290)
+    assert COMMENT not in answer.out
+    world.clock.pump([0.1] * 20)
+    assert answer.out.endswith(COMMENT)
+    assert answer.over == ""
 
 
 def test_where_a_comet_is_reached_again_those_who_wait_try_at_once(world: World) -> None:
