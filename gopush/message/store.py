@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, FirstError, succeed
+from twisted.internet.defer import Deferred, FirstError, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -210,11 +210,13 @@ MOST_BYTES = 4 << 20
 
 
 class Gatherer:
-    """Hands batches to `call`, in order, several as one of at most MOST_APPENDS and MOST_BYTES of bodies."""
+    """Hands batches to `call`, in order, several as one of at most MOST_APPENDS and MOST_BYTES of bodies. An error in
+    gopush is the outcome of the batches that it met; those behind them go on.
+    """
 
     def __init__(self, call: Appending) -> None:
         self._call = call
-        self._busy = False
+        self._under_way: list[_Waiting] = []
         self._waiting: deque[_Waiting] = deque()
         self._drained: list[Deferred[None]] = []
 
@@ -224,13 +226,13 @@ class Gatherer:
             return succeed([])
         answer: Deferred[list[Appended]] = Deferred()
         self._waiting.append((appends, answer))
-        if not self._busy:
+        if not self._under_way:
             self._next()
         return answer
 
     def drained(self) -> Deferred[None]:
         """Fires when nothing is under way."""
-        if not self._busy:
+        if not self._under_way:
             return succeed(None)
         done: Deferred[None] = Deferred()
         self._drained.append(done)
@@ -247,12 +249,12 @@ class Gatherer:
             if batches and (total > MOST_APPENDS or size > MOST_BYTES):
                 break
             batches.append(self._waiting.popleft())
+        self._under_way = batches
         if batches:
-            self._busy = True
             appends = batches[0][0] if len(batches) == 1 else [append for batch, _ in batches for append in batch]
-            self._call(appends).addBoth(self._answered, batches)
+            made = maybeDeferred(self._call, appends)
+            made.addBoth(self._answered, batches).addErrback(self._not_answered, batches)
             return
-        self._busy = False
         drained, self._drained = self._drained, []
         for done in drained:
             done.callback(None)
@@ -267,3 +269,10 @@ class Gatherer:
             else:
                 answer.callback(result[at : at + len(appends)])
                 at += len(appends)
+
+    def _not_answered(self, failure: Failure, batches: list[_Waiting]) -> None:
+        if self._under_way is batches:
+            self._next()
+        for _, answer in batches:
+            if not answer.called:
+                answer.errback(failure)

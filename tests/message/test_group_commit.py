@@ -86,6 +86,33 @@ def test_a_failure_is_that_of_all_who_were_in_it_and_of_nobody_else(calls: Calls
         assert isinstance(failures[0].value, UnavailableError)
 
 
+def test_an_error_in_gopush_is_the_outcome_of_what_it_met_and_the_queue_goes_on(calls: Calls) -> None:
+    """Of the call itself, and of taking its answer."""
+    broken = False
+
+    def call(appends: Sequence[Append]) -> Deferred[list[Appended]]:
+        if broken:
+            raise KeyError("a mistake")
+        return calls(appends)
+
+    gatherer = Gatherer(call)
+    answers = [gatherer.append(batch(n)) for n in range(2)]
+    broken = True
+    calls.answer(0)
+    broken = False
+    answers.append(gatherer.append(batch(2)))
+    answers.append(gatherer.append(batch(3)))
+    no_list: Any = None
+    calls.made[1][1].callback(no_list)
+    calls.answer(2)
+    assert [mids(answers[0]), mids(answers[3])] == [[0], [3]]
+    for answer, mistake in ((answers[1], KeyError), (answers[2], TypeError)):
+        failures: list[Failure] = []
+        answer.addErrback(failures.append)
+        assert isinstance(failures[0].value, mistake)
+    assert gatherer.drained().called
+
+
 def test_drained(calls: Calls) -> None:
     gatherer = Gatherer(calls)
     assert gatherer.drained().called
