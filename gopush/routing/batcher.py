@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from gopush.errors import PeerRefusedError
 from gopush.net.clock import MOST_WAITS, Clock
-from gopush.routing.pending import PendingCalls, Waiting
+from gopush.routing.pending import PendingCalls, Refusal, Waiting, break_off, part_refused
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 
@@ -26,8 +26,6 @@ SLACK_SECONDS = 0.01
 """How long after its deadline a call may be answered: so one that goes at once needs no timer of its own."""
 
 SendBatch = Callable[[list[Any]], "Deferred[list[Any]]"]
-Refusal = tuple[PendingCalls, Any]
-"""A single call, and the answer that refuses it."""
 
 
 class Batcher:
@@ -173,6 +171,7 @@ class Batcher:
             self._overdue = self._clock.seconds() + self._timeout
             call = self._call = maybeDeferred(self._send, items)
             call.addCallbacks(self._answered, self._failed, callbackArgs=(batch, len(items)), errbackArgs=(batch,))
+            call.addErrback(self._broken_off, batch)
             if self._watch is None and self._sent:
                 self._watch = self._clock.callLater(self._timeout, self._look)
         self._sending = False
@@ -186,7 +185,10 @@ class Batcher:
             at = 0
             for pending in batch:
                 end = at + len(pending.items)
-                pending.answer(answers[at:end])
+                try:
+                    pending.answer(answers[at:end])
+                except Exception:
+                    break_off((pending,))
                 at = end
         self._handling = False
 
@@ -271,25 +273,20 @@ class Batcher:
     def _send_back(
         self, batch: list[PendingCalls], answers: list[Any], refused: Callable[[Any], bool]
     ) -> tuple[list[PendingCalls], list[Any]]:
-        """Hand over the calls that were refused; the others with their answers.
-
-        A call that was refused before another one of its key was not stays so: elsewhere it would come after that.
-        """
-        singles = [single for pending in batch for single in pending.singles()]
-        kept: list[Refusal] = []
-        back: list[Refusal] = []
-        passed: set[str] = set()
-        for single, answer in zip(reversed(singles), reversed(answers), strict=True):
-            (key,) = single.keys
-            if refused(answer) and key not in passed:
-                back.append((single, answer))
-            else:
-                passed.add(key)
-                kept.append((single, answer))
+        """Hand over the calls that were refused; the others with their answers."""
+        kept, back = part_refused(batch, answers, refused)
         if back and self._sent_back is not None:
-            self._sent_back(back[::-1], self._take_waiting())
-        return [single for single, _ in reversed(kept)], [answer for _, answer in reversed(kept)]
+            self._sent_back(back, self._take_waiting())
+        return [single for single, _ in kept], [answer for _, answer in kept]
 
     def _failed(self, failure: Failure, batch: list[PendingCalls]) -> None:
         if batch is self._sent:
             self.give_up(failure.getErrorMessage() if failure.check(PeerRefusedError) else "")
+
+    def _broken_off(self, failure: Failure, batch: list[PendingCalls]) -> None:
+        """An error in gopush is the outcome of this batch; what waits goes on, whatever that error left half done."""
+        if batch is self._sent:
+            self._sent = []
+        self._scheduled = True
+        self._clock.callLater(0, self._send_batches)
+        break_off(batch, failure)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from gopush.errors import NotTriedError, UnavailableError
 from gopush.net.clock import Clock, cancel
@@ -148,3 +149,35 @@ class PendingCalls:
             held[key].calls -= 1
             if not held[key].calls:
                 del held[key]
+
+
+Refusal = tuple[PendingCalls, Any]
+"""A single call, and the answer that refuses it."""
+
+
+def part_refused(
+    batch: Iterable[PendingCalls], answers: Sequence[Any], refused: Callable[[Any], bool]
+) -> tuple[list[Refusal], list[Refusal]]:
+    """Each call with its answer: those whose answers stand, and those that were refused.
+
+    A call that was refused before another one of its key was not stays so: elsewhere it would come after that.
+    """
+    singles = [single for pending in batch for single in pending.singles()]
+    kept: list[Refusal] = []
+    back: list[Refusal] = []
+    passed: set[str] = set()
+    for single, answer in zip(reversed(singles), reversed(answers), strict=True):
+        (key,) = single.keys
+        if refused(answer) and key not in passed:
+            back.append((single, answer))
+        else:
+            passed.add(key)
+            kept.append((single, answer))
+    return kept[::-1], back[::-1]
+
+
+def break_off(pendings: Iterable[PendingCalls], failure: Failure | None = None) -> None:
+    """An error in gopush, this one or that which is handled, met these calls: they have no results."""
+    log.failure("taking the answers of a batch failed; all else goes on", failure)
+    for pending in pendings:
+        pending.fail("an error in gopush met it")

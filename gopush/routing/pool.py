@@ -16,9 +16,9 @@ from gopush.hashing import Shards
 from gopush.membership.view import View
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
-from gopush.routing.batcher import Batcher, Refusal
+from gopush.routing.batcher import Batcher
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service, one_of
-from gopush.routing.pending import PendingCalls, Waiting
+from gopush.routing.pending import PendingCalls, Refusal, Waiting
 from gopush.routing.router import Choose, Router
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.codec import MAX_ITEMS

@@ -14,7 +14,7 @@ from gopush.routing.pending import PendingCalls
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 from tests.comet.harness import Clock
-from tests.rpc.harness import Node
+from tests.rpc.harness import REFUSED, Node
 
 TIMEOUT = 1.0
 
@@ -367,6 +367,70 @@ def test_a_call_that_fails_hands_over_all_that_has_no_answer_in_order(mode: str)
     world.turn()
     assert world.given_up == [[0, 1, 2, 3, 4]]
     assert answers == [[]] * 5
+
+
+class MistakeError(Exception):
+    """An error in gopush."""
+
+
+def test_an_error_in_taking_an_answer_is_the_outcome_of_its_batch_and_what_waits_goes_on() -> None:
+    world = World("late")
+    first = world.put(0)
+
+    def once(answer: Any) -> bool:
+        world.batcher._refused = None
+        raise MistakeError
+
+    world.batcher._refused = once
+    world.turn()
+    second = world.put(1)
+    world.node.answer()
+    assert [type(answer) for answer in first] == [UnavailableError]
+    world.turn()
+    world.node.answer()
+    assert second == [("a", 1)]
+    assert world.given_up == []
+    world.turn(2 * TIMEOUT)
+    assert world.batcher.busy is False
+
+
+def test_an_error_in_handing_back_what_was_refused_keeps_nothing_from_going() -> None:
+    world = World("refuse")
+
+    def mistake(*_: Any) -> None:
+        raise MistakeError
+
+    world.batcher._refused, world.batcher._sent_back = lambda answer: answer[0] == REFUSED, mistake
+    first = world.put(0)
+    world.turn()
+    assert [type(answer) for answer in first] == [UnavailableError]
+    world.node.mode = "up"
+    second = world.put(1)
+    world.turn()
+    assert second == [("a", 1)]
+
+
+@pytest.mark.parametrize("mode", ["up", "late"])
+def test_an_error_in_a_call_that_is_answered_is_its_outcome_and_the_others_are_answered(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(mode, batch_messages=2)
+    answers = [world.put(i) for i in range(3)]
+    answered = PendingCalls.answer
+
+    def once(calls: PendingCalls, results: Any) -> None:
+        monkeypatch.setattr(PendingCalls, "answer", answered)
+        raise MistakeError
+
+    monkeypatch.setattr(PendingCalls, "answer", once)
+    world.turn()
+    world.node.answer_late()
+    assert [type(answer) for answer in answers[0]] == [UnavailableError]
+    assert answers[1:] == [[("a", 1)], [("a", 2)]]
+    answers.append(world.put(3))
+    world.turn()
+    world.node.answer_late()
+    assert answers[3] == [("a", 3)]
 
 
 def test_a_call_that_takes_too_long_hands_over_all_that_has_no_answer_in_order() -> None:

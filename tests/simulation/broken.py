@@ -19,8 +19,7 @@ from gopush.message import memory
 from gopush.message.redis.replication import Replication
 from gopush.message.rules import First, sequence
 from gopush.model import Append, Appended, Message, Subscribe, mid_at
-from gopush.routing.batcher import Refusal
-from gopush.routing.pending import PendingCalls
+from gopush.routing.pending import PendingCalls, Refusal
 from gopush.routing.pool import Peers
 
 
