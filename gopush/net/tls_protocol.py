@@ -7,6 +7,7 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 from gopush.net import transport as wire
 from gopush.net.eager import waiting
@@ -78,6 +79,25 @@ _REASONS = {
     "alert handshake failure": "it does not accept this side's certificate",
 }
 """What OpenSSL says of a handshake, and what that means."""
+
+
+_WRONG_NAME = "service_identity.exceptions.VerificationError", "service_identity.exceptions.CertificateError"
+
+
+def is_wrong_name(failure: Failure) -> bool:
+    """Whether a client left because the certificate is another one's."""
+    return failure.check(*_WRONG_NAME) is not None
+
+
+def handshake_trouble(failure: Failure | None) -> str | None:
+    """What a client says where its handshake failed; None: that is not why a connection was lost."""
+    if failure is None:
+        return None
+    if isinstance(failure.value, SSL.Error):
+        return f"the TLS handshake failed: {handshake_failure(failure.value)}"
+    if is_wrong_name(failure):
+        return "the TLS handshake failed: its certificate is not for the name or address by which it is reached"
+    return None
 
 
 def handshake_failure(wrong: SSL.Error) -> str:

@@ -14,10 +14,8 @@ from twisted.spread import pb
 
 from gopush.model import NodeInfo
 from gopush.net.clock import Clock
-from gopush.net.tls_protocol import handshake_failure
+from gopush.net.tls_protocol import handshake_trouble, is_wrong_name
 from gopush.stats.summary import Complaints
-
-_WRONG_NAME = "service_identity.exceptions.VerificationError", "service_identity.exceptions.CertificateError"
 
 
 class Applicant(Protocol):
@@ -28,19 +26,17 @@ class Applicant(Protocol):
 
 def is_refusal(failure: Failure) -> bool:
     """Whether an attempt to log in reached somebody, and one side does not trust the other: waiting mends nothing."""
-    return failure.check(pb.Error, SSL.Error, *_WRONG_NAME) is not None
+    return failure.check(pb.Error, SSL.Error) is not None or is_wrong_name(failure)
 
 
 def why(failure: Failure, address: str) -> str:
     """Why a call to `address`, or an attempt to log in there, failed; for people."""
     if failure.check(pb.PBConnectionLost, pb.DeadReferenceError):
         return "connection lost"
-    if isinstance(failure.value, SSL.Error):
-        return f"the TLS handshake failed: {handshake_failure(failure.value)}"
-    if failure.check(*_WRONG_NAME):
+    if is_wrong_name(failure):
         host = address.rpartition(":")[0]
         return f"the certificate there ([rpc] tls.cert) is not for {host}, the name or address that it advertises"
-    return failure.getErrorMessage() or str(failure.type)
+    return handshake_trouble(failure) or failure.getErrorMessage() or str(failure.type)
 
 
 class Logins:

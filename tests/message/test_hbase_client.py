@@ -29,6 +29,7 @@ class Link:
     def __init__(self, reactor: Any, address: str, *more: Any) -> None:
         self.address = address
         self.ready = True
+        self.trouble: str | None = None
         self.starts = [b"", b"m"]
         self.calls: list[tuple[Any, Deferred[Any]]] = []
         self._free: Callable[[], None] = more[-2]

@@ -94,10 +94,17 @@ class Client:
         Fails with NotSentError where nothing was sent, else with HBaseError or LostError.
         """
         call = _Call(name, row, arguments, until if send_by is None else send_by)
-        call.timer = LastLook(self._reactor).callLater(max(0, until - self._reactor.seconds()), call.give_up)
+        call.timer = LastLook(self._reactor).callLater(max(0, until - self._reactor.seconds()), self._give_up, call)
         self._waiting.append(call)
         self._pump()
         return call.answer
+
+    def _give_up(self, call: _Call) -> None:
+        """Its time is over; where no Thrift server takes calls, it hears why."""
+        troubles = (f"{link.address}: {link.trouble}" for link in self._last_use if link.trouble is not None)
+        if not self.ready and (trouble := next(troubles, None)):
+            call.lacks = f"no connection in time ({trouble})"
+        call.give_up()
 
     def _pump(self) -> None:
         while links := [link for link in self._last_use if link.ready and link.load < WINDOW]:

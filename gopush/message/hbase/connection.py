@@ -32,6 +32,7 @@ from gopush.message.hbase.settings import PARTS
 from gopush.net.clock import LastLook, cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
+from gopush.net.tls_protocol import handshake_trouble
 from gopush.net.transport import QuietClientService
 
 WINDOW = 16
@@ -64,7 +65,7 @@ class ThriftLink(Factory):
 
     `tell` hears (with this link and its address) what is wrong with it, in words, when that changes, and None when all
     is well; `free` is called when it can take another call; `silent` (with its address) when it was aborted for its
-    silence. `starts` are the first rows of all regions, as it was told last.
+    silence. `starts` are the first rows of all regions, as it was told last, `trouble` what it told.
     """
 
     noisy = False
@@ -91,7 +92,7 @@ class ThriftLink(Factory):
         self._tell = tell
         self._decided: Deferred[str | None] | None = None
         self._connection: _Connection | None = None
-        self._trouble: str | None = None
+        self.trouble: str | None = None
         host, port = host_port(address)
         endpoint = reached(HostnameEndpoint(EagerReactor(reactor), host, port, timeout=PROBE_SECONDS), host, tls)
         factory: Any = self
@@ -183,19 +184,20 @@ class ThriftLink(Factory):
         if connection is self._connection:
             self._say("an answer is too large, or it is no Thrift server's")
 
-    def lost(self, connection: _Connection, silent: float | None) -> None:
-        """A connection was lost; `silent`: where it was given up, the seconds that it had for an answer."""
+    def lost(self, connection: _Connection, silent: float | None, handshake: str | None) -> None:
+        """A connection was lost; `silent`: where it was given up, the seconds that it had for an answer; `handshake`:
+        why that of TLS failed."""
         if self._connection is connection:
             self.ready, self._connection = False, None
             if silent is not None:
                 self._say(f"no answer within {silent:g} s")
                 self.silent(self.address)
-            elif self._trouble is None and self._service.running:
-                self._say("the connection was lost")
+            elif handshake is not None or (self.trouble is None and self._service.running):
+                self._say(handshake or "the connection was lost")
 
     def _say(self, trouble: str | None, refused: bool = False) -> None:
         if self._service.running:  # an attempt that stop() ends is no trouble
-            self._trouble = trouble
+            self.trouble = trouble
             self._tell(self, self.address, trouble)
         if self._decided is not None:
             decided, self._decided = self._decided, None
@@ -291,7 +293,7 @@ class _Connection(Int32StringReceiver):
         """See IProtocol."""
         self._cancel()
         cancel(self._age_timer)
-        self._link.lost(self, self._silent)
+        self._link.lost(self, self._silent, None if self._trusted else handshake_trouble(reason))
         calls, self.calls = self.calls, {}
         said = "the connection was lost" if self._silent is None else "no answer in time"
         for _, answer in calls.values():

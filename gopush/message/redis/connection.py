@@ -12,11 +12,13 @@ from uuid import uuid4
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
+from txredisapi import ConnectionError as LostConnectionError
 from txredisapi import RedisProtocol, ResponseError
 
 from gopush.errors import UnavailableError
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.net.clock import cancel
+from gopush.net.tls_protocol import handshake_trouble
 
 
 class Owner(Protocol):
@@ -46,6 +48,10 @@ class LinkWatcher(NamedTuple):
 
 class UnfitError(Exception):
     """A server that can never do, with the reason."""
+
+
+class LostHandshakeError(LostConnectionError):  # type: ignore[misc]
+    """The connection was lost in the TLS handshake, with the reason."""
 
 
 class RedisRefusedError(UnavailableError):
@@ -163,6 +169,9 @@ class RedisConnection(RedisProtocol):  # type: ignore[misc]
         cancel(self._watch)
         self._watch = None
         self._owner.lost(self)  # first: the calls that fail now should find out why
+        if trouble := handshake_trouble(why):
+            while self.replyQueue.waiting:
+                self.replyReceived(LostHandshakeError(trouble))
         super().connectionLost(why)
 
     def _look(self, last: bool = False) -> None:

@@ -8,11 +8,11 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
-from txredisapi import RedisError, RedisProtocol
+from txredisapi import RedisError
 from zope.interface import implementer
 
 from gopush.config.values import host_port
-from gopush.message.redis.connection import log_in
+from gopush.message.redis.connection import RedisConnection, log_in
 from gopush.message.redis.settings import Source
 from gopush.net.clock import within
 from gopush.net.tls import ClientTls, reached
@@ -69,8 +69,7 @@ class MasterEndpoint:
         raise ConnectError(None, f"no sentinel knows where {self._name} is ({'; '.join(reasons)})")
 
     async def _ask(self, sentinel: Address) -> Address:
-        connection = RedisProtocol(charset="utf-8", convertNumbers=False, replyTimeout=self._timeout)
-        connection.callLater = self._reactor.callLater
+        connection = RedisConnection(self._reactor, self._timeout, self)
         await connectProtocol(self._endpoint(sentinel), connection)
         try:
             if self._password:
@@ -81,7 +80,12 @@ class MasterEndpoint:
         if found is None:
             raise ValueError("no such master")
         host, port = found
-        return host, int(port)
+        return host.decode(), int(port)
+
+    def made(self, connection: RedisConnection) -> None:
+        """See Owner."""
+
+    silent = lost = made
 
     def _endpoint(self, address: Address) -> Any:
         return reached(HostnameEndpoint(self._reactor, *address, timeout=self._timeout), address[0], self._tls)

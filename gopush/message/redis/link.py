@@ -18,6 +18,7 @@ from txredisapi import RedisError, ResponseError
 from gopush.errors import UnavailableError
 from gopush.message.redis.connection import (
     LinkWatcher,
+    LostHandshakeError,
     RedisConnection,
     RedisRefusedError,
     Script,
@@ -254,7 +255,7 @@ class RedisLink(Factory):
 
     def _not_prepared(self, failure: Failure, connection: RedisConnection) -> None:
         error = failure.value
-        if isinstance(error, LostConnectionError):
+        if isinstance(error, LostConnectionError) and not isinstance(error, LostHandshakeError):
             self._attempted(self._trouble or LOST, logged=self._trouble is not None)
             return
         self._attempted(str(error), refused=refuses(error))
