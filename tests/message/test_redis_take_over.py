@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -235,8 +236,12 @@ def test_a_head_never_lives_shorter_for_a_move(
     [
         ("gopush:h:k", ("SET", "gopush:h:k", "x")),
         ("gopush:h:k", ("RPUSH", "gopush:h:k", "x")),
+        ("gopush:h:k", ("SET", "gopush:h:k", b"abcdefghijklmnop")),
+        ("gopush:h:k", ("SET", "gopush:h:k", struct.pack(">dd", 160, 0) + b"abcd")),
+        ("gopush:h:k", ("SET", "gopush:h:k", b"abcdefghijklmnop" * 3)),
         ("gopush:m:k", ("SET", "gopush:m:k", "x")),
         ("gopush:m:k", ("RPUSH", "gopush:m:k", "somebody else's words")),
+        ("gopush:m:k", ("RPUSH", "gopush:m:k", "x", struct.pack(">dd", 160, 9e9))),
     ],
 )
 def test_a_strange_name_at_the_target_is_named(
@@ -250,6 +255,17 @@ def test_a_strange_name_at_the_target_is_named(
         UnavailableError, match=rf"^Redis \(--to\): STRANGE {name} is not as gopush writes it; what was"
     ):
         in_reactor(getattr(target, how), [log], now)
+
+
+def test_what_is_strange_behind_what_was_pushed_is_in_nobodys_way(
+    in_reactor: InReactor, server: RedisServer, target: Any, store: Subject
+) -> None:
+    pushed = store.push()
+    server.call("RPUSH", "gopush:m:k", "x")
+    now = time.time()
+    old = OldMessage(mid_at(now - 60), int(now) + 600, b"1")
+    assert in_reactor(target.insert, [OldLog("k", [old])], now) == 1
+    assert [message.mid for message in store.read()] == [old.mid, pushed.mid]
 
 
 @pytest.mark.parametrize("how", ["take", "insert"])

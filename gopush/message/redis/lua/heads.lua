@@ -3,22 +3,8 @@
 local none, failed = struct.pack('>dd', 0, 0), struct.pack('>dd', -1, -1)
 local answers = {struct.pack('>d', now)}
 for at = 2, #args do
-  local name = head_name(args[at])
-  local head = try_call('GET', name)
-  if not head then
-    answers[at] = none
-  elseif #head < 32 then
-    get(name, 32)
-    answers[at] = failed
-  else
-    local last, trimmed = struct.unpack('>dd', head)
-    if is_mid(last) and is_mid(trimmed) then
-      answers[at] = string.sub(head, 1, 16)
-    else
-      meet_strange(name)
-      answers[at] = failed
-    end
-  end
+  local head = head_of(args[at])
+  answers[at] = head and string.sub(head, 1, 16) or head == nil and failed or none
 end
 answers[#answers + 1] = strange
 return table.concat(answers)

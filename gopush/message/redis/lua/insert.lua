@@ -1,18 +1,18 @@
 -- Puts old messages, which end at a whole second, before all that somebody has pushed to a log, however often; a head
 -- never goes back. Arguments: prefix, seconds a head outlives its messages; then for each log: key, end, how many
 -- messages follow, and these (members of m:<key>, ascending). Gives a byte for each log: 1, or 0 where something that
--- was pushed would come before one of these; then nothing is done.
+-- was pushed would come before one of these, or a name is strange; then nothing is done.
 --
 -- What is behind them is not touched: a list may hold more than a script should read.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end
 
-local function mid_of(member) return (struct.unpack('>d', member)) end
+local function mid_of(member) return (times_of(member)) end
 
 local function is_old(member)
-  local _, expires = struct.unpack('>dd', member)
-  return expires == math.floor(expires)
+  local mid, expires = times_of(member)
+  return mid > 0 and expires == math.floor(expires)
 end
 
 -- The messages up to a mid; nil where one of them was pushed here.
@@ -67,14 +67,12 @@ local function put(name, new)
 end
 
 local function insert(key, ends, members)
-  local head = call('GET', head_name(key))
-  local last, trimmed, soonest, largest = 0, 0, math.huge, 0
-  if head then
-    local ends_here
-    last, trimmed, soonest, ends_here = struct.unpack('>dddd', head)
-    ends, largest = math.max(ends, ends_here), largest_of(head)
+  local head, last, trimmed, soonest, ends_here = head_of(key)
+  if head == nil then
+    return false
   end
-  local new = {}
+  ends = math.max(ends, ends_here)
+  local new, largest = {}, head and largest_of(head) or 0
   for _, member in ipairs(members) do
     local mid, expires = struct.unpack('>dd', member)
     if mid > trimmed then

@@ -19,9 +19,8 @@ local function marks_of(name, after)
       return marks, false
     end
     bytes, messages, place = bytes + #member, messages + 1, place + 1
-    local mid, expires = times_of(member)
+    local mid, expires = times_in(name, member)
     if mid == 0 then
-      meet_strange(name)
       return marks, false
     end
     local is_old = expires == math.floor(expires)
@@ -39,10 +38,10 @@ for at = 2, #args, 2 do
   if bytes >= MOST_BYTES or messages >= MOST_MESSAGES then
     break
   end
-  local head = get(head_name(args[at]), 16)
+  local head = head_of(args[at])
   local marks, more = marks_of(messages_name(args[at]), args[at + 1])
   if strange ~= '' then
-    return {err = 'STRANGE ' .. strange .. ' is not as gopush writes it'}
+    return strange_error()
   end
   answers[#answers + 1] = {head and string.sub(head, 1, 16) or '', marks, more}
 end

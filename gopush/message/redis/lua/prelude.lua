@@ -62,6 +62,21 @@ end
 -- Any eight bytes are a number; hardly any others than ours are a mid.
 local function is_mid(number) return number >= 0 and number < 2^63 and number % 16 == 0 end
 
+-- A log's head, false where there is none, nil where it is strange; and what it says: last mid, highest trimmed mid, when
+-- to look for expired messages, end of the messages.
+local function head_of(key)
+  local head = get(head_name(key), 32)
+  if head then
+    local last, trimmed, soonest, ends = struct.unpack('>dddd', head)
+    if is_mid(last) and is_mid(trimmed) and trimmed <= last and ends < 2^40 then
+      return head, last, trimmed, soonest, ends
+    end
+    meet_strange(head_name(key))
+    head = nil
+  end
+  return head, 0, 0, math.huge, 0
+end
+
 -- Mid and expiry of a member. What is none has long expired.
 local function times_of(member)
   if #member >= 16 then
@@ -72,6 +87,18 @@ local function times_of(member)
   end
   return 0, 0
 end
+
+-- Those of a member of a list, which is strange where it is none.
+local function times_in(name, member)
+  local mid, expires = times_of(member)
+  if mid == 0 then
+    meet_strange(name)
+  end
+  return mid, expires
+end
+
+-- What `gopush migrate` is told.
+local function strange_error() return {err = 'STRANGE ' .. strange .. ' is not as gopush writes it'} end
 
 -- The place of the first message after a cursor: found by halves, for mids ascend.
 local function place_after(name, after, count)

@@ -14,14 +14,9 @@ local function step(largest, bytes, left)
   return math.max(1, math.min(fits, left, 128))
 end
 
--- Gives nothing where a name is strange.
-local function read(key, after, limit, head)
+-- Gives nothing where the messages are strange.
+local function read(key, after, limit, last, largest)
   local found, bytes = {}, 0
-  local last, trimmed = struct.unpack('>dd', head)
-  if not (is_mid(last) and is_mid(trimmed)) then
-    meet_strange(head_name(key))
-    return nil
-  end
   if last <= after then
     return found, false, 0
   end
@@ -35,7 +30,6 @@ local function read(key, after, limit, head)
     return nil
   end
   local place = place_after(name, after, count)
-  local largest = largest_of(head)
   local passed = 0
   while place < count and #found < limit do
     local members = call('LRANGE', name, place, place + step(largest, bytes, limit - #found) - 1)
@@ -65,12 +59,12 @@ end
 local answers, at = {now}, 2
 for argument = 4, #args, 3 do
   local key = args[argument]
-  local head = get(head_name(key), 32)
+  local head, last = head_of(key)
   answers[at + 1] = head and string.sub(head, 1, 16) or ''
   answers[at + 2], answers[at + 3], answers[at + 4] = false, 0, {}
   local found, more, passed
   if head then
-    found, more, passed = read(key, args[argument + 1], args[argument + 2], head)
+    found, more, passed = read(key, args[argument + 1], args[argument + 2], last, largest_of(head))
   end
   if found then
     answers[at + 4], answers[at + 2], answers[at + 3] = found, more, passed

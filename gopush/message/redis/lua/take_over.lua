@@ -1,12 +1,13 @@
 -- Takes messages over from another store, however often; a head never goes back. Arguments: prefix, seconds a head
 -- outlives its messages; then for each log: key; up to which mid its messages here are replaced (0: none); last,
 -- trimmed, end; how many messages, ids and mids follow; the messages (members of m:<key>, ascending), the ids (id,
--- value, seconds to live), the mids of those that stay, although they would be replaced.
+-- value, seconds to live), the mids of those that stay, although they would be replaced. Where a head is strange: an
+-- error.
 local head_life = args[2]
 
 local function text(number) return string.format('%.0f', number) end
 
-local function mid_of(member) return (struct.unpack('>d', member)) end
+local function mid_of(member) return (times_of(member)) end
 
 -- What is here and stays, before the new ones and among them; nil where all of it stays and comes before them. The new
 -- ones themselves are here where the call is made again because its answer was lost.
@@ -30,14 +31,14 @@ end
 
 local function in_order(one, other) return mid_of(one) < mid_of(other) end
 
-local function take(key, head, replaced, last, trimmed, ends, new, stays)
+local function take(key, replaced, last, trimmed, ends, new, stays)
   local name = messages_name(key)
-  local soonest, largest = math.huge, 0
-  if head then
-    local last_here, trimmed_here, soonest_here, ends_here = struct.unpack('>dddd', head)
-    last, trimmed, ends = math.max(last, last_here), math.max(trimmed, trimmed_here), math.max(ends, ends_here)
-    soonest, largest = soonest_here, largest_of(head)
+  local head, last_here, trimmed_here, soonest, ends_here = head_of(key)
+  if head == nil then
+    return
   end
+  last, trimmed, ends = math.max(last, last_here), math.max(trimmed, trimmed_here), math.max(ends, ends_here)
+  local largest = head and largest_of(head) or 0
   local members = {}
   for _, member in ipairs(new) do
     if mid_of(member) > trimmed then
@@ -88,7 +89,10 @@ while at <= #args do
   for i = at + 3 * ids, at + 3 * ids + mids - 1 do
     stays[args[i]] = true
   end
-  take(key, call('GET', head_name(key)), replaced, last, trimmed, ends, members, stays)
+  take(key, replaced, last, trimmed, ends, members, stays)
+  if strange ~= '' then
+    return strange_error()
+  end
   for _ = 1, ids do
     call('SET', prefix .. 'i:' .. key .. '\0' .. args[at], args[at + 1], 'EX', text(args[at + 2]))
     at = at + 3
