@@ -13,7 +13,7 @@ from gopush.message import store as message_store
 from gopush.message.redis.store import RedisStore
 from gopush.message.rules import REFUSED
 from gopush.message.store import StoreSettings
-from gopush.model import Read
+from gopush.model import Read, TokenState
 from tests.conftest import InReactor, reactor
 from tests.fixtures import lines_logged
 from tests.message.conftest import redis_settings
@@ -115,6 +115,27 @@ def test_messages_of_nobody_in_a_list_are_dropped(subject: Subject, server: Redi
     answers = subject.append(subject.item("good"), subject.item(), subject.item(), subject.item())
     assert [answer.ret for answer in answers] == [RET_OK] * 4
     assert [message.mid for message in subject.read()] == [answer.mid for answer in answers[1:]]
+
+
+ASKED_FOR_TOKENS = {name: spoil for name, spoil in STRANGE.items() if name[0] in "mh"} | {
+    "t: a string": ("t:", lambda redis: redis.call("SET", "gopush:t:bad", "x")),
+    "m: short": ("", lambda redis: redis.call("RPUSH", "gopush:m:bad", "x")),
+}
+
+
+@pytest.mark.parametrize("name", ASKED_FOR_TOKENS)
+def test_a_strange_name_refuses_tokens_of_its_own_key_alone(subject: Subject, server: RedisServer, name: str) -> None:
+    kind, spoil = ASKED_FOR_TOKENS[name]
+    spoil(server)
+    if kind == "h:":  # it is asked only where many messages have expired
+        for _ in range(256):
+            server.call("RPUSH", "gopush:m:bad", struct.pack(">dd", 16, 1))
+    subject.push("good")
+    with lines_logged(lambda line: " a gopush:" in line) as lines:
+        found = [subject.check_token(key, b"digest") for key in ("bad", "good")]
+    assert found == [TokenState(False, False), TokenState(True, False)]
+    assert len(lines) == bool(kind)
+    assert all(line.startswith(f"Redis node1: a gopush:{kind}… is not as gopush writes it: ") for line in lines)
 
 
 def test_a_push_that_is_not_kept_needs_no_list(subject: Subject, server: RedisServer) -> None:

@@ -109,17 +109,9 @@ class RedisServer:
             await self.replication.confirm_at({self._writes.server})
         return answer
 
-    async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
+    def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
         """Have a script read, timed."""
-        started = self._reactor.seconds()
-        try:
-            answer = await self._reads.run(script, arguments)
-        except Exception:
-            self.numbers.counters.failed += 1
-            raise
-        name = script.name if script.name in self.numbers.seconds else "other"
-        self.numbers.seconds[name].observe(self._reactor.seconds() - started)
-        return answer
+        return self.numbers.timed(script.name, self._reads.run(script, arguments), self._reactor)
 
     def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
         self.numbers.seconds["append"].observe(self._reactor.seconds() - started)
@@ -273,12 +265,17 @@ class RedisServer:
             values = iter(msgpack.unpackb(answer, raw=True))
             return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
 
-        return Deferred.fromCoroutine(self._ask(_TOKENS, [self._prefix, key, "list"])).addCallback(unpack)
+        return self._ask(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
 
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
-        answer = Deferred.fromCoroutine(self._ask(_TOKENS, [self._prefix, key, "check", digest]))
-        return answer.addCallback(lambda answer: TokenState(*msgpack.unpackb(answer)))
+        return self._ask(_TOKENS, [self._prefix, key, "check", digest]).addCallback(self._checked)
+
+    def _checked(self, answer: bytes) -> TokenState:
+        created, valid, strange = msgpack.unpackb(answer)
+        if strange:
+            self._troubles.strange(strange, self._prefix)
+        return TokenState(created, valid)
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""

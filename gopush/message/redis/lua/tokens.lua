@@ -1,4 +1,5 @@
--- The tokens of a key. Arguments: prefix, key, what to do, and what that needs.
+-- The tokens of a key. Arguments: prefix, key, what to do, and what that needs. A check also gives a strange name: nobody
+-- has created its key.
 local key, what, digest, ends, most = args[2], args[3], args[4], args[5], args[6]
 local name = tokens_name(key)
 
@@ -11,11 +12,15 @@ local MOST_MESSAGES, MOST_BYTES = 256, 1048576
 local function has_message()
   local bytes = 0
   for last = -1, -MOST_MESSAGES, -1 do
-    local member = call('LINDEX', messages_name(key), last)
+    local member = try_call('LINDEX', messages_name(key), last)
     if not member then
       return false
     end
-    local _, expires = struct.unpack('>dd', member)
+    if type(member) == 'table' then
+      take_error(member, 'LINDEX', messages_name(key), last)
+      return false
+    end
+    local _, expires = times_of(member)
     if expires > now then
       return true
     end
@@ -26,8 +31,8 @@ local function has_message()
       break
     end
   end
-  local head = call('GET', head_name(key))
-  return head and struct.unpack('>d', head, 25) > now + 60
+  local _, _, _, _, ends_here = head_of(key)
+  return ends_here > now + 60
 end
 
 local actions = {}
@@ -54,8 +59,13 @@ function actions.list()
 end
 
 function actions.check()
-  local any = call('ZCOUNT', name, '(' .. string.format('%.6f', now), '+inf') > 0
-  return {any or has_message(), is_live(digest)}
+  local least = '(' .. string.format('%.6f', now)
+  local count = try_call('ZCOUNT', name, least, '+inf')
+  if type(count) == 'table' then
+    take_error(count, 'ZCOUNT', name, least, '+inf')
+    return {false, false, strange}
+  end
+  return {count > 0 or has_message(), is_live(digest), strange}
 end
 
 return cmsgpack.pack(actions[what]())
