@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopush.errors import RET_OK
+from gopush.errors import RET_OK, UnavailableError
 from gopush.message import store as message_store
 from gopush.message.redis.store import RedisStore
 from gopush.message.rules import REFUSED
@@ -136,6 +136,16 @@ def test_a_strange_name_refuses_tokens_of_its_own_key_alone(subject: Subject, se
     assert found == [TokenState(False, False), TokenState(True, False)]
     assert len(lines) == bool(kind)
     assert all(line.startswith(f"Redis node1: a gopush:{kind}… is not as gopush writes it: ") for line in lines)
+
+
+def test_a_strange_store_is_named_and_takes_pushes(
+    subject: Subject, server: RedisServer, in_reactor: InReactor
+) -> None:
+    server.call("DEL", "gopush:store")
+    server.call("RPUSH", "gopush:store", "x")
+    with pytest.raises(UnavailableError, match=r"^Redis node1: STRANGE gopush:store is not as gopush writes it$"):
+        in_reactor(subject.store.ping)
+    assert subject.push().ret == RET_OK
 
 
 def test_a_push_that_is_not_kept_needs_no_list(subject: Subject, server: RedisServer) -> None:

@@ -97,7 +97,7 @@ local function times_in(name, member)
   return mid, expires
 end
 
--- What `gopush migrate` is told.
+-- Where no key is concerned alone, or `gopush migrate` asks.
 local function strange_error() return {err = 'STRANGE ' .. strange .. ' is not as gopush writes it'} end
 
 -- The place of the first message after a cursor: found by halves, for mids ascend.
