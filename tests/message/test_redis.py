@@ -437,6 +437,38 @@ def test_a_user_with_fewer_rights_is_refused(connect: Connect, less: str, named:
         assert all_keys(server) == []
 
 
+@pytest.mark.parametrize("purges", [0, TOUCH_CALLS])
+def test_a_right_that_is_withdrawn_is_named_and_what_it_serves_is_refused_until_it_is_back(
+    connect: Connect, in_reactor: InReactor, purges: int
+) -> None:
+    """Either a call meets that, or the look after the server."""
+    with RedisServer() as server, logged() as lines:
+        subject = connect(with_user(server), store=1)
+        assert subject.push().ret == RET_OK
+        server.password = None
+        server.call("ACL", "SETUSER", "gopush", "-ltrim")
+        for _ in range(purges):
+            subject.purge()
+        if not purges:
+            assert subject.push().ret == RET_INTERNAL
+
+        def is_named() -> bool:
+            try:
+                in_reactor(subject.store.ping)
+            except UnavailableError as failed:
+                return "it refuses LTRIM (tried on gopush:rights:…" in str(failed)
+            return False
+
+        eventually(is_named)
+        kept = server.call("LLEN", "gopush:m:k")
+        assert subject.push().ret == RET_INTERNAL
+        assert server.call("LLEN", "gopush:m:k") == kept
+        server.call("ACL", "SETUSER", "gopush", "+ltrim")
+        eventually(lambda: subject.push().ret == RET_OK)
+        assert len(subject.read()) == 1
+    assert any(line.startswith("Redis node1: it refuses LTRIM (tried on ") for line in lines)
+
+
 def test_a_user_without_wait_does_where_nothing_waits_for_replicas(connect: Connect) -> None:
     with RedisServer() as server:
         assert connect(with_user(server, "-wait")).push().ret == RET_OK

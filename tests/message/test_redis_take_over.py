@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_call_whose_answer_is_lost_doubles_nothing(
     if how == "insert":
         store.push(body=b"new")
         old = [OldMessage(mid_at(now - 100 + number), int(now) + 600, b"%d" % number) for number in range(3)]
-        assert in_reactor(target.insert, [OldLog("k", old)], now) == 3
+        assert in_reactor(target.insert, [OldLog("k", old)]) == 3
         assert store.bodies() == [b"0", b"1", b"2", b"new"]
     else:
         log = big_log(now)
@@ -96,8 +97,8 @@ def test_what_a_log_keeps_is_not_read_for_what_comes_before_it(
         store.append(*[store.item(body=b"x" * 1000)] * 900)
     now, before = time.time(), {name: calls(server, name) for name in ("lrange", "lindex", "rpush")}
     old = [old_log(now, 20)._replace(key=key) for key in ("k", "other")]
-    assert in_reactor(target.insert, old, now) == 40
-    assert in_reactor(target.insert, old, now) == 0
+    assert in_reactor(target.insert, old) == 40
+    assert in_reactor(target.insert, old) == 0
     assert calls(server, "lrange") == before["lrange"]
     assert calls(server, "lindex") - before["lindex"] < 60
     assert [body for _, body in store.read()][:21] == [*(b"%d" % n for n in range(20)), b"x" * 1000]
@@ -126,10 +127,10 @@ def test_an_insert_that_was_cut_off_goes_on(in_reactor: InReactor, target: Any, 
     old = old_log(now, 20, BIG)
     target._run = cut_off
     with pytest.raises(UnavailableError):
-        in_reactor(target.insert, [old], now)
+        in_reactor(target.insert, [old])
     target._run = run
-    assert 0 < in_reactor(target.insert, [old], now) < 20
-    assert in_reactor(target.insert, [old], now) == 0
+    assert 0 < in_reactor(target.insert, [old]) < 20
+    assert in_reactor(target.insert, [old]) == 0
     found = store.read()
     assert [body for _, body in found] == [*(one.body for one in old.messages), *own_bodies, b"meanwhile"]
     assert [mid for mid, _ in found] == sorted({mid for mid, _ in found})
@@ -150,7 +151,7 @@ def test_what_was_pushed_after_the_look_stays_behind_all_old(
 
     pushes: list[Any] = []
     target._states = pushed_after
-    assert in_reactor(target.insert, [old_log(now + 1000, 3)], now) == 3
+    assert in_reactor(target.insert, [old_log(now + 1000, 3)]) == 3
     assert store.bodies() == [b"0", b"1", b"2", b"new"]
     assert store.head().last == pushes[0][0].mid
 
@@ -161,11 +162,11 @@ def test_late_ones_go_between_those_that_were_moved(in_reactor: InReactor, targe
     store.push(body=b"new")
     old = old_log(now, 4500)
     odd = old._replace(messages=old.messages[1::2])
-    assert in_reactor(target.insert, [odd], now) == 2250
-    assert in_reactor(target.insert, [odd], now) == 0
-    assert in_reactor(target.insert, [old], now) == 2250
+    assert in_reactor(target.insert, [odd]) == 2250
+    assert in_reactor(target.insert, [odd]) == 0
+    assert in_reactor(target.insert, [old]) == 2250
     assert store.read() == [(one.mid, one.body) for one in old.messages] + store.read()[-1:]
-    assert in_reactor(target.insert, [old], now) == 0
+    assert in_reactor(target.insert, [old]) == 0
 
 
 def test_a_log_that_was_cut_off_is_taken_again_whatever_has_expired(
@@ -250,11 +251,15 @@ def test_a_strange_name_at_the_target_is_named(
     server.call(*command)
     now = time.time()
     old = OldLog("k", [OldMessage(mid_at(now), int(now) + 600, b"1")])
-    log = old if how == "insert" else of([(mid_at(now), now + 600, b"1")])
+    call = (
+        partial(target.insert, [old])
+        if how == "insert"
+        else partial(target.take, [of([(mid_at(now), now + 600, b"1")])], now)
+    )
     with pytest.raises(
         UnavailableError, match=rf"^Redis \(--to\): STRANGE {name} is not as gopush writes it; what was"
     ):
-        in_reactor(getattr(target, how), [log], now)
+        in_reactor(call)
 
 
 def test_what_is_strange_behind_what_was_pushed_is_in_nobodys_way(
@@ -264,7 +269,7 @@ def test_what_is_strange_behind_what_was_pushed_is_in_nobodys_way(
     server.call("RPUSH", "gopush:m:k", "x")
     now = time.time()
     old = OldMessage(mid_at(now - 60), int(now) + 600, b"1")
-    assert in_reactor(target.insert, [OldLog("k", [old])], now) == 1
+    assert in_reactor(target.insert, [OldLog("k", [old])]) == 1
     assert [message.mid for message in store.read()] == [old.mid, pushed.mid]
 
 
@@ -273,6 +278,10 @@ def test_a_target_that_is_gone_is_named(in_reactor: InReactor, server: RedisServ
     server.kill()
     now = time.time()
     old = OldLog("k", [OldMessage(mid_at(now), int(now) + 600, b"1")])
-    log = old if how == "insert" else of([(mid_at(now), now + 600, b"1")])
+    call = (
+        partial(target.insert, [old])
+        if how == "insert"
+        else partial(target.take, [of([(mid_at(now), now + 600, b"1")])], now)
+    )
     with pytest.raises(UnavailableError, match=r"^Redis \(--to\): .*; what was moved so far stays: try again$"):
-        in_reactor(getattr(target, how), [log], now)
+        in_reactor(call)

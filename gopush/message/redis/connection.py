@@ -71,6 +71,8 @@ PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED",
 _PLAIN = {
     "ERR max number of clients reached": "MAXCLIENTS",
     "ERR WAIT cannot be used with replica instances": "UNBLOCKED",
+    "ERR The user executing the script can't ": "NOPERM",
+    "ERR ACL failure in script: ": "NOPERM",
 }
 """Errors for which Redis has no word of their own: how they begin, and their kind."""
 
@@ -215,11 +217,16 @@ async def prepare(
     facts = _facts(await connection.execute_command("INFO", "server"))
     _refuse_old(facts)
     _refuse_cluster(_facts(await connection.execute_command("INFO", "cluster")))
-    await refuse_eviction(connection)
-    await _refuse_few_rights(connection, settings)
+    await refuse_unfit(connection, settings)
     for script in scripts:
         await connection.execute_command("SCRIPT", "LOAD", script)
     return facts.get("run_id", "")
+
+
+async def refuse_unfit(connection: RedisConnection, settings: RedisSettings) -> None:
+    """Raise UnfitError where the server may drop messages, or refuses what we need: both may change while it serves."""
+    await _refuse_few_rights(connection, settings)
+    await _refuse_eviction(connection)
 
 
 async def _refuse_few_rights(connection: RedisConnection, settings: RedisSettings) -> None:
@@ -268,8 +275,7 @@ def _refuse_cluster(facts: dict[str, str]) -> None:
         )
 
 
-async def refuse_eviction(connection: RedisConnection) -> None:
-    """Raise UnfitError where the server may drop messages."""
+async def _refuse_eviction(connection: RedisConnection) -> None:
     facts = _facts(await connection.execute_command("INFO", "memory"))
     policy = facts.get("maxmemory_policy", "noeviction")
     if facts.get("maxmemory", "0") != "0" and policy != "noeviction":

@@ -27,7 +27,7 @@ from gopush.message.redis.connection import (
     error_kind,
     error_text,
     prepare,
-    refuse_eviction,
+    refuse_unfit,
     refuses,
 )
 from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
@@ -175,6 +175,8 @@ class RedisLink(Factory):
                 self._leave(connection)
                 if call.tries and (call.again or kind == "READONLY"):
                     return self._try(call)
+            elif kind == "NOPERM":
+                Deferred.fromCoroutine(self.look())
         return failure
 
     def _failed(self, failure: Failure) -> Any:
@@ -199,16 +201,15 @@ class RedisLink(Factory):
         self._watcher.clock(now, now - began - took / 2 if took < IDLE_SECONDS else None)
 
     async def _watch(self, endpoint: MasterEndpoint) -> None:
-        connection = self._ready
-        if connection is not None and await endpoint.moved():
+        if (connection := self._ready) is not None and await endpoint.moved():
             self._leave(connection, "the sentinels name another master")
 
     async def look(self) -> None:
-        """Leave a server that may drop messages by now: it is refused until that is put right."""
+        """Leave a server that is unfit by now (refuse_unfit()): it is refused until that is put right."""
         if (connection := self._ready) is not None:
             with suppress(RedisError):  # it could be asked as it was made ready: other calls meet what is wrong now
                 try:
-                    await refuse_eviction(connection)
+                    await refuse_unfit(connection, self._settings)
                 except UnfitError:
                     self._leave(connection)
 
