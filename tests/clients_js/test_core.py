@@ -11,6 +11,7 @@ import pytest
 import quickjs
 
 from tests.clients_js.minify import minify
+from tests.pages import blocks
 
 HERE = Path(__file__).resolve().parent
 CLIENT = HERE.parents[1] / "clients" / "js" / "gopush.js"
@@ -288,6 +289,25 @@ def test_a_token_that_cannot_be_written_ends_it_and_the_mid_stays(world: World) 
     world.say("-a\r\n")
     assert world.heard()[-1].startswith("closed ")
     assert world.run("mine.mid") == "16"
+
+
+def test_the_token_of_the_documents_comes_back_from_an_error_of_its_site(world: World) -> None:
+    """The words of a 502 were shown as a token, which no gopush takes: that ended the subscription for good."""
+    (documented,) = blocks("docs/security.md", "js")
+    world.run("""
+        const AbortSignal = { timeout() {} }, toWeb = fetch;
+        const answers = [[502, "<html>\\r\\nBad Gateway"], [200, "good\\n"]];
+        fetch = (url, options) => {
+          if (url !== "/token") return toWeb(url, options);
+          const [status, text] = answers.shift();
+          return Promise.resolve({ ok: status === 200, status, text: () => Promise.resolve(text) });
+        };
+    """)
+    world.run(documented)
+    world.subscribe("{ token, since: 0 }")
+    assert world.heard() == ["connecting", "away no token: HTTP 502"]
+    world.after(1)
+    assert world.query()["token"] == ["good"]
 
 
 def test_a_key_that_cannot_be_is_said(world: World) -> None:
