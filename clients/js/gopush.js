@@ -34,7 +34,7 @@
       sse = transport ? transport === "sse" : !root.WebSocket, fetched = options.token?.call,
       { heard, streams } = sites[base] ||= { heard: {}, streams: new Set() };
     let mid = since?.toString() ?? null, token = fetched ? null : options.token || "", comet = "",
-      closed, renewed, moved, blocked, standsIn, eager, liveAt, lost = true, least = 0, stop, probe, hurry;
+      closed, old = null, renewed, moved, blocked, standsIn, eager, liveAt, lost = true, least = 0, stop, probe, hurry;
 
     /** Mids are more than JavaScript's numbers hold exactly: they stay text. */
     const isNew = id => BigInt(id) > BigInt(mid ?? -1),
@@ -114,8 +114,9 @@
       },
       query = heartbeat => form({ key, ver: 1, token, mid, heartbeat });
 
-    /** Where the key's WebSocket is, and where what is new begins. */
-    const prepare = async () => {
+    /** One connection over WebSocket; gives the reply that ended it, if there was one. */
+    const socket = async () => {
+      // Where it is, and where what is new begins.
       const found = JSON.parse(await ask("/1/server/get", { p: 1 }));
       blocked = found.ret && doubt();
       check(found, "-p");
@@ -126,11 +127,6 @@
         mid = last?.[1] || "0";
       }
       comet = found.data.server;
-    };
-
-    /** One connection over WebSocket; gives the reply that ended it, if there was one. */
-    const socket = async () => {
-      await prepare();
       if (closed) return;
       blocked = doubt();
       return new Promise(done => {
@@ -222,7 +218,7 @@
         blocked = false;
         let reply, why;
         try {
-          if (token === null && !closed) token = await options.token(refusal) || "";
+          token ??= closed || await options.token(refusal) || "";
           if (closed) return;
           // A browser has six connections to web: the other keys need one for their look-ups.
           reply = await (sse || standsIn && streams.size < 5 ? stream() : socket());
@@ -236,8 +232,9 @@
         why ||= reply || "the connection ended";
         if (reply === "-p") {
           if (lost || why !== reply) return close(why);
-          // It was live with all of this: only the mid can be wrong now. The store, or its clock, is another one.
+          // It was live with this mid: the store, or its clock, is another one. Or a token that was fetched anew is none.
           lost = true;
+          old = mid;
           mid = null;
           call(onGap);
         } else if (/^-[ac]$/.test(reply)) {
@@ -293,6 +290,7 @@
     function close(why = "") {
       if (closed) return;
       closed = true;
+      if (why) mid ??= old;
       listen("remove");
       stop?.();
       hurry?.();

@@ -282,6 +282,30 @@ def test_who_closes_it_because_its_mid_is_forgotten_hears_no_more(world: World) 
     assert world.get("timers") == []
 
 
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+@pytest.mark.parametrize("answer", ["-p", "-a"])
+def test_a_renewed_token_that_is_none_leaves_the_mid_to_whoever_goes_on(
+    world: World, transport: str, answer: str
+) -> None:
+    """The mid, which might have been what was wrong, was gone with the subscription, and so was what came meanwhile."""
+    where = "sockets" if transport == "ws" else "streams"
+
+    def refuse(reply: str) -> None:
+        world.say(f"{reply}\r\n" if transport == "ws" else f'event: refused\ndata: {{"reason":"{reply}"}}\n\n', where)
+        world.after(2)
+
+    world.run("const tokens = ['good', '<html>']")
+    world.subscribe(f"{{ since: 176, transport: '{transport}', token: () => tokens.shift() }}")
+    world.say("+h\r\n" if transport == "ws" else ":\n\n", where)
+    refuse("-a")
+    world.run('web["/1/msg/get"] = \'{"ret":65534,"why":"this key wants a token"}\'')
+    refuse("-p")
+    if transport == "sse":
+        refuse(answer)
+    assert world.heard()[-1].startswith("closed ")
+    assert world.run("mine.mid") == "176"
+
+
 def test_a_token_that_cannot_be_written_ends_it_and_the_mid_stays(world: World) -> None:
     world.run("const tokens = ['good', '\\ud800']")
     world.subscribe("{ since: 16, token: () => tokens.shift() }")
