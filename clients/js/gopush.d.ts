@@ -17,7 +17,7 @@ export interface Options<T = unknown> {
   since?: string | number | bigint | null | undefined;
   /** The subscriber's token, or what fetches one: called once, and anew when one is refused ("-a" or "-c"). */
   token?: string | ((refusal: "" | "-a" | "-c") => string | Promise<string>) | undefined;
-  /** Seconds between heartbeats, from 30 on; a stream asks for 240 at most. */
+  /** A whole number of seconds between heartbeats, from 30 on; a stream asks for 240 at most. */
   heartbeat?: number | undefined;
   /** Nothing: WebSocket, and server-sent events where that does not come through. */
   transport?: "ws" | "sse" | undefined;

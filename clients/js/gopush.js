@@ -170,7 +170,7 @@
     /** One stream of server-sent events, over fetch: EventSource shows neither heartbeats nor what is refused. */
     const stream = async () => {
       // Node's fetch gives up what is silent for five minutes.
-      let rest = "", event = {}, calm = Math.min(heartbeat, 240);
+      let rest = "", event = {}, calm = Math.max(30, Math.min(heartbeat, 240));
       streams.add(stream);
       for await (const piece of pieces("/sub", query(calm), calm * 1e3 + WAIT)) {
         rest += piece;

@@ -499,6 +499,18 @@ def test_a_wall_clock_that_is_set_changes_no_wait(world: World) -> None:
     assert world.heard().count("live") == 7
 
 
+def test_a_stream_asks_for_no_shorter_heartbeat_than_gopush_takes(world: World) -> None:
+    """A WebSocket asks for three times as much: where none came through, the stream was refused for good."""
+    world.subscribe("{ since: 0, heartbeat: 10 }")
+    assert world.query()["heartbeat"] == ["30"]
+    world.run("sockets[0].fail()")
+    world.after(1)
+    assert world.get("calls[calls.length - 1]") == "/sub?key=k%261&ver=1&mid=0&heartbeat=30"
+    world.say(":\n\n", "streams")
+    world.after(35)
+    assert not world.run("streams[0].aborted")
+
+
 def test_a_heartbeat_longer_than_timers_can_be(world: World) -> None:
     world.subscribe("{ since: 0, transport: 'ws', heartbeat: 3000000 }")
     world.say("+h\r\n")
