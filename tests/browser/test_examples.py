@@ -24,6 +24,23 @@ console.log = (...words) => { said.push(words); document.querySelector("ol").tex
 </script>"""
 
 
+@pytest.mark.parametrize("document", ["README.md", "clients/js/README.md"])
+def test_a_page_hears_in_words_what_its_callback_throws(page: Browser, document: str) -> None:
+    """What comes out of a script of another site, without its leave, is "Script error." to the page."""
+    with embedded() as system:
+        (node,) = system.webs
+        example = PAGES[document].replace("localhost:8090", node.address("http"))
+        throwing = example.replace("console.log(message.mid, message.msg)", "{ throw new Error('of the page'); }")
+        heard = "<p></p><script>onerror = text => { document.querySelector('p').textContent = text; };</script>"
+        with site(heard + throwing) as origin, Publisher(f"http://{node.address('admin')}") as publisher:
+            page.driver.get(origin)
+            page.until(
+                lambda: publisher.push("Terry-Mao", 1, expire=0) and page.texts("p") != [""], "nothing is thrown"
+            )
+            assert page.text("p") == "Uncaught Error: of the page"
+        page.complaints()
+
+
 @pytest.mark.parametrize("document", PAGES)
 def test_a_page_shows_what_is_pushed(page: Browser, document: str) -> None:
     assert (ROOT / document).exists()

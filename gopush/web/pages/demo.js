@@ -141,7 +141,7 @@ async function differs() {
   at("differs").textContent = differ
     ? `The subscriber has the key ${subscribed}: what you push now goes to ${key}, and it will not see it. Press Subscribe.` : "";
   const url = await PUBLIC, text = JSON.stringify(key || subscribed).replace(/</g, "\\u003c");
-  at("code").textContent = `<script src="${url}/gopush.js"></scr` + `ipt>
+  at("code").textContent = `<script src="${url}/gopush.js" crossorigin></scr` + `ipt>
 <script>
   const onMessage = ({ msg, mid }) => console.log(mid, msg);
   gopush.subscribe("${url}", ${text}, { onMessage });
