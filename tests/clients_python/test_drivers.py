@@ -17,7 +17,7 @@ import pytest
 
 from gopush_client import asynchronous, blocking
 from gopush_client.steps import Ask, Call, Open, Step, Steps
-from gopush_client.wire import url
+from gopush_client.wire import Answer, url
 from tests.clients import eventually
 from tests.servers import free_port
 
@@ -189,6 +189,20 @@ def test_a_long_answer_may_take_the_time_it_needs(way: str, framing: str) -> Non
         assert take(way, call(port, seconds=0.5, long=True)).body == b"1" * 10240
     with serving(slowly(framing)) as port, pytest.raises(TimeoutError):
         take(way, call(port, seconds=0.5))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("interim", [b"100 Continue\r\n", b"103 Early Hints\r\nLink: </x>\r\nContent-Length: 5\r\n"])
+@pytest.mark.parametrize("times", [1, 3])
+def test_interim_answers_are_not_the_answer(way: str, interim: bytes, times: int) -> None:
+    """One that comes unasked was taken for it, by asyncio also a 100: what came behind was that of the next call."""
+
+    def serve(accepted: socket.socket) -> None:
+        accepted.recv(1 << 16)
+        accepted.sendall(b"HTTP/1.1 %b\r\n" % interim * times + b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+
+    with serving(serve) as port:
+        assert take(way, call(port)) == Answer(200, b"1", plain=False)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -271,8 +271,10 @@ class Driver:
 
 async def _read_answer(reader: asyncio.StreamReader, came: Callable[[int], None]) -> tuple[Answer, bool]:
     """An answer, and whether the connection may be used again; `came` hears how much of it has come."""
-    start, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
-    version, status = start.split(b" ", 2)[:2]
+    status = b"1"
+    while status.startswith(b"1"):  # interim ones may come before it (RFC 9110, 15.2)
+        start, _, fields = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
+        version, status = start.split(b" ", 2)[:2]
     headers = parse_headers(io.BytesIO(fields))
     keeps = version == b"HTTP/1.1" and (headers.get("Connection") or "").lower() != "close"
     if (headers.get("Transfer-Encoding") or "").lower() == "chunked":

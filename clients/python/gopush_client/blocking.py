@@ -84,6 +84,9 @@ class Connections:
                 end = begun + seconds
             with HTTPResponse(_Incoming(connected, call, end), method=call.method) as response:  # type: ignore[arg-type]
                 response.begin()
+                while response.status < 200:  # an interim one (RFC 9110, 15.2): begin() itself skips 100 alone
+                    response.headers = None  # type: ignore[assignment]
+                    response.begin()
                 answer = Answer(response.status, response.read(), is_plain(response.getheader("Content-Type")))
         except (HTTPException, ValueError) as wrong:
             connected.close()
