@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopush_client import RefusedError, UnavailableError
+from gopush_client import RefusedError, Subscriber, UnavailableError
 from gopush_client.steps import Ask, Call, Give, Open, Pause, Receive, Send, Step
 from gopush_client.subscription import Subscription
 from gopush_client.wire import Answer, url
@@ -383,3 +383,17 @@ def test_a_page_that_is_not_there_is_not_asked_for_again(status: int) -> None:
     comet.walk._answer = lambda step: Answer(status, b"Not Found: no such call") if isinstance(step, Call) else None
     with pytest.raises(RefusedError, match=str(status)):
         comet.subscribe(since=0)
+
+
+@pytest.mark.parametrize(
+    ("since", "cursor"), [(None, None), (0, 0), ("0", 0), ("17000000000000016", 17000000000000016)]
+)
+def test_a_mid_may_be_text_as_in_javascript(since: int | str | None, cursor: int | None) -> None:
+    assert Subscriber("http://web", "k", since=since).cursor == cursor
+
+
+@pytest.mark.parametrize("since", ["", "abc", "-1", " 5", "1_0", "5\n", "\u0665", -1, 1.5, True, b"5", 1 << 70])
+def test_what_is_no_mid_is_said_at_once(since: Any) -> None:
+    """Text was sent, and a TypeError only when a message came."""
+    with pytest.raises(ValueError, match="since is no mid"):
+        Subscriber("http://web", "k", since=since)

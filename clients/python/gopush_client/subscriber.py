@@ -30,7 +30,7 @@ class Subscriber:
         url: str,
         key: str,
         *,
-        since: int | None = None,
+        since: int | str | None = None,
         token: Token = "",
         heartbeat: int = 30,
         on_gap: Callable[[], object] = lambda: None,
@@ -38,9 +38,9 @@ class Subscriber:
         context: ssl.SSLContext | None = None,
         comet_tls: bool | None = None,
     ) -> None:
-        """`url`: of a web node's public port. `since`: begin after this mid; 0: with all that is kept; None: with what
-        is new. `token`: of the subscriber, or a function (of coroutines too) that fetches one; it is called anew when
-        one is refused. `heartbeat`: seconds, from 30 on.
+        """`url`: of a web node's public port. `since`: begin after this mid (or its digits); 0: with all that is kept;
+        None: with what is new. `token`: of the subscriber, or a function (of coroutines too) that fetches one; it is
+        called anew when one is refused. `heartbeat`: seconds, from 30 on.
 
         `on_gap()`: messages were trimmed away before they could be read. `on_state(state, why)`: "connecting", "live"
         or "away". `context`: for TLS, None: the system's authorities; comets are reached over TLS where the web node
@@ -55,7 +55,7 @@ class Subscriber:
             key=wire.check_key(key),
             heartbeat=heartbeat,
             token=token,
-            cursor=since,
+            cursor=None if since is None else wire.mid(since),
             comet_tls=where.tls if comet_tls is None else comet_tls,
             on_gap=on_gap,
             on_state=on_state,

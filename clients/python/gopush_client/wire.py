@@ -26,6 +26,7 @@ TRANSIENT = (302, 303, 307, 408, 425, 429)
 the network of a hotel does until its guest has logged in.
 """
 
+_MID = re.compile(r"[0-9]{1,19}")
 _MESSAGE = re.compile(rb'\{"msg":(.*),"mid":([0-9]{1,19}),"gid":([01])\}', re.DOTALL)
 _LAST_MID = re.compile(rb'"mid":([0-9]{1,19}),"gid":[01]\}\]\}\}\Z')
 _REFUSAL = re.compile(r"[A-Z][A-Za-z-]*(?: [A-Z][A-Za-z-]*)*(?:: .*)?\r?")
@@ -99,6 +100,13 @@ def check_key(key: str) -> str:
     if not 0 < len(key.encode()) <= LARGEST_KEY_BYTES or _CONTROL.search(key):
         raise ValueError(f"a key has 1 to {LARGEST_KEY_BYTES} bytes and no control characters")
     return key
+
+
+def mid(since: int | str) -> int:
+    """A mid, or its digits, as a number. Raises ValueError."""
+    if not _MID.fullmatch(str(since)):
+        raise ValueError(f"since is no mid: {since!r}")
+    return int(since)
 
 
 def path(name: str, query: Mapping[str, object]) -> str:
