@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gopush_client import Push, RefusedError, UnavailableError, publishing
+from gopush_client import Publisher, Push, RefusedError, UnavailableError, publishing
 from gopush_client.publishing import Publishing, line
 from gopush_client.steps import Call, Pause, Step
 from gopush_client.wire import Answer, url
@@ -304,11 +304,45 @@ BAD: list[tuple[Any, ...]] = [
 @pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
 def test_a_line_that_cannot_be_sent_is_refused_alone_and_in_its_place(bad: tuple[Any, ...]) -> None:
     web = Web(b'{"ret":65535}\n{"ret":0,"mid":32}\n', b'{"ret":0,"mid":16}\n')
-    results = web.walk.run(web.publishing.push_lines([line(Push(*push)) for push in (("a", 1), bad, ("b", 2))]))
+    results = web.walk.run(web.publishing.push_lines([line(push) for push in (("a", 1), bad, ("b", 2))]))
     assert [(result.mid, result.ret) for result in results] == [(16, 0), (None, 65534), (32, 0)]
     assert results[1].push[: len(bad)] == bad
     assert results[1].why
     assert [len(call.body.splitlines()) for call in web.calls] == [2, 1]
+
+
+class Bulk:
+    """A connection to a web node that stores each line it gets."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    def call(self, call: Call, _hold: object) -> Answer:
+        lines = [json.loads(text) for text in call.body.splitlines()]
+        self.keys += [each["k"] for each in lines]
+        return Answer(200, b'{"ret":0,"mid":16}\n' * len(lines))
+
+
+@pytest.mark.parametrize("bad", [("k",), (), ("k", 1, 60, "id", 5), "kx", b"kx", {"k": 1, "m": 2}, ["k", 1], 5, None])
+def test_what_is_no_push_at_all_fails_alone_too(bad: Any) -> None:
+    """It raised, and took the outcomes of up to 499 others along; a text of two letters was a key and a message."""
+    publisher = Publisher("http://web")
+    publisher._connections = bulk = Bulk()  # type: ignore[assignment]
+    results = list(publisher.push_stream([("a", 1), bad, Push("b", 2)]))
+    assert [(result.mid, result.ret) for result in results] == [(16, 0), (None, 65534), (16, 0)]
+    assert results[1].push == Push("", bad)
+    assert results[1].why == "not a tuple (key, message, expire, id)"
+    assert bulk.keys == ["a", "b"]
+
+
+@pytest.mark.parametrize("keys", ["abc", b"abc"])
+def test_one_text_is_not_many_keys(keys: Any) -> None:
+    """It was pushed to a, b and c."""
+    publisher = Publisher("http://web")
+    publisher._connections = bulk = Bulk()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="key"):
+        publisher.push_many(keys, 1)
+    assert bulk.keys == []
 
 
 def test_lines_that_cannot_be_sent_need_no_call() -> None:

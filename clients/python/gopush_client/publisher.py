@@ -32,7 +32,7 @@ class _Batch:
 
     def add(self, push: Push | tuple[Any, ...]) -> list[Line]:
         """Add one; gives those that are full without it."""
-        made = line(Push(*push))
+        made = line(push)
         full = self.take() if self._bytes + len(made.data) > MOST_BYTES or len(self._lines) >= MOST_LINES else []
         self._lines.append(made)
         self._bytes += len(made.data)
@@ -71,7 +71,7 @@ class Publisher:
     def push_many(self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str = "") -> dict[str, int]:
         """Push one message to many keys; gives their mids. An error tells which keys `failed`, and the
         `mids` of the others."""
-        return dict(self._run(self._publishing.push_many(list(keys), message, expire, id)))
+        return dict(self._run(self._publishing.push_many(keys, message, expire, id)))
 
     def push_stream(self, pushes: Iterable[Push | tuple[Any, ...]]) -> Iterator[Pushed]:
         """Push any number of messages, hundreds in a call; gives what became of each, in their order.
@@ -120,7 +120,7 @@ class AsyncPublisher:
 
     async def push_many(self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str = "") -> dict[str, int]:
         """See Publisher."""
-        return dict(await self._run(self._publishing.push_many(list(keys), message, expire, id)))
+        return dict(await self._run(self._publishing.push_many(keys, message, expire, id)))
 
     async def push_stream(
         self, pushes: Iterable[Push | tuple[Any, ...]] | AsyncIterable[Push | tuple[Any, ...]]

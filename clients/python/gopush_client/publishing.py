@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -76,8 +76,11 @@ def encode(message: Any) -> bytes:
     return json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def line(push: Push) -> Line:
-    """How it is sent."""
+def line(given: Push | tuple[Any, ...]) -> Line:
+    """How it is sent. What is no such tuple is the message of a Push without a key, which cannot be."""
+    if not isinstance(given, tuple) or not 2 <= len(given) <= len(Push._fields):
+        return Line(Push("", given), uuid.uuid4().hex, b"", "not a tuple (key, message, expire, id)")
+    push = Push(*given)
     id = push.id or uuid.uuid4().hex
     try:
         return Line(push, id, _data(push, id))
@@ -127,8 +130,10 @@ class Publishing:
 
         return (yield from self._repeat(attempt, id))
 
-    def push_many(self, keys: Sequence[str], message: Any, expire: int, id: str) -> Steps[dict[str, int]]:
+    def push_many(self, keys: Iterable[str], message: Any, expire: int, id: str) -> Steps[dict[str, int]]:
         """Push one message to many keys; gives their mids."""
+        if isinstance(keys, str):
+            raise TypeError("one string is one key: push_many() takes a list of them")
         id = id or uuid.uuid4().hex
         left = list(dict.fromkeys(map(wire.check_key, keys)))
         data = encode(message)
