@@ -357,3 +357,23 @@ def test_lines_of_what_is_not_gopush_are_repeated_whatever_they_say() -> None:
     web = Web(b"[" * 100_000, b'{"ret":0,"mid":1e400}\n', b'{"ret":0,"mid":16}\n')
     (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
     assert (result.mid, len(web.calls)) == (16, 3)
+
+
+@pytest.mark.parametrize("garbage", ["null", '"abc"', "[]", "{}", "1.5", "1e400", "true"])
+def test_a_mid_that_is_none_is_not_gopush(garbage: str) -> None:
+    """It was a ValueError or a TypeError, without an id, of which there was one attempt."""
+    web = Web(b'{"ret":0,"data":{"mid":%b}}' % garbage.encode(), b'{"ret":0,"data":{"mid":16}}')
+    assert web.walk.run(web.publishing.push("k", 1, 60, "")) == 16
+    web = Web(b'{"ret":0,"data":{"mids":{"k":%b}}}' % garbage.encode(), b'{"ret":0,"data":{"mids":{"k":16}}}')
+    assert web.walk.run(web.publishing.push_many(["k"], 1, 60, "")) == {"k": 16}
+    web = Web(b'{"ret":0,"mid":%b}\n' % garbage.encode(), b'{"ret":0,"mid":16}\n')
+    (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
+    assert (result.mid, len(web.calls)) == (16, 2)
+
+
+@pytest.mark.parametrize("garbage", [b"[1]", b"null", b'"abc"', b"5", b'["kk"]'])
+def test_mids_that_are_none_are_not_gopush(garbage: bytes) -> None:
+    web = Web(b'{"ret":0,"data":{"mids":%b}}' % garbage, deadline=1)
+    with pytest.raises(UnavailableError, match="what answers is not gopush") as caught:
+        web.walk.run(web.publishing.push_many(["k"], 1, 60, "mine"))
+    assert (caught.value.id, caught.value.failed) == ("mine", ["k"])

@@ -126,7 +126,8 @@ class Publishing:
         body = encode(message)
 
         def attempt(end: float) -> Steps[int]:
-            return int(wire.data((yield from self._call(target, body, ATTEMPT_SECONDS, end))).get("mid", 0))
+            answer = wire.data((yield from self._call(target, body, ATTEMPT_SECONDS, end)))
+            return wire.stored(answer.get("mid", 0))
 
         return (yield from self._repeat(attempt, id))
 
@@ -151,7 +152,10 @@ class Publishing:
                 seconds = min(ATTEMPT_SECONDS + GROUP_SECONDS * (size * len(part) // GROUP_BYTES), BULK_SECONDS)
                 body = json.dumps({"m": text, "k": part}).encode()
                 answer = wire.data((yield from self._call(target, body, seconds, end)))
-                mids.update((str(key), int(mid)) for key, mid in dict(answer.get("mids", {})).items())
+                found = answer.get("mids", {})
+                if not isinstance(found, dict):
+                    raise UnavailableError("what answers is not gopush")
+                mids.update((key, wire.stored(mid)) for key, mid in found.items())
             if missing := len(left) - sum(key in mids for key in left):
                 raise UnavailableError(f"{missing} keys could not be served")
 
@@ -224,7 +228,7 @@ def _result(line: Line, said: bytes) -> Pushed:
     try:
         found = json.loads(said)
         if found["ret"] == wire.RET_OK:
-            return Pushed(line.push, line.id, int(found["mid"]))
+            return Pushed(line.push, line.id, wire.stored(found["mid"]))
         return Pushed(line.push, line.id, None, int(found["ret"]), str(found.get("why", "")))
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+    except (UnavailableError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return Pushed(line.push, line.id, None, RET_INTERNAL)

@@ -134,6 +134,13 @@ def data(answer: Answer) -> dict[str, Any]:
     return found
 
 
+def stored(mid: object) -> int:
+    """The mid of an answer. Raises UnavailableError."""
+    if type(mid) is not int:
+        raise UnavailableError("what answers is not gopush")
+    return mid
+
+
 def last_kept(answer: Answer) -> int:
     """The mid of the last message of an answer to /1/msg/get; 0 where there is none. Raises as data() does."""
     if answer.status == 200 and (found := _LAST_MID.search(answer.body)):
