@@ -132,10 +132,12 @@ def test_what_a_proxy_refuses_in_its_place_is_repeated(what: str) -> None:
     assert len(web.calls) > 5
 
 
-@pytest.mark.parametrize("key", ["", "a\nb", "k" * 256, "\ud800"])
+@pytest.mark.parametrize("key", ["", "a\nb", "k" * 256, "\ud800", "\x7f", "\x80", "\x9f", "\u2028", "\u2029"])
 def test_no_key_is_found_out_here(key: str) -> None:
+    web = Web(b"")
     with pytest.raises(ValueError, match=r"key|surrogates"):
-        Web(b"").walk.run(Web(b"").publishing.push(key, 1, 60, ""))
+        web.walk.run(web.publishing.push(key, 1, 60, ""))
+    assert web.calls == []
 
 
 def test_only_keys_that_failed_are_pushed_to_again() -> None:

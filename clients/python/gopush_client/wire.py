@@ -32,7 +32,7 @@ _LAST_MID = re.compile(rb'"mid":([0-9]{1,19}),"gid":[01]\}\]\}\}\Z')
 _REFUSAL = re.compile(r"[A-Z][A-Za-z-]*(?: [A-Z][A-Za-z-]*)*(?:: .*)?\r?")
 """The status in words, and why: what gopush says. Proxies have pages of HTML, or "404 page not found"."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
