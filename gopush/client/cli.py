@@ -19,7 +19,16 @@ from typing import Any
 import gopush
 from gopush.client import administration, bench, inifiles, options
 from gopush.client.http import administer, again, ask, history, nodes, push
-from gopush.client.output import NoReaderError, check_stdout, read_stdin, tell, write, write_outcome, writing
+from gopush.client.output import (
+    NoReaderError,
+    check_stdout,
+    read_stdin,
+    tell,
+    write,
+    write_message,
+    write_outcome,
+    writing,
+)
 from gopush.client.subscriber import Subscriber
 from gopush.errors import GopushError, ParameterError, SettingsError
 
@@ -178,7 +187,7 @@ def _sub(asked: argparse.Namespace) -> None:
         asked.web, asked.key, asked.token, asked.heartbeat, asked.mid, tell, asked.comet_tls, options.context(asked)
     )
     for number, message in enumerate(device.messages(follow=not asked.once), 1):
-        write(message)
+        write_message(message)
         if number == asked.count:
             return
 
@@ -214,4 +223,4 @@ def _administer(asked: argparse.Namespace) -> None:
 
 def _history(asked: argparse.Namespace) -> None:
     for message in history(options.web(asked), asked.key, asked.after, asked.token):
-        write(message)
+        write_message(message)

@@ -5,6 +5,7 @@ unless there is an outcome to tell of.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ WRONG_USAGE = 2
 MOST_STDIN_BYTES = 1 << 30
 """No store keeps a message of this size, whatever `[http] body.size` allows."""
 PIECE_BYTES = 1 << 20
+ACTING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Controls, ends of lines and marks of directions that JSON may hold as they are, within its strings alone."""
 
 
 class OutputError(GopushError):
@@ -63,6 +66,17 @@ def write(words: object, end: str = "\n") -> None:
     with writing():
         sys.stdout.buffer.write(content + end.encode())
         sys.stdout.buffer.flush()
+
+
+def write_message(message: bytes) -> None:
+    """Write JSON as it is; to a terminal with escapes for what acts there, or turns around what one reads: it means the
+    same. Raises OutputError.
+    """
+    check_stdout()
+    if sys.stdout.isatty():
+        text = message.decode(errors="surrogateescape")
+        message = ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode(errors="surrogateescape")
+    write(message)
 
 
 def write_outcome(words: object, done: str) -> None:

@@ -193,6 +193,27 @@ def test_nodes_are_listed_in_columns(monkeypatch: pytest.MonkeyPatch, capfd: pyt
     ]
 
 
+RAW = '{"msg":"\x7f\x9b2J\u061c\u202e\u2066\u200f\u2028 \u00fc\u05d0\U0001f600","mid":16,"gid":0}'
+SHOWN = '{"msg":"\\u007f\\u009b2J\\u061c\\u202e\\u2066\\u200f\\u2028 \u00fc\u05d0\U0001f600","mid":16,"gid":0}'
+
+
+@pytest.mark.parametrize("command", ["history", "sub"])
+@pytest.mark.parametrize(("terminal", "expected"), [(True, SHOWN), (False, RAW)])
+def test_a_message_does_nothing_to_the_terminal_that_shows_it(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, expected: str, command: str
+) -> None:
+    """U+009B begins a command to it, U+202E turns around what follows; escaped, it is the same JSON."""
+    assert json.loads(SHOWN) == json.loads(RAW)
+    monkeypatch.setattr(cli, "history", lambda *_: [RAW.encode()])
+    monkeypatch.setattr(Subscriber, "messages", lambda *_, **__: iter([RAW.encode()]))
+    reader, writer = os.openpty() if terminal else os.pipe()
+    with open(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main([command, "key"]) == 0
+        assert os.read(reader, 1000).decode().rstrip() == expected
+    os.close(reader)
+
+
 def test_history_prints_messages(calls: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["history", "key", "--after", "15", "--web", "w:1", "--token", "t"]) == 0
     assert calls == [(Server("w:1"), "key", 15, "t")]
