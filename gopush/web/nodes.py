@@ -91,9 +91,12 @@ class Cluster:
 
     def _backup(self, request: Request) -> Deferred[bytes]:
         """Of several message nodes any will do: they share a store that has its own tools, and say so."""
-        file, id = request.query.text("file"), params.push_id(request.query.text("id"))
+        file, id = request.query.text("file"), request.query.text("id")
         if not file:
             raise ParameterError("file is missing: the path of the copy, on the machine of the message node")
+        if not id:
+            raise ParameterError("id is missing: it tells this backup from others")
+        params.push_id(id)
         nodes = self._coordination.view.messages
         if not nodes:
             raise UnavailableError("no message node is registered")
@@ -111,7 +114,7 @@ class Cluster:
         every = self._processes(self._coordination.view)
         ids = {one.info.id for one in every if name in one.info.place}
         if not ids:
-            raise NoNodeError(f"no process {params.found(name)} is registered")
+            raise NoNodeError(f"no process of this name is registered {params.found(name)}")
         return [one for one in every if one.info.id in ids]
 
 

@@ -61,7 +61,9 @@ ADMIN = (
         "weight is not a whole number from 1 to 1000 (found: '0')",
     ),
     ("POST", "/1/admin/node/weight?weight=1", b"", "node is missing"),
-    ("POST", "/1/admin/node/weight?node=node9&weight=1", b"", "no process (found: 'node9') is registered"),
+    ("POST", "/1/admin/node/weight?node=node9&weight=1", b"", "no process of this name is registered (found: 'node9')"),
+    ("POST", "/1/admin/backup?file=rel", b"", "id is missing: it tells this backup from others"),
+    ("POST", "/1/admin/backup?file=rel&id=%00", b"", "id is not a text of 1 to 255 bytes without control characters"),
     ("POST", "/1/admin/node/drain?node=node1", b"", "the last comets, or the last message nodes, cannot drain"),
     ("GET", "/1/admin/key", b"", "key is missing: it names the key"),
 )
