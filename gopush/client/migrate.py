@@ -108,7 +108,8 @@ def run(asked: argparse.Namespace) -> None:
             write_outcome(take_in(reactor, source, asked.before, target(reactor), tell), DONE)
             _complete(source.passed)
             return
-        moved, is_over = migrate(reactor, Path(name), target(reactor), tell)
+        passed = Passed()
+        moved, is_over = migrate(reactor, Path(name), target(reactor), passed, tell)
         write_outcome(moved, DONE)
     except StartError as refused:
         raise SettingsError(str(refused)) from None
@@ -117,15 +118,17 @@ def run(asked: argparse.Namespace) -> None:
         raise
     if not is_over:
         raise UnavailableError("a process uses the source: stop it before the last pass")
+    _complete(passed)
 
 
 def _complete(left: Passed) -> None:
-    """Raise SettingsError where messages of gopush-cluster stay behind for good."""
+    """Raise SettingsError where messages stay behind for good."""
     if left.refused:
         keys = ", ".join(map(_shown_key, left.of))
         raise SettingsError(
             f"{left.refused} messages were not moved, and never can be (keys: {keys}{', ...' * left.others}): a key of "
-            "gopush is 1 to 255 bytes of UTF-8 without control characters, a message is JSON in UTF-8"
+            "gopush is 1 to 255 bytes of UTF-8 without control characters, a message is JSON in UTF-8, and in HBase of "
+            "at most 10,000,000 bytes"
         )
 
 

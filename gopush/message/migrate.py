@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -27,10 +27,15 @@ CALL_BYTES = 8 << 20
 """What is read before it is handed on."""
 
 Tell = Callable[[str], None]
+L = TypeVar("L", KeptLog, OldLog)
 
 
 class Target(Protocol):
-    """A store that takes over (redis/take_over.py, hbase/take_over.py). Calls raise UnavailableError."""
+    """A store that takes over (redis/take_over.py, hbase/take_over.py). Calls raise UnavailableError. It is given no
+    message of more than `most_body` bytes.
+    """
+
+    most_body: int
 
     async def start(self) -> None:
         """Connect. Raises StartError where it will never do, UnavailableError where it does not answer."""
@@ -60,14 +65,14 @@ class Original(Protocol):
         """What has a mid below `before` and has not ended by `now`. A key may come again."""
 
 
-def migrate(reactor: Any, path: Path, target: Target, tell: Tell) -> tuple[str, bool]:
+def migrate(reactor: Any, path: Path, target: Target, passed: Passed, tell: Tell) -> tuple[str, bool]:
     """Make a pass from a SQLite file, and `tell` how it goes; gives what came of it, in words, and whether it was the
-    last one: the source was at rest.
+    last one: the source was at rest. What stays behind is in `passed`.
 
     Raises what opened() and the target raise, and KeyboardInterrupt at SIGINT and SIGTERM. `reactor`: one of its own,
     which runs as long as this. `tell` raises nothing.
     """
-    moved: tuple[str, bool] = _run(reactor, _pass(path, target, tell), target)
+    moved: tuple[str, bool] = _run(reactor, _pass(path, target, passed, tell), target)
     return moved
 
 
@@ -121,21 +126,21 @@ def _signals(stop: Callable[[], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-async def _pass(path: Path, target: Target, tell: Tell) -> tuple[str, bool]:
+async def _pass(path: Path, target: Target, passed: Passed, tell: Tell) -> tuple[str, bool]:
     began = time.monotonic()
     with opened(path) as (connection, at_rest):
         now = time.time()
-        moved = await _move(target, logs(connection, now, at_rest), now, tell)
+        moved = await _move(target, logs(connection, now, at_rest), now, passed, tell)
     state = "at rest: this was the last pass" if at_rest else "in use: stop it, and make a last pass"
     return f"{moved} moved in {time.monotonic() - began:.1f} s; {path} is {state}", at_rest
 
 
-async def _move(target: Target, source: Iterator[KeptLog], now: float, tell: Tell) -> str:
+async def _move(target: Target, source: Iterator[KeptLog], now: float, passed: Passed, tell: Tell) -> str:
     keys = moved = messages = ids = tokens = 0
     progress = _Progress(tell)
     for some in _batches(source):
         keys += len(some)
-        for log in await target.take(some, now):
+        for log in await target.take([_fitting(log, target.most_body, passed) for log in some], now):
             moved += bool(log.last)
             messages += len(log.messages)
             ids += len(log.ids)
@@ -166,7 +171,7 @@ async def _take_in(source: Original, before: int, target: Target, tell: Tell) ->
         async for some in source.logs(before, now):
             keys += len(some)
             messages += sum(len(log.messages) for log in some)
-            moved += await target.insert(some)
+            moved += await target.insert([_fitting(log, target.most_body, source.passed) for log in some])
             progress.tell(f"{keys} keys looked at, {moved} messages moved")
     finally:
         await source.stop()
@@ -179,6 +184,13 @@ async def _take_in(source: Original, before: int, target: Target, tell: Tell) ->
         others = f"{passed.keys} keys that are no sorted sets, {passed.members} members of others"
         outcome += f"\nnot gopush-cluster's: {others}"
     return outcome
+
+
+def _fitting(log: L, most_body: int, passed: Passed) -> L:
+    """What of the log the target can have."""
+    fitting = [message for message in log.messages if len(message[2]) <= most_body]
+    passed.refuse(log.key.encode(), len(log.messages) - len(fitting))
+    return log._replace(messages=fitting)
 
 
 class _Progress:

@@ -48,8 +48,8 @@ class KeyState(NamedTuple):
 
 @dataclass
 class Passed:
-    """What stays behind, so far: messages of later, members and keys that are none of gopush-cluster's, and its
-    messages that gopush cannot have, `of` the first few keys, and perhaps of `others`.
+    """What stays behind, so far: messages of later, members and keys that are none of gopush-cluster's, and messages
+    that gopush, or its store, cannot have, `of` the first few keys, and perhaps of `others`.
     """
 
     later: int = 0
@@ -60,7 +60,7 @@ class Passed:
     others: bool = False
 
     def refuse(self, key: bytes, count: int) -> None:
-        """Count messages of a key that gopush cannot have."""
+        """Count messages of a key that gopush, or its store, cannot have."""
         self.refused += count
         if count and key not in self.of:
             self.others = len(self.of) == NAMED_KEYS

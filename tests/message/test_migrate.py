@@ -277,6 +277,7 @@ class Taken:
     """A store that takes over, in memory; `logs`: what it has taken. `reactor`: that of the pass."""
 
     reactor: Any
+    most_body = 100
 
     def __init__(self) -> None:
         self.logs: list[KeptLog] = []
@@ -332,6 +333,20 @@ def test_a_pass_ends_whatever_becomes_of_what_it_prints(
     assert {log.key for log in taken.logs} == {"trimmed", "id", "deleted", "sequenced", "guarded"}
     assert [line.split(",")[0] for line in progress] == [f"gopush: {keys} keys looked at" for keys in range(1, 6)]
     assert last == f"gopush: the pass is over, but {why}"
+
+
+def test_a_message_that_is_too_large_for_the_target_is_named_and_stops_no_other(
+    tmp_path: Path, taken: Taken, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copyfile(SQLITE, tmp_path / "gopush.sqlite")
+    command = ["migrate", "--from", f"sqlite:{tmp_path / 'gopush.sqlite'}", "--to", "redis:none"]
+    assert cli.main(command) == 0
+    bodies, taken.logs = [body for log in taken.logs for _, _, body in log.messages], []
+    largest = max(map(len, bodies))
+    taken.most_body = largest - 1
+    assert cli.main(command) == 3
+    assert [body for log in taken.logs for _, _, body in log.messages] == [one for one in bodies if len(one) < largest]
+    assert " messages were not moved, and never can be (keys: '" in capfd.readouterr().err
 
 
 def test_a_pass_keeps_time_by_a_clock_that_nobody_sets(tmp_path: Path, taken: Taken) -> None:

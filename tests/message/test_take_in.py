@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from gopush.client import cli
+from gopush.message.hbase.take_over import HBaseTakeOver
 from gopush.message.redis.store import RedisStore
+from gopush.message.redis.take_over import RedisTakeOver
 from gopush.message.store import StoreSettings
 from gopush.model import mid_at, snap
 from tests.chaos.cluster import Node
@@ -191,6 +193,21 @@ def test_messages_that_gopush_cannot_have_are_counted_and_named(
     assert time.strftime("; 0 are of later, not before %Y-%m-%dT%H:%M:%SZ", time.gmtime(now)) in captured.out
     assert "0 keys that are no sorted sets, 1 members of others" in captured.out
     assert redis.call("EXISTS", "gopush:h:good") == 1
+
+
+def test_a_message_that_is_too_large_for_the_target_is_counted_and_named(
+    old: Old, target: Target, gopush: Node, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for store in (RedisTakeOver, HBaseTakeOver):
+        monkeypatch.setattr(store, "most_body", 3)
+    at = mid_at(time.time() - 60)
+    for number, text in enumerate(("1", "1234", "12")):
+        old.keep("key", text, at + 16 * number)
+    assert take_in(target, time.time(), old) == 3
+    captured = capfd.readouterr()
+    assert "gopush: 1 messages were not moved, and never can be (keys: 'key'): " in captured.err
+    assert "of 3 messages of 1 keys 2 moved in " in captured.out
+    assert [body for _, body in kept(gopush, "key")] == [1, 12]
 
 
 def test_of_many_keys_that_gopush_cannot_have_a_few_are_named(

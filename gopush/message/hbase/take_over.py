@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import StartError, UnavailableError
+from gopush.message.hbase.appender import MOST_BODY
 from gopush.message.hbase.client import Client, trying
 from gopush.message.hbase.clock import TableClock
 from gopush.message.hbase.row import (
@@ -53,6 +54,8 @@ L = TypeVar("L", KeptLog, OldLog)
 
 class HBaseTakeOver:
     """The table of `settings`. What is taken over twice is there once; `head_life` in seconds."""
+
+    most_body = MOST_BODY
 
     def __init__(self, reactor: Any, settings: HBaseSettings, head_life: float) -> None:
         self._reactor = reactor

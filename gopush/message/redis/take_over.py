@@ -29,6 +29,9 @@ CALL_BYTES = 1 << 20
 CALL_PARTS = 500
 CALL_INSERTS = 8
 
+MOST_BODY = 500_000_000
+"""Redis takes no argument of more than 512 MiB."""
+
 _MESSAGE = struct.Struct(">dd")
 _TAKEN = struct.Struct(">dddd")
 _SCRIPTS = _TAKE_OVER, _LOOK, _MIDS, _MARKS, _INSERT, _TOKENS = tuple(
@@ -80,6 +83,8 @@ class _Part(NamedTuple):
 
 class RedisTakeOver:
     """The Redis servers of `settings`. What is taken over twice is there once; `head_life` in seconds."""
+
+    most_body = MOST_BODY
 
     def __init__(self, reactor: Any, settings: RedisSettings, head_life: float) -> None:
         self._settings = settings
