@@ -20,7 +20,7 @@ from gopush.message.redis.connection import LinkWatcher, RedisRefusedError, Scri
 from gopush.message.redis.link import RedisLink
 from gopush.message.redis.replication import Replication
 from gopush.message.redis.settings import RedisSettings, Source
-from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, NO_HEAD, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
+from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
 from gopush.net.clock import within
@@ -109,9 +109,16 @@ class RedisServer:
             await self.replication.confirm_at({self._writes.server})
         return answer
 
-    def _ask(self, script: Script, arguments: list[Any]) -> Deferred[bytes]:
+    async def _ask(self, script: Script, arguments: list[Any]) -> bytes:
         """Have a script read, timed."""
-        return self.numbers.timed(script.name, self._reads.run(script, arguments), self._reactor)
+        started = self._reactor.seconds()
+        try:
+            answer = await self._reads.run(script, arguments)
+        except Exception:
+            self.numbers.counters.failed += 1
+            raise
+        self.numbers.seconds.get(script.name, self.numbers.seconds["other"]).observe(self._reactor.seconds() - started)
+        return answer
 
     def _appended(self, answer: bytes, wait: int, started: float) -> list[Appended]:
         self.numbers.seconds["append"].observe(self._reactor.seconds() - started)
@@ -218,8 +225,8 @@ class RedisServer:
         if self._settings.wait or self.replication.until:  # else no replica is waited for, nor has been
             self.replication.saw("reads", now)
         return [
-            (None if head is False else Page(list(map(_message, members)), _head(head), more), passed)
-            for head, more, passed, members in zip(values, values, values, values, strict=True)
+            (Page([*map(_message, found)], Head(*map(int, _HEAD.unpack(head))), more) if head else None, passed)
+            for head, more, passed, found in zip(values, values, values, values, strict=True)
         ]
 
     def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
@@ -241,9 +248,8 @@ class RedisServer:
     def delete(self, key: str) -> Deferred[None]:
         """See MessageService."""
         arguments = [self._prefix, max(1, math.ceil(self._store.head_life)), key]
-        return self._write(_DELETE, arguments, again=False).addCallback(
-            lambda strange: self._troubles.strange(strange.decode(), self._prefix) if strange else None
-        )
+        gone = self._write(_DELETE, arguments, again=False)
+        return gone.addCallback(lambda name: self._troubles.strange(name.decode(), self._prefix) if name else None)
 
     def create_token(self, key: str, token: Token) -> Deferred[None]:
         """See MessageService."""
@@ -265,11 +271,12 @@ class RedisServer:
             values = iter(msgpack.unpackb(answer, raw=True))
             return [Token(digest, int(expires)) for digest, expires in zip(values, values, strict=True)]
 
-        return self._ask(_TOKENS, [self._prefix, key, "list"]).addCallback(unpack)
+        return Deferred.fromCoroutine(self._ask(_TOKENS, [self._prefix, key, "list"])).addCallback(unpack)
 
     def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
         """See MessageService."""
-        return self._ask(_TOKENS, [self._prefix, key, "check", digest]).addCallback(self._checked)
+        asked = self._ask(_TOKENS, [self._prefix, key, "check", digest])
+        return Deferred.fromCoroutine(asked).addCallback(self._checked)
 
     def _checked(self, answer: bytes) -> TokenState:
         created, valid, strange = msgpack.unpackb(answer)
@@ -287,10 +294,6 @@ class RedisServer:
         late = f"no answer within {self._settings.timeout * PING_SHARE:g} s"
         reason = late if isinstance(failure.value, TimeoutError) else failure.getErrorMessage()
         raise UnavailableError(f"Redis {self.name}: {reason}")
-
-
-def _head(packed: bytes) -> Head:
-    return Head(*map(int, _HEAD.unpack(packed))) if packed else NO_HEAD
 
 
 def _message(member: bytes) -> Message:

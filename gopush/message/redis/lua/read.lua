@@ -1,5 +1,5 @@
 -- Reads pieces of logs. Arguments: prefix, bytes of the whole answer, bytes of a page; then for each read: key, after,
--- limit. Gives the server's clock, a strange name, then for each: the head (two doubles, '' where there is none, false
+-- limit. Gives the server's clock, a strange name, then for each: the head (two doubles, 0 where there is none; false
 -- where a name is strange); whether there may be more; the mid to go on after where only expired messages were passed,
 -- else 0; and the members of its unexpired messages.
 --
@@ -56,11 +56,12 @@ local function read(key, after, limit, last, largest)
   return found, place < count, passed
 end
 
+local none = struct.pack('>dd', 0, 0)
 local answers, at = {now}, 2
 for argument = 4, #args, 3 do
   local key = args[argument]
   local head, last = head_of(key)
-  answers[at + 1] = head and string.sub(head, 1, 16) or ''
+  answers[at + 1] = head and string.sub(head, 1, 16) or none
   answers[at + 2], answers[at + 3], answers[at + 4] = false, 0, {}
   local found, more, passed
   if head then
