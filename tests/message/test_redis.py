@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from gopush.errors import RET_INTERNAL, RET_OK, StartError, UnavailableError
 from gopush.hashing import HashRing
-from gopush.message.redis.connection import NEEDED
+from gopush.message.redis.fitness import NEEDED
 from gopush.message.redis.settings import RedisSettings
 from gopush.message.redis.store import TOUCH_CALLS, RedisStore
 from gopush.message.service import StoreService

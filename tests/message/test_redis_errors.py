@@ -8,7 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from txredisapi import ResponseError
 
-from gopush.message.redis.connection import UnfitError, error_kind, error_text, prepare, refuses
+from gopush.message.redis.connection import UnfitError, error_kind, error_text, refuses
+from gopush.message.redis.fitness import prepare
 from gopush.message.redis.settings import RedisSettings, sources
 
 

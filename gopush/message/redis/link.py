@@ -26,11 +26,10 @@ from gopush.message.redis.connection import (
     UnfitError,
     error_kind,
     error_text,
-    prepare,
-    refuse_unfit,
     refuses,
 )
 from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
+from gopush.message.redis.fitness import prepare, refuse_unfit
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.net.clock import repeating
 from gopush.net.eager import EagerReactor
