@@ -16,12 +16,12 @@ from tests.servers import free_port
 
 # Run as twistd, and say on which reactor that is once a line comes.
 TWISTD = """
-import sys, threading, time
+import os, sys, threading, time
 def tell():
     sys.stdin.readline()
     reactor = sys.modules["twisted.internet.reactor"]
     clock = "steadily" if abs(reactor.seconds() - time.monotonic()) < 60 else "by the wall clock"
-    print("runs on", type(reactor).__module__, clock, file=sys.__stdout__, flush=True)
+    os.write(1, f"runs on {type(reactor).__module__} {clock}\\n".encode())  # whole, among the lines of the log
 threading.Thread(target=tell, daemon=True).start()
 from twisted.scripts.twistd import run
 run()
