@@ -85,7 +85,7 @@ test: $(TOOLS) ## all tests, on servers of their own
 	$(call debian,which mvn java,maven default-jre-headless)
 	$(call debian,which node php,nodejs php-cli)
 	$(call debian,command -v promtool,--no-install-recommends prometheus)
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(TOOLS) ## ruff: style and common mistakes
 	@$(BIN)/ruff format --check .
