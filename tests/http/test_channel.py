@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -21,14 +19,11 @@ from gopush.net.http.channel import MAX_TOGETHER, HttpChannel
 from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
 from gopush.net.http.site import STOP_SECONDS
-from gopush.net.tls import ServerTls
-from gopush.net.tls_protocol import TlsFactory
 from gopush.net.transport import lag
-from tests.conftest import InReactor, reactor
+from tests.conftest import InReactor
 from tests.fixtures import Logged, eventually
 from tests.http.client import PATIENCE, Client
 from tests.http.conftest import Serve, Server
-from tests.servers.authority import Authority
 
 BIG = 3 << 20
 
@@ -396,36 +391,6 @@ def test_who_still_sends_a_refused_body_can_read_the_answer(server: Server) -> N
         for _ in range(500):
             client.send(b"x" * 100_000)
         assert client.answer().status == 413
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_who_reads_until_the_end_has_a_refusal_at_once_though_it_may_still_send(serve: Serve, version: str) -> None:
-    server = serve(routes(), Clock())
-    with Client(server.port) as client:
-        head = b"Transfer-Encoding: chunked" if version == "1.1" else b"Content-Length: 2000"
-        client.send(
-            b"POST /echo HTTP/%s\r\nConnection: close\r\n%s\r\n\r\n7d0\r\n" % (version.encode(), head) + b"x" * 2000
-        )
-        assert client.rest().partition(b"\r\n")[0].endswith(b" 413 Request Entity Too Large")
-        client.send(b"x" * 100_000)
-
-
-def test_so_it_is_over_tls(serve: Serve, in_reactor: InReactor, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    own = authority.issue("server")
-    tls: Any = ServerTls(str(own.certificate), str(own.key))
-    factory: Any = serve(routes(), Clock()).factory
-    port = in_reactor(reactor.listenTCP, 0, TlsFactory(tls, False, factory), interface="127.0.0.1")
-    try:
-        with Client(port.getHost().port) as client:
-            context = ssl.create_default_context(cafile=str(authority.path))
-            client.socket = context.wrap_socket(client.socket, server_hostname="127.0.0.1")
-            client.send(
-                b"POST /echo HTTP/1.1\r\nConnection: close\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 3_000_000
-            )
-            assert client.rest().startswith(b"HTTP/1.1 413 ")
-    finally:
-        in_reactor(port.stopListening)
 
 
 def test_the_status_of_an_unknown_path_outdoes_the_size_of_the_body(server: Server) -> None:

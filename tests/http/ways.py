@@ -154,7 +154,3 @@ class Transport(StringTransport):
     disconnected = False
 
     def setTcpNoDelay(self, _: bool) -> None: ...
-
-    def resumeProducing(self) -> None:
-        """As of TLS, which reads on until the client has said goodbye, too."""
-        self.producerState = "producing"

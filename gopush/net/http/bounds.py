@@ -159,7 +159,7 @@ class BoundedChannel(HTTPChannel):
         return found or Request(b"GET", b"", headers=None if origin is None else {b"origin": origin})
 
     def leave(self, linger: bool) -> None:
-        """Take no more requests, and close; to `linger`: say so at once, and read for a while what is on its way."""
+        """Take no more requests, and close."""
         self.deaf = True
         self.paused = False
         self.forget()
@@ -169,8 +169,6 @@ class BoundedChannel(HTTPChannel):
             self.leave_at = min(self.site.clock.seconds() + self.site.idle, self.site.stop_by)
             self.expire_in(LINGER_SECONDS)
             self.transport.resumeProducing()
-            self.transport.unregisterProducer()  # TLS would wait for it
-            wire.finish(self.transport)
         else:
             self.loseConnection()
 
