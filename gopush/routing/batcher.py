@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from gopush.errors import PeerRefusedError
 from gopush.net.clock import MOST_WAITS, Clock
-from gopush.routing.pending import PendingCalls, Refusal, Waiting, break_off, part_refused
+from gopush.routing.pending import PendingCalls, Refusal, Waiting, break_off, part_refused, pass_on, singles_of
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.settings import RpcSettings
 
@@ -138,23 +138,28 @@ class Batcher:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        if pendings := [*sent, *self._take_waiting()]:
-            self._gave_up(pendings, said)
+        if sent or self._waiting:
+            left = [*singles_of(sent), *self._take_waiting()]
+            pass_on(left, self._gave_up, left, said)
 
     def hand_over(self) -> None:
         """Hand over what waits, once the batch under way is answered: until then its keys stay here."""
         self._handing_over = bool(self._sent)
         if not self._sent and self._waiting:
-            self._moved(self._take_waiting())
+            self._move()
+
+    def _move(self) -> None:
+        waiting = self._take_waiting()
+        pass_on(waiting, self._moved, waiting)
 
     def _take_waiting(self) -> list[PendingCalls]:
-        pendings = list(self._waiting)
+        singles = singles_of(self._waiting)
         self._waiting.clear()
         self._at_peer.calls -= self._calls
         self._at_peer.bytes -= self._bytes
         self._calls = self._bytes = 0
         self._handing_over = False
-        return pendings
+        return singles
 
     def _send_batches(self) -> None:
         """A peer in this process may answer at once: then the next batch goes from here, not from within its answer:
@@ -262,7 +267,7 @@ class Batcher:
             self._scheduled = False
         self._answers.append((batch, answers))
         if self._handing_over:
-            self._moved(self._take_waiting())
+            self._move()
         if self._filled and self._waiting:
             # Where more comes than the peer takes, what waits is old: what it answers too late keeps it from the rest.
             self._took = min(took, self._timeout - SLACK_SECONDS)  # more is a freeze; whoever has all its time goes
@@ -276,7 +281,8 @@ class Batcher:
         """Hand over the calls that were refused; the others with their answers."""
         kept, back = part_refused(batch, answers, refused)
         if back and self._sent_back is not None:
-            self._sent_back(back, self._take_waiting())
+            behind = self._take_waiting()
+            pass_on([*(single for single, _ in back), *behind], self._sent_back, back, behind)
         return [single for single, _ in kept], [answer for _, answer in kept]
 
     def _failed(self, failure: Failure, batch: list[PendingCalls]) -> None:

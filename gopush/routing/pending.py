@@ -101,6 +101,7 @@ class PendingCalls:
         cancel(self._limit)  # whoever takes the parts gives each its own
         for part in parts:
             part.ended = self.ended
+        self.ended = True
         if self._held is not None:
             for part in parts:
                 part.hold(self._held)
@@ -174,6 +175,19 @@ def part_refused(
             passed.add(key)
             kept.append((single, answer))
     return kept[::-1], back[::-1]
+
+
+def singles_of(pendings: Iterable[PendingCalls]) -> list[PendingCalls]:
+    """Each call that has no answer yet, by itself."""
+    return [single for pending in pendings if not pending.ended for single in pending.singles()]
+
+
+def pass_on(singles: Sequence[PendingCalls], take: Callable[..., None], *arguments: Any) -> None:
+    """Have others take these calls; where that meets an error in gopush, they have no results."""
+    try:
+        take(*arguments)
+    except Exception:
+        break_off(singles)
 
 
 def break_off(pendings: Iterable[PendingCalls], failure: Failure | None = None) -> None:

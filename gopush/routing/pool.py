@@ -18,7 +18,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service, one_of
-from gopush.routing.pending import PendingCalls, Refusal, Waiting
+from gopush.routing.pending import PendingCalls, Refusal, Waiting, singles_of
 from gopush.routing.router import Choose, Router
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.codec import MAX_ITEMS
@@ -194,7 +194,7 @@ class Peers(Generic[S]):
         self._health.add(peer, "refuses calls" if said else "does not answer")
         now = self._clock.seconds()
         left, dead = [], []
-        for pending in _singles(pendings):
+        for pending in pendings:
             pending.tried = (*pending.tried, peer.info.id)
             if pending.until <= now or not call.moves:
                 dead.append(pending)
@@ -230,10 +230,9 @@ class Peers(Generic[S]):
             pending.answer([answer])
 
     def _move(self, call: BatchCall[S], batcher: str, pendings: list[PendingCalls]) -> None:
-        """Find another peer for these, each key's in order and to one peer."""
-        left = _singles(pendings)
-        self._router.move(call, left)
-        for pending in left:
+        """Find another peer for these single calls, each key's in order and to one peer."""
+        self._router.move(call, pendings)
+        for pending in pendings:
             self._route(call, batcher, pending)
 
     def _pause(self, call: BatchCall[S], batcher: str, pending: PendingCalls) -> None:
@@ -257,7 +256,7 @@ class Peers(Generic[S]):
         paused, self._paused = self._paused, {}
         for call, some in paused.items():
             for batcher, calls in some.calls.items():
-                self._move(call, batcher, calls)
+                self._move(call, batcher, singles_of(calls))
 
 
 class _Paused:
@@ -269,11 +268,6 @@ class _Paused:
         self.calls: dict[str, list[PendingCalls]] = {}
         self.count = 0
         self.size = 0
-
-
-def _singles(pendings: Iterable[PendingCalls]) -> list[PendingCalls]:
-    """Each call that has no answer yet."""
-    return [single for pending in pendings if not pending.ended for single in pending.singles()]
 
 
 def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | UnavailableError) -> None:

@@ -410,6 +410,41 @@ def test_an_error_in_handing_back_what_was_refused_keeps_nothing_from_going() ->
     assert second == [("a", 1)]
 
 
+@pytest.mark.parametrize("taking", ["_sent_back", "_moved", "_gave_up"])
+def test_an_error_in_what_takes_calls_over_is_their_outcome_and_no_call_has_two(taking: str) -> None:
+    world = World("late", batch_messages=2)
+    outcomes: list[tuple[Any, Any]] = []
+
+    def mistake(*_: Any) -> None:
+        raise MistakeError
+
+    setattr(world.batcher, taking, mistake)
+    world.batcher._refused = lambda answer: answer[0] == REFUSED
+    held: dict[str, Any] = {}
+    calls = PendingCalls(
+        ["k", "l"], [0, 1], lambda some: [1] * len(some), 1000.0, lambda *outcome: outcomes.append(outcome)
+    )
+    calls.hold(held)
+    world.batcher.put(calls)
+    world.turn()
+    behind = world.put(2)
+    if taking == "_moved":
+        world.batcher.hand_over()
+    elif taking == "_gave_up":
+        world.batcher.give_up()
+    else:
+        world.node.mode = "refuse"
+    world.node.answer()
+    world.node.mode = "up"
+    world.turn()
+    assert sorted(index for indexes, _ in outcomes for index in indexes) == [0, 1]
+    assert held == {}
+    assert [type(answer) for answer in behind] == [UnavailableError]
+    later = world.put(3)
+    world.turn()
+    assert later == [("a", 3)]
+
+
 @pytest.mark.parametrize("mode", ["up", "late"])
 def test_an_error_in_a_call_that_is_answered_is_its_outcome_and_the_others_are_answered(
     mode: str, monkeypatch: pytest.MonkeyPatch
