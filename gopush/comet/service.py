@@ -74,6 +74,7 @@ class Comet(Pushes):
             sessions = self.sessions(key)
             for session in sessions:
                 self.end(session)
+                self._leave(session)  # it may take seconds to close its connection
             closed.append(len(sessions))
         return succeed(closed)
 
@@ -120,6 +121,9 @@ class Comet(Pushes):
         self.wheel.discard(session)
         session.lost()
         self.counters.slow_closed += session.too_slow
+        self._leave(session)
+
+    def _leave(self, session: Session) -> None:
         channel = self.channels.get(session.request.key) if session.request is not None else None
         if channel is None:
             return
@@ -242,7 +246,7 @@ class Comet(Pushes):
                 self._second = second  # one object for all channels of a second
             channel = self.channels[request.key] = Channel(request.key, self._second)
             self.counters.channels_created += 1
-        elif channel.subscribers >= most and len(self.sessions(request.key)) >= most:
+        elif channel.subscribers >= most:
             self.counters.refused_limit += 1
             self.refuse(session, REFUSE_LIMIT)
             return
