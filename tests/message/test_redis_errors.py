@@ -28,11 +28,6 @@ from gopush.message.redis.settings import RedisSettings, sources
         ("ERR max number of clients reached", "MAXCLIENTS"),
         ("ERR WAIT cannot be used with replica instances. Please also note that ...", "UNBLOCKED"),
         ("NOSCRIPT No matching script. Please use EVAL.", "NOSCRIPT"),
-        (
-            "ERR The user executing the script can't run this command or subcommand script: f1, on @user_script:1.",
-            "NOPERM",
-        ),
-        ("ERR ACL failure in script: User gp has no permissions to run the 'ltrim' command", "NOPERM"),
         ("ERR wrong number of arguments - READONLY is no reason", "ERR"),
         ("", ""),
     ],

@@ -66,8 +66,6 @@ PASSING = ("READONLY", "LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "UNBLOCKED",
 _PLAIN = {
     "ERR max number of clients reached": "MAXCLIENTS",
     "ERR WAIT cannot be used with replica instances": "UNBLOCKED",
-    "ERR The user executing the script can't ": "NOPERM",
-    "ERR ACL failure in script: ": "NOPERM",
 }
 """Errors for which Redis has no word of their own: how they begin, and their kind."""
 

@@ -174,8 +174,6 @@ class RedisLink(Factory):
                 self._leave(connection)
                 if call.tries and (call.again or kind == "READONLY"):
                     return self._try(call)
-            elif kind == "NOPERM":
-                Deferred.fromCoroutine(self.look())
         return failure
 
     def _failed(self, failure: Failure) -> Any:
