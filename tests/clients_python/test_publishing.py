@@ -325,16 +325,16 @@ class Bulk:
         return Answer(200, b'{"ret":0,"mid":16}\n' * len(lines))
 
 
-@pytest.mark.parametrize("bad", [("k",), (), ("k", 1, 60, "id", 5), "kx", b"kx", {"k": 1, "m": 2}, ["k", 1], 5, None])
+@pytest.mark.parametrize("bad", [("k",), (), ("k", 1, 60, "id", 5), "kx", b"kx", {"k": 1, "m": 2}, ["k"], 5, None])
 def test_what_is_no_push_at_all_fails_alone_too(bad: Any) -> None:
     """It raised, and took the outcomes of up to 499 others along; a text of two letters was a key and a message."""
     publisher = Publisher("http://web")
     publisher._connections = bulk = Bulk()  # type: ignore[assignment]
-    results = list(publisher.push_stream([("a", 1), bad, Push("b", 2)]))
-    assert [(result.mid, result.ret) for result in results] == [(16, 0), (None, 65534), (16, 0)]
+    results = list(publisher.push_stream([("a", 1), bad, Push("b", 2), ["c", 3]]))  # type: ignore[list-item]
+    assert [(result.mid, result.ret) for result in results] == [(16, 0), (None, 65534), (16, 0), (16, 0)]
     assert results[1].push == Push("", bad)
     assert results[1].why == "not a tuple (key, message, expire, id)"
-    assert bulk.keys == ["a", "b"]
+    assert bulk.keys == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("keys", ["abc", b"abc"])

@@ -77,8 +77,8 @@ def encode(message: Any) -> bytes:
 
 
 def line(given: Push | tuple[Any, ...]) -> Line:
-    """How it is sent. What is no such tuple is the message of a Push without a key, which cannot be."""
-    if not isinstance(given, tuple) or not 2 <= len(given) <= len(Push._fields):
+    """How it is sent. What is no such tuple, or list, is the message of a Push without a key, which cannot be."""
+    if not isinstance(given, tuple | list) or not 2 <= len(given) <= len(Push._fields):
         return Line(Push("", given), uuid.uuid4().hex, b"", "not a tuple (key, message, expire, id)")
     push = Push(*given)
     id = push.id or uuid.uuid4().hex
