@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 
 from gopush.errors import RET_INTERNAL, RET_OK, UnavailableError
@@ -195,16 +196,21 @@ def test_a_push_behind_a_slow_one_has_its_own_time() -> None:
 
 
 class Away(Row):
-    """Not served; then there is no connection."""
+    """Not served; then it fails so."""
+
+    def __init__(self, then: UnavailableError) -> None:
+        super().__init__()
+        self.then = then
 
     def get(self, *_: object) -> Deferred[Cells]:
         self.writes += 1
         first = HBaseError("org.apache.hadoop.hbase.NotServingRegionException: k")
-        return fail(first if self.writes == 1 else NotSentError("no connection in time"))
+        return fail(first if self.writes == 1 else self.then)
 
 
-def test_what_hbase_said_is_logged_where_the_last_try_is_not_even_sent() -> None:
-    """It is still what another node may send."""
-    failure = outcome(Away(), item(b"1"))
-    assert failure.check(NotSentError)
-    assert failure.getErrorMessage() == "NotServingRegionException; then no connection in time"
+@pytest.mark.parametrize("then", [NotSentError("no connection in time"), LostError("no answer in time")])
+def test_what_hbase_said_is_logged_where_the_last_try_says_less(then: UnavailableError) -> None:
+    """It is still what another node may send, where the last try was not even sent."""
+    failure = outcome(Away(then), item(b"1"))
+    assert failure.check(type(then))
+    assert failure.getErrorMessage() == f"NotServingRegionException; then {then}"

@@ -97,11 +97,11 @@ class RowAppend:
         return await trying(once, until, self._clock)
 
     def _with_words(self, error: UnavailableError) -> UnavailableError:
-        """What is not sent any more in the end fails for what HBase said before."""
+        """What is not sent, or has no answer, in the end fails for what HBase said before."""
         if isinstance(error, HBaseError):
             self._said = error
-        elif isinstance(error, NotSentError) and self._said is not None:
-            return NotSentError(f"{self._said}; then {error}")
+        elif isinstance(error, NotSentError | LostError) and self._said is not None:
+            return type(error)(f"{self._said}; then {error}")
         return error
 
     async def _append(self, until: float) -> list[Appended] | None:
