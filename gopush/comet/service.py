@@ -239,14 +239,14 @@ class Comet(Pushes):
             self._refuse_cut_off(session)
             return
         self.counters.channels_accessed += 1
-        channel, most = self.channels.get(request.key), self.settings.max_subscribers
+        channel = self.channels.get(request.key)
         if channel is None:
             second = int(self.clock.seconds())
             if second != self._second:
                 self._second = second  # one object for all channels of a second
             channel = self.channels[request.key] = Channel(request.key, self._second)
             self.counters.channels_created += 1
-        elif channel.subscribers >= most:
+        elif channel.subscribers >= self.settings.max_subscribers:
             self.counters.refused_limit += 1
             self.refuse(session, REFUSE_LIMIT)
             return

@@ -101,9 +101,9 @@ class Client:
 
     def _give_up(self, call: _Call) -> None:
         """Its time is over; where no Thrift server takes calls, it hears why."""
-        troubles = (f"{link.address}: {link.trouble}" for link in self._last_use if link.trouble is not None)
-        if not self.ready and (trouble := next(troubles, None)):
-            call.lacks = f"no connection in time ({trouble})"
+        failing = next((link for link in self._last_use if link.trouble is not None), None)
+        if failing is not None and not self.ready:
+            call.lacks = f"no connection in time ({failing.address}: {failing.trouble})"
         call.give_up()
 
     def _pump(self) -> None:

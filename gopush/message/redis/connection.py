@@ -32,6 +32,15 @@ class Owner(Protocol):
         """It is gone."""
 
 
+class NoOwner:
+    """An Owner that need not hear of them: whoever has the connection sees that its calls fail."""
+
+    def made(self, connection: RedisConnection) -> None:
+        """See Owner."""
+
+    silent = lost = made
+
+
 class LinkWatcher(NamedTuple):
     """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
     `clock`: the server's time, and by how many seconds it is ahead of this process's (None: that came too late to

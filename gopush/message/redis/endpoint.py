@@ -12,7 +12,7 @@ from txredisapi import RedisError
 from zope.interface import implementer
 
 from gopush.config.values import host_port
-from gopush.message.redis.connection import RedisConnection, log_in
+from gopush.message.redis.connection import NoOwner, RedisConnection, log_in
 from gopush.message.redis.settings import Source
 from gopush.net.clock import within
 from gopush.net.tls import ClientTls, reached
@@ -69,7 +69,7 @@ class MasterEndpoint:
         raise ConnectError(None, f"no sentinel knows where {self._name} is ({'; '.join(reasons)})")
 
     async def _ask(self, sentinel: Address) -> Address:
-        connection = RedisConnection(self._reactor, self._timeout, self)
+        connection = RedisConnection(self._reactor, self._timeout, NoOwner())
         await connectProtocol(self._endpoint(sentinel), connection)
         try:
             if self._password:
@@ -81,11 +81,6 @@ class MasterEndpoint:
             raise ValueError("no such master")
         host, port = found
         return host.decode(), int(port)
-
-    def made(self, connection: RedisConnection) -> None:
-        """See Owner."""
-
-    silent = lost = made
 
     def _endpoint(self, address: Address) -> Any:
         return reached(HostnameEndpoint(self._reactor, *address, timeout=self._timeout), address[0], self._tls)

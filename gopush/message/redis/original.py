@@ -12,7 +12,7 @@ from txredisapi import RedisError, ResponseError
 
 from gopush.errors import GopushError, StartError, UnavailableError
 from gopush.message.original import OldLog, OldMessage, Passed, expiry, old_message
-from gopush.message.redis.connection import RedisConnection, error_kind, log_in, refuses
+from gopush.message.redis.connection import NoOwner, RedisConnection, error_kind, log_in, refuses
 from gopush.message.redis.endpoint import endpoint_of
 from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.store import unwrap
@@ -72,7 +72,7 @@ class OriginalRedis:
         settings = self._settings
         tls = client_tls("redis", settings) if source.tls else None
         endpoint = endpoint_of(self._reactor, source, settings.timeout, tls, settings.sentinel_password)
-        reading = RedisConnection(self._reactor, settings.timeout, self)
+        reading = RedisConnection(self._reactor, settings.timeout, NoOwner())
         connection: RedisConnection = await connectProtocol(endpoint, reading)
         if source.password is not None:
             await log_in(connection, source.password)
@@ -83,11 +83,6 @@ class OriginalRedis:
         """See Original."""
         for connection in self._connections:
             connection.transport.abortConnection()
-
-    def made(self, connection: RedisConnection) -> None:
-        """See Owner."""
-
-    silent = lost = made
 
     async def logs(self, before: int, now: float) -> AsyncIterator[list[OldLog]]:
         """See Original."""
