@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -65,27 +65,18 @@ def listening(accepted: socket.socket) -> None:
 
 @contextmanager
 def swallowing(seconds: float = 600) -> Iterator[int]:
-    """A port that answers nobody who connects for so long: its queue is full."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        port = listener.getsockname()[1]
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(("127.0.0.1", port))
-        emptying = threading.Timer(seconds, listening_to, [listener])
-        emptying.start()
-        stack.callback(emptying.join)
-        stack.callback(listener.shutdown, socket.SHUT_RDWR)  # which ends accept(), as closing does not
-        stack.callback(emptying.cancel)
-        yield port
-
-
-def listening_to(listener: socket.socket) -> None:
-    """Accept whoever comes, until it is shut down."""
-    with suppress(OSError):
-        while True:
-            listener.accept()
+    """A port that answers nobody who connects for so long: its queue is full. Who has asked by then asks again."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        longer = threading.Timer(seconds, listener.listen, [16])
+        longer.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            longer.cancel()
+            longer.join()
 
 
 def call(port: int, scheme: str = "http", seconds: float = 20, long: bool = False, host: str = "127.0.0.1") -> Call:
@@ -127,7 +118,7 @@ def test_an_address_that_answers_nothing_leaves_time_for_the_next(
 @pytest.mark.parametrize("way", WAYS)
 def test_an_address_among_many_may_take_more_than_a_second(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     """What is lost in a slow network is sent again after a second."""
-    with swallowing(0.5) as slow, swallowing() as dead:
+    with swallowing(0.1) as slow, swallowing() as dead:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", each)) for each in (slow, *[dead] * 11)]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found.copy())
         assert take(way, Open("name", slow, False, 8)) is None
