@@ -62,8 +62,7 @@ class Housekeeping:
 
     def stop(self) -> None:
         """End."""
-        if self._ticking.running:
-            self._ticking.stop()
+        self._ticking.stop()
 
     def _look_around(self) -> None:
         self._expiry.look()

@@ -69,8 +69,7 @@ class Reachability:
 
     def stop(self) -> None:
         """Look no more."""
-        if self._checking.running:
-            self._checking.stop()
+        self._checking.stop()
         self._itself.stop()
         if self._probe is not None:
             self._probe.stop()

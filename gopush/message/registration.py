@@ -55,8 +55,7 @@ class StoreRegistration:
 
     def stop(self) -> None:
         """Look at the data no more."""
-        if self._looking.running:
-            self._looking.stop()
+        self._looking.stop()
 
     def _look(self) -> None:
         """Tell the others which data are behind this node, when that is known or has changed.

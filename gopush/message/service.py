@@ -59,8 +59,7 @@ class StoreService:
     async def stop(self) -> None:
         """Close the store."""
         self._stopped = True
-        if self._purging.running:
-            self._purging.stop()
+        self._purging.stop()
         await self._store.stop()
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:

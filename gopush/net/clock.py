@@ -109,11 +109,20 @@ async def pause(seconds: float, clock: Clock) -> None:
     await deferLater(reactor_time, seconds, lambda: None)
 
 
-def repeating(function: Callable[[], object], clock: Clock) -> LoopingCall:
+class Loop(LoopingCall):
+    """A LoopingCall that stop() ends if it runs."""
+
+    def stop(self) -> None:
+        """See LoopingCall."""
+        if self.running:
+            super().stop()
+
+
+def repeating(function: Callable[[], object], clock: Clock) -> Loop:
     """A loop to start: one that goes on after an error, with a traceback in QUIET_SECONDS at most. LoopingCall itself
     ends then, for good, and nobody hears of it."""
     failed = _QuietLog(function, clock)
-    loop = LoopingCall(lambda: maybeDeferred(function).addErrback(failed))
+    loop = Loop(lambda: maybeDeferred(function).addErrback(failed))
     loop.clock = cast(Any, clock)
     return loop
 
@@ -218,7 +227,7 @@ class Deadlines(Expiry[TimedT]):
     def look(self) -> None:
         """See Expiry."""
         super().look()
-        if not self._busy() and self._loop.running:
+        if not self._busy():
             self._loop.stop()
 
 

@@ -99,8 +99,7 @@ class HealthChecker(Generic[S]):
 
     def stop(self) -> None:
         """Ask no more."""
-        if self._pinging.running:
-            self._pinging.stop()
+        self._pinging.stop()
 
     def _ping(self) -> None:
         unhealthy = [peer for peer in self._live.values() if not peer.healthy]

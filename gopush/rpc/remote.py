@@ -71,8 +71,7 @@ class RemoteFeedComet(RemoteComet):
 
     def stop(self) -> Deferred[None]:
         """See Remote."""
-        if self._looking.running:
-            self._looking.stop()
+        self._looking.stop()
         return super().stop()
 
     def _look(self) -> None:

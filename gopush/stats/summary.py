@@ -34,8 +34,7 @@ class PeriodicSummary(Service):
     def stopService(self) -> None:
         """Tell the rest."""
         super().stopService()  # type: ignore[no-untyped-call]
-        if self._telling.running:
-            self._telling.stop()
+        self._telling.stop()
         self._tell()
 
     def _read(self) -> dict[str, int]:

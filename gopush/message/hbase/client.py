@@ -84,8 +84,7 @@ class Client:
 
     def stop(self) -> Deferred[Any]:
         """Disconnect."""
-        if self._pinging.running:
-            self._pinging.stop()
+        self._pinging.stop()
         return gatherResults([link.stop() for link in self._last_use])
 
     def call(self, name: str, row: bytes, arguments: Any, until: float, send_by: float | None = None) -> Deferred[Any]:

@@ -10,7 +10,6 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostConnectionError
 from txredisapi import RedisError, ResponseError
@@ -31,7 +30,7 @@ from gopush.message.redis.connection import (
 from gopush.message.redis.endpoint import MasterEndpoint, endpoint_of
 from gopush.message.redis.fitness import prepare, refuse_unfit
 from gopush.message.redis.settings import RedisSettings, Source
-from gopush.net.clock import repeating
+from gopush.net.clock import Loop, repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
 from gopush.net.transport import Attempts, QuietClientService
@@ -89,7 +88,7 @@ class RedisLink(Factory):
         endpoint = endpoint_of(EagerReactor(reactor), source, settings.timeout, tls, settings.sentinel_password)
         self._packer = Packer(use_bin_type=False)
         self._pinging = repeating(lambda: Deferred.fromCoroutine(self._ping_idle()), reactor)
-        self._watching: LoopingCall | None = None
+        self._watching: Loop | None = None
         if isinstance(endpoint, MasterEndpoint):
             self._watching = repeating(lambda: Deferred.fromCoroutine(self._watch(endpoint)), reactor)
         attempts: Any = Attempts(endpoint, self.unreachable)
@@ -107,9 +106,9 @@ class RedisLink(Factory):
 
     def stop(self) -> Deferred[Any]:
         """Close the connection; whatever still waits for an answer fails."""
-        for looping in (self._pinging, self._watching):
-            if looping is not None and looping.running:
-                looping.stop()
+        self._pinging.stop()
+        if self._watching is not None:
+            self._watching.stop()
         self._attempted("stopped")
         return self._service.stopService()
 
