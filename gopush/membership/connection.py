@@ -154,7 +154,7 @@ class Ownership:
         self._foreign &= paths
         open_ones = []
         for path, result in asked(client.get_acls_async, paths - self._ours):
-            if self._is_ours(path, _answer(wait, result)):
+            if self._is_ours(_answer(wait, result)):
                 self._ours.add(path)  # at once: where there are too many for a job, the next one goes on here
             else:
                 open_ones.append(path)
@@ -166,7 +166,7 @@ class Ownership:
         self._ours = paths - foreign
         return foreign
 
-    def _is_ours(self, path: str, answer: Any) -> bool:
+    def _is_ours(self, answer: Any) -> bool:
         if answer is NoNodeError:
             return True  # it has gone
         return answer is not NoAuthError and all(self._is_good(acl) for acl in answer[0])

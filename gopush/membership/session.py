@@ -130,7 +130,7 @@ class ZooKeeperSession:
     def _refresh(self, wanted: Sequence[Registration], comets: bool, proven: bool) -> Seen:
         self._names, self._deadline = None, time.monotonic() + JOB_SECONDS
         owner = self._owner()
-        registrations = self._read(owner)
+        registrations = self._read()
         due = [one for one in wanted if comets or not one.comet or self._find(registrations, one, owner)]
         ids = {registration.info.id for registration in due}
         contested = any(one.info.id in ids and one.owner != owner for one in registrations)
@@ -150,11 +150,11 @@ class ZooKeeperSession:
         if mine is None:
             check_stores(registrations, registration)
             self._create(registration)
-            registrations = self._read(owner)
+            registrations = self._read()
         elif (changed := mine.info.with_changes(registration.info, registration.changed)) != mine.info:
             self._wait(self._client.set_async(mine.path, znodes.content(mine.comet, changed)))
             self._changed.append(mine.path)
-            registrations = self._read(owner)
+            registrations = self._read()
         mine = self._find(registrations, registration, owner)
         if mine is None:
             raise ConnectionLoss("the registration is gone again")
@@ -175,7 +175,7 @@ class ZooKeeperSession:
             raise KazooTimeoutError  # also where the answer is there: who asks many would never end
         return result.get(timeout=left)
 
-    def _read(self, owner: int) -> list[Registered]:
+    def _read(self) -> list[Registered]:
         comets, messages = self._settings.comet_path, self._settings.message_path
         self._forget_changed()
         nodes = {f"{comets}/{node}": node for node in self._children(comets)}
