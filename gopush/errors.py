@@ -21,7 +21,7 @@ class SettingsError(GopushError):
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put `where`, the option that names a file, before what a SettingsError from the block says of that file."""
+    """Put `where`, an option or a file, before what a SettingsError from the block says."""
     try:
         yield
     except SettingsError as wrong:

@@ -26,7 +26,7 @@ import gopush
 import twisted
 from gopush.config.reload import lasting
 from gopush.config.schema import load
-from gopush.errors import SettingsError, StartError
+from gopush.errors import SettingsError, StartError, naming
 
 log = Logger()
 
@@ -147,10 +147,8 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
         log.info("[base] user: {user} is ignored, only root can become another user", user=settings.user)
     elif settings.user:
         where = path or "the defaults"
-        try:
+        with naming(f"{where}"):
             pending = find_user(settings.user)
-        except SettingsError as wrong:
-            raise SettingsError(f"{where}: {wrong}") from None
         if twistd["uid"] is None:
             twistd["uid"] = pending.pw_uid
         if twistd["gid"] is None:
