@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 
 from gopush.comet.session import Session
 from gopush.net.clock import Clock
+from gopush.net.limits import LimiterCounters
 from gopush.stats.counting import Family, counter, labelled
 
 REFUSED = Family("refused_subscriptions", "subscribers refused", "reason")
-CONNECTIONS = Family("refused_connections", "connections closed before their first request", "reason")
 CLOSED = Family("dropped_connections", "subscribers' connections that the comet closed by itself", "reason")
 PUSHES = Family("pushes", "pushes that reached this comet", "result")
 
@@ -27,7 +27,7 @@ KINDS = ("tcp", "websocket", "sse")
 
 
 @dataclass(slots=True)
-class CometCounters:
+class CometCounters(LimiterCounters):
     """Plain integers: counting must cost nothing. All only grow."""
 
     channels_accessed: int = counter("times that a subscription looked for its key's channel")
@@ -68,15 +68,8 @@ class CometCounters:
     refused_key: int = REFUSED.of("key", "nobody made a token for this key (-c)")
     refused_node: int = REFUSED.of("node", "the key belongs to another comet (-n)")
     refused_limit: int = REFUSED.of("limit", "the key has all its connections (-l)")
-    refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
-    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
     refused_origin: int = REFUSED.of("origin", "a page of a web site that may not connect")
     refused_handshake: int = REFUSED.of("handshake", "not a WebSocket handshake for this path")
-    accept_waits: int = counter(
-        "times that new clients began to wait at a port ([connections] max and rate, or open files)"
-    )
-    accept_waits_ended: int = counter("times that there was room for them again")
-    cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     busy_keys_cut_short: int = counter("answers to /1/admin/keys for which not all keys were looked at in time")
     errors: int = counter("errors caught, each of one subscriber or channel")
     timed_out: int = CLOSED.of("silent", "it sent nothing for heartbeat + 5 s, or no request within 5 s")

@@ -24,6 +24,7 @@ from gopush.membership.node import LocalNode, Together, until_quiet
 from gopush.membership.reachability import Reachability
 from gopush.membership.view import Coordination, check_registered
 from gopush.model import NodeInfo
+from gopush.net import limits
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request
 from gopush.net.limits import ConnectionLimiter, Shared, raise_file_limit
@@ -45,10 +46,8 @@ SUMMARIZED = {
     "overruns": "channels closed because messages came faster than they could be sent to everybody ([channel] msgbuf)",
     "errors": "errors caught, each of one subscriber or channel; the log has the traceback of one",
     "refused_limit": "subscribers refused because their key has all its connections ([channel] maxsubscriber)",
-    "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
-    "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
     "accept_waits": "times new clients had to wait to subscribe ([connections] max and rate, or open files: ulimit -n)",
-    "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
+    **limits.SUMMARIZED,
 }
 
 log = Logger()

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Network
-from typing import Protocol
 
 from gopush.config.schema import Section
 from gopush.config.values import count, origins, proxies
 from gopush.net import forwarded
 from gopush.net.clock import Clock
+from gopush.stats.counting import Family, counter
 
 RESERVED_FILES = 200
 """Files that are kept for all else that a process does: its store, its logs, calls, its operator's connections."""
@@ -60,14 +60,28 @@ class ConnectionSettings:
     )
 
 
-class LimiterCounters(Protocol):
-    """Counts how often new clients had to wait, and how many were closed."""
+_CLOSED = Family("refused_connections", "connections closed before their first request", "reason")
 
-    accept_waits: int
-    accept_waits_ended: int
-    refused_address: int
-    refused_proxy: int
-    cut_off_leftovers: int
+
+@dataclass(slots=True)
+class LimiterCounters:
+    """What the ports for clients count, those of a comet and those of a web node alike."""
+
+    refused_address: int = _CLOSED.of("address", "its address has all its connections")
+    refused_proxy: int = _CLOSED.of("proxy", "no PROXY header, or one that comes from no balancer")
+    accept_waits: int = counter(
+        "times that new clients began to wait at a port ([connections] max and rate, or open files)"
+    )
+    accept_waits_ended: int = counter("times that there was room for them again")
+    cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
+
+
+SUMMARIZED = {
+    "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
+    "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
+    "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
+}
+"""Of these counters, for a PeriodicSummary."""
 
 
 class Shared:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gopush.errors import RET_INTERNAL, RET_NO_NODE, RET_OK, RET_PARAMETER
+from gopush.net.limits import LimiterCounters
 from gopush.stats.counting import Family, counter, labelled
 
 CALLS = Family("refused_calls", "calls refused", "reason")
-CONNECTIONS = Family("refused_connections", "connections closed before their first request", "reason")
 
 
 @dataclass
-class WebCounters:
+class WebCounters(LimiterCounters):
     """Since the start. `pushes`: single messages, each key of a multiple push and each line of a bulk one, by `ret`."""
 
     lookups: int = counter("look-ups of a key's comet")
@@ -27,13 +27,6 @@ class WebCounters:
     limited_pushes: int = CALLS.of(
         "key_rate", "a push to a key that has used up its pushes for the second ([push] key.rate)"
     )
-    refused_address: int = CONNECTIONS.of("address", "its address has all its connections")
-    refused_proxy: int = CONNECTIONS.of("proxy", "no PROXY header, or one that comes from no balancer")
-    accept_waits: int = counter(
-        "times that new clients began to wait at a port ([connections] max and rate, or open files)"
-    )
-    accept_waits_ended: int = counter("times that there was room for them again")
-    cut_off_leftovers: int = counter("connections cut off: they sent on and on, and wanted or read no answer any more")
     limited_keys: int = CALLS.of(
         "api_key_rate",
         "its API key has used up its limit; so have keys of a multiple push and lines of a bulk one",

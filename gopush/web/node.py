@@ -13,6 +13,7 @@ from gopush.daemon.listeners import Listeners
 from gopush.daemon.service import DaemonService, make_service
 from gopush.daemon.start import DaemonOptions
 from gopush.membership.view import Coordination, View
+from gopush.net import limits
 from gopush.net.clock import cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.exposure import refuse_open_admin
@@ -41,10 +42,8 @@ SUMMARIZED = {
     "foreign_origins": "calls refused from pages of other web sites",
     "proxied_calls": "calls refused because a proxy passed them to the admin port, which has no keys ([admin] keys)",
     "foreign_hosts": "calls refused because Host held a name that the admin port does not have ([admin] hosts)",
-    "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
-    "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
     "accept_waits": "times new clients had to wait to call ([connections] max and rate, or open files: ulimit -n)",
-    "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
+    **limits.SUMMARIZED,
 }
 
 

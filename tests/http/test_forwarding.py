@@ -6,7 +6,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route
 from gopush.net.http.site import Site
-from gopush.net.limits import ConnectionLimiter, ConnectionSettings
+from gopush.net.limits import ConnectionLimiter, ConnectionSettings, LimiterCounters
 from tests.conftest import InReactor, reactor
 from tests.http.test_channel import poll
 
@@ -26,9 +25,7 @@ class Door:
     def __init__(self, in_reactor: InReactor) -> None:
         self._in_reactor = in_reactor
         self.asked: list[tuple[Request, Promise]] = []
-        self.counters = SimpleNamespace(
-            accept_waits=0, accept_waits_ended=0, refused_address=0, refused_proxy=0, cut_off_leftovers=0
-        )
+        self.counters = LimiterCounters()
         settings = ConnectionSettings(most_of_address=1, proxies=("127.0.0.0/8",))
         self.limiter = ConnectionLimiter(reactor, settings, 10_000, self.counters)
         site = Site({"/": {"GET": Route(self._ask), "POST": Route(self._ask)}}, reactor, 60.0)
