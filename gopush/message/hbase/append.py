@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
+
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.hbase.client import Client, NotSentError, trying
 from gopush.message.hbase.codec import HBaseError
@@ -15,6 +17,7 @@ from gopush.message.hbase.row import (
     STAMP_BYTES,
     Cells,
     Decision,
+    Wanted,
     decide,
     fenced,
     firsts_of,
@@ -25,9 +28,6 @@ from gopush.message.rules import REFUSED, First
 from gopush.message.store import StoreCounters, StoreSettings
 from gopush.model import Append, Appended
 from gopush.net.clock import Clock
-
-GetRow = Callable[[bytes, "list[tuple[str, bytes | None]]", float], Any]
-"""Reads cells of a row: (row, cells, until) -> Deferred of Cells."""
 
 
 class _Sent(NamedTuple):
@@ -50,7 +50,7 @@ class RowAppend:
         row: bytes,
         appends: Sequence[Append],
         client: Client,
-        get: GetRow,
+        get: Callable[[bytes, Wanted, float], Deferred[Cells]],
         clock: Clock,
         now: Callable[[], float],
         settings: StoreSettings,
@@ -66,7 +66,7 @@ class RowAppend:
         self._counters = counters
         self._sent: dict[bytes, _Sent] = {}
         self._said: HBaseError | None = None
-        self._wanted: list[tuple[str, bytes | None]] = [
+        self._wanted: Wanted = [
             HEAD,
             *dict.fromkeys(id_cell(append.push.id) for append in appends if append.push.id),
         ]

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from gopush.message.hbase.append import RowAppend
 from gopush.message.hbase.client import Client, NotSentError
-from gopush.message.hbase.row import Cells, row_key
+from gopush.message.hbase.row import Cells, Wanted, row_key
 from gopush.message.hbase.settings import PARTS, TRY_PARTS, HBaseSettings
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import StoreNumbers, StoreSettings
@@ -22,8 +22,6 @@ MOST_BODY = 10_000_000
 MOST_APPENDS = 2000
 MOST_BYTES = 8 << 20
 """Appends to one row that are written together."""
-
-_Wanted = Sequence[tuple[str, bytes | None]]
 
 
 class Appender:
@@ -50,7 +48,7 @@ class Appender:
         self._now = now
         self._tell = failed
         self._rows: dict[bytes, deque[_Waiting]] = {}
-        self._asked: dict[float, list[tuple[bytes, _Wanted, Deferred[Cells]]]] = {}
+        self._asked: dict[float, list[tuple[bytes, Wanted, Deferred[Cells]]]] = {}
         self._idle: list[Deferred[None]] = []
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
@@ -106,7 +104,7 @@ class Appender:
         )
         return writing.run(arrived + TRY_PARTS * timeout, arrived + PARTS * timeout)
 
-    def get(self, row: bytes, wanted: _Wanted, until: float) -> Deferred[Cells]:
+    def get(self, row: bytes, wanted: Wanted, until: float) -> Deferred[Cells]:
         """Cells of a row, together with those that others want in this turn of the reactor."""
         found: Deferred[Cells] = Deferred()
         if not self._asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from io import BytesIO
 from typing import Any
@@ -15,7 +15,7 @@ from thriftpy2.thrift import TApplicationException, TMessageType
 from thriftpy2.transport import TBufferedTransport, TMemoryBuffer
 
 from gopush.errors import UnavailableError
-from gopush.message.hbase.row import Cells, Put
+from gopush.message.hbase.row import Cells, Put, Wanted
 
 FAMILIES = (b"m", b"i", b"t")
 """What the table has: messages, ids, tokens."""
@@ -32,8 +32,8 @@ _TTL = struct.Struct(">q")
 with as_file(files("gopush.message.hbase").joinpath("hbase.thrift")) as _path:
     idl: Any = thriftpy2.load(str(_path), module_name="gopush_hbase_thrift")
 
-Get = tuple[bytes, Iterable[tuple[str, bytes | None]]]
-"""A row and the cells wanted of it: family and qualifier, None for the whole family."""
+Get = tuple[bytes, Wanted]
+"""A row, and which of its cells to read."""
 
 
 class HBaseError(UnavailableError):

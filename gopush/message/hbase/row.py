@@ -43,6 +43,8 @@ _TOKEN = struct.Struct(">dd")
 Cells = Mapping[tuple[str, bytes], bytes]
 """The cells of a row: family and qualifier, value."""
 
+Wanted = Sequence[tuple[str, bytes | None]]
+"""Which cells of a row to read: family and qualifier, None for the whole family."""
 
 Slots = dict[tuple[str, bytes], bytes]
 """Cells of slots, with what is to be written there."""

@@ -19,6 +19,7 @@ from gopush.message.hbase.row import (
     Put,
     RowHead,
     Slots,
+    Wanted,
     body_in,
     first_puts,
     head_of,
@@ -177,7 +178,7 @@ class HBaseTakeOver:
         put = token_put(token.digest, token.expires, old, self._now())
         return await self._client.check(row, [put], old, self._until(), cell=cell) or None
 
-    async def _cells(self, row: bytes, wanted: Sequence[tuple[str, bytes | None]]) -> Cells:
+    async def _cells(self, row: bytes, wanted: Wanted) -> Cells:
         (answer,) = self._client.get([(row, wanted)], self._until())
         return await answer
 
