@@ -196,7 +196,7 @@ class ZooKeeperCoordination(ViewKeeper):
             self._registrations[one.comet] = one._replace(new=False, changed=frozenset() if written else one.changed)
         self._debouncer.mine = tuple(self._mine.values())
         for one in known:
-            self._answer(one.comet, lambda registered: registered.callback(None))
+            self._answer(one.comet, None)
 
     def _contest(self, contested: bool) -> None:
         """Where others advertise our address, ask whether it leads to us, before anything is done about them."""
@@ -236,7 +236,7 @@ class ZooKeeperCoordination(ViewKeeper):
         )
         registrations, self._registrations = self._registrations, {}
         for comet in registrations:
-            self._answer(comet, lambda registered: registered.errback(wrong))
+            self._answer(comet, Failure(wrong))
         if not all(registration.new for registration in registrations.values()):
             self._refused(wrong)
 
@@ -252,11 +252,11 @@ class ZooKeeperCoordination(ViewKeeper):
             return
         for one in refused:
             del self._registrations[one.comet]
-            self._answer(one.comet, lambda registered: registered.errback(failure))
+            self._answer(one.comet, failure)
 
-    def _answer(self, comet: bool, fire: Callable[[Deferred[None]], None]) -> None:
+    def _answer(self, comet: bool, outcome: Any) -> None:
         for registered in self._waiting.pop(comet, ()):
-            fire(registered)
+            registered.callback(outcome)  # a Failure counts as one
 
     def _connected(self) -> None:
         if not self.connected:
