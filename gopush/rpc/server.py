@@ -8,7 +8,7 @@ A call is a callRemote() of a name in codec.py with one argument, a packed batch
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from OpenSSL import SSL
@@ -97,12 +97,11 @@ def call_port(
     return Listeners(EagerReactor(reactor), "[base] rpc.bind", bind, secured(factory, bind, settings))
 
 
-def secured(calls: Any, endpoints: Iterable[str], settings: RpcSettings) -> Any:
+def secured(calls: Any, endpoints: Sequence[str], settings: RpcSettings) -> Any:
     """The factory to listen with for calls: within TLS where the settings have it.
 
     Raises StartError where strangers could call, SettingsError for files that are no good.
     """
-    endpoints = tuple(endpoints)
     refuse_open_doors(endpoints, settings.secret or settings.tls_authorities)
     for endpoint in endpoints:
         if endpoint.startswith("ssl:"):
