@@ -21,9 +21,9 @@ from gopush.web.schemas import (
     Body,
     Call,
     Parameter,
-    counted,
-    listed,
-    made_of,
+    array_of,
+    map_of,
+    object_of,
 )
 
 
@@ -64,7 +64,7 @@ _PUSH = (_key("key"), _EXPIRE, _ID, _ID_HEADER, _WITH_MID)
 _NODE = Parameter("node", "a node's name, or the RPC address of one process", {"type": "string", "minLength": 1}, True)
 _LOOK_UP = (_key("k"), _proto("p"), _callback("cb"))
 _OF_KEY = (_key("key"),)
-KEY_FORM = Body(made_of("key", key=PLAIN_KEY), FORM)
+KEY_FORM = Body(object_of("key", key=PLAIN_KEY), FORM)
 _get, _post = partial(Call, "GET"), partial(Call, "POST")
 
 PUBLIC = (
@@ -74,7 +74,7 @@ PUBLIC = (
         "getServers",
         "All addresses of the comet that holds a key",
         _LOOK_UP,
-        made_of(server=schemas.ADDRESSES),
+        object_of(server=schemas.ADDRESSES),
     ),
     _get(
         "/server/get",
@@ -88,14 +88,14 @@ PUBLIC = (
         "getMessages",
         "The kept messages after a mid",
         (_key("k"), _mid("m"), _token("t"), _WAIT, _HEAD, _callback("cb")),
-        made_of(msgs=listed(schemas.MESSAGE)),
+        object_of(msgs=array_of(schemas.MESSAGE)),
     ),
     _get(
         "/msg/get",
         "getMessagesOld",
         "As /1/msg/get, old form: messages as strings",
         (_key("key"), _mid("mid"), Parameter("pmid", "ignored"), _token("token"), _callback("callback")),
-        made_of(msgs=listed(STRING), pmsgs=listed(STRING)),
+        object_of(msgs=array_of(STRING), pmsgs=array_of(STRING)),
     ),
     _get("/1/time/get", "getTime", "Now, as a mid", (_callback("cb"),), schemas.TIME),
     _get("/time/get", "getTimeOld", "As /1/time/get, old form", (_callback("callback"),), schemas.TIME),
@@ -110,7 +110,7 @@ ADMIN = (
         "pushMany",
         "Push a message to many keys",
         (_EXPIRE, _ID, _ID_HEADER, _WITH_MID),
-        made_of(fk=listed(STRING), mids=counted(INTEGER)),
+        object_of(fk=array_of(STRING), mids=map_of(INTEGER)),
         Body(schemas.MANY),
         "push",
         "body",
@@ -138,7 +138,7 @@ ADMIN = (
         "createToken",
         "Create a token for a key's subscribers",
         (_key("key"), Parameter("life", "seconds", {**INTEGER, "minimum": 0, "maximum": MAX_EXPIRE})),
-        made_of(token=STRING, expires=INTEGER),
+        object_of(token=STRING, expires=INTEGER),
         named="query",
     ),
     _get(
@@ -146,7 +146,7 @@ ADMIN = (
         "listTokens",
         "A key's live tokens, by digest",
         _OF_KEY,
-        made_of(tokens=schemas.TOKENS),
+        object_of(tokens=schemas.TOKENS),
         named="query",
     ),
     Call(
@@ -155,10 +155,10 @@ ADMIN = (
         "revokeToken",
         "Revoke a token",
         (_key("key"), Parameter("token", "it"), Parameter("digest", "or its SHA-256, as listed")),
-        made_of(revoked=FLAG),
+        object_of(revoked=FLAG),
         named="query",
     ),
-    _get("/1/admin/nodes", "listNodes", "The processes of the cluster", (), made_of(nodes=listed(schemas.PROCESS))),
+    _get("/1/admin/nodes", "listNodes", "The processes of the cluster", (), object_of(nodes=array_of(schemas.PROCESS))),
     _post(
         "/1/admin/node/weight",
         "setWeight",
@@ -168,7 +168,7 @@ ADMIN = (
     _post("/1/admin/node/drain", "drainNode", "Have a node hand over all that it has", (_NODE,)),
     _post("/1/admin/node/undrain", "undrainNode", "Take a node back", (_NODE,)),
     _post(
-        "/1/admin/key/close", "closeKey", "Close a key's connections", _OF_KEY, made_of(closed=INTEGER), named="query"
+        "/1/admin/key/close", "closeKey", "Close a key's connections", _OF_KEY, object_of(closed=INTEGER), named="query"
     ),
     _get("/1/admin/key", "showKey", "What there is of a key", _OF_KEY, schemas.SHOWN_KEY, named="query"),
     _get(
@@ -184,7 +184,7 @@ ADMIN = (
         "listKeys",
         "The busiest keys: with most pushes now, or most connections",
         (Parameter("prefix", "the prefix of the keys"), Parameter("most", "how many at most; 50", schemas.UP_TO_1000)),
-        made_of(keys=listed(schemas.BUSY), silent=listed(STRING)),
+        object_of(keys=array_of(schemas.BUSY), silent=array_of(STRING)),
         named="body",
     ),
     _post(
@@ -192,7 +192,7 @@ ADMIN = (
         "getPresence",
         "Who is connected to each of many keys",
         (),
-        made_of(presence=listed(schemas.PRESENCE)),
+        object_of(presence=array_of(schemas.PRESENCE)),
         Body(schemas.MANY_KEYS),
         named="body",
     ),
@@ -204,14 +204,14 @@ ADMIN = (
             Parameter("file", "its absolute path, on the machine of the process that has the database", STRING, True),
             Parameter("id", "tells this backup from others", PLAIN_KEY, True),
         ),
-        made_of(state={"type": "string", "enum": ["running", "done"]}, copied=INTEGER, size=INTEGER),
+        object_of(state={"type": "string", "enum": ["running", "done"]}, copied=INTEGER, size=INTEGER),
     ),
     _get("/1/admin/status", "getStatus", "What this web node has done", (), schemas.STATUS),
     _get(
         "/1/admin/slowest",
         "listSlowest",
         "The connections that are furthest behind",
-        data=made_of(slowest=listed(schemas.SLOW)),
+        data=object_of(slowest=array_of(schemas.SLOW)),
     ),
 )
 CALLS = (*PUBLIC, *ADMIN)

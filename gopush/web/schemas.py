@@ -18,22 +18,22 @@ ANY: Schema = {}
 """Any JSON value."""
 
 
-def listed(items: Schema) -> Schema:
+def array_of(items: Schema) -> Schema:
     """The schema of a list."""
     return {"type": "array", "items": items}
 
 
-def made_of(required: str = "", /, **properties: Schema) -> Schema:
+def object_of(required: str = "", /, **properties: Schema) -> Schema:
     """The schema of an object; `required`: names, with blanks between them."""
     return {"type": "object", "properties": properties, **({"required": required.split()} if required else {})}
 
 
-def counted(values: Schema) -> Schema:
+def map_of(values: Schema) -> Schema:
     """The schema of an object with any names."""
     return {"type": "object", "additionalProperties": values}
 
 
-def either(*schemas: Schema) -> Schema:
+def one_of(*schemas: Schema) -> Schema:
     """The schema of what has one of these."""
     return {"oneOf": list(schemas)}
 
@@ -43,56 +43,56 @@ def or_null(schema: Schema) -> Schema:
     return {**schema, "nullable": True}
 
 
-MESSAGE = made_of(msg=ANY, mid=INTEGER, gid={"type": "integer"})
+MESSAGE = object_of(msg=ANY, mid=INTEGER, gid={"type": "integer"})
 JOINED_KEYS: Schema = {"type": "string", "minLength": 1, "description": "keys, with commas between them"}
-TOKENS = listed(made_of(digest=STRING, expires=INTEGER))
-TIME = made_of(timeid=INTEGER)
-SERVER = made_of(server=STRING)
-STORED = made_of(mid=INTEGER)
-ADDRESSES = listed(STRING)
-PROCESS = made_of(
+TOKENS = array_of(object_of(digest=STRING, expires=INTEGER))
+TIME = object_of(timeid=INTEGER)
+SERVER = object_of(server=STRING)
+STORED = object_of(mid=INTEGER)
+ADDRESSES = array_of(STRING)
+PROCESS = object_of(
     **dict.fromkeys(("role", "node", "state"), STRING),
     **dict.fromkeys(("rpc", "tcp", "ws"), ADDRESSES),
     weight={"type": "integer"},
     version=or_null(STRING),
     **dict.fromkeys(("connections", "channels", "deliveries", "age"), or_null(INTEGER)),
 )
-SLOW = made_of(
+SLOW = object_of(
     **dict.fromkeys(("node", "rpc", "key", "kind", "peer"), STRING),
     **dict.fromkeys(("messages", "bytes"), INTEGER),
     seconds={"type": "number"},
 )
-SHOWN_KEY = made_of(
+SHOWN_KEY = object_of(
     owner=or_null(STRING),
     ws=ADDRESSES,
-    messages=listed(made_of(mid=INTEGER, size=INTEGER)),
+    messages=array_of(object_of(mid=INTEGER, size=INTEGER)),
     more=FLAG,
-    subscribers=listed(made_of(node=STRING, rpc=ADDRESSES, count=or_null({"type": "integer"}))),
+    subscribers=array_of(object_of(node=STRING, rpc=ADDRESSES, count=or_null({"type": "integer"}))),
     tokens=TOKENS,
 )
-BUSY = made_of(
+BUSY = object_of(
     key=STRING, connections=INTEGER, rate={"type": "number"}, **dict.fromkeys(("node", "rpc"), or_null(STRING))
 )
-STATUS = made_of(
+STATUS = object_of(
     **dict.fromkeys(("version", "cluster"), STRING),
-    pushes=counted(INTEGER),
+    pushes=map_of(INTEGER),
     lookups=INTEGER,
     reads=INTEGER,
-    push_seconds=made_of(bounds=listed({"type": "number"}), counts=listed(INTEGER), total={"type": "number"}),
+    push_seconds=object_of(bounds=array_of({"type": "number"}), counts=array_of(INTEGER), total={"type": "number"}),
 )
-PRESENCE = made_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=counted(INTEGER))
+PRESENCE = object_of(key=STRING, count=or_null(INTEGER), since=or_null(INTEGER), over=map_of(INTEGER))
 FEW_PROPERTIES: Schema = {"maxProperties": MAX_PROPERTIES}
 MANY: Schema = {
     **FEW_PROPERTIES,
-    **made_of(
+    **object_of(
         "m k",
         m={"type": "string", "description": "the message: JSON as a string"},
-        k=either(listed(PLAIN_KEY), JOINED_KEYS),
+        k=one_of(array_of(PLAIN_KEY), JOINED_KEYS),
     ),
 }
 MANY_KEYS: Schema = {
     **FEW_PROPERTIES,
-    **made_of("k", k=either({**listed(PLAIN_KEY), "minItems": 1, "maxItems": 10_000}, JOINED_KEYS)),
+    **object_of("k", k=one_of({**array_of(PLAIN_KEY), "minItems": 1, "maxItems": 10_000}, JOINED_KEYS)),
 }
 
 JSON = "application/json"
