@@ -99,10 +99,9 @@ class EmbeddedNode(MultiService):
         self._registration = StoreRegistration(
             reactor, coordination, self._message_node, self._message, partial(give_up, reactor)
         )
-        shared = Shared()
         self._remote_feed = remote_feed(reactor, coordination, rpc, logins)
         health = Health(reactor, lambda: Deferred.fromCoroutine(self._check()))
-        web = self._web = Web(
+        self._web = Web(
             reactor,
             coordination,
             self._messages,
@@ -114,22 +113,31 @@ class EmbeddedNode(MultiService):
             health=health,
         )
         self.statistics = Statistics(settings)
-        show_comet(self._comet, self.statistics)
-        show_message(self._message, self.statistics)
-        show_web(web, self.statistics)
-        show_view(coordination, reactor, self.statistics)
-        show_batchers(self.statistics, messages=self._messages.numbers, comets=self._comets.numbers)
-        self._http = HttpPorts(reactor, web, settings.http, coordination, shared)
-        ports = (
-            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
-            self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
-            self._http,
-        )
-        for port in ports:
-            port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._show_numbers()
+        self._http = self._open_ports(settings, health)
         self._reachability: Reachability | None = None
         if settings.called_at:
             self._let_others_call(settings, info)
+
+    def _show_numbers(self) -> None:
+        statistics = self.statistics
+        show_comet(self._comet, statistics)
+        show_message(self._message, statistics)
+        show_web(self._web, statistics)
+        show_view(self._coordination, self._reactor, statistics)
+        show_batchers(statistics, messages=self._messages.numbers, comets=self._comets.numbers)
+
+    def _open_ports(self, settings: EmbeddedSettings, health: Health) -> HttpPorts:
+        """The ports for clients, services and statistics; gives those of HTTP, which close first."""
+        reactor, subscribers, web, shared = self._reactor, settings.subscribers, self._web, Shared()
+        http = HttpPorts(reactor, web, settings.http, self._coordination, shared)
+        for port in (
+            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
+            self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
+            http,
+        ):
+            port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        return http
 
     def _let_others_call(self, settings: EmbeddedSettings, info: NodeInfo) -> None:
         reactor, rpc = self._reactor, settings.rpc
