@@ -80,8 +80,8 @@ class Housekeeping:
             self._comet.guard.caught("closing a silent subscriber")
 
     def _sweep(self) -> None:
-        """Go on with the slow walk over the channels, the newest first: the walk before did not meet them. It is quick
-        while this comet cannot hear of new owners, or of messages, and until a whole one was made after that.
+        """Go on with the slow walk over the channels, the newest first, because the walk before did not see these. The
+        walk is quick while this comet cannot hear of new owners or of messages, and for one whole walk after that.
         """
         now = self._clock.seconds()
         frozen, self._ticked = now - self._ticked > FROZEN_SECONDS, now

@@ -1,7 +1,7 @@
 """How a process of any role starts: its command line, its settings, its user, and how it says clearly why it cannot.
 
-A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it; but
-what only servers and other processes tell a daemon, while its reactor runs, is in its log alone.
+A process that cannot start ends with one line on stderr and exit status 1, also where twistd makes a daemon of it. What
+a daemon learns from servers and other processes only once its reactor runs is in its log alone.
 """
 
 from __future__ import annotations

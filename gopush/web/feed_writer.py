@@ -1,5 +1,5 @@
-"""What has come from another comet, on its way to clients here: what comes for one while others have their turn goes
-with its next write.
+"""Messages from another comet on their way to clients of this process. What comes for a client while others have their
+turn goes out with its next write.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from gopush.net.clock import Clock, cancel
 WRITES_IN_A_TURN = 128
 
 MOST_UNREAD_BYTES = 2 << 20
-"""What may wait for one client, beside the longest piece that it was sent since nothing waited: one message alone, or a
-page of what it resumed with, is never too much."""
+"""How many bytes may wait for one client, not counting the longest piece that it was sent since nothing waited: one
+message alone, or a page of what it resumed with, is never too much."""
 
 log = Logger()
 

@@ -85,7 +85,7 @@ class Follower:
         raise NotImplementedError
 
     def nowhere(self, reason: str) -> bool:
-        """There is no way to its key just now; whether to try again."""
+        """No comet serves its key just now, for this reason; gives whether to try again."""
         raise NotImplementedError
 
     def after(self) -> int | None:

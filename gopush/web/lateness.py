@@ -23,7 +23,7 @@ class Lateness:
         """The log says that pushes are late."""
 
     def answered(self, answer: Pushed, since: float, now: float) -> None:
-        """A push has its answer. What the store has past its deadline, long before it is so here, tells of a clock."""
+        """A push has its answer. If the store calls it late long before that is so here, a clock is wrong."""
         if answer.mid == LATE and now - since < self._deadline / 2:
             self._until = now + CALM_SECONDS
             if not self.logged:

@@ -29,11 +29,11 @@ READ_SECONDS = 2.0
 CUT_OFF_SECONDS = 10.0
 """Those whose log could not be read for so long are told so: another web node may reach what this one does not."""
 CALM_SECONDS = 60.0
-"""How long nobody must have been without a comet before the log says that it is over, for one waiting read comes after
-the other; at once, where a comet has accepted one since."""
+"""The log says that this is over once nobody has been without a comet for so long, because waiting reads follow each
+other; or at once, if a comet has accepted one since."""
 READ_PER_SECOND = 10_000
 MOST_READS = 128
-"""That are under way at the same time: other reads of this process wait for as many at most."""
+"""Reads that may be under way at once: other reads of this process wait behind no more than these."""
 
 log = Logger()
 
@@ -48,7 +48,7 @@ class LogFollower(Protocol):
         """The mid after which it wants to read; None: it has no use for messages just now."""
 
     def reads(self) -> bool:
-        """There is something for it: it reads that by itself, or not."""
+        """Its log has something new. True: it reads that itself; False: LogReader is to read it."""
 
     def read_on(self, page: Page, frames: bytes) -> None:
         """This comes next; `frames`: the page's messages in its format."""
@@ -76,7 +76,7 @@ class LogReader:
 
     @property
     def unserved(self) -> int:
-        """How many of those that want messages have been here for longer than the way to a comet takes."""
+        """How many that want messages have waited for longer than it takes to reach a comet."""
         return len(self._unserved)
 
     def add(self, follower: LogFollower) -> None:

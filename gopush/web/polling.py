@@ -1,10 +1,10 @@
 """Long polling: `GET /1/msg/get` with `wait` (protocol.md, section 10).
 
 A waiting read subscribes at the key's comet, *then* reads the log, then waits for what the comet delivers: so it misses
-nothing, and does not ask the store again and again. At a new comet it does the same anew: only what was read since it
-is subscribed there goes together with what comes. One that cannot subscribe at once reads all the same, again and again
-while that lasts (log_reader.py), and once more at its end. One that waited in vain stays subscribed for a moment: a
-client that comes back with the same cursor goes on waiting there.
+nothing, and does not ask the store again and again. At a new comet it starts over, and drops what it read before it was
+subscribed there. If it cannot subscribe at once, it reads all the same, again and again while that lasts
+(log_reader.py), and once more when its time is over. If nothing came, it stays subscribed for a moment: a client that
+comes back with the same cursor goes on waiting there.
 """
 
 from __future__ import annotations
@@ -249,8 +249,8 @@ class Poll(Follower):
             self.answer(failure)  # else it reads again as soon as it is subscribed, or at its end
 
     def _in_vain(self, number: int) -> bool:
-        """Whether nobody waits for this read any more. Where it has subscribed anew since, messages may have come
-        unseen after what this read found, before those that come now."""
+        """Whether to ignore this read: nobody waits for it any more, or the poll has subscribed anew since then, and
+        messages may be missing between what it found and what comes now."""
         return self._coming is None or number != self._reads
 
     def _take(self, data: bytes) -> int:

@@ -178,7 +178,7 @@ class EventStream(Follower):
         self.leave()
         self._streams.closed(self)
         self._streams.counters.streams_refused += 1
-        # In one piece: who reads an opening by itself takes the stream for a live one.
+        # In one piece: a client that reads only the opening would take the stream for a live one.
         before = b""
         if not self._begun:
             before = self._begin(limit)
@@ -195,7 +195,8 @@ class EventStream(Follower):
     def joined(self) -> None:
         """See Follower."""
         if not self._begun:
-            # It is in the log now, also where it asked for all of it: who comes back with 0 would hear of no gap.
+            # Also one that asked for all of the log (0) has a place in it now: if it came back with 0, it would not
+            # hear of gaps.
             self._mid = self.cursor = max(self.cursor, MID_STEP)
             self.write(self._framed(self._begin(limit=False)))
             self.deadline = self._streams.followers.clock.seconds() + self._heartbeat
