@@ -24,15 +24,17 @@ REFUSED = Appended(RET_INTERNAL, 0, 0, False)
 """The answer to an append that the store failed."""
 
 TOO_LATE = Appended(RET_INTERNAL, 0, 0, False)
-"""The answer of a store that works to an append past its deadline. A script's is a new object: whatever is neither
-REFUSED nor UNAVAILABLE, by identity, counts as this.
+"""The answer of a store that works to an append past its deadline. Redis scripts answer new objects: every refusal that
+is neither the object REFUSED nor UNAVAILABLE counts as this one.
 """
 
 UNAVAILABLE = Appended(RET_INTERNAL, 0, 0, False)
-"""The same from a store that cannot be reached from here: told apart by identity, for another node may reach it."""
+"""The answer where the store cannot be reached from here: another node may reach it. These three are equal, so compare
+with `is`.
+"""
 
 MOST_OWN_SECONDS = 3600.0
-"""For so long web's own id is remembered at most: the deadline of a web node whose clock is ahead is far away."""
+"""How long web's own id is remembered at most: a web node whose clock is ahead gives a deadline that is far away."""
 
 NO_HEAD = Head(0, 0)
 """The head of a log that was never written, or is long forgotten."""
@@ -60,10 +62,10 @@ def remembered(log: KeptLog) -> KeptLog:
 
 
 def pushed_here(mids: Iterable[int], log: KeptLog) -> set[int]:
-    """Those of the mids of a log here that stay when `log` takes its place: somebody has pushed them here.
+    """Which `mids` of the target's log stay when the source's `log` takes its place: they were pushed to the target.
 
-    They came after the last one that `log` gave; or after its oldest one without being in it, which cannot have lost
-    them: msg/del takes all of a log. What is older, and no longer in `log`, was moved and is gone there.
+    They are newer than the oldest message of `log`, and not in it: the source cannot have lost them, because msg/del
+    deletes all of a log. An older mid that is not in `log` was moved earlier, and has gone from the source since.
     """
     moved = {mid for mid, _, _ in log.messages}
     oldest = min(moved, default=log.last)

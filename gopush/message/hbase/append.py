@@ -129,8 +129,9 @@ class RowAppend:
         return decision.answers
 
     def _decide(self, cells: Cells, stamp: bytes) -> Decision:
-        """Where an earlier write may be in the log, under a later one, what has no id is not tried again; but for one
-        that was refused, which hardly ever is: other nodes' writes would refuse it for good.
+        """What has no id is not tried again where an earlier write of ours may be in the log, below another node's: it
+        could be stored twice. A write that HBase refused does not count, for it hardly ever is in the log; else the
+        writes of other nodes would keep such appends out for good.
         """
         lost = any(sent.old != cells.get(HEAD) for sent in self._sent.values() if not sent.refused)
         tried = [index for index, append in enumerate(self._appends) if append.push.id or not lost]

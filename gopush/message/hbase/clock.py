@@ -19,9 +19,8 @@ TICK = 0.001
 
 
 class TableClock:
-    """What HBase's clock shows: `now`, this process's, and by how much HBase's is ahead, which `tell` hears.
-
-    HBase's is that of the region server that has `row`.
+    """HBase's clock, that of the region server that has `row`: `now`, this process's clock, and by how much HBase's is
+    ahead of it, which `tell` hears.
     """
 
     def __init__(
@@ -49,9 +48,9 @@ class TableClock:
         return self._now() + self._skew
 
     async def look(self, until: float) -> None:
-        """Have HBase write a cell, and read when it did; how long that took is no difference between the clocks.
+        """Compare the clocks: have HBase write a cell, and read at what time it did. How long that took does not count.
 
-        The cell is new each time: HBase gives no cell an earlier time than the one that was there and checked.
+        The cell is new each time: where HBase checks a cell, it gives it no earlier time than it had.
         """
         cell = ("m", b"clock" + uuid4().bytes)
         began = time.time()
