@@ -37,8 +37,8 @@ TRANSIENT = (
     *(HTTPStatus.FOUND, HTTPStatus.SEE_OTHER, HTTPStatus.TEMPORARY_REDIRECT),
     *(HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS),
 )
-"""States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
-the network of a hotel does until its guest has logged in.
+"""Statuses below 500 that may be others the next time. gopush redirects nobody: something in between does, as the
+network of a hotel does until its guest has logged in.
 """
 RETRY_SECONDS = 0.5
 TCP = "2"

@@ -21,7 +21,7 @@ from gopush.model import MID_STEP
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10
 FULL_PAUSE_SECONDS = 25
-"""Where the key has all the connections that it may have: one that is dead, this device's last, may be among them."""
+"""Where the key has all the connections that it may have: a dead one, this device's last, may be among them."""
 
 LONGEST_WAIT_SECONDS = 3600.0
 LEAST_CURSOR = MID_STEP - 1

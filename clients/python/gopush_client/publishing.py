@@ -21,7 +21,7 @@ BULK_SECONDS = 30.0
 
 GROUP_BYTES = 8 << 20
 GROUP_SECONDS = 4.0
-"""gopush pushes so much to many keys at once, and the next ones, with as much time of their own, as these are done."""
+"""A push to many keys is pushed in groups of so many bytes, one after the other: each has this much time of its own."""
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0

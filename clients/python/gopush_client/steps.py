@@ -36,9 +36,9 @@ def share(left: float, others: int) -> float:
 
 class Call(NamedTuple):
     """A call of HTTP within so many seconds; gives an Answer. `keep`: further calls to the same place will follow.
-    `long`: the answer may be, and has a second more for each LEAST_BYTES that have come. `sending`: so many seconds
-    more it has at most, one for each LEAST_SENT_BYTES that were sent: a server that is dead takes few. So many more it
-    may also wait until it may begin, where only so many run at once.
+    `long`: the answer may be long, so it has a second more for each LEAST_BYTES that have come. `sending`: how many
+    seconds more the call has at most, one for each LEAST_SENT_BYTES that were sent (a dead server takes few bytes). It
+    may also wait for so long before it begins, where the number of calls at once is bounded.
     """
 
     url: Url

@@ -17,8 +17,8 @@ ANSWER_SECONDS = 10.0
 """How long the answer to a heartbeat, or to the request to subscribe, may take."""
 
 GRACE_SECONDS = 5.0
-"""How much longer than a heartbeat the comet waits. A subscriber that has been silent for as long says something before
-the user gets a message, who may take a heartbeat's time for it.
+"""How much longer than a heartbeat the comet waits. After so long a silence the subscriber sends a heartbeat before it
+hands a message to the user, who may take as long as a heartbeat for it.
 """
 
 READ_ON_SECONDS = 0.05
@@ -34,7 +34,7 @@ FULL_PAUSE_SECONDS = 20.0
 """Where the key has all the connections that it may have."""
 
 STEADY_SECONDS = 3.0
-"""After so long a subscription the next loss is the first one again."""
+"""A subscription that lasted longer makes the next loss count as the first one again."""
 
 TOKEN_REFUSALS = (b"-a", b"-c")
 REASONS = {

@@ -22,8 +22,8 @@ for what is kept, and hears of no gap."""
 LARGEST_MESSAGE_BYTES = 64 << 20
 LONGEST_REASON = 300
 TRANSIENT = (302, 303, 307, 408, 425, 429)
-"""States below 500 that may be others the next time. gopush redirects nobody: who does so for now stands in its way, as
-the network of a hotel does until its guest has logged in.
+"""Statuses below 500 that may be others the next time. gopush redirects nobody: something in between does, as the
+network of a hotel does until its guest has logged in.
 """
 
 _MID = re.compile(r"[0-9]{1,19}")
