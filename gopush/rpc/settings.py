@@ -59,13 +59,9 @@ def _some_servers(value: str) -> tuple[str, ...]:
 def _znode(value: str) -> str:
     """The path of a znode below the root, as ZooKeeper has it."""
     root, *parts = value.split("/")
-    if root or not parts or not all(map(_names_znode, parts)):
+    if root or not parts or not all(part.isprintable() and part not in ("", ".", "..") for part in parts):
         raise ValueError("is no path in ZooKeeper (try /gopush/comets)")
     return value
-
-
-def _names_znode(part: str) -> bool:
-    return part.isprintable() and part not in ("", ".", "..")
 
 
 def auth_option() -> bool:

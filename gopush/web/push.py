@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -109,8 +109,8 @@ def _multiple(names: Sequence[str], with_mids: bool, answers: Sequence[Pushed]) 
     failed = [name for name, answer in pushed.items() if answer.ret != RET_OK]
     data = _multiple_data(pushed, failed, with_mids=with_mids)
     if len(failed) == len(names):
-        ret = _common_ret(answers)
-        reasons = {why_not(answer) for answer in answers}
+        rets, reasons = {answer.ret for answer in answers}, {why_not(answer) for answer in answers}
+        ret = rets.pop() if len(rets) == 1 else RET_INTERNAL
         raise FailedError(ret, reasons.pop() if len(reasons) == 1 else "no key could be served", data)
     return data
 
@@ -149,9 +149,3 @@ def _multiple_data(pushed: Mapping[str, Pushed], failed: Sequence[str], *, with_
         stored = [(name, answer.mid) for name, answer in pushed.items() if answer.ret == RET_OK]
         parts.append(b'"mids":{%b}' % b",".join(b"%b:%d" % (json_string(name), mid) for name, mid in stored))
     return b"{%b}" % b",".join(parts) if parts else b""
-
-
-def _common_ret(pushed: Iterable[Pushed]) -> int:
-    """What is answered where no key could be served: what all have in common, else 65535."""
-    rets = {answer.ret for answer in pushed}
-    return rets.pop() if len(rets) == 1 else RET_INTERNAL

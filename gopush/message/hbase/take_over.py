@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -113,8 +114,8 @@ class HBaseTakeOver:
         """Whether the log was not there, or may not have been."""
         row = row_key(self._settings.prefix, log.key)
         for token in log.tokens:
-            await self._trying(lambda token=token: self._create_token(row, token))  # type: ignore[misc]
-        return await self._trying(lambda: self._merge(row, log)) if log.last else False
+            await self._trying(partial(self._create_token, row, token))
+        return await self._trying(partial(self._merge, row, log)) if log.last else False
 
     async def _merge(self, row: bytes, log: KeptLog) -> bool | None:
         old = (await self._cells(row, [HEAD])).get(HEAD)
@@ -131,7 +132,7 @@ class HBaseTakeOver:
     async def _insert(self, log: OldLog) -> int:
         """How many messages were not there."""
         row = row_key(self._settings.prefix, log.key)
-        return await self._trying(lambda: self._merge_old(row, log))
+        return await self._trying(partial(self._merge_old, row, log))
 
     async def _merge_old(self, row: bytes, log: OldLog) -> int | None:
         old = (await self._cells(row, [HEAD])).get(HEAD)
