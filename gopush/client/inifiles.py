@@ -17,19 +17,12 @@ from gopush.client import convert
 from gopush.client import migrate as move
 from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import again, health
-from gopush.client.options import positive, seconds
+from gopush.client.options import ROLES, installed, positive, seconds, settings_of
 from gopush.client.output import tell, write, write_outcome
 from gopush.config.schema import load, options, read_file, render
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError
 from gopush.message.hbase.settings import table_name
-
-ROLES = {
-    "comet": "gopush.comet.settings:CometSettings",
-    "message": "gopush.message.settings:MessageSettings",
-    "web": "gopush.web.settings:WebSettings",
-    "gopush": "gopush.embedded.settings:EmbeddedSettings",
-}
 
 
 def add_commands(commands: Any, epilog: str) -> None:
@@ -98,7 +91,7 @@ def _table(value: str) -> str:
 
 def _check(asked: argparse.Namespace) -> None:
     role = asked.role or _role(asked.config, ROLES)
-    settings = load(_settings(role), asked.config)
+    settings = load(settings_of(role), asked.config)
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
@@ -115,7 +108,7 @@ def _check(asked: argparse.Namespace) -> None:
 def _ready(asked: argparse.Namespace) -> None:
     from gopush.daemon.listeners import local
 
-    settings: Any = load(_settings(asked.role or _role(asked.config, ROLES)), asked.config)
+    settings: Any = load(settings_of(asked.role or _role(asked.config, ROLES)), asked.config)
     port = local(getattr(settings, "subscribers", settings).stat_bind)
     if port is None:
         raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
@@ -221,17 +214,13 @@ def _check_own_name(settings: Any) -> None:
 
 
 def _create_table(asked: argparse.Namespace) -> None:
-    try:
+    with installed("hbase"):
         from gopush.message.hbase.create import create
-    except ModuleNotFoundError as missing:
-        raise SettingsError(
-            f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
-        ) from None
     write_outcome(create(asked.thrift, asked.table, asked.regions), "the table is there")
 
 
 def _ini(asked: argparse.Namespace) -> None:
-    write(render(_settings(asked.role)), end="")
+    write(render(settings_of(asked.role)), end="")
 
 
 def _convert(asked: argparse.Namespace) -> None:
@@ -239,7 +228,7 @@ def _convert(asked: argparse.Namespace) -> None:
     if convert.is_ini(text):
         raise SettingsError(f"{asked.file}: this is a gopush ini file already (gopush check says whether it is good)")
     role = asked.role or _role(asked.file, convert.ROLES)
-    write(convert.convert(text, role, options(_settings(role))), end="")
+    write(convert.convert(text, role, options(settings_of(role))), end="")
 
 
 def _role(path: Path, roles: Iterable[str]) -> str:
@@ -249,8 +238,3 @@ def _role(path: Path, roles: Iterable[str]) -> str:
         read_file(path)
         raise SettingsError(f"{path}: its name does not say which role it is for; use --role")
     return role
-
-
-def _settings(role: str) -> type[Any]:
-    found: type[Any] = resolve_name(ROLES[role])
-    return found

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
+from gopush.client.options import installed, settings_of
 from gopush.client.output import tell, write_outcome
 from gopush.config.schema import load, read_file
 from gopush.config.values import addresses, shown
@@ -26,8 +26,6 @@ CALL_SECONDS = 30.0
 SHOWN_KEY_BYTES = 40
 DONE = "the pass is over"
 ORIGINAL = "cluster-redis"
-MESSAGE = "gopush.message.settings:MessageSettings"
-EMBEDDED = "gopush.embedded.settings:EmbeddedSettings"
 _SECONDS = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _ADDRESS = re.compile(r"[^\s@,]+:[0-9]{1,5}(#\S+)?")
 _STORAGE = re.compile(r"^\s*\[storage\]", re.MULTILINE)
@@ -185,7 +183,7 @@ def _of_file(path: Path) -> Callable[[Any], Target]:
             f"{path}: has no store ([storage]): name a message node's file (message.ini), or that of a process that is "
             "all of gopush, with redis or hbase"
         )
-    settings = load(resolve_name(MESSAGE if is_message else EMBEDDED), path)
+    settings = load(settings_of("message" if is_message else "gopush"), path)
     makers = {"redis": _into_redis, "hbase": _into_hbase}
     if settings.storage not in makers:
         raise SettingsError(f"{path}: [storage] type: {settings.storage} is no store to move to (set redis or hbase)")
@@ -200,10 +198,6 @@ def _into_redis(settings: Any, head_life: float) -> Callable[[Any], Target]:
 
 
 def _into_hbase(settings: Any, head_life: float) -> Callable[[Any], Target]:
-    try:
+    with installed("hbase"):
         from gopush.message.hbase.take_over import HBaseTakeOver
-    except ModuleNotFoundError as missing:
-        raise SettingsError(
-            f"this needs {missing.name}, which is not installed (pip install 'gopush[hbase]')"
-        ) from None
     return lambda reactor: HBaseTakeOver(reactor, settings, head_life)

@@ -1,4 +1,4 @@
-"""The options that several commands share, their values, and the environment variables for them."""
+"""What several commands share: options, their values, environment variables for them; roles; extras."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from gopush.client.address import SECURE, Server, address, trust
 from gopush.config.schema import read_file
 from gopush.errors import SettingsError
 from gopush.model import MAX_CURSOR, MAX_INT64
+
+ROLES = {
+    "comet": "gopush.comet.settings:CometSettings",
+    "message": "gopush.message.settings:MessageSettings",
+    "web": "gopush.web.settings:WebSettings",
+    "gopush": "gopush.embedded.settings:EmbeddedSettings",
+}
+"""The settings class of each role."""
 
 _PORTS = {"web": 8090, "admin": 8091}
 _KEY = re.compile("[!-~]*")
@@ -154,6 +164,23 @@ def positive(value: str) -> int:
     if not (value.isdecimal() and int(value) > 0):
         raise argparse.ArgumentTypeError(f"{value!r} is no number from 1")
     return int(value)
+
+
+def settings_of(role: str) -> type[Any]:
+    """The settings class of one of ROLES, which is imported now."""
+    found: type[Any] = resolve_name(ROLES[role])
+    return found
+
+
+@contextmanager
+def installed(extra: str) -> Iterator[None]:
+    """Around what imports the library of an extra. Raises SettingsError where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            f"this needs {missing.name}, which is not installed (pip install 'gopush[{extra}]')"
+        ) from None
 
 
 def is_text(value: str) -> bool:

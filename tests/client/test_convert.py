@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gopush.client import cli
 from gopush.client.convert import BY_ROLE, ROLES, RULES, convert
-from gopush.client.inifiles import _settings
+from gopush.client.options import settings_of
 from gopush.config.schema import load, options, render
 from gopush.config.values import listeners
 from gopush.message.redis.settings import Source
@@ -88,7 +88,7 @@ def converted(tmp_path: Path, role: str, text: str, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert err == ""
     ini.write_text(out)
-    return load(_settings(role), ini), "".join(re.findall(r"^#.*\n", out, re.MULTILINE))
+    return load(settings_of(role), ini), "".join(re.findall(r"^#.*\n", out, re.MULTILINE))
 
 
 def test_a_comets_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +173,7 @@ def test_what_gopush_would_go_by_a_default_for_is_to_do(tmp_path: Path, capsys: 
 
 
 def test_an_ini_file_is_none_of_gopush_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, text in (("comet.ini", render(_settings("comet"))), ("node1.ini", "; mine\n[base]\nuser=nobody\n")):
+    for name, text in (("comet.ini", render(settings_of("comet"))), ("node1.ini", "; mine\n[base]\nuser=nobody\n")):
         (tmp_path / name).write_text(text)
         assert cli.main(["convert", str(tmp_path / name)]) == cli.REFUSED
         out, err = capsys.readouterr()
@@ -215,5 +215,5 @@ def test_whatever_stands_in_it_what_comes_out_is_read(
         f"[{section}]\n{name} {value.replace('PORT', str(port))}\n"  # no two ports are the same: that is refused
         for port, ((section, name), value) in enumerate(lines, 1)
     )
-    ini.write_text(convert(text, role, options(_settings(role))), "utf-8")
-    load(_settings(role), ini)
+    ini.write_text(convert(text, role, options(settings_of(role))), "utf-8")
+    load(settings_of(role), ini)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gopush.client.inifiles import _settings
+from gopush.client.options import settings_of
 from gopush.config.schema import load
 from gopush.web.settings import WebSettings
 from tests.chaos.cluster import Node
@@ -121,8 +121,8 @@ def test_secrets_and_keys_that_the_page_of_security_makes(shell: Shell) -> None:
 def test_settings_of_the_page_of_administration(number: int, role: str, tmp_path: Path) -> None:
     ini = tmp_path / "some.ini"
     ini.write_text(blocks("docs/administration.md", "ini")[number])
-    settings = load(_settings(role), ini)
-    assert settings != _settings(role)()
+    settings = load(settings_of(role), ini)
+    assert settings != settings_of(role)()
 
 
 def test_the_examples_of_the_python_package(node: Node, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gopush.client import cli
-from gopush.client.inifiles import ROLES
+from gopush.client.options import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = (ROOT / "docs" / "man" / "gopush.1").read_text()
