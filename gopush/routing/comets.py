@@ -23,13 +23,12 @@ from gopush.model import LATE, NOT_REACHED, Forward, NodeInfo, OnPushed, Push, P
 from gopush.net.clock import Clock
 from gopush.reports import BusyKey, Presence, SlowConsumer
 from gopush.routing.peer import BatchCall, Peer, Service, one_of
-from gopush.routing.pending import PendingCalls
+from gopush.routing.pending import OVERHEAD_BYTES, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.routing.stat import BatcherCounters
 from gopush.rpc.services import CometService, NodeService
 from gopush.rpc.settings import RpcSettings
 
-OVERHEAD_BYTES = 64
 PRESENCE_KEYS = 1000
 """Keys that a comet is asked for at once: some milliseconds, in which it does nothing else."""
 

@@ -19,7 +19,7 @@ from gopush.membership.view import Coordination, View
 from gopush.model import Append, Head, NodeInfo, Page, Read, Token, TokenState
 from gopush.net.clock import Clock
 from gopush.routing.peer import BatchCall, Peer, Service, one_of
-from gopush.routing.pending import OnAnswers, PendingCalls
+from gopush.routing.pending import OVERHEAD_BYTES, OnAnswers, PendingCalls
 from gopush.routing.pool import Peers
 from gopush.rpc.services import MessageService, NodeService
 from gopush.rpc.settings import RpcSettings
@@ -31,7 +31,6 @@ MOST_READS = 16
 ROOM_BYTES = 4 << 20
 """Bodies in the answer to one call at most, where it holds more than one message: it has to be carried in time."""
 LEAST_ROOM_BYTES = 64 << 10
-OVERHEAD_BYTES = 64
 UNREADABLE = "the key's log cannot be read"
 
 

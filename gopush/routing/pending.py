@@ -11,6 +11,9 @@ from twisted.python.failure import Failure
 from gopush.errors import NotTriedError, UnavailableError
 from gopush.net.clock import Clock, cancel
 
+OVERHEAD_BYTES = 64
+"""What a call counts as, beside the body of its message."""
+
 log = Logger()
 
 OnAnswers = Callable[[Sequence[int], "Sequence[Any] | UnavailableError"], object]
