@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from heapq import nlargest
 from itertools import chain, islice
-from typing import Any, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
@@ -64,7 +63,7 @@ class BusyKeys:
                 except Exception:
                     outcome = Failure()
                 for asked in self._asking.pop(prefix):
-                    asked.callback(cast(Any, outcome))  # a Failure counts as one; who asked may ask again
+                    asked.callback(outcome)  # a Failure counts as one; who asked may ask again
         self._walking = False
 
     async def _walk(self, prefix: str, seconds: float) -> list[BusyKey]:

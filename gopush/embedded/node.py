@@ -7,7 +7,7 @@ message node at one address.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
@@ -79,13 +79,13 @@ class EmbeddedNode(MultiService):
 
         def to_message(other: NodeInfo) -> MessagePeer:
             if other.id == info.id:
-                return cast(MessagePeer, Here(Together(self._message_node, self._message)))
-            return cast(MessagePeer, RemoteMessage(reactor, other, rpc, logins=logins))
+                return Here(Together(self._message_node, self._message))
+            return RemoteMessage(reactor, other, rpc, logins=logins)
 
         def to_comet(other: NodeInfo) -> CometPeer:
             if other.id == info.id:
-                return cast(CometPeer, Here(Together(self._comet_node, self._comet)))
-            return cast(CometPeer, RemoteComet(reactor, other, rpc, logins=logins))
+                return Here(Together(self._comet_node, self._comet))
+            return RemoteComet(reactor, other, rpc, logins=logins)
 
         self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count, islice
 from math import ceil
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -106,11 +106,11 @@ class RemoteFeed:
 
 def remote_feed(reactor: Any, coordination: Coordination, settings: RpcSettings, logins: Logins) -> RemoteFeed:
     """Of a process with these settings for calls."""
-
-    def connect(owner: NodeInfo, met: Callable[[], object]) -> FeedPeer:
-        return cast(FeedPeer, RemoteFeedComet(reactor, owner, settings, TIMEOUT_SECONDS, logins, met))
-
-    return RemoteFeed(reactor, coordination, connect)
+    return RemoteFeed(
+        reactor,
+        coordination,
+        lambda owner, met: RemoteFeedComet(reactor, owner, settings, TIMEOUT_SECONDS, logins, met),
+    )
 
 
 class _Link:
