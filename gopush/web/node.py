@@ -94,16 +94,15 @@ class HttpPorts(MultiService):
         self._public.admit()
         self._admin.admit()
 
-    async def close(self) -> None:
+    def stopService(self) -> Deferred[None]:
         """Stop listening, answer what was asked, and close."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
         cancel(self._patience)
         await super().stopService()  # type: ignore[no-untyped-call]
         self._web.leave()
         await gatherResults([self._web.public.stop(), self._web.admin.stop()])
-
-    def stopService(self) -> Deferred[None]:
-        """See close()."""
-        return Deferred.fromCoroutine(self.close())
 
 
 class WebNode(MultiService):
