@@ -28,10 +28,10 @@ _STATUSES = {
     400: "the head of the request is malformed",
     403: "pages of this web site may not call it",
     414: "the request line is too long",
-    429: "this client has as many connections as it may have",
     431: "the head of the request is too long",
     500: "an internal error of gopush, see its log",
 }
+_OF_PUBLIC = {429: "this client has as many connections as it may have"}
 _OF_ADMIN = {
     401: "API keys are set, and this is none of them",
     403: "the API key is not good for this call or key; or a page of another site calls; or Host names another machine",
@@ -118,7 +118,7 @@ def _responses(call: Call) -> dict[str, Any]:
         done = _content("see ret", JSON, _answer(call))
         if any(parameter.name in ("cb", "callback") for parameter in call.parameters):
             done["content"][SCRIPT] = {"schema": STRING}
-    refusals = {**_STATUSES, **(_OF_ADMIN if call in ADMIN else _OF_STREAM if call is STREAM else {})}
+    refusals = {**_STATUSES, **(_OF_ADMIN if call in ADMIN else _OF_STREAM if call is STREAM else _OF_PUBLIC)}
     texts = {str(status): _content(what, "text/plain", STRING) for status, what in sorted(refusals.items())}
     return {"200": done, **texts}
 

@@ -75,7 +75,7 @@ class EventStreams:
 
     def routes(self) -> Routes:
         """The route of the public port. Whether a stream would begin shows only where one does: there is no HEAD."""
-        return {"/sub": {"GET": Route(self._open, alone=True, head=False)}}
+        return {"/sub": {"GET": Route(self._open, too_many=self._too_many, alone=True, head=False)}}
 
     def retry_ms(self, limit: bool) -> int:
         """When a browser is to come back: not all at the same time."""
@@ -102,6 +102,11 @@ class EventStreams:
             del self.streams[stream]
             self.wheel.discard(stream)
             self.counters.streams_closed += 1
+
+    def _too_many(self, _: Request) -> Response:
+        """Of a client that has all its connections: as a key that has."""
+        self.counters.streams_refused += 1
+        return Response(200, CONTENT_TYPE, opening(self.retry_ms(limit=True), None) + refusal("limit"), HEADERS)
 
     def _open(self, request: Request) -> Answered:
         query = request.query
@@ -179,11 +184,8 @@ class EventStream(Follower):
         self._streams.closed(self)
         self._streams.counters.streams_refused += 1
         # In one piece: a client that reads only the opening would take the stream for a live one.
-        before = b""
-        if not self._begun:
-            before = self._begin(limit)
-        elif limit:
-            before = opening(self._streams.retry_ms(limit), None)
+        later = opening(self._streams.retry_ms(limit), None) if limit else b""
+        before = later if self._begun else self._begin(limit)
         self._answer.finish(self._framed(before + refusal(reason)))
 
     # --- Follower ---

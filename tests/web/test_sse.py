@@ -258,6 +258,43 @@ def test_one_too_many_comes_back_later(make_whole: MakeWhole, key: str) -> None:
     wait_for(lambda: whole.subscribers(key) == 0)
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize("field", ["", "Connection: keep-alive\r\n"], ids=["short", "long"])
+def test_a_client_behind_a_proxy_that_has_all_its_connections_comes_back_later(
+    make_whole: MakeWhole, key: str, version: str, field: str
+) -> None:
+    """protocol.md, section 10: as the one too many of a key: at 429 an EventSource would stop for good."""
+    whole = make_whole({"connections": ConnectionSettings(most_of_address=1, proxies=("127.0.0.0/8",))})
+    fields = f"{field}X-Forwarded-For: 203.0.113.7\r\n"
+    with whole.stream(key, fields=fields).began():
+        with whole.stream(key, fields=fields, version=version) as second:
+            assert second.status == 200
+            assert second.headers["content-type"] == "text/event-stream"
+            assert second.headers["cache-control"] == "no-store, no-transform"
+            assert reason(second) == "limit"
+            assert 15_000 <= (second.parser.retry_ms or 0) <= 30_000
+        assert (whole.counters().streams_refused, whole.counters().streams_opened) == (1, 1)
+        with whole.stream(key, fields="X-Forwarded-For: 203.0.113.8\r\n").began():
+            pass
+    wait_for(lambda: whole.subscribers(key) == 0)
+    with whole.stream(key, fields=fields).began():
+        pass
+
+
+def test_a_stream_that_a_clients_limit_refuses_leaves_the_proxy_its_connection(make_whole: MakeWhole, key: str) -> None:
+    whole = make_whole({"connections": ConnectionSettings(most_of_address=1, proxies=("127.0.0.0/8",))})
+    fields = "X-Forwarded-For: 203.0.113.7\r\n"
+    target = f"/sub?key={key}&heartbeat=30"
+    with Client(whole.ports["http"]) as proxy:
+        with whole.stream(key, fields=fields).began():
+            assert [proxy.request("GET", target, headers=fields).status for _ in range(3)] == [200] * 3
+            for method, path in (("HEAD", target), ("POST", target), ("GET", "/1/time/get")):
+                assert proxy.request(method, path, headers=fields).status == 429
+            assert proxy.request("GET", "/1/time/get").status == 200
+        wait_for(lambda: whole.subscribers(key) == 0)
+        assert proxy.request("GET", "/1/time/get", headers=fields).status == 200
+
+
 def test_no_comet(make_whole: MakeWhole, key: str) -> None:
     whole = make_whole()
     whole.in_reactor(whole.node._coordination.adopt, type(whole.node._coordination.view)())

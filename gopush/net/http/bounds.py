@@ -14,7 +14,8 @@ from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HEAD_LIMIT, HeadScanner, WrongHeadError
 from gopush.net.http.held import Watcher
 from gopush.net.http.parts import HttpSite
-from gopush.net.http.request import Request, Response, explained, plain
+from gopush.net.http.request import Request, Response, plain
+from gopush.net.http.routes import AnyRoute
 from gopush.net.limits import ConnectionLimiter
 from gopush.net.timers import NO_SLOT
 
@@ -22,8 +23,6 @@ LEAST_BYTES = 1024
 """How much of a body has to come in `idle` seconds: less is no progress."""
 LEAST_READ_BYTES = 4096
 """How much a client has to read in that time of what waits for it, or all of it."""
-
-TOO_MANY = plain(429)
 
 MAX_CHUNK_LINES = 128
 """Lines of a chunked body that are worked on at once."""
@@ -130,11 +129,11 @@ class BoundedChannel(HTTPChannel):
 
     # Whom it serves.
 
-    def refusal_of_client(self, request: Request) -> Response | None:
+    def refusal_of_client(self, request: Request, route: AnyRoute) -> Response | None:
         """For a client behind a proxy that has all its connections: a request counts as one while it is answered."""
         if self._forwarding is None or self._forwarding.begin(request):
             return None
-        return explained(TOO_MANY, request, "this client has as many connections as it may have")
+        return route.too_many(request)
 
     # How it ends.
 

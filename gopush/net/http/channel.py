@@ -194,7 +194,7 @@ class HttpChannel(BoundedChannel):
             owed.append(answer := Owed(self, request))
             self._missing += 1
             cost += ALONE_COST if route.alone else SIMPLE_COST
-            refusal = (self._forwarding and self.refusal_of_client(request)) or route.refuse(request)
+            refusal = (self._forwarding and self.refusal_of_client(request, route)) or route.refuse(request)
             if refusal is None:
                 answer.ask(route)
                 if route.alone:

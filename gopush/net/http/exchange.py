@@ -246,7 +246,7 @@ class Exchange(Owed, server.Request):
             self.channel.abort()
 
     def _refusal(self, length: int | None) -> Response | None:
-        refusal: Response | None = self.channel.refusal_of_client(self.request)
+        refusal: Response | None = self.channel.refusal_of_client(self.request, self.route)
         if refusal is not None:
             return refusal
         if length is None and not self.in_chunks:

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from twisted.internet.defer import Deferred
 
 from gopush.net.http.held import Held
-from gopush.net.http.request import AnyResponse, Paged, Promise, Request, Response, plain
+from gopush.net.http.request import AnyResponse, Paged, Promise, Request, Response, explained, plain
 
 Answered = Response | Paged | Promise | Held | Deferred[Response] | Deferred[AnyResponse]
 Handler = Callable[[Request], Answered]
@@ -17,6 +17,7 @@ Handler = Callable[[Request], Answered]
 Refuse = Callable[[Request], "Response | None"]
 
 TOO_LARGE = plain(413)
+TOO_MANY = plain(429)
 SMALL_BODY = 64 << 10
 
 
@@ -25,19 +26,25 @@ def welcome(_: Request) -> Response | None:
     return None
 
 
+def too_many(request: Request) -> Response:
+    """What a client hears that has all its connections."""
+    return explained(TOO_MANY, request, "this client has as many connections as it may have")
+
+
 @dataclass(frozen=True)
 class Route:
     """A handler that is called with the whole request; a body of more than `limit` bytes is answered `too_large`.
 
-    `refuse` is asked before the body is read; where it gives a response, that is the answer. `alone`: the answer may
-    be large, Paged or Held, so the handler is called once all that the connection asked for before is sent. `head`:
-    that of GET answers HEAD, too.
+    `refuse` is asked before the body is read; where it gives a response, that is the answer. `too_many` answers a
+    client behind a proxy that has all its connections. `alone`: the answer may be large, Paged or Held, so the handler
+    is called once all that the connection asked for before is sent. `head`: that of GET answers HEAD, too.
     """
 
     handler: Handler
     limit: int = SMALL_BODY
     too_large: Response = TOO_LARGE
     refuse: Refuse = welcome
+    too_many: Callable[[Request], Response] = too_many
     alone: bool = False
     head: bool = True
 
@@ -85,12 +92,13 @@ class Receiver(Protocol):
 class StreamRoute:
     """A handler that takes the body as it comes and answers, with status 200 and `content_type`, as it goes.
 
-    `refuse` is as a Route's.
+    `refuse` and `too_many` are as a Route's.
     """
 
     handler: Callable[[Request, Answer], Receiver]
     content_type: str
     refuse: Refuse = welcome
+    too_many: Callable[[Request], Response] = too_many
     limit: ClassVar[int] = 1 << 63  # endless
 
 
