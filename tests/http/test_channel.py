@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import cast
+from unittest.mock import ANY
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -22,7 +23,7 @@ from gopush.net.http.site import STOP_SECONDS
 from gopush.net.transport import lag
 from tests.conftest import InReactor
 from tests.fixtures import Logged, eventually
-from tests.http.client import PATIENCE, Client
+from tests.http.client import PATIENCE, Answer, Client
 from tests.http.conftest import Serve, Server
 
 BIG = 3 << 20
@@ -237,6 +238,36 @@ def test_what_is_malformed_or_ambiguous_is_refused_and_closed(server: Server, se
         assert client.closed()
         before.send(b" HTTP/1.1\r\n\r\n")
         assert before.answer().body == b"GET|/echo|half|"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"HEAD /echo HTTP/1.1\r\nX y: z\r\n\r\n", 400),
+        (b"HEAD /echo HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", 400),
+        (b"HEAD /echo HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
+        (b"HEAD /echo HTTP/1.1\r\nX: " + b"y" * 17_000 + b"\r\n\r\n", 431),
+        (b"HEAD echo HTTP/1.1\r\n\r\n", 400),
+        (b"HEAD /echo HTTP/2.0\r\n\r\n", 505),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_refused_head_request_gets_no_body(server: Server, sent: bytes, status: int) -> None:
+    """RFC 9110, section 9.3.2."""
+    with Client(server.port) as client:
+        client.send(sent)
+        answer = client.answer(head_only=True)
+        assert (answer.status, int(answer.headers["content-length"]) > 0) == (status, True)
+        assert client.closed()
+
+
+@pytest.mark.parametrize("sent", [b"GARBAGE\r\n\r\n", b"GET /echo HTTP/1.1\r\nX y: z\r\n\r\n", b"GET /\n"])
+def test_who_asked_for_a_head_before_gets_the_body_of_a_refusal(server: Server, sent: bytes) -> None:
+    with Client(server.port) as client:
+        assert client.request("HEAD", "/echo").status == 200
+        client.send(sent)
+        assert client.answer() == Answer(400, ANY, b"Bad Request\n")
+        assert client.closed()
 
 
 CHUNKED = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"

@@ -155,7 +155,9 @@ class BoundedChannel(HTTPChannel):
         """The request whose body cannot be read, or what is known of one whose head cannot be."""
         found: Request | None = getattr(self.requests[-1], "request", None) if self.requests else None
         origin = self.head.origin
-        return found or Request(b"GET", b"", headers=None if origin is None else {b"origin": origin})
+        return found or Request(
+            self.head.method or b"GET", b"", headers=None if origin is None else {b"origin": origin}
+        )
 
     def leave(self, linger: bool) -> None:
         """Take no more requests, and close."""

@@ -35,7 +35,8 @@ class WrongHeadError(Exception):
 
 
 class HeadScanner:
-    """One after the other; `begun`: the request line was there. `method`, `target` (origin form) and `version`.
+    """One after the other; `begun`: the request line was there. `method`, `target` (origin form) and `version` of this
+    head, b"" until they are known.
 
     `origin`: the value of the field, as far as it has come: whoever made a head that is refused may be a page.
     """
@@ -43,12 +44,12 @@ class HeadScanner:
     __slots__ = ("_bytes", "_fields", "begun", "method", "origin", "target", "version")
 
     def __init__(self) -> None:
-        self.method = self.target = self.version = b""
         self.reset()
 
     def reset(self) -> None:
         """The next line is that of a request."""
         self._bytes = self._fields = 0
+        self.method = self.target = self.version = b""
         self.begun = False
         self.origin: bytes | None = None
 
@@ -71,9 +72,10 @@ class HeadScanner:
         match = _LINE.fullmatch(line)
         if match is None:
             raise WrongHeadError(400)
+        self.method = match[1]
         if match[3] not in (b"1.0", b"1.1"):
             raise WrongHeadError(505)
-        self.method, self.target, self.version = match[1], _origin_form(match[2]), b"HTTP/" + match[3]
+        self.target, self.version = _origin_form(match[2]), b"HTTP/" + match[3]
         return b"%b %b %b" % (self.method, self.target, self.version)
 
     def _check_field(self, line: bytes) -> None:
