@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from gopush.net.http.head import origin_form
+
 PATH = b"/sub"
 MAX_HEAD_BYTES = 8192
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -26,7 +28,6 @@ _HEAD = re.compile(
     % (_TOKEN, _TOKEN, _TEXT)
 )
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
-_AUTHORITY = re.compile(rb"[A-Za-z]+://[^/?]*")
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # the base64 of 16 bytes
 
 
@@ -68,8 +69,7 @@ def read(data: bytes, origins: Collection[str] = (), own: Collection[str] = ()) 
     method, target, version, lines = head.groups()
     if b"#" in target:
         raise HandshakeError(HTTPStatus.BAD_REQUEST)
-    authority = _AUTHORITY.match(target)
-    path, _, query = target[authority.end() if authority else 0 :].partition(b"?")
+    path, _, query = (origin_form(target) or b"").partition(b"?")
     if path != PATH and unquote_to_bytes(path) != PATH:
         raise HandshakeError(HTTPStatus.NOT_FOUND)
     if method != b"GET":

@@ -62,6 +62,7 @@ def test_what_follows_is_kept() -> None:
         ("/s%75b?key=a", b"key=a"),
         ("http://push.example:6968/sub?key=a", b"key=a"),
         ("ws://push.example/sub?key=a", b"key=a"),
+        ("x+y-1.z://[::1]:80/sub?key=http://a/b", b"key=http://a/b"),
         ("/sub?key=ключ", "key=ключ".encode()),
         ('/sub?key={"a"}|^', b'key={"a"}|^'),
         (b"/sub?key=\xff", b"key=\xff"),
@@ -110,7 +111,13 @@ def test_names_of_header_fields_have_no_case() -> None:
         assert ACCEPT.encode() in accepted(data).answer
 
 
-@pytest.mark.parametrize("target", ["/", "/sub/", "/SUB", "/other?key=k", "/sub;a", "*", "//sub", "/sub%00", "sub"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/sub/", "/SUB", "/other?key=k", "/sub;a", "*", "//sub", "/sub%00", "sub"),
+        *("ws://h", "ws://h?/sub", "ws:///sub", "://h/sub", "1x://h/sub", "a?b://h/sub"),
+    ],
+)
 @pytest.mark.parametrize("upgrade", ["websocket", None])
 def test_another_path_is_not_found(target: str, upgrade: str | None) -> None:
     """protocol.md, section 2: path `/sub` only (else 404)."""

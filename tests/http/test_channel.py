@@ -186,6 +186,38 @@ def test_unknown_paths_and_methods(server: Server) -> None:
         assert client.request("OPTIONS", "*").status == 404
 
 
+def test_an_absolute_target_is_that_of_its_path(serve: Serve) -> None:
+    """RFC 9112, section 3.2.2; an empty path is `/` (RFC 9110, section 4.2.3)."""
+    with Client(serve({**routes(), "/": {"GET": Route(echo)}}).port) as client:
+        for target in ("http://h:1/echo?q=1", "HTTP://user@[::1]:80/echo?q=1", "x+y-z.1://h/echo?q=1"):
+            assert client.request("GET", target).body == b"GET|/echo|1|"
+        assert client.request("GET", "http://h/echo?q=http://x/y").body == b"GET|/echo|http://x/y|"
+        assert client.request("GET", "http://h?q=1").body == b"GET|/|1|"
+        assert client.request("GET", "http://h").body == b"GET|/||"
+        assert client.request("GET", "http://h?q=/echo").body == b"GET|/|/echo|"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "foo?x://h/echo",
+            "a/b://h/echo",
+            "1x://h/echo",
+            "://h/echo",
+            "x y://h/echo",
+            "+x://h/echo",
+            "%68ttp://h/echo",
+        ),
+        *("http:/echo", "http:///echo", "http://?q=1", "http://", "http://h#/echo", "echo", "?q=1", "h:80", "*/echo"),
+    ],
+)
+def test_another_target_is_refused(server: Server, target: str) -> None:
+    with Client(server.port) as client:
+        assert client.request("GET", target).status == 400
+        assert client.closed()
+
+
 def test_an_upgrade_is_ignored(server: Server) -> None:
     """Java's own client offers h2c with its first request, whatever its method."""
     offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n"

@@ -23,6 +23,7 @@ _ASCII = bytes(range(128)).decode()
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*+([\t -~\x80-\xff]*+)" % _TOKEN)
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++(?!#)")  # up to the path, which may be empty
 _FIELD_LENGTH = re.compile(rb"[0-9]{1,18}[ \t]*")
 
 
@@ -75,7 +76,10 @@ class HeadScanner:
         self.method = match[1]
         if match[3] not in (b"1.0", b"1.1"):
             raise WrongHeadError(505)
-        self.target, self.version = _origin_form(match[2]), b"HTTP/" + match[3]
+        target = origin_form(match[2])
+        if target is None:
+            raise WrongHeadError(400)
+        self.target, self.version = target, b"HTTP/" + match[3]
         return b"%b %b %b" % (self.method, self.target, self.version)
 
     def _check_field(self, line: bytes) -> None:
@@ -95,14 +99,15 @@ class HeadScanner:
             self.origin = value if self.origin is None else b"%b, %b" % (self.origin, value)
 
 
-def _origin_form(target: bytes) -> bytes:
-    """The path and query of a request target, which may be absolute. Raises WrongHeadError."""
+def origin_form(target: bytes) -> bytes | None:
+    """The path and query of a request target, which may be absolute (RFC 9112, section 3.2); None: it is neither."""
     if target[:1] == b"/" or target == b"*":
         return target
-    _, scheme, rest = target.partition(b"://")
-    if not scheme:
-        raise WrongHeadError(400)
-    return b"/" + rest.partition(b"/")[2]
+    start = _ABSOLUTE.match(target)
+    if start is None:
+        return None
+    rest = target[start.end() :]
+    return rest if rest[:1] == b"/" else b"/" + rest
 
 
 MAX_HEAD_BYTES = 8 << 10
