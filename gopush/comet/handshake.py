@@ -28,6 +28,7 @@ _HEAD = re.compile(
     % (_TOKEN, _TOKEN, _TEXT)
 )
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
+_SUB_PROTOCOL = re.compile(rb"[ \t,]*+(%b+)[ \t]*+(?:,|\Z)" % _TOKEN)  # the first of a list; possessive
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # the base64 of 16 bytes
 
 
@@ -109,8 +110,16 @@ def _answer(fields: dict[bytes, bytes]) -> bytes:
         raise HandshakeError(HTTPStatus.BAD_REQUEST)
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nServer: gopush\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n\r\n" % b64encode(sha1(key + _GUID).digest())
+        b"%bSec-WebSocket-Accept: %b\r\n\r\n" % (_sub_protocol(fields), b64encode(sha1(key + _GUID).digest()))
     )
+
+
+def _sub_protocol(fields: dict[bytes, bytes]) -> bytes:
+    """The line that selects the first one that the client names: a browser goes away where it asked and none is
+    selected. None where that is no token; the original refused nobody for it either."""
+    asked = fields.get(b"sec-websocket-protocol")
+    first = _SUB_PROTOCOL.match(asked) if asked else None
+    return b"Sec-WebSocket-Protocol: %b\r\n" % first[1] if first else b""
 
 
 def _names(fields: dict[bytes, bytes], name: bytes, token: bytes) -> bool:

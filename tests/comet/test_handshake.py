@@ -98,11 +98,35 @@ def test_the_query_is_found(target: str | bytes, query: bytes) -> None:
     ],
 )
 def test_these_header_fields_are_well(fields: dict[str, Any]) -> None:
-    """protocol.md, section 2: Origin may be absent; by default any is allowed. We know no subprotocol."""
+    """protocol.md, section 2: Origin may be absent; by default any is allowed."""
     answer = accepted(opening("/sub", **fields)).answer
     assert b"Sec-WebSocket-Accept: %b\r\n" % ACCEPT.encode() in answer
-    assert b"Protocol:" not in answer
+    assert (b"\r\nSec-WebSocket-Protocol: chat\r\n" in answer) == ("Sec_WebSocket_Protocol" in fields)
     assert b"Extensions:" not in answer
+
+
+@pytest.mark.parametrize(
+    ("asked", "selected"),
+    [
+        *(
+            ("chat", b"chat"),
+            ("Chat.v1+x", b"Chat.v1+x"),
+            (" \tchat\t ", b"chat"),
+            ("!#$%&'*+.^_`|~", b"!#$%&'*+.^_`|~"),
+        ),
+        *(("superchat,chat", b"superchat"), ("b\t, a", b"b"), (["b", "a"], b"b"), ("chat, a b", b"chat")),
+        *((", ,chat", b"chat"), ("chat,", b"chat"), ("chat, chat", b"chat"), (["", "chat"], b"chat")),
+        *((None, b""), ("", b""), (",", b""), (" , ,\t", b""), ("a b", b""), ("a b, chat", b""), ("a/1", b"")),
+        *(('"chat"', b""), ("chat;q=1", b""), ("ch\xe4t", b""), ("a" * 7000 + " b", b""), ("," * 7000 + "@", b"")),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_the_first_sub_protocol_is_selected(asked: str | list[str] | None, selected: bytes) -> None:
+    """protocol.md, section 2: if it is a token. A browser that asked for some fails where none is selected."""
+    lines = accepted(opening("/sub", Sec_WebSocket_Protocol=asked)).answer.split(b"\r\n")
+    found = [line for line in lines if line.startswith(b"Sec-WebSocket-Protocol")]
+    assert found == ([b"Sec-WebSocket-Protocol: " + selected] if selected else [])
+    assert len(lines) == 7 + len(found)
 
 
 def test_names_of_header_fields_have_no_case() -> None:

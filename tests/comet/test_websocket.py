@@ -57,6 +57,22 @@ def test_the_handshake_is_answered_and_then_the_subscription(client: WebSocketCl
     assert client.is_quiet()
 
 
+def test_a_client_that_asks_for_a_sub_protocol_is_served(
+    client: WebSocketClient, server: CometServer, key: str
+) -> None:
+    """protocol.md, section 2: it is selected, and all else is as ever."""
+    client.send(opening(f"/sub?key={key}&heartbeat=30&ver=1", Sec_WebSocket_Protocol="chat, superchat"))
+    assert b"\r\nSec-WebSocket-Protocol: chat\r\n" in client.until(b"\r\n\r\n")
+    assert client.message() == b"+h\r\n"
+    mid = server.push(key, b'"x"')
+    assert client.message() == b'{"msg":"x","mid":%d,"gid":0}' % mid
+    assert client.is_served()
+    client.send(frame(PING, b"p"))
+    assert client.frame().payload == b"p"
+    client.send(frame(CLOSE, b"\x03\xe8"))
+    assert client.closing() == (1000, b"")
+
+
 def test_a_handshake_may_come_byte_by_byte(client: WebSocketClient, key: str) -> None:
     """protocol.md, section 2: however the segments fall; the heartbeat behind it too."""
     client.send_bytewise(opening(f"/sub?key={key}&heartbeat=30") + frame(TEXT, b"h"))
