@@ -146,7 +146,7 @@ def _add_push(commands: Any) -> None:
     pusher.add_argument(
         "--expire", type=options.int64, default=600, metavar="SECONDS", help="how long to keep it (default: 600)"
     )
-    pusher.add_argument("--id", default="", help="gopush does not push a repeat with the same id again")
+    pusher.add_argument("--id", help="gopush does not push a repeat with the same id again")
     pusher.add_argument(
         "--wait",
         type=options.seconds,
@@ -194,7 +194,8 @@ def _sub(asked: argparse.Namespace) -> None:
 
 def _push(asked: argparse.Namespace) -> None:
     body = read_stdin() if asked.json == "-" else os.fsencode(asked.json)
-    admin, id = options.admin(asked), asked.id or uuid.uuid4().hex  # one id for all attempts: it is one message
+    admin = options.admin(asked)
+    id = uuid.uuid4().hex if asked.id is None else asked.id  # one id for all attempts: it is one message
     mid = again(asked.wait, lambda: push(admin, asked.key, body, asked.expire, id))
     if asked.mid:
         # A repeat would push it twice.

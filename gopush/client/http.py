@@ -102,12 +102,12 @@ def health(server: Server) -> None:
         raise UnavailableError(f"{server.address} is not ready: {reason}")
 
 
-def push(admin: Server, key: str, body: bytes, expire: int, id: str = "") -> int | None:
+def push(admin: Server, key: str, body: bytes, expire: int, id: str | None = None) -> int | None:
     """Push a message to a key, to be kept for `expire` seconds; answers its mid, None where that is not told.
 
     `id` tells repeats apart.
     """
-    query = {"key": key, "expire": str(expire), "mid": "1"} | ({"id": id} if id else {})
+    query = {"key": key, "expire": str(expire), "mid": "1"} | ({} if id is None else {"id": id})
     answer = _call(admin, "POST", "/1/admin/push/private", query, body)
     try:
         return int(DECODER.decode(answer)["data"]["mid"])

@@ -80,6 +80,14 @@ def test_push_says_nothing_or_the_mid(calls: list[Any], capfd: pytest.CaptureFix
     assert capfd.readouterr().out == "32\n"
 
 
+def test_an_id_that_is_given_stays_also_where_it_is_empty(web: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """A script's `--id "$UNSET"` became a new id each time, so that a repeat was stored again; gopush refuses it."""
+    web.RequestHandlerClass.answer = b'{"ret":65534}'
+    assert cli.main(["push", "key", "1", "--id", "", "--admin", f"127.0.0.1:{web.server_port}"]) == 3
+    assert "65534" in capfd.readouterr().err
+    assert web.RequestHandlerClass.asked.endswith("&id=")
+
+
 def test_push_tries_again_with_one_id_for_as_long_as_it_is_asked(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -603,14 +611,16 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
 
 
 class Web(BaseHTTPRequestHandler):
-    """Stores every push, and counts them; `answer` is what it says."""
+    """Stores every push, and counts them; `asked` is the latest path, `answer` what it says."""
 
+    asked = ""
     answer = b'{"ret":0,"data":{"mid":32}}'
     pushes = 0
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).pushes += 1
+        type(self).asked = self.path
         self.send_response(200)
         self.send_header("Content-Length", str(len(self.answer)))
         self.end_headers()

@@ -43,7 +43,7 @@ class Web:
 
 def test_what_is_unknown_or_failed_for_now_is_repeated_with_one_id() -> None:
     web = Web(OSError("reset"), b'{"ret":65535}', b'{"ret":1001}', Answer(429, b""), b'{"ret":0,"data":{"mid":160}}')
-    assert web.walk.run(web.publishing.push("K\u00fc&", {"a": "\u00fc"}, 60, "")) == 160
+    assert web.walk.run(web.publishing.push("K\u00fc&", {"a": "\u00fc"}, 60, None)) == 160
     first, *others = web.queries()
     assert len(others) == 4
     assert all(other == first for other in others)
@@ -51,6 +51,17 @@ def test_what_is_unknown_or_failed_for_now_is_repeated_with_one_id() -> None:
     assert len(first["id"][0]) == 32
     assert {call.body for call in web.calls} == {'{"a":"\u00fc"}'.encode()}
     assert web.calls[0].headers["X"] == "y"
+
+
+def test_an_id_that_is_given_stays_also_where_it_is_empty() -> None:
+    """It became another one for each call, so that a repeat was stored again; gopush refuses it (section 10)."""
+    web = Web(b'{"ret":65534}')
+    for pushing in (web.publishing.push("K", 1, 60, ""), web.publishing.push_many(["K"], 1, 60, "")):
+        with pytest.raises(RefusedError):
+            web.walk.run(pushing)
+    assert [urlsplit(call.path).query.count("id=&") + call.path.endswith("&id=") for call in web.calls] == [1, 1]
+    assert json.loads(line(Push("K", 1, 60, "")).data)["id"] == ""
+    assert len(json.loads(line(("K", 1)).data)["id"]) == 32
 
 
 def test_the_deadline_ends_it_and_the_error_bears_the_id() -> None:
@@ -66,7 +77,7 @@ def test_the_deadline_ends_it_and_the_error_bears_the_id() -> None:
 def test_an_error_without_words_has_its_name() -> None:
     web = Web(TimeoutError())
     with pytest.raises(UnavailableError, match=r"https://web:443: TimeoutError"):
-        web.walk.run(web.publishing.push("K", 1, 60, ""))
+        web.walk.run(web.publishing.push("K", 1, 60, None))
 
 
 @pytest.mark.parametrize("what", ["push", "push_many", "push_lines"])
@@ -80,7 +91,9 @@ def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(
         (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
         assert result.ret == 65535
     else:
-        steps = web.publishing.push("k", 1, 60, "") if what == "push" else web.publishing.push_many(["k"], 1, 60, "")
+        steps = (
+            web.publishing.push("k", 1, 60, None) if what == "push" else web.publishing.push_many(["k"], 1, 60, None)
+        )
         with pytest.raises(UnavailableError, match="timed out"):
             web.walk.run(steps)
     assert min(deadline, 1) <= web.walk.now - 1000 <= latest
@@ -91,7 +104,7 @@ def test_a_web_that_says_nothing_holds_nobody_longer_than_the_deadline(
 def test_a_large_message_may_be_sent_until_the_deadline(deadline: float, more: float) -> None:
     """Each attempt began anew after 8 s: over a slow line none was ever complete."""
     web = Web(b'{"ret":0,"data":{"mid":16}}', deadline=deadline)
-    assert web.walk.run(web.publishing.push("K", "x" * 500_000, 60, "")) == 16
+    assert web.walk.run(web.publishing.push("K", "x" * 500_000, 60, None)) == 16
     (call,) = web.calls
     assert (call.seconds, call.sending) == (min(deadline, 8), more)
     pieces = list(call.pieces())
@@ -111,7 +124,7 @@ def test_a_large_message_may_be_sent_until_the_deadline(deadline: float, more: f
 def test_what_is_refused_is_not_repeated(answer: Any) -> None:
     web = Web(answer)
     with pytest.raises(RefusedError):
-        web.walk.run(web.publishing.push("K", b"{", 60, ""))
+        web.walk.run(web.publishing.push("K", b"{", 60, None))
     assert len(web.calls) == 1
 
 
@@ -120,9 +133,9 @@ def test_what_a_proxy_refuses_in_its_place_is_repeated(what: str) -> None:
     """gopush names the status in words, in plain text."""
     page = [Answer(status, b"<html>Forbidden", plain=False) for status in (301, 403, 404)]
     web = Web(*page, Answer(404, b"404 page not found\n"), Answer(404, b""), OSError("enough"))
-    steps: Any = web.publishing.push("k", 1, 60, "")
+    steps: Any = web.publishing.push("k", 1, 60, None)
     if what == "push_many":
-        steps = web.publishing.push_many(["k"], 1, 60, "")
+        steps = web.publishing.push_many(["k"], 1, 60, None)
     if what == "push_lines":
         (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
         assert "enough" in result.why
@@ -136,7 +149,7 @@ def test_what_a_proxy_refuses_in_its_place_is_repeated(what: str) -> None:
 def test_no_key_is_found_out_here(key: str) -> None:
     web = Web(b"")
     with pytest.raises(ValueError, match=r"key|surrogates"):
-        web.walk.run(web.publishing.push(key, 1, 60, ""))
+        web.walk.run(web.publishing.push(key, 1, 60, None))
     assert web.calls == []
 
 
@@ -146,7 +159,11 @@ def test_only_keys_that_failed_are_pushed_to_again() -> None:
         Answer(200, b'{"ret":65535,"data":{"fk":["b","c"]}}'),
         b'{"ret":0,"data":{"mids":{"b":32,"c":48}}}',
     )
-    assert web.walk.run(web.publishing.push_many(["a", "b", "a", "c"], {"x": 1}, 60, "")) == {"a": 16, "b": 32, "c": 48}
+    assert web.walk.run(web.publishing.push_many(["a", "b", "a", "c"], {"x": 1}, 60, None)) == {
+        "a": 16,
+        "b": 32,
+        "c": 48,
+    }
     bodies = [json.loads(call.body) for call in web.calls]
     assert [body["k"] for body in bodies] == [["a", "b", "c"], ["b", "c"], ["b", "c"]]
     assert {body["m"] for body in bodies} == {'{"x":1}'}
@@ -175,7 +192,7 @@ def test_many_keys_take_no_longer_than_the_deadline_however_many_calls_they_are(
 
     web.walk._answer = slow
     with pytest.raises(UnavailableError, match="50000 keys could not be served") as caught:
-        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(50_000)], 1, 60, ""))
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(50_000)], 1, 60, None))
     assert len(caught.value.failed) == 50_000
     assert 19 <= web.walk.now - 1000 <= 21
 
@@ -208,7 +225,7 @@ def test_a_large_message_goes_to_fewer_keys_a_call_which_has_time_for_all_of_the
 
     web.walk._answer = slow
     with pytest.raises(UnavailableError):
-        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1000)], b"1" * size, 60, ""))
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1000)], b"1" * size, 60, None))
     (call,) = web.calls
     assert (len(json.loads(call.body)["k"]), call.seconds) == (keys, seconds)
 
@@ -218,7 +235,7 @@ def test_a_later_call_that_is_refused_tells_what_is_stored() -> None:
     stored = json.dumps({"ret": 0, "data": {"mids": {f"k{number}": 16 for number in range(1000)}}}).encode()
     web = Web(stored, Answer(403, b"Forbidden: a key is outside of the API key's prefix"))
     with pytest.raises(RefusedError, match="prefix") as caught:
-        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1002)], 1, 60, ""))
+        web.walk.run(web.publishing.push_many([f"k{number}" for number in range(1002)], 1, 60, None))
     assert (caught.value.failed, len(caught.value.mids)) == (["k1000", "k1001"], 1000)
     assert caught.value.id == web.queries()[0]["id"][0]
 
@@ -365,9 +382,9 @@ def test_lines_of_what_is_not_gopush_are_repeated_whatever_they_say() -> None:
 def test_a_mid_that_is_none_is_not_gopush(garbage: str) -> None:
     """It was a ValueError or a TypeError, without an id, of which there was one attempt."""
     web = Web(b'{"ret":0,"data":{"mid":%b}}' % garbage.encode(), b'{"ret":0,"data":{"mid":16}}')
-    assert web.walk.run(web.publishing.push("k", 1, 60, "")) == 16
+    assert web.walk.run(web.publishing.push("k", 1, 60, None)) == 16
     web = Web(b'{"ret":0,"data":{"mids":{"k":%b}}}' % garbage.encode(), b'{"ret":0,"data":{"mids":{"k":16}}}')
-    assert web.walk.run(web.publishing.push_many(["k"], 1, 60, "")) == {"k": 16}
+    assert web.walk.run(web.publishing.push_many(["k"], 1, 60, None)) == {"k": 16}
     web = Web(b'{"ret":0,"mid":%b}\n' % garbage.encode(), b'{"ret":0,"mid":16}\n')
     (result,) = web.walk.run(web.publishing.push_lines([line(Push("k", 1))]))
     assert (result.mid, len(web.calls)) == (16, 2)

@@ -64,11 +64,13 @@ class Publisher:
         self._publishing = _publishing(url, api_key, deadline)
         self._connections = blocking.Connections(context)
 
-    def push(self, key: str, message: Any, *, expire: int = 600, id: str = "") -> int:
+    def push(self, key: str, message: Any, *, expire: int = 600, id: str | None = None) -> int:
         """Push what json.dumps() takes, or bytes that are JSON, to be kept for `expire` seconds; gives its mid."""
         return int(self._run(self._publishing.push(key, message, expire, id)))
 
-    def push_many(self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str = "") -> dict[str, int]:
+    def push_many(
+        self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str | None = None
+    ) -> dict[str, int]:
         """Push one message to many keys; gives their mids. An error tells which keys `failed`, and the
         `mids` of the others."""
         return dict(self._run(self._publishing.push_many(keys, message, expire, id)))
@@ -114,11 +116,13 @@ class AsyncPublisher:
         self._publishing = _publishing(url, api_key, deadline)
         self._connections = asynchronous.Connections(context)
 
-    async def push(self, key: str, message: Any, *, expire: int = 600, id: str = "") -> int:
+    async def push(self, key: str, message: Any, *, expire: int = 600, id: str | None = None) -> int:
         """See Publisher."""
         return int(await self._run(self._publishing.push(key, message, expire, id)))
 
-    async def push_many(self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str = "") -> dict[str, int]:
+    async def push_many(
+        self, keys: Iterable[str], message: Any, *, expire: int = 600, id: str | None = None
+    ) -> dict[str, int]:
         """See Publisher."""
         return dict(await self._run(self._publishing.push_many(keys, message, expire, id)))
 

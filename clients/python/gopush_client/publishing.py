@@ -46,7 +46,7 @@ class Push(NamedTuple):
     key: str
     message: Any
     expire: int = 600
-    id: str = ""
+    id: str | None = None
 
 
 class Pushed(NamedTuple):
@@ -81,11 +81,16 @@ def line(given: Push | tuple[Any, ...]) -> Line:
     if not isinstance(given, tuple | list) or not 2 <= len(given) <= len(Push._fields):
         return Line(Push("", given), uuid.uuid4().hex, b"", "not a tuple (key, message, expire, id)")
     push = Push(*given)
-    id = push.id or uuid.uuid4().hex
+    id = _own(push.id)
     try:
         return Line(push, id, _data(push, id))
     except (ValueError, TypeError, RecursionError) as wrong:
         return Line(push, id, b"", str(wrong) or type(wrong).__name__)
+
+
+def _own(id: str | None) -> str:
+    """The id of a push. One that is given stays, empty too, which gopush refuses: a repeat would be another message."""
+    return uuid.uuid4().hex if id is None else id
 
 
 def _data(push: Push, id: str) -> bytes:
@@ -119,9 +124,9 @@ class Publishing:
     clock: Callable[[], float]
     random: Callable[[], float]
 
-    def push(self, key: str, message: Any, expire: int, id: str) -> Steps[int]:
+    def push(self, key: str, message: Any, expire: int, id: str | None) -> Steps[int]:
         """Push to a key; gives the mid."""
-        id = id or uuid.uuid4().hex
+        id = _own(id)
         target = wire.path("/1/admin/push/private", {"key": wire.check_key(key), "expire": expire, "mid": 1, "id": id})
         body = encode(message)
 
@@ -131,11 +136,11 @@ class Publishing:
 
         return (yield from self._repeat(attempt, id))
 
-    def push_many(self, keys: Iterable[str], message: Any, expire: int, id: str) -> Steps[dict[str, int]]:
+    def push_many(self, keys: Iterable[str], message: Any, expire: int, id: str | None) -> Steps[dict[str, int]]:
         """Push one message to many keys; gives their mids."""
         if isinstance(keys, str):
             raise TypeError("one string is one key: push_many() takes a list of them")
-        id = id or uuid.uuid4().hex
+        id = _own(id)
         left = list(dict.fromkeys(map(wire.check_key, keys)))
         data = encode(message)
         text, size = data.decode(), max(len(data), 1)
