@@ -100,6 +100,13 @@ def handshake_trouble(failure: Failure | None) -> str | None:
     return None
 
 
+def silence(transport: Any, said: str) -> str:
+    """What a client says of a server that was silent: one without TLS may wait for the rest of a hello, for ever."""
+    if isinstance(transport, TlsProtocol) and not transport._handshakeDone:
+        return f"the TLS handshake failed: {said} (does it speak TLS?)"
+    return said
+
+
 def handshake_failure(wrong: SSL.Error) -> str:
     """Why a handshake failed, for people."""
     said = next((str(error[-1]) for error in reversed(wrong.args[0] if wrong.args else ()) if error[-1]), "")

@@ -32,7 +32,7 @@ from gopush.message.hbase.settings import PARTS
 from gopush.net.clock import LastLook, cancel
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls, reached
-from gopush.net.tls_protocol import handshake_trouble
+from gopush.net.tls_protocol import handshake_trouble, silence
 from gopush.net.transport import QuietClientService
 
 WINDOW = 16
@@ -184,13 +184,12 @@ class ThriftLink(Factory):
         if connection is self._connection:
             self._say("an answer is too large, or it is no Thrift server's")
 
-    def lost(self, connection: _Connection, silent: float | None, handshake: str | None) -> None:
-        """A connection was lost; `silent`: where it was given up, the seconds that it had for an answer; `handshake`:
-        why that of TLS failed."""
+    def lost(self, connection: _Connection, silent: str | None, handshake: str | None) -> None:
+        """A connection was lost; `silent`: what is said where it was given up; `handshake`: why that of TLS failed."""
         if self._connection is connection:
             self.ready, self._connection = False, None
             if silent is not None:
-                self._say(f"no answer within {silent:g} s")
+                self._say(silent)
                 self.silent(self.address)
             elif handshake is not None or (self.trouble is None and self._service.running):
                 self._say(handshake or "the connection was lost")
@@ -215,7 +214,7 @@ class _Connection(Int32StringReceiver):
         self._timer: Any = None
         self._age_timer: Any = None
         self._trusted = False
-        self._silent: float | None = None
+        self._silent: str | None = None
 
     def connectionMade(self) -> None:
         """See IProtocol."""
@@ -281,7 +280,7 @@ class _Connection(Int32StringReceiver):
 
     def _give_up(self, seconds: float) -> None:
         self._cancel()
-        self._silent = seconds
+        self._silent = silence(self.transport, f"no answer within {seconds:g} s")
         self.transport.abortConnection()
 
     def lengthLimitExceeded(self, length: int) -> None:

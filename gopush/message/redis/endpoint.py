@@ -16,6 +16,7 @@ from gopush.message.redis.connection import NoOwner, RedisConnection, log_in
 from gopush.message.redis.settings import Source
 from gopush.net.clock import within
 from gopush.net.tls import ClientTls, reached
+from gopush.net.tls_protocol import silence
 
 Address = tuple[str, int]
 
@@ -57,10 +58,13 @@ class MasterEndpoint:
         """Ask one after the other; from then on the one that has answered comes first."""
         reasons = []
         for sentinel in list(self._sentinels):
+            connection = RedisConnection(self._reactor, self._timeout, NoOwner())
             try:
-                found = await within(self._timeout, Deferred.fromCoroutine(self._ask(sentinel)), self._reactor)
+                asking = Deferred.fromCoroutine(self._ask(sentinel, connection))
+                found = await within(self._timeout, asking, self._reactor)
             except (RedisError, ConnectError, OSError, TimeoutError, ValueError) as wrong:
-                why = "no answer in time" if isinstance(wrong, TimeoutError) else wrong
+                late = isinstance(wrong, TimeoutError)
+                why = silence(connection.transport, "no answer in time") if late else wrong
                 reasons.append(f"{sentinel[0]}:{sentinel[1]}: {why}")
                 continue
             self._sentinels.remove(sentinel)
@@ -68,8 +72,7 @@ class MasterEndpoint:
             return found
         raise ConnectError(None, f"no sentinel knows where {self._name} is ({'; '.join(reasons)})")
 
-    async def _ask(self, sentinel: Address) -> Address:
-        connection = RedisConnection(self._reactor, self._timeout, NoOwner())
+    async def _ask(self, sentinel: Address, connection: RedisConnection) -> Address:
         await connectProtocol(self._endpoint(sentinel), connection)
         try:
             if self._password:

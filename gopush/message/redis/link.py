@@ -33,6 +33,7 @@ from gopush.message.redis.settings import RedisSettings, Source
 from gopush.net.clock import Loop, repeating
 from gopush.net.eager import EagerReactor
 from gopush.net.tls import ClientTls
+from gopush.net.tls_protocol import silence
 from gopush.net.transport import Attempts, QuietClientService
 from gopush.rpc.codec import Packer
 
@@ -268,7 +269,7 @@ class RedisLink(Factory):
 
     def silent(self, connection: RedisConnection) -> None:
         """See Owner."""
-        self._say(f"no answer within {self._settings.timeout:g} s")
+        self._say(silence(connection.transport, f"no answer within {self._settings.timeout:g} s"))
 
     def lost(self, connection: RedisConnection) -> None:
         """See Owner."""
