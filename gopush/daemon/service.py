@@ -27,7 +27,7 @@ from gopush.config.schema import adopt, load
 from gopush.daemon.gc import collector
 from gopush.daemon.logs import Lines, reopen
 from gopush.daemon.start import DaemonOptions, console, start_errors
-from gopush.errors import SettingsError
+from gopush.errors import SettingsError, StartError
 from gopush.net.clock import steady
 
 log = Logger()
@@ -90,7 +90,7 @@ class DaemonService(MultiService):
     """What a role's makeService() gives to twistd."""
 
     def __init__(self, reactor: Any, options: DaemonOptions, node: MultiService, name: str) -> None:
-        """`node` does the work of the role; `name` is what its log calls it."""
+        """`node` does the work of the role; `name` is what its log calls it. Raises StartError."""
         super().__init__()  # type: ignore[no-untyped-call]
         twistd: Any = options.parent
         self._observer = _observer(twistd, Lines(options.settings.log, twistd.subCommand, name))
@@ -133,17 +133,22 @@ def make_service(reactor: Any, options: DaemonOptions, make_node: Callable[[Any,
     with start_errors(options.path):
         node = make_node(reactor, options.settings)
     collector.freeze()
-    return DaemonService(reactor, options, node, node.log_name)
+    with start_errors():
+        return DaemonService(reactor, options, node, node.log_name)
 
 
 def _observer(twistd: Any, lines: Lines) -> Any:
-    """Writes `lines` where twistd's command line (its options) says; None where it names another logger."""
+    """Writes `lines` where twistd's command line (its options) says; None where it names another logger. Raises
+    StartError where that is a file that cannot be opened."""
     if twistd["logger"] is not None or twistd["syslog"]:
         return None
     if twistd["logfile"] not in (None, "-"):
         twistd["logfile"] = str(lasting(twistd["logfile"]))
     # twistd chooses the file, gopush the format of an event.
-    observer: Any = UnixAppLogger(twistd)._getLogObserver()
+    try:
+        observer: Any = UnixAppLogger(twistd)._getLogObserver()
+    except OSError as wrong:
+        raise StartError(f"--logfile: {wrong.filename}: cannot be opened: {wrong.strerror}") from None
     observer.formatEvent = lines
     return observer
 

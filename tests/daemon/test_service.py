@@ -116,6 +116,19 @@ def test_a_start_that_fails_is_one_line_on_stderr_beside_a_log_on_stdout(directo
     assert all(json.loads(line)["node"] == "embedded" for line in ended.stdout.splitlines())
 
 
+@pytest.mark.parametrize("how", [("--nodaemon", "--pidfile="), ("--pidfile=gopush.pid",)])
+def test_a_log_file_that_cannot_be_opened_is_one_line(how: tuple[str, ...], directory: Path) -> None:
+    """It was a long traceback."""
+    Node("gopush", "gopush", directory, {})
+    path = directory / "missing" / "gopush.log"
+    command = [sys.executable, "-c", TWISTD, *how, f"--logfile={path}", "gopush", "-c", "gopush.ini"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"--logfile: {path}: cannot be opened: No such file or directory\n"
+    assert not (directory / "gopush.pid").exists()
+
+
 def test_a_daemon_whose_port_is_in_use_says_so_in_one_whole_line(directory: Path) -> None:
     """And one that starts lets go of the terminal."""
     node = Node("gopush", "gopush", directory, {})
