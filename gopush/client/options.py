@@ -130,8 +130,10 @@ def _checked(key: str, where: str) -> str:
 
 def _first_line(path: Path) -> str:
     """The first line that is no comment: the file may hold all that `gopush key` has printed."""
-    lines = read_file(path).splitlines()
-    return next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+    for line in read_file(path).splitlines():
+        if line.strip() and not line.startswith("#"):
+            return line.strip()
+    raise SettingsError(f"{path}: holds no key")
 
 
 def mid(value: str) -> int:

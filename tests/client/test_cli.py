@@ -903,6 +903,22 @@ def test_a_token_whose_option_is_misspelt_is_not_shown() -> None:
     assert b"hunter2" not in ended.stderr
 
 
+@pytest.mark.parametrize("text", ["", "\n \n", "# The key itself, which nobody can read from the line:\n"])
+@pytest.mark.parametrize("named", ["--api-key-file", "GOPUSH_API_KEY_FILE"])
+def test_a_file_without_any_key_is_not_taken_for_no_key(
+    named: str, text: str, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A port that wants a key then said that one has to be given."""
+    path = tmp_path / "key"
+    path.write_text(text)
+    option = [named, str(path)] if named.startswith("-") else []
+    if not option:
+        monkeypatch.setenv(named, str(path))
+    assert cli.main(["push", "key", "1", "--admin", f"127.0.0.1:{web.server_port}", *option]) == 3
+    assert capfd.readouterr().err == f"gopush: {path}: holds no key\n"
+    assert web.RequestHandlerClass.pushes == 0
+
+
 def test_a_file_that_holds_no_api_key_is_refused_without_showing_it(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("hunter2 \u00fc\u4e00\n")
     ended = run("push", "key", "1", "--admin", "127.0.0.1:1", "--api-key-file", str(tmp_path / "key"))
