@@ -18,7 +18,7 @@ from gopush.model import NodeInfo
 from gopush.net.clock import Clock, within
 from gopush.routing.batcher import Batcher
 from gopush.routing.peer import BatchCall, HealthChecker, Peer, Service, one_of
-from gopush.routing.pending import PendingCalls, Refusal, Waiting, singles_of
+from gopush.routing.pending import PendingCalls, Refusal, Waiting, pass_on, singles_of
 from gopush.routing.router import Choose, Router
 from gopush.routing.stat import BatcherStats
 from gopush.rpc.codec import MAX_ITEMS
@@ -256,7 +256,8 @@ class Peers(Generic[S]):
         paused, self._paused = self._paused, {}
         for call, some in paused.items():
             for batcher, calls in some.calls.items():
-                self._move(call, batcher, singles_of(calls))
+                singles = singles_of(calls)
+                pass_on(singles, self._move, call, batcher, singles)
 
 
 class _Paused:

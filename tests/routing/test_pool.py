@@ -25,6 +25,10 @@ from tests.rpc.harness import REFUSED, Node
 TIMEOUT = 1.0
 
 
+class MistakeError(Exception):
+    pass
+
+
 def info(name: str) -> NodeInfo:
     return NodeInfo("", 0, (name,))
 
@@ -510,6 +514,36 @@ def test_new_calls_about_a_key_wait_behind_those_that_pause() -> None:
     world.wait(2 * RETRY_PAUSE_SECONDS)
     assert answers == [[("a", 1)], [("a", 2)]]
     assert world.nodes["a"].items == [1, 2]
+
+
+def test_an_error_where_calls_are_tried_again_is_the_outcome_of_their_batcher_alone() -> None:
+    """Those behind it were lost, and their keys held for ever."""
+    broken = False
+
+    def choose(key: str, peers: Sequence[Peer[Node]]) -> Peer[Node]:
+        if key == "x" and broken:
+            raise MistakeError
+        return first(key, peers)
+
+    world = World("a", choose=choose)
+    world.nodes["a"].mode = "down"
+    before = world.call(1, key="k")
+    met = [world.call(item, key, batcher="other shard") for item, key in ((2, "l"), (3, "x"), (4, "x"))]
+    behind = [world.call(5, "m", batcher="a third"), world.call(6, "n", call=world.free)]
+    world.wait()
+    broken = True
+    world.peers._router.forget()
+    world.nodes["a"].mode = "up"
+    world.wait(2 * RETRY_PAUSE_SECONDS)
+    assert list(map(failed, met)) == [True] * 3
+    assert before == [("a", 1)]
+    assert behind == [[("a", 5)], [("a", 6)]]
+    assert not world.peers.busy
+    assert not any(world.peers._router._held.values())
+    broken = False
+    again = world.call(7, "x")
+    world.wait()
+    assert again == [("a", 7)]
 
 
 @pytest.mark.parametrize("batchers", [("", "", ""), ("r1", "r2", "r3")])
