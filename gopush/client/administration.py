@@ -29,11 +29,9 @@ def add_commands(commands: Any, epilog: str) -> None:
     )
     key.add_argument("name", help="the name of its owner; or: show")
     key.add_argument("key", nargs="?", help="after show: the key to show (its messages, subscribers and tokens)")
-    key.add_argument("--limit", default="", metavar="N", help="how many pushes per second the new API key may make")
-    key.add_argument(
-        "--scope", default="", choices=["push", "admin"], help="the calls that it is good for (default: both)"
-    )
-    key.add_argument("--prefix", default="", help="how the keys begin that it is good for")
+    key.add_argument("--limit", metavar="N", help="how many pushes per second the new API key may make")
+    key.add_argument("--scope", choices=["push", "admin"], help="the calls that it is good for (default: both)")
+    key.add_argument("--prefix", help="how the keys begin that it is good for")
     options.add_admin(key)
     key.set_defaults(run=_key, usage=key.error, rest="key")
     token = commands.add_parser("token", help="create, list or revoke the tokens of a key's subscribers", epilog=epilog)
@@ -72,6 +70,8 @@ def _key(asked: argparse.Namespace) -> None:
         _make(asked)
     elif asked.name != "show":
         asked.usage("an API key has one name")
+    elif given := [f"--{name}" for name in ("limit", "scope", "prefix") if getattr(asked, name) is not None]:
+        asked.usage(f"show takes no {', '.join(given)}")
     else:
         write(json.dumps(_ask(asked, "GET", "/1/admin/key", {"key": asked.key}), indent=2, ensure_ascii=False))
 
@@ -79,13 +79,15 @@ def _key(asked: argparse.Namespace) -> None:
 def _make(asked: argparse.Namespace) -> None:
     from gopush.web.keys import make
 
-    key, line = make(asked.name, asked.limit, asked.scope, asked.prefix)
+    key, line = make(asked.name, asked.limit, asked.scope or "", asked.prefix)
     write(f"# The key itself, which nobody can read from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
 
 
 def _token(asked: argparse.Namespace) -> None:
     if (asked.token is None) == (asked.what == "revoke"):
         asked.usage("revoke needs a token" if asked.token is None else f"{asked.what} takes only a key")
+    if asked.life is not None and asked.what != "create":
+        asked.usage(f"{asked.what} takes no --life")
     if asked.what == "create":
         life = {} if asked.life is None else {"life": str(asked.life)}
         token = _ask(asked, "POST", "/1/admin/token", {"key": asked.key, **life})["token"]

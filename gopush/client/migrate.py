@@ -153,13 +153,15 @@ def _target(value: str) -> Callable[[Any], Target]:
     if kind == "redis":
         return _into_redis(_redis_settings("--to redis", named), StoreSettings().head_life)
     if kind == "hbase":
-        servers, _, table = named.partition("/")
+        servers, slash, table = named.partition("/")
+        if slash and not table:
+            raise SettingsError(f"--to hbase: {named!r} names no table behind its /")
         try:
-            hbase = HBaseSettings(addresses(servers), table or "gopush", timeout=CALL_SECONDS)
+            hbase = HBaseSettings(addresses(servers, "localhost:9090"), table or "gopush", timeout=CALL_SECONDS)
         except ValueError as wrong:
             raise SettingsError(f"--to hbase: {servers!r} {wrong}") from None
         return _into_hbase(hbase, StoreSettings().head_life)
-    return _of_file(Path(value))
+    return _of_file(value)
 
 
 def _redis_settings(option: str, named: str) -> Any:
@@ -171,14 +173,18 @@ def _redis_settings(option: str, named: str) -> Any:
         raise SettingsError(f"{option}: {wrong}") from None
 
 
-def _of_file(path: Path) -> Callable[[Any], Target]:
+def _of_file(value: str) -> Callable[[Any], Target]:
     """The store that an ini file names."""
-    if not path.is_file():
+    path = Path(value)
+    try:
+        text = read_file(path)
+    except SettingsError as wrong:
         raise SettingsError(
-            "--to: is neither redis:SOURCE nor the ini file of gopush or of a message node, nor hbase:HOST:PORT"
-        )
+            f"--to: {shown(value)} is neither redis:SOURCE nor the ini file of gopush or of a message node, nor "
+            f"hbase:HOST:PORT: as a file it {str(wrong).removeprefix(f'{path}: ')}"
+        ) from None
     is_message = path.name.startswith("message")
-    if not is_message and not _STORAGE.search(read_file(path)):
+    if not is_message and not _STORAGE.search(text):
         raise SettingsError(
             f"{path}: has no store ([storage]): name a message node's file (message.ini), or that of a process that is "
             "all of gopush, with redis or hbase"

@@ -107,9 +107,10 @@ def admin(asked: argparse.Namespace) -> Server:
 
 def context(asked: argparse.Namespace) -> ssl.SSLContext | None:
     """Whom a command trusts that makes calls to a TLS port."""
-    if getattr(asked, "comet_tls", False) or any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS):
-        return trust(asked.cacert, asked.insecure)
-    return None
+    secure = getattr(asked, "comet_tls", False)
+    secure = secure or any(str(getattr(asked, name, "")).startswith(SECURE) for name in _PORTS)
+    # A file that is named has to be one, even where nothing needs it: the address may lack its https://.
+    return trust(asked.cacert, asked.insecure) if secure or asked.cacert is not None else None
 
 
 def _api_key(asked: argparse.Namespace) -> str:

@@ -62,8 +62,9 @@ class ServerTls:
         return SSL.Connection(self._file.value, None)
 
     def _read(self) -> Any:
-        for path in (self._certificate, self._key):
-            path.open("rb").close()  # OpenSSL does not say which one it cannot read
+        for path in (self._certificate, self._key, self._clients):
+            if path:
+                path.open("rb").close()  # OpenSSL does not say which one it cannot read
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)

@@ -29,9 +29,10 @@ from gopush.web.counters import WebCounters
 from gopush.web.responses import FORBIDDEN, ForbiddenError
 
 MAX_KEYS = 1000
+_LIMIT = re.compile("[1-9][0-9]{0,6}")
 _LINE = re.compile(
     r"(?P<name>[A-Za-z0-9._-]{1,64}):(?P<digest>[0-9a-f]{64})"
-    r"(?::(?P<limit>[1-9][0-9]{0,6}|)(?::(?P<scope>push|admin|)(?::(?P<prefix>.*))?)?)?[ \t]*"
+    rf"(?::(?P<limit>{_LIMIT.pattern}|)(?::(?P<scope>push|admin|)(?::(?P<prefix>.*))?)?)?[ \t]*"
 )
 _FORM = "name:sha256, name:sha256:limit or name:sha256:limit:scope:prefix (scope: push or admin)"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -182,23 +183,32 @@ def _caller(line: str, now: Callable[[], float]) -> Caller | None:
     if match is None:
         return None
     prefix = match["prefix"] or ""
-    if prefix and (not is_key(prefix) or "\ufffd" in prefix):
+    if prefix and not _is_prefix(prefix):
         return None
     limit = int(match["limit"]) if match["limit"] else None
     return Caller(match["name"], bytes.fromhex(match["digest"]), limit, now, match["scope"] or "", prefix)
 
 
-def make(name: str, limit: str = "", scope: str = "", prefix: str = "") -> tuple[str, str]:
-    """A new key, and the line for the file. Raises SettingsError for what makes none."""
+def _is_prefix(prefix: str) -> bool:
+    return is_key(prefix) and "\ufffd" not in prefix
+
+
+def make(name: str, limit: str | None = None, scope: str = "", prefix: str | None = None) -> tuple[str, str]:
+    """A new key, and the line for the file. Raises SettingsError for what makes none; an empty limit or prefix may be
+    a script's variable that was not set, and would make a key for more.
+    """
     key = token_urlsafe(32)
     digest = sha256(key.encode()).hexdigest()
     if _caller(f"{name}:{digest}", float) is None:
         raise SettingsError(f"{name!r} is no name for a key (letters, digits, '.', '-' and '_', at most 64)")
-    line = f"{name}:{digest}:{limit}:{scope}:{prefix}"
-    line = line if prefix else line.rstrip(":")
-    if _caller(line, float) is None:
-        raise SettingsError(f"the limit, the scope or the prefix is wrong: a line is {_FORM}")
-    return key, line
+    if limit is not None and not _LIMIT.fullmatch(limit):
+        raise SettingsError(f"the limit {limit!r} is not a number of pushes per second from 1 to 9999999")
+    if prefix is not None and not _is_prefix(prefix):
+        raise SettingsError(
+            f"the prefix {prefix!r} is not what a key begins with (1 to 255 bytes of UTF-8, no controls)"
+        )
+    line = f"{name}:{digest}:{limit or ''}:{scope}:{prefix or ''}"
+    return key, line if prefix else line.rstrip(":")
 
 
 def locked(routes: Routes, keys: ApiKeys, guard: Refuse, counters: WebCounters) -> Routes:

@@ -119,8 +119,9 @@ def test_a_port_that_is_not_trusted_is_sent_nothing(
         assert "--cacert FILE" in said
     assert not secure.world.comets.pushes
     assert secure.world.web.counters.wrong_keys == 0
-    assert main([*command, "--cacert", str(tmp_path / "none")]) == 3
-    assert f"--cacert {tmp_path / 'none'}: cannot be used" in capfd.readouterr().err
+    for where in ([], ["--admin", "127.0.0.1:1"]):  # also where it would not be used
+        assert main([*command, *where, "--cacert", str(tmp_path / "none")]) == 3
+        assert f"--cacert {tmp_path / 'none'}: cannot be used" in capfd.readouterr().err
 
 
 def eavesdrop(answer: Callable[[socket.socket], None]) -> tuple[str, list[bytes]]:

@@ -258,6 +258,7 @@ def test_the_exit_status_says_how_it_ended(
         ["sub", "key", "--mid", "-1"],
         ["sub", "key", "--mid", str(2**63)],
         ["sub", "key", "--count", "0"],
+        ["token", "list", "key", "--life", "5"],
         ["push", "key"],
         ["push", "key", "1", "--expire", "soon"],
         ["check"],

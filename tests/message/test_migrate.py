@@ -236,6 +236,16 @@ def test_what_was_pushed_there_between_two_passes_stays(tmp_path: Path, source: 
         ("empty.sqlite", "redis:node1:1 HERE", "is no database of this gopush"),
         ("empty.sqlite", "redis:127.0.0.1:6379", "which is not name:weight"),
         ("empty.sqlite", "mysql:somewhere", "is neither redis:SOURCE nor the ini file"),
+        ("empty.sqlite", "/nowhere/gopush-nod1.ini", "--to: '/nowhere/gopush-nod1.ini' is neither redis:SOURCE nor"),
+        ("empty.sqlite", "/nowhere/gopush-nod1.ini", ": as a file it cannot be read: No such file or directory"),
+        ("empty.sqlite", "/", ": as a file it cannot be read: Is a directory"),
+        ("empty.sqlite", "redi:node1:1 tcp@HOST#hunter2", "--to: (hidden) is neither redis:SOURCE nor"),
+        (
+            "empty.sqlite",
+            "hbase:localhost",
+            "--to hbase: 'localhost' holds 'localhost', which is not host:port (try loc",
+        ),
+        ("empty.sqlite", "hbase:localhost:9090/", "--to hbase: 'localhost:9090/' names no table behind its /"),
     ],
 )
 def test_what_cannot_be_moved_is_said(

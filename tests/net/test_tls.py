@@ -533,6 +533,13 @@ def test_a_certificate_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, 
         makes[which]()
 
 
+@pytest.mark.parametrize("which", ["certificate", "key", "chain", "clients"])
+def test_a_file_that_is_not_there_is_named_as_such(tmp_path: Path, own: Issued, which: str) -> None:
+    paths = {"certificate": str(own.certificate), "key": str(own.key)} | {which: str(tmp_path / "none")}
+    with pytest.raises(SettingsError, match=f"{tmp_path}/none: cannot be read: No such file or directory$"):
+        ServerTls(**paths)
+
+
 def test_a_certificate_without_a_date_is_no_certificate(own: Issued, tmp_path: Path) -> None:
     """OpenSSL reads it, and pyOpenSSL cannot say when it ends."""
     der = ssl.PEM_cert_to_DER_cert(own.certificate.read_text())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -174,10 +175,34 @@ def test_a_line_of_another_form_is_refused_without_showing_it(line_end: str) -> 
 
 @pytest.mark.parametrize("prefix", ["shop-\n", "\u00fc\r\n", "\n", "a\x85", "a\u2028b", "a\tb"])
 def test_a_line_is_one_line(prefix: str) -> None:
-    with pytest.raises(SettingsError, match="the limit, the scope or the prefix is wrong"):
+    with pytest.raises(SettingsError, match=f"^the prefix {re.escape(repr(prefix))} is not"):
         make("shop", prefix=prefix)
     with pytest.raises(SettingsError, match="is no name for a key"):
         make("\nshop")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--limit", "0"), "the limit '0' is not a number of pushes per second from 1 to 9999999"),
+        (("--limit", "x", "--prefix", "shop-"), "the limit 'x' is not"),
+        (("--limit", "5:push"), "the limit '5:push' is not"),
+        (("--limit", ""), "the limit '' is not"),
+        (("--limit", "5", "--prefix", ""), "the prefix '' is not what a key begins with"),
+    ],
+)
+def test_what_makes_no_line_is_named(options: Sequence[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An empty one counted as none: a key for all pushes, where a script's variable was not set."""
+    assert main(["key", "shop", *options]) == 3
+    assert capfd.readouterr().err.startswith(f"gopush: {said}")
+
+
+@pytest.mark.parametrize("option", ["--limit", "--scope", "--prefix"])
+def test_a_key_that_is_shown_takes_no_bounds(option: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["key", "show", "k", option, "push"])
+    assert ended.value.code == 2
+    assert f"show takes no {option}" in capfd.readouterr().err
 
 
 def test_all_that_gopush_key_prints_may_stand_in_the_file(
