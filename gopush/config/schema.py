@@ -93,9 +93,13 @@ def render(settings: type[Any]) -> str:
     return "\n".join(lines)
 
 
-def load(settings: type[S], path: Path | None) -> S:
-    """Read `path` (None: the defaults) into `settings`. Raises SettingsError."""
+def load(settings: type[S], path: Path | None, *, needs_option: bool = False) -> S:
+    """Read `path` (None: the defaults) into `settings`. Raises SettingsError; `needs_option`: also for a file that holds
+    no option, as one does whose writer fails: its defaults are nobody's wish.
+    """
     content, found = _read(path) if path is not None else ("", {})
+    if needs_option and path is not None and not any(found.values()):
+        raise SettingsError(f"{path}: is empty: it holds no option")
     _refuse_unknown(path, content, found, options(settings))
     try:
         return _build(settings, path, found)

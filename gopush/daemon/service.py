@@ -60,7 +60,7 @@ class Reload(Service):
         for `gopush check` to say: it makes all of a process, which may block this one."""
         settings = self._options.settings
         try:
-            adopted, fixed = adopt(settings, load(type(settings), self._options.path))
+            adopted, fixed = adopt(settings, load(type(settings), self._options.path, needs_option=True))
         except SettingsError as wrong:
             log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
         else:

@@ -142,5 +142,11 @@ def test_limits_of_keys_and_connections_change_while_a_process_runs(directory: P
 
         reload("[channel]\nauth = yes\n", "[channel] auth, [connections] origins")
         assert history()[1] == {"ret": 65534}
+
+        ini.write_text("")  # as an editor does before it writes, or what writes onto a full disk
+        os.kill(node.pid, signal.SIGHUP)
+        kept_on = f"{ini}: is empty: it holds no option; gopush keeps what it read before\n"
+        eventually(lambda: kept_on in node.log.read_text())
+        assert history()[1] == {"ret": 65534}
     finally:
         node.kill()
