@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any
 
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.handlers.threading import SequentialThreadingHandler
@@ -24,9 +24,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.config.reload import lasting
+from gopush.config.reload import ReloadingFile, lasting
 from gopush.config.values import host_port
 from gopush.errors import SettingsError
+from gopush.net.tls import made_of_files, read_client
 from gopush.rpc.settings import ZooKeeperSettings
 
 CONNECT_SECONDS = 5.0
@@ -57,7 +58,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
     def __init__(self, settings: ZooKeeperSettings) -> None:
         super().__init__()
         self._servers = settings.hosts
-        self._tls = _Tls(settings) if settings.tls else None
+        self._tls = made_of_files("zookeeper", settings, _Tls) if settings.tls else None
         self.wrong = ""
         """What the last attempt met, for as long as there is no session."""
 
@@ -83,41 +84,38 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
 
 
 class _Tls:
-    """The client's side: trusts the given CA alone, checks the server's name, and reads the files at every attempt."""
+    """The client's side: trusts the given CA alone ("": those of the system), and checks the server's name. Raises
+    SettingsError.
+    """
 
-    def __init__(self, settings: ZooKeeperSettings) -> None:
-        files = (settings.tls_authorities, settings.tls_certificate, settings.tls_key)
-        self._authorities, self._certificate, self._key = (lasting(name) if name else None for name in files)
-        try:
-            self._context()
-        except OSError as wrong:
-            raise SettingsError(
-                f"[zookeeper] tls.ca, tls.cert and tls.key: make no TLS client: {_reason(wrong)}"
-            ) from None
+    def __init__(self, authorities: str, certificate: str, key: str) -> None:
+        self._authorities = lasting(authorities) if authorities else None
+        self._own = (lasting(certificate), lasting(key or certificate)) if certificate else ()
+        paths = [*((self._authorities,) if self._authorities else ()), *self._own]
+        self._file: ReloadingFile[ssl.SSLContext] = ReloadingFile(paths, self._read)
 
     def wrap(self, connection: socket.socket, host: str) -> socket.socket:
         """TLS over a connection to `host`."""
         try:
-            return self._context().wrap_socket(connection, server_hostname=host)
+            return self._file.value.wrap_socket(connection, server_hostname=host)
         except BaseException:
             connection.close()
             raise
 
-    def _context(self) -> ssl.SSLContext:
+    def _read(self) -> ssl.SSLContext:
+        read_client(self._authorities, *self._own)  # it says which file is wrong, and why
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # wants a certificate, and checks the name in it
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if self._authorities is not None:
-            context.load_verify_locations(self._authorities)
-        else:
-            context.load_default_certs()
-        if self._certificate is not None:
-            context.load_cert_chain(self._certificate, self._key, _no_phrase)
+        try:
+            if self._authorities is not None:
+                context.load_verify_locations(self._authorities)
+            else:
+                context.load_default_certs()
+            if self._own:
+                context.load_cert_chain(*self._own, password="")  # OpenSSL never asks the terminal for one
+        except ssl.SSLError as wrong:
+            raise SettingsError(f"make no TLS client: {_reason(wrong)}") from None
         return context
-
-
-def _no_phrase() -> NoReturn:
-    """OpenSSL would ask for it on the terminal, and everything would wait."""
-    raise OSError("the key has a pass phrase, which gopush cannot ask for: remove it")
 
 
 def _reason(wrong: BaseException) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred, execute
@@ -36,6 +36,8 @@ from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError, naming
 from gopush.net.certificates import note
 from gopush.net.tls_protocol import TlsFactory
+
+T = TypeVar("T")
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; those of 1.3 are all good."""
@@ -117,27 +119,37 @@ class ClientTls:
         return TlsFactory(options, True, factory)
 
     def _read(self) -> tuple[Any, Any]:
-        authorities = self._authorities
-        roots: Any = trustRootFromCertificates(_certificates(authorities)) if authorities else platformTrust()
-        if not self._own:
-            return roots, None
-        certificate, key = self._own
-        _check_phrase(key)
-        pem = key.read_bytes() + b"\n" + certificate.read_bytes()
-        try:
-            own: Any = PrivateCertificate.loadPEM(pem)
-            own.options().getContext()  # where the two do not fit, say so now
-            note(certificate, certificate.read_bytes())
-        except Exception as wrong:
-            raise _no_pair("client", certificate, key, wrong) from None
-        return roots, own
+        return read_client(self._authorities, *self._own)
+
+
+def read_client(authorities: Path | None, certificate: Path | None = None, key: Path | None = None) -> tuple[Any, Any]:
+    """What a client trusts, the system's CAs where none is given, and what it shows, None where that is nothing. Raises
+    SettingsError, or OSError, which name the file.
+    """
+    roots: Any = trustRootFromCertificates(_certificates(authorities)) if authorities else platformTrust()
+    if certificate is None or key is None:
+        return roots, None
+    _check_phrase(key)
+    pem = key.read_bytes() + b"\n" + certificate.read_bytes()
+    try:
+        own: Any = PrivateCertificate.loadPEM(pem)
+        own.options().getContext()  # where the two do not fit, say so now
+        note(certificate, certificate.read_bytes())
+    except Exception as wrong:
+        raise _no_pair("client", certificate, key, wrong) from None
+    return roots, own
 
 
 def client_tls(section: str, settings: Any) -> ClientTls:
     """Of tls.ca, tls.cert and tls.key in a section. Raises SettingsError, which names those that are set."""
+    return made_of_files(section, settings, ClientTls)
+
+
+def made_of_files(section: str, settings: Any, make: Callable[[str, str, str], T]) -> T:
+    """As client_tls(), for another kind of client."""
     files = {"tls.ca": settings.tls_authorities, "tls.cert": settings.tls_certificate, "tls.key": settings.tls_key}
     with naming(f"[{section}] {', '.join(name for name, file in files.items() if file)}"):
-        return ClientTls(*files.values())
+        return make(*files.values())
 
 
 @implementer(IStreamClientEndpoint)

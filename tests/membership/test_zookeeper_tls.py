@@ -144,6 +144,40 @@ def test_files_that_make_no_client_stop_the_start(what: str, authority: Authorit
         session_to(1, authority, Issued(own.certificate, key))
 
 
+@pytest.mark.parametrize(
+    ("ca", "certificate", "key", "why"),
+    [
+        ("none", "node.crt", "node.key", "{0}/none: cannot be read: No such file or directory"),
+        ("ca.pem", "none", "node.key", "{0}/none: cannot be read: No such file or directory"),
+        ("ca.pem", "node.crt", "none", "{0}/none: cannot be read: No such file or directory"),
+        ("garbage", "node.crt", "node.key", "{0}/garbage: holds no certificate in PEM"),
+        (
+            "ca.pem",
+            "node.crt",
+            "other.key",
+            "{0}/node.crt: makes no TLS client with {0}/other.key: the certificate does not belong to the private key",
+        ),
+    ],
+)
+def test_errors_name_the_file_and_the_reason(ca: str, certificate: str, key: str, why: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("node")
+    authority.issue("other")
+    (tmp_path / "garbage").write_text("garbage")
+    files = {"tls_authorities": ca, "tls_certificate": certificate, "tls_key": key}
+    with pytest.raises(SettingsError) as caught:
+        session_to(1, authority, None, **{option: str(tmp_path / name) for option, name in files.items()})
+    assert str(caught.value) == f"[zookeeper] tls.ca, tls.cert, tls.key: {why.format(tmp_path)}"
+
+
+def test_a_key_may_stand_behind_its_certificate(authority: Authority, tmp_path: Path) -> None:
+    own = authority.issue("node")
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.certificate.read_bytes() + own.key.read_bytes())
+    with Listener(authority.issue("good")) as good:
+        assert good.hears(authority, None, tls_certificate=str(both))
+
+
 class Listener:
     """Speaks TLS, and tells whether who connects goes on to talk; answers nothing."""
 
