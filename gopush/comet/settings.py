@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import Section
-from gopush.config.values import addresses, count, duration, listeners, node_name, size, some_of, switch, text
+from gopush.config.values import count, duration, listeners, node_name, own_addresses, size, some_of, switch, text
 from gopush.daemon.logs import LogSettings
 from gopush.net.limits import ConnectionSettings
 from gopush.rpc.settings import RpcSettings, TokenSettings, ZooKeeperSettings, auth_option, call_listeners
@@ -38,10 +38,10 @@ class SubscriberSettings:
     )
     stat_bind: tuple[str, ...] = _base("stat.bind", "localhost:6972", listeners, "where to read statistics")
     tcp_advertise: tuple[str, ...] = _base(
-        "tcp.advertise", "", addresses, "the address that look-ups give to TCP clients, host:port; empty: as bound"
+        "tcp.advertise", "", own_addresses, "the address that look-ups give to TCP clients, host:port; empty: as bound"
     )
     websocket_advertise: tuple[str, ...] = _base(
-        "websocket.advertise", "", addresses, "the address that look-ups give to WebSocket clients; empty: as bound"
+        "websocket.advertise", "", own_addresses, "the address that look-ups give to WebSocket clients; empty: as bound"
     )
     sndbuf: int = _tcp(
         "sndbuf.size", "2048", _buffer, "send buffer of a connection in the kernel; 0: the kernel's choice", live=True
@@ -89,7 +89,7 @@ class CometSettings(SubscriberSettings):
         "rpc.bind", "localhost:6970", call_listeners, "where other nodes call this process"
     )
     rpc_advertise: tuple[str, ...] = _base(
-        "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
+        "rpc.advertise", "", own_addresses, "the address that other nodes call; empty: as bound"
     )
     zookeeper: ZooKeeperSettings = field(default_factory=ZooKeeperSettings)
     rpc: RpcSettings = field(default_factory=RpcSettings)

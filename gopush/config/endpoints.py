@@ -54,6 +54,13 @@ def ip(host: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a host means all addresses of a machine, and so nothing to others: 0.0.0.0 in any spelling, or none."""
+    address = ip(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return not host.strip("0.") or (address is not None and address.is_unspecified)
+
+
 def refuse_shared(binds: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError where two endpoints of these options of [base] could not both be bound."""
     taken = [(name, endpoint) for name, endpoints in binds.items() for endpoint in endpoints if port(endpoint) != 0]

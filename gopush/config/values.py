@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_network
 
-from gopush.config.endpoints import port, without_secrets
+from gopush.config.endpoints import is_wildcard, port, without_secrets
 
 _DURATION = re.compile(r"([0-9]{1,99}(?:\.[0-9]{1,6})?)\s*(ms|s|m|h|d)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -139,6 +139,18 @@ def addresses(value: str, example: str = "push1.example.org:6969") -> tuple[str,
             raise ValueError(f"holds {shown(word, value)}, which is not host:port (try {example})")
         if impossible(match[1]):
             raise ValueError(f"holds {shown(word, value)}: this is not a valid host name")
+    return found
+
+
+def own_addresses(value: str) -> tuple[str, ...]:
+    """The addresses() that others connect to."""
+    found = addresses(value)
+    for word in found:
+        if is_wildcard(host_port(word)[0]):
+            raise ValueError(
+                f"holds {shown(word, value)}, which others cannot connect to: give this machine's own name or address"
+                " (try push1.example.org:6969)"
+            )
     return found
 
 

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gopush.config.endpoints import WITH_PORT, place, words
+from gopush.config.endpoints import WITH_PORT, is_wildcard, place, words
 from gopush.config.values import address
 from gopush.daemon.start import give_up, refuse
 from gopush.errors import SettingsError, StartError
@@ -47,8 +47,6 @@ _NO_SOCKET = (
 )
 _MOST_PATH_BYTES = 107  # of sockaddr_un
 _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START
-
-WILDCARDS = frozenset({"", "0.0.0.0", "::"})
 
 log = Logger()
 
@@ -168,7 +166,7 @@ def refuse_unbindable(name: str, endpoint: str) -> None:
 def lacking(endpoint: str) -> str:
     """Why this machine cannot listen at the address of an endpoint, whatever the port; empty: it can."""
     kind, host, _ = place(endpoint)
-    if kind not in WITH_PORT or host in WILDCARDS:
+    if kind not in WITH_PORT or is_wildcard(host):
         return ""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -223,7 +221,7 @@ def _address(name: str, endpoint: str) -> str | None:
     kind, host, port = place(endpoint)
     if kind not in ("tcp", "tcp6", "ssl"):
         return None
-    if host in WILDCARDS or port in ("", "0"):
+    if is_wildcard(host) or port in ("", "0"):
         _refuse_unadvertised(name, [endpoint], "others cannot connect to that")
     return address(host, port)
 
@@ -250,7 +248,7 @@ def local(bind: Sequence[str]) -> LocalPort | None:
         for endpoint in bind:
             kind, host, port = place(endpoint)
             if kind in kinds and port not in ("", "0") and not endpoint.startswith("haproxy:"):
-                host = "localhost" if host in WILDCARDS else host
+                host = "localhost" if is_wildcard(host) else host
                 return LocalPort(scheme + address(host, port), *_shown_by_callers(endpoint))
     return None
 

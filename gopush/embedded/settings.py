@@ -10,7 +10,7 @@ from zlib import crc32
 from gopush.comet.settings import SubscriberSettings
 from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import Section
-from gopush.config.values import addresses, count, listeners, own_name, text
+from gopush.config.values import count, listeners, own_addresses, own_name, text
 from gopush.daemon.listeners import advertised
 from gopush.daemon.logs import LogSettings
 from gopush.errors import SettingsError
@@ -53,7 +53,7 @@ class EmbeddedSettings:
         "rpc.bind", "localhost:6970", listeners, "where other nodes call this process, in a cluster ([zookeeper] addr)"
     )
     rpc_advertise: tuple[str, ...] = _base(
-        "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
+        "rpc.advertise", "", own_addresses, "the address that other nodes call; empty: as bound"
     )
     storage: str = _storage(
         "type", "sqlite", store_type, f"the store: sqlite or memory; in a cluster {SHARED}, which all share"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gopush.config.endpoints import refuse_shared
 from gopush.config.schema import Section
-from gopush.config.values import addresses, count, listeners, one_of, text
+from gopush.config.values import count, listeners, one_of, own_addresses, text
 from gopush.daemon.logs import LogSettings
 from gopush.message.hbase.settings import HBaseSettings
 from gopush.message.redis.settings import RedisSettings
@@ -95,7 +95,7 @@ class MessageSettings:
         "rpc.bind", "localhost:8070", call_listeners, "where other nodes call this process"
     )
     rpc_advertise: tuple[str, ...] = _base(
-        "rpc.advertise", "", addresses, "the address that other nodes call; empty: as bound"
+        "rpc.advertise", "", own_addresses, "the address that other nodes call; empty: as bound"
     )
     stat_bind: tuple[str, ...] = _base(
         "stat.bind", "localhost:8072", listeners, "where to read its statistics and its health"

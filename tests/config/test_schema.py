@@ -473,6 +473,19 @@ def test_comets_do_not_register_where_message_nodes_are_looked_for(ini: Any, nam
     load(SHIPPED[name], ini("[zookeeper]\ncomet.path = /gopush\nmessage.path = /g\n"))
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:7000", "[::]:7000", "[0:0::0]:7000", "[::ffff:0.0.0.0]:7000", "0:7000"])
+@pytest.mark.parametrize("name", ["comet", "message", "gopush"])
+def test_others_are_not_sent_to_all_addresses_of_a_machine(ini: Any, name: str, address: str) -> None:
+    for option in ("rpc", "tcp", "websocket") if name != "message" else ("rpc",):
+        path = ini(f"[base]\n{option}.advertise = 10.0.0.1:7000 {address}\n")
+        with pytest.raises(SettingsError) as caught:
+            load(SHIPPED[name], path)
+        start = f"{path}: [base] {option}.advertise: '10.0.0.1:7000 {address}' holds '{address}', which others cannot "
+        assert str(caught.value).startswith(start)
+        assert str(caught.value).endswith("(try push1.example.org:6969)")
+        load(SHIPPED[name], ini(f"[base]\n{option}.advertise = 10.0.0.1:7000 [::1]:7000 [::ffff:10.0.0.1]:7000\n"))
+
+
 @pytest.mark.parametrize("line", ["comet.path = /a/b c", "message.path = /ä/...", "timeout = 1s", "timeout = 1d"])
 def test_what_zookeeper_can_take_is_not(ini: Any, line: str) -> None:
     load(CometSettings, ini(f"[zookeeper]\n{line}\n"))
