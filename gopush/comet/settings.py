@@ -97,3 +97,4 @@ class CometSettings(SubscriberSettings):
 
     def __post_init__(self) -> None:
         refuse_shared({**self.binds, "rpc.bind": self.rpc_bind})
+        self.zookeeper.check_name(self.node)

@@ -68,6 +68,7 @@ class EmbeddedSettings:
 
     def __post_init__(self) -> None:
         refuse_shared({**self.subscribers.binds, **self.http.binds, "rpc.bind": self.called_at})
+        self.zookeeper.check_name(self.node)
         if self.zookeeper.hosts and (STORES[self.storage].alone or not self.rpc_bind):
             raise ValueError("; ".join(self.missing()))
         if self.storage == "hbase":

@@ -107,6 +107,14 @@ class ZooKeeperSettings:
                 "looked for (try /gopush/comets and /gopush/messages)"
             )
 
+    def check_name(self, node: str) -> None:
+        """Raise ValueError where a comet of this name would register where message nodes do: nobody would see it."""
+        if f"{self.comet_path}/{node}" == self.message_path:
+            raise ValueError(
+                f"[base] node: {node} would register at {self.message_path}, which is [zookeeper] message.path: use "
+                "another name, or path (try /gopush/comets and /gopush/messages)"
+            )
+
 
 @dataclass(frozen=True)
 class ClusterSettings(ZooKeeperSettings):

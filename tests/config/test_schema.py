@@ -473,6 +473,15 @@ def test_comets_do_not_register_where_message_nodes_are_looked_for(ini: Any, nam
     load(SHIPPED[name], ini("[zookeeper]\ncomet.path = /gopush\nmessage.path = /g\n"))
 
 
+@pytest.mark.parametrize("name", ["comet", "gopush"])
+def test_no_comet_has_the_name_of_the_znode_of_message_nodes(ini: Any, name: str) -> None:
+    """It would register among them, and nobody would take it for a comet."""
+    paths = "[zookeeper]\ncomet.path = /g\nmessage.path = /g/messages\n"
+    with pytest.raises(SettingsError, match=r"\[base\] node: messages would register at /g/messages, which is "):
+        load(SHIPPED[name], ini(f"{paths}[base]\nnode = messages\n"))
+    load(SHIPPED[name], ini(f"{paths}[base]\nnode = node1\n"))
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0:7000", "[::]:7000", "[0:0::0]:7000", "[::ffff:0.0.0.0]:7000", "0:7000"])
 @pytest.mark.parametrize("name", ["comet", "message", "gopush"])
 def test_others_are_not_sent_to_all_addresses_of_a_machine(ini: Any, name: str, address: str) -> None:
