@@ -5,7 +5,6 @@ moves a store.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import ssl
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import again, health
 from gopush.client.options import ROLES, installed, positive, seconds, settings_of
 from gopush.client.output import tell, write, write_outcome
-from gopush.config.schema import load, options, read_file, render
+from gopush.config.schema import load, options, read_file, render, values
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError
 from gopush.message.hbase.settings import table_name
@@ -90,13 +89,15 @@ def _table(value: str) -> str:
 
 
 def _check(asked: argparse.Namespace) -> None:
+    from gopush.daemon.oversights import oversights
+
     role = asked.role or _role(asked.config, ROLES)
     settings = load(settings_of(role), asked.config)
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
         _could_start(role, settings)
-        warnings = list(_check_addresses(settings))
+        warnings = [*oversights(settings, asked.config), *_check_addresses(settings)]
         warnings += _check_user(role, settings) if settings.user and os.geteuid() == 0 else ()
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None
@@ -187,12 +188,9 @@ def _could_start(role: str, settings: Any) -> None:
 
 def _endpoints(settings: Any) -> Iterator[tuple[str, str]]:
     """What is listened on, each with its option."""
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _endpoints(value)
-        elif (name := field.metadata["option"].name).endswith(".bind"):
-            yield from ((name, endpoint) for endpoint in value)
+    for opt, value in values(settings):
+        if opt.name.endswith(".bind"):
+            yield from ((opt.name, endpoint) for endpoint in value)
 
 
 def _check_own_name(settings: Any) -> None:

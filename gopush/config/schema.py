@@ -9,7 +9,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -78,6 +78,16 @@ def options(settings: type[Any]) -> list[Option]:
     return list(dict.fromkeys(found))
 
 
+def values(settings: Any) -> Iterator[tuple[Option, Any]]:
+    """Each option with its value, those of nested settings included; what several parts share, once for each."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if "option" in field.metadata:
+            yield field.metadata["option"], value
+        else:
+            yield from values(value)
+
+
 def render(settings: type[Any]) -> str:
     """The ini file of the defaults: every option once, with its meaning and its default."""
     sections: dict[str, list[Option]] = {}
@@ -94,8 +104,8 @@ def render(settings: type[Any]) -> str:
 
 
 def load(settings: type[S], path: Path | None, *, needs_option: bool = False) -> S:
-    """Read `path` (None: the defaults) into `settings`. Raises SettingsError; `needs_option`: also for a file that holds
-    no option, as one does whose writer fails: its defaults are nobody's wish.
+    """Read `path` (None: the defaults) into `settings`. Raises SettingsError; `needs_option`: also for a file without
+    any option, as who cannot write leaves one: the defaults are nobody's wish then.
     """
     content, found = _read(path) if path is not None else ("", {})
     if needs_option and path is not None and not any(found.values()):
@@ -105,6 +115,11 @@ def load(settings: type[S], path: Path | None, *, needs_option: bool = False) ->
         return _build(settings, path, found)
     except ValueError as wrong:
         raise SettingsError(f"{path or 'the defaults'}: {wrong}") from None
+
+
+def is_empty(path: Path) -> bool:
+    """Whether an ini file holds no option: all are the defaults. Raises SettingsError."""
+    return not any(_read(path)[1].values())
 
 
 def adopt(settings: Any, read: Any) -> tuple[list[str], list[str]]:

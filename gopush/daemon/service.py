@@ -26,6 +26,7 @@ from gopush.config.reload import lasting
 from gopush.config.schema import adopt, load
 from gopush.daemon.gc import collector
 from gopush.daemon.logs import Lines, reopen
+from gopush.daemon.oversights import oversights
 from gopush.daemon.start import DaemonOptions, console, start_errors
 from gopush.errors import SettingsError, StartError
 from gopush.net.clock import steady
@@ -132,6 +133,8 @@ def make_service(reactor: Any, options: DaemonOptions, make_node: Callable[[Any,
     reactor = steady(reactor)
     with start_errors(options.path):
         node = make_node(reactor, options.settings)
+        for oversight in oversights(options.settings, options.path):
+            log.warn("{path}: {oversight}", path=str(options.path or "the defaults"), oversight=oversight)
     collector.freeze()
     with start_errors():
         return DaemonService(reactor, options, node, node.log_name)

@@ -21,9 +21,6 @@ from gopush.membership.znodes import Registered, Registration, Seen, check_store
 from gopush.rpc.settings import ZooKeeperSettings
 
 JOB_SECONDS = 5.0
-TICK_SECONDS = 0.5
-"""By how much ZooKeeper may be late to end a session: its tickTime, as far as it is that short."""
-
 RECONNECT = {"max_tries": -1, "delay": 0.1, "backoff": 2, "max_delay": 0.4}
 
 log = Logger()
@@ -54,13 +51,11 @@ class ZooKeeperSession:
         self._refused = False
         self._names: int | None = None
         self._ownership = Ownership(settings)
-        # The setting is what the cluster promises: that a dead session is noticed and believed takes a part of it.
-        timeout = settings.session_timeout - settings.settle - TICK_SECONDS
         self._connector = Connector(settings)
         self._client: Any = KazooClient(
             hosts=self._connector.hosts,
             handler=self._connector,
-            timeout=max(timeout, settings.session_timeout / 2),
+            timeout=settings.asked_timeout,
             connection_retry=RECONNECT,
             default_acl=self._ownership.acl,
             auth_data=[("digest", f"{settings.user}:{settings.secret}")] if settings.user else None,

@@ -15,11 +15,33 @@ expiries: dict[str, float] = {}
 """When the certificates that this process has in use end, in seconds since the epoch, by their files."""
 
 
+_SOON_SECONDS, _SOON_SHARE = 7 * 86400, 0.1
+"""What a certificate has left when it ends soon: the less of both. One that lives for days is renewed late."""
+
+
 def note(path: Path, pem: bytes) -> None:
     """The process uses this certificate, the first one in the file, from now on."""
-    ends: bytes = Certificate.loadPEM(pem).original.get_notAfter()
-    name = str(path).encode(errors="replace").decode()  # as /metrics can show it: a directory's name may be no UTF-8
-    expiries[name] = datetime.strptime(ends.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    expiries[_name(path)] = _seconds(Certificate.loadPEM(pem).original.get_notAfter())
+
+
+def ends_soon(path: Path, now: float) -> float | None:
+    """When a certificate that the process uses ends, if it has ended or does so soon; None: later, or it uses none
+    such.
+    """
+    ends = expiries.get(_name(path))
+    if ends is None or ends - now > _SOON_SECONDS:
+        return None
+    begins = _seconds(Certificate.loadPEM(path.read_bytes()).original.get_notBefore())
+    return ends if ends - now < _SOON_SHARE * (ends - begins) else None
+
+
+def _name(path: Path) -> str:
+    """As /metrics can show it: a directory's name may be no UTF-8."""
+    return str(path).encode(errors="replace").decode()
+
+
+def _seconds(asn1: bytes) -> float:
+    return datetime.strptime(asn1.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def names(pem: bytes, host: str) -> bool:

@@ -13,6 +13,8 @@ LEAST_SECRET_BYTES = 16
 LEAST_SESSION_SECONDS, LONGEST_SESSION_SECONDS = 1, 86400
 """Below, no connection is made in time. From 25 days on kazoo cannot ask for it; ZooKeeper grants no more than it is
 configured for, 40 s by default."""
+TICK_SECONDS = 0.5
+"""By how much ZooKeeper may be late to end a session: its tickTime, as far as it is that short."""
 
 _channel, _rpc, _token, _zookeeper = map(Section, ("channel", "rpc", "token", "zookeeper"))
 
@@ -114,6 +116,18 @@ class ZooKeeperSettings:
                 f"[base] node: {node} would register at {self.message_path}, which is [zookeeper] message.path: use "
                 "another name, or path (try /gopush/comets and /gopush/messages)"
             )
+
+    @property
+    def death_lag(self) -> float:
+        """How long the others may take for a session that has ended, until they believe it."""
+        return self.settle + TICK_SECONDS
+
+    @property
+    def asked_timeout(self) -> float:
+        """Of the session that ZooKeeper is asked for: the setting is what the cluster promises, and `death_lag` takes a
+        part of it. One that is not twice as long as that leaves too little, and cannot be kept.
+        """
+        return max(self.session_timeout - self.death_lag, self.session_timeout / 2)
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,96 @@ def test_check_says_what_is_wrong(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert cli.main(["check", "-c", str(tmp_path / "some.ini"), "--role", "web"]) == 0
 
 
+@pytest.mark.parametrize("content", ["", "# nothing\n", "[base]\n# weight = 2\n"])
+def test_check_warns_of_a_file_that_holds_no_option(
+    content: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Who writes it may have failed: a disk is full, a template is broken."""
+    path = tmp_path / "gopush.ini"
+    path.write_text(content)
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert f"gopush: {path}: holds no option: all are the defaults\n" in capfd.readouterr().err
+    path.write_text("[base]\nuser =\n")
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert capfd.readouterr().err == ""
+
+
+TLS_FILES = "tls.ca = /no/ca\ntls.cert = /no/cert\ntls.key = /no/key\n"
+NOT_USED = "tls.ca, tls.cert, tls.key are set, and not used"
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "warning"),
+    [
+        ("web", f"[zookeeper]\n{TLS_FILES}", f"[zookeeper] {NOT_USED}: [zookeeper] tls = yes would use them"),
+        (
+            "web",
+            "[zookeeper]\ntls = yes\ntls.key = /no/key\n",
+            "[zookeeper] tls.key is set, and not used: [zookeeper] tls.cert would use it",
+        ),
+        ("gopush", f"[rpc]\n{TLS_FILES}", f"[rpc] {NOT_USED}: [zookeeper] addr would use them"),
+        (
+            "message",
+            f"[redis]\n{TLS_FILES}",
+            f"[redis] {NOT_USED}: rediss@ or rediss-sentinel@ in [redis] source would use them",
+        ),
+        (
+            "message",
+            "[redis]\nsentinel.password = secret\n",
+            "[redis] sentinel.password is set, and not used: sentinel@ or rediss-sentinel@ in [redis] source would use "
+            "it",
+        ),
+        (
+            "message",
+            f"[storage]\ntype = hbase\n[hbase]\n{TLS_FILES}",
+            f"[hbase] {NOT_USED}: [hbase] tls = yes would use them",
+        ),
+        *(
+            (
+                role,
+                "[token]\nsigned.key = /no/key\n",
+                "[token] signed.key is set, and not used: [token] signed.alg would use it",
+            )
+            for role in ("comet", "web", "gopush")
+        ),
+        ("message", f"[storage]\ntype = memory\n[redis]\n{TLS_FILES}[hbase]\n{TLS_FILES}", ""),
+        (
+            "web",
+            "[zookeeper]\ntimeout = 2s\n",
+            "[zookeeper] timeout: 2 s is too short to keep: look-ups may name a dead process for 2.5 s (let it be 3s "
+            "or more, or settle shorter)",
+        ),
+        ("web", "[zookeeper]\ntimeout = 3s\n", ""),
+    ],
+)
+def test_check_warns_of_what_hardly_anybody_means(
+    role: str, content: str, warning: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody may believe that what is not used protects something. One line, and no error: it does no harm itself."""
+    path = tmp_path / f"{role}.ini"
+    path.write_text(f"[base]\nuser =\n{content}")
+    assert cli.main(["check", "-c", str(path)]) == 0
+    assert capfd.readouterr().err == (f"gopush: {path}: {warning}\n" if warning else "")
+
+
+def test_check_warns_of_certificates_that_have_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    late, good = authority.issue("late", expired=True), authority.issue("good")
+    path = tmp_path / "web.ini"
+    bound = "ssl:1:interface=127.0.0.1:privateKey="
+    path.write_text(
+        f"[base]\nuser =\nhttp.bind = {bound}{late.key}:certKey={late.certificate}\n"
+        f"admin.bind = {bound.replace('1', '2', 1)}{good.key}:certKey={good.certificate}\n"
+        f"[rpc]\ntls.ca = {authority.path}\ntls.cert = {late.certificate}\ntls.key = {late.key}\n"
+    )
+    assert cli.main(["check", "-c", str(path)]) == 0
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 2
+    for line, option in zip(said, ("[base] http.bind", "[rpc] tls.cert"), strict=True):
+        start = re.escape(f"gopush: {path}: {option}: {late.certificate}: the certificate has ended at ")
+        assert re.fullmatch(start + r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC: renew it .*", line), line
+
+
 def test_check_names_a_file_that_is_not_there(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("nofile", "comet.ini"):
         assert cli.main(["check", "-c", str(tmp_path / name)]) == 3
@@ -502,7 +592,7 @@ def test_check_warns_root_of_a_user_that_cannot_read_gopush(
         ("user = daemon\n", r"'daemon' cannot read /.+: root may not be able to start it\n"),
         ("user =\n", None),
     ):
-        path.write_text(f"[base]\n{content}")
+        path.write_text(f"[base]\n{content}[node]\nweight = 1\n")
         assert cli.main(["check", "-c", str(path)]) == 0
         out, err = capfd.readouterr()
         assert out == f"{path}: good for message\n"

@@ -74,6 +74,19 @@ def test_every_line_of_every_role_names_role_and_node(directory: Path) -> None:
         assert listening == {node.address(port) for port in node.ports}
 
 
+def test_a_start_warns_of_what_hardly_anybody_means(directory: Path) -> None:
+    node = Node("gopush", "gopush", directory, {**JSON, "token": {"signed.key": "/no/such/file"}})
+    try:
+        node.start()
+        node.stop()
+    finally:
+        node.kill()
+    warned = [line["message"] for line in lines(node.log) if line["level"] == "warn"]
+    (ini,) = directory.glob("*.ini")
+    said = "[token] signed.key is set, and not used: [token] signed.alg would use it"
+    assert warned == [f"{ini}: {said}"]
+
+
 def test_level_and_format_change_with_sighup_unless_the_file_is_wrong(directory: Path) -> None:
     node = Node("gopush", "gopush", directory, JSON)
     ini = directory / "gopush.ini"

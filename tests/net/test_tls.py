@@ -36,7 +36,7 @@ from gopush.config import reload as files
 from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError
 from gopush.message.store import StoreSettings
-from gopush.net.certificates import expiries
+from gopush.net.certificates import ends_soon, expiries
 from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request, plain
 from gopush.net.http.routes import always
@@ -438,6 +438,18 @@ def test_it_is_known_when_the_certificates_in_use_end(tmp_path: Path, authority:
     files.reload()
     assert expiries[str(own.certificate)] < time.time()
     del server, client
+
+
+def test_a_certificate_ends_soon_when_little_is_left_of_a_week_and_of_its_time(
+    authority: Authority, own: Issued
+) -> None:
+    """It lives for three days here: a tenth is what it may have left."""
+    server = ServerTls(str(own.certificate), str(own.key))
+    ends = expiries[str(own.certificate)]
+    assert ends_soon(own.certificate, ends - 7 * 3600) == ends_soon(own.certificate, ends + 1) == ends
+    assert ends_soon(own.certificate, ends - 8 * 3600) is ends_soon(own.certificate, ends - 8 * 86400) is None
+    assert ends_soon(authority.path, ends + 1) is None  # no certificate of ours
+    del server
 
 
 def test_certificates_serve_and_are_shown_where_the_name_of_their_directory_is_no_text(tmp_path: Path) -> None:
