@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
@@ -19,8 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from kazoo.handlers.threading import KazooTimeoutError
 
+from gopush.config import reload as files
 from gopush.errors import SettingsError
 from gopush.membership.session import ZooKeeperSession
+from gopush.net.certificates import expiries
 from gopush.rpc.settings import ZooKeeperSettings
 from tests.servers import free_port
 from tests.servers.authority import Authority, Issued
@@ -178,6 +181,20 @@ def test_a_key_may_stand_behind_its_certificate(authority: Authority, tmp_path: 
         assert good.hears(authority, None, tls_certificate=str(both))
 
 
+def test_files_are_kept_as_they_were_while_they_are_wrong_and_read_anew(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    own = authority.issue("node")
+    with Listener(authority.issue("good")) as good:
+        session = session_to(good.port, authority, own)
+        own.certificate.write_text("an accident")
+        files.reload()
+        assert good.hears_from(session)
+        assert expiries[str(own.certificate)] > time.time()
+        authority.issue("node", expired=True)
+        files.reload()
+        assert expiries[str(own.certificate)] < time.time()
+
+
 class Listener:
     """Speaks TLS, and tells whether who connects goes on to talk; answers nothing."""
 
@@ -186,11 +203,15 @@ class Listener:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(issued.certificate, issued.key)
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._listen)
 
     def hears(self, trusted: Authority, own: Issued | None, **more: Any) -> bool:
         """Have a session connect."""
-        session = session_to(self._socket.getsockname()[1], trusted, own, **more)
+        return self.hears_from(session_to(self.port, trusted, own, **more))
+
+    def hears_from(self, session: ZooKeeperSession) -> bool:
+        """Have this session connect."""
         try:
             session._client.start_async()
             return self._outcomes.get(timeout=PASS_SECONDS)
