@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -83,3 +84,13 @@ def zookeeper() -> Iterator[ZooKeeperServer]:
     """A ZooKeeper for all tests that leave it alone."""
     with ZooKeeperServer() as server:
         yield server
+
+
+def left_to_the_collector(kinds: Collection[str]) -> list[str]:
+    """Which unreachable objects of these classes only the collector frees: those that it has frozen stay for ever."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    gc.set_debug(0)
+    found = [kind for item in gc.garbage if (kind := type(item).__name__) in kinds]
+    gc.garbage.clear()
+    return found

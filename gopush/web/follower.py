@@ -54,6 +54,10 @@ class Followers:
                 timer.reset(SPREAD_SECONDS * self.chance())
 
 
+def _unread(_: bytes) -> int:
+    return 0
+
+
 class Follower:
     """One subscription; a Reader, as far as that has to do with comets. `write` is set by its kind."""
 
@@ -143,7 +147,8 @@ class Follower:
         self.pause("no comet")
 
     def leave(self) -> None:
-        """Subscribe no more."""
+        """Subscribe no more: it is over."""
+        self.write = _unread  # one that leads to the follower itself would leave it to the collector (daemon/gc.py)
         self._followers.log_reader.discard(self)
         cancel(self._followers.paused.pop(self, None))
         subscription, self._subscription = self._subscription, None

@@ -10,6 +10,7 @@ import pytest
 
 from gopush.net.eager import EagerReactor
 from tests.conftest import InReactor, reactor
+from tests.fixtures import left_to_the_collector
 from tests.http.test_channel import poll
 from tests.http.ways import Ways
 
@@ -45,14 +46,6 @@ def test_nothing_waits_for_the_collector(in_reactor: InReactor, sent: bytes, res
         client.close()
         poll(lambda: not ways.site.channels)
 
-    def collected() -> list[str]:
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        gc.set_debug(0)
-        found = [kind for item in gc.garbage if (kind := type(item).__name__) in OF_A_CONNECTION]
-        gc.garbage.clear()
-        return found
-
     connect()
     in_reactor(gc.collect)
     gc.freeze()  # what other tests have left is not asked for
@@ -60,7 +53,7 @@ def test_nothing_waits_for_the_collector(in_reactor: InReactor, sent: bytes, res
     try:
         for _ in range(3):
             connect()
-        assert in_reactor(collected) == []
+        assert in_reactor(left_to_the_collector, OF_A_CONNECTION) == []
     finally:
         gc.enable()
         gc.unfreeze()

@@ -5,6 +5,7 @@ Step by step, without a socket: each answer of the store and of a comet comes wh
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
 from gopush.web.log_reader import LogReader
 from gopush.web.streams import EventStream, EventStreams
-from tests.fixtures import Logged
+from tests.fixtures import Logged, left_to_the_collector
 
 COMET = NodeInfo("node-c1", 0, ("c1",))
 
@@ -541,3 +542,21 @@ def test_the_mistake_of_one_read_is_logged_and_the_next_one_is_made(
     monkeypatch.undo()
     world.away(2.5)
     assert answer.out == events(32)
+
+
+@pytest.mark.parametrize("end", ["lost", "hung_up", "store away"])
+def test_a_stream_that_was_read_from_the_log_is_freed_by_reference_counts_alone(world: World, end: str) -> None:
+    gc.collect()
+    world.stream()
+    (stream,) = world.streams.streams
+    world.lose()
+    world.store(32)
+    world.away(9)
+    if end == "store away":
+        stream.cut_off()
+    else:
+        getattr(stream, end)()
+    assert not world.streams.streams
+    del stream
+    world.ways.clear()
+    assert left_to_the_collector(["EventStream"]) == []

@@ -5,6 +5,7 @@ Step by step, without a socket: each answer of the store and of a comet comes wh
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
 from gopush.web.log_reader import LogReader
 from gopush.web.polling import LINES, Polls
+from tests.fixtures import left_to_the_collector
 from tests.web.fakes import FakeMessages
 
 OWNER = NodeInfo("node-c1", 0, ("c1",))
@@ -385,3 +387,29 @@ def test_a_store_and_a_comet_that_are_away(world: World) -> None:
     world.accept()
     world.fail_read()
     assert answers == [UnavailableError]
+
+
+@pytest.mark.parametrize("way", ["a message", "in vain", "parked", "gone", "late"])
+def test_a_poll_that_is_over_is_freed_by_reference_counts_alone(world: World, way: str) -> None:
+    gc.collect()
+    for _ in range(3):
+        answers: list[Any] = []
+        waiting = world.polls.wait("k", "", 0, 2)
+        waiting.addCallback(answers.append)
+        if way != "late":
+            world.accept()
+            world.answer_read()
+        if way == "a message":
+            world.store(16, live=True)
+        elif way == "gone":
+            waiting.cancel()
+        world.pass_seconds(2 if way == "in vain" else 6)
+        if way == "late":
+            world.answer_read()
+            world.pass_seconds(6)
+        assert answers
+        world.polls.stop()  # what is parked goes, too
+        world.polls.leaving = False
+        world.ways.clear()
+        world.log.clear()
+    assert left_to_the_collector(["Poll"]) == []
