@@ -316,6 +316,8 @@ CHUNKED = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0
         (b"A: b\rc\r\n", 400),
         (b"A: b\r\n" * 101, 431),
         (b"A: %b\r\n" % (b"b" * (16 << 10)), 431),
+        (b"%b: a\r\n" % (b"b" * 128), 200),
+        (b"%b: a\r\n" % (b"b" * 129), 431),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -379,6 +381,8 @@ def test_a_good_request_before_a_malformed_one_is_answered_first(server: Server)
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", (431,)),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 101 + b"\r\n", (431,)),
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 17_000 + b"\r\n\r\n", (431,)),
+        (b"GET / HTTP/1.1\r\n" + b"x" * 129 + b": y\r\n\r\n", (431,)),
+        (b"GET /echo HTTP/1.1\r\n" + b"x" * 129 + b": y\r\n\r\n", (431,)),  # the short cut's
         (b"GET / HTTP/1.1\r\nX: " + b"y" * 1_000_000, (400, 431)),
         (b"GET / HTTP/1.1\r\n" + b"y" * 1_000_000, (400, 431)),
         (b"\r\n" * 500_000, (400, 431)),

@@ -17,10 +17,13 @@ from gopush.net.http.routes import Route
 
 HEAD_LIMIT = 16 << 10
 MAX_FIELDS = 100
+MAX_NAME_BYTES = 128
+"""Of a field's name: twisted.web remembers the last 10,000 names for good, those that strangers send, too."""
 
 _ASCII = bytes(range(128)).decode()
 # Possessive: whatever a stranger sends is looked at once.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_NAME = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}+" % MAX_NAME_BYTES
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*+([\t -~\x80-\xff]*+)" % _TOKEN)
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++(?!#)")  # up to the path, which may be empty
@@ -90,6 +93,8 @@ class HeadScanner:
         if match is None:
             raise WrongHeadError(400)
         name, value = match[1].lower(), match[2]
+        if len(name) > MAX_NAME_BYTES:
+            raise WrongHeadError(431)
         if name == b"content-length" and not _FIELD_LENGTH.fullmatch(value):
             raise WrongHeadError(400)
         if name == b"transfer-encoding" and value.strip(b" \t").lower() != b"chunked":
@@ -113,7 +118,7 @@ def origin_form(target: bytes) -> bytes | None:
 MAX_HEAD_BYTES = 8 << 10
 _HEAD = re.compile(
     rb"((GET|POST) (/[!->@-~]*+))(?:\?([!-~]*+))? HTTP/1\.1\r\n"
-    rb"((?:%b:[\t -~\x80-\xff]*+\r\n){0,%d}+)\r\n" % (_TOKEN, MAX_FIELDS)
+    rb"((?:%b:[\t -~\x80-\xff]*+\r\n){0,%d}+)\r\n" % (_NAME, MAX_FIELDS)
 )
 _ELSEWHERE = frozenset((b"connection", b"upgrade", b"expect", b"transfer-encoding"))
 _LENGTH = re.compile(rb"[0-9]{1,9}")
