@@ -196,7 +196,8 @@
           event = {};
         }
         // A stream is one of the browser's six connections to web: a WebSocket may come through by now, or does.
-        if (!sse && !rest && (now() - liveAt > 6 * TRUST || heard[comet] > liveAt)) return;
+        // Nobody wants to be left alone then.
+        if (!sse && !rest && (now() - liveAt > 6 * TRUST || heard[comet] > liveAt)) return least = 0;
       }
     };
 

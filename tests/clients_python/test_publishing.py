@@ -396,3 +396,10 @@ def test_mids_that_are_none_are_not_gopush(garbage: bytes) -> None:
     with pytest.raises(UnavailableError, match="what answers is not gopush") as caught:
         web.walk.run(web.publishing.push_many(["k"], 1, 60, "mine"))
     assert (caught.value.id, caught.value.failed) == ("mine", ["k"])
+
+
+@pytest.mark.parametrize("deadline", [float("nan"), -1])
+def test_a_deadline_that_never_comes_is_said_at_once(deadline: float) -> None:
+    """A push was repeated for ever."""
+    with pytest.raises(ValueError, match="deadline"):
+        Publisher("http://web", deadline=deadline)

@@ -397,3 +397,9 @@ def test_what_is_no_mid_is_said_at_once(since: Any) -> None:
     """Text was sent, and a TypeError only when a message came."""
     with pytest.raises(ValueError, match="since is no mid"):
         Subscriber("http://web", "k", since=since)
+
+
+@pytest.mark.parametrize("token", [5, None, b"t"])
+def test_what_is_no_token_is_said_at_once(token: Any) -> None:
+    with pytest.raises(TypeError, match="token"):
+        Subscriber("http://web", "k", token=token)

@@ -19,6 +19,8 @@ _API_KEY = re.compile(r"[!-~]*")
 def _publishing(url: str, api_key: str, deadline: float) -> Publishing:
     if not _API_KEY.fullmatch(api_key):
         raise ValueError("an API key has printable ASCII characters alone")
+    if not deadline >= 0:  # no number, either
+        raise ValueError(f"a deadline is a number of seconds, from 0: {deadline!r}")
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     return Publishing(wire.url(url), headers, deadline, time.monotonic, random.random)
 

@@ -44,11 +44,13 @@ class Subscriber:
 
         `on_gap()`: messages were trimmed away before they could be read. `on_state(state, why)`: "connecting", "live"
         or "away". `context`: for TLS, None: the system's authorities; comets are reached over TLS where the web node
-        is, or as `comet_tls` says. Raises ValueError.
+        is, or as `comet_tls` says. Raises ValueError or TypeError.
         """
         where = wire.url(url)
         if heartbeat < LEAST_HEARTBEAT_SECONDS:
             raise ValueError(f"a heartbeat has at least {LEAST_HEARTBEAT_SECONDS} seconds")
+        if not isinstance(token, str) and not callable(token):
+            raise TypeError("a token is a string, or a function that fetches one")
         self._context = context
         self._subscription = Subscription(
             url=where,
