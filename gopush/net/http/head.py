@@ -23,7 +23,6 @@ MAX_NAME_BYTES = 128
 _ASCII = bytes(range(128)).decode()
 # Possessive: whatever a stranger sends is looked at once.
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_NAME = rb"[!#$%%&'*+.^_`|~0-9A-Za-z-]{1,%d}+" % MAX_NAME_BYTES
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*+([\t -~\x80-\xff]*+)" % _TOKEN)
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*+://[^/?#]++(?!#)")  # up to the path, which may be empty
@@ -118,7 +117,7 @@ def origin_form(target: bytes) -> bytes | None:
 MAX_HEAD_BYTES = 8 << 10
 _HEAD = re.compile(
     rb"((GET|POST) (/[!->@-~]*+))(?:\?([!-~]*+))? HTTP/1\.1\r\n"
-    rb"((?:%b:[\t -~\x80-\xff]*+\r\n){0,%d}+)\r\n" % (_NAME, MAX_FIELDS)
+    rb"((?:%b:[\t -~\x80-\xff]*+\r\n){0,%d}+)\r\n" % (_TOKEN, MAX_FIELDS)
 )
 _ELSEWHERE = frozenset((b"connection", b"upgrade", b"expect", b"transfer-encoding"))
 _LENGTH = re.compile(rb"[0-9]{1,9}")
@@ -131,7 +130,7 @@ def _fields(lines: bytes) -> Mapping[bytes, bytes] | None:
     for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
         name = name.lower()
-        if name in fields or name in _ELSEWHERE:
+        if name in fields or name in _ELSEWHERE or len(name) > MAX_NAME_BYTES:
             return None
         fields[name] = value.strip(b" \t")
     return fields
