@@ -18,7 +18,7 @@ from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import again, health
 from gopush.client.options import ROLES, installed, positive, seconds, settings_of
 from gopush.client.output import tell, write, write_outcome
-from gopush.config.schema import load, options, read_file, render, values
+from gopush.config.schema import load, load_file, options, read_file, render, values
 from gopush.config.values import addresses
 from gopush.errors import SettingsError, StartError
 from gopush.message.hbase.settings import table_name
@@ -92,12 +92,12 @@ def _check(asked: argparse.Namespace) -> None:
     from gopush.daemon.oversights import oversights
 
     role = asked.role or _role(asked.config, ROLES)
-    settings = load(settings_of(role), asked.config)
+    settings, is_empty = load_file(settings_of(role), asked.config)
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
         _could_start(role, settings)
-        warnings = [*oversights(settings, asked.config), *_check_addresses(settings)]
+        warnings = [*oversights(settings, is_empty), *_check_addresses(settings)]
         warnings += _check_user(role, settings) if settings.user and os.geteuid() == 0 else ()
     except (SettingsError, StartError) as wrong:
         raise SettingsError(f"{asked.config}: {wrong}") from None

@@ -82,9 +82,9 @@ class ReloadingFile(Generic[T]):
         self._is_right()
 
     def _is_right(self) -> None:
-        """What goes wrong from here on is news."""
+        """What goes wrong from here on is news. The client of ZooKeeper reads its files in a thread of its own."""
         self._wrong = False
-        _refused.difference_update([said for said in _refused if said[1] in self._paths])
+        _refused.difference_update([said for said in list(_refused) if said[1] in self._paths])
 
     def _read_now(self) -> T:
         try:

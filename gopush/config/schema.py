@@ -103,23 +103,19 @@ def render(settings: type[Any]) -> str:
     return "\n".join(lines)
 
 
-def load(settings: type[S], path: Path | None, *, needs_option: bool = False) -> S:
-    """Read `path` (None: the defaults) into `settings`. Raises SettingsError; `needs_option`: also for a file without
-    any option, as who cannot write leaves one: the defaults are nobody's wish then.
-    """
+def load(settings: type[S], path: Path | None) -> S:
+    """Read `path` (None: the defaults) into `settings`. Raises SettingsError."""
+    return load_file(settings, path)[0]
+
+
+def load_file(settings: type[S], path: Path | None) -> tuple[S, bool]:
+    """See load(); and whether the file holds no option, as who cannot write leaves one."""
     content, found = _read(path) if path is not None else ("", {})
-    if needs_option and path is not None and not any(found.values()):
-        raise SettingsError(f"{path}: is empty: it holds no option")
     _refuse_unknown(path, content, found, options(settings))
     try:
-        return _build(settings, path, found)
+        return _build(settings, path, found), path is not None and not any(found.values())
     except ValueError as wrong:
         raise SettingsError(f"{path or 'the defaults'}: {wrong}") from None
-
-
-def is_empty(path: Path) -> bool:
-    """Whether an ini file holds no option: all are the defaults. Raises SettingsError."""
-    return not any(_read(path)[1].values())
 
 
 def adopt(settings: Any, read: Any) -> tuple[list[str], list[str]]:

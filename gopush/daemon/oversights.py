@@ -7,12 +7,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gopush.config.endpoints import words
 from gopush.config.reload import lasting
-from gopush.config.schema import is_empty, values
+from gopush.config.schema import values
 from gopush.net.certificates import ends_soon
 
 Values = Mapping[tuple[str, str], Any]
@@ -52,11 +51,11 @@ _USES = (
 """Files and secrets that one believes in once they are set. The options of another store deceive nobody."""
 
 
-def oversights(settings: Any, path: Path | None) -> Iterator[str]:
-    """The warnings, once all of the process is made: by then it is known which certificates it uses. `path`: of the ini
-    file, None where there is none. Raises SettingsError where that cannot be read any more.
+def oversights(settings: Any, is_empty: bool) -> Iterator[str]:
+    """The warnings, once all of the process is made: by then it is known which certificates it uses. `is_empty`: the
+    ini file holds no option.
     """
-    if path is not None and is_empty(path):
+    if is_empty:
         yield "holds no option: all are the defaults"
     of = {(opt.section, opt.name): value for opt, value in values(settings)}
     yield from _unused(of)

@@ -23,7 +23,7 @@ from twisted.scripts._twistd_unix import UnixAppLogger
 import gopush
 from gopush.config import reload as files
 from gopush.config.reload import lasting
-from gopush.config.schema import adopt, load
+from gopush.config.schema import adopt, load_file
 from gopush.daemon.gc import collector
 from gopush.daemon.logs import Lines, reopen
 from gopush.daemon.oversights import oversights
@@ -61,7 +61,10 @@ class Reload(Service):
         for `gopush check` to say: it makes all of a process, which may block this one."""
         settings = self._options.settings
         try:
-            adopted, fixed = adopt(settings, load(type(settings), self._options.path, needs_option=True))
+            read, is_empty = load_file(type(settings), self._options.path)
+            if is_empty and not self._options.is_empty:  # the defaults are nobody's wish then
+                raise SettingsError(f"{self._options.path}: is empty: it holds no option")
+            adopted, fixed = adopt(settings, read)
         except SettingsError as wrong:
             log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
         else:
@@ -133,7 +136,7 @@ def make_service(reactor: Any, options: DaemonOptions, make_node: Callable[[Any,
     reactor = steady(reactor)
     with start_errors(options.path):
         node = make_node(reactor, options.settings)
-        for oversight in oversights(options.settings, options.path):
+        for oversight in oversights(options.settings, options.is_empty):
             log.warn("{path}: {oversight}", path=str(options.path or "the defaults"), oversight=oversight)
     collector.freeze()
     with start_errors():

@@ -25,7 +25,7 @@ from twisted.python.util import switchUID
 import gopush
 import twisted
 from gopush.config.reload import lasting
-from gopush.config.schema import load
+from gopush.config.schema import load_file
 from gopush.errors import SettingsError, StartError, naming
 
 log = Logger()
@@ -113,12 +113,13 @@ def _explained(failure: Failure) -> StartError:
 class DaemonOptions(Options):
     """`twistd ROLE [--config FILE]`. A role names its settings class in `role` and finds them read in `settings`.
 
-    `path`: of the file, good to read it again from any working directory.
+    `path`: of the file, good to read it again from any working directory. `is_empty`: it held no option.
     """
 
     role: type[Any]
     settings: Any
     path: Path | None
+    is_empty: bool
     optParameters = [["config", "c", None, "The ini file; the defaults hold where there is none."]]  # noqa: RUF012
 
     def parseOptions(self, options: Any = None) -> None:
@@ -136,7 +137,7 @@ class DaemonOptions(Options):
         console.has_log = bool(twistd.get("nodaemon")) and twistd.get("logfile") in (None, "-")
         path = None if self["config"] is None else Path(self["config"])
         with start_errors():
-            self.settings = load(self.role, path)
+            self.settings, self.is_empty = load_file(self.role, path)
             self.path = path and lasting(path)
             _become(self.settings, path, self.parent)
 

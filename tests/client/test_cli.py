@@ -1015,3 +1015,15 @@ def test_a_file_that_holds_no_api_key_is_refused_without_showing_it(tmp_path: Pa
     ended = run("push", "key", "1", "--admin", "127.0.0.1:1", "--api-key-file", str(tmp_path / "key"))
     assert (ended.returncode, ended.stderr.count(b"hunter2")) == (3, 0)
     assert b"line 1 is no API key" in ended.stderr
+
+
+def test_check_reads_a_file_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It may be a pipe: `-c <(...)` keeps secrets off the disk."""
+    path = tmp_path / "gopush.ini"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=["[base]\nuser =\n"], daemon=True)
+    writer.start()
+    checking = subprocess.run(
+        [sys.executable, "-m", "gopush", "check", "-c", str(path)], timeout=60, capture_output=True, text=True
+    )
+    assert (checking.returncode, checking.stderr) == (0, "")

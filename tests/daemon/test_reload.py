@@ -11,14 +11,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gopush.config.schema import Section, adopt, load
+from gopush.config.schema import Section, adopt, load, load_file
 from gopush.config.values import count, text
+from gopush.daemon.service import Reload
 from gopush.web.keys import make
+from gopush.web.settings import WebSettings
 from tests.chaos.cluster import Node
+from tests.fixtures import Logged
 from tests.http.client import Client
 
 
@@ -150,3 +154,16 @@ def test_limits_of_keys_and_connections_change_while_a_process_runs(directory: P
         assert history()[1] == {"ret": 65534}
     finally:
         node.kill()
+
+
+@pytest.mark.parametrize("began_empty", [True, False])
+def test_who_began_with_an_empty_file_may_go_on_with_one(began_empty: bool, tmp_path: Path, logged: Logged) -> None:
+    """A hook that sends SIGHUP once certificates are renewed makes no error of it."""
+    path = tmp_path / "web.ini"
+    path.write_text("# all are the defaults\n[base]\n")
+    settings, is_empty = load_file(WebSettings, path)
+    assert is_empty
+    options: Any = SimpleNamespace(settings=settings, path=path, is_empty=began_empty)
+    Reload(None, options, None).reload()
+    kept_on = f"{path}: is empty: it holds no option; gopush keeps what it read before"
+    assert logged.lines() == ([] if began_empty else [kept_on])
