@@ -147,8 +147,8 @@ def _become(settings: Any, path: Path | None, twistd: Any) -> None:
     if settings.user and os.geteuid() != 0:
         log.info("[base] user: {user} is ignored, only root can become another user", user=settings.user)
     elif settings.user:
-        where = path or "the defaults"
-        with naming(f"{where}"):
+        where = str(path or "the defaults")
+        with naming(where):
             pending = find_user(settings.user)
         if twistd["uid"] is None:
             twistd["uid"] = pending.pw_uid

@@ -54,7 +54,7 @@ class Followers:
                 timer.reset(SPREAD_SECONDS * self.chance())
 
 
-def _unread(_: bytes) -> int:
+def _to_nobody(_: bytes) -> int:
     return 0
 
 
@@ -148,7 +148,7 @@ class Follower:
 
     def leave(self) -> None:
         """Subscribe no more: it is over."""
-        self.write = _unread  # one that leads to the follower itself would leave it to the collector (daemon/gc.py)
+        self.write = _to_nobody  # one that leads to the follower itself would leave it to the collector (daemon/gc.py)
         self._followers.log_reader.discard(self)
         cancel(self._followers.paused.pop(self, None))
         subscription, self._subscription = self._subscription, None
