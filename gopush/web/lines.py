@@ -40,8 +40,10 @@ def _look(text: str, most_expire: int) -> PublishRequest | None:
         return None
     key, expire, push_id = before.groups()
     if behind.lastindex:  # of a repeated name the last one counts
-        pairs = zip(before.groups(), behind.groups(), strict=True)
-        key, expire, push_id = (first if last is None else last for first, last in pairs)
+        last_key, last_expire, last_id = behind.groups()
+        key = key if last_key is None else last_key
+        expire = expire if last_expire is None else last_expire
+        push_id = push_id if last_id is None else last_id
     if key is None or expire is None:
         return None
     params.valid_key(key, "k")

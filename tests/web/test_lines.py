@@ -53,6 +53,7 @@ def said(read: Any, text: str) -> object:
 @example('{"k":"a","expire":600,"m":1}')
 @example('{"m":1,"k":"a","expire":600,"k":"b"}')
 @example('{"m":1,"m":2,"k":"a","expire":600}')
+@example('{"k":"a","expire":600,"m":1,"k":""}')
 @example('{"k":"a","expire":600,"m":1,"id":""}')
 @example('{"k":"a","expire":600,"m":1,"id":null}')
 def test_the_quick_look_says_what_the_scan_says(text: str) -> None:
