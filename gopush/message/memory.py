@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -64,20 +65,27 @@ NO_BACKUP = "the messages are in memory alone ([storage] type = memory): there i
 
 
 class MemoryStore:
-    """A Store in two dictionaries. `now`: the clock, in seconds since the epoch.
+    """A Store in two dictionaries, which needs neither options of its own nor a reactor. `now`: the clock, in seconds
+    since the epoch.
 
     `logs` and `token_sets` are all its state, plain enough for copy.deepcopy.
     """
 
     shards: tuple[tuple[str, int], ...] = ()
 
-    def __init__(self, settings: StoreSettings, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: StoreSettings,
+        _settings: None = None,
+        _reactor: object = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.logs: dict[str, Log] = {}
         self.token_sets: dict[str, dict[bytes, int]] = {}
         self.identity = uuid4().hex
         self.numbers = {"memory": StoreNumbers()}
         self._counters = self.numbers["memory"].counters
-        self._settings = settings
+        self._settings = store
         self._now = now
         self._walk: Iterator[str] = iter(())
 

@@ -5,10 +5,9 @@ A store is imported only when it is opened.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
 from gopush.config.endpoints import refuse_shared
@@ -25,44 +24,21 @@ _base, _node, _storage = map(Section, ("base", "node", "storage"))
 
 
 class StoreType(NamedTuple):
-    """How a store is opened, which library it `needs` beside those that gopush always has ("": none), and whether one
-    process has it for itself alone: a cluster cannot share it.
+    """The class of a store, which takes its StoreSettings, its own options and a reactor; which library it `needs`
+    beside those that gopush always has ("": none); and whether one process has it for itself alone: a cluster cannot
+    share it.
     """
 
-    open: Callable[[StoreSettings, Any, Any], Store]
+    named: str
     needs: str = ""
     alone: bool = False
 
 
-def _redis(store: StoreSettings, options: Any, reactor: Any) -> Store:
-    from gopush.message.redis.store import RedisStore
-
-    return RedisStore(store, options, reactor)
-
-
-def _hbase(store: StoreSettings, options: Any, reactor: Any) -> Store:
-    from gopush.message.hbase.store import HBaseStore
-
-    return HBaseStore(store, options, reactor)
-
-
-def _sqlite(store: StoreSettings, options: Any, reactor: Any) -> Store:
-    from gopush.message.sqlite.store import SqliteStore
-
-    return SqliteStore(store, options, reactor)
-
-
-def _memory(store: StoreSettings, _options: Any, _reactor: Any) -> Store:
-    from gopush.message.memory import MemoryStore
-
-    return MemoryStore(store, time.time)
-
-
 STORES = {
-    "redis": StoreType(_redis),
-    "hbase": StoreType(_hbase, needs="thriftpy2"),
-    "sqlite": StoreType(_sqlite, alone=True),
-    "memory": StoreType(_memory, alone=True),
+    "redis": StoreType("gopush.message.redis.store:RedisStore"),
+    "hbase": StoreType("gopush.message.hbase.store:HBaseStore", needs="thriftpy2"),
+    "sqlite": StoreType("gopush.message.sqlite.store:SqliteStore", alone=True),
+    "memory": StoreType("gopush.message.memory:MemoryStore", alone=True),
 }
 
 
@@ -70,7 +46,9 @@ def open_store(settings: Any, reactor: Any) -> Store:
     """The store that the settings of a message node name; its start() opens it. The settings' field of the store's
     name, where they have one, holds its own options.
     """
-    return STORES[settings.storage].open(settings.store, getattr(settings, settings.storage, None), reactor)
+    make: type[Any] = resolve_name(STORES[settings.storage].named)
+    store: Store = make(settings.store, getattr(settings, settings.storage, None), reactor)
+    return store
 
 
 _name_of_store = one_of(*STORES)

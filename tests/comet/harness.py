@@ -178,7 +178,7 @@ class World:
         self.rpc = rpc or RpcSettings()
         self.settings = SubscriberSettings(**settings)
         self.coordination = StaticCoordination()
-        self.store = MemoryStore(StoreSettings(store=store), self.now)
+        self.store = MemoryStore(StoreSettings(store=store), now=self.now)
         self.node = FaultyService(self.store)
         self.messages = Messages(self.clock, self.coordination, lambda _: self.node, self.rpc)
         self.services: dict[str, FaultyService] = {}

@@ -84,7 +84,7 @@ class CometServer:
 
     def _start(self, store_settings: StoreSettings, foreign: bool) -> None:
         clock: Clock = self.clock
-        store = MemoryStore(store_settings, time.time)
+        store = MemoryStore(store_settings)
         coordination = StaticCoordination()
         services: list[Any] = []
         self._messages = Messages(clock, coordination, lambda _: cast(MessagePeer, store), RpcSettings())

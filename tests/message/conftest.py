@@ -71,7 +71,7 @@ def open_store(
 
         def make() -> Store:
             if kind == "memory":
-                return MemoryStore(settings, clock)
+                return MemoryStore(settings, now=clock)
             if kind == "sqlite":
                 return SqliteStore(settings, SqliteSettings(str(tmp_path / f"{number}.sqlite")), reactor, clock)
             if kind == "hbase":

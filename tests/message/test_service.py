@@ -40,7 +40,7 @@ def failure(call: Deferred[Any]) -> BaseException:
 
 
 def test_it_counts() -> None:
-    message = StoreService(MemoryStore(StoreSettings(), FakeTime()), Clock())
+    message = StoreService(MemoryStore(StoreSettings(), now=FakeTime()), Clock())
     message.append([append("k", "a"), append("k", "a"), append("k", deadline=0), append("k")])
     message.append([append("k")])
     message.read([Read("k", 0, 9), Read("x", 0, 9)])
@@ -73,7 +73,7 @@ def test_whatever_the_store_fails_with_is_unavailable() -> None:
 
 def test_what_expired_is_purged_as_time_goes_by() -> None:
     now, clock = FakeTime(), Clock()
-    store = MemoryStore(StoreSettings(head_life=5), now)
+    store = MemoryStore(StoreSettings(head_life=5), now=now)
     message = StoreService(store, clock)
     Deferred.fromCoroutine(message.start())
     message.append([append(f"key{n}", "id") for n in range(3000)])
@@ -140,7 +140,7 @@ def test_pushes_that_come_after_their_deadline_are_said_once_and_counted() -> No
     observer: Any = observe
     globalLogPublisher.addObserver(observer)
     try:
-        message = StoreService(MemoryStore(StoreSettings(), now), clock, now)
+        message = StoreService(MemoryStore(StoreSettings(), now=now), clock, now)
         Deferred.fromCoroutine(message.start())
         for _ in range(20):
             message.append([append("k", deadline=now() - 6)])

@@ -35,7 +35,7 @@ class World:
 
     def __init__(self, *names: str, stores: tuple[tuple[str, int], ...] = ()) -> None:
         self.clock = Clock()
-        self.store = MemoryStore(StoreSettings(), lambda: EPOCH + self.clock.seconds())
+        self.store = MemoryStore(StoreSettings(), now=lambda: EPOCH + self.clock.seconds())
         self.nodes: dict[str, FaultyService] = {}
         self.coordination = StaticCoordination()
         self.view(*names, stores=stores)

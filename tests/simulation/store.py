@@ -38,7 +38,7 @@ class SharedStore:
         self._lagging: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self._world = world
         self._page = page
-        self._inner = MemoryStore(StoreSettings(store=store), self.now)
+        self._inner = MemoryStore(StoreSettings(store=store), now=self.now)
         self.numbers = self._inner.numbers
         self._saved: Any = {}
         self.untold: set[Record] = set()

@@ -291,7 +291,7 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
     def item(id: str = "", deadline: float = START + 60) -> Append:
         return Append(Push("k", b"1", 1, id, 60, deadline), 0)
 
-    with node(MemoryStore(settings, now)) as message:
+    with node(MemoryStore(settings, now=now)) as message:
         message.append([item("a"), item("a"), item(deadline=0), item(), item()])
         message.read([Read("k", 0, 9)])
         message.heads(["k"])
@@ -300,7 +300,7 @@ def message_moves(in_reactor: InReactor, tmp_path: Path) -> Moves:
         message.delete("k")
         for number in range(1001):
             message.create_token("k", Token(b"%d" % number, int(now()) + 60))
-    with node(Silent(settings, now)) as message:
+    with node(Silent(settings, now=now)) as message:
         message.append([item()])
     sqlite = SqliteStore(settings, SqliteSettings(str(tmp_path / "x.sqlite")), reactor)
     with node(sqlite) as message:

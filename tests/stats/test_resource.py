@@ -42,7 +42,7 @@ def stat(statistics: Statistics, of_type: str) -> Any:
 
 def test_a_message_node_tells_of_its_log_and_its_stores() -> None:
     statistics = Statistics(MessageSettings())
-    message = StoreService(MemoryStore(StoreSettings(store=2), FakeTime()), Clock())
+    message = StoreService(MemoryStore(StoreSettings(store=2), now=FakeTime()), Clock())
     show_message(message, statistics)
     message.append([Append(Push("k", b"1", 60, "", 60, START + 9), 0)] * 3)
     message.read([Read("k", 0, 9)])
