@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -23,22 +24,15 @@ from gopush.web.settings import HttpSettings
 from gopush.web.tokens import digest
 
 
+@dataclass(eq=False)
 class Offline:
     """Reads of a key's log from the client's cursor on; with `[channel] auth` they need the subscriber's token."""
 
-    def __init__(
-        self,
-        messages: Messages,
-        settings: HttpSettings,
-        counters: WebCounters,
-        signed: SignedTokens | None,
-        polls: Polls,
-    ) -> None:
-        self._signed = signed
-        self._polls = polls
-        self._messages = messages
-        self._settings = settings
-        self._counters = counters
+    _messages: Messages
+    _settings: HttpSettings
+    _counters: WebCounters
+    _signed: SignedTokens | None
+    _polls: Polls
 
     def routes(self) -> Routes:
         """The routes of the public port."""
@@ -132,9 +126,5 @@ async def _rest_of_log(messages: Messages, key: str, cursor: int, form: Listing)
     yield b""
 
 
-def _old_string(message: Message) -> bytes:
-    return json_string(old_json(message).decode())
-
-
 _NEW = Listing(b'{"msgs":[', raw_json, b"]}")
-_OLD = Listing(b'{"msgs":[', _old_string, b'],"pmsgs":[]}')
+_OLD = Listing(b'{"msgs":[', lambda message: json_string(old_json(message).decode()), b'],"pmsgs":[]}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
 from itertools import chain
@@ -38,16 +39,16 @@ class _Process(NamedTuple):
     peers: Comets | Messages
 
 
+@dataclass(eq=False)
 class Cluster:
     """The comets and message nodes of the current view. A node is named as on the ring, or by its RPC address.
 
     A process that is both is asked once, and does both.
     """
 
-    def __init__(self, coordination: Coordination, comets: Comets, messages: Messages) -> None:
-        self._coordination = coordination
-        self._comets = comets
-        self._messages = messages
+    _coordination: Coordination
+    _comets: Comets
+    _messages: Messages
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
@@ -162,22 +163,15 @@ MAX_BUSY_KEYS = 1000
 USUAL_BUSY_KEYS = 50
 
 
+@dataclass(eq=False)
 class Insight:
     """This web node's numbers, keys, slow connections: looks, and changes nothing."""
 
-    def __init__(
-        self,
-        coordination: Coordination,
-        messages: Messages,
-        comets: Comets,
-        counters: WebCounters,
-        latency: Histogram,
-    ) -> None:
-        self._coordination = coordination
-        self._messages = messages
-        self._comets = comets
-        self._counters = counters
-        self._latency = latency
+    _coordination: Coordination
+    _messages: Messages
+    _comets: Comets
+    _counters: WebCounters
+    _latency: Histogram
 
     def routes(self) -> Routes:
         """The routes of the admin port. What tells of others' keys and messages may be large."""
