@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -42,34 +43,24 @@ class _Sent(NamedTuple):
     refused: bool
 
 
+@dataclass(eq=False, repr=False)
 class RowAppend:
     """Appends to one row. `now`: seconds since the epoch; `get` reads cells of a row."""
 
-    def __init__(
-        self,
-        row: bytes,
-        appends: Sequence[Append],
-        client: Client,
-        get: Callable[[bytes, Wanted, float], Deferred[Cells]],
-        clock: Clock,
-        now: Callable[[], float],
-        settings: StoreSettings,
-        counters: StoreCounters,
-    ) -> None:
-        self._row = row
-        self._appends = appends
-        self._client = client
-        self._get = get
-        self._clock = clock
-        self._now = now
-        self._settings = settings
-        self._counters = counters
-        self._sent: dict[bytes, _Sent] = {}
-        self._said: HBaseError | None = None
-        self._wanted: Wanted = [
-            HEAD,
-            *dict.fromkeys(id_cell(append.push.id) for append in appends if append.push.id),
-        ]
+    _row: bytes
+    _appends: Sequence[Append]
+    _client: Client
+    _get: Callable[[bytes, Wanted, float], Deferred[Cells]]
+    _clock: Clock
+    _now: Callable[[], float]
+    _settings: StoreSettings
+    _counters: StoreCounters
+    _sent: dict[bytes, _Sent] = field(default_factory=dict, init=False)
+    _said: HBaseError | None = field(default=None, init=False)
+
+    @property
+    def _wanted(self) -> Wanted:
+        return [HEAD, *dict.fromkeys(id_cell(append.push.id) for append in self._appends if append.push.id)]
 
     async def run(self, until: float, fence_until: float) -> list[Appended]:
         """The answers. Tries until `until`, then fences off what may still be written until `fence_until`. Raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -24,32 +25,23 @@ MOST_BYTES = 8 << 20
 """Appends to one row that are written together."""
 
 
+@dataclass(eq=False)
 class Appender:
     """Gives each row one write at a time: two would only be in each other's way. What comes meanwhile makes the next.
 
     `now`: seconds since the epoch. `failed` hears of rows whose appends failed, and None of one whose did not.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        settings: HBaseSettings,
-        store: StoreSettings,
-        numbers: StoreNumbers,
-        reactor: Any,
-        now: Callable[[], float],
-        failed: Callable[[Exception | None], None],
-    ) -> None:
-        self._client = client
-        self._settings = settings
-        self._store = store
-        self._numbers = numbers
-        self._reactor = reactor
-        self._now = now
-        self._tell = failed
-        self._rows: dict[bytes, deque[_Waiting]] = {}
-        self._asked: dict[float, list[tuple[bytes, Wanted, Deferred[Cells]]]] = {}
-        self._idle: list[Deferred[None]] = []
+    _client: Client
+    _settings: HBaseSettings
+    _store: StoreSettings
+    _numbers: StoreNumbers
+    _reactor: Any
+    _now: Callable[[], float]
+    _failed: Callable[[Exception | None], None]
+    _rows: dict[bytes, deque[_Waiting]] = field(default_factory=dict, init=False)
+    _asked: dict[float, list[tuple[bytes, Wanted, Deferred[Cells]]]] = field(default_factory=dict, init=False)
+    _idle: list[Deferred[None]] = field(default_factory=list, init=False)
 
     def append(self, appends: Sequence[Append]) -> Deferred[list[Appended]]:
         """See MessageService; never fails. The appends to one key are atomic, as far as they are written together."""
@@ -77,9 +69,9 @@ class Appender:
             together = _take(waiting, self._settings.timeout)
             try:
                 answers = await self._append(row, together)
-                self._tell(None)
+                self._failed(None)
             except Exception as failed:
-                self._tell(failed)
+                self._failed(failed)
                 # Another node may still send what this one never sent.
                 answers = [UNAVAILABLE if isinstance(failed, NotSentError) else REFUSED] * len(together)
             for one, answer in zip(together, answers, strict=True):
