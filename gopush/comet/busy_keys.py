@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from heapq import nlargest
 from itertools import chain, islice
 
@@ -24,23 +25,18 @@ WALK_SECONDS = 0.4
 """For all prefixes that wait together. Who asks meanwhile has an answer in twice that; callers wait for a second."""
 
 
+@dataclass(eq=False)
 class BusyKeys:
-    """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so."""
+    """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so. `rates`:
+    pushes a second of keys that get pushes, with or without subscribers.
+    """
 
-    def __init__(
-        self,
-        clock: Clock,
-        counters: CometCounters,
-        channels: Mapping[str, Channel],
-        rates: Callable[[], Mapping[str, float]],
-    ) -> None:
-        """`rates`: pushes a second of keys that get pushes, with or without subscribers."""
-        self._clock = clock
-        self._counters = counters
-        self._channels = channels
-        self._rates = rates
-        self._asking: dict[str, list[Deferred[list[BusyKey]]]] = {}
-        self._walking = False
+    _clock: Clock
+    _counters: CometCounters
+    _channels: Mapping[str, Channel]
+    _rates: Callable[[], Mapping[str, float]]
+    _asking: dict[str, list[Deferred[list[BusyKey]]]] = field(default_factory=dict, init=False)
+    _walking: bool = field(default=False, init=False)
 
     def find(self, prefix: str, most: int) -> Deferred[list[BusyKey]]:
         """Keys that begin so, as many as can be looked at in time: those with most pushes first, then those with most

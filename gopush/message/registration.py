@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
@@ -20,25 +21,20 @@ where a store was emptied, each of them reports it within some seconds.
 """
 
 
+@dataclass(eq=False)
 class StoreRegistration:
     """Registers `node`, whose service is `message`; `refused` hears why the process must stop, later on."""
 
-    def __init__(
-        self,
-        reactor: Any,
-        coordination: Coordination,
-        node: LocalNode,
-        message: StoreService,
-        refused: Callable[[StartError], object],
-    ) -> None:
-        self._reactor = reactor
-        self._coordination = coordination
-        self._node = node
-        self._message = message
-        self._refused = refused
-        self._looks = 0
-        self._doubts = OTHER_STORE_LOOKS
-        self._looking = repeating(self._look, reactor)
+    _reactor: Any
+    _coordination: Coordination
+    _node: LocalNode
+    _message: StoreService
+    _refused: Callable[[StartError], object]
+    _looks: int = field(default=0, init=False)
+    _doubts: int = field(default=OTHER_STORE_LOOKS, init=False)
+
+    def __post_init__(self) -> None:
+        self._looking = repeating(self._look, self._reactor)
 
     async def register(self) -> None:
         """Come into the view. Raises StartError where this node must not: the others have other data."""

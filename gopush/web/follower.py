@@ -5,6 +5,7 @@ long, what it waits for is read from the log meanwhile (log_reader.py).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import succeed
@@ -26,26 +27,21 @@ once.
 """
 
 
+@dataclass(eq=False)
 class Followers:
     """What all followers of a process have in common. `feeds`: the nearest first; `chance`: random, from 0 to 1."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        coordination: Coordination,
-        feeds: Sequence[Feed],
-        log_reader: LogReader,
-        chance: Callable[[], float],
-    ) -> None:
-        self.clock = clock
-        self.coordination = coordination
-        self.feeds = feeds
-        self.log_reader = log_reader
-        self.chance = chance
-        self.paused: dict[Follower, Any] = {}
-        """The followers that wait to try again, and their timer."""
-        coordination.watch(lambda _: self._hurry())
-        for feed in feeds:
+    clock: Clock
+    coordination: Coordination
+    feeds: Sequence[Feed]
+    log_reader: LogReader
+    chance: Callable[[], float]
+    paused: dict[Follower, Any] = field(default_factory=dict, init=False)
+    """The followers that wait to try again, and their timer."""
+
+    def __post_init__(self) -> None:
+        self.coordination.watch(lambda _: self._hurry())
+        for feed in self.feeds:
             feed.watch(self._hurry)
 
     def _hurry(self) -> None:

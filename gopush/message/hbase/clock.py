@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from gopush.message.hbase.client import Client, NotSentError
@@ -18,23 +19,17 @@ TICK = 0.001
 """HBase leaves out parts of a millisecond."""
 
 
+@dataclass(eq=False)
 class TableClock:
     """HBase's clock, that of the region server that has `row`: `now`, this process's clock, and by how much HBase's is
     ahead of it, which `tell` hears.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        row: bytes,
-        now: Callable[[], float] = time.time,
-        tell: Callable[[float], None] = lambda _: None,
-    ) -> None:
-        self._client = client
-        self._row = row
-        self._now = now
-        self._tell = tell
-        self._skew: float | None = None
+    _client: Client
+    _row: bytes
+    _now: Callable[[], float] = time.time
+    _tell: Callable[[float], None] = lambda _: None
+    _skew: float | None = field(default=None, init=False)
 
     @property
     def known(self) -> bool:
