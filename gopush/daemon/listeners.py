@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 from twisted.application.service import Service
@@ -131,14 +132,6 @@ def _listener(reactor: Any, description: str) -> Any:
     return TlsEndpoint(reactor, description) if kind == "ssl" else serverFromString(reactor, description)
 
 
-class _NotThere:
-    """In the place of a socket that systemd has not handed over: `gopush check` has none. Listening fails."""
-
-    def listen(self, _factory: Factory[Any]) -> Deferred[Any]:
-        """See IStreamServerEndpoint."""
-        return fail(ValueError(_NO_SOCKET))
-
-
 def _handed_over(reactor: Any, description: str) -> Any:
     """A socket of systemd's. Twisted forgets those that were given no names, and that of Debian 12 knows no names."""
     _, plain, named = words(description)
@@ -150,8 +143,10 @@ def _handed_over(reactor: Any, description: str) -> Any:
     count = int(given.get("LISTEN_FDS", 0)) if given.get("LISTEN_PID") == str(os.getpid()) else 0
     names = given.get("LISTEN_FDNAMES", "").split(":")[:count]
     index = names.index(wanted["name"]) if wanted.get("name") in names else int(wanted.get("index", count))
-    handed_over = 0 <= index < count
-    return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + index, family) if handed_over else _NotThere()
+    if 0 <= index < count:
+        return AdoptedStreamServerEndpoint(reactor, _FIRST_HANDED_OVER + index, family)
+    # `gopush check` has none; listening fails.
+    return SimpleNamespace(listen=lambda _: fail(ValueError(_NO_SOCKET)))
 
 
 def refuse_unbindable(name: str, endpoint: str) -> None:
