@@ -93,14 +93,10 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as wrong:
-        _drop_stdout()
+        # At the exit nothing is flushed: the rest could not be written then either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         refused = NoReaderError if isinstance(wrong, BrokenPipeError) else OutputError
         raise refused(f"stdout cannot be written: {wrong.strerror}") from None
-
-
-def _drop_stdout() -> None:
-    """Flush nothing at the exit: the rest could not be written then either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(words: str) -> None:

@@ -167,11 +167,10 @@ class Ownership:
     def _is_ours(self, answer: Any) -> bool:
         if answer is NoNodeError:
             return True  # it has gone
-        return answer is not NoAuthError and all(self._is_good(acl) for acl in answer[0])
-
-    def _is_good(self, acl: Any) -> bool:
-        reads = acl.perms == Permissions.READ and self._readable
-        return reads or (acl.id.scheme, acl.id.id) == ("digest", self._us)
+        return answer is not NoAuthError and all(
+            (acl.perms == Permissions.READ and self._readable) or (acl.id.scheme, acl.id.id) == ("digest", self._us)
+            for acl in answer[0]
+        )
 
 
 def asked(ask: Callable[[str], Any], paths: Iterable[str]) -> Iterator[tuple[str, Any]]:

@@ -94,7 +94,10 @@ def routes() -> Routes:
 
 
 def _operation(call: Call) -> dict[str, Any]:
-    parameters = [_parameter(parameter) for parameter in (*call.parameters, *_WHY)]
+    parameters = [
+        {"name": name, "in": place, "required": required, "description": what, "schema": schema}
+        for name, what, schema, required, place in (*call.parameters, *_WHY)
+    ]
     found = {"operationId": call.id, "summary": call.what, "tags": ["admin" if call in ADMIN else "public"]}
     operation: dict[str, Any] = {**found, "parameters": parameters, "responses": _responses(call)}
     if call in ADMIN:
@@ -102,11 +105,6 @@ def _operation(call: Call) -> dict[str, Any]:
     if call.body is not None:
         operation["requestBody"] = {"required": True, "content": {call.body.content_type: {"schema": call.body.schema}}}
     return operation
-
-
-def _parameter(parameter: Parameter) -> dict[str, Any]:
-    name, what, schema, required, place = parameter
-    return {"name": name, "in": place, "required": required, "description": what, "schema": schema}
 
 
 def _responses(call: Call) -> dict[str, Any]:
