@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 
@@ -29,30 +30,24 @@ PATIENCE_SECONDS = 2
 RETRY_SECONDS = 0.25
 
 
+@dataclass(eq=False)
 class Recovery:
     """Lets sessions into channels. `mid_before`: the store's mid of so many seconds ago."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        messages: Messages,
-        delivery: Delivery,
-        counters: CometCounters,
-        mid_before: Callable[[float], int],
-        guard: Guard,
-        signed: SignedTokens | None,
-    ) -> None:
-        self._signed = signed
-        self._clock = clock
-        self._counters = counters
-        self._unread = Unread(clock, counters, guard)
-        self._guard = guard
-        self._mid_before = mid_before
-        self._messages = messages
-        self._delivery = delivery
-        self._beginning: set[Channel] = set()
-        self._headless: list[Channel] = []  # those that ask for their first cursor at the end of the turn
-        self._patient: deque[tuple[float, Session, Channel]] = deque()
+    _clock: Clock
+    _messages: Messages
+    _delivery: Delivery
+    _counters: CometCounters
+    _mid_before: Callable[[float], int]
+    _guard: Guard
+    _signed: SignedTokens | None
+    _beginning: set[Channel] = field(default_factory=set, init=False)
+    _headless: list[Channel] = field(default_factory=list, init=False)
+    """Those that ask for their first cursor at the end of the turn."""
+    _patient: deque[tuple[float, Session, Channel]] = field(default_factory=deque, init=False)
+
+    def __post_init__(self) -> None:
+        self._unread = Unread(self._clock, self._counters, self._guard)
 
     def check_token(self, session: Session) -> Deferred[bytes | None]:
         """The reply that refuses the session's key and token, if any; UnavailableError where the store cannot say."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ MISSED = 2
 log = Logger()
 
 
+@dataclass(eq=False)
 class Reachability:
     """Calls `itself`, this process through its advertised addresses, and looks whether others let this process in.
 
@@ -30,33 +32,25 @@ class Reachability:
     came of this process's logins at others; `probe`: makes some, in a process that otherwise calls nobody.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        itself: Remote,
-        identity: str,
-        timeout: float,
-        coordination: Coordination,
-        logins: Logins,
-        probe: LoginProbe | None = None,
-    ) -> None:
-        self._clock = clock
-        self._itself = itself
-        self._own = itself.info.id
-        self._coordination = coordination
-        self._identity = identity
-        self._timeout = timeout
-        self._logins = logins
-        self._probe = probe
-        self._missed = 0
-        self._refusals = 0
-        self._isolated = 0
-        self._fault = ""
-        """What is wrong at the advertised addresses; empty: nothing, for all that is known."""
-        self._refusal: str | None = None
-        self._elders: frozenset[str] | None = None
-        self._checking = repeating(self._check, clock)
-        coordination.watch(self._joined)
+    _clock: Clock
+    _itself: Remote
+    _identity: str
+    _timeout: float
+    _coordination: Coordination
+    _logins: Logins
+    _probe: LoginProbe | None = None
+    _missed: int = field(default=0, init=False)
+    _refusals: int = field(default=0, init=False)
+    _isolated: int = field(default=0, init=False)
+    _fault: str = field(default="", init=False)
+    """What is wrong at the advertised addresses; empty: nothing, for all that is known."""
+    _refusal: str | None = field(default=None, init=False)
+    _elders: frozenset[str] | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._own = self._itself.info.id
+        self._checking = repeating(self._check, self._clock)
+        self._coordination.watch(self._joined)
 
     @property
     def lost(self) -> bool:
