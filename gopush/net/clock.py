@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from math import floor
+from types import SimpleNamespace
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -18,6 +19,7 @@ from gopush.net.timers import Timed, Wheel
 
 T = TypeVar("T")
 TimedT = TypeVar("TimedT", bound=Timed)
+GoingOn = Callable[[], bool] | None
 
 MOST_WAITS = 10
 """How often a call whose answer is on its way may take as long again."""
@@ -40,7 +42,7 @@ class Clock(Protocol):
 
 
 class LastLook:
-    """A clock for time-outs: what is due waits one turn more, in which all that has come meanwhile is read.
+    """A call for a time-out: when it is due it waits one turn more, in which all that has come meanwhile is read.
 
     A process that was frozen and wakes finds its time-outs due before it has looked at its sockets: without this look
     it would give up calls that were answered long ago, and connections that are sound.
@@ -48,22 +50,9 @@ class LastLook:
     `going_on`: while it says so, what is due gets as long again, MOST_WAITS times at most.
     """
 
-    def __init__(self, clock: Clock, going_on: Callable[[], bool] | None = None) -> None:
-        self._clock = clock
-        self._going_on = going_on
-        self.seconds = clock.seconds
-
-    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kwargs: object) -> Any:
-        """See Clock; what is given can be cancelled, and asked whether it is active()."""
-        return _LateCall(self._clock, delay, partial(callable, *args, **kwargs), self._going_on)
-
-
-class _LateCall:
     __slots__ = ("_call", "_clock", "_delay", "_going_on", "_timer", "_waits")
 
-    def __init__(
-        self, clock: Clock, delay: float, call: Callable[[], object], going_on: Callable[[], bool] | None
-    ) -> None:
+    def __init__(self, clock: Clock, delay: float, call: Callable[[], object], going_on: GoingOn = None) -> None:
         self._clock = clock
         self._delay = delay
         self._call = call
@@ -82,9 +71,11 @@ class _LateCall:
             self._call()
 
     def active(self) -> bool:
+        """See IDelayedCall."""
         return bool(self._timer.active())
 
     def cancel(self) -> None:
+        """See IDelayedCall."""
         self._timer.cancel()
 
 
@@ -94,12 +85,12 @@ def cancel(timer: Any) -> None:
         timer.cancel()
 
 
-def within(seconds: float, call: Deferred[T], clock: Clock, going_on: Callable[[], bool] | None = None) -> Deferred[T]:
+def within(seconds: float, call: Deferred[T], clock: Clock, going_on: GoingOn = None) -> Deferred[T]:
     """`call`, cancelled (it fails with TimeoutError) when it has not fired after `seconds`, and a LastLook.
 
     `going_on`: whether its answer is on its way just now (see LastLook).
     """
-    reactor_time: Any = LastLook(clock, going_on)
+    reactor_time: Any = SimpleNamespace(callLater=partial(LastLook, clock, going_on=going_on))
     return call.addTimeout(seconds, reactor_time)
 
 

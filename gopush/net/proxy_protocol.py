@@ -100,7 +100,7 @@ class _HeaderReader(Protocol):
 
     def connectionMade(self) -> None:
         """See Protocol."""
-        self._late = LastLook(self._factory.reactor).callLater(HEADER_SECONDS, self._refuse)
+        self._late = LastLook(self._factory.reactor, HEADER_SECONDS, self._refuse)
 
     def dataReceived(self, data: bytes) -> None:
         """See Protocol."""

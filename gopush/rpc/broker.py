@@ -81,7 +81,7 @@ class Broker(pb.Broker):
             self.transport.setTcpNoDelay(True)
             keep_alive(self.transport)
         if self.isClient or not self.trusted:
-            self._login_deadline = LastLook(self.factory.reactor).callLater(LOGIN_SECONDS, self._too_late)
+            self._login_deadline = LastLook(self.factory.reactor, LOGIN_SECONDS, self._too_late)
         if not self.trusted:
             self.factory.came(self)
         super().connectionMade()

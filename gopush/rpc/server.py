@@ -122,7 +122,7 @@ class _CallTls(TlsProtocol):
 
     def makeConnection(self, transport: Any) -> None:
         """See IProtocol. Until the handshake is done it is a stranger, also where no secret is to follow."""
-        self._deadline = LastLook(self.factory.wrappedFactory.reactor).callLater(LOGIN_SECONDS, self._look)
+        self._deadline = LastLook(self.factory.wrappedFactory.reactor, LOGIN_SECONDS, self._look)
         super().makeConnection(transport)
         self.factory.wrappedFactory.came(self.wrappedProtocol)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_a_late_call_can_be_cancelled_at_any_time() -> None:
     called: list[int] = []
     for waits in (0.5, 1.5):
         clock = Clock()
-        late = LastLook(clock).callLater(1.0, called.append, 1)
+        late = LastLook(clock, 1.0, partial(called.append, 1))
         clock.advance(waits)
         assert late.active()
         late.cancel()

@@ -93,7 +93,7 @@ class Client:
         Fails with NotSentError where nothing was sent, else with HBaseError or LostError.
         """
         call = _Call(name, row, arguments, until if send_by is None else send_by)
-        call.timer = LastLook(self._reactor).callLater(max(0, until - self._reactor.seconds()), self._give_up, call)
+        call.timer = LastLook(self._reactor, max(0, until - self._reactor.seconds()), partial(self._give_up, call))
         self._waiting.append(call)
         self._pump()
         return call.answer

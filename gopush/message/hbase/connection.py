@@ -5,6 +5,7 @@ holds up those behind it: a connection that has been silent for too long is abor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application.internet import backoffPolicy
@@ -260,7 +261,7 @@ class _Connection(Int32StringReceiver):
 
     def _wait(self) -> None:
         seconds = self._link.timeout if self._link.ready else max(PROBE_SECONDS, self._link.timeout)
-        self._timer = LastLook(self._link.reactor).callLater(seconds, self._give_up, seconds)
+        self._timer = LastLook(self._link.reactor, seconds, partial(self._give_up, seconds))
 
     def _look_at_oldest(self) -> None:
         """Give up where its answer comes too slowly."""
@@ -270,7 +271,7 @@ class _Connection(Int32StringReceiver):
             most = max(OLDEST_SECONDS, PARTS * self._link.timeout)
             left = since + most - self._link.reactor.seconds()
             if left > 0:
-                self._age_timer = LastLook(self._link.reactor).callLater(left, self._look_at_oldest)
+                self._age_timer = LastLook(self._link.reactor, left, self._look_at_oldest)
             else:
                 self._give_up(most)
 
