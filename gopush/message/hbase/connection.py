@@ -5,6 +5,7 @@ holds up those behind it: a connection that has been silent for too long is abor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,7 @@ class LostError(UnavailableError):
     """A call was sent, and its outcome is unknown."""
 
 
+@dataclass(eq=False)
 class ThriftLink(Factory):
     """A connection to the Thrift2 server at "host:port", tried again for ever.
 
@@ -69,35 +71,26 @@ class ThriftLink(Factory):
     silence. `starts` are the first rows of all regions, as it was told last, `trouble` what it told.
     """
 
+    reactor: Any
+    address: str
+    table: bytes
+    timeout: float
+    tls: ClientTls | None
+    tell: Callable[[object, str, str | None], None]
+    free: Callable[[], None]
+    silent: Callable[[str], None]
+    starts: list[bytes] = field(default_factory=list, init=False)
+    ready: bool = field(default=False, init=False)
+    trouble: str | None = field(default=None, init=False)
+    _decided: Deferred[str | None] | None = field(default=None, init=False)
+    _connection: _Connection | None = field(default=None, init=False)
     noisy = False
 
-    def __init__(
-        self,
-        reactor: Any,
-        address: str,
-        table: bytes,
-        timeout: float,
-        tls: ClientTls | None,
-        tell: Callable[[object, str, str | None], None],
-        free: Callable[[], None],
-        silent: Callable[[str], None],
-    ) -> None:
-        self.address = address
-        self.table = table
-        self.timeout = timeout
-        self.reactor = reactor
-        self.starts: list[bytes] = []
-        self.ready = False
-        self.free = free
-        self.silent = silent
-        self._tell = tell
-        self._decided: Deferred[str | None] | None = None
-        self._connection: _Connection | None = None
-        self.trouble: str | None = None
-        host, port = host_port(address)
-        endpoint = reached(HostnameEndpoint(EagerReactor(reactor), host, port, timeout=PROBE_SECONDS), host, tls)
+    def __post_init__(self) -> None:
+        host, port = host_port(self.address)
+        endpoint = HostnameEndpoint(EagerReactor(self.reactor), host, port, timeout=PROBE_SECONDS)
         factory: Any = self
-        self._service = QuietClientService(endpoint, factory, RETRIES, reactor)
+        self._service = QuietClientService(reached(endpoint, host, self.tls), factory, RETRIES, self.reactor)
 
     def start(self) -> Deferred[str | None]:
         """Begin to connect. Fires after the first attempt, with words only where the table will never do."""
@@ -198,7 +191,7 @@ class ThriftLink(Factory):
     def _say(self, trouble: str | None, refused: bool = False) -> None:
         if self._service.running:  # an attempt that stop() ends is no trouble
             self.trouble = trouble
-            self._tell(self, self.address, trouble)
+            self.tell(self, self.address, trouble)
         if self._decided is not None:
             decided, self._decided = self._decided, None
             decided.callback(trouble if refused else None)
