@@ -6,6 +6,7 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from uuid import uuid4
@@ -22,18 +23,16 @@ _MID = attrgetter("mid")
 _WALK_SECONDS = 60
 
 
+@dataclass(slots=True)
 class Log:
     """A key's log. `soonest` is at or before the first expiry of its messages; it may be forgotten from `ends` on."""
 
-    __slots__ = ("ends", "firsts", "last", "messages", "soonest", "trimmed")
-
-    def __init__(self) -> None:
-        self.last = 0
-        self.trimmed = 0
-        self.messages: list[Kept] = []
-        self.firsts: dict[str, First] = {}
-        self.soonest = math.inf
-        self.ends = 0.0
+    last: int = 0
+    trimmed: int = 0
+    messages: list[Kept] = field(default_factory=list)
+    firsts: dict[str, First] = field(default_factory=dict)
+    soonest: float = math.inf
+    ends: float = 0.0
 
     def keep(self, message: Kept, most: int, now: float) -> tuple[int, int]:
         """Add a message and trim the log to the newest `most` unexpired ones; how many were trimmed and had expired."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from hmac import compare_digest
@@ -60,31 +60,25 @@ _USES = {call.path: KeyUse(call.scope, call.named) for call in ADMIN} | {"/opena
 _OTHER_USE = KeyUse("admin", "")
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Caller:
     """The holder of an API key. `limit`: pushes per second, in the long run; None: any number.
 
     `scope`: "push", "admin", or "" for both; `prefix`: what the keys begin with that it may name.
     """
 
-    __slots__ = ("_at", "_left", "_now", "digest", "limit", "name", "prefix", "scope")
+    name: str
+    digest: bytes
+    limit: int | None
+    _now: Callable[[], float]
+    scope: str = ""
+    prefix: str = ""
+    _left: float = field(init=False)
+    _at: float = field(init=False)
 
-    def __init__(
-        self,
-        name: str,
-        digest: bytes,
-        limit: int | None,
-        now: Callable[[], float],
-        scope: str = "",
-        prefix: str = "",
-    ) -> None:
-        self.name = name
-        self.scope = scope
-        self.prefix = prefix
-        self.digest = digest
-        self.limit = limit
-        self._now = now
-        self._left = float(limit or 0)
-        self._at = now()
+    def __post_init__(self) -> None:
+        self._left = float(self.limit or 0)
+        self._at = self._now()
 
     @property
     def may_push(self) -> bool:
