@@ -20,7 +20,7 @@ from gopush.message.sqlite.file import identity, open_file, opening
 from gopush.message.sqlite.log import SqliteLogs
 from gopush.message.sqlite.settings import SqliteSettings
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles
-from gopush.model import Append, Appended, Head, Page, Read, Token, TokenState
+from gopush.model import Append, Appended
 from gopush.reports import Backup
 
 _READING = (SqliteLogs.read, SqliteLogs.heads, SqliteLogs.tokens, SqliteLogs.check_token, SqliteLogs.opened)
@@ -31,6 +31,15 @@ P = ParamSpec("P")
 
 class FullError(UnavailableError):
     """The file has no room, so that nothing was stored: whoever asks again meets the same."""
+
+
+def _in_thread(call: Callable[Concatenate[SqliteLogs, P], T]) -> Callable[Concatenate[SqliteStore, P], Deferred[T]]:
+    """A call that a store has its thread make."""
+
+    def method(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return store._call(call, *args, **kwargs)
+
+    return method
 
 
 class SqliteStore:
@@ -94,33 +103,14 @@ class SqliteStore:
     def _not_appended(failure: Failure, count: int) -> Any:
         return [REFUSED] * count if isinstance(failure.value, FullError) else failure
 
-    def read(self, reads: Sequence[Read]) -> Deferred[list[Page | None]]:
-        """See MessageService."""
-        return self._call(SqliteLogs.read, reads)
-
-    def heads(self, keys: Sequence[str]) -> Deferred[list[Head | None]]:
-        """See MessageService."""
-        return self._call(SqliteLogs.heads, keys)
-
-    def delete(self, key: str) -> Deferred[None]:
-        """See MessageService."""
-        return self._call(SqliteLogs.delete, key)
-
-    def create_token(self, key: str, token: Token) -> Deferred[None]:
-        """See MessageService."""
-        return self._call(SqliteLogs.create_token, key, token)
-
-    def revoke_token(self, key: str, digest: bytes) -> Deferred[bool]:
-        """See MessageService."""
-        return self._call(SqliteLogs.revoke_token, key, digest)
-
-    def tokens(self, key: str) -> Deferred[list[Token]]:
-        """See MessageService."""
-        return self._call(SqliteLogs.tokens, key)
-
-    def check_token(self, key: str, digest: bytes) -> Deferred[TokenState]:
-        """See MessageService."""
-        return self._call(SqliteLogs.check_token, key, digest)
+    # See MessageService.
+    read = _in_thread(SqliteLogs.read)
+    heads = _in_thread(SqliteLogs.heads)
+    delete = _in_thread(SqliteLogs.delete)
+    create_token = _in_thread(SqliteLogs.create_token)
+    revoke_token = _in_thread(SqliteLogs.revoke_token)
+    tokens = _in_thread(SqliteLogs.tokens)
+    check_token = _in_thread(SqliteLogs.check_token)
 
     def backup(self, path: str, id: str) -> Deferred[Backup]:
         """See BackupService."""
