@@ -84,14 +84,18 @@ class Sharing:
         return explained(FORBIDDEN, request, "pages of this web site may not call it ([connections] origins)")
 
 
-class AdminSharing:
-    """What the admin port lets pages do that AdminGuard lets in, or that have a valid key: they may call, and read.
+class AdminGuard:
+    """Which requests may call the admin port without a key: none of a page of another site, none by a rebound name,
+    none through a proxy where `[connections] proxies` lists any. Pages that it lets in, or that have a valid key, may
+    read, too.
 
-    With keys a page of any site may ask whether it may send one (`with_keys`): no browser does that by itself.
+    `with_keys`: the port asks for them, so it does not matter by which name it is called, nor through what. A page of
+    any site may ask then whether it may send one: no browser does that by itself.
     """
 
-    def __init__(self, origins: Origins, with_keys: bool, counters: WebCounters) -> None:
+    def __init__(self, origins: Origins, settings: HttpSettings, with_keys: bool, counters: WebCounters) -> None:
         self._origins = origins
+        self._settings = settings
         self._with_keys = with_keys
         self._counters = counters
 
@@ -111,20 +115,6 @@ class AdminSharing:
             return _permission(request, methods)
         self._counters.foreign_origins += 1
         return FORBIDDEN
-
-
-class AdminGuard:
-    """Which requests may call the admin port without a key: none of a page of another site, none by a rebound name,
-    none through a proxy where `[connections] proxies` lists any.
-
-    `with_keys`: the port asks for them, so it does not matter by which name it is called, nor through what.
-    """
-
-    def __init__(self, origins: Origins, settings: HttpSettings, with_keys: bool, counters: WebCounters) -> None:
-        self._origins = origins
-        self._settings = settings
-        self._with_keys = with_keys
-        self._counters = counters
 
     def refuse(self, request: Request) -> Response | None:
         """See Route."""

@@ -18,7 +18,7 @@ from gopush.routing.messages import Messages
 from gopush.stats.resource import Health
 from gopush.web import openapi
 from gopush.web import pages as own_pages
-from gopush.web.access import AdminGuard, AdminSharing, Origins, Sharing, guarded
+from gopush.web.access import AdminGuard, Origins, Sharing, guarded
 from gopush.web.bulk import Bulk
 from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
@@ -95,7 +95,7 @@ class Web:
 
     def _admin(self, calls: Routes, clock: Clock, settings: HttpSettings, stat_bind: Sequence[str]) -> Site:
         """What needs an API key where there are any, and the pages, which do not."""
-        guard = AdminGuard(self.origins, settings, self.keys is not None, self.counters).refuse
+        guard = AdminGuard(self.origins, settings, self.keys is not None, self.counters)
         ports = own_pages.Ports(settings.http_bind, stat_bind, settings.public_urls)
         unlocked = {
             **own_pages.admin(ports),
@@ -104,9 +104,8 @@ class Web:
             **self.health.routes(),
         }
         calls = {**openapi.routes(), **calls}
-        calls = locked(calls, self.keys, guard, self.counters) if self.keys else guarded(calls, guard)
-        sharing = AdminSharing(self.origins, self.keys is not None, self.counters)
-        return Site({**calls, **guarded(unlocked, guard)}, clock, settings.idle, sharing=sharing)
+        calls = locked(calls, self.keys, guard.refuse, self.counters) if self.keys else guarded(calls, guard.refuse)
+        return Site({**calls, **guarded(unlocked, guard.refuse)}, clock, settings.idle, sharing=guard)
 
     def leave(self) -> None:
         """End what goes on for long: streams, and reads that wait for messages."""
