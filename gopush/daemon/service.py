@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import MultiService
 from twisted.copyright import version as twisted_version
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver, Logger
@@ -34,44 +34,22 @@ from gopush.net.clock import steady
 log = Logger()
 
 
-class Reload(Service):
-    """Listens for SIGHUP and SIGUSR1 from its start to the end of the process, leaving included.
-
-    `file`: what the log is written to, None where that is no file of ours.
-    """
-
-    def __init__(self, reactor: Any, options: DaemonOptions, file: LogFile | None) -> None:
-        self._reactor = reactor
-        self._options = options
-        self._file = file
-
-    def startService(self) -> None:
-        """Listen."""
-        super().startService()  # type: ignore[no-untyped-call]
-        for number, act in ((signal.SIGHUP, self.reload), (signal.SIGUSR1, self._log_moved)):
-            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
-        self._reactor.callWhenRunning(_stop_once)  # by then the reactor listens for what stops it
-
-    def _log_moved(self) -> None:
-        if self._file is not None:
-            reopen(self._file)
-
-    def reload(self) -> None:
-        """Read now. Where a line of the ini file is wrong, take nothing at all from it; what else a start refuses is
-        for `gopush check` to say: it makes all of a process, which may block this one."""
-        settings = self._options.settings
-        try:
-            read, is_empty = load_file(type(settings), self._options.path)
-            if is_empty and not self._options.is_empty:  # the defaults are nobody's wish then
-                raise SettingsError(f"{self._options.path}: is empty: it holds no option")
-            adopted, fixed = adopt(settings, read)
-        except SettingsError as wrong:
-            log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
-        else:
-            log.info("settings read anew; changed: {adopted}", adopted=", ".join(adopted) or "none")
-            if fixed:
-                log.warn("changed in the file, but needs a restart: {fixed}", fixed=", ".join(fixed))
-        files.reload()
+def reload(options: DaemonOptions) -> None:
+    """Read the ini file and all watched files now. Where a line of the ini file is wrong, take nothing at all from it;
+    what else a start refuses is for `gopush check` to say: it makes all of a process, which may block this one."""
+    settings = options.settings
+    try:
+        read, is_empty = load_file(type(settings), options.path)
+        if is_empty and not options.is_empty:  # the defaults are nobody's wish then
+            raise SettingsError(f"{options.path}: is empty: it holds no option")
+        adopted, fixed = adopt(settings, read)
+    except SettingsError as wrong:
+        log.error("{wrong}; gopush keeps what it read before", wrong=str(wrong))
+    else:
+        log.info("settings read anew; changed: {adopted}", adopted=", ".join(adopted) or "none")
+        if fixed:
+            log.warn("changed in the file, but needs a restart: {fixed}", fixed=", ".join(fixed))
+    files.reload()
 
 
 def _stop_once() -> None:
@@ -97,10 +75,10 @@ class DaemonService(MultiService):
         """`node` does the work of the role; `name` is what its log calls it. Raises StartError."""
         super().__init__()  # type: ignore[no-untyped-call]
         twistd: Any = options.parent
+        self._reactor = reactor
+        self._options = options
         self._observer = _observer(twistd, Lines(options.settings.log, twistd.subCommand, name))
-        # First what listens for signals: before it does, one ends the process, and a node may take a while to start.
-        for service in (Reload(reactor, options, _file(self._observer)), node):
-            service.setServiceParent(self)  # type: ignore[no-untyped-call]
+        node.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
         """Join twistd's application, which is asked who writes the log."""
@@ -120,9 +98,19 @@ class DaemonService(MultiService):
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
-        """All ports are bound. Raises CannotStartError where the store is a file that cannot be opened."""
+        """All ports are bound. Listen for SIGHUP and SIGUSR1, until the end of the process: before that, one ends it,
+        and a node may take a while to start. Raises CannotStartError where the store is a file that cannot be opened.
+        """
+        for number, act in ((signal.SIGHUP, partial(reload, self._options)), (signal.SIGUSR1, self._log_moved)):
+            signal.signal(number, lambda *_, act=act: self._reactor.callFromThread(act))
+        self._reactor.callWhenRunning(_stop_once)  # by then the reactor listens for what stops it
         super().startService()  # type: ignore[no-untyped-call]
         console.let_go()
+
+    def _log_moved(self) -> None:
+        file = getattr(self._observer, "_outFile", None)
+        if isinstance(file, LogFile):
+            reopen(file)
 
     def stopService(self) -> Deferred[None]:
         """Stop all, and say so."""
@@ -157,8 +145,3 @@ def _observer(twistd: Any, lines: Lines) -> Any:
         raise StartError(f"--logfile: {wrong.filename}: cannot be opened: {wrong.strerror}") from None
     observer.formatEvent = lines
     return observer
-
-
-def _file(observer: Any) -> LogFile | None:
-    out = getattr(observer, "_outFile", None)
-    return out if isinstance(out, LogFile) else None

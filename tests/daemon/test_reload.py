@@ -18,7 +18,7 @@ import pytest
 
 from gopush.config.schema import Section, adopt, load, load_file
 from gopush.config.values import count, text
-from gopush.daemon.service import Reload
+from gopush.daemon.service import reload
 from gopush.web.keys import make
 from gopush.web.settings import WebSettings
 from tests.chaos.cluster import Node
@@ -164,6 +164,6 @@ def test_who_began_with_an_empty_file_may_go_on_with_one(began_empty: bool, tmp_
     settings, is_empty = load_file(WebSettings, path)
     assert is_empty
     options: Any = SimpleNamespace(settings=settings, path=path, is_empty=began_empty)
-    Reload(None, options, None).reload()
+    reload(options)
     kept_on = f"{path}: is empty: it holds no option; gopush keeps what it read before"
     assert logged.lines() == ([] if began_empty else [kept_on])
