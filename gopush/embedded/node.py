@@ -132,7 +132,7 @@ class EmbeddedNode(MultiService):
         reactor, subscribers, web, shared = self._reactor, settings.subscribers, self._web, Shared()
         http = HttpPorts(reactor, web, settings.http, self._coordination, shared)
         for port in (
-            ClientPorts(reactor, self._comet, subscribers, shared, web.origins.own),
+            ClientPorts(reactor, self._comet, subscribers, shared, web.guard.own),
             self.statistics.port(reactor, subscribers.stat_bind, health, http=web.public, admin=web.admin),
             http,
         ):

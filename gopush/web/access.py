@@ -20,30 +20,6 @@ _PROXIED = frozenset((b"forwarded", b"x-forwarded-for"))
 _PREFLIGHT_SECONDS = "600"
 
 
-class Origins:
-    """The origins of the admin port's own pages: its listeners', whatever a Host header says (`own`); and those of
-    `[admin] origins`.
-    """
-
-    def __init__(self, settings: HttpSettings) -> None:
-        self.own: set[str] = set()
-        self._settings = settings
-
-    def add(self, host: str, port: int) -> None:
-        """A listener of the admin port; one on all interfaces is known by its loopback names alone."""
-        for name in _names(host):
-            self.own |= {f"http://{name}:{port}", f"https://{name}:{port}"}
-            if port == 80:
-                self.own.add(f"http://{name}")
-            if port == 443:
-                self.own.add(f"https://{name}")
-
-    def allow(self, request: Request) -> bool:
-        """Whether a request carries no origin, or one of these."""
-        origin = request.header(b"origin")
-        return origin is None or origin.lower() in self.own or origin.lower() in self._settings.admin_origins
-
-
 class Sharing:
     """What the public port lets pages of other web sites do: those of `[connections] origins` (none: all) may call, and
     read; so may those of `own`, which are the admin port's."""
@@ -93,11 +69,21 @@ class AdminGuard:
     any site may ask then whether it may send one: no browser does that by itself.
     """
 
-    def __init__(self, origins: Origins, settings: HttpSettings, with_keys: bool, counters: WebCounters) -> None:
-        self._origins = origins
+    def __init__(self, settings: HttpSettings, with_keys: bool, counters: WebCounters) -> None:
+        self.own: set[str] = set()
+        """The origins of the admin port's own pages: its listeners', whatever a Host header says."""
         self._settings = settings
         self._with_keys = with_keys
         self._counters = counters
+
+    def add(self, host: str, port: int) -> None:
+        """A listener of the admin port; one on all interfaces is known by its loopback names alone."""
+        for name in _names(host):
+            self.own |= {f"http://{name}:{port}", f"https://{name}:{port}"}
+            if port == 80:
+                self.own.add(f"http://{name}")
+            if port == 443:
+                self.own.add(f"https://{name}")
 
     def fields(self, request: Request) -> Fields:
         """See net.http.request.CrossOrigin."""
@@ -105,20 +91,20 @@ class AdminGuard:
         if not origin:
             return ()
         keyed = request.caller is not None or (self._with_keys and _is_preflight(request))
-        return _shared(origin) if keyed or self._origins.allow(request) else ()
+        return _shared(origin) if keyed or self._allows(request) else ()
 
     def preflight(self, request: Request, methods: str) -> Response | None:
         """See net.http.request.CrossOrigin."""
         if not _is_preflight(request):
             return None
-        if self._with_keys or self._origins.allow(request):
+        if self._with_keys or self._allows(request):
             return _permission(request, methods)
         self._counters.foreign_origins += 1
         return FORBIDDEN
 
     def refuse(self, request: Request) -> Response | None:
         """See Route."""
-        if b"origin" in request.headers and not self._origins.allow(request):
+        if b"origin" in request.headers and not self._allows(request):
             self._counters.foreign_origins += 1
             return explained(FORBIDDEN, request, "pages of this web site may not call it ([admin] origins)")
         if self._with_keys:
@@ -137,6 +123,11 @@ class AdminGuard:
             return None
         self._counters.foreign_hosts += 1
         return explained(FORBIDDEN, request, "Host holds a name that this port does not have ([admin] hosts)")
+
+    def _allows(self, request: Request) -> bool:
+        """Whether a request carries no origin, or one of its own pages, or of `[admin] origins`."""
+        origin = request.header(b"origin")
+        return origin is None or origin.lower() in self.own or origin.lower() in self._settings.admin_origins
 
 
 def _is_preflight(request: Request) -> bool:

@@ -83,7 +83,7 @@ class HttpPorts(MultiService):
         for port in self._admin.ports:
             address = port.getHost()
             if hasattr(address, "port"):
-                self._web.origins.add(address.host, address.port)
+                self._web.guard.add(address.host, address.port)
 
     def _found(self, _: View) -> None:
         if self._patience.active():

@@ -18,7 +18,7 @@ from gopush.routing.messages import Messages
 from gopush.stats.resource import Health
 from gopush.web import openapi
 from gopush.web import pages as own_pages
-from gopush.web.access import AdminGuard, Origins, Sharing, guarded
+from gopush.web.access import AdminGuard, Sharing, guarded
 from gopush.web.bulk import Bulk
 from gopush.web.counters import WebCounters
 from gopush.web.follower import Followers
@@ -39,7 +39,7 @@ from gopush.web.tokens import Tokens
 class Web:
     """A web node: `public` and `admin` are the factories to listen with.
 
-    `push_deadline`: seconds that a push may take. Whoever opens a listener for `admin` adds it to `origins`.
+    `push_deadline`: seconds that a push may take. Whoever opens a listener for `admin` adds it to `guard`.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Web:
         subscribe. `health`: of the process, where it is more than a web node.
         """
         self.counters = WebCounters()
-        self.origins = Origins(settings)
         self.keys = ApiKeys(Path(settings.api_keys), clock.seconds) if settings.api_keys else None
+        self.guard = AdminGuard(settings, self.keys is not None, self.counters)
         self.publisher = publisher = Publisher(comets, settings, push_deadline, now, clock, self.counters)
         self.health = health or Health(clock, comets.ping)
         self.latency = publisher.latency
@@ -89,13 +89,12 @@ class Web:
 
     def _public(self, calls: Routes, clock: Clock, settings: HttpSettings) -> Site:
         """What devices and pages call, some of any web site."""
-        sharing = Sharing(settings.connections, self.counters, self.origins.own)
+        sharing = Sharing(settings.connections, self.counters, self.guard.own)
         routes = {**calls, **self.health.routes(), **own_pages.client(), **openapi.routes()}
         return Site(guarded(routes, sharing.refuse), clock, settings.idle, sharing=sharing)
 
     def _admin(self, calls: Routes, clock: Clock, settings: HttpSettings, stat_bind: Sequence[str]) -> Site:
         """What needs an API key where there are any, and the pages, which do not."""
-        guard = AdminGuard(self.origins, settings, self.keys is not None, self.counters)
         ports = own_pages.Ports(settings.http_bind, stat_bind, settings.public_urls)
         unlocked = {
             **own_pages.admin(ports),
@@ -104,8 +103,9 @@ class Web:
             **self.health.routes(),
         }
         calls = {**openapi.routes(), **calls}
-        calls = locked(calls, self.keys, guard.refuse, self.counters) if self.keys else guarded(calls, guard.refuse)
-        return Site({**calls, **guarded(unlocked, guard.refuse)}, clock, settings.idle, sharing=guard)
+        refuse = self.guard.refuse
+        calls = locked(calls, self.keys, refuse, self.counters) if self.keys else guarded(calls, refuse)
+        return Site({**calls, **guarded(unlocked, refuse)}, clock, settings.idle, sharing=self.guard)
 
     def leave(self) -> None:
         """End what goes on for long: streams, and reads that wait for messages."""

@@ -35,7 +35,7 @@ class World:
         )
         self.public = Server(self.web.public, in_reactor)
         self.admin = Server(self.web.admin, in_reactor)
-        self.web.origins.add("127.0.0.1", self.admin.port)
+        self.web.guard.add("127.0.0.1", self.admin.port)
 
     def get(self, target: str, **values: str) -> Answer:
         """A GET on the public port."""
