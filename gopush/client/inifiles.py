@@ -89,6 +89,7 @@ def _table(value: str) -> str:
 
 
 def _check(asked: argparse.Namespace) -> None:
+    from gopush.daemon.listeners import refuse_unbindable
     from gopush.daemon.oversights import oversights
 
     role = asked.role or _role(asked.config, ROLES)
@@ -96,7 +97,11 @@ def _check(asked: argparse.Namespace) -> None:
     if missing := list(settings.missing()) if role == "gopush" else []:
         raise SettingsError("\n".join(f"{asked.config}: {lack}" for lack in missing))
     try:
-        _could_start(role, settings)
+        _make(role, settings)
+        for name, endpoint in _endpoints(settings):
+            refuse_unbindable(name, endpoint)
+        if role != "web":
+            _check_own_name(settings)
         warnings = [*oversights(settings, is_empty), *_check_addresses(settings)]
         warnings += _check_user(role, settings) if settings.user and os.geteuid() == 0 else ()
     except (SettingsError, StartError) as wrong:
@@ -173,17 +178,6 @@ def _make(role: str, settings: Any) -> None:
     resolve_name(f"gopush.{package}.node").make_node(SelectReactor(), settings)
     if getattr(settings, "storage", "") == "sqlite":
         refuse_unfit(settings.sqlite.path)
-
-
-def _could_start(role: str, settings: Any) -> None:
-    """Raise SettingsError or StartError where a process of the role could not start. Binds and starts nothing."""
-    from gopush.daemon.listeners import refuse_unbindable
-
-    _make(role, settings)
-    for name, endpoint in _endpoints(settings):
-        refuse_unbindable(name, endpoint)
-    if role != "web":
-        _check_own_name(settings)
 
 
 def _endpoints(settings: Any) -> Iterator[tuple[str, str]]:
