@@ -183,18 +183,15 @@ class ProxiedReactor:
 
     def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
         """See IReactorTCP."""
-        return self._reactor.listenTCP(port, self._behind(factory), backlog, interface)
+        return self._reactor.listenTCP(port, ProxyFactory(self._reactor, factory), backlog, interface)
 
     def listenUNIX(self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
         """See IReactorUNIX."""
-        return self._reactor.listenUNIX(address, self._behind(factory), backlog, mode, wantPID)
+        return self._reactor.listenUNIX(address, ProxyFactory(self._reactor, factory), backlog, mode, wantPID)
 
     def adoptStreamPort(self, fileDescriptor: int, addressFamily: int, factory: Any) -> Any:
         """See IReactorSocket."""
-        return self._reactor.adoptStreamPort(fileDescriptor, addressFamily, self._behind(factory))
-
-    def _behind(self, factory: Any) -> ProxyFactory:
-        return ProxyFactory(self._reactor, factory)
+        return self._reactor.adoptStreamPort(fileDescriptor, addressFamily, ProxyFactory(self._reactor, factory))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
