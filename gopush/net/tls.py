@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -178,7 +178,10 @@ class TlsEndpoint:
     """
 
     def __init__(self, reactor: Any, description: str) -> None:
-        found = _words(description)
+        _, plain, named = words(description)
+        found = {"port": plain[0], **named} if plain else named
+        if len(plain) > 1 or not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
+            raise ValueError(description)
         self._reactor = reactor
         self._port = int(found["port"])
         self._interface = found.get("interface", "")
@@ -193,14 +196,6 @@ class TlsEndpoint:
         creator: Any = self._tls
         secured = TlsFactory(creator, False, factory)
         return execute(self._reactor.listenTCP, self._port, secured, backlog=self._backlog, interface=self._interface)
-
-
-def _words(description: str) -> Mapping[str, str]:
-    _, plain, named = words(description)
-    found = {"port": plain[0], **named} if plain else named
-    if len(plain) > 1 or not found.keys() <= _NAMES or not found.keys() >= {"port", "privateKey"}:
-        raise ValueError(description)
-    return found
 
 
 def _no_pair(what: str, certificate: Path, key: Path, wrong: Exception) -> SettingsError:
