@@ -115,11 +115,12 @@ def _ready(asked: argparse.Namespace) -> None:
     from gopush.daemon.listeners import local
 
     settings: Any = load(settings_of(asked.role or _role(asked.config, ROLES)), asked.config)
-    port = local(getattr(settings, "subscribers", settings).stat_bind)
-    if port is None:
+    found = local(getattr(settings, "subscribers", settings).stat_bind)
+    if found is None:
         raise SettingsError(f"{asked.config}: [base] stat.bind: holds no TCP address with a port, where to ask")
-    context = _context(port.certificate, port.key) if port.address.startswith(SECURE) else None
-    server = Server(port.address, context=context)
+    address, certificate, key = found
+    context = _context(certificate, key) if address.startswith(SECURE) else None
+    server = Server(address, context=context)
     again(asked.wait, lambda: health(server))
 
 

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
@@ -227,28 +227,17 @@ def _refuse_unadvertised(name: str, bind: Sequence[str], why: str) -> NoReturn:
     raise SettingsError(f"[base] {name}.bind: {' '.join(bind)}: {why}; set {name}.advertise")
 
 
-class LocalPort(NamedTuple):
-    """Where this machine reaches an endpoint: "host:port", or with TLS "https://host:port"; and the files of the
-    process's own certificate and key where callers need one."""
-
-    address: str
-    certificate: str = ""
-    key: str = ""
-
-
-def local(bind: Sequence[str]) -> LocalPort | None:
-    """Where this machine reaches the first of these endpoints that takes TCP in the clear, else that takes TLS; None:
-    at none. Callers there speak no PROXY protocol."""
+def local(bind: Sequence[str]) -> tuple[str, str, str] | None:
+    """Where this machine reaches the first of these endpoints that takes TCP in the clear ("host:port"), else that
+    takes TLS ("https://host:port"); and the files of the process's own certificate and key where callers need one, else
+    "". None: at none. Callers there speak no PROXY protocol."""
     for kinds, scheme in (("tcp", "tcp6"), ""), (("ssl",), "https://"):
         for endpoint in bind:
             kind, host, port = place(endpoint)
             if kind in kinds and port not in ("", "0") and not endpoint.startswith("haproxy:"):
                 host = "localhost" if is_wildcard(host) else host
-                return LocalPort(scheme + address(host, port), *_shown_by_callers(endpoint))
+                _, _, named = words(endpoint)
+                shown = named if "clientCA" in named else {}
+                key = shown.get("privateKey", "")
+                return scheme + address(host, port), shown.get("certKey", key), key
     return None
-
-
-def _shown_by_callers(endpoint: str) -> tuple[str, ...]:
-    _, _, named = words(endpoint)
-    key = named.get("privateKey", "")
-    return (named.get("certKey", key), key) if "clientCA" in named else ()
