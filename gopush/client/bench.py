@@ -35,13 +35,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(asked: argparse.Namespace) -> None:
     """Do it, and write the report. Raises UnavailableError also where anything failed, or a delivery was lost."""
-    from gopush.client.load import LoadPlan, Runner
+    from gopush.client.load import Runner
 
     check_stdout()
     numbers = {name: getattr(asked, name) for name, *_ in OPTIONS}
     runner = Runner(
-        LoadPlan(options.web(asked), options.admin(asked), auth=asked.auth, comet_tls=asked.comet_tls, **numbers),
-        _progress,
+        options.web(asked),
+        options.admin(asked),
+        auth=asked.auth,
+        comet_tls=asked.comet_tls,
+        progress=_progress,
+        **numbers,
     )
     try:
         runner.run()
@@ -49,7 +53,7 @@ def run(asked: argparse.Namespace) -> None:
         if runner.began:
             _progress("")
             with suppress(NoReaderError):  # what was lost is an error all the same
-                write("\n".join(runner.figures.report(runner.seconds)))
+                write("\n".join(runner.figures.report(runner.pushed_for)))
     if wrong := runner.figures.wrong():
         raise UnavailableError(wrong)
 

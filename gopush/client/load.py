@@ -34,26 +34,6 @@ LONGEST_PAUSE_SECONDS = 1.0
 _MESSAGE = re.compile(rb'\{"msg":\{"n":([0-9]+),"t":([0-9]+),')
 
 
-@dataclass(frozen=True)
-class LoadPlan:
-    """The load. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
-
-    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token; `comet_tls`:
-    whether they connect over TLS, and trust whom `web` trusts.
-    """
-
-    web: Server
-    admin: Server
-    keys: int
-    subscribers: int
-    seconds: float
-    size: int
-    rate: int
-    pushers: int
-    auth: bool
-    comet_tls: bool = False
-
-
 class _Device(asyncio.Protocol):
     """One connection of a subscriber. `ready` fires once it is subscribed; closed after that, it asks `runner` for
     another one, which goes on after the last message.
@@ -117,27 +97,40 @@ class _Device(asyncio.Protocol):
             self.ready.set_exception(UnavailableError(f"a subscriber is refused: {frame[:40]!r}"))
 
 
+@dataclass(eq=False, repr=False)
 class Runner:
-    """One run. `began`: when it began to push (monotonic clock); 0 before.
+    """One run. `rate`: pushes per second; 0: one after the other on each of the `pushers` connections.
 
-    `progress` hears how far it is, once a second.
+    `subscribers`: for each key; `size`: of a message, in bytes; `auth`: whether subscribers need a token; `comet_tls`:
+    whether they connect over TLS, and trust whom `web` trusts. `progress` hears how far it is, once a second.
     """
 
-    def __init__(self, load: LoadPlan, progress: Callable[[str], object]) -> None:
+    web: Server
+    admin: Server
+    keys: int
+    subscribers: int
+    seconds: float
+    size: int
+    rate: int
+    pushers: int
+    auth: bool
+    comet_tls: bool
+    progress: Callable[[str], object]
+
+    def __post_init__(self) -> None:
         self.figures = Figures()
         self.over = False
         self.began = 0.0
-        self.seconds = 0.0
-        """For how long it has pushed, at the end."""
-        self._load = load
-        self._progress = progress
+        """When it began to push (monotonic clock); 0 before."""
+        self.pushed_for = 0.0
+        """Seconds, at the end."""
         self._subscribed = 0
         self._connecting = asyncio.Semaphore(CONNECTING)
         self._resuming: set[asyncio.Task[None]] = set()
         self._next = 0
         self._name = f"gopush-bench-{uuid.uuid4().hex[:8]}"
-        self._padding = "x" * load.size
-        self._tls = load.admin.context if load.admin.address.startswith(SECURE) else None
+        self._padding = "x" * self.size
+        self._tls = self.admin.context if self.admin.address.startswith(SECURE) else None
 
     def run(self) -> None:
         """Subscribe, push, wait for what is under way.
@@ -147,21 +140,20 @@ class Runner:
         asyncio.run(self._run())
 
     async def _run(self) -> None:
-        load = self._load
-        push(load.admin, self._name, b"0", 0)  # report now what is wrong in general
+        push(self.admin, self._name, b"0", 0)  # report now what is wrong in general
         telling = asyncio.create_task(self._tell())
         try:
             await self._subscribe()
             self.began = time.monotonic()
             async with asyncio.TaskGroup() as pushers:
-                for _ in range(load.pushers):
+                for _ in range(self.pushers):
                     pushers.create_task(self._push_on())
-            self.seconds = time.monotonic() - self.began
+            self.pushed_for = time.monotonic() - self.began
             for _ in range(round(DRAIN_SECONDS / PAUSE_SECONDS)):
                 if self.figures.lost:
                     await asyncio.sleep(PAUSE_SECONDS)
         finally:
-            self.seconds = self.seconds or time.monotonic() - self.began
+            self.pushed_for = self.pushed_for or time.monotonic() - self.began
             self.over = True
             telling.cancel()
 
@@ -169,30 +161,29 @@ class Runner:
         while True:
             await asyncio.sleep(1)
             if self.began:
-                self._progress(self.figures.progress(time.monotonic() - self.began))
+                self.progress(self.figures.progress(time.monotonic() - self.began))
             else:
-                self._progress(f"{self._subscribed} of {self._load.keys * self._load.subscribers} subscribed")
+                self.progress(f"{self._subscribed} of {self.keys * self.subscribers} subscribed")
 
     # --- devices ---
 
     async def _subscribe(self) -> None:
         raise_file_limit()
-        load = self._load
-        for number in range(load.keys):
+        for number in range(self.keys):
             key = f"{self._name}-{number}"
-            token = await asyncio.to_thread(create_token, load.admin, key) if load.auth else ""
-            address = await asyncio.to_thread(look_up, load.web, key)
-            connecting = (self._connect(address, key, token) for _ in range(load.subscribers))
+            token = await asyncio.to_thread(create_token, self.admin, key) if self.auth else ""
+            address = await asyncio.to_thread(look_up, self.web, key)
+            connecting = (self._connect(address, key, token) for _ in range(self.subscribers))
             for outcome in await asyncio.gather(*connecting, return_exceptions=True):
                 if isinstance(outcome, OSError):
                     raise UnavailableError(f"{address}: {str(outcome) or 'no answer in time'}")
                 if outcome is not None:
                     raise outcome
-            self._subscribed += load.subscribers
+            self._subscribed += self.subscribers
 
     async def _connect(self, address: str, key: str, token: str, cursor: int | None = None) -> None:
         host, port = host_port(address)
-        tls = self._load.web.context if self._load.comet_tls else None
+        tls = self.web.context if self.comet_tls else None
         async with self._connecting, asyncio.timeout(TIMEOUT_SECONDS):
             loop = asyncio.get_running_loop()
             _, device = await loop.create_connection(lambda: _Device(self, key, token, cursor), host, port, ssl=tls)
@@ -214,7 +205,7 @@ class Runner:
             await asyncio.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             try:
-                await self._connect(await asyncio.to_thread(look_up, self._load.web, key), key, token, cursor)
+                await self._connect(await asyncio.to_thread(look_up, self.web, key), key, token, cursor)
                 return
             except ParameterError as wrong:
                 self.figures.failed(str(wrong))
@@ -227,9 +218,7 @@ class Runner:
         """Push over one connection, made anew when it breaks, until the time is over."""
         while self._left() > 0:
             try:
-                reader, writer = await asyncio.open_connection(
-                    *host_port(plain(self._load.admin.address)), ssl=self._tls
-                )
+                reader, writer = await asyncio.open_connection(*host_port(plain(self.admin.address)), ssl=self._tls)
                 try:
                     while await self._push(reader, writer):
                         pass
@@ -241,9 +230,9 @@ class Runner:
 
     async def _push(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Push once, when it is due; whether there is time for another one."""
-        load, number = self._load, self._next
-        due = self.began + number / load.rate if load.rate else time.monotonic()
-        if due >= self.began + load.seconds:
+        number = self._next
+        due = self.began + number / self.rate if self.rate else time.monotonic()
+        if due >= self.began + self.seconds:
             return False
         self._next += 1
         if (wait := due - time.monotonic()) > 0:
@@ -252,7 +241,7 @@ class Runner:
         async with asyncio.timeout(TIMEOUT_SECONDS):  # wait_for() of Python 3.11 may swallow an interrupt
             answer = await _answer(reader)
         if answer.get("ret") == 0:
-            self.figures.pushed(number, time.monotonic() - due, load.subscribers)
+            self.figures.pushed(number, time.monotonic() - due, self.subscribers)
         else:
             self.figures.failed(f"ret {answer.get('ret')}")
         return True
@@ -260,14 +249,13 @@ class Runner:
     def _request(self, number: int, due: float) -> bytes:
         start = f'{{"n":{number},"t":{int(due * 1e9)},"x":"'
         body = f'{start}{self._padding[len(start) + 2 :]}"}}'
-        target = f"/1/admin/push/private?key={self._name}-{number % self._load.keys}&expire={EXPIRE_SECONDS}"
-        admin = self._load.admin
-        headers = {"Host": plain(admin.address), "Content-Length": len(body)} | authorization(admin.api_key)
+        target = f"/1/admin/push/private?key={self._name}-{number % self.keys}&expire={EXPIRE_SECONDS}"
+        headers = {"Host": plain(self.admin.address), "Content-Length": len(body)} | authorization(self.admin.api_key)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"POST {target} HTTP/1.1\r\n{lines}\r\n{body}".encode()
 
     def _left(self) -> float:
-        return self.began + self._load.seconds - time.monotonic()
+        return self.began + self.seconds - time.monotonic()
 
 
 async def _answer(reader: asyncio.StreamReader) -> dict[str, object]:

@@ -122,15 +122,21 @@ def test_what_fails_on_the_way_is_counted(node: Node) -> None:
     assert "Traceback" not in said
 
 
+def bench_of(admin: Server, seconds: float, rate: int) -> load.Runner:
+    return load.Runner(
+        Server(""), admin, 1, 1, seconds, 64, rate, pushers=1, auth=False, comet_tls=False, progress=print
+    )
+
+
 def test_a_comet_that_does_not_answer_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setattr(load, "TIMEOUT_SECONDS", 0.2)
         monkeypatch.setattr(load, "push", lambda *_, **__: None)
         monkeypatch.setattr(load, "look_up", lambda *_: address)
-        plan = load.LoadPlan(Server(""), Server(""), 1, 1, seconds=1, size=64, rate=1, pushers=1, auth=False)
+        runner = bench_of(Server(""), seconds=1, rate=1)
         with pytest.raises(UnavailableError, match=f"^{address}: no answer in time$"):
-            load.Runner(plan, print).run()
+            runner.run()
 
 
 @pytest.mark.parametrize(
@@ -174,9 +180,7 @@ def test_a_subscriber_that_is_closed_resumes_and_loses_nothing(
     with ThreadingHTTPServer(("127.0.0.1", 0), Admin) as admin:
         threading.Thread(target=admin.serve_forever, args=(0.01,), daemon=True).start()
         where = Server(f"127.0.0.1:{admin.server_port}")
-        runner = load.Runner(
-            load.LoadPlan(Server(""), where, 1, 1, 0.2, size=64, rate=10, pushers=1, auth=False), print
-        )
+        runner = bench_of(where, seconds=0.2, rate=10)
         runner.run()
         admin.shutdown()
     over.set()
