@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gopush.message.rules import MOST_TOKENS, NO_HEAD, First, Room
@@ -100,29 +101,24 @@ _DROP_TOKENS = """
 _IDS_WALK_SECONDS = 30
 
 
+@dataclass(eq=False)
 class SqliteLogs:
     """All that a Store does. What fails raises sqlite3.Error and has changed nothing."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        files: DatabaseFiles,
-        settings: StoreSettings,
-        now: Callable[[], float],
-        counters: StoreCounters,
-    ) -> None:
-        self._connection = connection
-        self._files = files
-        self._counters = counters
-        self._now = now
-        self._settings = settings
-        small = files.reserve_bytes // (PURGED_PAGES * PAGE_BYTES)
+    _connection: sqlite3.Connection
+    _files: DatabaseFiles
+    _settings: StoreSettings
+    _now: Callable[[], float]
+    _counters: StoreCounters
+
+    def __post_init__(self) -> None:
+        small = self._files.reserve_bytes // (PURGED_PAGES * PAGE_BYTES)
         self._purged_at_once = min(small or PURGED_AT_ONCE, PURGED_AT_ONCE)
         # Asking for the ids of a batch would cost as much as storing it, so the live ones are here too.
         self._firsts: dict[tuple[str, str], First] = {}
         self._walked = 0
-        rows = connection.execute("SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY seq", [now()])
-        for key, id, mid, previous, until in rows:
+        live = "SELECT key, id, mid, previous, until FROM ids WHERE until > ? ORDER BY seq"
+        for key, id, mid, previous, until in self._connection.execute(live, [self._now()]):
             self._firsts[key, id] = First(mid, previous, until)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
