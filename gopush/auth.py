@@ -15,6 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
+from jwt.api_jwt import decode_complete
 
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError
@@ -25,6 +27,7 @@ MAX_BYTES = 4096
 _OPTIONS: Any = {"require": ["exp", "sub"], "verify_iat": False, "verify_jti": False}
 LEAST_SECRET_BYTES = 32
 LEAST_RSA_BITS = 2048
+_HS256 = HMACAlgorithm(HMACAlgorithm.SHA256)
 
 
 class SignedTokens:
@@ -41,10 +44,15 @@ class SignedTokens:
         if len(token) > MAX_BYTES:
             return False
         try:
-            claims = jwt.decode(token, self._file.value, algorithms=[self._algorithm], options=_OPTIONS)
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
+            read = decode_complete(token, self._file.value, algorithms=[self._algorithm], options=_OPTIONS)
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             return False
-        return bool(claims["sub"] == key)
+        claims = read["payload"]
+        # The library does not look at an `aud` that is empty, nor at what kind of value a time is, and of old not at
+        # `crit`, which names what a reader has to understand (RFC 7515, section 4.1.11).
+        if "aud" in claims or "crit" in read["header"]:
+            return False
+        return claims["sub"] == key and all(type(claims.get(time, 0)) in (int, float) for time in ("exp", "nbf"))
 
     def _read(self) -> Any:
         data = self._path.read_bytes()
@@ -52,6 +60,13 @@ class SignedTokens:
             secret = data.strip()
             if len(secret) < LEAST_SECRET_BYTES:
                 raise SettingsError(f"{self._path}: a secret has at least {LEAST_SECRET_BYTES} bytes")
+            try:
+                _HS256.prepare_key(secret)  # as each token has it done
+            except jwt.InvalidKeyError:
+                raise SettingsError(
+                    f"{self._path}: holds a key or certificate, and HS256 needs a secret (openssl rand -hex 32);"
+                    " a public key is for RS256 or EdDSA"
+                ) from None
             return secret
         try:
             key = load_pem_public_key(data)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from jwt.algorithms import HMACAlgorithm
 from twisted.logger import capturedLogs
 
 from gopush.auth import MAX_BYTES, SignedTokens, is_signed, signed_tokens
@@ -47,6 +49,11 @@ SIGNERS: dict[str, Any] = {"HS256": SECRET, "RS256": RSA_KEY, "EdDSA": ED_KEY}
 
 def public(private: Any) -> bytes:
     pem: bytes = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
+
+
+def private(key: Any) -> bytes:
+    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return pem
 
 
@@ -93,11 +100,28 @@ def test_claims_that_say_nothing_of_who_is_let_in_refuse_nobody(tmp_path: Path, 
     assert known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
 
 
-@pytest.mark.parametrize("more", [{"aud": "another service"}, {"aud": ["gopush"]}, {"nbf": 2**33}])
+@pytest.mark.parametrize(
+    "more", [{"aud": "another service"}, {"aud": ["gopush"]}, {"aud": ""}, {"aud": []}, {"aud": {}}, {"nbf": 2**33}]
+)
 def test_a_token_for_another_service_or_a_later_time_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
     """RFC 7519, sections 4.1.3 and 4.1.5."""
     payload = json.dumps(claims(**more)).encode()
     assert not known(tmp_path, "HS256").allow(hs256(payload), "Terry-Mao")
+
+
+@pytest.mark.parametrize("more", [{"crit": ["x"], "x": 1}, {"crit": ["exp"], "exp": 1}, {"crit": []}])
+def test_a_token_whose_reader_has_to_understand_more_is_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    """RFC 7515, section 4.1.11."""
+    head = json.dumps({"alg": "HS256"} | more).encode()
+    assert not known(tmp_path, "HS256").allow(hs256(json.dumps(claims()).encode(), head=head), "Terry-Mao")
+
+
+@pytest.mark.parametrize("more", [{"exp": "9999999999"}, {"nbf": "1"}, {"nbf": True}])
+def test_a_time_is_a_number(tmp_path: Path, more: dict[str, Any]) -> None:
+    """RFC 7519, section 2: NumericDate."""
+    tokens = known(tmp_path, "HS256")
+    assert not tokens.allow(hs256(json.dumps(claims(**more)).encode()), "Terry-Mao")
+    assert tokens.allow(hs256(json.dumps(claims(exp=time.time() + 600.5, nbf=1)).encode()), "Terry-Mao")
 
 
 @pytest.mark.parametrize("exp", ["soon", None, [], {}, 1e400, -1, True, 2**70])
@@ -151,14 +175,53 @@ def test_the_key_is_changed_without_a_restart(tmp_path: Path) -> None:
         ("RS256", public(rsa.generate_private_key(65537, 1024))),
         ("EdDSA", public(RSA_KEY)),
         ("EdDSA", public(generate_ec(SECP256R1()))),
+        ("EdDSA", private(ED_KEY)),
+        ("RS256", private(RSA_KEY)),
+        ("RS256", SECRET.encode()),
     ],
-    ids=("short", "no PEM", "Ed25519", "1024 bits", "RSA", "P-256"),
+    ids=("short", "no PEM", "Ed25519", "1024 bits", "RSA", "P-256", "private Ed25519", "private RSA", "secret"),
 )
 def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algorithm: str, content: bytes) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=str(path)):
         signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        public(ED_KEY),
+        private(RSA_KEY),
+        ED_KEY.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH),
+        SECRET.encode() + b"\n" + public(ED_KEY),
+    ],
+    ids=("public", "private", "ssh", "secret and public"),
+)
+def test_a_key_in_the_place_of_a_secret_stops_the_start_and_no_reload(tmp_path: Path, content: bytes) -> None:
+    """The library refuses it with each token, and not as it refuses a token."""
+    tokens = known(tmp_path, "HS256")
+    path = tmp_path / "HS256"
+    path.write_bytes(content)
+    with capturedLogs() as logged:
+        files.reload()
+    said = f"[token] signed.key: {path}: holds a key or certificate, and HS256 needs a secret"
+    assert len([event for event in logged if str(event.get("wrong")).startswith(said)]) == 1
+    assert tokens.allow(sign("HS256", claims()), "Terry-Mao")
+    with pytest.raises(SettingsError, match=f"^{re.escape(said)}[^\n]*$"):
+        signed_tokens(TokenSettings(algorithm="HS256", key_file=str(path)))
+
+
+def test_a_library_that_refuses_the_key_refuses_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a release of it raises, it is the stranger's token that is refused."""
+    tokens = known(tmp_path, "HS256")
+    good = sign("HS256", claims())
+
+    def refuse(*_: object) -> bytes:
+        raise jwt.InvalidKeyError
+
+    monkeypatch.setattr(HMACAlgorithm, "prepare_key", refuse)
+    assert not tokens.allow(good, "Terry-Mao")
 
 
 @pytest.mark.parametrize("content", UNKNOWN_CURVES)
@@ -191,6 +254,6 @@ def part(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def hs256(payload: bytes, secret: bytes = SECRET.encode()) -> str:
-    signed = f"{part(HS256_HEAD)}.{part(payload)}"
+def hs256(payload: bytes, secret: bytes = SECRET.encode(), head: bytes = HS256_HEAD) -> str:
+    signed = f"{part(head)}.{part(payload)}"
     return f"{signed}.{part(hmac.new(secret, signed.encode(), hashlib.sha256).digest())}"
