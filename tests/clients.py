@@ -26,6 +26,13 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def endless_hello(size: int) -> bytes:
+    """So many bytes of a client's TLS handshake whose first message, of 131,000 bytes, goes on behind them."""
+    message = b"\1" + (131_000).to_bytes(3, "big") + bytes(130_000)
+    pieces = (message[at : at + 16_000] for at in range(0, len(message), 16_000))
+    return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)[:size]
+
+
 class Client:
     """One connection. A reset fails the test: all that the comet says must arrive, and then the end."""
 

@@ -69,6 +69,7 @@ class LimiterCounters:
 
     refused_address: int = _CLOSED.of("address", "its address has all its connections")
     refused_proxy: int = _CLOSED.of("proxy", "no PROXY header, or one that comes from no balancer")
+    refused_tls: int = _CLOSED.of("tls", "its TLS handshake is longer than any has to be")
     accept_waits: int = counter(
         "times that new clients began to wait at a port ([connections] max and rate, or open files)"
     )
@@ -79,6 +80,7 @@ class LimiterCounters:
 SUMMARIZED = {
     "refused_address": "connections closed because their address has all its connections ([connections] address.max)",
     "refused_proxy": "connections closed: they sent no PROXY header, or came from no balancer ([connections] proxies)",
+    "refused_tls": "connections closed because their TLS handshake is longer than any has to be",
     "cut_off_leftovers": "connections cut off: they sent on and on, and wanted or read no answer any more",
 }
 """Of these counters, for a PeriodicSummary."""

@@ -35,7 +35,7 @@ from gopush.config.endpoints import words
 from gopush.config.reload import ReloadingFile, lasting
 from gopush.errors import SettingsError, naming
 from gopush.net.certificates import note
-from gopush.net.tls_protocol import TlsFactory
+from gopush.net.tls_protocol import MAX_CHAIN_HANDSHAKE_BYTES, MAX_HANDSHAKE_BYTES, TlsFactory, TlsProtocol
 
 T = TypeVar("T")
 
@@ -59,8 +59,9 @@ class ServerTls:
         paths = [path for path in (self._certificate, self._key, self._clients, self._chain) if path]
         self._file: ReloadingFile[Any] = ReloadingFile(paths, self._read)
 
-    def serverConnectionForTLS(self, _protocol: object) -> Any:
+    def serverConnectionForTLS(self, protocol: TlsProtocol) -> Any:
         """See IOpenSSLServerConnectionCreator."""
+        protocol.handshake_room = MAX_CHAIN_HANDSHAKE_BYTES if self._clients else MAX_HANDSHAKE_BYTES
         return SSL.Connection(self._file.value, None)
 
     def _read(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from OpenSSL import SSL
@@ -15,10 +16,19 @@ from gopush.net.eager import waiting
 MAX_UNREAD_ANSWER_BYTES = 64 << 10
 """What OpenSSL may have answered by itself while the other side does not read: key updates ask for that."""
 
+MAX_HANDSHAKE_BYTES = 16 << 10
+MAX_CHAIN_HANDSHAKE_BYTES = 64 << 10
+"""What a client may send to a server until the handshake is done, which OpenSSL keeps, twice over: that of browsers is
+2 KB. The second holds where it has to show certificates."""
+
 
 class TlsProtocol(TLSMemoryBIOProtocol):
-    """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves."""
+    """Writes go out at once: Twisted's own gathers them for a turn of the reactor, as our protocols do themselves.
 
+    `handshake_room`: bytes that the other side may still send before the handshake is done.
+    """
+
+    handshake_room: float = inf
     _wrote = False
     _unread_answer_bytes = 0
 
@@ -29,7 +39,8 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        """See IProtocol. Who asks for answers of OpenSSL's own, and reads none, is cut off."""
+        """See IProtocol. Who sends too much of a handshake is cut off, and who asks for answers of OpenSSL's own, and
+        reads none."""
         before, self._wrote = waiting(self.transport), False
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         after = waiting(self.transport)
@@ -42,6 +53,17 @@ class TlsProtocol(TLSMemoryBIOProtocol):
                 if (limiter := wire.limiter(self)) is not None:
                     limiter.counters.cut_off_leftovers += 1
                 self.abortConnection()  # type: ignore[no-untyped-call]
+        if not self._handshakeDone:
+            self.handshake_room -= len(data)
+            if self.handshake_room < 0:
+                self.handshake_room = inf
+                self.refuse_handshake()
+
+    def refuse_handshake(self) -> None:
+        """Cut off who sends too much of one."""
+        if (limiter := wire.limiter(self)) is not None:
+            limiter.counters.refused_tls += 1
+        self.abortConnection()  # type: ignore[no-untyped-call]
 
     def write(self, data: bytes) -> None:
         """See ITransport."""

@@ -135,6 +135,11 @@ class _CallTls(TlsProtocol):
             self._complain(f"is refused in the TLS handshake: {handshake_failure(wrong.value)}")
         super().connectionLost(reason)
 
+    def refuse_handshake(self) -> None:
+        """See TlsProtocol."""
+        self._complain("is refused in the TLS handshake: it sent more than any has to have")
+        super().refuse_handshake()
+
     def _look(self) -> None:
         self._deadline = None
         if not self._handshakeDone:

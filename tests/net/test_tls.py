@@ -41,10 +41,12 @@ from gopush.net.eager import EagerReactor
 from gopush.net.http.request import Request, plain
 from gopush.net.http.routes import always
 from gopush.net.http.site import Site
+from gopush.net.limits import ConnectionLimiter, ConnectionSettings, LimiterCounters
 from gopush.net.tls import ClientTls, ServerTls
+from gopush.net.tls_protocol import MAX_CHAIN_HANDSHAKE_BYTES, MAX_HANDSHAKE_BYTES
 from gopush.stats.resource import Health, Statistics
 from gopush.web.settings import HttpSettings
-from tests.clients import eventually, opening
+from tests.clients import Client, endless_hello, eventually, opening
 from tests.clients import request as subscription
 from tests.comet.wire import CometServer
 from tests.conftest import InReactor, reactor
@@ -75,9 +77,9 @@ def listen(in_reactor: InReactor) -> Iterator[Callable[..., int]]:
     """Listen with a factory at an ssl: endpoint; the port."""
     opened: list[Listeners] = []
 
-    def start(factory: Factory[Any], issued: Issued, more: str = "") -> int:
+    def start(factory: Factory[Any], issued: Issued, more: str = "", limiter: ConnectionLimiter | None = None) -> int:
         endpoint = f"ssl:0:{issued.endpoint}:interface=127.0.0.1{more}"
-        listeners = Listeners(EagerReactor(reactor), "[base] tcp.bind", [endpoint], factory)
+        listeners = Listeners(EagerReactor(reactor, limiter), "[base] tcp.bind", [endpoint], factory)
         opened.append(listeners)
         in_reactor(listeners.startService)
         return int(listeners.ports[0].getHost().port)
@@ -349,6 +351,40 @@ def test_who_asks_for_new_keys_and_never_reads_is_cut_off(
             attacker.setsockopt(socket.SOL_SOCKET, buffer, 4096)
         attacker.connect(("127.0.0.1", port))
         assert new_keys(attacker, 200_000) < 200_000
+
+
+def test_who_sends_too_much_of_a_handshake_is_cut_off(
+    comet: CometServer, listen: Open, authority: Authority, own: Issued
+) -> None:
+    """OpenSSL keeps what has come of a message until all of it has, and 128 KiB are announced."""
+    limiter = ConnectionLimiter(reactor, ConnectionSettings(), 1000, LimiterCounters())
+    for more, room in (("", MAX_HANDSHAKE_BYTES), (f":clientCA={authority.path}", MAX_CHAIN_HANDSHAKE_BYTES)):
+        port = listen(TcpFactory(comet.comet), own, more, limiter)
+        before = limiter.counters.refused_tls
+        with Client(port) as within, Client(port) as beyond:
+            within.send(endless_hello(room))
+            beyond.send(endless_hello(room + 1))
+            assert rest(beyond.socket) == b""
+            assert limiter.counters.refused_tls == before + 1
+            within.send(b"\0")
+            assert rest(within.socket) == b""
+            assert limiter.counters.refused_tls == before + 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_may_show_a_long_chain(
+    door: Door, listen: Open, authority: Authority, own: Issued, version: ssl.TLSVersion
+) -> None:
+    port = listen(door.factory, own, f":clientCA={authority.path}")
+    friend = authority.issue("friend")
+    ca = authority.path.read_bytes()
+    more = 2 * MAX_HANDSHAKE_BYTES // len(ssl.PEM_cert_to_DER_cert(ca.decode()))
+    friend.certificate.write_bytes(friend.certificate.read_bytes() + ca * more)
+    context = client(authority.path, friend)
+    context.maximum_version = version
+    with connect(port, context) as caller:
+        caller.sendall(door.question)
+        assert read(caller, len(door.answer)) == door.answer
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,13 @@ from gopush.daemon.listeners import Listeners
 from gopush.errors import SettingsError, StartError, UnavailableError
 from gopush.model import NodeInfo, Read
 from gopush.net.eager import EagerReactor
+from gopush.net.tls_protocol import MAX_CHAIN_HANDSHAKE_BYTES
 from gopush.rpc.broker import LOGIN_SECONDS
 from gopush.rpc.remote import RemoteMessage
 from gopush.rpc.server import secured
 from gopush.rpc.settings import RpcSettings
 from gopush.stats.summary import complained
+from tests.clients import endless_hello
 from tests.comet.harness import Clock
 from tests.conftest import InReactor, reactor
 from tests.fixtures import Logged, closed_by_peer, eventually
@@ -175,6 +177,16 @@ def test_half_of_it_is_refused(tmp_path: Path) -> None:
 
 def complaints() -> int:
     return complained.complaints["connection"]
+
+
+def test_who_sends_too_much_of_a_handshake_is_cut_off(serve: Serve, authority: Authority, logged: Logged) -> None:
+    before = complaints()
+    port = serve(settings(authority, authority.issue("node")))
+    with socket.create_connection(("127.0.0.1", port), 4) as stranger:
+        stranger.sendall(endless_hello(MAX_CHAIN_HANDSHAKE_BYTES + 1))
+        assert closed_by_peer(stranger)
+    assert complaints() == before + 1
+    assert logged.lines("is refused in the TLS handshake: it sent more than any has to have")
 
 
 def test_strangers_at_the_port_leave_a_trace(

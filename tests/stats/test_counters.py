@@ -241,11 +241,12 @@ class Comet:
 
 
 def meet_the_limit(counters: Any) -> None:
-    """Somebody waits, somebody sends on after the last word, and an address has too many connections."""
+    """Somebody waits, sends on after the last word or too much of a handshake; an address has too many connections."""
     limiter = ConnectionLimiter(StillClock(), ConnectionSettings(most_of_address=1), 1000, counters)
     limiter.wait(lambda: None, begins=True)
     limiter.counters.accept_waits_ended += 1
     limiter.counters.cut_off_leftovers += 1
+    limiter.counters.refused_tls += 1
     limiter.opened("10.0.0.1")
     assert not limiter.admits("10.0.0.1")
     proxied = ProxyFactory(EagerReactor(StillClock(), limiter), None)
