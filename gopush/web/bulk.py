@@ -15,7 +15,7 @@ from gopush.model import Pushed
 from gopush.net.http.request import Request
 from gopush.net.http.routes import Answer, Routes, StreamRoute
 from gopush.web import lines
-from gopush.web.keys import OUTSIDE
+from gopush.web.keys import OUTSIDE, ApiKeys
 from gopush.web.lines import LineSplitter
 from gopush.web.params import PublishRequest
 from gopush.web.publisher import CALLER_LIMIT, MAX_WAITING, MAX_WAITING_BYTES, Publisher, why_not
@@ -28,23 +28,32 @@ CONTENT_TYPE = "application/x-ndjson;charset=utf-8"
 class Bulk:
     """The bulk calls."""
 
-    def __init__(self, publisher: Publisher, settings: HttpSettings) -> None:
+    def __init__(self, publisher: Publisher, settings: HttpSettings, keys: ApiKeys | None) -> None:
         self._publisher = publisher
         self._settings = settings
+        self._keys = keys
 
     def routes(self) -> Routes:
         """The routes of the admin port."""
         return {"/1/admin/push/bulk": {"POST": StreamRoute(self._open, CONTENT_TYPE)}}
 
     def _open(self, request: Request, answer: Answer) -> BulkCall:
-        return BulkCall(self._publisher, self._settings, request, answer)
+        return BulkCall(self._publisher, self._settings, request, answer, self._keys)
 
 
 class BulkCall:
     """One bulk call: a Receiver."""
 
-    def __init__(self, publisher: Publisher, settings: HttpSettings, request: Request, answer: Answer) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        settings: HttpSettings,
+        request: Request,
+        answer: Answer,
+        keys: ApiKeys | None = None,
+    ) -> None:
         self._caller = request.caller
+        self._keys = keys
         self._wants_why = request.wants_why
         self._publisher = publisher
         self._answer = answer
@@ -53,13 +62,14 @@ class BulkCall:
         self._groups: deque[_Group] = deque()
         self._waiting = self._waiting_bytes = 0  # lines that were taken, whose answer is not written
         self._ended = self._leaving = False
-        self._lost = False
+        self._lost = self._shut_out = False
         self._scheduled = False
         self._paused = False
 
     def received(self, piece: bytes) -> None:
         """See Receiver."""
-        self._lines.feed(piece)
+        if not self._shut_out:
+            self._lines.feed(piece)
         self._go_on()
 
     def ended(self) -> None:
@@ -82,9 +92,15 @@ class BulkCall:
         self._lost = True
 
     def _go_on(self) -> None:
-        """Take lines while there is room for what they make, and push what they want together."""
+        """Take lines while there is room for what they make, and push what they want together.
+
+        Of a caller whose key is not good any more it takes none, as of one that leaves: who sends them again gets 401.
+        """
         if self._lost:
             return
+        if self._keys is not None and not (self._shut_out or self._keys.know(self._caller)):
+            self._shut_out = self._leaving = True
+            self._lines = LineSplitter(self._lines.limit)
         room = 0 if self._answer.stalled else MAX_WAITING - self._waiting
         if taken := self._lines.take(room, MAX_WAITING_BYTES - self._waiting_bytes):
             self._push(taken)

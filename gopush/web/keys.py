@@ -145,6 +145,10 @@ class ApiKeys:
                 found = caller
         return found
 
+    def know(self, caller: Caller) -> bool:
+        """Whether the file still says of this caller what it said when it was found."""
+        return caller in self._file.value
+
     def _read(self) -> Sequence[Caller]:
         before = {caller.line: caller for caller in self._callers}
         read = parse(self._path.read_bytes(), str(self._path), self._now)

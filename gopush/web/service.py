@@ -78,7 +78,7 @@ class Web:
         }
         admin = {
             **PushApi(messages, comets, publisher, settings).routes(),
-            **Bulk(publisher, settings).routes(),
+            **Bulk(publisher, settings, self.keys).routes(),
             **Tokens(messages, settings, now).routes(),
             **Cluster(coordination, comets, messages).routes(),
             **PresenceApi(coordination, comets, now, settings.multi_body).routes(),

@@ -18,8 +18,11 @@ from gopush.web.keys import ApiKeys, Caller, make, parse
 from gopush.web.node import WebNode
 from gopush.web.pages import ASSETS, CLIENTS
 from gopush.web.settings import WebSettings
+from tests.clients import eventually
+from tests.http.client import Client
 from tests.leaping import LeapingClock
 from tests.web.conftest import MakeWorld
+from tests.web.test_bulk import chunk
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ADMIN_CALLS = (
@@ -121,6 +124,31 @@ def test_keys_are_added_and_taken_away_without_a_restart(make_world: MakeWorld, 
     assert (works(first), works(second)) == (False, True)
     os.remove(path)
     assert works(second)
+
+
+@pytest.mark.parametrize("more", ["", "::admin"], ids=("replaced", "of another scope"))
+def test_a_key_that_is_taken_away_pushes_nothing_more_in_a_call_that_is_under_way(
+    make_world: MakeWorld, tmp_path: Path, looks: None, more: str
+) -> None:
+    (key, line), (_, other) = make("here"), make("other")
+    path = write(tmp_path / "keys", line)
+    world = make_world(api_keys=str(path))
+    head = f"POST /1/admin/push/bulk HTTP/1.1\r\n{bearer(key)}Transfer-Encoding: chunked\r\n\r\n".encode()
+    push = chunk(b'{"k":"a","m":1,"expire":60}\n')
+    world.comets.hold = True
+    with Client(world.admin.port) as client:
+        client.send(head + push * 2)
+        eventually(lambda: len(world.comets.held) == 2)
+        write(path, line + more if more else other)
+        client.send(push)
+        eventually(lambda: world.admin.factory.counters.received_bytes == len(head + push * 3))
+        write(path, line)  # too late: the line before has no answer
+        client.send(push)
+        world.in_reactor(world.comets.answer_all)
+        client._until(b"\r\n\r\n")
+        answers = b"".join(iter(client._chunk, b"")).splitlines()
+        assert [answer.startswith(b'{"ret":0,"mid":') for answer in answers] == [True, True]
+    assert len(world.messages.logs["a"]) == 2
 
 
 def test_a_reload_reads_what_looks_unchanged(tmp_path: Path) -> None:
