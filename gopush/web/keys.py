@@ -36,6 +36,7 @@ _LINE = re.compile(
 )
 _FORM = "name:sha256, name:sha256:limit or name:sha256:limit:scope:prefix (scope: push or admin)"
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+_OF_NOTHING = sha256(b"").digest()
 _UNAUTHORIZED = Response(
     401,
     TEXT,
@@ -137,7 +138,9 @@ class ApiKeys:
         self._file = ReloadingFile([self._path], self._read, "[admin] keys")
 
     def find(self, key: bytes) -> Caller | None:
-        """The caller with this key. Compares all keys, each in constant time."""
+        """The caller with this key, b"" being none. Compares all keys, each in constant time."""
+        if not key:
+            return None
         given = sha256(key).digest()
         found = None
         for caller in self._file.value:
@@ -163,7 +166,11 @@ def parse(text: bytes, where: str, now: Callable[[], float]) -> list[Caller]:
     callers = [caller for line in lines if (caller := _caller(line.lstrip(), now)) is not None]
     digests = {caller.digest for caller in callers}
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#") or _caller(line.lstrip(), now) is not None:
+        if (caller := _caller(line.lstrip(), now)) is not None and caller.digest == _OF_NOTHING:
+            raise SettingsError(
+                f"{where}: line {number} is of an empty key, an unset variable perhaps (try gopush key NAME)"
+            )
+        if not line.strip() or line.startswith("#") or caller is not None:
             continue
         # The file may hold all that `gopush key` has printed, so also a key whose line is here.
         if not _KEY.fullmatch(line.strip()) or sha256(line.strip().encode()).digest() not in digests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,18 @@ def test_a_file_that_makes_no_sense_is_refused_and_not_shown(text: bytes) -> Non
         parse(text, "keys", clock)
     assert "gggg" not in str(refused.value)
     assert "0000" not in str(refused.value)
+
+
+def test_a_call_without_a_key_has_none_whatever_the_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`printf %s "$KEY" | sha256sum` of a variable that is not set makes such a line."""
+    _, good = make("good")
+    text = f"{good}\nunset:{sha256(b'').hexdigest()}::push\n"
+    with pytest.raises(SettingsError, match=r"^keys: line 2 is of an empty key, [^\n]*$"):
+        parse(text.encode(), "keys", clock)
+    nobody = Caller("unset", sha256(b"").digest(), None, clock)
+    keys = ApiKeys(write(tmp_path / "keys", good), clock)
+    monkeypatch.setattr(keys._file, "_value", [nobody])
+    assert keys.find(b"") is None
 
 
 def test_a_file_that_is_not_there_stops_the_start(make_world: MakeWorld, tmp_path: Path) -> None:
