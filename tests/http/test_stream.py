@@ -7,8 +7,10 @@ import time
 from contextlib import suppress
 from functools import partial
 
+import pytest
 from twisted.internet.task import Clock
 
+from gopush.net.http.bounds import LINGER_SECONDS
 from gopush.net.http.request import Promise, Request, Response, plain
 from gopush.net.http.routes import Answer, Receiver, Route, Routes, StreamRoute
 from gopush.net.http.site import STOP_SECONDS
@@ -68,6 +70,7 @@ class Streams:
     def routes(self) -> Routes:
         return {
             "/stream": {"POST": StreamRoute(self.open, "text/plain", self.refuse)},
+            "/locked": {"POST": Route(echo, refuse=self.refuse)},
             "/echo": {"GET": Route(echo)},
             "/later": {"GET": Route(self.delayed)},
         }
@@ -147,6 +150,39 @@ def test_who_does_not_read_its_answer_stalls_it(serve: Serve) -> None:
         assert len(client.answer().body) == 20_000_000
         sender.join(PATIENCE)
         assert "drained" in streams.opened[0].events
+
+
+HEAD = b"%b HTTP/1.1\r\nOrigin: o\r\nContent-Length: 4\r\n\r\n"
+
+
+@pytest.mark.parametrize("target", [b"POST /stream", b"POST /locked"])
+@pytest.mark.parametrize(
+    "pieces",
+    [(HEAD + b"body",), (HEAD, b"body"), (HEAD + b"bo", b"d", b"y"), (HEAD.replace(b"1.1", b"1.0"), b"body")],
+    ids=("together", "one after the other", "in pieces", "HTTP/1.0"),
+)
+def test_who_is_refused_and_has_sent_its_body_is_closed_at_once(
+    serve: Serve, target: bytes, pieces: tuple[bytes, ...]
+) -> None:
+    with Client(serve(Streams().routes(), Clock()).port) as client:  # no time passes
+        client.send(pieces[0].replace(b"%b", target))
+        answer = client.answer()
+        assert (answer.status, answer.headers["connection"]) == (403, "close")
+        for at, piece in enumerate(pieces[1:]):
+            assert at or client.silent(0.05)
+            client.send(piece)
+        assert client.closed()
+
+
+@pytest.mark.parametrize("target", [b"POST /stream", b"POST /locked"])
+def test_who_sends_on_behind_a_refused_body_can_read_the_answer(serve: Serve, target: bytes) -> None:
+    server = serve(Streams().routes(), Clock())
+    with Client(server.port) as client:
+        client.send(HEAD.replace(b"%b", target) + b"body" + HEAD)
+        assert client.answer().status == 403
+        assert client.silent(0.05)
+        server.advance(LINGER_SECONDS + 1)
+        assert client.closed()
 
 
 def test_a_refusal_comes_before_the_body(serve: Serve) -> None:

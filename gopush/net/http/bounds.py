@@ -4,6 +4,7 @@ requests a client behind a proxy may have under way.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from twisted.web.http import HTTPChannel
@@ -57,6 +58,7 @@ class BoundedChannel(HTTPChannel):
     MAX_LENGTH = HEAD_LIMIT
     connection = inbox = b""
     deadline = leave_at = 0.0
+    to_come = inf  # bytes of the refused request, where that is known; below 0: others came behind it
     slot = NO_SLOT
     stalled = paused = deaf = closing = half_closed = slow = False
     body_bytes = unpaid = 0
@@ -138,9 +140,7 @@ class BoundedChannel(HTTPChannel):
     # How it ends.
 
     def refuse(self, response: Response, request: Request | None = None, linger: bool = True) -> None:
-        """Answer so and close, whatever is still to come; without `linger` a client that is still sending would not see
-        it.
-        """
+        """Answer so and close, whatever is to come; without `linger` a client that still sends would not see it."""
         self.site.counters.refuse(response.status)
         if self.requests and self.requests[-1].startedWriting:
             linger = False  # in the middle of an answer there is no other way to say it
@@ -166,12 +166,20 @@ class BoundedChannel(HTTPChannel):
         self.forget()
         for exchange in self.requests:
             exchange.connectionLost(None)
-        if linger and not self.half_closed:
+        if linger and self.to_come and not self.half_closed:
             self.leave_at = min(self.site.clock.seconds() + self.site.idle, self.site.stop_by)
             self.expire_in(LINGER_SECONDS)
             self.transport.resumeProducing()
         else:
             self.loseConnection()
+
+    def threw_away(self, size: int) -> None:
+        """So many bytes came behind the answer: close once all of the refused request is here, or no more comes."""
+        self.to_come -= size
+        if not self.to_come:
+            self.loseConnection()
+        elif not self.closing:
+            self.deadline = min(self.site.clock.seconds() + LINGER_SECONDS, self.leave_at)
 
     def forget(self) -> None:
         """Drop what has come, and what is owed."""

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gopush.net import transport as wire
-from gopush.net.http.bounds import ALONE_COST, LINGER_SECONDS, SIMPLE_COST, BoundedChannel, forwarding
+from gopush.net.http.bounds import ALONE_COST, SIMPLE_COST, BoundedChannel, forwarding
 from gopush.net.http.exchange import Owed
 from gopush.net.http.head import HeadScanner
 from gopush.net.http.held import ENDLESS, Held, HeldAnswer
@@ -58,8 +58,7 @@ class HttpChannel(BoundedChannel):
         if self._streaming:
             return
         if self.deaf:
-            if not self.closing:
-                self.deadline = min(self.site.clock.seconds() + LINGER_SECONDS, self.leave_at)
+            self.threw_away(len(data))
             return
         if not (self.owed or self.inbox or self._fed or self.stalled or self.site.stopping):
             data = self._short_cut(data)
@@ -203,7 +202,7 @@ class HttpChannel(BoundedChannel):
                 if request.body:
                     site.counters.refuse(refusal.status)
                     request.connection = b"close"
-                    self._ending = True
+                    self._ending, self.to_come = True, at - len(data)
                 answer.give(refusal)
         self._asking = False
         self.unpaid = cost
@@ -234,6 +233,7 @@ class HttpChannel(BoundedChannel):
             self.deadline = self.site.clock.seconds() + self.site.idle
         self.send(owed[0].data or b"" if len(owed) == 1 else b"".join([answer.data or b"" for answer in owed]))
         if self._ending:
+            self.to_come -= len(self.inbox)
             self.leave(linger=True)
         elif self.requests:
             self.requestDone(self.requests[0])  # type: ignore[no-untyped-call]

@@ -133,6 +133,8 @@ class Exchange(Owed, server.Request):
             self.requestHeaders.removeHeader(b"expect")  # nothing to wait for
         if refusal is not None:
             if length != 0 or isinstance(route, StreamRoute):
+                if length is not None:
+                    channel.to_come = length - len(channel.clearLineBuffer()) - len(channel.inbox)
                 channel.refuse(refusal, request)
             else:
                 self.route = always(refusal)
