@@ -1,4 +1,5 @@
-"""docs/balancers.md's configurations, before two members that are killed and restarted: all arrives once, in order.
+"""docs/balancers.md's configurations, before two members that are killed and restarted, one by one and then both: all
+arrives once, in order.
 
 Who receives: a page of another origin (the browser's own EventSource in two lines, gopush.js in five), Node, and the
 Python client.
@@ -48,6 +49,7 @@ PAGE = """<!doctype html>
   window.got = {};
   window.live = {};
   window.said = [];
+  window.failed = {};
   function watch(name, url, transport) {
     got[name] = [];
     if (transport) {
@@ -61,7 +63,11 @@ PAGE = """<!doctype html>
       const events = new EventSource(`${url}/sub?key=page&heartbeat=30`);
       events.onmessage = event => got[name].push([JSON.parse(event.data).msg.n, event.lastEventId]);
       events.onopen = () => { live[name] = true; };
-      events.onerror = () => { live[name] = events.readyState === 2 ? "given up" : false; };
+      failed[name] = 0;
+      events.onerror = () => {
+        live[name] = events.readyState === 2 ? "given up" : false;
+        failed[name]++;
+      };
     }
   }
   for (const [balancer, url] of Object.entries(@URLS@)) {
@@ -218,6 +224,10 @@ class Receivers:
         states = self._page.driver.execute_script("return live")
         return self._live == set(self._got) and len(states) == 5 and all(states.values())
 
+    def failed(self) -> int:
+        """How often each of the browser's own EventSources has failed, or the one that has failed least."""
+        return int(min(self._page.driver.execute_script("return Object.values(failed)")))
+
     def got(self) -> dict[str, list[list[Any]]]:
         return {**self._got, **json.loads(self._page.driver.execute_script("return JSON.stringify(got)"))}
 
@@ -233,7 +243,9 @@ class Receivers:
 
 
 def receive_all(page: Browser, named: str, *, origins: bool, whole: bool) -> None:
-    """`origins`: whether the members list the page's. `whole`: each is killed, and then restarted; else one of each."""
+    """`origins`: whether the members list the page's. `whole`: each is killed, and then restarted; else one of each.
+    Then both are killed.
+    """
     balanced = Balanced(named)
     html = PAGE.replace("@NAMED@", balanced.named).replace("@URLS@", json.dumps(balanced.urls))
     page.driver.execute_cdp_cmd("Security.setIgnoreCertificateErrors", {"ignore": True})
@@ -258,6 +270,14 @@ def receive_all(page: Browser, named: str, *, origins: bool, whole: bool) -> Non
             receivers.wait_for(len(publisher.pushed) + 20, f"after the {end} of {node.name}")
             node.start()
             balanced.settle()
+        failed = receivers.failed()
+        for node in balanced.members:
+            node.kill()
+        wait_for(lambda: receivers.failed() >= failed + 2)  # the streams ended, and nobody was there
+        for node in balanced.members:
+            node.start()
+        balanced.settle()
+        receivers.wait_for(len(publisher.pushed) + 20, "after the kill of both")
         pushed = publisher.stop()
         receivers.wait_for(len(pushed), "in the end")
         for name, messages in receivers.got().items():

@@ -20,7 +20,7 @@ import pytest
 from gopush_client import Subscriber
 from tests.chaos.cluster import Node
 from tests.clients import eventually, opening, request
-from tests.integration.test_proxies import metric, push, slowest
+from tests.integration.test_proxies import call, metric, push, slowest
 from tests.servers import free_port
 from tests.servers.authority import Authority
 from tests.servers.balancers import STREAM, haproxy, nginx
@@ -230,6 +230,52 @@ def test_each_event_of_a_stream_comes_at_once(behind: Backend, balancer: str, ht
                 assert f'{{"msg":"{"x" * number}"' in next(line for line in lines if line.startswith("data:"))
         finally:
             streaming.kill()
+
+
+@pytest.mark.parametrize("http", ["--http1.1", "--http2"])
+@pytest.mark.parametrize("balancer", ["haproxy", "nginx"])
+def test_a_stream_whose_client_has_left_gives_its_place_back(behind: Backend, balancer: str, http: str) -> None:
+    """Long before a heartbeat (240 s) or a time-out of the balancer (75 s) ends it."""
+    key = f"left-{balancer}{http}"
+
+    def count() -> int:
+        body = json.dumps({"k": [key]}).encode()
+        answer = call(behind.node, "admin", "POST /1/admin/presence", body).partition(b"\r\n\r\n")[2]
+        (found,) = json.loads(answer)["data"]["presence"]
+        return int(found["count"])
+
+    with curl(behind, f"{balancer}-443", f"/sub?key={key}&heartbeat=240", http) as streaming:
+        try:
+            eventually(lambda: count() == 1)
+        finally:
+            streaming.kill()
+    eventually(lambda: count() == 0)
+
+
+@pytest.mark.parametrize(
+    ("balancer", "check"), [("haproxy", ""), ("haproxy", " disabled"), ("nginx", "")], ids=["unseen", "seen", "nginx"]
+)
+def test_who_finds_nobody_hears_so_but_an_event_stream_to_come_back(behind: Backend, balancer: str, check: str) -> None:
+    """A browser's EventSource gives up for good at any status but 200. `check`: what HAProxy's checks have seen of the
+    members, nothing yet or that they are dead.
+    """
+    directory, listen = behind.authority.parent, {port: free_port() for port in LISTENED}
+    absent = Node("gopush", "absent", directory, {})
+    alone = Backend(absent, {"443": listen[443]}, behind.authority)
+    if balancer == "haproxy":
+        running = haproxy(placed(HAPROXY.replace(" check\n", f"{check}\n"), absent, directory, listen), listen[443])
+    else:
+        running = nginx(placed(NGINX, absent, directory, listen), "", listen[443])
+    with running, curl(alone, "443", "/sub?key=k&heartbeat=30", "-D", "-") as streaming:
+        assert streaming.stdout
+        head, _, body = streaming.stdout.read().partition("\n\n")
+        fields = head.lower().split("\n")
+        assert fields[0].split()[1] == "200"
+        assert {"content-type: text/event-stream", "access-control-allow-origin: *"} <= set(fields)
+        assert body == "retry: 3000\n\n"
+        with curl(alone, "443", "/1/server/get?k=k&p=2", "-o", "/dev/null", "-w", "%{http_code}") as looking:
+            assert looking.stdout
+            assert looking.stdout.read() == ("503" if balancer == "haproxy" else "502")
 
 
 @pytest.mark.parametrize("balancer", ["haproxy", "nginx"])
