@@ -25,7 +25,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 def add_commands(commands: Any, epilog: str) -> None:
     """`key`, `token`, `delete`, `presence` and `backup`."""
     key = commands.add_parser(
-        "key", help="make an API key, and its line for [admin] keys; or show a key", epilog=epilog
+        "key", help="make an API key, and its line for the file of [admin] keys; or show a key", epilog=epilog
     )
     key.add_argument("name", help="the name of its owner; or: show")
     key.add_argument("key", nargs="?", help="after show: the key to show (its messages, subscribers and tokens)")
@@ -80,7 +80,8 @@ def _make(asked: argparse.Namespace) -> None:
     from gopush.web.keys import make
 
     key, line = make(asked.name, asked.limit, asked.scope or "", asked.prefix)
-    write(f"# The key itself, which nobody can read from the line:\n{key}\n# The line, for [admin] keys:\n{line}")
+    where = "the file that [admin] keys names"
+    write(f"# The key itself, which nobody can read from the line:\n{key}\n# The line, for {where}:\n{line}")
 
 
 def _token(asked: argparse.Namespace) -> None:

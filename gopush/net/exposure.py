@@ -25,13 +25,13 @@ def refuse_open_admin(endpoints: Iterable[str], keys: str) -> None:
     for endpoint in endpoints:
         if not keys and endpoint.startswith("haproxy:"):
             raise StartError(
-                f"[base] admin.bind: {endpoint} is reached through a balancer: set [admin] keys (make one with gopush "
-                "key NAME), or listen on 127.0.0.1 without haproxy:"
+                f"[base] admin.bind: {endpoint} is reached through a balancer: set [admin] keys, a file of API keys "
+                "(gopush key NAME prints a line of it), or listen on 127.0.0.1 without haproxy:"
             )
         if not keys and not stays_home(endpoint):
             raise StartError(
                 f"[base] admin.bind: {endpoint} can be reached from other machines: "
-                "set [admin] keys (make one with gopush key NAME), or listen on 127.0.0.1"
+                "set [admin] keys, a file of API keys (gopush key NAME prints a line of it), or listen on 127.0.0.1"
             )
 
 

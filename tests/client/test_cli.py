@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -991,6 +992,14 @@ def test_a_token_whose_option_is_misspelt_is_not_shown() -> None:
     ended = run("sub", "key", "--tokn", "hunter2")
     assert ended.returncode == 2
     assert b"hunter2" not in ended.stderr
+
+
+def test_who_makes_a_key_hears_that_its_line_belongs_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Which `[admin] keys` names: who wrote the line there was told that the file cannot be read."""
+    assert cli.main(["key", "billing", "--scope", "push"]) == 0
+    _, key, where, line = capsys.readouterr().out.splitlines()
+    assert where == "# The line, for the file that [admin] keys names:"
+    assert line == f"billing:{sha256(key.encode()).hexdigest()}::push"
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# The key itself, which nobody can read from the line:\n"])
