@@ -144,6 +144,7 @@ GONE = {
     **dict.fromkeys(("bufio.instance", "bufio.num", "bucket"), "it tunes the Go program"),
     "ketama.base": "the ring has 255 points for each weight",
     "migrate.path": "keys move by themselves",
+    "http.servertimeout": "[http] idle is how long a connection may be idle, or a request incomplete",
     **dict.fromkeys(
         ("idle", "active", "maxidle", "maxactive"),
         "there is no pool: a message node has two connections to each server",

@@ -69,6 +69,7 @@ WEB = """\
 [base]
 http.bind :8090
 admin.bind 10.0.0.3:8091
+http.servertimeout 10s
 [zookeeper]
 addr localhost:2181
 timeout 30
@@ -145,6 +146,8 @@ def test_a_web_nodes_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert web.http_bind == ("tcp:8090",)
     assert web.rpc.ping == 2
     assert "# Not taken over: [zookeeper] timeout: '30' is not a duration with a unit" in comments
+    assert "# Not taken over: [base] http.servertimeout: [http] idle is how long " in comments
+    assert "# Not taken over: [zookeeper] migrate.path: keys move by themselves" in comments
     assert "# Not taken over: [res] qqwry.path: gopush has no such option" in comments
     assert "# To do: set [admin] keys" in comments
 
