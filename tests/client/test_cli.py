@@ -900,7 +900,7 @@ def test_a_bench_that_lost_deliveries_is_status_1_also_where_nobody_reads_its_re
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(runner: load.Runner) -> None:
-        runner.began = runner.seconds = 1.0
+        runner.began = runner.pushed_for = 1.0
         for _ in range(2):
             runner.figures.failed("a subscriber's connection was closed")
 
