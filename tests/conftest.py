@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from inspect import iscoroutine
@@ -22,6 +23,16 @@ reactor: Any = global_reactor
 # Neither a busy machine nor the first example, which fills caches, makes a test fail.
 hypothesis.settings.register_profile("gopush", deadline=None)
 hypothesis.settings.load_profile("gopush")
+
+
+def pytest_collection() -> None:
+    gc.disable()  # next to nothing of what is imported and listed is garbage
+
+
+def pytest_collection_finish() -> None:
+    """What all files of tests have imported stays: no collection need look at it again, and each would for long."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,7 @@ def assert_nothing_is_left(
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-        gc.unfreeze()
         gc.enable()
-        gc.collect()
     # What each connection leaves comes as often as there were connections. What zope makes for a class of them lives as
     # long as one.
     assert max(left.values(), default=0) < connections, left

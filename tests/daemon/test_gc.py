@@ -15,12 +15,12 @@ from gopush.daemon.gc import PAUSE_SECONDS, THRESHOLDS, Collector
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     thresholds = gc.get_threshold()
+    gc.unfreeze()  # what tests/conftest.py froze
     collector = Collector()
     collector.freeze()
     yield collector
     gc.callbacks.remove(collector.collected)
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
 
 
 def test_what_is_there_at_the_start_is_left_alone(collector: Collector) -> None:

@@ -56,5 +56,4 @@ def test_nothing_waits_for_the_collector(in_reactor: InReactor, sent: bytes, res
         assert in_reactor(left_to_the_collector, OF_A_CONNECTION) == []
     finally:
         gc.enable()
-        gc.unfreeze()
         in_reactor(listener.stopListening)
