@@ -9,6 +9,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,6 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text().partition("## What we tou
 PUBLIC = {"_asdict", "_replace", "_exit", "_Hash", "_abc_impl"}
 """Documented, in spite of their underscore; a type of hashlib's that has no other name; and what abc sets."""
 
-TREES = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "gopush").rglob("*.py"))}
 KNOWN = {"gopush", *sys.stdlib_module_names}
 
 
@@ -28,9 +28,14 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in sorted((ROOT / "gopush").rglob("*.py"))}
+
+
 def own_names() -> Iterator[str]:
     """What gopush itself defines or sets."""
-    for node in (node for tree in TREES.values() for node in ast.walk(tree)):
+    for node in (node for tree in trees().values() for node in ast.walk(tree)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -41,14 +46,14 @@ def own_names() -> Iterator[str]:
 
 def used_names() -> Iterator[tuple[str, str]]:
     own = set(own_names())
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in own:
                 yield str(path.relative_to(ROOT / "gopush")), node.attr
 
 
 def private_modules() -> Iterator[tuple[str, str]]:
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             module = node.module if isinstance(node, ast.ImportFrom) else None
             if module and any(map(is_private, module.split("."))) and isinstance(node, ast.ImportFrom):
