@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 
+from gopush.net.clock import Clock
 from gopush.net.http.routes import Routes
 from gopush.net.http.site import Site
 from tests.conftest import InReactor, reactor
@@ -26,6 +26,12 @@ class Server:
         clock: Any = self.factory.clock
         for _ in range(int(seconds * 2)):
             self._in_reactor(clock.advance, 0.5)
+
+    def leap(self, seconds: float) -> None:
+        """Let time pass for the deadlines of connections, by a LeapingClock."""
+        clock: Any = self.factory.clock
+        clock.now += seconds
+        self._in_reactor(self.factory._expiry.look)
 
     def turn(self) -> None:
         """A turn of the reactor, by such a clock."""

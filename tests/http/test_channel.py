@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, globalLogPublisher
 
 from gopush.errors import ParameterError
-from gopush.net.http.bounds import LEAST_BYTES
+from gopush.net.http.bounds import LEAST_BYTES, LINGER_SECONDS
 from gopush.net.http.channel import MAX_TOGETHER, HttpChannel
 from gopush.net.http.request import Promise, Request, Response
 from gopush.net.http.routes import Route, Routes
@@ -25,6 +25,7 @@ from tests.conftest import InReactor
 from tests.fixtures import Logged, eventually
 from tests.http.client import PATIENCE, Answer, Client
 from tests.http.conftest import Serve, Server
+from tests.leaping import LeapingClock
 
 BIG = 3 << 20
 
@@ -88,6 +89,12 @@ def routes(delayed: Delayed | None = None) -> Routes:
 @pytest.fixture
 def server(serve: Serve) -> Server:
     return serve(routes())
+
+
+@pytest.fixture
+def leaping(serve: Serve) -> Server:
+    """One where time only passes as `leap` says."""
+    return serve(routes(), LeapingClock())
 
 
 @pytest.fixture(params=[(Deferred,), (Promise,), (Promise, Deferred)], ids=["Deferred", "Later", "both"])
@@ -260,13 +267,14 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("sent", MALFORMED, ids=lambda sent: repr(sent[:70]))
-def test_what_is_malformed_or_ambiguous_is_refused_and_closed(server: Server, sent: bytes) -> None:
-    with Client(server.port) as before, Client(server.port) as client:
+def test_what_is_malformed_or_ambiguous_is_refused_and_closed(leaping: Server, sent: bytes) -> None:
+    with Client(leaping.port) as before, Client(leaping.port) as client:
         before.send(b"GET /echo?q=half")
         client.send(sent + b"GET /echo?q=smuggled HTTP/1.1\r\n\r\n")
         answer = client.answer()
         assert answer.status in (400, 405, 505)
         assert answer.headers["connection"] == "close"
+        leaping.leap(LINGER_SECONDS + 1)  # they are looked at once a second
         assert client.closed()
         before.send(b" HTTP/1.1\r\n\r\n")
         assert before.answer().body == b"GET|/echo|half|"
@@ -284,12 +292,13 @@ def test_what_is_malformed_or_ambiguous_is_refused_and_closed(server: Server, se
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_a_refused_head_request_gets_no_body(server: Server, sent: bytes, status: int) -> None:
+def test_a_refused_head_request_gets_no_body(leaping: Server, sent: bytes, status: int) -> None:
     """RFC 9110, section 9.3.2."""
-    with Client(server.port) as client:
+    with Client(leaping.port) as client:
         client.send(sent)
         answer = client.answer(head_only=True)
         assert (answer.status, int(answer.headers["content-length"]) > 0) == (status, True)
+        leaping.leap(LINGER_SECONDS + 1)  # they are looked at once a second
         assert client.closed()
 
 
@@ -322,14 +331,15 @@ CHUNKED = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0
     ids=lambda value: repr(value)[:30],
 )
 def test_fields_behind_a_chunked_body_are_read_as_those_of_a_head(
-    server: Server, trailer: bytes, status: int, step: int
+    leaping: Server, trailer: bytes, status: int, step: int
 ) -> None:
     sent = CHUNKED + trailer + (b"\r\n" if status == 200 else b"")  # the others are refused before the end
-    with Client(server.port) as client:
+    with Client(leaping.port) as client:
         for at in range(0, len(sent), step):
             client.send(sent[at : at + step])
             time.sleep(0.001 * (step < 100_000 and len(sent) < 1000))
         assert client.answer().status == status
+        leaping.leap(LINGER_SECONDS + 1)  # they are looked at once a second
         assert status == 200 or client.closed()
 
 
