@@ -13,7 +13,7 @@ from gopush.comet.housekeeping import Housekeeping
 from gopush.comet.recovery import Recovery
 from gopush.comet.rounds import Round
 from gopush.comet.service import CURSOR_AHEAD_SECONDS, Comet
-from gopush.comet.session import Session
+from gopush.comet.session import Nowhere, Session
 from gopush.errors import RET_OK
 from gopush.message import memory
 from gopush.message.redis.replication import Replication
@@ -68,14 +68,14 @@ _run_round = Round.run
 
 def _wait_for_all(round: Round) -> None:
     sessions: list[Any] = round._sessions
-    if any(session.wire._waiting() for session in sessions):
+    if any(session.wire._waiting() for session in sessions if not isinstance(session.wire, Nowhere)):
         round._channel.busy = True
         round._clock.callLater(0.5, round._go_on)
     else:
         _run_round(round)
 
 
-def _none(*_: Any) -> None:
+def _none(*_: Any, **__: Any) -> None:
     return None
 
 
@@ -105,11 +105,11 @@ def _never_look() -> Iterator[None]:
         yield
 
 
-def _never(*_: Any) -> bool:
+def _never(*_: Any, **__: Any) -> bool:
     return False
 
 
-def _no_limit(*_: Any) -> None:
+def _no_limit(*_: Any, **__: Any) -> None:
     pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fixtures import Logged
 from tests.simulation.broken import BREAKS
 from tests.simulation.history import StoreTime
 from tests.simulation.many import run_many, run_one
@@ -40,12 +41,13 @@ def test_the_delivery_rules_hold_in_random_schedules(schedules: int, equals: str
 
 
 @pytest.mark.parametrize("rule", sorted(BREAKS))
-def test_a_broken_rule_is_noticed(rule: str) -> None:
+def test_a_broken_rule_is_noticed(rule: str, logged: Logged) -> None:
     # What is missed while somebody joins is missed on the live stream, and the other way round.
     expected = {3, 4} if rule in ("3", "4") else {int(rule[0])}
     seeds = range(RARE.get(rule, 0), SEEDS_TO_CATCH)
     found = ({rule for _, rule, _, _ in run_one((seed, rule, "")).violations} for seed in seeds)
     assert any(rules & expected for rules in found), f"none of {seeds} notices it"
+    assert logged.tracebacks() == [], "not the rule is broken, but what breaks it"
 
 
 def test_a_seed_replays_exactly_also_in_another_process() -> None:
