@@ -504,8 +504,10 @@ def test_replicas_that_are_missing_are_looked_for_at_each_purge(connect: Connect
         for _ in range(TOUCH_CALLS):
             in_reactor(subject.store.purge)
         assert shard.replication.missing
-        with RedisServer(f"replicaof 127.0.0.1 {server.port}"):
+        with RedisServer(f"replicaof 127.0.0.1 {server.port}") as replica:
             eventually(lambda: b"state=online" in server.call("INFO", "replication"))
+            server.call("SET", "follows", 1)
+            eventually(lambda: replica.call("EXISTS", "follows"))
             for _ in range(TOUCH_CALLS - 1):
                 in_reactor(subject.store.purge)
             assert not shard.replication.missing

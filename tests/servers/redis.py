@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from tests.servers import free_port
 
 START_SECONDS = 20
+AT_ONCE = "repl-diskless-sync-delay 0"
+"""Else a replica that comes waits 5 seconds for others."""
 
 
 class RedisServer:
@@ -38,7 +40,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         """Start the process, and wait until it answers."""
-        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', f"dir {self.directory}", *self._config]
+        lines = [f"port {self.port}", "bind 127.0.0.1", 'save ""', f"dir {self.directory}", AT_ONCE, *self._config]
         (self.directory / "redis.conf").write_text("\n".join(lines) + "\n")
         log = (self.directory / "log").open("ab")
         self.process = subprocess.Popen(["redis-server", "redis.conf"], cwd=self.directory, stdout=log, stderr=log)

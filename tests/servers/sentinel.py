@@ -12,7 +12,7 @@ MASTER = "mymaster"
 DOWN_MILLISECONDS = 1000
 PATIENCE_SECONDS = 60
 # A master that comes back without its data may be made master again, and its replica drop the same.
-_PLAIN = ("repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "repl-timeout 5", "appendonly yes")
+_PLAIN = ("repl-ping-replica-period 1", "repl-timeout 5", "appendonly yes")
 
 
 class Sentinel(RedisServer):
