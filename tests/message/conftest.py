@@ -49,6 +49,12 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that was lost again at once is left alone for a fifth of the time."""
+    monkeypatch.setattr("gopush.message.redis.link.RETRY_SECONDS", 0.1)
+
+
 @pytest.fixture(scope="session")
 def thrift() -> Iterator[ThriftServer]:
     """The Thrift server of an HBase that serves for all tests."""

@@ -264,6 +264,7 @@ def test_a_ping_names_the_server_that_is_silent_or_gone(connect: Connect, in_rea
         in_reactor(message.ping)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_kill_9_loses_nothing_that_was_acknowledged(connect: Connect) -> None:
     """With appendfsync always."""
     server = RedisServer("appendonly yes", "appendfsync always").start()

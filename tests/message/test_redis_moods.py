@@ -126,6 +126,7 @@ def test_a_stop_during_the_first_attempt_is_no_trouble(in_reactor: InReactor) ->
         assert store.numbers["node1"].counters.failed == 0
 
 
+@pytest.mark.usefixtures("hasty")
 def test_connections_that_are_cut_are_made_anew_at_once_and_calls_go_there(connect: Connect) -> None:
     """The script may have run before the cut: the id tells."""
     with RedisServer() as server:
@@ -135,7 +136,7 @@ def test_connections_that_are_cut_are_made_anew_at_once_and_calls_go_there(conne
             server.call("CLIENT", "KILL", "TYPE", "normal")
             answers.append(subject.push(id=f"{number}"))
             assert len(subject.read()) == min(number + 1, 20)
-            time.sleep(0.02 if number % 10 else 0.6)
+            time.sleep(0.02 if number % 10 else 0.2)
         assert [answer.ret for answer in answers] == [RET_OK] * 30
         assert [answer.previous for answer in answers] == [0, *(answer.mid for answer in answers[:-1])]
 
@@ -222,6 +223,7 @@ def test_reads_stay_with_a_replica_where_there_is_no_other_server(connect: Conne
         assert waited < 2, "most reads waited for no connection"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_reads_leave_a_replica_also_where_its_address_leads_on_later(connect: Connect) -> None:
     """The writes find it out first: what comes back before them may meet the old server once more."""
     with RedisServer() as one, RedisServer(f"replicaof 127.0.0.1 {one.port}") as two, Proxy(one.port) as way:
