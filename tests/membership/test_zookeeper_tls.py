@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -93,11 +94,15 @@ def test_who_belongs_to_the_cluster_gets_a_session(port: int, authority: Authori
 def test_strangers_on_either_side_are_turned_away(port: int, authority: Authority, tmp_path: Path) -> None:
     strange = Authority(tmp_path, "strange")
     own = authority.issue("node")
-    assert not reaches(port, authority, None, FAIL_SECONDS)
-    assert not reaches(port, authority, strange.issue("stranger"), FAIL_SECONDS)
-    assert not reaches(port, authority, authority.issue("late", expired=True), FAIL_SECONDS)
-    assert not reaches(port, strange, own, FAIL_SECONDS)
-    assert not reaches(port, authority, own, FAIL_SECONDS, tls=False)
+    with ThreadPoolExecutor(5) as all_at_once:
+        reached = [
+            all_at_once.submit(reaches, port, authority, None, FAIL_SECONDS),
+            all_at_once.submit(reaches, port, authority, strange.issue("stranger"), FAIL_SECONDS),
+            all_at_once.submit(reaches, port, authority, authority.issue("late", expired=True), FAIL_SECONDS),
+            all_at_once.submit(reaches, port, strange, own, FAIL_SECONDS),
+            all_at_once.submit(reaches, port, authority, own, FAIL_SECONDS, tls=False),
+        ]
+    assert [each.result() for each in reached] == [False] * 5
 
 
 @pytest.mark.parametrize("kind", ["expired", "unknown", "misnamed"])

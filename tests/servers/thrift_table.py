@@ -113,7 +113,7 @@ class ThriftTable:
                     time.sleep(self.seconds / PARTS)
 
     def __enter__(self) -> ThriftTable:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(
