@@ -43,6 +43,11 @@ def import_share(worker: int) -> None:
             import_module(".".join(["tests", *path.relative_to(directory).with_suffix("").parts]))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files beside this one are short, and come last: while a long one ends the run, other workers are idle."""
+    items.sort(key=lambda item: item.path.parent == Path(__file__).parent)
+
+
 def pytest_collection_finish() -> None:
     """What all files of tests have imported stays: no collection need look at it again, and each would for long."""
     gc.freeze()
