@@ -60,7 +60,7 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
         self._servers = settings.hosts
         self._tls = made_of_files("zookeeper", settings, _Tls) if settings.tls else None
         self.wrong = ""
-        """What the last attempt met, for as long as there is no session."""
+        """What the last attempt met, or, where none has ended since there was a session, what this one waits for."""
 
     @property
     def hosts(self) -> str:
@@ -71,16 +71,42 @@ class Connector(SequentialThreadingHandler):  # type: ignore[misc]
         """See IHandler. Fails with an OSError, whatever is wrong: kazoo tries again after that."""
         server = self._servers[address[1] - 1]
         host, port = host_port(server)
+        met, step = self.wrong, f"{server}: does not answer"
+        self.wrong = met or step
         try:
             connection = socket.create_connection((host, port), min(timeout or CONNECT_SECONDS, CONNECT_SECONDS))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            step = f"{server}: accepts connections, and does not answer"
+            self.wrong = met or step
             if self._tls is not None:
                 connection = self._tls.wrap(connection, host)
         except Exception as wrong:
-            self.wrong = f"{server}: {_reason(wrong)}"
+            self.wrong = step if isinstance(wrong, TimeoutError) else f"{server}: {_reason(wrong)}"
             raise OSError(self.wrong) from None
-        self.wrong = f"{server}: accepts connections, and does not answer"
+        self.wrong = step
         return connection
+
+
+class Reasons:
+    """The reasons for ZooKeeper's absence that the log has: each once, the first one at once, another one when it is
+    there at two looks: while ZooKeeper starts it meets several.
+    """
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+        self._seen = ""
+
+    def is_new(self, reason: str) -> bool:
+        """Whether this one, which is there at this look, is to be logged now."""
+        before, self._seen = self._seen, reason
+        if reason in self._logged or (self._logged and reason != before):
+            return False
+        self._logged.add(reason)
+        return True
+
+    def clear(self) -> None:
+        """It is back."""
+        self._logged.clear()
 
 
 class _Tls:

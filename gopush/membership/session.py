@@ -65,7 +65,7 @@ class ZooKeeperSession:
     @property
     def wrong(self) -> str:
         """Why there is no session; empty: there is one, or none was tried."""
-        return "" if self._client.connected else self._connector.wrong
+        return self._connector.wrong
 
     def open(self) -> None:
         """Begin to connect, and never give up."""
@@ -91,6 +91,8 @@ class ZooKeeperSession:
 
     def _state_changed(self, state: Any, on_state: Callable[[bool], None]) -> None:
         self.forget()  # ZooKeeper does not report what changed while there was no connection
+        if state == KazooState.CONNECTED:
+            self._connector.wrong = ""
         on_state(state == KazooState.CONNECTED)
 
     def _reported(self, event: Any) -> None:

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gopush.errors import StartError
-from gopush.membership.connection import Worker
+from gopush.membership.connection import Reasons, Worker
 from gopush.membership.keeper import ViewKeeper
 from gopush.membership.session import JOB_SECONDS, SlowReadError, ZooKeeperSession
 from gopush.membership.view import LeadsHere, View
@@ -80,6 +80,7 @@ class ZooKeeperCoordination(ViewKeeper):
         self._alone_since = 0.0
         self._up_since = 0.0
         self._said = False  # the log says that ZooKeeper is away
+        self._reasons = Reasons()
         self._quiet_until = float("-inf")
         self._slow = False  # the log says that it is too slow to be read
         self._silent = False  # it has not answered an announcement
@@ -268,6 +269,7 @@ class ZooKeeperCoordination(ViewKeeper):
             if first or self._said:
                 log.info("{name} connected", name=self._name)
             self._said = False
+            self._reasons.clear()
 
     def _look_after(self) -> None:
         """Repeat a refresh that failed; where ZooKeeper stays away, say so, and take it back in any state."""
@@ -279,11 +281,10 @@ class ZooKeeperCoordination(ViewKeeper):
             self._refresh()
         if self.connected:
             return
-        alone = self._reactor.seconds() - self._alone_since
-        if alone > PATIENCE_SECONDS + self._up * JOB_SECONDS and not self._said:
+        alone, why = self._reactor.seconds() - self._alone_since, self._session.wrong
+        if alone > PATIENCE_SECONDS + self._up * JOB_SECONDS and (why or not self._said) and self._reasons.is_new(why):
             self._said = True
-            reason = f" ({self._session.wrong})" if self._session.wrong else ""
-            log.warn("{name} cannot be reached{reason}; trying again", name=self._name, reason=reason)
+            log.warn("{name} cannot be reached{why}; trying again", name=self._name, why=why and f" ({why})")
         if alone > self._settings.session_timeout:
             self._session.accept_earlier_state()
 

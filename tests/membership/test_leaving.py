@@ -1,4 +1,6 @@
-"""How long a process that leaves waits for a ZooKeeper that hangs, and for others that still call."""
+"""How long a process that leaves waits for a ZooKeeper that hangs, and for others that still call; and what is said of
+a ZooKeeper that stays away.
+"""
 
 from __future__ import annotations
 
@@ -129,3 +131,28 @@ def test_nobody_who_calls_no_more_is_said_to_call(logged: Logged) -> None:
         lambda: Deferred.fromCoroutine(until_quiet(lambda: False, 1.0, 0.0, equal.clock))
     ) == pytest.approx(1.0, abs=0.3)
     assert not logged.lines()
+
+
+def test_why_a_zookeeper_that_was_lost_stays_away_is_said(logged: Logged) -> None:
+    """Also where the reason changes: it was stopped, and is back with a wrong certificate."""
+    coordination, clock = (equal := Equal()).coordination, equal.clock
+    coordination._state_changed(False)
+    coordination._session._connector.wrong = "localhost:2181: Connection refused"
+    for _ in range(9):
+        clock.advance(1)
+    coordination._session._connector.wrong = "localhost:2181: certificate has expired"
+    for _ in range(9):
+        clock.advance(1)
+    name = "ZooKeeper at localhost:2181"
+    assert logged.lines() == [
+        f"{name} lost; going on with the last view",
+        f"{name} cannot be reached (localhost:2181: Connection refused); trying again",
+        f"{name} cannot be reached (localhost:2181: certificate has expired); trying again",
+    ]
+    coordination._session._connector.wrong = ""
+    coordination._state_changed(True)
+    for _ in range(12):
+        clock.advance(1)
+    equal.answer(COMET, KEEPER)
+    assert coordination.connected
+    assert len(logged.lines()) == 3

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from kazoo.exceptions import NoNodeError
+from kazoo.protocol.states import KazooState
 from kazoo.security import make_digest_acl
 
-from gopush.membership.connection import AT_ONCE, Connector
+from gopush.membership.connection import AT_ONCE, Connector, Reasons
 from gopush.membership.session import JOB_SECONDS, SlowReadError, ZooKeeperSession
 from gopush.membership.znodes import Registration, comet_data
 from gopush.model import NodeInfo
@@ -182,9 +183,42 @@ def test_the_reason_is_that_of_the_last_attempt() -> None:
 
 
 def test_a_session_that_is_there_has_no_reason() -> None:
+    """Nor has it one left when it is lost."""
     session = ZooKeeperSession(SETTINGS, lambda up: None, lambda _: None)
     session._connector.wrong = "localhost: Connection refused"
-    session._client = SimpleNamespace(connected=False)
     assert session.wrong == "localhost: Connection refused"
-    session._client.connected = True
-    assert session.wrong == ""
+    for state in (KazooState.CONNECTED, KazooState.SUSPENDED):
+        session._state_changed(state, lambda up: None)
+        assert session.wrong == ""
+
+
+def test_what_an_attempt_waits_for_is_known_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line says it before the attempt ends; but what one has met stands until another one has met something."""
+    connector: Any = Connector(ZooKeeperSettings(("zk:2181",)))
+    known: list[str] = []
+
+    def connect(*_: Any) -> Any:
+        known.append(connector.wrong)
+        return SimpleNamespace(setsockopt=lambda *_: None)
+
+    def shake_hands(*_: Any) -> None:
+        known.append(connector.wrong)
+        raise outcomes.pop(0)
+
+    outcomes: list[Exception] = [TimeoutError("The handshake operation timed out"), OSError("certificate has expired")]
+    monkeypatch.setattr(socket, "create_connection", connect)
+    connector._tls = SimpleNamespace(wrap=shake_hands)
+    silent = "zk:2181: accepts connections, and does not answer"
+    for wrong in (silent, "zk:2181: certificate has expired"):
+        with pytest.raises(OSError, match=wrong):
+            connector.create_connection(("127.0.0.1", 1))
+        assert connector.wrong == wrong
+    assert known == ["zk:2181: does not answer", silent, silent, silent]
+
+
+def test_a_reason_is_new_once_and_another_one_where_it_stays() -> None:
+    reasons = Reasons()
+    looks = ["refused", "refused", "silent", "refused", "expired", "expired", "expired", "refused", "refused"]
+    assert [reason for reason in looks if reasons.is_new(reason)] == ["refused", "expired"]
+    reasons.clear()
+    assert reasons.is_new("refused")
