@@ -285,6 +285,7 @@ def test_files_that_are_taken_away_are_noticed(in_reactor: InReactor, tmp_path: 
             with pytest.raises(UnavailableError, match=how):
                 in_reactor(subject.store.ping)
         assert len(lines) == 1
+        assert lines[0].startswith(f"{path}: was {how} while")
     subject.close()
 
 
@@ -319,7 +320,7 @@ def test_a_link_that_names_another_file_is_noticed(in_reactor: InReactor, tmp_pa
     if how == "replaced":
         (tmp_path / "y.sqlite").touch()
         link.symlink_to(tmp_path / "y.sqlite")
-    with pytest.raises(UnavailableError, match=f"{link} was {how}"):
+    with pytest.raises(UnavailableError, match=f"^{link}: was {how} while"):
         subject.push()
     subject.close()
 

@@ -52,9 +52,14 @@ class DatabaseFiles:
             except FileNotFoundError:
                 if path not in self._files:
                     continue
-                raise UnavailableError(_gone(path, "removed")) from None
+                raise UnavailableError(self._gone(path, "removed")) from None
             if self._files.setdefault(path, (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
-                raise UnavailableError(_gone(path, "replaced"))
+                raise UnavailableError(self._gone(path, "replaced"))
+
+    def _gone(self, path: Path, what: str) -> str:
+        """Behind the name of the store, which is that of the database."""
+        which = "" if path == self._name else f"{path} "
+        return f"{which}was {what} while gopush had it open: nothing that is written now would last; restart gopush"
 
     def make_room(self) -> None:
         """Give up the reserve."""
@@ -129,7 +134,3 @@ def expect_room(path: str, size: int) -> None:
 def is_full(wrong: sqlite3.Error) -> bool:
     """Whether it failed for want of space, or may have: SQLite tells no quota from a disk that is broken."""
     return getattr(wrong, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-
-
-def _gone(path: Path, what: str) -> str:
-    return f"{path} was {what} while gopush had it open: nothing that is written now would last; restart gopush"
