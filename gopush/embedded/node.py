@@ -87,7 +87,7 @@ class EmbeddedNode(MultiService):
                 return Here(Together(self._comet_node, self._comet))
             return RemoteComet(reactor, other, rpc, logins=logins)
 
-        self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout)
+        self._message = StoreService(store, reactor, attempt=rpc.attempt_timeout, timeout=rpc.call_timeout)
         self._messages = Messages(reactor, coordination, to_message, rpc, own=info.id)
         self._comets = Comets(reactor, coordination, to_comet, rpc, own=info.id)
         self._comet = Comet(reactor, coordination, self._messages, self._comets, subscribers, info.id)

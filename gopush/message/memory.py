@@ -70,6 +70,7 @@ class MemoryStore:
     `logs` and `token_sets` are all its state, plain enough for copy.deepcopy.
     """
 
+    name = "memory"
     shards: tuple[tuple[str, int], ...] = ()
 
     def __init__(

@@ -41,7 +41,9 @@ class MessageNode(MultiService):
         rpc = advertised("rpc", settings.rpc_bind, settings.rpc_advertise)
         self.info = NodeInfo(node=rpc[0], sequence=0, rpc=rpc, weight=settings.weight, stores=store.shards)
         self.log_name = self.info.node
-        self._message = StoreService(store, reactor, attempt=settings.rpc.attempt_timeout)
+        self._message = StoreService(
+            store, reactor, attempt=settings.rpc.attempt_timeout, timeout=settings.rpc.call_timeout
+        )
         self._node = LocalNode(reactor, coordination, self.info)
         self._node.defend(settings.rpc, partial(give_up, reactor))
         service = Together(self._node, self._message)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,11 +15,14 @@ from gopush.errors import RET_OK, PeerRefusedError, UnavailableError
 from gopush.message.rules import REFUSED, UNAVAILABLE
 from gopush.message.store import CALM_SECONDS, MessageCounters, Store, Troubles
 from gopush.model import LATE, NOT_REACHED, Append, Appended, Head, Page, Read, Token, TokenState
-from gopush.net.clock import Clock, repeating
+from gopush.net.clock import Clock, repeating, within
 from gopush.reports import Backup
 from gopush.stats.histogram import SIZES, Histogram
+from gopush.stats.resource import CHECK_SECONDS
 
 PURGE_SECONDS = 1.0
+PING_SHARE = 0.8
+"""Of the time that who asks gives a ping: it hears that it is the store, and which one, before it gives up."""
 
 T = TypeVar("T")
 
@@ -30,8 +33,17 @@ _REPEAT = attrgetter("repeat")
 class StoreService:
     """Implements MessageService; whatever the store fails with reaches callers as PeerRefusedError."""
 
-    def __init__(self, store: Store, clock: Clock, wall: Callable[[], float] = time.time, attempt: float = 2.0) -> None:
-        """`attempt`: for so many seconds a comet may try for a push that is past its deadline already."""
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        wall: Callable[[], float] = time.time,
+        attempt: float = 2.0,
+        timeout: float = CHECK_SECONDS,
+    ) -> None:
+        """`attempt`: for so many seconds a comet may try for a push that is past its deadline already. `timeout`: after
+        so many who calls from another process gives up.
+        """
         self.counters = MessageCounters()
         self.under_way = 0
         self.sizes = Histogram(SIZES)
@@ -39,6 +51,7 @@ class StoreService:
         self._stopped = False
         self._wall = wall
         self._attempt = attempt
+        self._ping_seconds = PING_SHARE * min(timeout, CHECK_SECONDS)
         self._late_until = 0.0
         self._troubles = Troubles("pushes", clock)
         self._clock = clock
@@ -108,7 +121,12 @@ class StoreService:
 
     def ping(self) -> Deferred[None]:
         """See MessageService."""
-        return self._guarded(self._store.ping()).addErrback(self._no_pong)
+        pong = within(self._ping_seconds, self._store.ping(), self._clock).addErrback(self._late)
+        return self._guarded(pong).addErrback(self._no_pong)
+
+    def _late(self, failure: Failure) -> NoReturn:
+        failure.trap(TimeoutError)
+        raise UnavailableError(f"{self._store.name}: no answer within {self._ping_seconds:g} s")
 
     @staticmethod
     def _no_pong(failure: Failure) -> None:

@@ -40,6 +40,9 @@ class Store(MessageService, BackupService, Protocol):
     whole.
     """
 
+    name: str
+    """What an operator calls it: `Redis node1`."""
+
     shards: tuple[tuple[str, int], ...]
     """Names and weights of the servers behind it, as they stand on the ring of keys; empty where there is but one."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
 from twisted.python.failure import Failure
 
 from gopush.errors import UnavailableError
@@ -281,4 +281,6 @@ def _fire(done: Deferred[Any], _: Sequence[int], results: Sequence[Any] | Unavai
 def _unavailable(failure: Failure, name: str) -> Any:
     if failure.check(UnavailableError):
         return failure
+    if failure.check(TimeoutError, CancelledError):
+        raise UnavailableError(f"{name} did not answer in time")
     raise UnavailableError(f"{name} did not answer: {failure.getErrorMessage() or failure.type}")

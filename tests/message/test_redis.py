@@ -264,6 +264,23 @@ def test_a_ping_names_the_server_that_is_silent_or_gone(connect: Connect, in_rea
         in_reactor(message.ping)
 
 
+def test_one_of_two_servers_that_answers_a_ping_is_enough(connect: Connect, in_reactor: InReactor) -> None:
+    """At once; where both hang, both are named."""
+    with RedisServer() as one, RedisServer() as two:
+        message = in_reactor(StoreService, connect(one, two, timeout=5).store, reactor)
+        in_reactor(message.ping)
+        for server in (one, two):
+            assert server.process
+            os.kill(server.process.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            if server is one:
+                in_reactor(message.ping)
+                assert time.monotonic() - began < 0.5
+            else:
+                with pytest.raises(UnavailableError, match=r"^store: Redis node1, node2: no answer within 0\.8 s$"):
+                    in_reactor(message.ping)
+
+
 @pytest.mark.usefixtures("hasty")
 def test_kill_9_loses_nothing_that_was_acknowledged(connect: Connect) -> None:
     """With appendfsync always."""

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
 
 from gopush.errors import RET_INTERNAL, UnavailableError
 from gopush.message.memory import MemoryStore
@@ -69,6 +71,22 @@ def test_whatever_the_store_fails_with_is_unavailable() -> None:
         error = failure(call)
         assert isinstance(error, UnavailableError)
         assert "the disk is on fire" in str(error)
+
+
+def test_a_store_that_answers_no_ping_is_named_before_who_asks_gives_up() -> None:
+    clock = Clock()
+    silent: Any = SimpleNamespace(name="Redis node1", numbers={}, ping=Deferred)
+    message = StoreService(silent, clock, timeout=0.5)
+    pinged, came = message.ping(), list[Failure]()
+    pinged.addErrback(came.append)
+    clock.advance(0.39)
+    assert (came, message.under_way) == ([], 1)
+    for _ in range(2):
+        clock.advance(0.02)
+    (why,) = came
+    assert why.check(UnavailableError)
+    assert why.getErrorMessage() == "store: Redis node1: no answer within 0.4 s"
+    assert message.under_way == 0
 
 
 def test_what_expired_is_purged_as_time_goes_by() -> None:

@@ -940,6 +940,19 @@ def test_one_peer_that_answers_a_ping_is_enough(modes: str, answered: bool) -> N
     assert failed(ping) is not answered
 
 
+@pytest.mark.parametrize("gives_up", [False, True], ids=["in time", "who asks"])
+def test_who_answers_no_ping_is_said_to_be_late_in_plain_words(gives_up: bool) -> None:
+    """/health shows it to people: no error's name."""
+    world = World("a")
+    silent: Deferred[None] = Deferred()
+    ping = world.peers.ask("a", lambda _: silent)
+    why = result(ping)
+    if gives_up:
+        ping.cancel()
+    world.wait(TIMEOUT)
+    assert str(why[0]) == "a did not answer in time"
+
+
 def test_without_peers_nobody_answers() -> None:
     assert failed(result(World().peers.ping()))
 

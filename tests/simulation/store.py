@@ -29,7 +29,7 @@ class SharedStore:
     """
 
     shards: tuple[tuple[str, int], ...] = ()
-    identity = "simulated"
+    name = identity = "simulated"
 
     def __init__(self, world: World, store: int, page: int) -> None:
         self.time = StoreTime()

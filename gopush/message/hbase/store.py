@@ -51,6 +51,7 @@ class HBaseStore:
     """A Store in a table of HBase. `now`: this process's clock, in seconds since the epoch."""
 
     _log = Logger()
+    name = "HBase"
     shards: tuple[tuple[str, int], ...] = (("hbase", 1),)
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgpack
-from twisted.internet.defer import Deferred, TimeoutError, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,13 +23,10 @@ from gopush.message.redis.settings import RedisSettings, Source
 from gopush.message.rules import ANSWER_BYTES, MOST_TOKENS, PAGE_BYTES, REFUSED, UNAVAILABLE, page_bytes
 from gopush.message.store import Gatherer, StoreNumbers, StoreSettings, Troubles, unwrap
 from gopush.model import MID_STEP, Append, Appended, Head, Message, Page, Read, Token, TokenState, records
-from gopush.net.clock import within
 from gopush.net.tls import client_tls
 
 IDENTITY_SECONDS = 10 * 86400
 """How long a store that nobody touches keeps its id."""
-PING_SHARE = 0.8
-"""Of the time that Redis may take: who asks hears which server is silent before giving up itself."""
 
 _HEAD = _MESSAGE = struct.Struct(">dd")
 _CLOCK = struct.Struct(">d")
@@ -286,14 +283,14 @@ class RedisServer:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. Both connections, and by a write."""
-        pings = gatherResults([self.replication.ping(), self._reads.ping()], consumeErrors=True).addErrback(unwrap)
-        within(self._settings.timeout * PING_SHARE, pings, self._reactor)
+        pings = gatherResults([self.replication.ping(), self._reads.ping()], consumeErrors=True)
         return pings.addCallbacks(lambda _: None, self._no_pong)
 
-    def _no_pong(self, failure: Failure) -> None:
-        late = f"no answer within {self._settings.timeout * PING_SHARE:g} s"
-        reason = late if isinstance(failure.value, TimeoutError) else failure.getErrorMessage()
-        raise UnavailableError(f"Redis {self.name}: {reason}")
+    def _no_pong(self, wrapped: Failure) -> Failure:
+        failure = unwrap(wrapped)
+        if failure.check(CancelledError):
+            return failure
+        raise UnavailableError(f"Redis {self.name}: {failure.getErrorMessage()}")
 
 
 def _message(member: bytes) -> Message:

@@ -35,6 +35,7 @@ class RedisStore:
         self.shards = tuple((source.name, source.weight) for source in settings.sources)
         self._shards = Shards(self.shards)
         self._servers = {source.name: RedisServer(reactor, source, settings, store) for source in settings.sources}
+        self.name = f"Redis {', '.join(self._servers)}"
         self._calls = 0
         self.numbers = {name: server.numbers for name, server in self._servers.items()}
         if len(self._servers) == 1:  # it is the store: nothing stands between
@@ -110,7 +111,8 @@ class RedisStore:
 
     def ping(self) -> Deferred[None]:
         """See MessageService. One server that answers is enough: the others fail for their own keys."""
-        return DeferredList([server.ping() for server in self._servers.values()], consumeErrors=True).addCallback(_any)
+        pings = [server.ping() for server in self._servers.values()]
+        return DeferredList(pings, fireOnOneCallback=True, consumeErrors=True).addCallback(_any)
 
     def _server(self, key: str) -> RedisServer:
         return self._on(self._shards.of(key))
@@ -142,6 +144,7 @@ class RedisStore:
         return gatherResults(parts, consumeErrors=True).addCallbacks(join, unwrap)
 
 
-def _any(outcomes: list[tuple[bool, Any]]) -> None:
-    if not any(answered for answered, _ in outcomes):
-        outcomes[0][1].raiseException()
+def _any(outcome: Any) -> None:
+    """From a DeferredList: a pair, or all failures."""
+    if isinstance(outcome, list):
+        outcome[0][1].raiseException()

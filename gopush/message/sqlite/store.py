@@ -52,7 +52,7 @@ class SqliteStore:
     ) -> None:
         self.numbers = {"sqlite": StoreNumbers()}
         self._store = store
-        self._path = settings.path
+        self.name = self._path = settings.path
         self._reactor = reactor
         self._now = now
         self._pool = ThreadPool(1, 1, "sqlite")
