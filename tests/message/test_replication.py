@@ -1,4 +1,6 @@
-"""Nobody reads what too few replicas have (wait = 1), also while the master moves; the connections are fakes."""
+"""Nobody reads what too few replicas have (wait = 1), also while the master moves; the connections are fakes. What is
+said of connections that are lost again and again.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import msgpack
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from gopush.errors import RET_OK, UnavailableError
 from gopush.message.redis.connection import Script, UnreplicatedError
@@ -17,6 +20,7 @@ from gopush.message.redis.server import RedisServer
 from gopush.message.redis.settings import RedisSettings, sources
 from gopush.message.store import StoreSettings
 from gopush.model import Append, Head, Page, Push, Read, Token, mid_at
+from tests.fixtures import lines_logged
 
 NOW = 1_800_000_000.0
 LAST = mid_at(NOW) + 16
@@ -299,3 +303,43 @@ def test_replicas_that_are_back_are_waited_for_again(servers: Servers, how: str)
     assert deleted == []
     servers.writes.answer("touch")
     assert deleted == [None]
+
+
+def test_a_server_that_hangs_again_and_again_has_one_pair_of_lines_after_the_first(servers: Servers) -> None:
+    """One hang alone ends at once; the end of those that come again is said after some calm, though nobody pushes."""
+    store = servers.store
+    clock: Clock = store._reactor
+    with lines_logged(lambda line: line.startswith("Redis ")) as lines:
+
+        def tell(trouble: str | None) -> None:
+            for part, link in ("reads", servers.reads), ("writes", servers.writes):
+                link.connected = trouble is None
+                store._tell(part, trouble)
+
+        def well() -> None:
+            """As links say every half a second."""
+            for part in ("reads", "writes"):
+                store._troubles.end(part, calm=True)
+
+        def hang() -> None:
+            tell("no answer within 1 s")
+            clock.advance(1)
+            tell(None)
+
+        hang()
+        pair = ["Redis node1: no answer within 1 s", "Redis node1: all is well again"]
+        assert lines == pair
+        for _ in range(9):
+            clock.advance(3)
+            well()
+            hang()
+        assert lines == [*pair, pair[0]]
+        store._tell_refusal(Failure(UnavailableError("OOM")))
+        assert lines[3:] == ["Redis node1: OOM"], "it answers"
+        clock.advance(5)
+        well()
+        assert lines[4:] == []
+        clock.advance(5)
+        well()
+        store._touched(ANSWERS["touch"])
+        assert lines[4:] == pair[1:]

@@ -45,12 +45,13 @@ class LinkWatcher(NamedTuple):
     """What hears of a link. `trouble`: what is wrong with it, in words, when that changes, and None when all is well;
     `clock`: the server's time, and by how many seconds it is ahead of this process's (None: that came too late to
     tell), every half a second of idleness; `left`: it let go of its server, and another one, which is no replica, has
-    run a script.
+    run a script; `well`: all is well still, every half a second.
     """
 
     trouble: Callable[[str | None], None]
     clock: Callable[[float, float | None], None] = lambda *_: None
     left: Callable[[], None] = lambda: None
+    well: Callable[[], None] = lambda: None
 
 
 class UnfitError(Exception):

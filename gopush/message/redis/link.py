@@ -186,8 +186,10 @@ class RedisLink(Factory):
         raise UnavailableError(self._trouble or reason) from None
 
     async def _ping_idle(self) -> None:
-        connection = self._ready
-        if connection is None or connection.idle < IDLE_SECONDS * 0.9:
+        if (connection := self._ready) is None:
+            return
+        self._watcher.well()
+        if connection.idle < IDLE_SECONDS * 0.9:
             return
         began = time.time()
         try:

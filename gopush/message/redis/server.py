@@ -57,7 +57,8 @@ class RedisServer:
         tls = client_tls("redis", settings) if source.tls else None
 
         def link(part: str, scripts: Sequence[Script], left: Callable[[], None] = lambda: None) -> RedisLink:
-            watcher = LinkWatcher(partial(self._tell, part), partial(self._tell_clock, part), left)
+            well = partial(self._troubles.end, part, calm=True)
+            watcher = LinkWatcher(partial(self._tell, part), partial(self._tell_clock, part), left, well)
             return RedisLink(reactor, source, settings, scripts, watcher, tls)
 
         self._reads = link("reads", (_READ, _HEADS, _TOKENS))
@@ -146,7 +147,7 @@ class RedisServer:
         return [UNAVAILABLE if elsewhere else REFUSED] * count
 
     def _tell_refusal(self, failure: Failure) -> Failure:
-        if "writes" not in self._troubles:
+        if "writes" not in self._troubles or self._writes.connected:
             part = "replicas" if isinstance(failure.value, UnreplicatedError) else "appends"
             self._troubles.begin(part, failure.getErrorMessage())
         return failure
@@ -154,7 +155,7 @@ class RedisServer:
     def _tell(self, part: str, trouble: str | None) -> None:
         self.replication.at(self._writes.server)
         if trouble is None:
-            self._troubles.end(part)
+            self._troubles.end(part, calm=True)
             if self._writes.connected and self._reads.connected and self._reads.server != self._writes.server:
                 self._reads.leave()
         else:
