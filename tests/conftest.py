@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from importlib import import_module
 from inspect import iscoroutine
 from pathlib import Path
 from typing import Any
@@ -29,18 +26,8 @@ hypothesis.settings.register_profile("gopush", deadline=None)
 hypothesis.settings.load_profile("gopush")
 
 
-def pytest_collection(session: pytest.Session) -> None:
+def pytest_collection() -> None:
     gc.disable()  # next to nothing of what is imported and listed is garbage
-    if session.config.args_source is session.config.ArgsSource.TESTPATHS:
-        import_share(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
-
-
-def import_share(worker: int) -> None:
-    """A worker first imports a share of the files that is its own: all compile them, and each would compile all."""
-    directory = Path(__file__).parent
-    for path in sorted(directory.rglob("test_*.py"))[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))]:
-        with suppress(Exception, pytest.skip.Exception):  # it is imported again, and that is reported
-            import_module(".".join(["tests", *path.relative_to(directory).with_suffix("").parts]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
