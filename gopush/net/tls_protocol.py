@@ -53,7 +53,7 @@ class TlsProtocol(TLSMemoryBIOProtocol):
                 if (limiter := wire.limiter(self)) is not None:
                     limiter.counters.cut_off_leftovers += 1
                 self.abortConnection()  # type: ignore[no-untyped-call]
-        if not self._handshakeDone:
+        if not (self._handshakeDone or self._reason):
             self.handshake_room -= len(data)
             if self.handshake_room < 0:
                 self.handshake_room = inf

@@ -174,6 +174,14 @@ def test_who_is_refused_and_has_sent_its_body_is_closed_at_once(
         assert client.closed()
 
 
+def test_who_is_refused_behind_another_request_is_closed_at_once(serve: Serve) -> None:
+    with Client(serve(Streams().routes(), Clock()).port) as client:
+        first = b"GET /echo HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"  # twisted.web's way, so the rest waits
+        client.send(first + HEAD.replace(b"%b", b"POST /locked") + b"body")
+        assert [client.answer().status, client.answer().status] == [200, 403]
+        assert client.closed()
+
+
 @pytest.mark.parametrize("target", [b"POST /stream", b"POST /locked"])
 def test_who_sends_on_behind_a_refused_body_can_read_the_answer(serve: Serve, target: bytes) -> None:
     server = serve(Streams().routes(), Clock())

@@ -371,6 +371,14 @@ def test_who_sends_too_much_of_a_handshake_is_cut_off(
             assert limiter.counters.refused_tls == before + 2
 
 
+def test_who_speaks_no_tls_has_no_handshake_that_is_too_long(comet: CometServer, listen: Open, own: Issued) -> None:
+    limiter = ConnectionLimiter(reactor, ConnectionSettings(), 1000, LimiterCounters())
+    with Client(listen(TcpFactory(comet.comet), own, "", limiter)) as stranger:
+        stranger.send(b"POST / HTTP/1.1\r\n\r\n" + b"x" * 2 * MAX_HANDSHAKE_BYTES)
+        rest(stranger.socket)
+    assert limiter.counters.refused_tls == 0
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_client_may_show_a_long_chain(
     door: Door, listen: Open, authority: Authority, own: Issued, version: ssl.TLSVersion

@@ -110,10 +110,9 @@ class HttpChannel(BoundedChannel):
             return
         self._pumping = True
         while self.inbox and not self._blocked() and self._has_turn(self.unpaid):
-            self.unpaid, size = 0, len(self.inbox)
-            if not self._fed:
-                self.inbox = self._short_cut(self.inbox)
-            if len(self.inbox) == size and self._has_turn(self._head_cost() if self.line_mode else 0):
+            self.unpaid, data, self.inbox = 0, self.inbox, b""
+            self.inbox = data if self._fed else self._short_cut(data)
+            if len(self.inbox) == len(data) and self._has_turn(self._head_cost() if self.line_mode else 0):
                 self._feed()
         self._pumping = False
         self._settle()
