@@ -64,24 +64,36 @@ def test_one_after_the_other_each_ready_before_the_next(package: str, tmp_path: 
     assert said == ""
 
 
-@pytest.mark.parametrize("call", ["check", "ready"])
-@pytest.mark.parametrize("instance", ["", "-a"])
-def test_those_after_one_that_is_refused_or_not_ready_stay(
-    package: str, call: str, instance: str, tmp_path: Path
+INSTANCES = [("", ["@a", "@b"]), ("-a", ["@b"]), ("-b", [])]
+"""Each with those after it."""
+
+
+def names(package: str, instances: list[str]) -> str:
+    return " ".join(f"{package}{instance}.service" for instance in instances)
+
+
+@pytest.mark.parametrize(("instance", "after"), INSTANCES)
+def test_one_that_is_refused_and_those_after_it_stay(
+    package: str, instance: str, after: list[str], tmp_path: Path
 ) -> None:
-    done, said = upgraded(package, tmp_path, WRONG=f"{call} {ini(package, instance)}")
-    assert done[-1] == f"{call} {ini(package, instance)}"
-    unit = f"{package}{instance.replace('-', '@')}.service"
-    assert said.startswith(f"{unit} is not ready, or cannot be asked: ")
-    assert f"{package}@b.service" in said
+    check = f"check {ini(package, instance)}"
+    done, said = upgraded(package, tmp_path, WRONG=check)
+    assert done[-1] == check
+    rest = f", then those after it: {names(package, after)}" if after else ""
+    unit = names(package, [instance.replace("-", "@")])
+    assert said == f"{unit} is as it was: once its ini file is right, restart it{rest}\n"
 
 
-@pytest.mark.parametrize("instance", ["", "@a"])
-def test_those_after_one_that_does_not_start_stay(package: str, instance: str, tmp_path: Path) -> None:
-    unit = f"{package}{instance}.service"
-    done, said = upgraded(package, tmp_path, DEAD=unit)
-    assert done[-1] == f"try-restart {unit}"
-    assert said.startswith(f"{unit} is not ready")
+@pytest.mark.parametrize("fault", ["dead", "not ready"])
+@pytest.mark.parametrize(("instance", "after"), INSTANCES)
+def test_those_after_one_that_does_not_start_or_is_not_ready_stay(
+    package: str, instance: str, after: list[str], fault: str, tmp_path: Path
+) -> None:
+    unit, ready = names(package, [instance.replace("-", "@")]), f"ready {ini(package, instance)}"
+    done, said = upgraded(package, tmp_path, **({"DEAD": unit} if fault == "dead" else {"WRONG": ready}))
+    assert done[-1] == (f"try-restart {unit}" if fault == "dead" else ready)
+    rest = f": once it is ready, restart those after it: {names(package, after)}" if after else ""
+    assert said == f"{unit} is not ready, or cannot be asked{rest}\n"
 
 
 @pytest.mark.parametrize("role", ["message", "web"])
