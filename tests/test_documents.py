@@ -22,8 +22,8 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 MANUALS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/man/*"))
-ELSEWHERE = ("LICENSE", "CHANGELOG.md")
-"""Debian has them as copyright and changelog.gz."""
+ELSEWHERE = ("LICENSE",)
+"""Debian has it as copyright."""
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 

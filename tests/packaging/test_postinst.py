@@ -14,6 +14,10 @@ FAKES = {
     "systemctl": '[ -z "$UNITS" ] || echo "$UNITS" | tr " " "\\n" | sed "s/$/ loaded active running A comet/"; '
     "exit $SILENT",
     "deb-systemd-invoke": 'echo "$@" >>"$DONE"; [ "$2" != "$DEAD" ]',
+    "systemd-sysusers": 'echo "$@" >>"$MADE"',
+    "install": 'echo "$@" >>"$MADE"',
+    "chgrp": "",
+    "chmod": "",
     "gopush": 'echo "$1 $3" >>"$DONE"; case "$1 $3" in "$WRONG") exit 3;; esac',
 }
 
@@ -32,11 +36,17 @@ def upgraded(package: str, tmp_path: Path, version: str = "1.0", **moods: str) -
         fake.chmod(0o755)
     text = (ROOT / "debian" / f"{package}.postinst").read_text()
     script = tmp_path / "postinst"
-    script.write_text(text.replace("/run/systemd/system", str(tmp_path)).replace("#DEBHELPER#", "UNITS="))
+    text = text.replace("/run/systemd/system", str(tmp_path)).replace("/var/lib/gopush", str(tmp_path / "store"))
+    script.write_text(text.replace("#DEBHELPER#", "UNITS="))
     done = tmp_path / "done"
     done.write_text("")
     units = " ".join(f"{package}{instance}.service" for instance in ("", "@a", "@b"))
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DONE": str(done), "UNITS": units}
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "DONE": str(done),
+        "MADE": str(tmp_path / "made"),
+        "UNITS": units,
+    }
     environment |= {"DEAD": "", "WRONG": "", "SILENT": "0"} | moods
     ran = subprocess.run(
         ["sh", str(script), "configure", version], env=environment, capture_output=True, text=True, check=True
@@ -124,7 +134,19 @@ def test_nothing_restarts_a_unit_before_its_ini_file_is_checked() -> None:
 
 
 def test_nothing_is_restarted_where_nothing_ran_before(package: str, tmp_path: Path) -> None:
-    (tmp_path / "systemd-sysusers").symlink_to("/bin/true")
-    (tmp_path / "chgrp").symlink_to("/bin/true")
-    (tmp_path / "chmod").symlink_to("/bin/true")
     assert upgraded(package, tmp_path, version="") == ([], "")
+
+
+@pytest.mark.parametrize("version", ["", "1.0"])
+@pytest.mark.parametrize("package", ["gopush", "gopush-comet", "gopush-message", "gopush-web"])
+def test_the_user_and_the_directory_of_a_store_are_made_again(package: str, version: str, tmp_path: Path) -> None:
+    """Who has removed the package may have deleted them. The owner of a directory that is there is systemd's affair: it
+    looks into those alone that belong to another user."""
+    upgraded(package, tmp_path, version)
+    made, store = tmp_path / "made", tmp_path / "store"
+    directory = [f"-d -o gopush -g gopush -m 750 {store}"] if package in ("gopush", "gopush-message") else []
+    assert made.read_text().splitlines() == [f"{package}.conf", *directory]
+    store.mkdir()
+    made.unlink()
+    upgraded(package, tmp_path, version)
+    assert made.read_text().splitlines() == [f"{package}.conf"]
