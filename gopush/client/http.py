@@ -16,7 +16,7 @@ from http.client import BadStatusLine, HTTPConnection, HTTPException, HTTPSConne
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from gopush.client.options import SECURE, Server, plain
+from gopush.client.address import SECURE, Server, plain
 from gopush.config.values import impossible
 from gopush.errors import (
     RET_NO_NODE,

@@ -14,8 +14,9 @@ from typing import Any
 
 from gopush.client import convert
 from gopush.client import migrate as move
+from gopush.client.address import SECURE, Server, trust
 from gopush.client.http import again, health
-from gopush.client.options import ROLES, SECURE, Server, installed, positive, seconds, settings_of, trust
+from gopush.client.options import ROLES, installed, positive, seconds, settings_of
 from gopush.client.output import tell, write, write_outcome
 from gopush.config.schema import load, load_file, options, read_file, render, values
 from gopush.config.values import addresses

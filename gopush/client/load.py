@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gopush.client.address import SECURE, Server, plain
 from gopush.client.figures import Figures
 from gopush.client.http import TIMEOUT_SECONDS, authorization, create_token, look_up, push
-from gopush.client.options import SECURE, Server, plain
 from gopush.client.subscriber import FIRST_PAUSE_SECONDS, LEAST_CURSOR, REFUSALS, frames, mid_of, subscribe
 from gopush.config.values import host_port
 from gopush.errors import NoNodeError, ParameterError, UnavailableError

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import cycle
 
 import gopush
+from gopush.client.address import Server
 from gopush.client.http import TIMEOUT_SECONDS, history, look_up, untrusted
-from gopush.client.options import Server
 from gopush.config.values import host_port
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 from gopush.model import MID_STEP

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.endpoints import serverFromString
 
+from gopush.client.address import address
 from gopush.client.cli import _parse, main
-from gopush.client.options import address
 from gopush.web.keys import make
 from tests.conftest import InReactor, reactor
 from tests.servers.authority import Authority
@@ -71,7 +71,7 @@ def secure(make_world: MakeWorld, tmp_path: Path, authority: Authority, in_react
     ],
 )
 def test_an_address_is_a_host_and_a_port_or_a_url(value: str, expected: str) -> None:
-    assert address(value, 8091) == expected
+    assert address(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_an_address_is_a_host_and_a_port_or_a_url(value: str, expected: str) -> 
 )
 def test_what_is_none_is_answered_with_what_would_be_right(value: str, words: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=words) as refused:
-        address(value, 8091)
+        address(value)
     assert "hunter2" not in str(refused.value)
 
 
@@ -312,7 +312,7 @@ def test_a_key_is_made_with_a_scope(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_tls_of_python_is_as_it_should_be(tmp_path: Path) -> None:
     """Names are checked, unless nobody wants that."""
-    from gopush.client.options import trust
+    from gopush.client.address import trust
 
     assert trust(None, False).check_hostname
     assert trust(None, False).verify_mode is ssl.CERT_REQUIRED

@@ -19,7 +19,7 @@ from queue import SimpleQueue
 import pytest
 
 from gopush.client import load
-from gopush.client.options import Server
+from gopush.client.address import Server
 from gopush.errors import UnavailableError
 from gopush.web.keys import make
 from tests.chaos.cluster import ROOT, Node

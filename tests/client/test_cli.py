@@ -24,7 +24,8 @@ import pytest
 import gopush
 from gopush.__main__ import main as command
 from gopush.client import administration, cli, load
-from gopush.client.options import ROLES, Server
+from gopush.client.address import Server
+from gopush.client.options import ROLES
 from gopush.client.output import NoReaderError
 from gopush.client.subscriber import Subscriber
 from gopush.errors import NoNodeError, ParameterError, UnavailableError

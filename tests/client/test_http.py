@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from gopush.client import http
+from gopush.client.address import Server
 from gopush.client.http import history, look_up, push
-from gopush.client.options import Server
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import gopush
 from gopush.client import subscriber
-from gopush.client.options import Server
+from gopush.client.address import Server
 from gopush.client.subscriber import Subscriber, frames, mid_of
 from gopush.errors import NoNodeError, ParameterError, UnavailableError
 
