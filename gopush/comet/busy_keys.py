@@ -25,7 +25,7 @@ WALK_SECONDS = 0.4
 """For all prefixes that wait together. Who asks meanwhile has an answer in twice that; callers wait for a second."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class BusyKeys:
     """Walks over all keys, a slice in each turn; one walk at a time, for all who ask for keys that begin so. `rates`:
     pushes a second of keys that get pushes, with or without subscribers.

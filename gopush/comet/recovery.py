@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 2
 RETRY_SECONDS = 0.25
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Recovery:
     """Lets sessions into channels. `mid_before`: the store's mid of so many seconds ago."""
 

@@ -24,7 +24,7 @@ MISSED = 2
 log = Logger()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Reachability:
     """Calls `itself`, this process through its advertised addresses, and looks whether others let this process in.
 

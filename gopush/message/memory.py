@@ -23,7 +23,7 @@ _MID = attrgetter("mid")
 _WALK_SECONDS = 60
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class Log:
     """A key's log. `soonest` is at or before the first expiry of its messages; it may be forgotten from `ends` on."""
 
@@ -76,7 +76,7 @@ class MemoryStore:
     def __init__(
         self,
         store: StoreSettings,
-        _settings: None = None,
+        _options: None = None,
         _reactor: object = None,
         now: Callable[[], float] = time.time,
     ) -> None:

@@ -21,7 +21,7 @@ where a store was emptied, each of them reports it within some seconds.
 """
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoreRegistration:
     """Registers `node`, whose service is `message`; `refused` hears why the process must stop, later on."""
 

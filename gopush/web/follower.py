@@ -27,7 +27,7 @@ once.
 """
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Followers:
     """What all followers of a process have in common. `feeds`: the nearest first; `chance`: random, from 0 to 1."""
 

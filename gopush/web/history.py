@@ -24,7 +24,7 @@ from gopush.web.settings import HttpSettings
 from gopush.web.tokens import digest
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Offline:
     """Reads of a key's log from the client's cursor on; with `[channel] auth` they need the subscriber's token."""
 

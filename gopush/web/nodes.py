@@ -39,7 +39,7 @@ class _Process(NamedTuple):
     peers: Comets | Messages
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Cluster:
     """The comets and message nodes of the current view. A node is named as on the ring, or by its RPC address.
 
@@ -163,7 +163,7 @@ MAX_BUSY_KEYS = 1000
 USUAL_BUSY_KEYS = 50
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Insight:
     """This web node's numbers, keys, slow connections: looks, and changes nothing."""
 

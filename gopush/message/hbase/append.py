@@ -58,9 +58,9 @@ class RowAppend:
     _sent: dict[bytes, _Sent] = field(default_factory=dict, init=False)
     _said: HBaseError | None = field(default=None, init=False)
 
-    @property
-    def _wanted(self) -> Wanted:
-        return [HEAD, *dict.fromkeys(id_cell(append.push.id) for append in self._appends if append.push.id)]
+    def __post_init__(self) -> None:
+        ids = dict.fromkeys(id_cell(append.push.id) for append in self._appends if append.push.id)
+        self._wanted: Wanted = [HEAD, *ids]
 
     async def run(self, until: float, fence_until: float) -> list[Appended]:
         """The answers. Tries until `until`, then fences off what may still be written until `fence_until`. Raises

@@ -25,7 +25,7 @@ MOST_BYTES = 8 << 20
 """Appends to one row that are written together."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Appender:
     """Gives each row one write at a time: two would only be in each other's way. What comes meanwhile makes the next.
 

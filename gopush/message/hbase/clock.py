@@ -19,7 +19,7 @@ TICK = 0.001
 """HBase leaves out parts of a millisecond."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TableClock:
     """HBase's clock, that of the region server that has `row`: `now`, this process's clock, and by how much HBase's is
     ahead of it, which `tell` hears.

@@ -62,7 +62,7 @@ class LostError(UnavailableError):
     """A call was sent, and its outcome is unknown."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ThriftLink(Factory):
     """A connection to the Thrift2 server at "host:port", tried again for ever.
 

@@ -101,7 +101,7 @@ _DROP_TOKENS = """
 _IDS_WALK_SECONDS = 30
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SqliteLogs:
     """All that a Store does. What fails raises sqlite3.Error and has changed nothing."""
 
