@@ -188,6 +188,19 @@ def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algor
         signed_tokens(TokenSettings(algorithm=algorithm, key_file=str(path)))
 
 
+def no_reload(tmp_path: Path, algorithm: str, content: bytes, why: str) -> tuple[Path, str]:
+    """A file of this content is refused in one line, and what was read before holds. The file; how the line begins."""
+    tokens = known(tmp_path, algorithm)
+    path = tmp_path / algorithm
+    path.write_bytes(content)
+    with capturedLogs() as logged:
+        files.reload()
+    said = f"[token] signed.key: {path}: {why}"
+    assert len([event for event in logged if str(event.get("wrong")).startswith(said)]) == 1
+    assert tokens.allow(sign(algorithm, claims()), "Terry-Mao")
+    return path, said
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -200,14 +213,7 @@ def test_a_key_of_another_kind_or_too_weak_stops_the_start(tmp_path: Path, algor
 )
 def test_a_key_in_the_place_of_a_secret_stops_the_start_and_no_reload(tmp_path: Path, content: bytes) -> None:
     """The library refuses it with each token, and not as it refuses a token."""
-    tokens = known(tmp_path, "HS256")
-    path = tmp_path / "HS256"
-    path.write_bytes(content)
-    with capturedLogs() as logged:
-        files.reload()
-    said = f"[token] signed.key: {path}: holds a key or certificate, and HS256 needs a secret"
-    assert len([event for event in logged if str(event.get("wrong")).startswith(said)]) == 1
-    assert tokens.allow(sign("HS256", claims()), "Terry-Mao")
+    path, said = no_reload(tmp_path, "HS256", content, "holds a key or certificate, and HS256 needs a secret")
     with pytest.raises(SettingsError, match=f"^{re.escape(said)}[^\n]*$"):
         signed_tokens(TokenSettings(algorithm="HS256", key_file=str(path)))
 
@@ -226,14 +232,7 @@ def test_a_library_that_refuses_the_key_refuses_the_token(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("content", UNKNOWN_CURVES)
 def test_a_key_of_a_kind_that_nobody_reads_stops_the_start_and_no_reload(tmp_path: Path, content: bytes) -> None:
-    tokens = known(tmp_path, "EdDSA")
-    path = tmp_path / "EdDSA"
-    path.write_bytes(content)
-    with capturedLogs() as logged:
-        files.reload()
-    lines = [str(event.get("wrong")) for event in logged]
-    assert len([line for line in lines if line.startswith(f"[token] signed.key: {path}: holds no public key")]) == 1
-    assert tokens.allow(sign("EdDSA", claims()), "Terry-Mao")
+    path, _ = no_reload(tmp_path, "EdDSA", content, "holds no public key")
     with pytest.raises(SettingsError, match=rf"^\[token\] signed\.key: {path}: holds no public key [^\n]*$"):
         signed_tokens(TokenSettings(algorithm="EdDSA", key_file=str(path)))
 
